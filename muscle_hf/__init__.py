@@ -1,0 +1,82 @@
+"""Measure the answers that a model update breaks, and train adapters that break fewer.
+
+Every name below is loaded when it is first used, so that `import muscle_hf` costs next to nothing and the numbers part
+works without torch. Importing the package also teaches `evaluate.load` the names of its metrics (`registration.py`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from . import registration
+
+if TYPE_CHECKING:
+    from .card import CompatibilityTrainer
+    from .config import CompatibilityConfig
+    from .errors import (
+        ConfigurationError,
+        InputError,
+        ModelMismatchError,
+        MuscleError,
+        TeacherError,
+        UnsupportedAdapterError,
+    )
+    from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+    from .prediction import choose_answers, generate_answers
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "CompatibilityConfig",
+    "CompatibilityTrainer",
+    "ConfigurationError",
+    "InputError",
+    "ModelMismatchError",
+    "MuscleError",
+    "ScoreComparison",
+    "TeacherError",
+    "UnsupportedAdapterError",
+    "choose_answers",
+    "compare",
+    "compare_correct",
+    "compare_scores",
+    "generate_answers",
+]
+
+# Where each public name lives: name -> module of this package.
+_HOMES = {
+    "Comparison": "flips",
+    "CompatibilityConfig": "config",
+    # Not "trainer": that module cannot import the card, which is made from a trainer; `card` imports and joins them.
+    "CompatibilityTrainer": "card",
+    "ConfigurationError": "errors",
+    "InputError": "errors",
+    "ModelMismatchError": "errors",
+    "MuscleError": "errors",
+    "ScoreComparison": "flips",
+    "TeacherError": "errors",
+    "UnsupportedAdapterError": "errors",
+    "choose_answers": "prediction",
+    "compare": "flips",
+    "compare_correct": "flips",
+    "compare_scores": "flips",
+    "generate_answers": "prediction",
+}
+
+
+if not TYPE_CHECKING:  # A type checker that saw this function would take every misspelt name for a public one.
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        # Kept, so that the next use is an ordinary attribute and does not come here again.
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+registration.install()

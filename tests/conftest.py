@@ -1,0 +1,96 @@
+"""What holds for every test: no network, and no cache but one that dies with the run.
+
+The environment is set while pytest imports this file, because the Hugging Face libraries read it once, at their own
+import. `HF_HUB_OFFLINE` stays unset on purpose: what is tested is a machine without a network, not a user who asked
+for offline mode.
+"""
+
+import atexit
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+_LATE = sorted({"datasets", "evaluate", "huggingface_hub", "transformers"} & set(sys.modules))
+if _LATE:
+    raise RuntimeError(
+        f"{', '.join(_LATE)} imported before tests/conftest.py could set the cache folders: a pytest plugin or a `-p` "
+        "option does it. Run the tests without it, or they would read and write your own Hugging Face cache."
+    )
+
+# Whatever the developer's shell says about caches, tokens, endpoints or offline mode must not decide a test.
+for _name in list(os.environ):
+    if _name.startswith(("HF_", "HUGGING_FACE_", "HUGGINGFACE_", "TRANSFORMERS_", "PYTORCH_TRANSFORMERS_")):
+        del os.environ[_name]
+
+_CACHE = tempfile.mkdtemp(prefix="muscle_hf_tests_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ.update(
+    {
+        "HF_HOME": _CACHE,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        # A tokenizer that was used before a fork prints a warning in the child; data loader workers fork.
+        "TOKENIZERS_PARALLELISM": "false",
+        # Logged-in experiment trackers of the developer stay out of the runs that the trainer tests start.
+        "WANDB_MODE": "disabled",
+        "MPLBACKEND": "Agg",
+    }
+)
+
+_LOOPBACK = ("localhost", "ip6-localhost", "::1", "0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
+
+
+class NetworkBlockedError(OSError):
+    """A test tried to leave the machine. An OSError, so that code under test takes it for a network that is down."""
+
+
+def _is_local(host: object) -> bool:
+    if host is None:
+        return True
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    return text in _LOOPBACK or text.startswith("127.")
+
+
+def _refuse(host: object) -> None:
+    if not _is_local(host):
+        raise NetworkBlockedError(
+            f"blocked by tests/conftest.py: a test tried to reach {host!r}. Tests run without a network: "
+            "build a tiny model from a config, or fake the Hub."
+        )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Let sockets reach this machine only: loopback addresses and Unix sockets."""
+    patch = pytest.MonkeyPatch()
+
+    def guard(name: str) -> None:
+        original = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, *args: Any) -> Any:
+            # The address is the last argument of connect, connect_ex and sendto; a Unix socket has a path there.
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                _refuse(args[-1][0])
+            return original(self, *args)
+
+        patch.setattr(socket.socket, name, guarded)
+
+    for name in ("connect", "connect_ex", "sendto"):
+        guard(name)
+
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        # A name server is the network as well, and a look-up that hangs costs a test its time.
+        _refuse(host)
+        return resolve(host, *args, **kwargs)
+
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    patch.undo()
