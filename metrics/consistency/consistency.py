@@ -1,0 +1,126 @@
+"""How often two versions of a model give the same answer, right or wrong; computed by muscle_hf."""
+
+import datasets
+import evaluate
+
+from muscle_hf.errors import InputError
+from muscle_hf.flips import agreement, compare
+from muscle_hf.registration import write_answers
+
+_DESCRIPTION = """
+Consistency is how often two models give the same answer to the same question. It needs no right answers, so it can be
+measured on plain traffic. Where the right answers are known, it also says how much of what was right stays right, and
+how often a wrong answer at least stays the same one.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: The new model's answers, a list of ints or of strings. None where it gave no answer; two of them are
+        the same answer.
+    old_predictions: The old model's answers to the same examples, in the same order.
+    references: The right answers, if known. None is not allowed in them.
+
+Returns:
+    agreement (float): The share of examples with the same answer from both models. 0 to 1, higher is more alike.
+    kappa (float): Cohen's kappa: the agreement beyond what two models with these answer frequencies would reach by
+        chance. -1 to 1, higher is more alike, 0 is chance; nan where both always give one and the same answer.
+    correct_agreement (float): Only with references: of the examples that the old model got right, the share that the
+        new model gets right (backward trust compatibility). 0 to 1, higher is better; nan where the old model is never
+        right.
+    error_agreement (float): Only with references: of the examples that both got wrong, the share with the same wrong
+        answer. 0 to 1, higher is more alike; nan where they are never both wrong.
+
+Examples:
+
+    Without right answers.
+
+    >>> import evaluate, muscle_hf
+    >>> consistency = evaluate.load("consistency")
+    >>> consistency.compute(predictions=["yes", "no", "no", "yes"], old_predictions=["yes", "no", "yes", "yes"])
+    {'agreement': 0.75, 'kappa': 0.5}
+
+    With right answers: two of the three old right answers stay right, and the one shared error is the same error.
+
+    >>> results = consistency.compute(
+    ...     predictions=[1, 2, 0, 3], old_predictions=[1, 2, 3, 3], references=[1, 2, 3, 0]
+    ... )
+    >>> round(results["correct_agreement"], 3), results["error_agreement"]
+    (0.667, 1.0)
+
+    Undefined is nan, never 0: the old model is never right here.
+
+    >>> consistency.compute(predictions=[1, 0], old_predictions=[0, 0], references=[1, 1])["correct_agreement"]
+    nan
+"""
+
+_CITATION = """
+@inproceedings{echterhoff-etal-2024-muscle,
+    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
+    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
+      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
+    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
+    year = "2024",
+    url = "https://aclanthology.org/2024.findings-emnlp.430/"
+}
+@software{muscle_hf,
+    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
+    author = "{The muscle_hf authors}",
+    year = "2026",
+    license = "Apache-2.0"
+}
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class Consistency(evaluate.Metric):
+    """Agreement of two versions of a model."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=[
+                datasets.Features(
+                    {
+                        "predictions": datasets.Value(kind),
+                        "old_predictions": datasets.Value(kind),
+                        # Optional: a column of None where it was not given. evaluate has no inputs that may be left
+                        # out, and takes the names of the first alternative for all of them.
+                        "references": datasets.Value(kind),
+                    }
+                )
+                for kind in ("int64", "string")
+            ],
+            reference_urls=["https://aclanthology.org/2024.findings-emnlp.430/"],
+        )
+
+    def add_batch(self, *, predictions=None, references=None, **kwargs):
+        """Add the answers of both models to a batch of examples, and the right ones if known."""
+        columns = {"predictions": predictions, "references": references, **kwargs}
+        write_answers(self, columns, optional={"references"})
+
+    def add(self, *, prediction=None, reference=None, **kwargs):
+        """Add the answers of both models to one example, and the right one; the old answer as `old_predictions`."""
+        columns = {"predictions": [prediction], **{name: [answer] for name, answer in kwargs.items()}}
+        if reference is not None:
+            columns["references"] = [reference]
+        write_answers(self, columns, optional={"references"})
+
+    def _compute(self, *, predictions, old_predictions, references):
+        known = [reference is not None for reference in references]
+        if any(known) and not all(known):
+            raise InputError(
+                f"consistency got references for {sum(known)} of {len(known)} examples: give them with every batch, "
+                "or with none."
+            )
+        if not any(known):
+            alike = agreement(old=old_predictions, new=predictions)
+            return {"agreement": alike.agreement, "kappa": alike.kappa}
+        compared = compare(old=old_predictions, new=predictions, references=references)
+        return {
+            "agreement": compared.agreement,
+            "kappa": compared.kappa,
+            "correct_agreement": compared.backward_trust_compatibility,
+            "error_agreement": compared.error_agreement,
+        }

@@ -1,0 +1,132 @@
+"""The share of answers that an update of a model breaks, with its interval and its test; computed by muscle_hf."""
+
+import datasets
+import evaluate
+
+from muscle_hf.flips import compare
+from muscle_hf.registration import write_answers
+
+_DESCRIPTION = """
+Negative flips are the examples that the old model answered right and the new model answers wrong. Accuracy hides them:
+it may rise while the answers that somebody relied on break. This metric compares the answers of two models, example by
+example, and says how many were broken, how many were repaired, and whether the difference can be chance.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: The new model's answers, a list of ints or of strings. None where it gave no answer, which is wrong.
+    old_predictions: The old model's answers to the same examples, in the same order.
+    references: The right answers. None is not allowed here.
+    level: The level of the confidence interval, between 0 and 1. Default 0.95.
+
+Returns:
+    negative_flip_rate (float): Old right, new wrong, as a share of all examples. 0 to 1, lower is better.
+    positive_flip_rate (float): Old wrong, new right, as a share of all examples. 0 to 1, higher is better.
+    inconsistency_flip_rate (float): The new answer is wrong and not the one that the old model gave: negative flips,
+        and examples that both got wrong with different answers. 0 to 1, lower is better.
+    accuracy (float): Of the new model. 0 to 1, higher is better.
+    old_accuracy (float): Of the old model.
+    relative_negative_flip_rate (float): The negative flip rate, divided by what it would be if the two models erred
+        independently. Lower is better; 1 is independence; nan where the old model is never right or the new one is
+        always right.
+    negative_flips (int): The number of broken answers.
+    positive_flips (int): The number of repaired answers.
+    p_value (float): Exact two-sided paired test (McNemar's, as a binomial) of "as many broken as repaired". It is 1
+        where nothing flips.
+    confidence_interval (list of two floats): Of the negative flip rate (Wilson's).
+
+Examples:
+
+    An update that gains one answer and loses one: the accuracy stays, the answers do not.
+
+    >>> import evaluate, muscle_hf
+    >>> negative_flips = evaluate.load("negative_flips")
+    >>> results = negative_flips.compute(
+    ...     predictions=[0, 1, 1, 0], old_predictions=[0, 0, 1, 1], references=[0, 0, 1, 0]
+    ... )
+    >>> results["accuracy"], results["old_accuracy"]
+    (0.75, 0.75)
+    >>> results["negative_flips"], results["negative_flip_rate"], results["p_value"]
+    (1, 0.25, 1.0)
+
+    Answers in words. The last question was left unanswered by the new model, which breaks an answer as well.
+
+    >>> results = negative_flips.compute(
+    ...     predictions=["Paris", "Bonn", "Vienna", None],
+    ...     old_predictions=["Paris", "Bern", "Berne", "Rome"],
+    ...     references=["Paris", "Berlin", "Vienna", "Rome"],
+    ... )
+    >>> results["negative_flip_rate"], results["positive_flip_rate"], results["inconsistency_flip_rate"]
+    (0.25, 0.25, 0.5)
+
+    Batch by batch, as the answers come.
+
+    >>> negative_flips.add_batch(predictions=[1, 2], old_predictions=[1, 1], references=[1, 1])
+    >>> negative_flips.add(prediction=3, old_predictions=1, reference=1)
+    >>> negative_flips.compute()["negative_flips"]
+    2
+"""
+
+_CITATION = """
+@inproceedings{echterhoff-etal-2024-muscle,
+    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
+    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
+      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
+    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
+    year = "2024",
+    url = "https://aclanthology.org/2024.findings-emnlp.430/"
+}
+@software{muscle_hf,
+    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
+    author = "{The muscle_hf authors}",
+    year = "2026",
+    license = "Apache-2.0"
+}
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class NegativeFlips(evaluate.Metric):
+    """Negative flips between two versions of a model."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=[
+                datasets.Features(
+                    {
+                        "predictions": datasets.Value(kind),
+                        "old_predictions": datasets.Value(kind),
+                        "references": datasets.Value(kind),
+                    }
+                )
+                for kind in ("int64", "string")
+            ],
+            reference_urls=["https://aclanthology.org/2024.findings-emnlp.430/", "https://arxiv.org/abs/2011.09161"],
+        )
+
+    def add_batch(self, *, predictions=None, references=None, **kwargs):
+        """Add the answers of both models to a batch of examples, and the right ones."""
+        write_answers(self, {"predictions": predictions, "references": references, **kwargs})
+
+    def add(self, *, prediction=None, reference=None, **kwargs):
+        """Add the answers of both models to one example, and the right one; the old answer as `old_predictions`."""
+        columns = {"predictions": prediction, "references": reference, **kwargs}
+        write_answers(self, {name: [answer] for name, answer in columns.items()})
+
+    def _compute(self, *, predictions, old_predictions, references, level=0.95):
+        compared = compare(old=old_predictions, new=predictions, references=references)
+        return {
+            "negative_flip_rate": compared.negative_flip_rate,
+            "positive_flip_rate": compared.positive_flip_rate,
+            "inconsistency_flip_rate": compared.inconsistency_flip_rate,
+            "accuracy": compared.new_accuracy,
+            "old_accuracy": compared.old_accuracy,
+            "relative_negative_flip_rate": compared.relative_negative_flip_rate,
+            "negative_flips": len(compared.negative_flips),
+            "positive_flips": len(compared.positive_flips),
+            "p_value": compared.p_value,
+            "confidence_interval": list(compared.confidence_interval("negative_flip_rate", level=level)),
+        }
