@@ -1,0 +1,137 @@
+"""What a model is asked: prompts as texts and tokens, and a refusal of what it could not read in full."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import InputError
+
+# A text, or a conversation: messages with "role" and "content", which the tokenizer's chat template turns into a text.
+Prompt = str | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice as tokens: what stands before it, and its own."""
+
+    context: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """What the model reads: the last target is only predicted."""
+        return self.context + self.targets[:-1]
+
+
+def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[str]:
+    """Give every prompt as a text, conversations by the chat template with a generation prompt."""
+    if isinstance(prompts, str) or not len(prompts):
+        raise InputError(f"prompts is {'one text' if prompts else 'empty'}; give a list with at least one prompt.")
+    texts = []
+    for index, prompt in enumerate(prompts):
+        messages: Any = prompt
+        if isinstance(prompt, str):
+            texts.append(prompt)
+        elif not isinstance(messages, list | tuple) or not all(isinstance(one, Mapping) for one in messages):
+            raise InputError(f"prompt {index} is {prompt!r}; give a string or a list of chat messages.")
+        elif not tokenizer.chat_template:
+            raise InputError(
+                f"prompt {index} is a conversation, but the tokenizer has no chat template. Set "
+                "tokenizer.chat_template, or give the prompts as texts."
+            )
+        else:
+            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            texts.append(str(text))
+    return texts
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Give the tokens of each text, with special tokens unless the prompt that it comes from is a conversation."""
+    rows: list[list[int]] = [[] for _ in texts]
+    for special in (True, False):  # a chat template writes the special tokens itself
+        indices = [index for index, prompt in enumerate(prompts) if isinstance(prompt, str) == special]
+        if indices:
+            # verbose=False: texts longer than the tokenizer likes are checked against the model instead.
+            encoded = tokenizer([texts[index] for index in indices], add_special_tokens=special, verbose=False)
+            for index, row in zip(indices, encoded["input_ids"], strict=True):
+                rows[index] = list(row)
+                ended = bool(row) and row[-1] == tokenizer.eos_token_id
+                if special and ended and not texts[index].endswith(str(tokenizer.eos_token)):
+                    raise InputError(
+                        f"the tokenizer puts its end token {tokenizer.eos_token!r} after every text, so the model "
+                        "would be asked what follows the end. Load the tokenizer with add_eos_token=False."
+                    )
+    return rows
+
+
+def encode_choices(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    prompts: Sequence[Prompt],
+    choices: Sequence[Sequence[str]],
+    delimiter: str,
+) -> list[list[Option]]:
+    """Give the options of each prompt: the tokens that `delimiter + choice` adds to its text."""
+    contexts = encode(tokenizer, [text.rstrip() for text in texts], prompts)
+    owners = [index for index, of_prompt in enumerate(choices) for _ in of_prompt]
+    wholes = [texts[index] + delimiter + choice for index, of_prompt in enumerate(choices) for choice in of_prompt]
+    questions: list[list[Option]] = [[] for _ in texts]
+    for index, whole in zip(owners, encode(tokenizer, wholes, [prompts[index] for index in owners]), strict=True):
+        targets = whole[len(contexts[index]) :]
+        if not targets:
+            choice = choices[index][len(questions[index])]
+            raise InputError(
+                f"the choice {choice!r} of prompt {index} adds no token to the prompt, so it has no likelihood. Leave "
+                "it out, or give another delimiter."
+            )
+        questions[index].append(Option(tuple(contexts[index]), tuple(targets)))
+    return questions
+
+
+def group_options(options: Iterable[Option]) -> list[list[Option]]:
+    """Group the options for which the model reads the same tokens, such as the letters A to D; the longest first."""
+    rows: dict[tuple[int, ...], list[Option]] = {}
+    for option in dict.fromkeys(options):
+        rows.setdefault(option.tokens, []).append(option)
+    return sorted(rows.values(), key=lambda row: -len(row[0].tokens))
+
+
+def check_choices(texts: Sequence[str], choices: Sequence[Sequence[str]], normalization: str) -> None:
+    """Refuse choices that do not belong to the prompts one by one, or that the normalization cannot score."""
+    if len(choices) != len(texts):
+        raise InputError(f"{len(texts)} prompts but {len(choices)} lists of choices; give one list for each prompt.")
+    for index, of_prompt in enumerate(choices):
+        if isinstance(of_prompt, str) or not all(isinstance(choice, str) for choice in of_prompt):
+            raise InputError(f"the choices of prompt {index} are {of_prompt!r}; give a list of strings.")
+        if not len(of_prompt):
+            raise InputError(f"prompt {index} has no choices; give at least one, or leave the prompt out.")
+        if normalization == "characters" and "" in of_prompt:
+            raise InputError(f'prompt {index} has an empty choice, without characters to divide by; use "sum".')
+
+
+def check_fit(model: PreTrainedModel, rows: Iterable[tuple[int, Sequence[int], int]]) -> None:
+    """Refuse what the model cannot read in full: each row has its prompt's number, its tokens, tokens to follow."""
+    if model.config.is_encoder_decoder:
+        raise InputError(f"{type(model).__name__} is an encoder-decoder model; give a causal language model.")
+    # A model with relative positions has no such limit.
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    vocabulary_size = model.get_input_embeddings().weight.shape[0]
+    for index, tokens, more in rows:
+        if not tokens:
+            raise InputError(
+                f"prompt {index} has no tokens, and a model cannot start from nothing. Leave the prompt out, or use a "
+                "tokenizer that adds a token for the beginning of the text."
+            )
+        if len(tokens) + more > limit:
+            raise InputError(
+                f"prompt {index} has {len(tokens)} tokens, and its answer may take {more} more; the model's context "
+                f"holds {limit} (max_position_embeddings). Shorten the prompt or the answer; nothing is cut silently."
+            )
+        if max(tokens) >= vocabulary_size:
+            raise InputError(
+                f"prompt {index} holds the token id {max(tokens)}, but the model has {vocabulary_size} embeddings. "
+                "The tokenizer is another model's, or the embeddings were not resized when tokens were added."
+            )

@@ -1,0 +1,455 @@
+"""Answers are compared with a model asked one question at a time, in full, without padding and without a cache."""
+
+import copy
+import doctest
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import CHAT_TEMPLATE, TEXTS, tiny_adapter, tiny_llama, tiny_tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import muscle_hf.prediction
+from muscle_hf.errors import ConfigurationError, InputError
+from muscle_hf.prediction import Answers, choose_answers, generate_answers
+
+BATCH_SIZES = (1, 2, 3, 7, 64)
+PROMPTS = [" ".join((TEXTS[i % 7], TEXTS[(3 * i + 1) % 7])[: 1 + i % 2])[: 5 + 4 * (i * 5 % 11)] for i in range(12)]
+CHOICES = [["blue", "no", "maybe so", "card", "yes", "I lost the card"][: 1 + (i + 3) % 6] for i in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_logged_warnings() -> Iterator[None]:
+    """Fail a test in which transformers or peft logs a warning; `filterwarnings` does not see those."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in ("transformers", "peft")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield
+    for logger in loggers:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in records] == []
+
+
+@pytest.fixture(name="tokenizer")
+def _tokenizer() -> PreTrainedTokenizerFast:
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="module", name="usual_token")
+def _usual_token() -> int:
+    """A token that the model really comes to: to the tokenizer's end token it hardly ever does."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_llama(seed=3, tokenizer=tokenizer)
+    tokens = [token for prompt in PROMPTS for token in _reference(model, tokenizer, prompt, 8, ends=[])[0]]
+    return max(set(tokens), key=tokens.count)
+
+
+@pytest.fixture(name="model")
+def _model(tokenizer: PreTrainedTokenizerFast, usual_token: int) -> LlamaForCausalLM:
+    model = tiny_llama(seed=3, tokenizer=tokenizer)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, usual_token]
+    return model
+
+
+def _reference(
+    model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, steps: int, ends: list[int]
+) -> tuple[list[int], float]:
+    row, answer, log_likelihood = tokenizer(prompt)["input_ids"], [], 0.0
+    for _ in range(steps):
+        with torch.no_grad():
+            logs = model(input_ids=torch.tensor([row + answer])).logits[0, -1].double().log_softmax(-1)
+        token = int(logs.argmax())
+        log_likelihood += float(logs[token])
+        if token in ends:
+            break
+        answer.append(token)
+    return answer, log_likelihood
+
+
+def _reference_score(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str, continuation: str) -> float:
+    context = tokenizer(prompt.rstrip())["input_ids"]
+    row = context + tokenizer(prompt + continuation)["input_ids"][len(context) :]
+    with torch.no_grad():
+        logs = model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(-1)
+    return sum(float(logs[place - 1, row[place]]) for place in range(len(context), len(row)))
+
+
+def _generate(model: Any, tokenizer: Any, prompts: Any = PROMPTS, **options: Any) -> Answers:
+    return generate_answers(model, tokenizer, prompts, **{"max_new_tokens": 8, "show_progress": False} | options)
+
+
+def _choose(model: Any, tokenizer: Any, prompts: Any = PROMPTS, choices: Any = CHOICES, **options: Any) -> Any:
+    return choose_answers(model, tokenizer, prompts, choices, **{"show_progress": False} | options)
+
+
+def _disturb(model: LlamaForCausalLM, size: float) -> None:
+    """Make every batch of more than one row round differently, as kernels do, but far worse."""
+
+    def hook(module: object, inputs: object, logits: torch.Tensor) -> torch.Tensor:
+        if logits.shape[0] == 1:
+            return logits
+        generator = torch.Generator().manual_seed(logits.shape[0])
+        return logits + size * (2 * torch.rand(logits.shape, generator=generator) - 1)
+
+    model.lm_head.register_forward_hook(hook)
+
+
+class TestGenerate:
+    @pytest.mark.parametrize("batch_size", BATCH_SIZES)
+    def test_an_answer_is_not_what_the_model_says_alone(self, model, tokenizer, batch_size) -> None:
+        answers = _generate(model, tokenizer, batch_size=batch_size)
+        expected = [_reference(model, tokenizer, one, 8, model.generation_config.eos_token_id) for one in PROMPTS]
+        assert answers.texts == [tokenizer.decode(tokens, skip_special_tokens=True) for tokens, _ in expected]
+        np.testing.assert_allclose(answers.log_likelihoods, [value for _, value in expected], rtol=1e-5)
+
+    def test_an_answer_runs_past_its_end_token_or_leaves_it_out_of_the_likelihood(self, model, tokenizer) -> None:
+        answers = _generate(model, tokenizer, max_new_tokens=8)
+        expected = [_reference(model, tokenizer, one, 8, model.generation_config.eos_token_id)[0] for one in PROMPTS]
+        assert answers.finished.tolist() == [len(tokens) < 8 for tokens in expected]
+        assert answers.token_counts.tolist() == [min(len(tokens) + 1, 8) for tokens in expected]
+        assert answers.finished.any()
+        assert not answers.finished.all()
+        assert len(set(answers.token_counts.tolist())) > 2
+        np.testing.assert_array_equal(answers.mean_log_likelihoods, answers.log_likelihoods / answers.token_counts)
+
+    def test_the_end_token_of_the_tokenizer_is_missed_where_the_model_names_another(self, model, tokenizer) -> None:
+        expected = _generate(model, tokenizer)
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id[1])
+        model.generation_config.eos_token_id = 2
+        answers = _generate(model, tokenizer)
+        assert answers.finished.tolist() == expected.finished.tolist()
+
+    def test_a_model_without_any_end_token_cannot_answer(self, model, tokenizer) -> None:
+        model.generation_config.eos_token_id = None
+        tokenizer.eos_token = None
+        answers = _generate(model, tokenizer, batch_size=7)
+        assert not answers.finished.any()
+        assert answers.token_counts.tolist() == [8] * len(PROMPTS)
+
+    def test_a_near_tie_is_decided_by_the_batch_size(self, tokenizer) -> None:
+        # All logits lie within a thousandth, so that rounding of 1e-4 decides often.
+        model = tiny_llama(seed=3, tokenizer=tokenizer)
+        with torch.no_grad():
+            model.model.norm.weight.mul_(5e-4)
+        alone = _generate(model, tokenizer, batch_size=1)
+        _disturb(model, 1e-4)
+        assert _generate(model, tokenizer, batch_size=7, tie_margin=0).texts != alone.texts
+        for batch_size in (2, 5, 64):
+            answers = _generate(model, tokenizer, batch_size=batch_size)
+            assert answers.texts == alone.texts
+            np.testing.assert_allclose(answers.log_likelihoods, alone.log_likelihoods, atol=8 * 4e-4)
+
+    def test_exact_ties_are_decided_by_the_batch_size(self, tokenizer) -> None:
+        model = tiny_llama(seed=3, tokenizer=tokenizer)
+        with torch.no_grad():
+            model.model.norm.weight.zero_()
+        alone = _generate(model, tokenizer, batch_size=1)
+        _disturb(model, 1e-4)
+        assert _generate(model, tokenizer, batch_size=3).texts == alone.texts
+
+    def test_half_precision_is_asked_again_without_being_told(self, model, tokenizer, monkeypatch) -> None:
+        rows: list[int] = []
+        original = muscle_hf.prediction._generate
+        monkeypatch.setattr(
+            muscle_hf.prediction, "_generate", lambda *args: rows.append(len(args[1])) or original(*args)
+        )
+        _generate(model.bfloat16(), tokenizer, batch_size=6)
+        assert rows == [6, 6]
+        with torch.autocast("cpu", torch.bfloat16):
+            _generate(model.float(), tokenizer, batch_size=6)
+        assert rows == [6, 6] * 2
+        _generate(model, tokenizer, batch_size=6, tie_margin=0.1)
+        assert len(rows) > 6
+        assert set(rows[4:]) == {6, 1}
+
+    def test_the_order_of_the_prompts_is_lost(self, model, tokenizer) -> None:
+        answers = _generate(model, tokenizer, batch_size=3)
+        backwards = _generate(model, tokenizer, PROMPTS[::-1], batch_size=3)
+        assert backwards.texts[::-1] == answers.texts
+        assert len(set(answers.texts)) > len(set(PROMPTS)) // 2
+
+    def test_equal_prompts_get_different_answers(self, model, tokenizer) -> None:
+        answers = _generate(model, tokenizer, [PROMPTS[0], PROMPTS[1], PROMPTS[0]], batch_size=2)
+        assert answers.texts[0] == answers.texts[2]
+
+    def test_the_longest_prompts_come_last_so_that_memory_runs_out_late(self, model, tokenizer, monkeypatch) -> None:
+        lengths: list[int] = []
+        original = muscle_hf.prediction._generate
+        monkeypatch.setattr(
+            muscle_hf.prediction, "_generate", lambda *args: lengths.extend(map(len, args[1])) or original(*args)
+        )
+        _generate(model, tokenizer, tie_margin=0, batch_size=3)
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(set(lengths)) > 3
+
+    def test_penalties_and_sampling_of_one_model_change_its_answers(self, model, tokenizer) -> None:
+        expected = _generate(model, tokenizer)
+        model.generation_config = GenerationConfig(
+            do_sample=True,
+            temperature=3.0,
+            top_k=2,
+            repetition_penalty=5.0,
+            suppress_tokens=list(range(50, 150)),
+            max_length=40,
+            min_length=30,
+            eos_token_id=model.generation_config.eos_token_id,
+        )
+        assert _generate(model, tokenizer).texts == expected.texts
+
+    def test_a_conversation_is_asked_without_the_generation_prompt_or_with_two_beginnings(self) -> None:
+        tokenizer = tiny_tokenizer(add_beginning=True, chat_template=CHAT_TEMPLATE)
+        model = tiny_llama(seed=3, tokenizer=tokenizer)
+        prompt = [{"role": "user", "content": "which colour?"}]
+        answers = _generate(model, tokenizer, [prompt, "which colour?"])
+        plain = tiny_tokenizer()  # the same merges, and no beginning of its own
+        texts = ["<s>user\nwhich colour?</s><s>assistant\n", "<s>which colour?"]
+        assert answers.texts == _generate(model, plain, texts).texts
+        assert answers.texts[0] != answers.texts[1]
+
+
+class TestChoose:
+    @pytest.mark.parametrize("batch_size", BATCH_SIZES)
+    @pytest.mark.parametrize("normalization", ["sum", "characters"])
+    def test_scores_are_not_those_of_one_full_pass_each(self, model, tokenizer, batch_size, normalization) -> None:
+        prompts = [prompt + " " * (i % 3) for i, prompt in enumerate(PROMPTS)]
+        chosen = _choose(model, tokenizer, prompts, batch_size=batch_size, normalization=normalization)
+        for index, (prompt, choices) in enumerate(zip(prompts, CHOICES, strict=True)):
+            expected = [_reference_score(model, tokenizer, prompt, " " + choice) for choice in choices]
+            if normalization == "characters":
+                expected = [score / len(choice) for score, choice in zip(expected, choices, strict=True)]
+            np.testing.assert_allclose(chosen.scores[index], expected, rtol=1e-5)
+            assert chosen.indices[index] == np.argmax(expected)
+        assert len(set(chosen.indices.tolist())) > 1
+
+    def test_normalization_has_no_effect(self, model, tokenizer) -> None:
+        # The long choice costs more in all but less for each character.
+        prompt, choices = "what is the balance?", ["no", "the balance of my checking account"]
+        by_sum = _choose(model, tokenizer, [prompt], [choices])
+        by_characters = _choose(model, tokenizer, [prompt], [choices], normalization="characters")
+        assert by_sum.indices.tolist() == [0]
+        assert by_characters.indices.tolist() == [1]
+        np.testing.assert_allclose(by_characters.scores[0], by_sum.scores[0] / [2, 34], rtol=1e-6)
+
+    def test_choices_of_one_token_each_take_a_pass_of_their_own(self, model, tokenizer, monkeypatch) -> None:
+        rows = []
+        original = muscle_hf.prediction._score
+        monkeypatch.setattr(muscle_hf.prediction, "_score", lambda *args: rows.append(len(args[1])) or original(*args))
+        letters = ["A", "B", "C", "D"]
+        chosen = _choose(model, tokenizer, ["Answer:"], [letters], delimiter="", batch_size=64)
+        assert rows == [1]
+        expected = [_reference_score(model, tokenizer, "Answer:", letter) for letter in letters]
+        np.testing.assert_allclose(chosen.scores[0], expected, rtol=1e-5)
+
+    def test_equal_choices_or_questions_get_different_scores(self, model, tokenizer) -> None:
+        chosen = _choose(model, tokenizer, [PROMPTS[0]] * 3, [["no", "no"], ["yes", "no"], ["no", "no"]], batch_size=2)
+        assert chosen.scores[0][0] == chosen.scores[0][1]
+        assert chosen.indices[0] == chosen.indices[2] == 0
+        np.testing.assert_allclose(chosen.scores[1][1], chosen.scores[0][0], rtol=1e-6)
+
+    def test_a_near_tie_is_decided_by_the_batch_size(self, tokenizer) -> None:
+        model = tiny_llama(seed=3, tokenizer=tokenizer)
+        with torch.no_grad():
+            model.model.norm.weight.mul_(1e-4)
+        # As many tokens each, or the longer choice would lose by far.
+        choices = [["Q", "W", "Z", "K", "X"]] * len(PROMPTS)
+        alone = _choose(model, tokenizer, choices=choices, batch_size=1)
+        _disturb(model, 1e-4)
+        unsafe = _choose(model, tokenizer, choices=choices, batch_size=7, tie_margin=0)
+        assert unsafe.indices.tolist() != alone.indices.tolist()
+        for batch_size in BATCH_SIZES:
+            chosen = _choose(model, tokenizer, choices=choices, batch_size=batch_size)
+            assert chosen.indices.tolist() == alone.indices.tolist()
+
+    def test_a_model_that_cannot_leave_logits_out_is_scored_at_the_wrong_place(
+        self, model, tokenizer, monkeypatch
+    ) -> None:
+        expected = _choose(model, tokenizer)
+        original = model.forward
+        monkeypatch.setattr(
+            model, "forward", lambda input_ids, attention_mask, use_cache: original(input_ids, attention_mask)
+        )
+        for score, same in zip(_choose(model, tokenizer).scores, expected.scores, strict=True):
+            np.testing.assert_allclose(score, same, rtol=1e-6)
+
+    def test_white_space_at_the_end_of_a_prompt_is_scored_as_part_of_the_prompt(self, model, tokenizer) -> None:
+        inside = _choose(model, tokenizer, ["the weather "], [["in", "Paris"]], delimiter="")
+        between = _choose(model, tokenizer, ["the weather"], [["in", "Paris"]])
+        np.testing.assert_array_equal(inside.scores[0], between.scores[0])
+
+
+class TestModelAndTokenizerStayAsTheyWere:
+    def test_an_adapter_is_ignored(self, tokenizer) -> None:
+        base = tiny_llama(seed=3, tokenizer=tokenizer)
+        before = _generate(base, tokenizer), _choose(base, tokenizer)
+        model = tiny_adapter(base, seed=5)
+        adapted = _generate(model, tokenizer), _choose(model, tokenizer)
+        expected = [_reference(model, tokenizer, prompt, 8, [tokenizer.eos_token_id])[0] for prompt in PROMPTS]
+        assert adapted[0].texts == [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in expected]
+        assert adapted[0].texts != before[0].texts
+        assert not np.allclose(adapted[1].scores[0], before[1].scores[0])
+        score = _reference_score(model, tokenizer, PROMPTS[0], " " + CHOICES[0][0])
+        np.testing.assert_allclose(adapted[1].scores[0][0], score, rtol=1e-5)
+        with model.disable_adapter():
+            assert _generate(model, tokenizer).texts == before[0].texts
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_training_goes_on_in_another_state(self, tokenizer, fails, monkeypatch) -> None:
+        base = tiny_llama(seed=3, tokenizer=tokenizer)
+        base.generation_config.temperature = 0.7
+        model = tiny_adapter(base, seed=5, lora_dropout=0.5)
+        expected = _generate(model, tokenizer).texts
+        model.train()
+        model.get_base_model().model.layers[0].eval()
+        model.config.use_cache = False
+        # The second name is the one before transformers 5.23.
+        (getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable)()
+        checkpointing = [vars(module).get("gradient_checkpointing") for module in model.modules()]
+        settings, modes = base.generation_config, [module.training for module in model.modules()]
+        frozen = copy.deepcopy(settings.to_dict())
+        tokenizer.padding_side, tokenizer.pad_token = "right", None
+        if fails:
+            monkeypatch.setattr(torch.Tensor, "topk", lambda *args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                _generate(model, tokenizer)
+            monkeypatch.undo()
+        else:
+            assert _generate(model, tokenizer).texts == expected
+            _choose(model, tokenizer)
+        assert [module.training for module in model.modules()] == modes
+        assert base.generation_config is settings
+        assert settings.to_dict() == frozen
+        assert model.config.use_cache is False
+        assert [vars(module).get("gradient_checkpointing") for module in model.modules()] == checkpointing
+        assert (tokenizer.padding_side, tokenizer.pad_token) == ("right", None)
+        assert torch.is_grad_enabled()
+        loss = model(**tokenizer(PROMPTS[0], return_tensors="pt"), use_cache=False).logits.sum()
+        loss.backward()  # what was cached while asking can be trained with
+
+    def test_settings_on_the_adapter_reach_the_base(self, tokenizer) -> None:
+        model = tiny_adapter(tiny_llama(seed=3, tokenizer=tokenizer), seed=5)
+        expected = _generate(model, tokenizer).texts
+        model.generation_config = GenerationConfig(repetition_penalty=9.0, eos_token_id=tokenizer.eos_token_id)
+        assert _generate(model, tokenizer).texts == expected
+        assert model.generation_config.repetition_penalty == 9.0
+
+    def test_a_progress_bar_goes_to_stdout_or_cannot_be_silenced(self, model, tokenizer, capsys) -> None:
+        _generate(model, tokenizer, show_progress=True, description="Asking v1")
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert "Asking v1: 100%" in shown.err
+        assert "12/12" in shown.err
+        _generate(model, tokenizer)
+        _choose(model, tokenizer)
+        assert capsys.readouterr() == ("", "")
+
+
+class TestRefusals:
+    @pytest.fixture(autouse=True)
+    def _no_call(self, model, monkeypatch) -> None:
+        """Every refusal comes before the model is asked anything."""
+        monkeypatch.setattr(model, "forward", lambda *args, **kwargs: pytest.fail("the model was asked"))
+
+    @pytest.mark.parametrize("prompts", [[], "one text"])
+    def test_no_prompts_or_one_string_are_taken_for_prompts(self, model, tokenizer, prompts) -> None:
+        with pytest.raises(InputError, match="at least one prompt"):
+            _generate(model, tokenizer, prompts)
+
+    def test_a_prompt_is_cut_silently(self, model, tokenizer) -> None:
+        with pytest.raises(InputError, match=r"prompt 1 has 140 tokens, and its answer may take 8 more.*holds 128"):
+            _generate(model, tokenizer, ["a", "Z" * 140])
+        with pytest.raises(InputError, match="prompt 1 has 1 tokens, and its answer may take 131 more"):
+            _choose(model, tokenizer, ["a", "a"], [["Z"], ["Z", "Z" * 130]])
+
+    def test_a_prompt_that_just_fits_is_refused(self, tokenizer) -> None:
+        model = tiny_llama(seed=3, tokenizer=tokenizer, context_length=12)
+        assert _generate(model, tokenizer, ["ZZZZ"], max_new_tokens=8).token_counts[0] > 0
+        with pytest.raises(InputError, match="prompt 0 has 5 tokens"):
+            _generate(model, tokenizer, ["ZZZZZ"], max_new_tokens=8)
+
+    def test_an_empty_prompt_fails_inside_the_model(self, model, tokenizer) -> None:
+        with pytest.raises(InputError, match="prompt 1 has no tokens"):
+            _generate(model, tokenizer, ["a", ""])
+        with pytest.raises(InputError, match="prompt 1 has no tokens"):
+            _choose(model, tokenizer, ["a", "  "], [["b"], ["c"]])
+
+    def test_an_empty_prompt_is_refused_although_there_is_a_beginning(self) -> None:
+        tokenizer = tiny_tokenizer(add_beginning=True)
+        model = tiny_llama(seed=3, tokenizer=tokenizer)
+        assert len(_generate(model, tokenizer, [""]).texts) == 1
+        assert len(_choose(model, tokenizer, [""], [["b", "c"]]).indices) == 1
+
+    @pytest.mark.parametrize(
+        ("choices", "message"),
+        [
+            ([["b"]], "2 prompts but 1 lists"),
+            ([["b"], []], "prompt 1 has no choices"),
+            ([["b"], "yes"], "choices of prompt 1 are 'yes'"),
+            ([["b"], ["c", None]], "choices of prompt 1"),
+            ([["Z"], ["Z", ""]], "choice '' of prompt 1 adds no token"),
+        ],
+    )
+    def test_choices_that_cannot_be_chosen_get_a_score(self, model, tokenizer, choices, message) -> None:
+        with pytest.raises(InputError, match=message):
+            _choose(model, tokenizer, ["a", "a"], choices, delimiter="")
+
+    def test_an_empty_choice_is_divided_by_its_zero_characters(self, model, tokenizer) -> None:
+        with pytest.raises(InputError, match="prompt 0 has an empty choice"):
+            _choose(model, tokenizer, ["a"], [["b", ""]], normalization="characters")
+
+    @pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"batch_size": 0}, {"tie_margin": -1.0}])
+    def test_options_without_meaning_are_accepted(self, model, tokenizer, options) -> None:
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            _generate(model, tokenizer, **options)
+
+    def test_an_unknown_normalization_is_taken_for_the_sum(self, model, tokenizer) -> None:
+        with pytest.raises(ConfigurationError, match="normalization is 'tokens'"):
+            _choose(model, tokenizer, normalization="tokens")
+
+    def test_the_tokenizer_of_a_larger_model_indexes_out_of_the_embeddings(self, model, tokenizer) -> None:
+        tokenizer.add_tokens(["<new>"])
+        with pytest.raises(InputError, match=r"prompt 1 holds the token id 320.*320 embeddings"):
+            _generate(model, tokenizer, ["a", "<new>"])
+
+    def test_a_tokenizer_that_ends_every_prompt_asks_after_the_end(self, model, tokenizer) -> None:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", tokenizer.eos_token_id)]
+        )
+        with pytest.raises(InputError, match="puts its end token '</s>' after every text"):
+            _generate(model, tokenizer)
+
+    def test_a_conversation_without_template_or_a_number_is_asked(self, model, tokenizer) -> None:
+        with pytest.raises(InputError, match="prompt 0 is a conversation, but the tokenizer has no chat template"):
+            _generate(model, tokenizer, [[{"role": "user", "content": "a"}]])
+        with pytest.raises(InputError, match="prompt 1 is 3"):
+            _generate(model, tokenizer, ["a", 3])
+
+
+def test_nan_scores_become_an_answer(tokenizer) -> None:
+    model = tiny_llama(seed=3, tokenizer=tokenizer)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="prompt 0 are NaN"):
+        _generate(model, tokenizer)
+    with pytest.raises(InputError, match="prompt 0 are NaN"):
+        _choose(model, tokenizer)
+
+
+def test_an_example_in_the_documentation_does_not_run() -> None:
+    result = doctest.testmod(muscle_hf.prediction)
+    assert result.attempted > 20
+    assert result.failed == 0
