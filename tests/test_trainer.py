@@ -1,0 +1,704 @@
+"""`CompatibilityTrainer` on tiny models: what it trains, what it saves, and what it refuses."""
+
+import copy
+import gc
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file
+from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from muscle_hf import (
+    CompatibilityConfig,
+    CompatibilityTrainer,
+    ConfigurationError,
+    InputError,
+    ModelMismatchError,
+    TeacherError,
+    UnsupportedAdapterError,
+    compare,
+)
+from muscle_hf.losses import compatibility_loss, next_token_labels
+from muscle_hf.teachers import Lineage
+
+EMBEDDINGS_AND_NORMS = {
+    "modules_to_save": ["embed_tokens", "input_layernorm", "post_attention_layernorm", "norm"],
+    "ensure_weight_tying": True,
+}
+ROWS = [
+    {"prompt": f"transfer {n} dollars to my {kind} account\n", "completion": answer}
+    for n, (kind, answer) in enumerate([("savings", "transfer"), ("checking", "balance please")] * 6)
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Update:
+    """Two bases and their task adapters on disk."""
+
+    folder: Path
+    tokenizer: PreTrainedTokenizerFast
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "model": str(self.folder / "base-v2"),
+            "new_adapter": str(self.folder / "task-v2"),
+            "old_model": str(self.folder / "base-v1"),
+            "old_adapter": str(self.folder / "task-v1"),
+        }
+
+    def load(self, version: int) -> PeftModel:
+        base = LlamaForCausalLM.from_pretrained(self.folder / f"base-v{version}")
+        return PeftModel.from_pretrained(base, self.folder / f"task-v{version}").eval()
+
+
+def _make_update(folder: Path, *, tie_word_embeddings: bool = True, **lora: Any) -> Update:
+    tokenizer = tiny_tokenizer()
+    for version in (1, 2):
+        base = tiny_llama(version, tokenizer, hidden_size=16, layers=1, tie_word_embeddings=tie_word_embeddings)
+        base.save_pretrained(folder / f"base-v{version}")
+        tokenizer.save_pretrained(folder / f"base-v{version}")
+        base = LlamaForCausalLM.from_pretrained(folder / f"base-v{version}")
+        tiny_adapter(base, 10 + version, **lora).save_pretrained(folder / f"task-v{version}")
+    return Update(folder, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def update(tmp_path_factory: pytest.TempPathFactory) -> Update:
+    return _make_update(tmp_path_factory.mktemp("update"))
+
+
+def _config(output_dir: Path, **options: Any) -> CompatibilityConfig:
+    defaults = {
+        "output_dir": str(output_dir),
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    return CompatibilityConfig(**defaults | options)
+
+
+def _trainer(update: Update, output_dir: Path, *, rows: Any = ROWS, **options: Any) -> CompatibilityTrainer:
+    arguments = {name: options.pop(name) for name in list(options) if name in TRAINER_ARGUMENTS}
+    return CompatibilityTrainer(
+        **update.arguments | {"train_dataset": Dataset.from_list(rows)} | arguments,
+        args=_config(output_dir, **options),
+    )
+
+
+TRAINER_ARGUMENTS = {
+    "model",
+    "old_model",
+    "new_adapter",
+    "old_adapter",
+    "eval_dataset",
+    "processing_class",
+    "callbacks",
+    "compute_metrics",
+}
+
+
+def _weights(trainer: CompatibilityTrainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+
+
+def _largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def _half_right_rows(update: Update) -> list[dict[str, list[int]]]:
+    """Encoded rows whose labels are what the new model says at every second position: it is right there."""
+    rows = []
+    for row in ROWS:
+        ids = update.tokenizer(row["prompt"])["input_ids"]
+        with torch.no_grad():
+            best = update.load(2)(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+        labels = [ids[0]] + [best[i - 1] if i % 2 else ids[i] for i in range(1, len(ids))]
+        rows.append({"input_ids": ids, "labels": labels})
+    return rows
+
+
+def _padded(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    def pad(name: str, value: int) -> torch.Tensor:
+        tensors = [torch.tensor(row[name]) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+
+    labels = pad("labels", -100)
+    return {"input_ids": pad("input_ids", 0), "attention_mask": (labels != -100).long(), "labels": labels}
+
+
+def _logits(model: PeftModel, text: str, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**tokenizer(text, return_tensors="pt")).logits
+
+
+# What is trained -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mask": "token_likelihood", "temperature": 1.0, "cross_entropy_weight": 0.5}]
+)
+def test_the_loss_is_that_of_three_models_loaded_one_by_one(
+    update: Update, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    trainer = _trainer(update, tmp_path, **options)
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:  # a student that has moved away from the new model
+                weight.mul_(0.5)
+    batch = _padded(_half_right_rows(update)[:5])
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    old, new = (update.load(version)(**inputs).logits.detach() for version in (1, 2))
+    student = trainer.model(**inputs).logits.detach()
+    expected = compatibility_loss(student, old, new, next_token_labels(batch["labels"]), **options)
+    loss = trainer.compute_loss(trainer.model, batch)
+    assert loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+    assert 0 < expected.tokens_to_old < expected.tokens  # both teachers had a say
+
+
+def test_the_student_starts_as_a_copy_of_the_new_model(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path, mask="none", eval_dataset=Dataset.from_list(ROWS[:4]))
+    text = ROWS[0]["prompt"]
+    assert torch.equal(_logits(trainer.model, text, update.tokenizer), _logits(update.load(2), text, update.tokenizer))
+
+
+def test_training_moves_the_student_and_neither_teacher(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path)
+    inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
+    before = [teacher.logits(inputs) for teacher in (trainer.old_teacher, trainer.new_teacher)]
+    student = _logits(trainer.model, ROWS[0]["prompt"], update.tokenizer)
+    trainer.train()
+    after = [teacher.logits(inputs) for teacher in (trainer.old_teacher, trainer.new_teacher)]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert not torch.equal(student, _logits(trainer.model, ROWS[0]["prompt"], update.tokenizer))
+    assert not any(weight.requires_grad for weight in trainer.old_teacher.model.parameters())
+    assert not any(tensor.requires_grad for tensor in trainer.new_teacher.snapshot.values())
+
+
+def test_teachers_answer_without_dropout_while_the_student_trains_with_it(tmp_path: Path) -> None:
+    update = _make_update(tmp_path, lora_dropout=0.5)
+    trainer = _trainer(update, tmp_path / "out")
+    trainer.model.train()
+    trainer.old_teacher.model.train()  # as a careless callback might
+    training = [module.training for module in trainer.model.modules()]
+    inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
+    for version, teacher in ((1, trainer.old_teacher), (2, trainer.new_teacher)):
+        exact = _logits(update.load(version), ROWS[0]["prompt"], update.tokenizer)
+        assert torch.equal(teacher.logits(inputs), exact)
+    assert [module.training for module in trainer.model.modules()] == training
+
+
+def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path)
+    base = trainer.model.get_base_model().model.layers[0].mlp.down_proj.base_layer.weight
+    gc.collect()
+    copies = [
+        tensor
+        for tensor in gc.get_objects()
+        if type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.shape == base.shape
+        and torch.equal(tensor, base)
+    ]
+    assert len({tensor.data_ptr() for tensor in copies}) == 1
+    assert list(trainer.model.peft_config) == ["default"]
+
+
+def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path: Path) -> None:
+    whole = _trainer(update, tmp_path, optim="sgd", max_grad_norm=0.0)
+    pieces = _trainer(
+        update,
+        tmp_path,
+        optim="sgd",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=4,
+    )
+    start = _weights(whole)
+    whole.train()
+    pieces.train()
+    moved = _largest_difference(start, _weights(whole))
+    assert _largest_difference(_weights(whole), _weights(pieces)) < 1e-4 * moved
+    for one, other in zip(whole.state.log_history[:2], pieces.state.log_history[:2], strict=True):
+        for name in ("loss", "aligned_to_old_model", "divergence_to_old_model", "cross_entropy"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+def test_gradient_checkpointing_does_not_change_the_weights(update: Update, tmp_path: Path) -> None:
+    trainers = [_trainer(update, tmp_path, gradient_checkpointing=on) for on in (False, True)]
+    for trainer in trainers:
+        trainer.train()
+    assert _largest_difference(*(_weights(trainer) for trainer in trainers)) < 1e-6
+
+
+def test_bfloat16_trains_and_stays_near_float32(update: Update, tmp_path: Path) -> None:
+    losses = []
+    for on in (False, True):
+        trainer = _trainer(update, tmp_path, bf16=on)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+        assert all(torch.isfinite(weight).all() for weight in _weights(trainer).values())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "wrapped"])
+def test_packing_trains(update: Update, tmp_path: Path, strategy: str) -> None:
+    trainer = _trainer(update, tmp_path, packing=True, packing_strategy=strategy, max_length=100)
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
+
+
+def test_packed_sequences_have_the_loss_of_unpacked_ones(update: Update, tmp_path: Path) -> None:
+    losses = []
+    for packing in (False, True):
+        trainer = _trainer(
+            update,
+            tmp_path,
+            packing=packing,
+            max_length=120,
+            mask="sequence_likelihood",
+            eval_dataset=Dataset.from_list(ROWS[:4]),
+            per_device_eval_batch_size=4,
+        )
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_prompt_is_trained_on_by_default_and_left_out_on_request(update: Update, tmp_path: Path) -> None:
+    labels = [
+        _trainer(update, tmp_path, completion_only_loss=only).train_dataset[0]["labels"] for only in (False, True)
+    ]
+    completion = len(update.tokenizer(ROWS[0]["completion"] + update.tokenizer.eos_token)["input_ids"])
+    assert -100 not in labels[0]
+    assert sum(label != -100 for label in labels[1]) == completion
+
+
+# Logs, evaluation, checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_the_log_gives_what_the_loss_did_to_the_tokens(update: Update, tmp_path: Path) -> None:
+    rows = _half_right_rows(update)
+    trainer = _trainer(update, tmp_path, rows=rows, max_steps=1, per_device_train_batch_size=12)
+    trainer.train()
+    log = trainer.state.log_history[0]
+    batch = _padded(rows)
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    old, new = (update.load(version)(**inputs).logits.detach() for version in (1, 2))
+    expected = compatibility_loss(new, old, new, next_token_labels(batch["labels"]))
+    share = (expected.tokens_to_old / expected.tokens).item()
+    assert 0.3 < share < 0.7
+    assert log["loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
+    assert log["aligned_to_old_model"] == pytest.approx(share)
+    assert log["mean_token_accuracy"] == pytest.approx(1 - share)
+    assert log["divergence_to_old_model"] == pytest.approx(
+        (expected.divergence_to_old / expected.tokens_to_old).item(), rel=1e-5
+    )
+    assert log["divergence_to_new_model"] == pytest.approx(0, abs=1e-6)  # it is the new model still
+    assert log["cross_entropy"] == pytest.approx((expected.cross_entropy / expected.tokens).item(), rel=1e-5)
+    assert log["num_tokens"] == batch["attention_mask"].sum().item()
+
+
+def test_a_divergence_without_tokens_is_undefined_and_not_zero(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path, mask="none", max_steps=1)
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["aligned_to_old_model"] == 1
+    assert math.isnan(log["divergence_to_new_model"])
+
+
+def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(
+        update,
+        tmp_path,
+        max_steps=3,
+        learning_rate=0.3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_cross_entropy",
+        greater_is_better=False,
+        eval_dataset=Dataset.from_list(ROWS[:4]),
+    )
+    trainer.train()
+    seen = [log["eval_cross_entropy"] for log in trainer.state.log_history if "eval_cross_entropy" in log]
+    assert len(seen) == 3
+    assert trainer.state.best_metric == min(seen)
+    assert trainer.evaluate()["eval_cross_entropy"] == pytest.approx(min(seen), rel=1e-5)
+
+
+@pytest.mark.parametrize("lora", [{}, EMBEDDINGS_AND_NORMS], ids=["plain", "embeddings"])
+def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Path, lora: dict[str, Any]) -> None:
+    update = _make_update(tmp_path, **lora)
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "lr_scheduler_type": "cosine"}
+    whole = _trainer(update, tmp_path / "whole", **options)
+    whole.train()
+    resumed = _trainer(update, tmp_path / "whole", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert _largest_difference(_weights(whole), _weights(resumed)) == 0
+    inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
+    assert torch.equal(whole.new_teacher.logits(inputs), resumed.new_teacher.logits(inputs))
+
+
+def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: Path) -> None:
+    shapes = []
+
+    def metrics(prediction: Any) -> dict[str, float]:
+        shapes.append((prediction.predictions.shape, prediction.label_ids.shape))
+        return {"size": 1.0}
+
+    trainer = _trainer(update, tmp_path, compute_metrics=metrics, eval_dataset=Dataset.from_list(ROWS[:4]))
+    assert trainer.evaluate()["eval_size"] == 1
+    assert shapes[0][0] == (*shapes[0][1], len(update.tokenizer))
+
+
+# What is saved -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {},
+        EMBEDDINGS_AND_NORMS,
+        {"target_modules": ["q_proj", "embed_tokens"], "ensure_weight_tying": True},
+        {"target_modules": ["q_proj"], "trainable_token_indices": [5, 6, 7]},
+        {"use_dora": True},
+        {"use_rslora": True},
+    ],
+    ids=["plain", "embeddings-and-norms", "lora-on-tied-embeddings", "trained-tokens", "dora", "rslora"],
+)
+def test_every_kind_of_adapter_trains_and_loads_with_plain_peft(tmp_path: Path, lora: dict[str, Any]) -> None:
+    update = _make_update(tmp_path, **lora)
+    text = ROWS[0]["prompt"]
+    trainer = _trainer(update, tmp_path / "out")
+    inputs = dict(update.tokenizer(text, return_tensors="pt"))
+    assert torch.equal(trainer.new_teacher.logits(inputs), _logits(update.load(2), text, update.tokenizer))
+    trainer.train()
+    assert torch.equal(trainer.new_teacher.logits(inputs), _logits(update.load(2), text, update.tokenizer))
+    trainer.save_model()
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert saved.keys() == load_file(tmp_path / "task-v2" / "adapter_model.safetensors").keys()
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base-v2")
+    loaded = PeftModel.from_pretrained(base, tmp_path / "out")
+    assert torch.equal(_logits(loaded, text, update.tokenizer), _logits(trainer.model, text, update.tokenizer))
+    assert not torch.equal(_logits(loaded, text, update.tokenizer), _logits(update.load(2), text, update.tokenizer))
+
+
+def test_a_head_tied_to_trained_embeddings_stays_tied(tmp_path: Path) -> None:
+    update = _make_update(tmp_path, **EMBEDDINGS_AND_NORMS)
+    trainer = _trainer(update, tmp_path / "out")
+    trainer.train()
+    head, embeddings = trainer.model.get_output_embeddings(), trainer.model.get_input_embeddings()
+    assert torch.equal(head.weight, embeddings.weight)
+    assert not torch.equal(head.weight, update.load(2).get_input_embeddings().weight)
+
+
+def test_the_folder_holds_an_adapter_a_tokenizer_and_no_teacher(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path)
+    trainer.train()
+    trainer.save_model()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json"} <= names
+    assert not {path for path in names if "teacher" in path or path.endswith((".bin", ".pt"))} - {"training_args.bin"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_dir()]
+
+
+CARD = r"""---
+library_name: peft
+pipeline_tag: text-generation
+tags:
+- muscle
+- compatibility-adapter
+- trl
+- lora
+---
+
+# my-adapter
+
+.*
+## Lineage
+
+\| \| base model \| task adapter \|
+\|---\|---\|---\|
+\| old model \| a local model \| not named \|
+\| new model \| a local model \| not named \|
+\| \*\*this adapter\*\* \| a local model \| started as a copy of the new model's \|
+
+## Measured
+
+n = 4\.
+.*old model.*50\.0 %.*
+\| model \|.*
+\|---.*
+\| compatibility adapter \| 25\.0 \[.*\] \| 25\.0 \[.*\] \| 0\.0 \[.*\| 75\.0 \[.*
+.*
+## How to load
+
+```python
+.*
+## Training
+
+- mask: student_wrong
+- divergence: forward_kl
+- temperature: 2\.0
+.*
+- optimizer steps: 2
+- sequences a step: 4
+- seed: 42
+- versions: muscle_hf .*, torch .*, transformers .*, trl .*, peft .*
+
+## Limits
+.*
+```bibtex
+.*
+```
+?"""
+
+
+def test_the_card_of_a_real_run_says_what_happened_and_names_no_path(update: Update, tmp_path: Path) -> None:
+    folder = tmp_path / "my-adapter"
+    trainer = _trainer(update, folder, save_strategy="steps", save_steps=2)
+    trainer.train()
+    trainer.add_comparison(
+        "compatibility adapter", compare(old=list("abxx"), new=list("xbyc"), references=list("abcz"))
+    )
+    trainer.save_model()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert re.fullmatch(CARD, card, re.DOTALL), card
+    assert str(tmp_path) not in card
+    assert str(update.folder) not in card
+    checkpoint = (folder / "checkpoint-2" / "README.md").read_text(encoding="utf-8")
+    assert "More information needed" not in checkpoint.title()
+    assert "compatibility-adapter" in checkpoint
+
+
+def test_pushing_uploads_our_card_and_not_a_draft_of_the_parents(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: dict[str, str] = {}
+
+    class FakeHub:
+        def upload_folder(self, **arguments: Any) -> str:
+            pushed["card"] = Path(arguments["folder_path"], "README.md").read_text(encoding="utf-8")
+            return "pushed"
+
+    monkeypatch.setattr("transformers.trainer.hf_api", FakeHub)
+    trainer = _trainer(update, tmp_path, hub_model_id="org/task-compat")
+    trainer.hub_model_id = "org/task-compat"
+    trainer.train()
+    trainer.push_to_hub(dataset_name="org/banking", license="apache-2.0")
+    assert 'PeftModel.from_pretrained(base, "org/task-compat")' in pushed["card"]
+    assert "license: apache-2.0" in pushed["card"]
+    assert "- org/banking" in pushed["card"]
+    assert "licence" not in pushed["card"].split("---")[1]
+
+
+# What may be passed --------------------------------------------------------------------------------------------------
+
+
+def test_ids_paths_models_and_peft_models_give_the_same_training(update: Update, tmp_path: Path) -> None:
+    folder = update.folder
+    bases = {version: LlamaForCausalLM.from_pretrained(folder / f"base-v{version}") for version in (1, 2)}
+    ways: list[dict[str, Any]] = [
+        {},
+        {"model": folder / "task-v2", "new_adapter": None, "old_model": folder / "task-v1", "old_adapter": None},
+        {"model": bases[2], "old_model": bases[1]},
+        {"model": update.load(2), "new_adapter": None, "old_model": update.load(1), "old_adapter": None},
+    ]
+    weights = []
+    for way in ways:
+        trainer = _trainer(update, tmp_path, processing_class=update.tokenizer, **way)
+        trainer.train()
+        weights.append(_weights(trainer))
+    assert all(_largest_difference(weights[0], other) == 0 for other in weights[1:])
+
+
+def test_the_card_knows_ids_and_adapters_however_they_were_given(update: Update, tmp_path: Path) -> None:
+    folder = update.folder
+    merged = update.load(1).merge_and_unload()
+    given = _trainer(update, tmp_path).lineage
+    assert given == Lineage(*(str(folder / name) for name in ("base-v2", "task-v2", "base-v1", "task-v1")))
+    alone = _trainer(update, tmp_path, model=folder / "task-v2", new_adapter=None).lineage
+    assert alone == given
+    objects = _trainer(update, tmp_path, old_model=merged, old_adapter=None).lineage
+    assert objects.old_adapter is None
+
+
+def test_an_old_model_without_adapter_is_a_teacher_like_any_other(update: Update, tmp_path: Path) -> None:
+    merged = update.load(1).merge_and_unload()
+    trainer = _trainer(update, tmp_path, old_model=merged, old_adapter=None)
+    inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
+    exact = _logits(update.load(1), ROWS[0]["prompt"], update.tokenizer)
+    assert torch.allclose(trainer.old_teacher.logits(inputs), exact, atol=1e-4)
+
+
+def test_one_base_with_two_adapters_can_be_updated_as_well(update: Update, tmp_path: Path) -> None:
+    base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
+    tiny_adapter(base, 99).save_pretrained(tmp_path / "old")
+    path = str(update.folder / "base-v2")
+    trainer = _trainer(update, tmp_path / "out", old_model=path, old_adapter=str(tmp_path / "old"))
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+# What is refused -----------------------------------------------------------------------------------------------------
+
+
+def test_an_update_that_is_none_is_refused(update: Update, tmp_path: Path) -> None:
+    new = {"old_model": update.arguments["model"], "old_adapter": update.arguments["new_adapter"]}
+    with pytest.raises(ModelMismatchError, match="same"):
+        _trainer(update, tmp_path, **new)
+    with pytest.raises(ModelMismatchError, match="same logits"):
+        _trainer(update, tmp_path, old_model=update.load(2), old_adapter=None)
+    both = update.load(2)
+    with pytest.raises(ModelMismatchError, match="same"):
+        _trainer(update, tmp_path, model=both, new_adapter=None, old_model=both, old_adapter=None)
+
+
+def test_vocabularies_of_two_sizes_are_refused(update: Update, tmp_path: Path) -> None:
+    other = tiny_llama(1, tiny_tokenizer(vocabulary_size=300), hidden_size=16, layers=1)
+    with pytest.raises(ModelMismatchError, match=r"embeddings.*same tokenizer"):
+        _trainer(update, tmp_path, old_model=tiny_adapter(other, 3), old_adapter=None)
+
+
+def test_vocabularies_of_one_size_with_other_tokens_are_refused(update: Update, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(["zebra crossing the quiet boulevard", "quartz boulders quench quarrels"])
+    assert len(tokenizer) <= len(update.tokenizer)
+    base = LlamaForCausalLM.from_pretrained(update.folder / "base-v1")
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(ModelMismatchError, match=r"tokenizers differ in \d+ tokens"):
+        _trainer(update, tmp_path / "out", old_model=str(tmp_path / "base"))
+
+
+def test_an_adapter_on_an_lm_head_of_its_own_is_refused(tmp_path: Path) -> None:
+    update = _make_update(tmp_path, tie_word_embeddings=False, target_modules=["q_proj", "lm_head"])
+    with pytest.raises(UnsupportedAdapterError, match="ensure_weight_tying"):
+        _trainer(update, tmp_path / "out")
+
+
+def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) -> None:
+    def prompt_tuned(version: int) -> PeftModel:
+        base = LlamaForCausalLM.from_pretrained(update.folder / f"base-v{version}")
+        return get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+
+    with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
+        _trainer(update, tmp_path, model=prompt_tuned(2), new_adapter=None)
+    with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
+        _trainer(update, tmp_path, old_model=prompt_tuned(1), old_adapter=None)
+    prompt_tuned(2).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
+        _trainer(update, tmp_path, new_adapter=tmp_path / "prompt")
+
+
+def test_a_data_set_without_trainable_tokens_is_refused(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        _trainer(update, tmp_path, rows=[])
+    with pytest.raises(InputError, match="no token to train on"):
+        _trainer(update, tmp_path, completion_only_loss=True, max_length=4)
+    masked = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}]
+    with pytest.raises(InputError, match="no token to train on"):
+        _trainer(update, tmp_path, rows=masked)
+    # The first token of a row has no position that predicts it.
+    with pytest.raises(InputError, match="no token to train on"):
+        _trainer(update, tmp_path, rows=[{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+
+
+def test_rows_that_truncation_empties_are_counted_in_a_warning(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [*ROWS[:3], {"prompt": "a long prompt " * 20, "completion": "lost"}]
+    with caplog.at_level(logging.WARNING):
+        _trainer(update, tmp_path, rows=rows, completion_only_loss=True, max_length=60)
+    assert "1 of 4 rows of the train set are left out" in caplog.text
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_teacher_with_nan_is_refused_before_training(update: Update, tmp_path: Path, version: int) -> None:
+    broken = update.load(version)
+    with torch.no_grad():
+        next(weight for name, weight in broken.named_parameters() if "lora_A" in name).fill_(math.nan)
+    names = {1: ("old_model", "old_adapter", "old"), 2: ("model", "new_adapter", "new")}[version]
+    with pytest.raises(TeacherError, match=f"{names[2]} model gives NaN"):
+        _trainer(update, tmp_path, processing_class=update.tokenizer, **{names[0]: broken, names[1]: None})
+
+
+def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_path: Path) -> None:
+    trainer = _trainer(update, tmp_path, mask="none")
+    with torch.no_grad():
+        trainer.old_teacher.model.get_input_embeddings().weight.fill_(math.nan)
+    with pytest.raises(TeacherError, match="old model gives NaN"):
+        trainer.train()
+
+
+def test_an_adapter_on_top_of_an_adapter_or_none_at_all_is_refused(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="already carries an adapter"):
+        _trainer(update, tmp_path, model=update.load(2), processing_class=update.tokenizer)
+    with pytest.raises(ConfigurationError, match="new_adapter is not given"):
+        _trainer(update, tmp_path, new_adapter=None)
+    with pytest.raises(ConfigurationError, match="without adapter"):
+        _trainer(update, tmp_path, model=tiny_llama(2, update.tokenizer), new_adapter=None)
+    two = update.load(2)
+    two.add_adapter("second", LoraConfig(r=2, target_modules="all-linear"))
+    with pytest.raises(ConfigurationError, match="second"):
+        _trainer(update, tmp_path, model=two, new_adapter=None, processing_class=update.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mask": "student_wrng"}, "student_wrong"),
+        ({"cross_entropy_weight": 1.0}, "SFTTrainer"),
+        ({"loss_type": "dft"}, "would be ignored"),
+        ({"label_smoothing_factor": 0.1}, "would be ignored"),
+    ],
+)
+def test_options_without_an_effect_are_refused_by_the_config(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        _config(tmp_path, **options)
+
+
+def test_arguments_of_another_trainer_are_refused(update: Update, tmp_path: Path) -> None:
+    from trl import SFTConfig
+
+    with pytest.raises(ConfigurationError, match="CompatibilityConfig is needed"):
+        CompatibilityTrainer(
+            **update.arguments, args=SFTConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
+        )
+
+
+def test_the_defaults_are_the_papers(tmp_path: Path) -> None:
+    config = CompatibilityConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
+    assert (config.mask, config.divergence, config.temperature) == ("student_wrong", "forward_kl", 2.0)
+    assert (config.scale_by_temperature_squared, config.cross_entropy_weight) == (False, 0.0)
+    assert (config.learning_rate, config.weight_decay, config.completion_only_loss) == (1e-4, 0.0, False)
+    assert json.dumps(copy.deepcopy(config).to_dict())
