@@ -1,0 +1,117 @@
+"""The command `muscle-hf`: one module a command, each with `configure(parser)` and `run(arguments) -> exit code`.
+
+Exit codes: 0 done, 1 a gate broken, 2 bad input, 130 interrupted. Heavy imports stay inside `run`, so that `--help`
+answers at once.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from typing import NoReturn, Protocol
+
+from .. import __version__
+from ..errors import MuscleError
+from . import compare, demo
+
+
+class Command(Protocol):
+    """What a module of a command offers; the first line of its docstring is the summary in `--help`."""
+
+    __doc__: str | None
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments of the command."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+
+
+COMMANDS: Mapping[str, Command] = {"demo": demo, "compare": compare}
+
+
+class _UsageError(Exception):
+    """Arguments that cannot be understood; the message is the line to print."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line and comes back as an exit code, as that of any other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code, also where argparse itself would leave the process.
+
+    Args:
+        argv: The words after `muscle-hf`. Defaults to those of this process.
+
+    Returns:
+        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input, 130 interrupted. 141 where another
+        program, such as `head`, closed the pipe before a command came to its result.
+
+    Example:
+        >>> main(["compare", "old.jsonl", "new.jsonl", "--max-nfr", "0.02"])  # doctest: +SKIP
+        0
+    """
+    # A terminal or a pipe that knows no arrows shall get a question mark for them, not end the command.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+    code = _run(argv)
+    _flush()
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _parser().parse_args(argv)
+    except _UsageError as error:
+        return _complain(str(error), 2)
+    except SystemExit:  # argparse has printed the help or the version; its complaints come as _UsageError.
+        return 0
+    program = f"muscle-hf {arguments.command}"
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except BrokenPipeError:
+        return 141  # 128 + SIGPIPE: what a shell reports for a program that the signal ends.
+    except (MuscleError, OSError) as error:
+        return _complain(f"{program}: {error}", 2)
+    except KeyboardInterrupt:
+        return _complain(f"{program}: interrupted", 130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    # No abbreviations: a script that says --max would break on the day of a second option with that beginning.
+    parser = _Parser(
+        prog="muscle-hf",
+        description="Measure the answers that a model update breaks, and train adapters that break fewer.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"muscle_hf {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        module.configure(commands.add_parser(name, help=summary, description=summary, allow_abbrev=False))
+    return parser
+
+
+def _complain(message: str, code: int) -> int:
+    """Print one line, also where a file name in it has a line break, and pass the exit code on."""
+    with contextlib.suppress(BrokenPipeError):  # Nobody listens; the exit code still has to say it.
+        print(" ".join(message.splitlines()), file=sys.stderr, flush=True)  # noqa: T201
+    return code
+
+
+def _flush() -> None:
+    """Write out what is buffered; Python would do it after `main`, and end with code 120 where nobody reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Let the rest run into nothing.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -1,0 +1,26 @@
+"""Watch an update break answers and an adapter win some back: about five minutes on two cores, no network."""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("demo_output"), help="folder for adapter, card and evidence"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the live trainings (default: 0)")
+    parser.add_argument(
+        "--fast", action="store_true", help="every stage on a few rows, under a minute; its figures mean nothing"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo and print what happened."""
+    from ..demo.run import DemoSettings, run_demo
+    from ..demo.show import quiet_libraries, show
+
+    quiet_libraries()
+    settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)
+    show(run_demo(arguments.output_dir, settings), arguments.output_dir, fast=arguments.fast)
+    return 0

@@ -1,0 +1,321 @@
+"""The main job in stages: each leaves its result on disk, and a second run goes on where the first one stopped.
+
+new task adapter -> compatibility adapters and the same-budget control -> answers -> comparison, card, evidence
+"""
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftModel
+from trl import SFTConfig
+
+from .. import CompatibilityConfig, CompatibilityTrainer, __version__
+from ..card import AdapterCard, library_versions
+from ..errors import ConfigurationError
+from ..flips import Comparison, compare, compare_correct
+from ..prediction import generate_answers
+from ..teachers import Lineage
+from .task import (
+    BASE_V1,
+    BASE_V2,
+    MAX_ANSWER_TOKENS,
+    OLD_ADAPTER,
+    CrossEntropyTrainer,
+    Row,
+    TrainingProgress,
+    load_base,
+    load_tokenizer,
+    read_rows,
+    train_and_save,
+    train_task_adapter,
+    training_options,
+)
+
+Answers = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that the demo asks.
+
+    Args:
+        name: Its row in the table.
+        folder: Where its adapter lies below the output folder, and the name of its files of answers.
+        cross_entropy_weight: Of a compatibility adapter; None for the others.
+    """
+
+    name: str
+    folder: str
+    cross_entropy_weight: float | None = None
+
+
+OLD = Contender("old model", "old")
+NEW = Contender("new model (plain update)", "new")
+CONTROL = Contender("control: new model, same steps more", "control")
+EQUATION_1 = Contender("compatibility, Eq. 1", "compatibility", 0.0)
+WITH_CROSS_ENTROPY = Contender("compatibility, Eq. 1 + CE 0.5", "compatibility-ce", 0.5)
+BOUND = "bound: old and new asked, the surer wins"
+CANDIDATES = (EQUATION_1, WITH_CROSS_ENTROPY)
+CONTENDERS = (OLD, NEW, CONTROL, *CANDIDATES)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What decides the result of a demo, apart from the machine.
+
+    Args:
+        seed: Seed of all live trainings.
+        training_rows: Labelled training utterances, of 15,000.
+        validation_rows: Validation utterances, of 3,000: they stop the task training and choose the adapter.
+        test_rows: Test utterances, of 4,500.
+        task_epochs: Most epochs of the new task adapter; it stops earlier when validation does.
+        task_learning_rate: Its learning rate.
+        update_epochs: Epochs of each compatibility adapter, and of the control.
+        update_learning_rate: Their learning rate.
+    """
+
+    seed: int = 0
+    training_rows: int = 3000
+    validation_rows: int = 1500
+    test_rows: int = 4500
+    task_epochs: int = 8
+    task_learning_rate: float = 2e-3
+    update_epochs: int = 3
+    update_learning_rate: float = 1e-3
+
+    @classmethod
+    def fast(cls, seed: int = 0) -> "DemoSettings":
+        """Return settings that show every stage in under a minute, and whose figures mean nothing."""
+        return cls(seed=seed, training_rows=450, validation_rows=150, test_rows=300, task_epochs=2, update_epochs=1)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found on the test set.
+
+    Args:
+        answers: Name of a model -> its answers, rows with `prompt`, `prediction` and `reference`.
+        comparisons: Name of a model -> its comparison with the old one, in the order of the table.
+        against_control: Name of a compatibility adapter -> its exact paired p-values against the control, for
+            `accuracy` and for `negative_flips` (over the instances that the old model gets right).
+        chosen: The compatibility adapter with the lower NFR on the validation set.
+    """
+
+    answers: dict[str, Answers]
+    comparisons: dict[str, Comparison]
+    against_control: dict[str, dict[str, float]]
+    chosen: Contender
+
+
+def run_demo(output_dir: Path, settings: DemoSettings) -> DemoResult:
+    """Run every stage that is not on disk yet, and write adapter, card, comparison and predictions.
+
+    Args:
+        output_dir: Receives everything; what an interrupted run with the same settings left there is used.
+        settings: What to run.
+
+    Returns:
+        The answers and comparisons on the test set.
+
+    Raises:
+        ConfigurationError: The folder holds a run with other settings.
+    """
+    _claim(output_dir, settings)
+    training, validation = read_rows("train", settings.training_rows), read_rows("val", settings.validation_rows)
+    new_adapter = output_dir / NEW.folder
+    _once(
+        new_adapter,
+        lambda: train_task_adapter(
+            BASE_V2,
+            new_adapter,
+            training,
+            validation,
+            seed=settings.seed,
+            epochs=settings.task_epochs,
+            learning_rate=settings.task_learning_rate,
+            description=NEW.name,
+        ),
+    )
+    for contender in (CONTROL, *CANDIDATES):
+        _once(output_dir / contender.folder, partial(_train_update, contender, output_dir, training, settings))
+    test = read_rows("test", settings.test_rows)
+    answers = {
+        split: {contender.name: _ask(contender, output_dir, split, rows) for contender in CONTENDERS}
+        for split, rows in (("validation", validation), ("test", test))
+    }
+    result = evaluate_answers(answers["validation"], answers["test"])
+    _write_evidence(output_dir, settings, result)
+    return result
+
+
+def evaluate_answers(validation: dict[str, Answers], test: dict[str, Answers]) -> DemoResult:
+    """Choose the adapter on the validation answers and compare every model with the old one on the test answers."""
+
+    def against_old(answers: dict[str, Answers], name: str) -> Comparison:
+        return compare(
+            old=[row["prediction"] for row in answers[OLD.name]],
+            new=[row["prediction"] for row in answers[name]],
+            references=[row["reference"] for row in answers[name]],
+        )
+
+    chosen = min(CANDIDATES, key=lambda contender: against_old(validation, contender.name).negative_flip_rate)
+    test = dict(test)
+    test[BOUND] = [
+        max(pair, key=lambda row: row["mean_log_likelihood"])
+        for pair in zip(test[NEW.name], test[OLD.name], strict=True)
+    ]
+    names = [contender.name for contender in CONTENDERS if contender is not OLD] + [BOUND]
+    right = {name: [row["prediction"] == row["reference"] for row in rows] for name, rows in test.items()}
+    kept = [index for index, was_right in enumerate(right[OLD.name]) if was_right]
+    against_control = {}
+    for contender in CANDIDATES:
+        ours, control = right[contender.name], right[CONTROL.name]
+        on_kept = compare_correct(old=[control[i] for i in kept], new=[ours[i] for i in kept]) if kept else None
+        against_control[contender.name] = {
+            "accuracy": compare_correct(old=control, new=ours).p_value,
+            "negative_flips": on_kept.p_value if on_kept else float("nan"),
+        }
+    return DemoResult(test, {name: against_old(test, name) for name in names}, against_control, chosen)
+
+
+def _claim(output_dir: Path, settings: DemoSettings) -> None:
+    """Answers of two different runs must not be mixed, so a folder belongs to one set of settings."""
+    path = output_dir / "settings.json"
+    mine = asdict(settings) | {"version": __version__}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in mine if found.get(name) != mine[name]]
+        if differing:
+            differences = ", ".join(f"{name} {found.get(name)!r} there, {mine[name]!r} now" for name in differing)
+            raise ConfigurationError(
+                f"{output_dir} holds a demo with other settings ({differences}). Choose another --output-dir, or "
+                "delete that folder."
+            )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(mine, indent=2))
+
+
+def _once(folder: Path, train: Callable[[], None]) -> None:
+    """Train unless an earlier run finished it; the mark is written last, so a killed training is no finished one."""
+    mark = folder / "finished"
+    if mark.exists():
+        return
+    train()
+    mark.touch()
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    gc.collect()
+
+
+def _train_update(contender: Contender, output_dir: Path, training: Sequence[Row], settings: DemoSettings) -> None:
+    """Train on from the new task adapter: with the compatibility loss, or, as the control, with cross-entropy."""
+    options = training_options(
+        output_dir / contender.folder,
+        seed=settings.seed,
+        num_train_epochs=settings.update_epochs,
+        learning_rate=settings.update_learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=20,
+        save_strategy="epoch",
+    )
+    common: dict[str, Any] = {
+        "train_dataset": Dataset.from_list(list(training)),
+        "processing_class": load_tokenizer(),
+        "callbacks": [TrainingProgress(contender.name)],
+    }
+    new_adapter = output_dir / NEW.folder
+    if contender.cross_entropy_weight is None:
+        student = PeftModel.from_pretrained(load_base(BASE_V2), new_adapter, is_trainable=True)
+        train_and_save(CrossEntropyTrainer(model=student, args=SFTConfig(**options), **common))
+        return
+    train_and_save(
+        CompatibilityTrainer(
+            model=BASE_V2,
+            new_adapter=new_adapter,
+            old_model=BASE_V1,
+            old_adapter=OLD_ADAPTER,
+            args=CompatibilityConfig(cross_entropy_weight=contender.cross_entropy_weight, **options),
+            **common,
+        )
+    )
+
+
+def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]) -> Answers:
+    """Return a model's answers, from disk where they are there already."""
+    path = output_dir / "predictions" / f"{split}-{contender.folder}.jsonl"
+    if not path.exists():
+        base, adapter = (BASE_V1, OLD_ADAPTER) if contender is OLD else (BASE_V2, output_dir / contender.folder)
+        answers = generate_answers(
+            PeftModel.from_pretrained(load_base(base), adapter),
+            load_tokenizer(),
+            [row["prompt"] for row in rows],
+            max_new_tokens=MAX_ANSWER_TOKENS,
+            batch_size=256,
+            description=f"asking the {split} set: {contender.name}",
+        )
+        found = zip(rows, answers.texts, answers.mean_log_likelihoods.tolist(), strict=True)
+        lines = [
+            {
+                "id": index,
+                "prompt": row["prompt"].strip(),
+                "prediction": text.strip(),
+                "reference": row["completion"],
+                "mean_log_likelihood": confidence,
+            }
+            for index, (row, text, confidence) in enumerate(found)
+        ]
+        path.parent.mkdir(exist_ok=True)
+        _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult) -> None:
+    """Write the comparison as JSON, and the chosen adapter with its card."""
+    _write(
+        output_dir / "comparison.json",
+        json.dumps(
+            {
+                "chosen_on_validation": result.chosen.name,
+                "old_model_against": {name: json.loads(c.to_json()) for name, c in result.comparisons.items()},
+                "p_value_against_control": result.against_control,
+                "settings": asdict(settings),
+                "versions": library_versions(),
+            },
+            indent=2,
+        ),
+    )
+    source, target = output_dir / result.chosen.folder, output_dir / "adapter"
+    draft = output_dir / "adapter.tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns("checkpoint-*", "finished", "training_args.bin"))
+    AdapterCard(
+        title="CLINC150 intents: compatibility adapter of the muscle_hf demo",
+        lineage=Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None),
+        adapter_type="lora",
+        training={
+            "strategy": result.chosen.name,
+            "cross-entropy weight": result.chosen.cross_entropy_weight,
+            "epochs": settings.update_epochs,
+            "learning rate": settings.update_learning_rate,
+            "seed": settings.seed,
+            "versions": library_versions(),
+        },
+        comparisons=result.comparisons,
+        split="the test set of CLINC150",
+        dataset=f"CLINC150 (CC BY 3.0), {settings.training_rows} training utterances",
+    ).write(draft)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.replace(target)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

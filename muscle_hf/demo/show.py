@@ -1,0 +1,103 @@
+"""What a demo prints: the table, a sentence about it, flipped questions with every model's answer."""
+
+import warnings
+from pathlib import Path
+
+import datasets
+import transformers
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..report import header, table_rows
+from .run import BOUND, CANDIDATES, CONTENDERS, CONTROL, NEW, OLD, DemoResult
+
+EXAMPLES = 5
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the demo's own progress bars."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # transformers renames gradient checkpointing, and trl and peft still use the old name.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
+    # PEFT looks for tied weights once more when an adapter is loaded, after it has tied them.
+    warnings.filterwarnings("ignore", message=".*requested `ensure_weight_tying`")
+
+
+def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
+    """Print the table, what it says, some flipped questions, and where everything lies.
+
+    Args:
+        result: What the demo found.
+        output_dir: Where it left its files.
+        fast: Say that the figures mean nothing.
+    """
+    console = Console(width=None if Console().is_terminal else 140)
+    old = next(iter(result.comparisons.values()))
+    console.print(
+        f"\n[bold]CLINC150 test set, {old.n} utterances, old model right on {100 * old.old_accuracy:.1f} %[/bold]"
+        "  (in brackets: 95 % intervals)"
+    )
+    console.print(_table(result))
+    console.print(Text(sentence(result)))
+    if fast:
+        console.print("[yellow]--fast trains for seconds: these figures show that it runs, nothing else.[/yellow]")
+    _show_flips(console, result)
+    console.print(
+        f"\nSaved in {output_dir}: adapter/ ({result.chosen.name}, the lower NFR on validation; with its card), "
+        "comparison.json, predictions/*.jsonl"
+    )
+
+
+def sentence(result: DemoResult) -> str:
+    """Say in one sentence what the table shows, flattering or not."""
+    new, control, chosen = (result.comparisons[name] for name in (NEW.name, CONTROL.name, result.chosen.name))
+    lost = {name: len(c.negative_flips) for name, c in (("new", new), ("control", control), ("chosen", chosen))}
+    p_value = result.against_control[result.chosen.name]["negative_flips"]
+    verdict = "fewer than" if lost["chosen"] < lost["control"] else "no fewer than"
+    sure = "" if p_value < 0.05 else ", a difference that chance alone explains well enough"
+    return (
+        f"The update breaks {lost['new']} answers that were right; the compatibility adapter that validation chose "
+        f"({result.chosen.name}) breaks {lost['chosen']}, {verdict} the {lost['control']} of a plain adapter trained "
+        f"for as many steps (p = {p_value:.2g}{sure}); asking both models would break "
+        f"{len(result.comparisons[BOUND].negative_flips)}."
+    )
+
+
+def _table(result: DemoResult) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for index, title in enumerate([*header(), "p, accuracy", "p, NFR"]):
+        table.add_column(title, justify="left" if index == 0 else "right", overflow="fold")
+    for row in table_rows(result.comparisons):
+        p_values = result.against_control.get(row[0], {})
+        shown = [f"{p_values[key]:.2g}" if key in p_values else "" for key in ("accuracy", "negative_flips")]
+        table.add_row(*row, *shown, style="bold" if row[0] == result.chosen.name else None)
+    table.caption = "p: exact paired test against the control, of accuracy and of negative flips"
+    return table
+
+
+def _show_flips(console: Console, result: DemoResult) -> None:
+    """Show questions that the plain update broke, those that the adapter won back first."""
+    right = {
+        contender.name: [row["prediction"] == row["reference"] for row in result.answers[contender.name]]
+        for contender in CONTENDERS
+    }
+    broken = [int(index) for index in result.comparisons[NEW.name].negative_flips]
+    broken.sort(key=lambda index: not right[result.chosen.name][index])
+    half = (EXAMPLES + 1) // 2
+    chosen = list(dict.fromkeys([*broken[:half], *broken[::-1][: EXAMPLES - half]]))
+    if not chosen:
+        return
+    console.print("\n[bold]Some questions that the old model answers right and the plain update does not[/bold]")
+    names = [OLD.name, NEW.name, CONTROL.name, *(candidate.name for candidate in CANDIDATES)]
+    width = max(map(len, names))
+    for index in chosen:
+        console.print(Text(f"\n  {result.answers[OLD.name][index]['prompt']}", style="bold"))
+        for name in names:
+            is_right = right[name][index]
+            line = Text(f"    {name:{width}}  {'right' if is_right else 'WRONG'}  ")
+            line.append(result.answers[name][index]["prediction"], style="green" if is_right else "red")
+            console.print(line)

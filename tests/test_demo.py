@@ -1,0 +1,158 @@
+"""The demo from end to end on a few rows, and what survives an interruption."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+
+import muscle_hf.demo.run as demo
+from muscle_hf import ConfigurationError, compare, generate_answers
+from muscle_hf.cli import main
+from muscle_hf.demo.data import read_intents, read_sentences
+from muscle_hf.demo.pretrain import pretraining_texts
+from muscle_hf.demo.run import BOUND, CANDIDATES, CONTENDERS, CONTROL, NEW, OLD, DemoSettings, evaluate_answers
+from muscle_hf.demo.task import BASE_V1, BASE_V2, MAX_ANSWER_TOKENS, OLD_ADAPTER, load_base, load_tokenizer, read_rows
+
+TINY = DemoSettings(training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1)
+
+
+def _rows(predictions: list[str], references: list[str], confidence: float) -> list[dict[str, object]]:
+    return [
+        {"prompt": f"q{index}", "prediction": one, "reference": gold, "mean_log_likelihood": confidence}
+        for index, (one, gold) in enumerate(zip(predictions, references, strict=True))
+    ]
+
+
+def test_the_shipped_data_are_clinc150_whole() -> None:
+    assert [len(read_intents(split)) for split in ("train", "val", "test")] == [15000, 3000, 4500]
+    assert len({row["intent"] for row in read_intents("train")}) == 150
+    assert len(read_sentences()) == 14750
+
+
+def test_a_part_of_the_data_has_every_intent_equally_often() -> None:
+    counts: dict[str, int] = {}
+    for row in read_rows("train", 6000):
+        counts[row["completion"]] = counts.get(row["completion"], 0) + 1
+    assert len(counts) == 150
+    assert set(counts.values()) == {40}
+
+
+def test_no_test_utterance_is_pretrained_on_or_trained_on() -> None:
+    # A few utterances stand in several splits of CLINC150 as published; beyond those nothing may leak.
+    published = {row["text"] for row in read_intents("train")} & {row["text"] for row in read_intents("test")}
+    seen = set(pretraining_texts())
+    assert {row["text"] for row in read_intents("test")} & seen - published <= set(read_sentences())
+
+
+def test_every_intent_fits_into_the_answer_and_every_prompt_into_the_context() -> None:
+    tokenizer = load_tokenizer()
+    answers = {row["completion"] for row in read_rows("train")}
+    assert max(len(tokenizer(answer + tokenizer.eos_token)["input_ids"]) for answer in answers) <= MAX_ANSWER_TOKENS
+
+
+def test_the_shipped_models_are_small_and_name_no_machine() -> None:
+    for folder in (BASE_V1, BASE_V2):
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 3_000_000
+    for path in [*BASE_V1.iterdir(), *BASE_V2.iterdir(), *OLD_ADAPTER.iterdir()]:
+        if path.suffix == ".json":
+            text = path.read_text(encoding="utf-8")
+            assert "/tmp" not in text  # noqa: S108 - looked for, not used
+            assert str(Path.home()) not in text
+
+
+def test_both_versions_share_one_tokenizer() -> None:
+    assert (BASE_V1 / "tokenizer.json").read_bytes() == (BASE_V2 / "tokenizer.json").read_bytes()
+
+
+def test_the_adapter_is_chosen_on_validation_and_never_on_test() -> None:
+    gold = list("abcd")
+    first, second = CANDIDATES
+    fine, bad = _rows(list("abcd"), gold, -1.0), _rows(list("xxxx"), gold, -1.0)
+    same = {contender.name: fine for contender in CONTENDERS}
+    validation = same | {first.name: bad}
+    test = same | {second.name: bad}
+    assert evaluate_answers(validation, test).chosen == second
+
+
+def test_the_bound_takes_the_surer_answer_of_old_and_new() -> None:
+    gold = ["a", "b"]
+    test = {contender.name: _rows(["a", "b"], gold, -1.0) for contender in CONTENDERS}
+    test[OLD.name] = _rows(["a", "x"], gold, -0.5)
+    test[NEW.name] = [*_rows(["y"], ["a"], -2.0), *_rows(["b"], ["b"], -0.1)]
+    result = evaluate_answers(test, test)
+    assert [row["prediction"] for row in result.answers[BOUND]] == ["a", "b"]
+
+
+def test_p_values_compare_with_the_control_on_what_the_old_model_got_right() -> None:
+    gold = ["a"] * 20
+    test = {contender.name: _rows(["a"] * 20, gold, -1.0) for contender in CONTENDERS}
+    test[OLD.name] = _rows(["a"] * 10 + ["x"] * 10, gold, -1.0)
+    test[CONTROL.name] = _rows(["x"] * 8 + ["a"] * 12, gold, -1.0)
+    result = evaluate_answers(test, test)
+    # Eight discordant pairs, all in favour: 2 * (1/2)^8.
+    for contender in CANDIDATES:
+        assert result.against_control[contender.name]["negative_flips"] == pytest.approx(2 * 0.5**8)
+
+
+@pytest.mark.slow
+def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DemoSettings, "fast", classmethod(lambda cls, seed=0: TINY))
+    trained: list[str] = []
+    train_update = demo._train_update
+
+    def interrupted(contender: demo.Contender, *arguments: object) -> None:
+        if contender == CANDIDATES[0] and CANDIDATES[0].name not in trained:
+            trained.append(contender.name)
+            raise KeyboardInterrupt
+        trained.append(contender.name)
+        train_update(contender, *arguments)
+
+    monkeypatch.setattr(demo, "_train_update", interrupted)
+    arguments = ["demo", "--fast", "--output-dir", str(tmp_path / "out")]
+    assert main(arguments) == 130
+    assert main(arguments) == 0
+    assert trained == [CONTROL.name, CANDIDATES[0].name, CANDIDATES[0].name, CANDIDATES[1].name]
+    shown = capsys.readouterr().out
+    assert "relative NFR" in shown
+    assert all(name in shown for name in (NEW.name, CONTROL.name, BOUND))
+
+    out = tmp_path / "out"
+    evidence = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    answers = {
+        contender.name: [
+            json.loads(line)
+            for line in (out / "predictions" / f"test-{contender.folder}.jsonl").read_text("utf-8").splitlines()
+        ]
+        for contender in CONTENDERS
+    }
+    old = answers[OLD.name]
+    for name in (NEW.name, CONTROL.name):
+        again = compare(
+            old=[row["prediction"] for row in old],
+            new=[row["prediction"] for row in answers[name]],
+            references=[row["reference"] for row in old],
+        )
+        rates = evidence["old_model_against"][name]["rates"]
+        assert rates["negative_flip_rate"]["estimate"] == again.negative_flip_rate
+
+    chosen = next(c for c in CONTENDERS if c.name == evidence["chosen_on_validation"])
+    card = (out / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert chosen.name in card
+    assert str(tmp_path) not in card
+    assert not {path.name for path in out.rglob("*")} & {"training_args.bin"} & set((out / "adapter").iterdir())
+    prompts = [row["prompt"] for row in read_rows("test", TINY.test_rows)]
+    for model in (
+        AutoPeftModelForCausalLM.from_pretrained(out / "adapter", dtype=torch.float32),
+        PeftModel.from_pretrained(load_base(BASE_V2), out / "adapter"),
+    ):
+        loaded = generate_answers(model, load_tokenizer(), prompts, max_new_tokens=MAX_ANSWER_TOKENS)
+        assert [text.strip() for text in loaded.texts] == [row["prediction"] for row in answers[chosen.name]]
+
+    with pytest.raises(ConfigurationError, match=r"seed 0 there, 5 now"):
+        demo.run_demo(out, DemoSettings(**TINY.__dict__ | {"seed": 5}))
+    assert main(["demo", "--output-dir", str(out)]) == 2
+    assert capsys.readouterr().err.count("\n") <= 2
