@@ -93,7 +93,7 @@ def test_p_values_compare_with_the_control_on_what_the_old_model_got_right() -> 
     result = evaluate_answers(test, test)
     # Eight discordant pairs, all in favour: 2 * (1/2)^8.
     for contender in CANDIDATES:
-        assert result.against_control[contender.name]["negative_flips"] == pytest.approx(2 * 0.5**8)
+        assert result.p_values[contender.name][CONTROL.name]["negative_flips"] == pytest.approx(2 * 0.5**8)
 
 
 @pytest.mark.slow

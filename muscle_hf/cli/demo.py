@@ -18,9 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what happened."""
     from ..demo.run import DemoSettings, run_demo
-    from ..demo.show import quiet_libraries, show
+    from ..demo.show import announce, quiet_libraries, show
 
     quiet_libraries()
     settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)
+    announce(arguments.output_dir)
     show(run_demo(arguments.output_dir, settings), arguments.output_dir, fast=arguments.fast)
     return 0

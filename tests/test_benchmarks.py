@@ -1,0 +1,35 @@
+"""The benchmark scripts run, on as little as they can."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import muscle_hf.demo.run as demo
+from muscle_hf.demo.run import DemoSettings
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_the_seeds_benchmark_gives_differences_and_the_seed_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tiny(cls: type[DemoSettings], seed: int = 0) -> DemoSettings:
+        return cls(seed=seed, training_rows=32, validation_rows=8, test_rows=16, task_epochs=1, update_epochs=1)
+
+    monkeypatch.setattr(DemoSettings, "fast", classmethod(tiny))
+    monkeypatch.setattr(demo, "MAX_ANSWER_TOKENS", 2)
+    script = runpy.run_path(str(BENCHMARKS / "demo_seeds.py"))
+    script["main"](["--fast", "--seeds", "0", "1", "--output-dir", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "2 seeds, n = 16" in shown
+    assert "minus the control" in shown
+    assert "seed floor: mean of 2 ordered pairs" in shown
+
+
+def test_the_interval_over_seeds_is_students_t() -> None:
+    mean_interval = runpy.run_path(str(BENCHMARKS / "demo_seeds.py"))["mean_interval"]
+    # Mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.303.
+    assert mean_interval([1.0, 2.0, 3.0]) == "2.00 [-0.48, 4.48]"
+    assert mean_interval([1.5]) == "1.50"

@@ -1,0 +1,63 @@
+"""The built wheel serves everything without a checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's content, as pip would unpack it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)  # noqa: S603
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
+    package = installed / "muscle_hf"
+    for name in (
+        "py.typed",
+        "card_template.md",
+        "metrics/negative_flips/negative_flips.py",
+        "metrics/negative_flips/README.md",
+        "metrics/consistency/consistency.py",
+        "demo/data/clinc150/train.jsonl",
+        "demo/data/clinc150/LICENSE",
+        "demo/models/base-v1/model.safetensors",
+        "demo/models/base-v2/tokenizer.json",
+        "demo/models/task-on-v1/adapter_model.safetensors",
+    ):
+        assert (package / name).is_file(), name
+    assert not list(installed.rglob("*.pyc"))
+    assert not (installed / "tests").exists()
+
+
+def test_a_wheel_is_enough_for_metrics_demo_data_and_the_command(installed: Path, tmp_path: Path) -> None:
+    script = f"""
+import muscle_hf, sys
+assert muscle_hf.__file__.startswith({str(installed)!r}), muscle_hf.__file__
+import evaluate
+result = evaluate.load("negative_flips").compute(predictions=[0, 1], old_predictions=[1, 1], references=[1, 1])
+assert result["negative_flips"] == 1
+from muscle_hf.demo.data import read_intents
+assert len(read_intents("test")) == 4500
+from muscle_hf.demo.task import BASE_V1, OLD_ADAPTER
+assert (BASE_V1 / "model.safetensors").exists() and (OLD_ADAPTER / "adapter_config.json").exists()
+from muscle_hf.cli import main
+assert main(["--version"]) == 0
+"""
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

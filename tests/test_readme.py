@@ -1,0 +1,47 @@
+"""What the README shows runs as it is printed."""
+
+import doctest
+import importlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
+
+README = Path(__file__).parents[1] / "README.md"
+MODULES = ["alignment", "card", "config", "losses", "report", "trainer"]
+
+
+def _blocks(heading: str) -> list[str]:
+    section = README.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_run(name: str) -> None:
+    module = importlib.import_module(f"muscle_hf.{name}")
+    assert doctest.testmod(module, raise_on_error=True).failed == 0
+
+
+def test_the_measuring_snippets_run_and_print_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in _blocks("Measure"):
+        exec(compile(block, str(README), "exec"), {"__name__": "readme"})  # noqa: S102 - our own README
+        shown = capsys.readouterr().out
+        for promised in re.findall(r"  # (\[.*)", block):
+            assert promised in shown
+
+
+@pytest.mark.slow
+def test_the_training_snippets_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_task_adapter(load_base(BASE_V2)).save_pretrained(tmp_path / "demo_output" / "new")
+    names: dict[str, object] = {"__name__": "readme"}
+    for block in _blocks("Train"):
+        exec(compile(block.replace("max_steps=20", "max_steps=2"), str(README), "exec"), names)  # noqa: S102
+    assert (tmp_path / "my-adapter" / "adapter_model.safetensors").exists()
+    shutil.rmtree(tmp_path)
