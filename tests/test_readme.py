@@ -37,6 +37,7 @@ def test_the_measuring_snippets_run_and_print_what_they_say(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")  # no accelerator here
 def test_the_training_snippets_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     new_task_adapter(load_base(BASE_V2)).save_pretrained(tmp_path / "demo_output" / "new")
