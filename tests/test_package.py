@@ -42,6 +42,7 @@ def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
     assert not (installed / "tests").exists()
 
 
+@pytest.mark.slow
 def test_a_wheel_is_enough_for_metrics_demo_data_and_the_command(installed: Path, tmp_path: Path) -> None:
     script = f"""
 import muscle_hf, sys

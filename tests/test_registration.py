@@ -98,16 +98,19 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
     assert (result.failed, result.attempted) == (0, 1)
 
 
+@pytest.mark.slow
 def test_muscle_hf_first_then_evaluate_without_a_network(tmp_path: Path) -> None:
     done = _run("import muscle_hf\nimport evaluate\nfrom evaluate import load" + USE, tmp_path / "cache")
     _assert_clean(done, "1 0.5")
 
 
+@pytest.mark.slow
 def test_load_that_was_imported_before_muscle_hf_in_offline_mode(tmp_path: Path) -> None:
     code = "from evaluate import load\nimport muscle_hf" + USE
     _assert_clean(_run(code, tmp_path / "cache", HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1"), "1 0.5")
 
 
+@pytest.mark.slow
 def test_reloading_either_side_neither_loses_nor_doubles_the_hook(tmp_path: Path) -> None:
     code = """
 import importlib, sys
@@ -132,6 +135,7 @@ print(depth())
     _assert_clean(_run(code + USE, tmp_path / "cache"), "1\n1 1\n1\n1 0.5")
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_serves_the_metrics_and_is_not_written_to(tmp_path: Path) -> None:
     # The layout of the wheel: the metrics lie inside the package, and nothing lies beside it.
     site = tmp_path / "site"
