@@ -13,9 +13,9 @@ from pathlib import Path, PureWindowsPath
 from huggingface_hub import ModelCard, ModelCardData
 
 from . import __version__
+from .adapters import Lineage
 from .flips import Comparison
 from .report import escape_markdown, header, markdown_table, table_rows
-from .teachers import Lineage
 from .trainer import CompatibilityTrainer
 
 __all__ = ["AdapterCard", "CompatibilityTrainer", "card_of_trainer", "hub_id", "library_versions"]
@@ -46,6 +46,7 @@ class AdapterCard:
         repository: The adapter's id on the Hub, "org/name"; without the owner it would load nothing, and stays out.
         license: The adapter's licence, as the Hub names it.
         tags: Further tags.
+        base_import: Where the new base is not on the Hub, an import statement whose last word is its path.
     """
 
     title: str
@@ -58,6 +59,7 @@ class AdapterCard:
     repository: str | None = None
     license: str | None = None
     tags: tuple[str, ...] = ()
+    base_import: str | None = None
 
     def render(self) -> str:
         """Return the card: front matter for the Hub and Markdown for people."""
@@ -94,7 +96,8 @@ class AdapterCard:
             measured_on=", ".join(measured_on),
             old_accuracy=f"{100 * shared.old_accuracy:.1f} %" if shared else None,
             dataset=_shown(self.dataset) if self.dataset else None,
-            load_base=new_base or "path/to/the/new/base",
+            base_import=self.base_import,
+            load_base=self.base_import.split()[-1] if self.base_import else f'"{new_base or "path/to/the/new/base"}"',
             load_adapter=self._loadable_id() or "path/to/this/folder",
             training="\n".join(f"- {_shown(name)}: {_shown(value)}" for name, value in self.training.items()),
         )

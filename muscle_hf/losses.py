@@ -67,6 +67,9 @@ def gold_log_probability(logits: Tensor, gold: Tensor) -> Tensor:
 def student_wrong(logits: TokenLogits) -> Tensor:
     """Mark the tokens that the student gets wrong now: the method's mask (MUSCLE, Eq. 1).
 
+    Args:
+        logits: The trained tokens, as all three models see them.
+
     Returns:
         bool, (tokens,). True: this token learns from the old model.
     """
@@ -74,12 +77,26 @@ def student_wrong(logits: TokenLogits) -> Tensor:
 
 
 def old_right(logits: TokenLogits) -> Tensor:
-    """Mark the tokens that the old model gets right (MUSCLE, section 6.5)."""
+    """Mark the tokens that the old model gets right (MUSCLE, section 6.5).
+
+    Args:
+        logits: The trained tokens, as all three models see them.
+
+    Returns:
+        bool, (tokens,). True: this token learns from the old model.
+    """
     return logits.old.argmax(-1) == logits.gold
 
 
 def token_likelihood(logits: TokenLogits) -> Tensor:
-    """Mark the tokens whose gold token the old model finds likelier than the student does (MUSCLE, Eq. 2)."""
+    """Mark the tokens whose gold token the old model finds likelier than the student does (MUSCLE, Eq. 2).
+
+    Args:
+        logits: The trained tokens, as all three models see them.
+
+    Returns:
+        bool, (tokens,). True: this token learns from the old model.
+    """
     student = gold_log_probability(logits.student, logits.gold)
     return student < gold_log_probability(logits.old, logits.gold)
 
@@ -89,6 +106,12 @@ def sequence_likelihood(logits: TokenLogits) -> Tensor:
 
     The paper prints no threshold. Here a sequence's log-likelihood is the sum over its trained tokens, and the old
     model must have the larger one.
+
+    Args:
+        logits: The trained tokens, as all three models see them.
+
+    Returns:
+        bool, (tokens,). True: this token learns from the old model.
     """
     gain = gold_log_probability(logits.old, logits.gold) - gold_log_probability(logits.student, logits.gold)
     sequences = int(logits.sequence.max()) + 1 if logits.sequence.numel() else 0
@@ -97,7 +120,14 @@ def sequence_likelihood(logits: TokenLogits) -> Tensor:
 
 
 def every_token(logits: TokenLogits) -> Tensor:
-    """Mark every token: KL to the old model only (MUSCLE, section 6.5, "none")."""
+    """Mark every token: KL to the old model only (MUSCLE, section 6.5, "none").
+
+    Args:
+        logits: The trained tokens, as all three models see them.
+
+    Returns:
+        bool, (tokens,). True: this token learns from the old model.
+    """
     return torch.ones_like(logits.gold, dtype=torch.bool)
 
 
@@ -122,7 +152,16 @@ def forward_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 def reverse_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return KL(student || teacher) for each token: mode-seeking where [`forward_kl`] covers the mass."""
+    """Return KL(student || teacher) for each token: mode-seeking where [`forward_kl`] covers the mass.
+
+    Args:
+        teacher: float, (tokens, vocabulary). Logits of the frozen model.
+        student: float, (tokens, vocabulary). Logits of the adapter in training.
+        temperature: Both logits are divided by it.
+
+    Returns:
+        float, (tokens,). At least 0.
+    """
     return _kl(_log_softmax(student, temperature), _log_softmax(teacher, temperature))
 
 
@@ -131,9 +170,18 @@ def logit_difference_inhibition(
 ) -> Tensor:
     """Return mean over classes of max(|z_student - z_teacher| - margin, 0)^2 (ELODI, arXiv 2205.06265).
 
-    The temperature divides the logits here as in the other divergences; ELODI itself has none, which is 1.0.
+    Args:
+        teacher: float, (tokens, vocabulary). Logits of the frozen model.
+        student: float, (tokens, vocabulary). Logits of the adapter in training.
+        temperature: Divides the logits here as in the other divergences; ELODI itself has none, which is 1.0.
+        margin: Differences up to this size are forgiven. Defaults to 0.5, as in ELODI.
+
+    Returns:
+        float, (tokens,). At least 0.
     """
     difference = (_in_float(student) - _in_float(teacher)) / temperature
+    # Equal logits differ by 0 also where both rule a class out with -inf.
+    difference = difference.masked_fill(student == teacher, 0)
     return (difference.abs() - margin).clamp(min=0).square().mean(-1)
 
 
@@ -290,6 +338,12 @@ def next_token_labels(labels: Tensor) -> Tensor:
 def validate_options(mask: str, divergence: str, temperature: float, cross_entropy_weight: float) -> None:
     """Refuse options of [`compatibility_loss`] that have no meaning.
 
+    Args:
+        mask: A key of `MASKS`.
+        divergence: A key of `DIVERGENCES`.
+        temperature: A positive number.
+        cross_entropy_weight: A number in [0, 1].
+
     Raises:
         ConfigurationError: Naming the option, the value and what is allowed.
     """
@@ -317,6 +371,7 @@ def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    probability = log_p.exp()
-    # 0 * log(0 / q) is 0, and float arithmetic says nan: a class that a model rules out with -inf adds nothing.
-    return (probability * (log_p - log_q)).masked_fill(probability == 0, 0).sum(-1)
+    # 0 * log(0 / q) is 0, and float arithmetic says nan: a class that p rules out with -inf adds nothing. Masked
+    # before the product, so that the gradient does not see the nan either.
+    gap = (log_p - log_q).masked_fill(log_p == -math.inf, 0)
+    return (log_p.exp() * gap).sum(-1)

@@ -1,5 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
+import copy
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +11,8 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset, DatasetDict, IterableDataset
-from peft import PeftModel
 from torch import Tensor
 from transformers import (
-    AutoTokenizer,
     BitsAndBytesConfig,
     DataCollator,
     EvalPrediction,
@@ -21,22 +21,22 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from .alignment import check_same_vocabulary
-from .config import CompatibilityConfig
-from .errors import ConfigurationError, InputError, ModelMismatchError
-from .flips import Comparison
-from .losses import IGNORE_INDEX, CompatibilityLoss, compatibility_loss, next_token_labels
-from .teachers import (
-    FrozenModelTeacher,
+from .adapters import (
     Lineage,
     Model,
-    SharedBaseTeacher,
     check_lm_head,
-    has_tied_head,
+    full_logits_allow_tied_head,
     load_adapted_model,
-    load_tokenizer_of,
-    refuse_nan,
+    load_tokenizer,
+    shares_base,
 )
+from .alignment import check_same_vocabulary
+from .config import CompatibilityConfig
+from .errors import ConfigurationError, ModelMismatchError
+from .flips import Comparison
+from .losses import IGNORE_INDEX, CompatibilityLoss, compatibility_loss, next_token_labels
+from .teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
+from .training_data import check_rows, first_trainable_row, model_inputs, sequence_numbers, warn_about_lost_tokens
 
 logger = get_logger(__name__)
 
@@ -136,10 +136,15 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 f"args is a {type(args).__name__}; a CompatibilityConfig is needed: it is an SFTConfig with the "
                 "options of the method."
             )
-        _check_rows(train_dataset)
+        check_rows(train_dataset)
         if old_model is model and old_adapter == new_adapter:
             raise ModelMismatchError(
                 "old_model and model are the same object: there is no update to be compatible to."
+            )
+        if shares_base(model, old_model):
+            raise ConfigurationError(
+                "model and old_model share one base object, and an adapter on the one would change the other. Load "
+                "the base twice, or pass paths."
             )
         new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
@@ -151,12 +156,18 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         check_lm_head(student)
         old = load_adapted_model(old_model, old_adapter, role="old", needs_adapter=False, init_kwargs=old_kwargs)
         if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(
-                student.config._name_or_path,
-                revision=new_kwargs.get("revision"),
-                trust_remote_code=args.trust_remote_code,
+            processing_class = load_tokenizer(student, new_kwargs, model, new_adapter)
+        if processing_class is None:
+            raise ConfigurationError(
+                "No tokenizer lies beside the new model or its adapter; pass it as processing_class."
             )
-        check_same_vocabulary(student, old, processing_class, load_tokenizer_of(old))
+        old_tokenizer = load_tokenizer(old, old_kwargs, old_model, old_adapter)
+        if old_tokenizer is None:
+            logger.warning(
+                "No tokenizer was found beside the old model, so only the sizes of the vocabularies are compared. "
+                "Make sure that both models were trained with the same tokenizer."
+            )
+        check_same_vocabulary(student, old, processing_class, old_tokenizer)
         self.lineage = Lineage.of(
             new=student, old=old, new_name=new_adapter or model, old_name=old_adapter or old_model
         )
@@ -166,7 +177,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self._sums: dict[str, dict[str, float]] = {"train": defaultdict(float), "eval": defaultdict(float)}
         self.comparisons: dict[str, Comparison] = {}
         self.card_details: dict[str, Any] = {}
-        with _full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
+        with full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
             super().__init__(
                 model=student,
                 args=args,
@@ -194,7 +205,6 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
                 "without it."
             )
-        _check_trainable_tokens(self.train_dataset)
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
         self.old_teacher = FrozenModelTeacher(self.accelerator.prepare_model(old, evaluation_mode=True))
         self._check_teachers()
@@ -202,20 +212,26 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     def _prepare_dataset(
         self, dataset: Dataset, processing_class: Any, args: Any, packing: bool, formatting_func: Any, name: str
     ) -> Dataset:
-        prepared = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
-        if not packing and isinstance(dataset, Dataset) and len(prepared) < len(dataset):
-            logger.warning(
-                f"{len(dataset) - len(prepared)} of {len(dataset)} rows of the {name} set are left out: cut at "
-                f"max_length={args.max_length}, nothing of them is trained on. Raise max_length to keep them."
-            )
-        return prepared
+        if isinstance(dataset, Dataset):
+            # Encoded whole first, so that what truncation takes away can be counted; nothing is lost in silence.
+            whole = copy.copy(args)
+            whole.max_length, whole.shuffle_dataset = None, False
+            dataset = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, name)
+            keeps_ends = packing and args.packing_strategy != "bfd"
+            warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
+            formatting_func = None
+        return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
 
     def _check_teachers(self) -> None:
         """Ask both teachers about one example, so that bad ones are refused before training."""
-        batch = self._prepare_inputs(self.data_collator([next(iter(self.train_dataset))]))
+        row = first_trainable_row(self.train_dataset)
+        if row is None:
+            return
+        if self.args.remove_unused_columns:
+            self._set_signature_columns_if_needed()
+            row = {name: row[name] for name in self._signature_columns if name in row}
+        batch = self._prepare_inputs(self.data_collator([row]))
         rows = self._teacher_rows(batch, next_token_labels(batch["labels"]) != IGNORE_INDEX)
-        for name, logits in zip(("old", "new"), rows, strict=True):
-            refuse_nan(name, logits)
         if torch.equal(*rows):
             raise ModelMismatchError(
                 "The old and the new model give exactly the same logits: they are the same model, and there is no "
@@ -224,10 +240,13 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     def _teacher_rows(self, batch: dict[str, Any], trained: Tensor) -> tuple[Tensor, Tensor]:
         """Return both teachers' logits at the trained positions: two tensors of shape (tokens, vocabulary)."""
-        inputs = _model_inputs(batch)
+        inputs = model_inputs(batch)
         with self.accelerator.autocast():
-            old, new = self.old_teacher.logits(inputs), self.new_teacher.logits(inputs)
-        return old[trained], new[trained]
+            old, new = self.old_teacher.logits(inputs)[trained], self.new_teacher.logits(inputs)[trained]
+        # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
+        refuse_nan("old", old)
+        refuse_nan("new", new)
+        return old, new
 
     def compute_loss(
         self,
@@ -236,12 +255,12 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """Return the compatibility loss of a batch; called by the trainer."""
+        """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
         mode = "train" if self.model.training else "eval"
         labels = next_token_labels(inputs["labels"])
         trained = labels != IGNORE_INDEX
         old_rows, new_rows = self._teacher_rows(inputs, trained)
-        outputs = model(**_model_inputs(inputs))
+        outputs = model(**model_inputs(inputs))
         result = compatibility_loss(
             outputs.logits[trained],
             old_rows,
@@ -253,15 +272,12 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             scale_by_temperature_squared=self.args.scale_by_temperature_squared,
             cross_entropy_weight=self.args.cross_entropy_weight,
             normalizer=num_items_in_batch,
-            sequence=_sequence_numbers(inputs)[trained],
+            sequence=sequence_numbers(inputs)[trained],
         )
         loss = result.loss
         # `num_items_in_batch` counts the tokens of every process, and DDP averages gradients over processes.
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        if torch.isnan(result.divergence_to_old + result.divergence_to_new):
-            refuse_nan("old", old_rows)
-            refuse_nan("new", new_rows)
         self._count(mode, result, inputs)
         return (loss, outputs) if return_outputs else loss
 
@@ -281,34 +297,41 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         for name, value in zip((*names, "positions"), sums, strict=True):
             self._sums[mode][name] += value
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the method's figures, each over all tokens since the last log, and hand over to the parent."""
-        mode = "train" if self.model.training else "eval"
-        sums = self._sums[mode]
-        if sums["tokens"]:
-            prefix = "" if mode == "train" else "eval_"
-            if mode == "train":
-                self._total_train_tokens += int(sums["positions"])
-            to_old, to_new = sums["tokens_to_old"], sums["tokens"] - sums["tokens_to_old"]
-            figures = {
-                "aligned_to_old_model": to_old / sums["tokens"],
-                "divergence_to_old_model": sums["divergence_to_old"] / to_old if to_old else float("nan"),
-                "divergence_to_new_model": sums["divergence_to_new"] / to_new if to_new else float("nan"),
-                "cross_entropy": sums["cross_entropy"] / sums["tokens"],
-                "mean_token_accuracy": sums["correct_tokens"] / sums["tokens"],
-                "num_tokens": float(self._total_train_tokens),
-            }
-            logs.update({f"{prefix}{name}": value for name, value in figures.items()})
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """Add the method's figures of this data set to its metrics; called by the trainer."""
+        sums = self._sums["eval"]
         sums.clear()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in _figures(sums).items()})
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the method's figures, each over all tokens since the last log; called by the trainer."""
+        sums = self._sums["train"]
+        if self.model.training and sums["tokens"]:
+            # The count goes on from the log, which a resumed run brings along.
+            seen = next((log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0)
+            logs.update(_figures(sums) | {"num_tokens": seen + sums["positions"]})
+            sums.clear()
         super().log(logs, start_time)
 
-    def add_comparison(self, name: str, comparison: Comparison) -> None:
-        """Put a measured comparison with the old model into the card's table.
+    def add_comparison(self, name: str, comparison: Comparison, *, split: str | None = None) -> None:
+        """Put a measured comparison with the old model into the card's table; save or push afterwards.
 
         Args:
             name: The row's name, such as "compatibility adapter" or "new adapter (plain update)".
             comparison: What [`muscle_hf.compare`] returned.
+            split: What was asked, such as "the test set of PIQA".
         """
+        if split is not None:
+            self.card_details["split"] = split
         self.comparisons[name] = comparison
 
     def create_model_card(
@@ -346,61 +369,25 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             self._write_card(Path(output_dir or self.args.output_dir))
 
 
+def _figures(sums: dict[str, float]) -> dict[str, float]:
+    """Turn sums over tokens into what is logged; undefined is nan."""
+
+    def ratio(total: float, count: float) -> float:
+        return total / count if count else math.nan
+
+    tokens, to_old = sums["tokens"], sums["tokens_to_old"]
+    return {
+        "aligned_to_old_model": ratio(to_old, tokens),
+        "divergence_to_old_model": ratio(sums["divergence_to_old"], to_old),
+        "divergence_to_new_model": ratio(sums["divergence_to_new"], tokens - to_old),
+        "cross_entropy": ratio(sums["cross_entropy"], tokens),
+        "mean_token_accuracy": ratio(sums["correct_tokens"], tokens),
+    }
+
+
 def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
     """Options given as JSON text are dictionaries once the config is built."""
     return dict(value) if isinstance(value, dict) else {}
-
-
-def _model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the labels: with them a model would compute a loss of its own."""
-    return {name: value for name, value in batch.items() if name != "labels"} | {"use_cache": False}
-
-
-def _sequence_numbers(batch: dict[str, Any]) -> Tensor:
-    """Number each position's sequence: rows, or, where sequences are packed into one row, the restarts in it."""
-    input_ids: Tensor = batch["input_ids"]
-    if "position_ids" in batch and "attention_mask" not in batch:
-        starts: Tensor = batch["position_ids"] == 0
-        return starts.flatten().cumsum(0).view_as(input_ids) - 1
-    return torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)
-
-
-def _check_rows(dataset: Any) -> None:
-    if isinstance(dataset, Dataset) and len(dataset) == 0:
-        raise InputError("train_dataset has no rows; pass the training set of the task.")
-
-
-def _check_trainable_tokens(dataset: Dataset | IterableDataset) -> None:
-    """A streamed data set is not read ahead; a map-style one is checked whole."""
-    if not isinstance(dataset, Dataset):
-        return
-    columns = dataset.column_names
-    if len(dataset) and (
-        "labels" not in columns or any(max(row[1:], default=-100) != -100 for row in dataset["labels"])
-    ):
-        return
-    raise InputError(
-        "train_dataset has no token to train on: every label is -100. With completion_only_loss=True the prompts may "
-        "fill max_length on their own; raise max_length, or check the masks of the data set."
-    )
-
-
-@contextmanager
-def _full_logits_allow_tied_head(model: PeftModel) -> Iterator[None]:
-    """Hide an LM head's adapter that is tied to the embeddings from the parent's refusal.
-
-    The parent refuses it since its fused loss reads the head's weight alone. The loss here takes the logits that the
-    model itself computes, adapter included. An adapter of the head's own was refused before.
-    """
-    if not has_tied_head(model):
-        yield
-        return
-    head = model.get_output_embeddings()
-    model.get_output_embeddings = lambda: getattr(head, "base_layer", head)
-    try:
-        yield
-    finally:
-        del model.get_output_embeddings
 
 
 @contextmanager

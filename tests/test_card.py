@@ -17,10 +17,10 @@ from markdown_it import MarkdownIt
 
 import muscle_hf
 from muscle_hf import card
+from muscle_hf.adapters import Lineage
 from muscle_hf.card import AdapterCard, card_of_trainer, hub_id, library_versions
 from muscle_hf.flips import Comparison, compare
 from muscle_hf.report import header, table_rows
-from muscle_hf.teachers import Lineage
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 NOTHING = Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None)

@@ -18,7 +18,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 LAYERS = (
     {"errors"},
     {"columns", "intervals", "rates", "flips", "losses", "alignment", "registration"},
-    {"teachers", "readers", "prompts", "prediction"},
+    {"adapters", "training_data", "teachers", "readers", "prompts", "prediction"},
     {"config", "trainer", "report"},
     {"card"},
     {"hub"},

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
@@ -29,8 +30,8 @@ from muscle_hf import (
     UnsupportedAdapterError,
     compare,
 )
-from muscle_hf.losses import compatibility_loss, next_token_labels
-from muscle_hf.teachers import Lineage
+from muscle_hf.adapters import Lineage
+from muscle_hf.losses import MASKS, compatibility_loss, next_token_labels
 
 EMBEDDINGS_AND_NORMS = {
     "modules_to_save": ["embed_tokens", "input_layernorm", "post_attention_layernorm", "norm"],
@@ -354,6 +355,25 @@ def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Upd
     assert trainer.evaluate()["eval_cross_entropy"] == pytest.approx(min(seen), rel=1e-5)
 
 
+def test_every_evaluation_reports_its_own_data_under_its_own_name(update: Update, tmp_path: Path) -> None:
+    sets = {"a": Dataset.from_list(ROWS[:4]), "b": Dataset.from_list(ROWS[4:])}
+    trainer = _trainer(update, tmp_path, eval_dataset=sets)
+    both = trainer.evaluate()
+    trainer.predict(trainer.eval_dataset["b"])
+    assert trainer.evaluate()["eval_a_cross_entropy"] == both["eval_a_cross_entropy"]
+    assert both["eval_a_cross_entropy"] != both["eval_b_cross_entropy"]
+    alone = _trainer(update, tmp_path, eval_dataset=sets["a"])
+    assert alone.evaluate()["eval_cross_entropy"] == both["eval_a_cross_entropy"]
+    assert alone.evaluate(metric_key_prefix="test")["test_cross_entropy"] == both["eval_a_cross_entropy"]
+
+
+def test_a_streamed_data_set_trains(update: Update, tmp_path: Path) -> None:
+    stream = Dataset.from_list(ROWS).to_iterable_dataset()
+    trainer = CompatibilityTrainer(**update.arguments, args=_config(tmp_path), train_dataset=stream)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
 @pytest.mark.parametrize("lora", [{}, EMBEDDINGS_AND_NORMS], ids=["plain", "embeddings"])
 def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Path, lora: dict[str, Any]) -> None:
     update = _make_update(tmp_path, **lora)
@@ -365,6 +385,8 @@ def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Pat
     assert _largest_difference(_weights(whole), _weights(resumed)) == 0
     inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
     assert torch.equal(whole.new_teacher.logits(inputs), resumed.new_teacher.logits(inputs))
+    tokens = [[log["num_tokens"] for log in t.state.log_history if "num_tokens" in log] for t in (whole, resumed)]
+    assert tokens[0] == tokens[1]
 
 
 def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: Path) -> None:
@@ -453,7 +475,7 @@ tags:
 
 ## Measured
 
-n = 4\.
+On four questions, n = 4\.
 .*old model.*50\.0 %.*
 \| model \|.*
 \|---.*
@@ -486,9 +508,8 @@ def test_the_card_of_a_real_run_says_what_happened_and_names_no_path(update: Upd
     folder = tmp_path / "my-adapter"
     trainer = _trainer(update, folder, save_strategy="steps", save_steps=2)
     trainer.train()
-    trainer.add_comparison(
-        "compatibility adapter", compare(old=list("abxx"), new=list("xbyc"), references=list("abcz"))
-    )
+    measured = compare(old=list("abxx"), new=list("xbyc"), references=list("abcz"))
+    trainer.add_comparison("compatibility adapter", measured, split="four questions")
     trainer.save_model()
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert re.fullmatch(CARD, card, re.DOTALL), card
@@ -582,6 +603,38 @@ def test_an_update_that_is_none_is_refused(update: Update, tmp_path: Path) -> No
         _trainer(update, tmp_path, model=both, new_adapter=None, old_model=both, old_adapter=None)
 
 
+def test_one_base_object_for_both_models_is_refused_before_it_is_changed(update: Update, tmp_path: Path) -> None:
+    base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
+    names = {name for name, _ in base.named_parameters()}
+    with pytest.raises(ConfigurationError, match="share one base object"):
+        _trainer(update, tmp_path, model=base, old_model=base)
+    assert {name for name, _ in base.named_parameters()} == names
+
+
+def test_an_adapter_that_does_not_name_its_base_is_not_looked_up_under_none(update: Update, tmp_path: Path) -> None:
+    shutil.copytree(update.folder / "task-v1", tmp_path / "nameless")
+    path = tmp_path / "nameless" / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="does not name its base"):
+        _trainer(update, tmp_path / "out", old_model=tmp_path / "nameless", old_adapter=None)
+
+
+def test_an_old_tokenizer_that_is_not_found_is_said(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    LlamaForCausalLM.from_pretrained(update.folder / "base-v1").save_pretrained(tmp_path / "base")
+    with caplog.at_level(logging.WARNING):
+        _trainer(update, tmp_path / "out", old_model=tmp_path / "base")
+    assert "only the sizes of the vocabularies are compared" in caplog.text
+
+
+def test_a_tokenizer_that_is_nowhere_is_asked_for(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="pass it as processing_class"):
+        nameless = tiny_adapter(tiny_llama(2, update.tokenizer, hidden_size=16, layers=1), 3)
+        _trainer(update, tmp_path / "out", model=nameless, new_adapter=None)
+
+
 def test_vocabularies_of_two_sizes_are_refused(update: Update, tmp_path: Path) -> None:
     other = tiny_llama(1, tiny_tokenizer(vocabulary_size=300), hidden_size=16, layers=1)
     with pytest.raises(ModelMismatchError, match=r"embeddings.*same tokenizer"):
@@ -602,6 +655,9 @@ def test_an_adapter_on_an_lm_head_of_its_own_is_refused(tmp_path: Path) -> None:
     update = _make_update(tmp_path, tie_word_embeddings=False, target_modules=["q_proj", "lm_head"])
     with pytest.raises(UnsupportedAdapterError, match="ensure_weight_tying"):
         _trainer(update, tmp_path / "out")
+    update = _make_update(tmp_path / "copied", tie_word_embeddings=False, modules_to_save=["lm_head"])
+    with pytest.raises(UnsupportedAdapterError, match="modules_to_save"):
+        _trainer(update, tmp_path / "out")
 
 
 def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) -> None:
@@ -621,6 +677,11 @@ def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) ->
 def test_a_data_set_without_trainable_tokens_is_refused(update: Update, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
         _trainer(update, tmp_path, rows=[])
+    with pytest.raises(InputError, match="missing"):
+        CompatibilityTrainer(**update.arguments, args=_config(tmp_path))
+    with pytest.raises(InputError, match="stream without rows"):
+        stream = IterableDataset.from_generator(lambda: iter(()))
+        CompatibilityTrainer(**update.arguments, args=_config(tmp_path), train_dataset=stream)
     with pytest.raises(InputError, match="no token to train on"):
         _trainer(update, tmp_path, completion_only_loss=True, max_length=4)
     masked = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}]
@@ -631,13 +692,26 @@ def test_a_data_set_without_trainable_tokens_is_refused(update: Update, tmp_path
         _trainer(update, tmp_path, rows=[{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
 
 
-def test_rows_that_truncation_empties_are_counted_in_a_warning(
+@pytest.mark.parametrize("packing", [False, True])
+def test_rows_that_truncation_shortens_are_counted_in_a_warning(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture, packing: bool
+) -> None:
+    long = {"prompt": "a long prompt " * 20, "completion": "lost"}
+    with caplog.at_level(logging.WARNING):
+        # Packing puts the longest row first; that nothing of it is trained on must not be blamed on the models.
+        _trainer(update, tmp_path, rows=[*ROWS[:3], long], completion_only_loss=True, max_length=60, packing=packing)
+    assert "1 of 4 rows of the train set are longer than max_length=60 and lose their ends" in caplog.text
+    assert "1 of 4 rows of the train set have no token to train on" in caplog.text
+
+
+def test_a_row_without_labels_is_not_blamed_on_truncation(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [*ROWS[:3], {"prompt": "a long prompt " * 20, "completion": "lost"}]
+    rows = [{"input_ids": [5, 6, 7], "labels": labels} for labels in ([-100, -100, -100], [5, -100, -100], [5, 6, 7])]
     with caplog.at_level(logging.WARNING):
-        _trainer(update, tmp_path, rows=rows, completion_only_loss=True, max_length=60)
-    assert "1 of 4 rows of the train set are left out" in caplog.text
+        _trainer(update, tmp_path, rows=rows).train()
+    assert "2 of 3 rows of the train set have no token to train on" in caplog.text
+    assert "longer" not in caplog.text
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -650,8 +724,10 @@ def test_a_teacher_with_nan_is_refused_before_training(update: Update, tmp_path:
         _trainer(update, tmp_path, processing_class=update.tokenizer, **{names[0]: broken, names[1]: None})
 
 
-def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path, mask="none")
+@pytest.mark.parametrize("mask", sorted(MASKS))
+def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_path: Path, mask: str) -> None:
+    # A comparison with NaN is False, so most masks would leave such a teacher aside without a word.
+    trainer = _trainer(update, tmp_path, mask=mask)
     with torch.no_grad():
         trainer.old_teacher.model.get_input_embeddings().weight.fill_(math.nan)
     with pytest.raises(TeacherError, match="old model gives NaN"):
@@ -665,6 +741,15 @@ def test_an_adapter_on_top_of_an_adapter_or_none_at_all_is_refused(update: Updat
         _trainer(update, tmp_path, new_adapter=None)
     with pytest.raises(ConfigurationError, match="without adapter"):
         _trainer(update, tmp_path, model=tiny_llama(2, update.tokenizer), new_adapter=None)
+    with pytest.raises(ConfigurationError, match="is itself an adapter"):
+        _trainer(update, tmp_path, model=update.folder / "task-v2")
+    injected = LlamaForCausalLM.from_pretrained(update.folder / "task-v2")
+    with pytest.raises(ConfigurationError, match="transformers has put an adapter"):
+        _trainer(update, tmp_path, model=injected)
+    base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
+    named = PeftModel.from_pretrained(base, update.folder / "task-v2", adapter_name="task")
+    with pytest.raises(ConfigurationError, match="under the name 'task'"):
+        _trainer(update, tmp_path, model=named, new_adapter=None)
     two = update.load(2)
     two.add_adapter("second", LoraConfig(r=2, target_modules="all-linear"))
     with pytest.raises(ConfigurationError, match="second"):

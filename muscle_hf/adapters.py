@@ -1,0 +1,238 @@
+"""The models of an update: bases and adapters from ids, paths or loaded models, and what of them is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import ConfigurationError, UnsupportedAdapterError
+
+Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where the models of a training run come from, as ids or paths; None where it is not known.
+
+    Args:
+        new_base: The new base model.
+        new_adapter: The task adapter on the new base.
+        old_base: The old base model.
+        old_adapter: The task adapter on the old base.
+    """
+
+    new_base: str | None
+    new_adapter: str | None
+    old_base: str | None
+    old_adapter: str | None
+
+    @classmethod
+    def of(cls, *, new: Model, old: Model, new_name: Model, old_name: Model) -> "Lineage":
+        """Read the names that loaded models carry.
+
+        Args:
+            new: The loaded new model.
+            old: The loaded old model.
+            new_name: The adapter, or the model, that the user asked for; a name only where it is an id or a path.
+            old_name: Likewise.
+        """
+
+        def base(model: Any) -> str | None:
+            return getattr(model.config, "_name_or_path", "") or None
+
+        def adapter(model: Any, name: Model) -> str | None:
+            return str(name) if isinstance(model, PeftModel) and isinstance(name, str | Path) else None
+
+        return cls(base(new), adapter(new, new_name), base(old), adapter(old, old_name))
+
+
+def load_adapted_model(
+    model: Model,
+    adapter: str | Path | None,
+    *,
+    role: str,
+    needs_adapter: bool,
+    init_kwargs: dict[str, Any] | None = None,
+) -> PreTrainedModel | PeftModel:
+    """Return a base model with its adapter, from ids, paths or loaded models.
+
+    Args:
+        model: The base model, or, with `adapter` left out, the adapter itself (its config names the base), or a model
+            that carries its adapter.
+        adapter: Id or path of the adapter; None where `model` brings it along.
+        role: "new" or "old", for messages.
+        needs_adapter: Refuse a model without adapter. The old model may be fully fine-tuned, the new one may not.
+        init_kwargs: Keyword arguments for `from_pretrained` of the base. `dtype` defaults to float32, as in TRL.
+
+    Returns:
+        A [`peft.PeftModel`] whose one adapter can be trained, or, without adapter, the model itself.
+
+    Raises:
+        ConfigurationError: An adapter on top of an adapter, several adapters, or none where one is needed.
+        UnsupportedAdapterError: Prompt-learning adapters, which lengthen the sequence.
+    """
+    names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
+    if isinstance(model, str | Path):
+        model, adapter = _base_and_adapter(str(model), adapter, names)
+        if adapter is None and needs_adapter:
+            raise ConfigurationError(
+                f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
+                f"the task adapter that was trained on the new base: pass its id or path as {names[1]}."
+            )
+        if adapter is not None:
+            _check_adapter_config(PeftConfig.from_pretrained(str(adapter)), role)
+        model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigurationError(
+            f"transformers has put an adapter into {names[0]} itself, which cannot be told from the base any more. "
+            "Load the base alone and the adapter with PeftModel.from_pretrained(base, adapter)."
+        )
+    if not isinstance(model, PeftModel):
+        if adapter is None:
+            if needs_adapter:
+                raise ConfigurationError(
+                    f"{names[0]} is a {type(model).__name__} without adapter and {names[1]} is not given. Pass the id "
+                    f"or path of the task adapter as {names[1]}, or a PeftModel as {names[0]}."
+                )
+            return model
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    if adapter is not None:
+        raise ConfigurationError(
+            f"{names[0]} already carries an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Leave "
+            f"{names[1]} out, or pass the base model without adapter."
+        )
+    if len(model.peft_config) > 1:
+        raise ConfigurationError(
+            f"{names[0]} carries the adapters {sorted(model.peft_config)}, and which one is meant is not clear. "
+            "Load the base once more with the one adapter alone."
+        )
+    if needs_adapter and model.active_adapter != "default":
+        raise ConfigurationError(
+            f"{names[0]} carries its adapter under the name {model.active_adapter!r}, and PEFT would save it in a "
+            "folder of that name, where loading does not look. Load it without adapter_name."
+        )
+    _check_adapter_config(model.peft_config[model.active_adapter], role)
+    return model
+
+
+def _base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
+    """Take an id or path for what it is: a base, or an adapter, whose config names its base."""
+    config = _adapter_config(model)
+    if config is None:
+        return model, adapter
+    if adapter is not None:
+        raise ConfigurationError(
+            f"{names[0]}={model!r} is itself an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Pass "
+            f"the base as {names[0]}, or leave {names[1]} out."
+        )
+    if not config.base_model_name_or_path:
+        raise ConfigurationError(
+            f"{names[0]}={model!r} is an adapter that does not name its base. Pass the base as {names[0]} and this "
+            f"adapter as {names[1]}."
+        )
+    return str(config.base_model_name_or_path), model
+
+
+def shares_base(new: Model, old: Model) -> bool:
+    """Tell whether two loaded models are one object below their adapters."""
+
+    def base(model: Model) -> object:
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    return not isinstance(new, str | Path) and base(new) is base(old)
+
+
+def check_lm_head(model: PeftModel) -> None:
+    """Refuse an adapter on the LM head, unless it is one with the adapter on the embeddings.
+
+    A loss that multiplies hidden states by the head's weight ignores such an adapter and never trains it; TRL refuses
+    it for the same reason.
+
+    Args:
+        model: The new model with its adapter.
+
+    Raises:
+        UnsupportedAdapterError: Naming the layer and what to do.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, BaseTunerLayer | ModulesToSaveWrapper) and not has_tied_head(model):
+        raise UnsupportedAdapterError(
+            "The adapter has weights of its own on the LM head. Losses that read the head's base weight, such as "
+            "TRL's fused one, would ignore them, so it is not supported. Train the task adapter without the head in "
+            "`target_modules` and `modules_to_save`; or, where the model ties its head to the embeddings, adapt both "
+            "together: the embeddings in `target_modules` or `modules_to_save`, and `ensure_weight_tying=True`."
+        )
+
+
+def has_tied_head(model: PeftModel) -> bool:
+    """Tell whether PEFT keeps the LM head's adapter equal to the adapter of the embeddings.
+
+    Args:
+        model: A model with an adapter.
+    """
+    config = model.peft_config[model.active_adapter]
+    tied = getattr(config, "target_modules_to_tie", None) or getattr(config, "modules_to_tie", None)
+    return bool(getattr(config, "ensure_weight_tying", False) and tied)
+
+
+@contextmanager
+def full_logits_allow_tied_head(model: PeftModel) -> Iterator[None]:
+    """Hide an LM head's adapter that is tied to the embeddings from the parent's refusal.
+
+    The parent refuses it since its fused loss reads the head's weight alone. The loss here takes the logits that the
+    model itself computes, adapter included. An adapter of the head's own was refused before.
+    """
+    if not has_tied_head(model):
+        yield
+        return
+    head = model.get_output_embeddings()
+    model.get_output_embeddings = lambda: getattr(head, "base_layer", head)
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
+
+
+def load_tokenizer(
+    model: PreTrainedModel | PeftModel, init_kwargs: dict[str, Any], *names: Model | None
+) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer that lies beside a model or its adapter, or None where there is none.
+
+    Args:
+        model: The loaded model; its base is looked up first.
+        init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
+        names: What the user passed as model and adapter; loaded models among them are passed over.
+    """
+    base = getattr(model.config, "_name_or_path", "")
+    shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
+    of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
+    for name in dict.fromkeys([base, *(str(name) for name in names if isinstance(name, str | Path))]):
+        if not name:
+            continue
+        try:
+            return AutoTokenizer.from_pretrained(name, **of_base if name == base else shared)
+        except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
+            continue
+    return None
+
+
+def _adapter_config(name: str | Path) -> PeftConfig | None:
+    try:
+        return PeftConfig.from_pretrained(str(name))
+    except ValueError:  # PEFT's word for "there is no adapter_config.json"
+        return None
+
+
+def _check_adapter_config(config: PeftConfig, role: str) -> None:
+    if config.is_prompt_learning:
+        raise UnsupportedAdapterError(
+            f"The {role} model's adapter is of type {config.peft_type.value}, which puts virtual tokens before the "
+            "text, so its logits do not line up with the other model's. Use an adapter on the weights, such as LoRA."
+        )
