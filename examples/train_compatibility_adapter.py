@@ -23,7 +23,7 @@ class UpdateArguments:
         old_model: The old base model.
         old_adapter: The task adapter on it.
         dataset: A data set on the Hub, or a JSONL file with `prompt` and `completion`.
-        dataset_split: Which split to train on.
+        dataset_split: Which split to train on; a JSONL file has one, "train".
         validation_share: Share of it that is held out for evaluation, 0 for none.
     """
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Train, save, and, with --push_to_hub, publish."""
     update, config = TrlParser((UpdateArguments, CompatibilityConfig)).parse_args_and_config()
     if update.dataset.endswith(".jsonl"):
-        dataset = load_dataset("json", data_files=update.dataset, split="train")
+        dataset = load_dataset("json", data_files=update.dataset, split=update.dataset_split)
     else:
         dataset = load_dataset(update.dataset, split=update.dataset_split)
     held_out = None

@@ -13,7 +13,16 @@ from muscle_hf.cli import main
 from muscle_hf.demo.data import read_intents, read_sentences
 from muscle_hf.demo.pretrain import pretraining_texts
 from muscle_hf.demo.run import BOUND, CANDIDATES, CONTENDERS, CONTROL, NEW, OLD, DemoSettings, evaluate_answers
-from muscle_hf.demo.task import BASE_V1, BASE_V2, MAX_ANSWER_TOKENS, OLD_ADAPTER, load_base, load_tokenizer, read_rows
+from muscle_hf.demo.task import (
+    BASE_V1,
+    BASE_V2,
+    MAX_ANSWER_TOKENS,
+    OLD_ADAPTER,
+    load_base,
+    load_tokenizer,
+    read_rows,
+    train_and_save,
+)
 
 TINY = DemoSettings(training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1)
 
@@ -94,6 +103,47 @@ def test_p_values_compare_with_the_control_on_what_the_old_model_got_right() -> 
     # Eight discordant pairs, all in favour: 2 * (1/2)^8.
     for contender in CANDIDATES:
         assert result.p_values[contender.name][CONTROL.name]["negative_flips"] == pytest.approx(2 * 0.5**8)
+
+
+def test_a_separator_in_an_answer_does_not_break_the_demo_folder(tmp_path: Path) -> None:
+    row = {"id": 0, "prediction": "a\u2028b", "reference": "a", "mean_log_likelihood": -1.0}
+    path = tmp_path / "predictions" / "test-old.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert demo._ask(OLD, tmp_path, "test", read_rows("test", 1)) == [row]
+
+
+def test_a_damaged_folder_and_a_meaningless_seed_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.json").write_text("[1", encoding="utf-8")
+    assert main(["demo", "--output-dir", str(tmp_path)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    for seed in ("-1", "4294967296", "x"):
+        assert main(["demo", f"--seed={seed}", "--output-dir", str(tmp_path / "new")]) == 2
+        assert "is not a seed" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    class Trainer:
+        args = type("Arguments", (), {"output_dir": str(tmp_path)})
+
+        def remove_callback(self, callback: object) -> None:
+            pass
+
+        def train(self, resume_from_checkpoint: str | None) -> None:
+            raise StoppedError(resume_from_checkpoint)
+
+    for step, files in ((2, ["trainer_state.json"]), (4, ["optimizer.pt"])):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in files:
+            (tmp_path / f"checkpoint-{step}" / name).touch()
+    with pytest.raises(StoppedError, match="checkpoint-2"):
+        train_and_save(Trainer())
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
 
 README = Path(__file__).parents[1] / "README.md"
-MODULES = ["alignment", "card", "config", "losses", "report", "trainer"]
+MODULES = ["adapters", "alignment", "card", "config", "losses", "report", "trainer", "training_data"]
 
 
 def _blocks(heading: str) -> list[str]:
@@ -34,6 +34,10 @@ def test_the_measuring_snippets_run_and_print_what_they_say(
         shown = capsys.readouterr().out
         for promised in re.findall(r"  # (\[.*)", block):
             assert promised in shown
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert "@@" not in README.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", type=Path, default=Path("demo_output"), help="folder for adapter, card and evidence"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the live trainings (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of the live trainings (default: 0)")
     parser.add_argument(
         "--fast", action="store_true", help="every stage on a few rows, under a minute; its figures mean nothing"
     )
@@ -22,6 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     quiet_libraries()
     settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)
-    announce(arguments.output_dir)
+    if not arguments.fast:
+        announce(arguments.output_dir)
     show(run_demo(arguments.output_dir, settings), arguments.output_dir, fast=arguments.fast)
     return 0
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: a whole number from 0 to {2**32 - 1} is needed")
+    return int(text)

@@ -11,6 +11,8 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,10 +120,23 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, texts: list[str], name: str, ve
     return model
 
 
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes the place of `folder` once all of it is written."""
+    draft = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    yield draft
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
+
+
 def save_in_half_precision(folder: Path) -> None:
     """Halve the weights on disk, which halves the wheel; every later step loads them in float32."""
     for path in folder.glob("*.safetensors"):
-        save_file({name: weight.half() for name, weight in load_file(path).items()}, path, metadata={"format": "pt"})
+        draft = path.with_suffix(".tmp")
+        save_file({name: weight.half() for name, weight in load_file(path).items()}, draft, metadata={"format": "pt"})
+        draft.replace(path)
 
 
 def build_old_adapter(base: Path, output_dir: Path) -> None:
@@ -138,7 +153,6 @@ def build_old_adapter(base: Path, output_dir: Path) -> None:
             learning_rate=settings.task_learning_rate,
             description="task adapter on base v1",
         )
-        output_dir.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(scratch) / "adapter_model.safetensors", output_dir)
         config = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
         # The path of the machine that built it means nothing to others.
@@ -164,12 +178,17 @@ def main() -> None:
         kept = Dataset.from_dict({"text": texts}).shuffle(seed=version.seed)
         kept = kept.select(range(round(len(kept) * version.share_of_texts)))
         model = pretrain(tokenizer, kept["text"][:], name, version)
-        model.save_pretrained(arguments.output_dir / name)
-        tokenizer.save_pretrained(arguments.output_dir / name)
-        save_in_half_precision(arguments.output_dir / name)
+        with replacing(arguments.output_dir / name) as draft:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            save_in_half_precision(draft)
     if arguments.only in (None, "task-on-v1"):
-        build_old_adapter(arguments.output_dir / "base-v1", arguments.output_dir / "task-on-v1")
-        save_in_half_precision(arguments.output_dir / "task-on-v1")
+        base = arguments.output_dir / "base-v1"
+        if not (base / "config.json").exists():
+            parser.error(f"task-on-v1 is trained on {base}, which is not there yet; build base-v1 first")
+        with replacing(arguments.output_dir / "task-on-v1") as draft:
+            build_old_adapter(base, draft)
+            save_in_half_precision(draft)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from peft import PeftModel
 from trl import SFTConfig
 
 from .. import CompatibilityConfig, CompatibilityTrainer, __version__
+from ..adapters import Lineage
 from ..card import AdapterCard, library_versions
 from ..errors import ConfigurationError
 from ..flips import Comparison, compare, compare_correct
 from ..prediction import generate_answers
-from ..teachers import Lineage
 from .task import (
     BASE_V1,
     BASE_V2,
@@ -194,7 +194,13 @@ def _claim(output_dir: Path, settings: DemoSettings) -> None:
     path = output_dir / "settings.json"
     mine = asdict(settings) | {"version": __version__}
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            raise ConfigurationError(
+                f"{path} is damaged, so what lies beside it cannot be trusted. Choose another --output-dir, or delete "
+                "that folder."
+            ) from None
         differing = [name for name in mine if found.get(name) != mine[name]]
         if differing:
             differences = ", ".join(f"{name} {found.get(name)!r} there, {mine[name]!r} now" for name in differing)
@@ -277,7 +283,8 @@ def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]
         ]
         path.parent.mkdir(exist_ok=True)
         _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Not splitlines(), which would also cut at the line separators that a text may hold.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult) -> None:
@@ -303,6 +310,7 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
         title="CLINC150 intents: compatibility adapter of the muscle_hf demo",
         lineage=Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None),
         adapter_type="lora",
+        base_import="from muscle_hf.demo.task import BASE_V2",
         training={
             "old model": "base-v1 and task-on-v1, which ship with muscle_hf's demo",
             "new base": "base-v2, which ships with muscle_hf's demo",
@@ -313,7 +321,10 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
             "seed": settings.seed,
             "versions": library_versions(),
         },
-        comparisons=result.comparisons,
+        comparisons={
+            f"{name} (this adapter)" if name == result.chosen.name else name: comparison
+            for name, comparison in result.comparisons.items()
+        },
         split="the test set of CLINC150",
         dataset=f"CLINC150 (CC BY 3.0), {settings.training_rows} training utterances",
     ).write(draft)

@@ -33,6 +33,7 @@ def announce(output_dir: Path) -> None:
         f"An update of a small language model, live: a new task adapter, two compatibility adapters and a control are "
         f"trained and asked. About five minutes on two cores. Interrupted, it goes on from {output_dir}.",
         highlight=False,
+        markup=False,
     )
 
 
@@ -57,7 +58,9 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
     _show_flips(console, result)
     console.print(
         f"\nSaved in {output_dir}: adapter/ ({result.chosen.name}, the lower NFR on validation; with its card), "
-        "comparison.json, predictions/*.jsonl"
+        "comparison.json, predictions/*.jsonl",
+        highlight=False,
+        markup=False,
     )
 
 

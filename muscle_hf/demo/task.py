@@ -1,5 +1,6 @@
 """The demo's task: CLINC150 as text to text, "what's the spanish word for pasta" -> "translate"."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,10 @@ def train_task_adapter(
 def train_and_save(trainer: Trainer) -> None:
     """Train from the last checkpoint in the output folder, if an interrupted run left one, and save the adapter."""
     trainer.remove_callback(PrinterCallback)
+    for checkpoint in Path(trainer.args.output_dir).glob("checkpoint-*"):
+        # The state is written last: without it the run was killed while it wrote this checkpoint.
+        if not (checkpoint / "trainer_state.json").exists():
+            shutil.rmtree(checkpoint)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
     trainer.save_model()
 

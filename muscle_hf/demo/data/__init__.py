@@ -14,10 +14,10 @@ def read_intents(split: str) -> tuple[dict[str, str], ...]:
     Args:
         split: "train" (15,000 rows), "val" (3,000) or "test" (4,500).
     """
-    lines = (FOLDER / "clinc150" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(json.loads(line) for line in lines)
+    lines = (FOLDER / "clinc150" / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")
+    return tuple(json.loads(line) for line in lines if line)
 
 
 def read_sentences() -> list[str]:
     """Return the Wikipedia sentences that the base models are pre-trained on."""
-    return (FOLDER / "clinc150" / "wiki_sentences.txt").read_text(encoding="utf-8").splitlines()
+    return (FOLDER / "clinc150" / "wiki_sentences.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
