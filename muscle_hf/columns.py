@@ -19,6 +19,17 @@ Values: TypeAlias = Iterable[Any]
 Answers: TypeAlias = NDArray[np.int64] | list[Any]
 _Column: TypeAlias = NDArray[Any] | list[Any]
 
+# Means add scores up and the normal interval squares them: up to here that stays finite for any number of instances.
+_LARGEST_SCORE = 1e100
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is one real number that a float can hold; True and False are none."""
+    try:
+        return _is_real(type(value)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond 1e308
+        return False
+
 
 def take_answers(**columns: Values) -> list[Answers]:
     """Take columns of ints or strings, all as arrays of ints or, failing that, all as lists.
@@ -45,9 +56,16 @@ def take_flags(**columns: Values) -> list[NDArray[np.bool_]]:
     return [_flags(name, values) for name, values in _take(columns).items()]
 
 
-def take_scores(**columns: Values) -> list[NDArray[np.float64]]:
-    """Take columns of finite numbers, as read-only copies."""
-    return [_scores(name, values) for name, values in _take(columns).items()]
+def take_scores(**columns: Values) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Take columns of finite numbers, as read-only copies.
+
+    The second array bounds what rounding may have done to the difference of an instance's scores: it is twice the
+    precision of each score, in the type that it came in (float32 is coarser).
+    """
+    read = _take(columns)
+    scores = [_scores(name, values) for name, values in read.items()]
+    sizes = [2 * _precision(values) * np.abs(taken) for values, taken in zip(read.values(), scores, strict=True)]
+    return scores, np.sum(sizes, axis=0)
 
 
 def equal(first: Answers, second: Answers) -> NDArray[np.bool_]:
@@ -119,7 +137,8 @@ def _kind(name: str, values: _Column, types: set[type]) -> str | None:
         raise _wrong_answer(name, first, values[first])
     kinds = {}
     for cls in types:
-        if issubclass(cls, (str, int, np.integer, np.bool_)):
+        # numpy has time spans among its ints.
+        if issubclass(cls, (str, int, np.integer, np.bool_)) and not issubclass(cls, np.timedelta64):
             kinds["strings" if issubclass(cls, str) else "ints"] = cls
         elif cls is not type(None) or name == "references":
             found = [i for i, value in enumerate(values) if type(value) is cls]
@@ -162,7 +181,8 @@ def _flags(name: str, values: _Column) -> NDArray[np.bool_]:
         wrong = [0] if values.dtype.kind not in "biu" else np.flatnonzero((values != 0) & (values != 1)).tolist()
     elif not set(map(type, values)) <= {bool}:
         flags = (bool, int, np.bool_, np.integer)
-        wrong = (i for i, value in enumerate(values) if not isinstance(value, flags) or value not in (0, 1))
+        odd = {cls for cls in set(map(type, values)) if not issubclass(cls, flags) or issubclass(cls, np.timedelta64)}
+        wrong = (i for i, value in enumerate(values) if type(value) in odd or value not in (0, 1))
     for i in wrong:
         raise InputError(
             f"{name}[{i}] is {values[i]!r}, but compare_correct takes True and False (or the ints 1 and 0) for right "
@@ -175,19 +195,37 @@ def _scores(name: str, values: _Column) -> NDArray[np.float64]:
     if isinstance(values, np.ndarray):
         odd = [0] if values.dtype.kind not in "biuf" else []
     else:
-        bad = {cls for cls in set(map(type, values)) if not issubclass(cls, (int, float, np.number, np.bool_))}
+        bad = {cls for cls in set(map(type, values)) if not _is_real(cls) and not issubclass(cls, np.bool_)}
         odd = [i for i, value in enumerate(values) if type(value) in bad] if bad else []
     if odd:
         raise _wrong_score(name, odd[0], values[odd[0]])
     try:
-        scores = np.array(values, dtype=np.float64)  # a copy: the caller's scores may change later
+        with np.errstate(over="ignore"):  # a long double too large for a float becomes infinite, and is refused below
+            scores = np.array(values, dtype=np.float64)  # a copy: the caller's scores may change later
     except OverflowError:
         raise InputError(f"{name} holds an int too large for a float; scale the scores down") from None
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise _wrong_score(name, int(wrong[0]), float(scores[wrong[0]]), f" ({len(wrong)} such in all)")
+    large = np.flatnonzero(np.abs(scores) > _LARGEST_SCORE)
+    if len(large):
+        raise InputError(
+            f"{name}[{large[0]}] is {float(scores[large[0]])!r}, but sums and squares of scores beyond "
+            f"{_LARGEST_SCORE:g} overflow; scale the scores down"
+        )
     scores.setflags(write=False)
     return scores
+
+
+def _is_real(cls: type) -> bool:
+    # Not np.number, which has the complex numbers too; and numpy has time spans among its ints.
+    return issubclass(cls, (int, float, np.integer, np.floating)) and not issubclass(cls, np.timedelta64)
+
+
+def _precision(values: _Column) -> float:
+    """Give the relative precision of the coarsest type in a column of scores; of Python's floats at least."""
+    types = {values.dtype.type} if isinstance(values, np.ndarray) else set(map(type, values))
+    return max(float(np.finfo(cls).eps) for cls in {np.float64, *types} if issubclass(cls, np.floating))
 
 
 def _wrong_answer(name: str, index: int, value: Any) -> InputError:

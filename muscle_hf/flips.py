@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import intervals
-from .columns import Values, equal, number, take_answers, take_flags, take_scores
+from .columns import Values, equal, is_number, number, take_answers, take_flags, take_scores
 from .errors import InputError
 from .rates import SCHEMA_VERSION, Rate, Result, mean, quotient, share
 
@@ -187,7 +187,7 @@ class ScoreComparison(Result):
     """
 
     tolerance: float
-    """Changes up to this size count as none."""
+    """Changes up to this size count as none; unless it is 0, so do those that exceed it by rounding alone."""
     old_scores: NDArray[np.float64] = field(repr=False)
     new_scores: NDArray[np.float64] = field(repr=False)
     negative_flips: NDArray[np.int64] = field(repr=False)
@@ -313,14 +313,14 @@ def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> Score
     Args:
         old: Scores of the old model, shape (n,), finite numbers in any unit.
         new: Scores of the new model on the same instances, in the same order and unit.
-        tolerance: Changes up to this size, in that unit, count as none. The paper has 0; scores such as ROUGE move a
-            little on almost every instance, so that 0 counts much jitter.
+        tolerance: Changes up to this size, in that unit and but for rounding, count as none. The paper has 0 (exact);
+            scores such as ROUGE move a little on almost every instance, so that 0 counts much jitter.
 
     Returns:
         The comparison: rates, mean gain and regression, intervals, the positions of the flips.
 
     Raises:
-        InputError: Nothing to compare, unequal lengths, scores that are no finite numbers, a tolerance below 0.
+        InputError: Nothing to compare, unequal lengths, scores not finite or beyond 1e100, a tolerance below 0.
 
     Example:
         >>> import muscle_hf
@@ -330,19 +330,19 @@ def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> Score
         >>> c.mean_gain, c.mean_regression
         (0.25, 0.375)
     """
-    is_number = isinstance(tolerance, (int, float, np.number)) and not isinstance(tolerance, bool)
-    if not is_number or not 0 <= tolerance < math.inf:
+    if not is_number(tolerance) or tolerance < 0:
         raise InputError(
             f"tolerance is {tolerance!r}, but must be a finite number from 0 up, in the unit of the scores"
         )
-    old_scores, new_scores = take_scores(old=old, new=new)
+    (old_scores, new_scores), rounding = take_scores(old=old, new=new)
     change = new_scores - old_scores
+    limit = tolerance + rounding * (tolerance > 0)  # 0.71 - 0.70 is above 0.01 in floats
     return ScoreComparison(
         tolerance=float(tolerance),
         old_scores=old_scores,
         new_scores=new_scores,
-        negative_flips=_where(change < -tolerance),
-        positive_flips=_where(change > tolerance),
+        negative_flips=_where(change < -limit),
+        positive_flips=_where(change > limit),
     )
 
 

@@ -24,8 +24,18 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import ConfigurationError, InputError
-from .prompts import Option, Prompt, as_texts, check_choices, check_fit, encode, encode_choices, group_options
+from .errors import InputError
+from .prompts import (
+    Option,
+    Prompt,
+    as_texts,
+    check_choices,
+    check_fit,
+    check_numbers,
+    encode,
+    encode_choices,
+    group_options,
+)
 
 __all__ = ["Answers", "Choices", "Prompt", "choose_answers", "generate_answers"]
 
@@ -123,7 +133,7 @@ def generate_answers(
         >>> answers.token_counts
         array([3, 1])
     """
-    _check_options(max_new_tokens=max_new_tokens, batch_size=batch_size)
+    check_numbers(tie_margin, max_new_tokens=max_new_tokens, batch_size=batch_size)
     margin = _tie_margin(model, tie_margin)
     rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
     check_fit(_base(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
@@ -212,9 +222,7 @@ def choose_answers(
         >>> [len(scores) for scores in chosen.scores]
         [2, 3]
     """
-    _check_options(batch_size=batch_size)
-    if normalization not in ("sum", "characters"):
-        raise ConfigurationError(f'normalization is {normalization!r}; it must be "sum" or "characters".')
+    check_numbers(tie_margin, batch_size=batch_size)
     margin = _tie_margin(model, tie_margin)
     texts = as_texts(tokenizer, prompts)
     check_choices(texts, choices, normalization)
@@ -372,8 +380,6 @@ def _greedy_config(
 
 def _tie_margin(model: PreTrainedModel | PeftModel, tie_margin: float | None) -> float:
     if tie_margin is not None:
-        if not tie_margin >= 0:
-            raise ConfigurationError(f"tie_margin is {tie_margin}; it must be 0 (never ask again) or more.")
         return tie_margin
     # The coarsest type rounds the result; scores are float32 at best. The square root of its precision lies well above
     # the rounding of a whole forward pass, and well below the usual gap between two tokens.
@@ -383,12 +389,6 @@ def _tie_margin(model: PreTrainedModel | PeftModel, tie_margin: float | None) ->
         types.add(torch.get_autocast_dtype(device))
     epsilon = max(torch.finfo(one).eps for one in types)
     return math.sqrt(epsilon) if epsilon <= torch.finfo(torch.float32).eps else 0.0
-
-
-def _check_options(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ConfigurationError(f"{name} is {value}; it must be 1 or more.")
 
 
 def _refuse_nan(scores: Iterable[float]) -> None:

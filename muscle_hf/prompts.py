@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import InputError
+from .errors import ConfigurationError, InputError
 
 # A text, or a conversation: messages with "role" and "content", which the tokenizer's chat template turns into a text.
 Prompt = str | Sequence[Mapping[str, Any]]
@@ -99,8 +100,21 @@ def group_options(options: Iterable[Option]) -> list[list[Option]]:
     return sorted(rows.values(), key=lambda row: -len(row[0].tokens))
 
 
+def check_numbers(tie_margin: Any, **counts: Any) -> None:
+    """Refuse a margin that is no number from 0 up, and counts that are no int from 1 up; True would pass for 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+            raise ConfigurationError(f"{name} is {value!r}; it must be an int of 1 or more.")
+    # NaN is not above 0 either.
+    is_number = isinstance(tie_margin, Real) and not isinstance(tie_margin, bool)
+    if tie_margin is not None and not (is_number and float(tie_margin) >= 0):
+        raise ConfigurationError(f"tie_margin is {tie_margin!r}; it must be a number: 0 (never ask again) or more.")
+
+
 def check_choices(texts: Sequence[str], choices: Sequence[Sequence[str]], normalization: str) -> None:
     """Refuse choices that do not belong to the prompts one by one, or that the normalization cannot score."""
+    if normalization not in ("sum", "characters"):
+        raise ConfigurationError(f'normalization is {normalization!r}; it must be "sum" or "characters".')
     if len(choices) != len(texts):
         raise InputError(f"{len(texts)} prompts but {len(choices)} lists of choices; give one list for each prompt.")
     for index, of_prompt in enumerate(choices):

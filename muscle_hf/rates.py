@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import is_number
 from .errors import InputError
 from .intervals import Interval, mean_interval, wilson
 
@@ -86,13 +87,13 @@ class Result:
         Args:
             name: A rate, such as "negative_flip_rate".
             level: Share of repetitions in which the interval should hold the true rate, between 0 and 1.
-            seed: Seed of the bootstrap; the same seed gives the same interval.
+            seed: Seed of the bootstrap, an int from 0 up; the same seed gives the same interval.
 
         Returns:
             The lower and upper bound; (nan, nan) where the rate is undefined.
 
         Raises:
-            InputError: There is no rate of that name, or `level` is not between 0 and 1.
+            InputError: There is no rate of that name, `level` is not between 0 and 1, or `seed` is no int from 0 up.
 
         Example:
             >>> from muscle_hf.flips import compare_correct
@@ -104,8 +105,11 @@ class Result:
         rates = self._rates()
         if name not in rates:
             raise InputError(f"there is no rate named {name!r}; the rates are: {', '.join(rates)}")
-        if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+        if not is_number(level) or not 0 < level < 1:
             raise InputError(f"level is {level!r}, but must be a number between 0 and 1, such as 0.95 for 95 %")
+        # Checked for every rate, so that a wrong seed does not show only where there is a bootstrap.
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InputError(f"seed is {seed!r}, but must be an int from 0 up")
         if math.isnan(getattr(self, name)):
             return math.nan, math.nan
         low, high = rates[name].interval(self, float(level), seed)

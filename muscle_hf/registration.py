@@ -17,7 +17,7 @@ Answers. `write_answers` does what evaluate's `add_batch` would do with alternat
 one looks at the first answer only, to choose between int and string, so that ["7", "007"] become equal ints, [1.7]
 becomes 1, ["a", 5] becomes ["a", "5"] and [None, "a"] is refused.
 
-Nothing here imports evaluate, numpy or the rest of this package.
+Nothing here imports evaluate or numpy, nor anything of this package but `errors`.
 """
 
 import functools
@@ -37,6 +37,8 @@ _TARGET = "evaluate.loading"
 _FACTORY = "evaluation_module_factory"
 # Set on what we put in place, and looked for before we put it there again: a class check would fail after a reload.
 _MARK = "_muscle_hf_registration"
+# Set on a metric module: how many examples without any answer wait for the type of their column.
+_HELD = "_muscle_hf_held"
 
 
 def metric_folder(name: str) -> str | None:
@@ -135,6 +137,9 @@ def _means_ours(name: str, module_type: str | None, revision: Any, options: Mapp
 def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collection[str] = ()) -> None:
     """Add aligned columns of answers to what a metric module has collected, checked and unchanged.
 
+    Examples that hold nothing but None say neither int nor string. The first ones are held back until an answer tells;
+    a module for which all inputs may be None must call `write_held` before it reads what was collected.
+
     Args:
         metric: The metric module, an `evaluate.EvaluationModule` whose features are alternatives of one type each.
         columns: Input name -> answers: ints or strings, one kind in all columns; None for a model that gave no answer.
@@ -170,7 +175,11 @@ def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collecti
         got = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
         earlier = f" after {expected} in what was added before" if expected else ""
         raise InputError(f"answers must be all ints or all strings, or none of them can be equal; got {got}{earlier}.")
-    kind = expected or next(iter(kinds.values()), "string")
+    kind = expected or next(iter(kinds.values()), None)
+    if kind is None:
+        # All of them are None, so that their number is all there is to keep, and what comes later stands behind them.
+        setattr(metric, _HELD, getattr(metric, _HELD, 0) + size)
+        return
 
     if kind == "int64":
         # Booleans and numpy's ints are stored as the ints they are equal to.
@@ -182,9 +191,27 @@ def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collecti
                         f"{name} has an int that does not fit in 64 bits ({value}): pass strings instead."
                     )
     if writer is None:
-        metric.selected_feature_format = next(f for f in metric.features if f["predictions"].dtype == kind)
-        metric._init_writer()
+        _start_writing(metric, kind)
     metric.writer.write_batch({name: given.get(name, [None] * size) for name in names})
+
+
+def write_held(metric: Any) -> None:
+    """Write the examples that `write_answers` holds back, as strings: no answer came to tell their type.
+
+    Args:
+        metric: The metric module.
+    """
+    if getattr(metric, _HELD, 0):
+        _start_writing(metric, "string")
+
+
+def _start_writing(metric: Any, kind: str) -> None:
+    metric.selected_feature_format = next(f for f in metric.features if f["predictions"].dtype == kind)
+    metric._init_writer()
+    held = getattr(metric, _HELD, 0)
+    if held:
+        metric.writer.write_batch({name: [None] * held for name in metric._feature_names()})
+        setattr(metric, _HELD, 0)
 
 
 def _as_list(name: str, values: Any) -> list[Any]:

@@ -205,7 +205,7 @@ def test_answers_as_text_against_answers_as_integers_are_refused(
         (["compare", "old"], "muscle-hf compare: the following arguments are required: new"),
         (["compare", "old", "new", "third"], "muscle-hf: unrecognized arguments: third"),
         (["compare", "old", "new", "--max", "0.1"], "muscle-hf: unrecognized arguments: --max"),
-        (["demo", "--seed", "one"], "muscle-hf demo: argument --seed: invalid int value: 'one'"),
+        (["demo", "--seed", "one"], "muscle-hf demo: argument --seed: 'one' is not a seed"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(

@@ -83,6 +83,8 @@ COLUMN_ERRORS = [
     (np.zeros((2, 3), int), [1, 2], [1, 2], r"old has shape \(2, 3\).*argmax"),
     (np.array(3), [3], [3], r"old has shape \(\)"),
     (np.array(["2020-01-01"], dtype="datetime64[D]"), ["a"], ["a"], r"old\[0\] is of type datetime64"),
+    ([np.timedelta64(1, "s")], [1], [1], r"old\[0\] is of type timedelta64"),
+    ([np.complex128(1)], [1], [1], r"old\[0\] is of type complex128"),
 ]
 
 
@@ -103,6 +105,7 @@ def test_answers_that_would_be_counted_wrong_silently_are_refused(
         ([True, "a"], r"old\[1\] is 'a'.*use compare for answers"),
         ([1.0, 0.0], r"old\[0\] is 1\.0.*compare_scores"),
         (np.array([1.0, 0.0]), r"old\[0\] is .*1\.0"),
+        ([True, np.timedelta64(1, "s")], r"old\[1\] is np\.timedelta64"),
         ([True], r"old has 1, new has 2"),
     ],
 )
@@ -126,6 +129,11 @@ def test_compare_correct_takes_zeros_and_ones() -> None:
         (["0.5", "0.5", "0.5"], r"old\[0\] is '0\.5'"),
         ([0.5, [0.5], 0.5], r"old\[1\] is \[0\.5\]"),
         ([10**400, 0, 0], r"too large"),
+        ([0.5, np.complex128(0.5), 0.5], r"old\[1\] is np\.complex128"),
+        ([0.5, 0.5, 0.5 + 0j], r"old\[2\] is \(0\.5\+0j\)"),
+        (np.array([0.5, 0.5, 0.5j]), r"old\[0\] is np\.complex128"),
+        ([0.5, np.timedelta64(1, "s"), 0.5], r"old\[1\] is np\.timedelta64"),
+        ([0.5, 0.5, np.longdouble("1e4000")], r"old\[2\] is inf"),
         (np.zeros((3, 1)), r"shape \(3, 1\)"),
         ([0.5], r"old has 1, new has 3"),
     ],
@@ -133,3 +141,18 @@ def test_compare_correct_takes_zeros_and_ones() -> None:
 def test_scores_that_poison_a_mean_are_refused_with_their_place(old: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         compare_scores(old=old, new=[0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("large", [1e308, -1e308, 1.1e100])
+def test_scores_whose_difference_sum_or_square_overflows_are_refused(large: float) -> None:
+    for values in ([0.5, large], np.array([0.5, large])):
+        with pytest.raises(InputError, match=r"new\[1\] is .*beyond 1e\+100 overflow; scale the scores down"):
+            compare_scores(old=[0.5, 0.5], new=values)
+
+
+def test_the_largest_scores_that_are_taken_overflow_nowhere() -> None:
+    large = np.full(6000, 1e100)
+    c = compare_scores(old=-large, new=large * np.linspace(-1, 1, 6000), tolerance=1e100)
+    for n in (c, compare_scores(old=-large[:50], new=large[:50])):
+        figures = [number for rate in n.to_dict()["rates"].values() for number in rate.values()]
+        assert not any(map(math.isinf, figures))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
+from transformers import LlamaForCausalLM
 
 from muscle_hf import CompatibilityConfig
 
@@ -21,6 +22,7 @@ def test_the_example_trains_and_saves_an_adapter(tmp_path: Path, monkeypatch: py
         base = tiny_llama(version, tokenizer, hidden_size=16, layers=1)
         base.save_pretrained(tmp_path / f"base-v{version}")
         tokenizer.save_pretrained(tmp_path / f"base-v{version}")
+        base = LlamaForCausalLM.from_pretrained(tmp_path / f"base-v{version}")
         tiny_adapter(base, version).save_pretrained(tmp_path / f"task-v{version}")
     rows = [{"prompt": f"transfer {n} dollars\n", "completion": "transfer"} for n in range(8)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

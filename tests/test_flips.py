@@ -218,7 +218,7 @@ def test_agreement_without_references_equals_that_with_them(triples: list[tuple[
         assert a.confidence_interval(name) == pytest.approx(c.confidence_interval(name), nan_ok=True)
 
 
-@pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan, "0.95", True])
+@pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan, "0.95", True, np.complex64(0.5)])
 def test_a_level_outside_0_and_1_is_refused(level: Any) -> None:
     with pytest.raises(InputError, match=r"level is .*0\.95"):
         compare_correct(old=[1, 0, 1, 0], new=[1, 1, 0, 0]).confidence_interval("negative_flip_rate", level)
@@ -251,10 +251,33 @@ def test_tolerance_is_not_a_flip_itself() -> None:
     assert c.negative_flips.tolist() == [3]
 
 
+def test_rounding_does_not_make_flips_of_changes_as_large_as_the_tolerance() -> None:
+    c = compare_scores(old=[0.70, 0.10, 0.30], new=[0.71, 0.11, 0.31], tolerance=0.01)
+    assert (c.positive_flip_rate, c.negative_flip_rate) == (0, 0)
+    # Every step of 1 to 9 hundredths between 0 and 1, and the same in per cent.
+    for unit in (100, 1):
+        grid = [i / unit for i in range(101)]
+        for steps in range(1, 10):
+            old, new = np.array(grid[:-steps]), np.array(grid[steps:])
+            for dtype in (np.float64, np.float32):
+                a, b = old.astype(dtype), new.astype(dtype)
+                assert compare_scores(old=a, new=b, tolerance=steps / unit).flip_rate == 0
+                assert compare_scores(old=list(b), new=a, tolerance=steps / unit).flip_rate == 0
+                assert compare_scores(old=a, new=b, tolerance=(steps - 0.01) / unit).positive_flip_rate == 1
+
+
+def test_a_tolerance_of_0_does_not_forgive_the_smallest_change() -> None:
+    c = compare_scores(old=[0.5, 0.5, 0.5], new=[np.nextafter(0.5, 1), np.nextafter(0.5, 0), 0.5])
+    assert (c.positive_flips.tolist(), c.negative_flips.tolist()) == ([0], [1])
+
+
 @given(SCORE_PAIRS, st.floats(0, 10))
 def test_scores_equal_a_plain_loop(pairs: list[tuple[float, float]], tolerance: float) -> None:
     changes = [new - old for old, new in pairs]
-    gains, falls = [d for d in changes if d > tolerance], [-d for d in changes if d < -tolerance]
+    rounding = [2 * sys.float_info.epsilon * (abs(old) + abs(new)) if tolerance else 0.0 for old, new in pairs]
+    limits = [tolerance + one for one in rounding]
+    gains = [d for d, limit in zip(changes, limits, strict=True) if d > limit]
+    falls = [-d for d, limit in zip(changes, limits, strict=True) if d < -limit]
     c = compare_scores(old=[p[0] for p in pairs], new=[p[1] for p in pairs], tolerance=tolerance)
     assert c.positive_flip_rate == len(gains) / len(pairs)
     assert c.negative_flip_rate == len(falls) / len(pairs)
@@ -321,7 +344,7 @@ def test_results_cannot_be_changed_by_accident() -> None:
     assert s.old_mean == 1.5
 
 
-@pytest.mark.parametrize("tolerance", [-0.1, math.nan, math.inf, "0.1", None, True])
+@pytest.mark.parametrize("tolerance", [-0.1, math.nan, math.inf, "0.1", None, True, np.complex64(1), 10**400])
 def test_a_tolerance_that_means_nothing_is_refused(tolerance: Any) -> None:
     with pytest.raises(InputError, match="tolerance is"):
         compare_scores(old=[1.0], new=[1.0], tolerance=tolerance)

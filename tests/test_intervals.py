@@ -1,6 +1,7 @@
 """Intervals and p-values against published ones, against scipy's and against brute force."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from muscle_hf.errors import InputError
 from muscle_hf.flips import Comparison, agreement, compare, compare_correct, compare_scores
 
 
@@ -125,6 +127,19 @@ def test_the_bootstrap_gives_the_same_bounds_every_time() -> None:
     assert c.confidence_interval(name) != c.confidence_interval(name, seed=1)
     s = compare_scores(old=[0.1, 0.5, 0.3], new=[0.2, 0.4, 0.9])
     assert s.confidence_interval("mean_change") == s.confidence_interval("mean_change")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.0, "1", None, True, np.int64(-1), [1]])
+@pytest.mark.parametrize("name", ["relative_negative_flip_rate", "negative_flip_rate"])
+def test_a_seed_that_means_nothing_is_refused_whether_or_not_it_is_used(name: str, seed: Any) -> None:
+    with pytest.raises(InputError, match=r"seed is .*an int from 0 up"):
+        from_cells(40, 12, 9, 39).confidence_interval(name, seed=seed)
+
+
+def test_a_seed_from_numpy_is_not_another_seed() -> None:
+    c = from_cells(40, 12, 9, 39)
+    name = "relative_negative_flip_rate"
+    assert c.confidence_interval(name, seed=np.int64(7)) == c.confidence_interval(name, seed=7)
 
 
 def test_no_negative_flip_does_not_mean_a_relative_rate_of_zero_for_certain() -> None:

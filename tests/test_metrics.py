@@ -224,6 +224,37 @@ def test_two_answers_that_are_missing_agree(consistency: evaluate.EvaluationModu
     assert consistency.compute(predictions=[None, None], old_predictions=[None, None])["agreement"] == 1
 
 
+@pytest.mark.parametrize("answer", [1, "a"], ids=["int", "string"])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_examples_without_an_answer_do_not_fix_the_type_of_the_later_ones(answer: Any, in_memory: bool) -> None:
+    metric = _load("consistency", keep_in_memory=in_memory)
+    other = answer * 2
+    for _ in range(2):  # and nothing stays behind for the next round
+        metric.add(prediction=None, old_predictions=None)
+        metric.add_batch(predictions=[None, None], old_predictions=[None, None])
+        with pytest.raises(InputError, match="ints or strings; got float"):
+            metric.add(prediction=1.5, old_predictions=1)
+        metric.add(prediction=answer, old_predictions=other)
+        metric.add(prediction=None, old_predictions=None)
+        with mock.patch.object(metric, "_compute", lambda **columns: columns):
+            columns = metric.compute(predictions=[other], old_predictions=[None])
+        assert columns["predictions"] == [None, None, None, answer, None, other]
+        assert columns["old_predictions"] == [None, None, None, other, None, None]
+        assert columns["references"] == [None] * 6
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_examples_held_back_are_not_lost_where_no_answer_ever_comes(in_memory: bool) -> None:
+    metric = _load("consistency", keep_in_memory=in_memory)
+    for _ in range(2):
+        metric.add_batch(predictions=[None, None], old_predictions=[None, None])
+        metric.add(prediction=None, old_predictions=None)
+        with mock.patch.object(metric, "_compute", lambda **columns: columns):
+            assert metric.compute()["predictions"] == [None] * 3
+    metric.add(prediction=None, old_predictions=None)
+    assert metric.compute()["agreement"] == 1
+
+
 def test_digits_in_strings_are_not_turned_into_numbers(flips: evaluate.EvaluationModule) -> None:
     result = flips.compute(predictions=["007", "7"], old_predictions=["7", "7"], references=["7", "7"])
     assert result["negative_flips"] == 1

@@ -416,6 +416,21 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match=next(iter(options))):
             _generate(model, tokenizer, **options)
 
+    @pytest.mark.parametrize("name", ["max_new_tokens", "batch_size"])
+    @pytest.mark.parametrize("value", ["8", 2.5, True, None, float("nan")])
+    def test_a_count_of_another_type_fails_without_naming_the_option(self, model, tokenizer, name, value) -> None:
+        with pytest.raises(ConfigurationError, match=f"{name} is {value!r}; it must be an int"):
+            _generate(model, tokenizer, **{name: value})
+        if name == "batch_size":
+            with pytest.raises(ConfigurationError, match=f"{name} is {value!r}; it must be an int"):
+                _choose(model, tokenizer, **{name: value})
+
+    @pytest.mark.parametrize("value", ["0.1", True, float("nan"), 1j])
+    def test_a_tie_margin_that_is_no_number_fails_without_naming_the_option(self, model, tokenizer, value) -> None:
+        for ask in (_generate, _choose):
+            with pytest.raises(ConfigurationError, match=r"tie_margin is .*; it must be a number"):
+                ask(model, tokenizer, tie_margin=value)
+
     def test_an_unknown_normalization_is_taken_for_the_sum(self, model, tokenizer) -> None:
         with pytest.raises(ConfigurationError, match="normalization is 'tokens'"):
             _choose(model, tokenizer, normalization="tokens")

@@ -5,7 +5,7 @@ import evaluate
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips import agreement, compare
-from muscle_hf.registration import write_answers
+from muscle_hf.registration import write_answers, write_held
 
 _DESCRIPTION = """
 Consistency is how often two models give the same answer to the same question. It needs no right answers, so it can be
@@ -106,6 +106,11 @@ class Consistency(evaluate.Metric):
         if reference is not None:
             columns["references"] = [reference]
         write_answers(self, columns, optional={"references"})
+
+    def _finalize(self):
+        # Before evaluate reads what was collected: examples without any answer may still wait for others.
+        write_held(self)
+        super()._finalize()
 
     def _compute(self, *, predictions, old_predictions, references):
         known = [reference is not None for reference in references]
