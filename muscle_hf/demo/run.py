@@ -6,12 +6,14 @@ new task adapter -> compatibility adapters and the same-budget control -> answer
 import gc
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from trl import SFTConfig
@@ -114,6 +116,22 @@ class DemoResult:
     chosen: Contender
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run on one thread, whatever the machine has.
+
+    Models this small gain nothing from a second one, and threads that wait for each other lose a lot on a busy
+    machine. It also makes the figures the same for any number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def run_demo(output_dir: Path, settings: DemoSettings) -> DemoResult:
     """Run every stage that is not on disk yet, and write adapter, card, comparison and predictions.
 
