@@ -1,5 +1,6 @@
 """The models of an update: bases and adapters from ids, paths or loaded models, and what of them is refused."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from peft.utils import ModulesToSaveWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import ConfigurationError, UnsupportedAdapterError
+
+logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
 
@@ -87,7 +90,9 @@ def load_adapted_model(
                 f"the task adapter that was trained on the new base: pass its id or path as {names[1]}."
             )
         if adapter is not None:
-            _check_adapter_config(PeftConfig.from_pretrained(str(adapter)), role)
+            config = PeftConfig.from_pretrained(str(adapter))
+            _check_adapter_config(config, role)
+            _warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigurationError(
@@ -228,6 +233,15 @@ def _adapter_config(name: str | Path) -> PeftConfig | None:
         return PeftConfig.from_pretrained(str(name))
     except ValueError:  # PEFT's word for "there is no adapter_config.json"
         return None
+
+
+def _warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
+    """A base may have moved, so that its path differs; another name is more likely a swapped adapter."""
+    if trained_on and Path(trained_on).name != Path(base).name:
+        logger.warning(
+            f"{names[1]}={str(adapter)!r} was trained on {trained_on!r} and is now put on {names[0]}={base!r}. If "
+            "these are not the same model, the old and the new adapter may be swapped."
+        )
 
 
 def _check_adapter_config(config: PeftConfig, role: str) -> None:

@@ -167,7 +167,8 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
     assert main(arguments) == 0
     assert trained == [CONTROL.name, CANDIDATES[0].name, CANDIDATES[0].name, CANDIDATES[1].name]
     shown = capsys.readouterr().out
-    assert "relative NFR" in shown
+    assert "inconsistency" in shown
+    assert "p, NFR" in shown
     assert all(name in shown for name in (NEW.name, CONTROL.name, BOUND))
 
     out = tmp_path / "out"

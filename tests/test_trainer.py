@@ -629,6 +629,16 @@ def test_an_old_tokenizer_that_is_not_found_is_said(
     assert "only the sizes of the vocabularies are compared" in caplog.text
 
 
+def test_swapped_adapters_are_pointed_out(update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = update.arguments
+    with caplog.at_level(logging.WARNING):
+        _trainer(update, tmp_path)
+    assert "swapped" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        _trainer(update, tmp_path, new_adapter=names["old_adapter"], old_adapter=names["new_adapter"])
+    assert caplog.text.count("may be swapped") == 2
+
+
 def test_a_tokenizer_that_is_nowhere_is_asked_for(update: Update, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="pass it as processing_class"):
         nameless = tiny_adapter(tiny_llama(2, update.tokenizer, hidden_size=16, layers=1), 3)

@@ -157,6 +157,8 @@ def build_old_adapter(base: Path, output_dir: Path) -> None:
         config = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
         # The path of the machine that built it means nothing to others.
         config["base_model_name_or_path"] = None
+        # PEFT writes a set here, in an order that changes from run to run.
+        config["target_modules"] = sorted(config["target_modules"])
         (output_dir / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -63,7 +63,7 @@ NEW = Contender("plain update", "new")
 CONTROL = Contender("control: same steps more", "control")
 EQUATION_1 = Contender("compatibility, Eq. 1", "compatibility", 0.0)
 WITH_CROSS_ENTROPY = Contender("compatibility, + CE 0.5", "compatibility-ce", 0.5)
-BOUND = "bound: surer of old and new"
+BOUND = "bound: surer of both"
 CANDIDATES = (EQUATION_1, WITH_CROSS_ENTROPY)
 CONTENDERS = (OLD, NEW, CONTROL, *CANDIDATES)
 

@@ -31,7 +31,8 @@ def announce(output_dir: Path) -> None:
     """Say what is about to happen, before the first progress bar."""
     Console().print(
         f"An update of a small language model, live: a new task adapter, two compatibility adapters and a control are "
-        f"trained and asked. About five minutes on two cores. Interrupted, it goes on from {output_dir}.",
+        "trained and asked. About five minutes. Interrupted (Ctrl-C), the same command goes on from the last finished "
+        f"epoch in {output_dir}.",
         highlight=False,
         markup=False,
     )
@@ -51,7 +52,7 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
         f"\n[bold]CLINC150 test set, {old.n} utterances, old model right on {100 * old.old_accuracy:.1f} %[/bold]"
         "  (in brackets: 95 % intervals)"
     )
-    console.print(_table(result))
+    console.print(_table(result, console.width))
     console.print(Text(sentence(result)))
     if fast:
         console.print("[yellow]--fast trains for seconds: these figures show that it runs, nothing else.[/yellow]")
@@ -79,20 +80,26 @@ def sentence(result: DemoResult) -> str:
     )
 
 
-def _table(result: DemoResult) -> Table:
+def _table(result: DemoResult, width: int) -> Table:
+    """Make the table as full as the terminal is wide; comparison.json has what is left out."""
+    intervals, p_values = width >= 104, width >= 128
     table = Table(box=SIMPLE_HEAD)
-    for index, title in enumerate([*header(), "p, accuracy", "p, NFR"]):
-        table.add_column(title, justify="left" if index == 0 else "right", overflow="fold")
-    for row in table_rows(result.comparisons):
-        p_values = result.p_values.get(row[0], {}).get(CONTROL.name, {})
-        shown = [f"{p_values[key]:.2g}" if key in p_values else "" for key in ("accuracy", "negative_flips")]
-        # The interval below its rate: the table then fits a terminal of 110 columns.
-        table.add_row(
-            *(cell.replace(" [", "\n[") for cell in row),
-            *shown,
-            style="bold" if row[0] == result.chosen.name else None,
+    for index, title in enumerate([*header(), *(["p, accuracy", "p, NFR"] if p_values else [])]):
+        # A narrow terminal breaks a title between its words and its unit, never inside a word.
+        table.add_column(
+            title.replace(", %", "\n%").replace("relative ", "relative\n"),
+            justify="right" if index else "left",
+            no_wrap=True,
         )
-    table.caption = "p: exact paired test against the control, of accuracy and of negative flips"
+    for row in table_rows(result.comparisons):
+        tests = result.p_values.get(row[0], {}).get(CONTROL.name, {})
+        shown = [f"{tests[key]:.2g}" if key in tests else "" for key in ("accuracy", "negative_flips")]
+        # The interval below its rate takes half the width.
+        cells = [cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in row]
+        style = "bold" if row[0] == result.chosen.name else None
+        table.add_row(*cells, *(shown if p_values else []), style=style)
+    if p_values:
+        table.caption = "p: exact paired test against the control, of accuracy and of negative flips"
     return table
 
 
