@@ -1,4 +1,4 @@
-"""Watch an update break answers and an adapter win some back: about five minutes on two cores, no network."""
+"""Watch an update break answers and an adapter win some back: about six minutes, no network."""
 
 import argparse
 from pathlib import Path

@@ -31,7 +31,7 @@ def announce(output_dir: Path) -> None:
     """Say what is about to happen, before the first progress bar."""
     Console().print(
         f"An update of a small language model, live: a new task adapter, two compatibility adapters and a control are "
-        "trained and asked. About five minutes. Interrupted (Ctrl-C), the same command goes on from the last finished "
+        "trained and asked. About six minutes. Interrupted (Ctrl-C), the same command goes on from the last finished "
         f"epoch in {output_dir}.",
         highlight=False,
         markup=False,
