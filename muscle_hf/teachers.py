@@ -8,21 +8,13 @@ never saved, none of which holds for a second PEFT adapter on the model.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .errors import TeacherError
-
-
-class Teacher(Protocol):
-    """A frozen model that gives logits for a batch."""
-
-    def logits(self, inputs: dict[str, Any]) -> Tensor:
-        """Return logits of shape (batch, length, vocabulary), without a gradient."""
-        ...
 
 
 class FrozenModelTeacher:
