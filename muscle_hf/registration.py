@@ -14,13 +14,14 @@ A name is ours only if the user can mean nothing else: no module of that name in
 no `module_type` but "metric", no organisation before the name.
 
 Answers. `write_answers` does what evaluate's `add_batch` would do with alternative features, without its traps: that
-one looks at the first answer only, to choose between int and string, so that ["7", "007"] become equal ints, [1.7]
+one looks at the first answer only, to choose between number and string, so that ["7", "007"] become equal ints, [1.7]
 becomes 1, ["a", 5] becomes ["a", "5"] and [None, "a"] is refused.
 
 Nothing here imports evaluate or numpy, nor anything of this package but `errors`.
 """
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,13 +31,16 @@ from typing import Any
 
 from .errors import InputError
 
-METRICS = frozenset({"consistency", "negative_flips"})
+METRICS = frozenset({"consistency", "negative_flips", "smooth_compatibility"})
 """The metric modules that `evaluate.load` finds by name."""
 
 _TARGET = "evaluate.loading"
 _FACTORY = "evaluation_module_factory"
 # Set on what we put in place, and looked for before we put it there again: a class check would fail after a reload.
 _MARK = "_muscle_hf_registration"
+# The kinds of numbers that a metric module may take beside strings, as evaluate and as people call them.
+_NUMBERS = {"int64": "ints", "float64": "numbers"}
+_NOT_NAN = " A missing answer is None, not NaN."
 # Set on a metric module: how many examples without any answer wait for the type of their column.
 _HELD = "_muscle_hf_held"
 
@@ -137,19 +141,22 @@ def _means_ours(name: str, module_type: str | None, revision: Any, options: Mapp
 def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collection[str] = ()) -> None:
     """Add aligned columns of answers to what a metric module has collected, checked and unchanged.
 
-    Examples that hold nothing but None say neither int nor string. The first ones are held back until an answer tells;
-    a module for which all inputs may be None must call `write_held` before it reads what was collected.
+    Examples that hold nothing but None say neither number nor string. The first ones are held back until an answer
+    tells; a module for which all inputs may be None must call `write_held` before it reads what was collected.
 
     Args:
-        metric: The metric module, an `evaluate.EvaluationModule` whose features are alternatives of one type each.
-        columns: Input name -> answers: ints or strings, one kind in all columns; None for a model that gave no answer.
+        metric: The metric module, an `evaluate.EvaluationModule` whose features are alternatives of one type each:
+            string, and int64 (class ids) or float64 (scores).
+        columns: Input name -> answers: numbers of that type or strings, one kind in all columns; None for a model that
+            gave no answer, but not among scores.
         optional: Inputs that may be left out; they are stored as None.
 
     Raises:
-        InputError: If an input is missing, unknown, empty, of another length, or holds anything but ints or strings,
-            or if a reference is None.
+        InputError: If an input is missing, unknown, empty, of another length, or holds anything but such numbers or
+            strings, or if a reference is None, or a score is no finite number.
     """
     names = metric._feature_names()
+    number = next(kind for kind in _NUMBERS if any(f["predictions"].dtype == kind for f in metric.features))
     unknown = sorted(set(columns) - set(names))
     if unknown:
         raise InputError(f"{metric.name} does not take {', '.join(unknown)}: its inputs are {', '.join(names)}.")
@@ -168,13 +175,15 @@ def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collecti
         where = given["references"].index(None)
         raise InputError(f"references[{where}] is None: leave out the examples whose right answer is not known.")
 
-    kinds = {name: kind for name, values in given.items() if (kind := _kind_of(name, values)) is not None}
+    kinds = {name: kind for name, values in given.items() if (kind := _kind_of(name, values, number))}
     writer = metric.writer
     expected = None if writer is None else metric.selected_feature_format["predictions"].dtype
     if len(set(kinds.values()) | ({expected} - {None})) > 1:
         got = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
         earlier = f" after {expected} in what was added before" if expected else ""
-        raise InputError(f"answers must be all ints or all strings, or none of them can be equal; got {got}{earlier}.")
+        raise InputError(
+            f"answers are compared, so they must be all {_NUMBERS[number]} or all strings; got {got}{earlier}."
+        )
     kind = expected or next(iter(kinds.values()), None)
     if kind is None:
         # All of them are None, so that their number is all there is to keep, and what comes later stands behind them.
@@ -190,6 +199,8 @@ def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collecti
                     raise InputError(
                         f"{name} has an int that does not fit in 64 bits ({value}): pass strings instead."
                     )
+    elif kind == "float64":
+        given = {name: [_score(name, at, value) for at, value in enumerate(values)] for name, values in given.items()}
     if writer is None:
         _start_writing(metric, kind)
     metric.writer.write_batch({name: given.get(name, [None] * size) for name in names})
@@ -203,6 +214,25 @@ def write_held(metric: Any) -> None:
     """
     if getattr(metric, _HELD, 0):
         _start_writing(metric, "string")
+
+
+def given_references(metric: Any, references: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the references that a module collected, or None where it was given none.
+
+    Args:
+        metric: The metric module, for which `references` are optional.
+        references: What it collected; None for the examples without.
+
+    Raises:
+        InputError: If some examples have one and others have not.
+    """
+    known = sum(reference is not None for reference in references)
+    if 0 < known < len(references):
+        raise InputError(
+            f"{metric.name} got references for {known} of {len(references)} examples: give them with every batch, or "
+            "with none."
+        )
+    return references if known else None
 
 
 def _start_writing(metric: Any, kind: str) -> None:
@@ -226,19 +256,38 @@ def _as_list(name: str, values: Any) -> list[Any]:
         raise InputError(f"{name} must be a list of answers; got one {type(values).__name__}.") from None
 
 
-def _kind_of(name: str, values: list[Any]) -> str | None:
-    from numbers import Integral
+def _kind_of(name: str, values: list[Any], number: str) -> str | None:
+    from numbers import Integral, Real
 
     kinds = set()
     for found in set(map(type, values)) - {type(None)}:
         if issubclass(found, str):
             kinds.add("string")
-        elif issubclass(found, Integral):  # numpy's ints say that they are
-            kinds.add("int64")
+        elif issubclass(found, Integral if number == "int64" else Real):  # numpy's numbers say what they are
+            kinds.add(number)
         else:
             example = next(value for value in values if type(value) is found)
-            hint = " A missing answer is None, not NaN." if example != example else ""
-            raise InputError(f"{name} must hold ints or strings; got {found.__name__} {example!r}.{hint}")
+            hint = _NOT_NAN if example != example else ""
+            raise InputError(
+                f"{name} must hold {_NUMBERS[number]} or strings; got {found.__name__} {example!r}.{hint}"
+            )
     if len(kinds) > 1:
-        raise InputError(f"{name} holds both ints and strings, which are never equal: convert them to one kind.")
+        hint = _NOT_NAN if any(value != value for value in values) else ""
+        raise InputError(
+            f"{name} holds both {_NUMBERS[number]} and strings, which cannot be compared: convert them to one kind."
+            + hint
+        )
     return kinds.pop() if kinds else None
+
+
+def _score(name: str, index: int, value: Any) -> float:
+    try:
+        score = math.nan if value is None else float(value)
+    except OverflowError:  # an int beyond 1e308
+        score = math.inf
+    if not math.isfinite(score):
+        raise InputError(
+            f"{name}[{index}] is {None if value is None else score}, but every score must be a finite number: leave "
+            "such examples out, or give the score that a failed answer deserves, such as 0.0."
+        )
+    return score

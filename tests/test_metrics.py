@@ -17,12 +17,18 @@ import numpy as np
 import pytest
 import yaml
 
-from muscle_hf import InputError, registration
+from muscle_hf import ConfigurationError, InputError, compare_scores, registration
 
 FOLDERS = {name: Path(registration.metric_folder(name) or "") for name in sorted(registration.METRICS)}
 ANSWERS = {"predictions": [1, 0, 2], "old_predictions": [1, 1, 0], "references": [1, 1, 1]}
+TEXTS = {"predictions": ["a b", "c"], "old_predictions": ["a", "c"], "references": ["a b", "d"]}
+SCORES = {"predictions": [0.75, 0.25, 0.5], "old_predictions": [0.5, 0.5, 0.5]}
+# What a module can be asked for; options stand beside the inputs.
+USES: dict[str, dict[str, Any]] = {"smooth_compatibility": {**TEXTS, "scorer": "rouge1"}}
+INPUTS = ("predictions", "old_predictions", "references")
 
 each_metric = pytest.mark.parametrize("name", sorted(FOLDERS))
+each_metric_of_answers = pytest.mark.parametrize("name", ["consistency", "negative_flips"])
 
 
 def _cases() -> list[Any]:
@@ -45,6 +51,11 @@ def flips() -> evaluate.EvaluationModule:
 @pytest.fixture
 def consistency() -> evaluate.EvaluationModule:
     return _load("consistency")
+
+
+@pytest.fixture
+def smooth() -> evaluate.EvaluationModule:
+    return _load("smooth_compatibility")
 
 
 # The habit of evaluate's own test_metric_common.py ------------------------------------------------------------
@@ -82,7 +93,8 @@ def test_the_examples_in_the_card_are_true(name: str) -> None:
 @pytest.mark.parametrize(("name", "case"), _cases())
 @pytest.mark.parametrize("how", ["compute", "add_batch", "add", "in_memory"])
 def test_known_results(name: str, case: dict[str, Any], how: str) -> None:
-    inputs = {key: value for key, value in case.items() if key != "result"}
+    inputs = {key: value for key, value in case.items() if key in INPUTS}
+    options = {key: value for key, value in case.items() if key not in (*INPUTS, "result")}
     metric = _load(name, keep_in_memory=how == "in_memory")
     if how == "add_batch":
         half = len(inputs["predictions"]) // 2
@@ -93,7 +105,7 @@ def test_known_results(name: str, case: dict[str, Any], how: str) -> None:
             example = dict(zip(inputs, row, strict=True))
             single = {"prediction": example.pop("predictions"), "old_predictions": example.pop("old_predictions")}
             metric.add(**single, **({"reference": example["references"]} if example else {}))
-    result = metric.compute() if how.startswith("add") else metric.compute(**inputs)
+    result = metric.compute(**options) if how.startswith("add") else metric.compute(**inputs, **options)
     assert {key: result[key] for key in case["result"]} == pytest.approx(case["result"], nan_ok=True)
 
 
@@ -113,7 +125,7 @@ def test_a_folder_is_a_whole_space(name: str) -> None:
     assert " ".join(fields["description"].split()) in " ".join(_load(name).description.split())
     for heading in ("How to use", "Inputs", "Outputs", "Examples", "Limits and bias", "Citation"):
         assert f"# {heading}\n" in card
-    for key in _load(name).compute(**ANSWERS):
+    for key in _load(name).compute(**USES.get(name, ANSWERS)):
         assert f"| `{key}` |" in card, f"the card does not explain {key}"
     assert _load(name).citation.strip() in card
 
@@ -122,7 +134,7 @@ def test_a_folder_is_a_whole_space(name: str) -> None:
 def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # gradio is no dependency of ours; a stand-in shows that the page builds and that its function works.
     gradio = types.ModuleType("gradio")
-    for part in ("Blocks", "Row", "Markdown", "Textbox", "Button", "Dataframe", "Examples"):
+    for part in ("Blocks", "Row", "Markdown", "Textbox", "Dropdown", "Number", "Button", "Dataframe", "Examples"):
         setattr(gradio, part, mock.MagicMock())
     gradio.Error = type("Error", (Exception,), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gradio", gradio)
@@ -147,6 +159,9 @@ def test_negative_flips_gives_the_promised_keys_in_plain_types(flips: evaluate.E
         "accuracy": float,
         "old_accuracy": float,
         "relative_negative_flip_rate": float,
+        "backward_trust_compatibility": float,
+        "backward_error_compatibility": float,
+        "negative_flip_impact": float,
         "negative_flips": int,
         "positive_flips": int,
         "p_value": float,
@@ -167,17 +182,92 @@ def test_consistency_gives_more_only_where_references_are_given(consistency: eva
     plain = {key: value for key, value in ANSWERS.items() if key != "references"}
     assert list(consistency.compute(**plain)) == ["agreement", "kappa"]
     result = consistency.compute(**ANSWERS)
-    assert list(result) == ["agreement", "kappa", "correct_agreement", "error_agreement"]
+    assert list(result) == [
+        "agreement",
+        "kappa",
+        "correct_agreement",
+        "backward_error_compatibility",
+        "negative_flip_impact",
+        "error_agreement",
+    ]
     assert {type(value) for value in result.values()} == {float}
     # And the first call's lack of references must not stick.
     assert list(consistency.compute(**plain)) == ["agreement", "kappa"]
+
+
+def test_smooth_compatibility_gives_the_promised_keys_in_plain_types(smooth: evaluate.EvaluationModule) -> None:
+    result = smooth.compute(**TEXTS, scorer="rouge1")
+    assert {key: type(value) for key, value in result.items()} == {
+        "negative_flip_rate": float,
+        "positive_flip_rate": float,
+        "mean_gain": float,
+        "mean_regression": float,
+        "mean_score": float,
+        "old_mean_score": float,
+        "mean_change": float,
+        "negative_flips": int,
+        "positive_flips": int,
+        "p_value": float,
+        "confidence_interval": list,
+        "mean_change_interval": list,
+    }
+    for key, rate in (("confidence_interval", "negative_flip_rate"), ("mean_change_interval", "mean_change")):
+        low, high = result[key]
+        assert low <= result[rate] <= high
+        assert (type(low), type(high)) == (float, float)
+        wide = smooth.compute(**TEXTS, scorer="rouge1", level=0.99)[key]
+        assert wide[1] - wide[0] >= high - low
+    json.dumps(result)
+
+
+def test_scores_come_out_as_they_went_in_and_not_as_32_bit_floats(smooth: evaluate.EvaluationModule) -> None:
+    result = smooth.compute(predictions=[0.1, 2**53], old_predictions=[0.7, 0], level=0.5)
+    expected = compare_scores(old=[0.7, 0], new=[0.1, 2**53])
+    assert result["mean_regression"] == 0.7 - 0.1
+    assert result["mean_gain"] == 2**53
+    assert result["p_value"] == expected.p_value
+    assert tuple(result["confidence_interval"]) == expected.confidence_interval("negative_flip_rate", 0.5)
+    assert tuple(result["mean_change_interval"]) == expected.confidence_interval("mean_change", 0.5)
+
+
+def test_texts_come_out_as_they_went_in(smooth: evaluate.EvaluationModule) -> None:
+    # Digits stay strings, and an empty text is an answer while None is none.
+    texts = {"predictions": ["7", ""], "old_predictions": ["007", None], "references": ["7", ""]}
+    assert smooth.compute(**texts, scorer="exact_match")["positive_flips"] == 2
+
+
+def test_exact_match_counts_what_negative_flips_counts(
+    smooth: evaluate.EvaluationModule, flips: evaluate.EvaluationModule
+) -> None:
+    texts = {key: [str(answer) for answer in values] for key, values in ANSWERS.items()}
+    scored, plain = smooth.compute(**texts, scorer="exact_match"), flips.compute(**texts)
+    for key in ("negative_flip_rate", "positive_flip_rate", "negative_flips", "positive_flips", "confidence_interval"):
+        assert scored[key] == plain[key]
+    assert (scored["mean_score"], scored["old_mean_score"]) == (plain["accuracy"], plain["old_accuracy"])
+
+
+def test_options_do_not_stick_from_one_call_to_the_next(smooth: evaluate.EvaluationModule) -> None:
+    first = smooth.compute(**SCORES)
+    assert smooth.compute(**SCORES, tolerance=0.3)["negative_flips"] == 0
+    assert smooth.compute(**TEXTS, scorer="chrf")["positive_flips"] == 1
+    assert smooth.compute(**SCORES) == first
+    assert first["negative_flips"] == 1
+
+
+def test_plain_scores_combine_with_themselves_only_as_evaluate_passes_no_options() -> None:
+    both = evaluate.combine(["smooth_compatibility", "consistency"])
+    texts = {"predictions": ["a"], "old_predictions": ["a"], "references": ["a"]}
+    with pytest.raises(InputError, match="no scorer is named"):
+        both.compute(**texts)
+    alone = evaluate.combine(["smooth_compatibility"])
+    assert alone.compute(**SCORES, references=None)["negative_flips"] == 1
 
 
 def test_modules_combine_where_their_inputs_agree() -> None:
     both = evaluate.combine(["negative_flips", "consistency"])
     result = both.compute(**ANSWERS)
     assert result["negative_flips"] == 1
-    assert result["correct_agreement"] == 0.5
+    assert result["correct_agreement"] == result["backward_trust_compatibility"] == 0.5
     both.add_batch(**ANSWERS)
     assert both.compute() == result
     for prediction, old, reference in zip(*ANSWERS.values(), strict=True):
@@ -260,7 +350,7 @@ def test_digits_in_strings_are_not_turned_into_numbers(flips: evaluate.Evaluatio
     assert result["negative_flips"] == 1
 
 
-@each_metric
+@each_metric_of_answers
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -304,6 +394,98 @@ def test_references_with_some_batches_only_are_refused(consistency: evaluate.Eva
     consistency.add_batch(predictions=[1], old_predictions=[1])
     with pytest.raises(InputError, match="for 3 of 4 examples"):
         consistency.compute()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.array,
+        tuple,
+        lambda values: np.array(values, dtype=np.float32),
+        lambda values: [np.float64(v) for v in values],
+    ],
+    ids=["numpy", "tuple", "float32", "numpy-scalars"],
+)
+def test_arrays_of_scores_count_like_lists(smooth: evaluate.EvaluationModule, convert: Any) -> None:
+    expected = smooth.compute(**SCORES)
+    assert smooth.compute(**{key: convert(values) for key, values in SCORES.items()}) == expected
+
+
+def test_a_missing_score_is_refused_even_where_its_type_was_not_known_yet(smooth: evaluate.EvaluationModule) -> None:
+    smooth.add(prediction=None, old_predictions=None)
+    smooth.add(prediction=0.5, old_predictions=0.25)
+    with pytest.raises(InputError, match=r"old\[0\] is None, but every score"):
+        smooth.compute()
+
+
+def test_ints_and_floats_may_be_mixed_among_scores(smooth: evaluate.EvaluationModule) -> None:
+    smooth.add_batch(predictions=[1, 0.5], old_predictions=[True, np.int8(0)])
+    smooth.add(prediction=0, old_predictions=0.25)
+    result = smooth.compute()
+    assert (result["negative_flips"], result["positive_flips"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"predictions": [], "old_predictions": []}, "got no answers"),
+        ({"predictions": [], "old_predictions": [], "references": [], "scorer": "rouge1"}, "got no answers"),
+        ({"predictions": [0.5, 1], "old_predictions": [0.5]}, "equally long; got 2 predictions, 1 old"),
+        ({"predictions": [0.5, float("nan")], "old_predictions": [0, 0]}, r"predictions\[1\] is nan, but every score"),
+        ({"predictions": [0.5], "old_predictions": [float("inf")]}, r"old_predictions\[0\] is inf, but every score"),
+        ({"predictions": [10**400], "old_predictions": [0]}, r"predictions\[0\] is inf, but every score"),
+        ({"predictions": [0.5, None], "old_predictions": [0.5, 0]}, r"predictions\[1\] is None, but every score"),
+        ({"predictions": [None], "old_predictions": [None]}, r"old\[0\] is None, but every score"),
+        ({"predictions": [1e200], "old_predictions": [0]}, "overflow; scale the scores down"),
+        ({"predictions": [0.5, "a"], "old_predictions": [0, 0]}, "both numbers and strings"),
+        ({"predictions": ["a", float("nan")], "old_predictions": ["a", "b"]}, "answer is None, not NaN"),
+        ({"predictions": ["a"], "old_predictions": [0.5]}, "string in predictions, float64 in old_predictions"),
+        ({"predictions": [[0.5]], "old_predictions": [[0.5]]}, "numbers or strings; got list"),
+        ({"predictions": [1 + 1j], "old_predictions": [0]}, "numbers or strings; got complex"),
+        ({**TEXTS, "references": [["a b", "a"], ["d", "e"]], "scorer": "bleu"}, "numbers or strings; got list"),
+        ({**TEXTS, "references": ["a b", None], "scorer": "rouge1"}, r"references\[1\] is None"),
+        ({**TEXTS, "references": None, "scorer": "rouge1"}, "scorer 'rouge1' compares with the right texts"),
+        (TEXTS, "no scorer is named: pass scorer, one of exact_match, rouge1"),
+        ({**TEXTS, "references": None}, "no scorer is named"),
+        ({**TEXTS, "scorer": "rouge3"}, "no scorer 'rouge3'; the scorers are: exact_match, rouge1"),
+        ({**TEXTS, "scorer": ["rouge1"]}, "no scorer .'rouge1'.; the scorers"),
+        ({**SCORES, "scorer": "rouge1"}, "scorer 'rouge1' compares with the right texts"),
+        ({**SCORES, "references": [1, 1, 1]}, "references are given, but no scorer"),
+        (
+            {**SCORES, "references": [1, 1, 1], "scorer": "rouge1"},
+            r"is 0.5, but a scorer takes texts: leave the scorer",
+        ),
+        ({**SCORES, "tolerance": -0.1}, "tolerance is -0.1"),
+        ({**SCORES, "level": 95}, "level is 95"),
+        ({**SCORES, "predictions": None}, "needs predictions"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_and_leaves_the_module_usable(
+    smooth: evaluate.EvaluationModule, inputs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        smooth.compute(**inputs)
+    assert smooth.compute(**SCORES)["negative_flips"] == 1
+
+
+def test_a_missing_library_names_the_extra_to_install(
+    smooth: evaluate.EvaluationModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "muscle_hf\[scorers\]"'):
+        smooth.compute(**TEXTS, scorer="chrf")
+    assert smooth.compute(**TEXTS, scorer="exact_match")["positive_flips"] == 1
+
+
+def test_scores_after_texts_and_references_with_some_batches_only_are_refused(
+    smooth: evaluate.EvaluationModule,
+) -> None:
+    smooth.add_batch(**TEXTS)
+    with pytest.raises(InputError, match=r"all numbers or all strings; got float64 in predictions, .* after string"):
+        smooth.add_batch(**SCORES)
+    smooth.add_batch(predictions=["a"], old_predictions=["a"])
+    with pytest.raises(InputError, match="smooth_compatibility got references for 2 of 3 examples"):
+        smooth.compute(scorer="rouge1")
 
 
 @each_metric

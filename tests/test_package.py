@@ -31,6 +31,10 @@ def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
         "metrics/negative_flips/negative_flips.py",
         "metrics/negative_flips/README.md",
         "metrics/consistency/consistency.py",
+        *(
+            f"metrics/smooth_compatibility/{file}"
+            for file in ("smooth_compatibility.py", "README.md", "app.py", "requirements.txt", "tests.py")
+        ),
         "demo/data/clinc150/train.jsonl",
         "demo/data/clinc150/LICENSE",
         "demo/models/base-v1/model.safetensors",

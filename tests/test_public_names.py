@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
     {"errors"},
-    {"columns", "intervals", "rates", "flips", "losses", "alignment", "registration"},
+    {"columns", "intervals", "rates", "flips", "scorers", "losses", "alignment", "registration"},
     {"adapters", "training_data", "teachers", "readers", "prompts", "prediction"},
     {"config", "trainer", "report"},
     {"card"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"cli", "demo", "__main__"},
 )
 # These work without torch, whatever is called in them.
-WITHOUT_TORCH = {"errors", "columns", "intervals", "rates", "flips", "readers", "registration", "report"}
+WITHOUT_TORCH = {"errors", "columns", "intervals", "rates", "flips", "scorers", "readers", "registration", "report"}
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}
 # Runs at every `import muscle_hf`, and so may lean on nothing but the exceptions.
 LEAVES = {"registration": {"errors"}}

@@ -32,7 +32,9 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 USE = """
 flips = load("negative_flips").compute(predictions=[1, 0], old_predictions=[1, 1], references=[1, 1])
 same = load("consistency").compute(predictions=[1, 0], old_predictions=[1, 1])
-print(flips["negative_flips"], same["agreement"])
+texts = {"predictions": ["a"], "old_predictions": ["a b"], "references": ["a b"]}
+smooth = [load("smooth_compatibility").compute(**texts, scorer=scorer) for scorer in ("rouge1", "bleu")]
+print(flips["negative_flips"], same["agreement"], sum(result["negative_flips"] for result in smooth))
 """
 
 
@@ -101,13 +103,13 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
 @pytest.mark.slow
 def test_muscle_hf_first_then_evaluate_without_a_network(tmp_path: Path) -> None:
     done = _run("import muscle_hf\nimport evaluate\nfrom evaluate import load" + USE, tmp_path / "cache")
-    _assert_clean(done, "1 0.5")
+    _assert_clean(done, "1 0.5 2")
 
 
 @pytest.mark.slow
 def test_load_that_was_imported_before_muscle_hf_in_offline_mode(tmp_path: Path) -> None:
     code = "from evaluate import load\nimport muscle_hf" + USE
-    _assert_clean(_run(code, tmp_path / "cache", HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1"), "1 0.5")
+    _assert_clean(_run(code, tmp_path / "cache", HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1"), "1 0.5 2")
 
 
 @pytest.mark.slow
@@ -132,7 +134,7 @@ print(depth(), sum(hasattr(finder, "_muscle_hf_registration") for finder in sys.
 importlib.reload(evaluate.loading)
 print(depth())
 """
-    _assert_clean(_run(code + USE, tmp_path / "cache"), "1\n1 1\n1\n1 0.5")
+    _assert_clean(_run(code + USE, tmp_path / "cache"), "1\n1 1\n1\n1 0.5 2")
 
 
 @pytest.mark.slow
@@ -155,7 +157,7 @@ def test_an_installed_wheel_serves_the_metrics_and_is_not_written_to(tmp_path: P
     finally:
         for path in [site, *before]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-    _assert_clean(done, "1 0.5")
+    _assert_clean(done, "1 0.5 2")
     assert after == before
     records = list((tmp_path / "cache").rglob("negative_flips.json"))
     assert [json.loads(record.read_text())["original file path"] for record in records] == [

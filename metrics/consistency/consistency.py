@@ -3,9 +3,8 @@
 import datasets
 import evaluate
 
-from muscle_hf.errors import InputError
 from muscle_hf.flips import agreement, compare
-from muscle_hf.registration import write_answers, write_held
+from muscle_hf.registration import given_references, write_answers, write_held
 
 _DESCRIPTION = """
 Consistency is how often two models give the same answer to the same question. It needs no right answers, so it can be
@@ -25,8 +24,13 @@ Returns:
     kappa (float): Cohen's kappa: the agreement beyond what two models with these answer frequencies would reach by
         chance. -1 to 1, higher is more alike, 0 is chance; nan where both always give one and the same answer.
     correct_agreement (float): Only with references: of the examples that the old model got right, the share that the
-        new model gets right (backward trust compatibility). 0 to 1, higher is better; nan where the old model is never
-        right.
+        new model gets right. This is the backward trust compatibility (BTC). 0 to 1, higher is better; nan where the
+        old model is never right.
+    backward_error_compatibility (float): Only with references: of the examples that the old model got wrong, the share
+        that the new model gets wrong too. 0 to 1; neither end is better: errors that stay surprise nobody, yet they
+        are errors. nan where the old model is never wrong.
+    negative_flip_impact (float): Only with references: of the examples that the new model gets wrong, the share that
+        the old model got right. 0 to 1, lower is better; nan where the new model is never wrong.
     error_agreement (float): Only with references: of the examples that both got wrong, the share with the same wrong
         answer. 0 to 1, higher is more alike; nan where they are never both wrong.
 
@@ -113,13 +117,8 @@ class Consistency(evaluate.Metric):
         super()._finalize()
 
     def _compute(self, *, predictions, old_predictions, references):
-        known = [reference is not None for reference in references]
-        if any(known) and not all(known):
-            raise InputError(
-                f"consistency got references for {sum(known)} of {len(known)} examples: give them with every batch, "
-                "or with none."
-            )
-        if not any(known):
+        references = given_references(self, references)
+        if references is None:
             alike = agreement(old=old_predictions, new=predictions)
             return {"agreement": alike.agreement, "kappa": alike.kappa}
         compared = compare(old=old_predictions, new=predictions, references=references)
@@ -127,5 +126,7 @@ class Consistency(evaluate.Metric):
             "agreement": compared.agreement,
             "kappa": compared.kappa,
             "correct_agreement": compared.backward_trust_compatibility,
+            "backward_error_compatibility": compared.backward_error_compatibility,
+            "negative_flip_impact": compared.negative_flip_impact,
             "error_agreement": compared.error_agreement,
         }

@@ -18,6 +18,8 @@ test_cases = [
             "agreement": 0.75,
             "kappa": (0.75 - 0.25) / (1 - 0.25),
             "correct_agreement": 2 / 3,
+            "backward_error_compatibility": 1.0,
+            "negative_flip_impact": 0.5,
             "error_agreement": 1.0,
         },
     },
@@ -26,7 +28,20 @@ test_cases = [
         "predictions": ["a", "b", "c"],
         "old_predictions": ["a", "c", "d"],
         "references": ["x", "y", "z"],
-        "result": {"agreement": 1 / 3, "correct_agreement": nan, "error_agreement": 1 / 3},
+        "result": {
+            "agreement": 1 / 3,
+            "correct_agreement": nan,
+            "backward_error_compatibility": 1.0,
+            "negative_flip_impact": 0.0,
+            "error_agreement": 1 / 3,
+        },
+    },
+    # Always right, both: there is no error to keep or to be new.
+    {
+        "predictions": [1, 2],
+        "old_predictions": [1, 2],
+        "references": [1, 2],
+        "result": {"correct_agreement": 1.0, "backward_error_compatibility": nan, "negative_flip_impact": nan},
     },
     # One and the same answer everywhere: agreement by chance is certain, so kappa says nothing.
     {"predictions": [1, 1], "old_predictions": [1, 1], "result": {"agreement": 1.0, "kappa": nan}},

@@ -29,6 +29,13 @@ Returns:
     relative_negative_flip_rate (float): The negative flip rate, divided by what it would be if the two models erred
         independently. Lower is better; 1 is independence; nan where the old model is never right or the new one is
         always right.
+    backward_trust_compatibility (float): Of the examples that the old model got right, the share that the new model
+        gets right (BTC). 0 to 1, higher is better; nan where the old model is never right.
+    backward_error_compatibility (float): Of the examples that the old model got wrong, the share that the new model
+        gets wrong too (BEC). 0 to 1; neither end is better: errors that stay surprise nobody, yet they are errors. nan
+        where the old model is never wrong.
+    negative_flip_impact (float): Of the examples that the new model gets wrong, the share that the old model got right
+        (NFI). 0 to 1, lower is better; nan where the new model is never wrong.
     negative_flips (int): The number of broken answers.
     positive_flips (int): The number of repaired answers.
     p_value (float): Exact two-sided paired test (McNemar's, as a binomial) of "as many broken as repaired". It is 1
@@ -125,6 +132,9 @@ class NegativeFlips(evaluate.Metric):
             "accuracy": compared.new_accuracy,
             "old_accuracy": compared.old_accuracy,
             "relative_negative_flip_rate": compared.relative_negative_flip_rate,
+            "backward_trust_compatibility": compared.backward_trust_compatibility,
+            "backward_error_compatibility": compared.backward_error_compatibility,
+            "negative_flip_impact": compared.negative_flip_impact,
             "negative_flips": len(compared.negative_flips),
             "positive_flips": len(compared.positive_flips),
             "p_value": compared.p_value,
