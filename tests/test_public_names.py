@@ -17,15 +17,21 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
     {"errors"},
-    {"columns", "intervals", "rates", "flips", "scorers", "losses", "alignment", "registration"},
-    {"adapters", "training_data", "teachers", "readers", "prompts", "prediction"},
-    {"config", "trainer", "report"},
+    {"columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "losses", "alignment"}
+    | {"registration"},
+    {"adapters", "training_data", "teachers", "prompts", "prediction"}
+    | {"answers", "jsonlines", "columnar", "tables", "harness", "lighteval", "readers", "join", "measure", "outcomes"},
+    {"config", "trainer", "report", "terminal", "page", "plots", "gate", "runs"},
     {"card"},
     {"hub"},
     {"cli", "demo", "__main__"},
 )
 # These work without torch, whatever is called in them.
-WITHOUT_TORCH = {"errors", "columns", "intervals", "rates", "flips", "scorers", "readers", "registration", "report"}
+WITHOUT_TORCH = (
+    {"errors", "columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "registration"}
+    | {"answers", "jsonlines", "columnar", "tables", "harness", "lighteval", "readers", "join", "measure", "outcomes"}
+    | {"report", "terminal", "page", "plots", "gate", "runs"}
+)
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}
 # Runs at every `import muscle_hf`, and so may lean on nothing but the exceptions.
 LEAVES = {"registration": {"errors"}}
