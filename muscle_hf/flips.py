@@ -74,7 +74,8 @@ class Agreement(Result):
 class Comparison(Result):
     """What a model update changed, on answers that are right or wrong; made by `compare` and `compare_correct`.
 
-    The rates that need answers are nan where only right and wrong were given.
+    The rates that need answers are nan where only right and wrong were given, and `kappa` also where only their
+    sameness was.
     """
 
     both_right: int
@@ -278,14 +279,16 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
     return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error)
 
 
-def compare_correct(*, old: Values, new: Values) -> Comparison:
-    """Compare two models where only right and wrong are known, not the answers.
-
-    The rates that need answers (`inconsistency_flip_rate`, `agreement`, `error_agreement`, `kappa`) are then nan.
+def compare_correct(*, old: Values, new: Values, same_answer: Values | None = None) -> Comparison:
+    """Compare two models where right and wrong are known from elsewhere: a metric, a judge, a unit test.
 
     Args:
         old: Whether the old model is right, shape (n,): booleans, or the ints 0 and 1.
         new: The same for the new model, in the same order.
+        same_answer: Whether both gave the same answer, in the same way and order; two right answers count as the same
+            whatever it says, and a right and a wrong one as different. Without it the rates that need answers
+            (`inconsistency_flip_rate`, `agreement`, `error_agreement`) are nan. `kappa` is nan in any case: it needs
+            the answers themselves.
 
     Returns:
         The comparison: counts, rates, intervals, the positions of the flips.
@@ -301,8 +304,11 @@ def compare_correct(*, old: Values, new: Values) -> Comparison:
         >>> c.agreement
         nan
     """
-    old_right, new_right = take_flags(old=old, new=new)
-    return _comparison(old_right, new_right, None, math.nan, math.nan)
+    given = {} if same_answer is None else {"same_answer": same_answer}
+    old_right, new_right, *same = take_flags(old=old, new=new, **given)
+    both_right = int(np.count_nonzero(old_right & new_right))
+    agreed = both_right + int(np.count_nonzero(same[0] & ~old_right & ~new_right)) if same else None
+    return _comparison(old_right, new_right, agreed, math.nan, math.nan)
 
 
 def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> ScoreComparison:

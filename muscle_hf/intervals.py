@@ -22,7 +22,7 @@ _BOOTSTRAP_LIMIT = 5_000
 
 def wilson(count: float, n: int, level: float) -> Interval:
     """Bound a proportion by Wilson's score interval (1927)."""
-    z2 = _z(level) ** 2
+    z2 = normal_quantile(level) ** 2
     middle = (count + z2 / 2) / (n + z2)
     half = math.sqrt(z2 * (count * (n - count) / n + z2 / 4)) / (n + z2)
     # The bounds at 0 and n are exact; rounding must not move them off.
@@ -134,14 +134,15 @@ def signed_rank_test(changes: Numbers) -> float:
     return min(1.0, 2 * float(chances[: min(risen, total - risen) + 1].sum()))
 
 
-def _z(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """Give how many standard errors an interval of a level reaches to each side: 1.96 for 0.95."""
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2))
 
 
 def _normal(estimate: float, error: float, level: float) -> Interval:
-    return estimate - _z(level) * error, estimate + _z(level) * error
+    return estimate - normal_quantile(level) * error, estimate + normal_quantile(level) * error
 
 
 def _quantiles(samples: Numbers, level: float) -> Interval:

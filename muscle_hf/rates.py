@@ -161,7 +161,7 @@ class Result:
             >>> agreement(old=["a", "b"], new=["a", "b"]).to_json()[:53]
             '{"schema": "muscle_hf.agreement", "schema_version": 1'
         """
-        return json.dumps(_without_nan(self.to_dict(level)), indent=indent, allow_nan=False)
+        return strict_json(self.to_dict(level), indent=indent)
 
     def __str__(self) -> str:
         """Show the rates as a table for people, with 95 % intervals and the direction in which each gets better."""
@@ -181,7 +181,23 @@ class Result:
         return [f"{self.n} instances"]
 
 
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """Give plain Python values as JSON that any parser reads: null for nan, which is what is undefined.
+
+    Args:
+        value: Dictionaries, lists, strings, numbers.
+        indent: Spaces per level of nesting; None puts all on one line.
+
+    Example:
+        >>> strict_json({"rate": math.nan})
+        '{"rate": null}'
+    """
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
