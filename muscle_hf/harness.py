@@ -1,0 +1,423 @@
+"""Logged samples of lm-evaluation-harness (`--log_samples`), versions 0.4.0 to 0.4.13.
+
+What differs between versions: up to 0.4.2 a file is one indented JSON array, without hashes; up to 0.4.6 a line says
+neither its filter nor its metrics. A task with several filters has a line for each document and filter.
+"""
+
+import hashlib
+import json
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .answers import Positions, TaskAnswers, Text, answer_column, label, listed, quote, short
+from .errors import InputError
+from .jsonlines import opened, read_array, read_at, read_objects
+
+_NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
+_HASHES = ("doc_hash", "prompt_hash", "target_hash")
+_KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES}
+# Documents have no common field for what was asked; these are looked for in this order, before the whole prompt.
+_QUESTIONS = ("question", "query", "problem", "goal", "ctx", "instruction", "prompt", "sentence", "text", "input")
+_INVALID = "[invalid]"
+# Metrics that need no results file to say it.
+_HIGHER = ("acc", "exact_match", "em", "f1", "pass@", "rouge", "bleu", "chrf", "mcc", "perplexity", "prompt_level_")
+_BLOCK = 10_000
+
+
+class NoMetricError(InputError):
+    """A task without the metric that was asked for, or without any that gives one number a sample."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        """Say where it is, and why it cannot be compared."""
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
+
+
+class NoFilterError(NoMetricError):
+    """A task without the filter that was asked for."""
+
+    def __init__(self, where: str, wanted: str, filters: Sequence[str]) -> None:
+        """Say where it is, and which filters there are."""
+        super().__init__(where, f"there is no filter {quote(wanted)}; it has {listed(map(quote, filters))}.")
+        self.filters = filters
+
+
+@dataclass
+class TaskConfig:
+    """What the results file beside the samples says of a task; empty where there is none."""
+
+    filters: list[str] = field(default_factory=list)
+    """Their names in order; known only where the task is."""
+    delimiter: str = " "
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+
+
+def is_samples(row: Mapping[str, Any]) -> bool:
+    """Tell whether an object is a logged sample."""
+    return {"doc_id", "resps", "filtered_resps"} <= row.keys()
+
+
+def is_array(path: Path) -> bool:
+    """Tell whether a file is one JSON array, as versions up to 0.4.2 wrote."""
+    with opened(path, _NEEDED) as file:
+        return bool(file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["))
+
+
+def contradiction(task: str, metric: str, count: int, n: int) -> str:
+    """Say that answers are not what their scores say, so that they are left out."""
+    return (
+        f"{task}: the most likely choice contradicts {metric} on {count} of {n} instances, so the answers themselves "
+        "are not compared"
+    )
+
+
+def task_config(results: Mapping[str, Any], task: str) -> TaskConfig:
+    """Read what a results file says of a task."""
+    configs, directions = (results.get(name) or {} for name in ("configs", "higher_is_better"))
+    if task not in configs:
+        return TaskConfig()
+    config = configs[task]
+    better = {metric.get("metric"): metric.get("higher_is_better") for metric in config.get("metric_list") or ()}
+    better |= {name: value for name, value in (directions.get(task) or {}).items() if value is not None}
+    # Without filters of its own, a task has one that does nothing, named "none".
+    filters = [item["name"] for item in config.get("filter_list") or ()] or ["none"]
+    delimiter = config.get("target_delimiter")
+    known = {name: value for name, value in better.items() if isinstance(value, bool)}
+    return TaskConfig(filters, " " if delimiter is None else delimiter, known)
+
+
+def read_samples(
+    path: Path,
+    task: str,
+    *,
+    metric: str | None = None,
+    filter: str | None = None,  # noqa: A002 - the harness's word
+    slices: Sequence[str] = (),
+    config: TaskConfig | None = None,
+) -> TaskAnswers:
+    """Read the logged samples of one task.
+
+    Args:
+        path: The file.
+        task: Name of the task.
+        metric: The metric to compare; None takes the first that gives one number a sample.
+        filter: The filter whose answers to compare; None takes the first of the file, and says so if there are more.
+        slices: Fields of the documents to slice by.
+        config: What the results file says of the task.
+
+    Returns:
+        The answers. Of multiple choice the answer is the number of the choice with the highest log-likelihood, for
+        `acc_norm` and `acc_bytes` over the length of its text. Where that contradicts the logged score, as it may for
+        tasks that choose otherwise, answers are not known, and a note says so.
+
+    Raises:
+        InputError: The file cannot be read, is cut off or empty; no such filter or metric; a metric that is a list for
+            each sample, as parts of a corpus score are; a sample that lacks a field; an id twice.
+    """
+    config = config or TaskConfig()
+    reader = _Reader(path, metric, filter, slices, config)
+    rows = read_array(path, _NEEDED) if is_array(path) else read_objects(path, _NEEDED, each_once=False)
+    for number, start, length, row in rows:
+        try:
+            reader.add(f"{path}, line {number}", row, start, length)
+        except KeyError as error:
+            raise InputError(
+                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}."
+            ) from None
+        except (TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise InputError(f"{path}, line {number} is no sample of lm-evaluation-harness ({error}).") from None
+    return reader.finish(task)
+
+
+class _Reader:
+    """Collects columns sample by sample; texts are left in the file."""
+
+    def __init__(
+        self, path: Path, metric: str | None, chosen: str | None, slices: Sequence[str], config: TaskConfig
+    ) -> None:
+        self.path, self.metric, self.chosen, self.config = path, metric, chosen, config
+        self.named = True
+        self.filters: dict[str, int] = {}
+        self.seen: dict[Any, int] = {}
+        self.scores = array("d")
+        self.places = (array("q"), array("q"))
+        # Fields of the documents have a mark, because one may be called "answer" or "id".
+        self.slices = {f"doc.{name}": name for name in slices}
+        self.block: dict[str, list[Any]] = {name: [] for name in ("id", "answer", *_HASHES, *self.slices)}
+        # Blocks of Arrow strings are a fraction of what Python objects take.
+        self.blocks: dict[str, list[pa.Array]] = {name: [] for name in self.block}
+        self.columns: tuple[str, ...] = ()
+        self.contradicted = 0
+        self.choices = False
+
+    def add(self, where: str, row: Mapping[str, Any], start: int, length: int) -> None:
+        key, doc = row["doc_id"], row["doc"] if isinstance(row["doc"], Mapping) else {}
+        if type(key) not in (int, str):
+            raise InputError(f"{where}: doc_id is {quote(key)}; an integer or a string is needed.")
+        if not self.filters:
+            self.named = "filter" in row
+            self.columns = tuple(name for name, value in doc.items() if not isinstance(value, list | dict))
+        name = str(row["filter"]) if self.named else self._occurrence(key)
+        self.filters[name] = self.filters.get(name, 0) + 1
+        if self.chosen is None:
+            self.chosen = name
+        if name != self.chosen:
+            return
+        if self.metric is None or not self.scores:
+            self.metric = _choose_metric(where, row, self.metric)
+        score = _number(row[self.metric])
+        if score is None:
+            raise InputError(f"{where}: metric {self.metric!r} is {quote(row[self.metric])}, not one number.")
+        answer, text_index = _answer(row, self.metric, self.config.delimiter)
+        if text_index:
+            self.choices = True
+            self.contradicted += _contradicts(row, answer, self.metric, score, self.config.delimiter)
+        self.scores.append(score)
+        self.places[0].append(start)
+        self.places[1].append(length)
+        values = {
+            "id": key,
+            "answer": answer,
+            "doc_hash": str(row["doc_hash"]) if "doc_hash" in row else _hash(_canonical(row["doc"])),
+            "target_hash": str(row["target_hash"]) if "target_hash" in row else _hash(row["target"]),
+            "prompt_hash": str(row["prompt_hash"]) if "prompt_hash" in row else _hash(_arguments(row)[0][0]),
+        }
+        for name, field_name in self.slices.items():
+            values[name] = label(doc.get(field_name))
+        for name, value in values.items():
+            self.block[name].append(short(value) if isinstance(value, str) else value)
+        if len(self.block["id"]) == _BLOCK:
+            self._flush()
+
+    def _occurrence(self, doc_id: Any) -> str:
+        """Name the filter of a sample that does not say it: all documents of one filter come before the next."""
+        count = self.seen[doc_id] = self.seen.get(doc_id, 0) + 1
+        return self.config.filters[count - 1] if count <= len(self.config.filters) else f"filter {count}"
+
+    def _flush(self) -> None:
+        for name, values in self.block.items():
+            if any(isinstance(value, str) for value in values):
+                values = [value if value is None else str(value) for value in values]
+            self.blocks[name].append(answer_column(values))
+            self.block[name] = []
+
+    def finish(self, task: str) -> TaskAnswers:
+        if not self.filters:
+            raise InputError(f"{self.path} is empty; {_NEEDED} is needed.")
+        if not self.scores:
+            raise NoFilterError(str(self.path), str(self.chosen), list(self.filters))
+        if not self.named and (
+            len(set(self.filters.values())) > 1 or len(self.filters) > len(self.config.filters) > 0
+        ):
+            raise InputError(
+                f"{self.path}: documents stand more than once ({', '.join(map(str, self.filters.values()))} of them "
+                "once, twice, …) without being answers of as many filters. Was the file written to twice?"
+            )
+        self._flush()
+        notes, better = [], self.config.higher_is_better.get(str(self.metric), True)
+        if self.metric not in self.config.higher_is_better and not str(self.metric).startswith(_HIGHER):
+            notes.append(
+                f"{task}: no results file says whether a higher {self.metric} is better, so that counts as better"
+            )
+        if self.metric == "perplexity" and max(self.scores) <= 0:
+            # The harness turns log-likelihoods into a perplexity only when it takes their mean.
+            notes.append(f"{task}: perplexity is logged as log-likelihoods, so higher is better")
+            better = True
+        if len(self.filters) > 1:
+            others = listed(quote(name) for name in self.filters if name != self.chosen)
+            notes.append(f"{task}: filter {self.chosen!r} compared (there is also {others}; see --filter)")
+        columns = {name: _joined(self.blocks.pop(name)) for name in list(self.blocks)}
+        answers: pa.Array | None = columns["answer"]
+        if self.choices and self.contradicted:
+            notes.append(contradiction(task, str(self.metric), self.contradicted, len(self.scores)))
+            answers = None
+        metric, delimiter, path = str(self.metric), self.config.delimiter, self.path
+        starts, lengths = self.places
+
+        def texts(positions: Positions) -> list[Text]:
+            chosen = [(starts[position], lengths[position]) for position in positions.tolist()]
+            return read_at(path, chosen, lambda row: _text(row, metric, delimiter))
+
+        return TaskAnswers(
+            task=task,
+            source=str(self.path),
+            ids=columns["id"],
+            answers=None if answers is None or answers.null_count == len(answers) else answers,
+            scores=np.array(self.scores),
+            metric=metric,
+            higher_is_better=better,
+            documents=columns["doc_hash"],
+            targets=columns["target_hash"],
+            prompts=columns["prompt_hash"],
+            slices={
+                field_name: columns[name].cast(pa.string())
+                for name, field_name in self.slices.items()
+                if columns[name].null_count < len(columns[name])
+            },
+            columns=self.columns,
+            texts=texts,
+            notes=tuple(notes),
+        )
+
+
+def _joined(blocks: list[pa.Array]) -> pa.Array:
+    kinds = {block.type for block in blocks if block.null_count < len(block)}
+    if len(kinds) > 1 or pa.string() in kinds:
+        blocks = [block.cast(pa.string()) for block in blocks]
+    # A block of nulls alone has a type that says nothing.
+    return pa.concat_arrays([block.cast(next(iter(kinds))) for block in blocks] if len(kinds) == 1 else blocks)
+
+
+def _number(value: Any) -> float | None:
+    """Read a score; nan where it is null, None where it is no number."""
+    if value is None:
+        return float("nan")
+    try:
+        # Numbers of numpy became strings in some versions.
+        return float(value == "True" if value in ("True", "False") else value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> str:
+    # "bypass" stands where only answers were asked for (--predict_only).
+    names = [name for name in row.get("metrics", row) if name not in _KNOWN | {"bypass"}]
+    usable = [name for name in names if _number(row.get(name)) is not None]
+    lists = [name for name in names if name not in usable]
+    shown = f"usable: {listed(map(quote, usable)) or 'none'}"
+    if wanted is None:
+        if not usable:
+            raise NoMetricError(
+                where,
+                f"no metric gives one number a sample ({listed(map(quote, lists)) or 'there is none'}; parts of a "
+                "corpus score cannot be compared sample by sample).",
+            )
+        return str(next((name for name in usable if row.get(name) is not None), usable[0]))
+    if wanted in lists:
+        raise NoMetricError(
+            where,
+            f"metric {quote(wanted)} is {quote(row[wanted])} for each sample, a part of a corpus score, which cannot be "
+            f"compared sample by sample; {shown}.",
+        )
+    if wanted not in usable:
+        raise NoMetricError(where, f"there is no metric {quote(wanted)}; {shown}.")
+    return wanted
+
+
+def _answer(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any, bool]:
+    """Give the answer of a sample, and whether it is the number of a choice."""
+    filtered, arguments = row["filtered_resps"], _arguments(row)
+    pairs = [_likelihood(item) for item in filtered]
+    if len(pairs) > 1 and None not in pairs:
+        values = np.array(pairs, dtype=np.float64)
+        count = len(values)
+        if [len(argument) > 1 for argument in arguments] != [True] * count:
+            raise IndexError(f"{count} log-likelihoods for {len(arguments)} requests of context and choice")
+        if "acc_mutual_info" in row and count % 2 == 0:
+            # The second half are the same choices without their question.
+            count //= 2
+            values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
+        if metric in ("acc_norm", "acc_bytes"):
+            if _in_context(arguments):
+                return None, False  # the contexts hold the choices, and no one knows where
+            choices = _choices(row, delimiter)[:count]
+            sizes = [len(text.encode()) if metric == "acc_bytes" else len(text) for text in choices]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = values / np.array(sizes, dtype=np.float64)
+        return int(np.argmax(values)), True
+    if pairs and None not in pairs:
+        return None, False  # one log-likelihood is a score, no answer
+    answer = filtered[0] if isinstance(filtered, list) and filtered else filtered
+    answer = answer[0] if isinstance(answer, list) and answer else answer
+    if answer == _INVALID:
+        # The filter found nothing: whether two of these are the same answer only the whole responses tell.
+        responses = _responses(row["resps"])
+        return f"{_INVALID} {responses[0] if len(responses) == 1 else json.dumps(responses)}", False
+    return answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True), False
+
+
+def _likelihood(item: Any) -> float | None:
+    """Read a log-likelihood with its flag of greediness; None of anything else."""
+    if isinstance(item, list) and len(item) == 2 and str(item[1]) in ("True", "False"):
+        try:
+            return float(item[0])
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return None
+
+
+def _contradicts(row: Mapping[str, Any], answer: int, metric: str, score: float, delimiter: str) -> bool:
+    """Tell whether the answer's score says otherwise than the target, read as numbers of choices or as a text."""
+    if metric not in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info"):
+        return False
+    target = str(row["target"])
+    if re.fullmatch(r"\d{1,4}|\[\d{1,4}(, \d{1,4})*\]", target) is None:
+        return False
+    if (answer in map(int, re.findall(r"\d+", target))) == (score == 1):
+        return False
+    # A target may be the text of a choice too, and that text a number.
+    choices = _choices(row, delimiter)
+    return target not in choices or (choices[answer] == target) != (score == 1)
+
+
+def _arguments(row: Mapping[str, Any]) -> list[list[Any]]:
+    arguments = row["arguments"]
+    if isinstance(arguments, Mapping):
+        return [list(argument.values()) for argument in arguments.values()]
+    return [list(argument) for argument in arguments]
+
+
+def _in_context(arguments: Sequence[Sequence[Any]]) -> bool:
+    """Tell whether choices differ in what comes before the text that is scored (Winogrande)."""
+    return len(arguments) > 1 and len({str(argument[1]) for argument in arguments}) == 1
+
+
+def _choices(row: Mapping[str, Any], delimiter: str) -> list[str]:
+    """Give the texts of the choices."""
+    arguments = _arguments(row)
+    if _in_context(arguments):
+        return [str(argument[0]) for argument in arguments]
+    return [str(argument[1]).removeprefix(delimiter) for argument in arguments]
+
+
+def _responses(given: Any) -> list[str]:
+    """Give the texts in nested lists of responses, one for each request and repetition."""
+    if isinstance(given, list):
+        return [text for item in given for text in _responses(item)]
+    return [given if isinstance(given, str) else json.dumps(given)]
+
+
+def _text(row: Mapping[str, Any], metric: str, delimiter: str) -> Text:
+    doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
+    question = next((doc[key] for key in _QUESTIONS if isinstance(doc.get(key), str)), None)
+    if question is None:
+        question = next((str(argument[0]) for argument in _arguments(row) if argument), None)
+    target = str(row["target"])
+    answer, is_choice = _answer(row, metric, delimiter)
+    if is_choice:
+        choices = _choices(row, delimiter)
+        said = f"{answer}: {choices[answer]}"
+        if re.fullmatch(r"\d{1,4}", target) and int(target) < len(choices):
+            target = f"{target}: {choices[int(target)]}"
+        return Text(question, target, said)
+    if answer is None:
+        return Text(question, target, None)
+    response = next(iter(_responses(row["resps"])), "")
+    return Text(question, target, answer if response.strip() in (answer.strip(), "") or answer.startswith(_INVALID)
+                else f"{answer}\n\n{response}")  # fmt: skip
+
+
+def _canonical(doc: Any) -> str:
+    # As the harness hashes a document since 0.4.3, so that older files can be joined with newer ones.
+    return json.dumps(doc, indent=2, ensure_ascii=False)
+
+
+def _hash(text: Any) -> str:
+    return hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest()

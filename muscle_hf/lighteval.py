@@ -1,0 +1,195 @@
+"""Details of lighteval: one Parquet file a task, with the columns `doc`, `metric` and `model_response`."""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .answers import Positions, TaskAnswers, Text, digest, label, short
+from .errors import InputError
+from .harness import NoMetricError, contradiction
+
+COLUMNS = frozenset({"doc", "metric", "model_response"})
+_BATCH = 1_000
+# Parts of a row that nothing here needs, and that may be large: images, tokens, logits.
+_READ = {
+    "doc": ("query", "choices", "gold_index", "specific", "original_query", "id", "task_name"),
+    "model_response": ("text", "text_post_processed", "logprobs", "unconditioned_logprobs"),
+}
+_LOWER_IS_BETTER = frozenset({"edit_distance"})
+"""Metrics that are one number a sample and lower is better, in lighteval 0.13."""
+
+
+def read_details(
+    path: Path, task: str | None = None, *, metric: str | None = None, slices: Sequence[str] = ()
+) -> TaskAnswers:
+    """Read the details of one task.
+
+    Args:
+        path: The file.
+        task: Name of the task; None takes the one that the documents say.
+        metric: The metric to compare; None takes the first that is one number for every sample.
+        slices: Fields of `doc` or of `doc.specific` to slice by.
+
+    Returns:
+        The answers: of multiple choice the number of the choice with the highest log-likelihood, unless that
+        contradicts the logged score, otherwise the (post-processed) first text. Instances are joined by the task's own
+        id, or where it has none by a digest of question and choices.
+
+    Raises:
+        InputError: The file cannot be read or is empty, or there is no such metric.
+    """
+    metrics: dict[str, array[float]] = {}
+    lists: set[str] = set()
+    # Fields of the documents have a mark, because one may be called "answer" or "target".
+    fields = {f"doc.{name}": name for name in slices}
+    block: dict[str, list[Any]] = {name: [] for name in ("own", "digest", "answer", "target", *fields)}
+    blocks: dict[str, list[pa.Array]] = {name: [] for name in block}
+    likely = array("b")  # whether the most likely choice is right; -1 where the answer is no choice
+    first: dict[str, Any] = {}
+
+    def flush() -> None:
+        for key, values in block.items():
+            blocks[key].append(pa.array(values, pa.string()))
+            values.clear()
+
+    for number, row in enumerate(_rows(path, None)):
+        doc = row["doc"]
+        first = first or doc
+        for name, value in row["metric"].items():
+            # Arrow gives every row every field, null where a row has not that metric.
+            if not isinstance(value, int | float):
+                lists.add(name)
+            metrics.setdefault(name, array("d")).append(value if name not in lists else 0.0)
+        answer, index = _answer(row)
+        likely.append(-1 if index is None else index in _gold(row))
+        specific = _specific(doc)
+        values = {
+            "own": None if doc.get("id") in (None, "") else str(doc["id"]),
+            "digest": digest([doc["query"], doc.get("choices")]),
+            "answer": answer,
+            "target": digest(_gold(row)),
+            **{key: label(doc.get(name, specific.get(name))) for key, name in fields.items()},
+        }
+        for key, value in values.items():
+            block[key].append(value if value is None else short(value))
+        if number % _BATCH == _BATCH - 1:
+            flush()
+    if not first:
+        raise InputError(f"{path} is empty; details of lighteval are needed.")
+    flush()
+    columns = {key: pa.concat_arrays(blocks.pop(key)) for key in list(blocks)}
+    usable = [name for name in metrics if name not in lists]
+    shown = f"usable: {', '.join(map(repr, usable)) or 'none'}"
+    if metric is not None and metric not in usable:
+        what = "is not one number for every sample" if metric in metrics else "is not there"
+        raise NoMetricError(str(path), f"metric {metric!r} {what}; {shown}.")
+    if not usable:
+        names = ", ".join(metrics) or "none at all"
+        raise NoMetricError(str(path), f"no metric is one number for every sample ({names}).")
+    chosen = metric or usable[0]
+    values_of = np.array(metrics[chosen])
+    own = columns["own"]
+    unique = not own.null_count and len(own.dictionary_encode().dictionary) == len(own)
+    task = task or str(first.get("task_name") or path.stem)
+    notes = [f"{task}: metric {chosen!r} compared ({shown}; see --metric)"] if metric is None and usable[1:] else []
+    right = np.array(likely)
+    wrong = int(np.count_nonzero((right >= 0) & np.isin(values_of, (0, 1)) & ((right == 1) != (values_of == 1))))
+    if wrong:
+        notes.append(contradiction(task, chosen, wrong, len(right)))
+    known = not wrong and columns["answer"].null_count < len(columns["answer"])
+
+    def texts(positions: Positions) -> list[Text]:
+        wanted = set(positions.tolist())
+        found = {index: _text(row) for index, row in enumerate(_rows(path, wanted)) if index in wanted}
+        return [found[position] for position in positions.tolist()]
+
+    return TaskAnswers(
+        task=task,
+        source=str(path),
+        ids=own if unique else columns["digest"],
+        answers=columns["answer"] if known else None,
+        scores=values_of,
+        metric=chosen,
+        higher_is_better=chosen not in _LOWER_IS_BETTER,
+        documents=columns["digest"],
+        targets=columns["target"],
+        slices={name: columns[key] for key, name in fields.items() if columns[key].null_count < len(columns[key])},
+        columns=tuple(_fields(first)),
+        texts=texts,
+        notes=tuple(notes),
+    )
+
+
+def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
+    """Read the rows without tokens and logits; where only some are wanted, the others are empty."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _columns(path, file.schema_arrow)
+            start = 0
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                inside = wanted is None or not wanted.isdisjoint(range(start, start + len(batch)))
+                yield from batch.to_pylist() if inside else ({} for _ in range(len(batch)))
+                start += len(batch)
+    except (OSError, pa.ArrowException) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as details of lighteval ({message}); was it cut off?") from None
+
+
+def _columns(path: Path, schema: pa.Schema) -> list[str]:
+    """Name the parts to read, and refuse a file that is laid out in another way."""
+    found = []
+    for name, needed in (("doc", ("query",)), ("metric", ()), ("model_response", ())):
+        kind = schema.field(name).type if name in schema.names else pa.null()
+        inner = [field.name for field in kind] if pa.types.is_struct(kind) else []
+        if not pa.types.is_struct(kind) or not set(needed) <= set(inner):
+            raise InputError(
+                f"{path} has no column {name!r} as lighteval 0.13 writes it (it has {', '.join(schema.names)}). Run "
+                "the evaluation again with that version, or name the columns of a table with --columns (columns=)."
+            )
+        found += [f"{name}.{part}" for part in _READ.get(name, inner) if part in inner]
+    return found
+
+
+def _fields(doc: Mapping[str, Any]) -> Iterator[str]:
+    for holder in (doc, _specific(doc)):
+        for key, value in holder.items():
+            if isinstance(value, str | int | float | bool) and key not in ("query", "id", "task_name"):
+                yield key
+
+
+def _specific(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = doc.get("specific")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _gold(row: Mapping[str, Any]) -> list[int]:
+    gold = row["doc"].get("gold_index")
+    return [] if gold is None else [int(index) for index in gold] if isinstance(gold, list) else [int(gold)]
+
+
+def _answer(row: Mapping[str, Any]) -> tuple[Any, int | None]:
+    """Give the answer, and its number where it is a choice."""
+    response, choices = row["model_response"], row["doc"].get("choices") or []
+    likelihoods = response.get("logprobs") or []
+    if len(choices) > 1 and len(likelihoods) == len(choices):
+        index = int(np.argmax(likelihoods))
+        return str(index), index
+    texts = response.get("text_post_processed") or response.get("text") or []
+    return (texts[0], None) if texts else (None, None)
+
+
+def _text(row: Mapping[str, Any]) -> Text:
+    doc, choices = row["doc"], row["doc"].get("choices") or []
+    gold = [str(choices[index]) if 0 <= index < len(choices) else str(index) for index in _gold(row)]
+    answer, index = _answer(row)
+    texts = row["model_response"].get("text") or []
+    if index is not None:
+        answer = f"{index}: {choices[index]}"
+    elif answer is not None and texts and texts[0] != answer:
+        answer = f"{answer}\n\n{texts[0]}"
+    return Text(doc.get("original_query") or doc["query"], " / ".join(gold) or None, answer)

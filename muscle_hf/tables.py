@@ -1,0 +1,338 @@
+"""Tables of answers, one row an instance: which column is what, and what becomes of sampled answers."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .answers import (
+    BIG,
+    Column,
+    Positions,
+    TaskAnswers,
+    Text,
+    kind_of,
+    label,
+    listed,
+    one_line,
+    quote,
+    shorten,
+    some,
+)
+from .columnar import Columns
+from .errors import InputError
+
+FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
+"""What a column may be, by its default name."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which column is what; None where the table has none."""
+
+    id: str | None
+    prediction: str | None
+    reference: str | None
+    score: str | None
+    choices: str | None
+    question: str | None
+    sample: str | None
+
+
+def read_table(
+    table: Columns,
+    task: str,
+    source: str,
+    *,
+    file: str,
+    prediction: str | None = None,
+    metric: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
+) -> TaskAnswers:
+    """Read the answers of one model from a table.
+
+    Args:
+        table: The table.
+        task: Name of the task.
+        source: The table and column, as messages name them.
+        file: Where the table lies: without an id column, rows can be joined with those of the same file alone.
+        prediction: Column of the answers, of a wide table.
+        metric: Column of scores to compare, or "accuracy" to compare answers although there are scores.
+        columns: What a column is -> its name, for columns with other names than `FIELDS`.
+        slices: Columns to slice by.
+
+    Returns:
+        The answers. Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id,
+        the score of an instance is its share of right answers, or their mean score.
+
+    Raises:
+        InputError: A column that is missing, or of a kind that cannot be an answer, an id or a score; a null where
+            there must be a value; no row at all.
+    """
+    layout = _layout(table, source, prediction, metric, dict(columns or {}))
+    missing = [name for name in slices if name not in table.names]
+    if missing:
+        raise InputError(f"{source} has no column {quote(missing[0])} to slice by; it has {_listed(table.names)}.")
+    wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
+    strict = [name for name in wanted if name != layout.sample]
+    wanted = list(dict.fromkeys([*wanted, *slices]))
+    blocks = table.scan(wanted, lambda _, block: {k: shorten(v) for k, v in block.items()}, strict=strict)
+    if not blocks or not sum(len(block[wanted[0]]) for block in blocks):
+        raise InputError(f"{source} holds no answers; rows with {', '.join(FIELDS[:3])} are needed.")
+    # Taken out, so that no more than one column is held twice.
+    found = {name: _concat([block.pop(name) for block in blocks], name, source) for name in wanted}
+    n = len(found[wanted[0]])
+    answers = None if layout.prediction is None else found[layout.prediction]
+    references = None if layout.reference is None else found[layout.reference]
+    ids = pa.array(np.arange(n)) if layout.id is None else _filled(found[layout.id], layout.id, source)
+    _refuse_kind(ids, layout.id or "", source)
+    if references is not None:
+        _refuse_kind(_filled(references, str(layout.reference), source), str(layout.reference), source)
+    answer = TaskAnswers(
+        task=task,
+        source=source,
+        ids=ids,
+        metric="accuracy" if layout.score is None else layout.score,
+        slices={name: _labels(found[name], name, source) for name in slices},
+        columns=tuple(name for name in table.names if name not in wanted or name in slices),
+        texts=lambda positions: _texts(table, layout, positions, source),
+        row_ids_of=file if layout.id is None else None,
+    )
+    scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
+    samples: NDArray[np.int64] | None = None
+    if answers is not None and pa.types.is_list(answers.type):
+        if scores is None:
+            scores, samples = _shares(answers, references, str(layout.prediction), source)
+        answers = None
+    elif answers is not None:
+        _refuse_kind(answers, str(layout.prediction), source)
+        if references is not None:
+            answers, references = _alike(answers, references, str(layout.prediction), source)
+    if layout.score is not None and pa.types.is_list(found[layout.score].type):
+        scores, samples = _means(found[layout.score], layout.score, source)
+    answer = replace(answer, answers=answers, references=references, scores=scores, samples=samples)
+    return answer if layout.sample is None else _grouped(answer, found[layout.sample])
+
+
+def _layout(table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]) -> _Layout:
+    unknown = sorted(set(named) - set(FIELDS))
+    if unknown:
+        raise InputError(f"{quote(unknown[0])} is nothing that a column can be; choose from {', '.join(FIELDS)}.")
+    if prediction is not None:
+        named["prediction"] = prediction
+    if metric is not None and metric != "accuracy":
+        named["score"] = metric
+    for what, name in named.items():
+        if name not in table.names:
+            raise InputError(f"{source} has no column {quote(name)} ({what}); it has {_listed(table.names)}.")
+    found = {field: named.get(field, field if field in table.names else None) for field in FIELDS}
+    # A score beside several columns of answers is not the score of the one that was chosen.
+    if metric == "accuracy" or (prediction is not None and "score" not in named):
+        found["score"] = None
+    hint = f"it has {_listed(table.names)}. Other names are given with --columns, such as --columns id=question_id"
+    if found["prediction"] is None and found["score"] is None:
+        raise InputError(f"{source} has no column 'prediction' and no 'score'; {hint}.")
+    if found["reference"] is None and found["score"] is None:
+        raise InputError(f"{source} has no column 'reference' with the right answers, and no 'score'; {hint}.")
+    return _Layout(**found)
+
+
+def _concat(arrays: Sequence[Column], name: str, source: str) -> Column:
+    """Join the blocks of a column; a block of nulls alone has a type that says nothing."""
+    kinds = {array.type for array in arrays if array.null_count < len(array)}
+    kind = _common(kinds) if len(kinds) > 1 else next(iter(kinds), pa.string())
+    if kind is None:
+        shown = " and ".join(sorted(map(str, kinds)))
+        raise InputError(f"{source}: column {quote(name)} mixes {shown}; write all in one way.")
+    if kind == pa.list_(pa.null()):
+        kind = pa.list_(pa.string())
+    return pa.concat_arrays([array.cast(kind) for array in arrays])
+
+
+def _common(kinds: Collection[pa.DataType]) -> pa.DataType | None:
+    """Give the type that holds values of several types; None where there is none."""
+    if all(map(pa.types.is_list, kinds)):
+        inner = {kind.value_type for kind in kinds} - {pa.null()}
+        joined = _common(inner) if len(inner) > 1 else next(iter(inner))
+        return None if joined is None else pa.list_(joined)
+    if not all(map(_is_number, kinds)):
+        return None
+    return pa.float64() if any(map(pa.types.is_floating, kinds)) else next(filter(pa.types.is_decimal, kinds))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _filled(column: Column, name: str, source: str) -> Column:
+    if column.null_count:
+        first = int(np.argmax(np.asarray(pc.is_null(column))))
+        raise InputError(
+            f"{source}: {name} is empty (null) in {column.null_count} of {len(column)} rows, first in row "
+            f"{first + 1}; every instance needs one."
+        )
+    return column
+
+
+def _refuse_kind(column: Column, name: str, source: str) -> None:
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+        given = pc.is_valid(column)
+        if pa.types.is_floating(kind) and (odd := pc.not_equal(column, pc.floor(column))).true_count:
+            given = odd  # the number that no integer can be
+        row = int(np.argmax(np.asarray(pc.fill_null(given, False))))
+        words = {"double": "numbers with a decimal point", "bool": "true and false"}.get(str(kind), "lists")
+        raise InputError(
+            f"{source}: {quote(name)} holds {words}, for instance {quote(column[row].as_py())} in row {row + 1}; a "
+            "string or an integer is needed."
+        )
+
+
+def _labels(column: Column, name: str, source: str) -> Column:
+    if pa.types.is_list(column.type):
+        raise InputError(f"{source}: column {quote(name)} holds lists, so it cannot group instances.")
+    if pa.types.is_floating(column.type):
+        return pa.array(map(label, column.to_pylist()), pa.string())
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+
+
+def _scores(column: Column, name: str, source: str) -> NDArray[np.float64]:
+    if pa.types.is_list(column.type):
+        return np.empty(0)
+    if pa.types.is_string(column.type):
+        lowered = pc.utf8_lower(column)
+        column = pc.if_else(pc.equal(lowered, "true"), "1", pc.if_else(pc.equal(lowered, "false"), "0", lowered))
+    try:
+        # A score that is not there is not finite either, and refused with its id when it is used.
+        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), dtype=np.float64)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{source}: column {quote(name)} holds no scores ({one_line(error)}); numbers are needed."
+        ) from None
+
+
+def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), dtype=np.int64)
+    if not lengths.all():
+        raise InputError(f"{source}: {name} is an empty list or null in row {int(np.argmin(lengths)) + 1}.")
+    return lengths
+
+
+def _shares(
+    lists: Column, references: Column | None, name: str, source: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Give the share of right answers of each list, and how many there are."""
+    if references is None:
+        raise InputError(f"{source}: {name} holds lists of sampled answers, which need a column of right ones.")
+    lengths = _lengths(lists, name, source)
+    parents = np.repeat(np.arange(len(lists)), lengths)
+    flat, gold = shorten(lists.flatten()), references.take(pa.array(parents))
+    flat, gold = _alike(flat, gold, name, source)
+    right = np.asarray(pc.fill_null(pc.equal(flat, gold), False), dtype=np.float64)
+    return np.bincount(parents, weights=right, minlength=len(lists)) / lengths, lengths
+
+
+def _alike(answers: Column, references: Column, name: str, source: str) -> tuple[Column, Column]:
+    """Make answers and right answers one type, or refuse what can never be equal."""
+    if answers.null_count == len(answers):
+        return pa.nulls(len(answers), references.type), references
+    _refuse_kind(answers, name, source)
+    kinds = kind_of(answers.type), kind_of(references.type)
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f"{source}: {quote(name)} holds {kinds[0]} and the right answers are {kinds[1]}: 1 and '1' are different "
+            "answers, so all of them would count as wrong. Write both in the same way."
+        )
+    if answers.type == references.type:
+        return answers, references
+    return answers.cast(BIG), references.cast(BIG)
+
+
+def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    lengths = _lengths(lists, name, source)
+    parents = np.repeat(np.arange(len(lists)), lengths)
+    values = _scores(lists.flatten(), name, source)
+    return np.bincount(parents, weights=values, minlength=len(lists)) / lengths, lengths
+
+
+def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
+    """Make one instance of all rows with one id, which the column `sample` numbers."""
+    if pa.types.is_list(sample.type):
+        raise InputError(f"{rows.source}: the column of samples holds lists; a number or a name is needed.")
+    encoded = rows.ids.dictionary_encode()
+    groups, ids = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+    if len(ids) == len(rows):
+        return rows  # nothing was sampled twice
+    numbers = pc.fill_null(sample.dictionary_encode().indices.cast(pa.int64()), -1).to_numpy()
+    if len(np.unique(groups * (int(numbers.max()) + 2) + numbers + 1)) < len(rows):
+        raise InputError(f"{rows.source}: an id stands twice with the same sample; each sampled answer needs its own.")
+    first = np.full(len(ids), len(rows), dtype=np.int64)
+    np.minimum.at(first, groups, np.arange(len(rows)))
+    if rows.references is not None:
+        differ = np.asarray(pc.not_equal(rows.references, rows.references.take(pa.array(first[groups]))))
+        if differ.any():
+            raise InputError(
+                f"{rows.source}: samples of one id have different right answers, for instance "
+                f"{some(rows.ids.filter(pa.array(differ)))}."
+            )
+    counts = np.bincount(groups, minlength=len(ids))
+    scores = np.bincount(groups, weights=rows.values(), minlength=len(ids)) / counts
+    return replace(rows.take(first), answers=None, scores=scores, samples=counts)
+
+
+def _texts(table: Columns, layout: _Layout, positions: Positions, source: str) -> list[Text]:
+    """Read question, right answer and answer of some rows again, whole."""
+    wanted = [layout.question, layout.reference, layout.prediction, layout.choices]
+    names = list(dict.fromkeys(name for name in wanted if name))
+    if not names:
+        return [Text(None, None, None)] * len(positions)
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+
+    def pick(start: int, block: dict[str, Column]) -> list[dict[str, Any]]:
+        size = len(block[names[0]])
+        inside = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + size)] - start
+        taken = {name: block[name].take(pa.array(inside)).to_pylist() for name in names}
+        return [{name: taken[name][row] for name in names} for row in range(len(inside))]
+
+    rows = [row for block in table.scan(names, pick) for row in block]
+    if len(rows) != len(positions):
+        raise InputError(f"{source} has changed since it was read: compare again.")
+    texts: list[Text] = [Text(None, None, None)] * len(positions)
+    for index, row in zip(order.tolist(), rows, strict=True):
+        choices = _choices(row.get(layout.choices or ""))
+        texts[index] = Text(
+            _shown(row.get(layout.question or ""), None),
+            _shown(row.get(layout.reference or ""), choices),
+            _shown(row.get(layout.prediction or ""), choices),
+        )
+    return texts
+
+
+def _choices(value: Any) -> Sequence[Any] | None:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _shown(value: Any, choices: Sequence[Any] | None) -> str | None:
+    if isinstance(value, list):
+        return "\n".join("(none)" if item is None else str(_shown(item, choices)) for item in value)
+    text = label(value)
+    # No index has ten digits, and an answer may have thousands.
+    if text and choices and len(text) < 10 and text.isascii() and text.isdecimal() and int(text) < len(choices):
+        return f"{text}: {label(choices[int(text)])}"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listed(map(quote, names)) or "none"
