@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     )
     from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
     from .prediction import choose_answers, generate_answers
+    from .readers import read
+    from .runs import RunComparison, compare_runs
 
 __version__ = "0.1.0"
 
@@ -33,14 +35,17 @@ __all__ = [
     "InputError",
     "ModelMismatchError",
     "MuscleError",
+    "RunComparison",
     "ScoreComparison",
     "TeacherError",
     "UnsupportedAdapterError",
     "choose_answers",
     "compare",
     "compare_correct",
+    "compare_runs",
     "compare_scores",
     "generate_answers",
+    "read",
 ]
 
 # Where each public name lives: name -> module of this package.
@@ -53,14 +58,17 @@ _HOMES = {
     "InputError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
+    "RunComparison": "runs",
     "ScoreComparison": "flips",
     "TeacherError": "errors",
     "UnsupportedAdapterError": "errors",
     "choose_answers": "prediction",
     "compare": "flips",
     "compare_correct": "flips",
+    "compare_runs": "runs",
     "compare_scores": "flips",
     "generate_answers": "prediction",
+    "read": "readers",
 }
 
 

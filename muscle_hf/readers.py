@@ -1,202 +1,325 @@
-"""Files of answers -> answers of two models in the same order."""
+"""Read an evaluation, whatever wrote it: a file, a folder of runs, a column of a wide table, a data set of the Hub."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .answers import Run, TaskAnswers, quote
 from .errors import InputError
+from .harness import NoMetricError, TaskConfig, is_array, is_samples, read_samples, task_config
+from .tables import FIELDS, read_table
 
-FIELDS = ("id", "prediction", "reference")
-
-_NEEDED = f"one JSON object a line with {', '.join(FIELDS)} is needed"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_EXAMPLES = 3
-# Longest value that a message quotes: an answer may be a whole essay, and the message has to stay one readable line.
-_QUOTE = 60
-
-
-@dataclass(frozen=True)
-class AnswerFile:
-    """The answers of one model.
-
-    Args:
-        path: Where they were read.
-        ids: One for each instance, all different; strings or integers.
-        predictions: Its answer: a string, an integer, or None where there is none.
-        references: The right answer.
-    """
-
-    path: Path
-    ids: list[str | int]
-    predictions: list[str | int | None]
-    references: list[str | int]
+_NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
+_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
+_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl")
+_DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{_DATE})\.parquet")
+_RESULTS = re.compile(rf"results_(?P<date>{_DATE})\.json")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
-def read_answers(path: str | Path) -> AnswerFile:
-    """Read a JSONL file with the fields `id`, `prediction` and `reference`; other fields are left alone.
+def read(
+    source: str | Path,
+    *,
+    metric: str | None = None,
+    filter: str | None = None,  # noqa: A002 - the harness's word
+    run: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
+    config: str | None = None,
+    split: str | None = None,
+) -> Run:
+    """Read the evaluation of one model version.
 
     Args:
-        path: The file; UTF-8, with or without byte order mark. Empty lines are skipped.
+        source: One of
+            - samples of lm-evaluation-harness (`--log_samples`, 0.4.0 to 0.4.13): a file, or the output folder of one
+              model;
+            - details of lighteval: a Parquet file, or the folder of one model;
+            - a table with `id, prediction, reference` (or `score`): JSON Lines, CSV, TSV or Parquet; optional are
+              `choices`, `question` and any column to slice by. A list as prediction or score, or a column `sample`,
+              holds several sampled answers to one instance;
+            - `table.csv:column`, a wide table with a column of answers for each model;
+            - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
+        metric: The metric to compare. None takes the first of a task that gives one number an instance; of a table,
+            `score` where it has one and otherwise whether prediction and reference are equal ("accuracy").
+        filter: The harness's filter; None takes the first of the file, and says so where there are more.
+        run: Beginning of the date of the run to read, of a folder; None takes the newest run of each task.
+        columns: What a column is ("id", "prediction", "reference", "score", "choices", "question", "sample") -> its
+            name in the table, where that is another.
+        slices: Columns, or fields of the harness's documents, to slice by.
+        config: Configuration of a data set of the Hub.
+        split: Split of a data set of the Hub; None takes the only one.
 
     Returns:
-        Its answers, in the order of the file.
+        The answers, task by task. Texts stay in the file until they are shown.
 
     Raises:
-        InputError: The file cannot be read, is empty or not UTF-8; a line is not a JSON object, or was cut off; a
-            field is missing, given twice or of another type; some answers are strings and others integers; an id
-            occurs twice. The message names file and line.
+        InputError: There is nothing to read, more than one model, a fault in a file (with its line), or no such
+            metric, filter, run or column.
 
     Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "answers.jsonl"
-        >>> _ = file.write_text('{"id": "q1", "prediction": "B", "reference": "C"}')
-        >>> read_answers(file).predictions
-        ['B']
+        >>> import muscle_hf, pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "v1.jsonl"
+        >>> _ = file.write_text('{"id": 1, "prediction": "A", "reference": "A"}')
+        >>> task = muscle_hf.read(file).tasks["v1"]
+        >>> task.ids.to_pylist(), task.answers.to_pylist()
+        ([1], ['A'])
     """
-    path = Path(path)
-    result = AnswerFile(path, [], [], [])
-    lines: dict[str | int, int] = {}
-    answer_type: type | None = None
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
-    try:
-        # As bytes: text mode would also cut lines at a lone carriage return, and could not name the line whose bytes
-        # are not UTF-8. Nor splitlines(), which cuts at line separators that JSON allows inside a string.
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(_BYTE_ORDER_MARK)
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
-                row = _row(decoder, where, line)
-                key, prediction, reference = row["id"], row["prediction"], row["reference"]
-                if key in lines:
-                    raise InputError(f"{where}: id {_quote(key)} stands on line {lines[key]} already.")
-                # A string never equals an integer, so one answer of another type would silently count as wrong.
-                answer_type = answer_type or type(reference)
-                for name, answer in (("prediction", prediction), ("reference", reference)):
-                    if answer is not None and type(answer) is not answer_type:
-                        raise InputError(
-                            f"{where}: {name} is {_quote(answer)}, but the file starts with "
-                            f"{'a string' if answer_type is str else 'an integer'} as reference. Write all answers as "
-                            "strings or all as integers: 1 and '1' are different answers."
-                        )
-                lines[key] = number
-                result.ids.append(key)
-                result.predictions.append(prediction)
-                result.references.append(reference)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); {_NEEDED}.") from None
-    if not lines:
-        raise InputError(f"{path} holds no answers; {_NEEDED}.")
-    return result
+    table = {"metric": metric, "columns": columns, "slices": slices}
+    path, column = _split(str(source))
+    # What does nothing here was meant for something else.
+    kind = "a file"
+    unused: dict[str, Any] = {"run": run, "config": config, "split": split}
+    if path is None:
+        kind, unused = "a data set of the Hub", {"run": run, "filter": filter}
+    elif path.is_dir():
+        kind, unused = "a folder of runs", {"columns": columns, "config": config, "split": split}
+    for option, value in unused.items():
+        if value:
+            raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
+    if path is None:
+        return _read_hub(str(source), config, split, table)
+    if path.is_dir():
+        return _read_folder(path, metric, filter, run, slices)
+    name = path.name if column is None else column
+    found = _read_file(path, column, filter, table)
+    return Run(name, str(source), {found.task: found})
 
 
-def join(old: AnswerFile, new: AnswerFile) -> tuple[AnswerFile, AnswerFile]:
-    """Put the new model's answers into the order of the old model's, by id.
-
-    Args:
-        old: The old model's answers.
-        new: The new model's answers, in any order.
-
-    Returns:
-        Both files, row by row about the same instances.
-
-    Raises:
-        InputError: Ids that only one file has, or references that differ; counted, with examples.
-
-    Example:
-        >>> old = AnswerFile(Path("old.jsonl"), ["a", "b"], [1, 2], [1, 1])
-        >>> new = AnswerFile(Path("new.jsonl"), ["b", "a"], [3, 4], [1, 1])
-        >>> join(old, new)[1].predictions
-        [4, 3]
-    """
-    position = {key: index for index, key in enumerate(new.ids)}
-    known = set(old.ids)
-    lacking = [
-        f"{file.path} lacks {len(missing)} of the {len(other.ids)} ids of {other.path}, for instance "
-        + _some(map(_quote, missing[:_EXAMPLES]), len(missing))
-        for file, other, missing in (
-            (new, old, [key for key in old.ids if key not in position]),
-            (old, new, [key for key in new.ids if key not in known]),
-        )
-        if missing
-    ]
-    if lacking:
-        hint = (
-            " One file writes its ids as strings, the other as integers."
-            if {str(key) for key in old.ids} == {str(key) for key in new.ids}
-            else ""
-        )
-        raise InputError(f"{'; '.join(lacking)}. Both models must have answered the same instances.{hint}")
-    order = [position[key] for key in old.ids]
-    aligned = AnswerFile(
-        new.path, old.ids, [new.predictions[index] for index in order], [new.references[index] for index in order]
+def _split(source: str) -> tuple[Path | None, str | None]:
+    """Tell a path from a path with a column, and both from an id of the Hub (no path)."""
+    path = Path(source)
+    if path.exists():
+        return path, None
+    file, _, column = source.rpartition(":")
+    if file and column and Path(file).is_file():
+        return Path(file), column
+    if _HUB_ID.fullmatch(file or source) and not _is_file_name(file or source) and not path.parent.is_dir():
+        return None, None
+    raise InputError(
+        f"{source} cannot be read (no such file or folder); a file or folder of answers is needed, or org/name of a "
+        "data set of the Hub."
     )
-    differing = [
-        (key, one, other)
-        for key, one, other in zip(old.ids, old.references, aligned.references, strict=True)
-        if one != other
-    ]
-    if differing:
-        shown = (f"{_quote(key)} ({_quote(one)} and {_quote(other)})" for key, one, other in differing[:_EXAMPLES])
-        raise InputError(
-            f"the references of {len(differing)} of {len(old.ids)} ids differ between {old.path} and {new.path}, for "
-            f"instance {_some(shown, len(differing))}. Both files must be about the same data."
-        )
-    return old, aligned
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object; of a name that stands twice, Python would silently keep the last value."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {_quote(twice)} stands twice in one object")
+def _is_file_name(source: str) -> bool:
+    # Ids may have dots too: org/answers-v1.5.
+    return Path(source).suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+
+
+def _read_file(path: Path, column: str | None, chosen: str | None, table: Mapping[str, Any]) -> TaskAnswers:
+    from . import columnar
+
+    source, task = str(path) if column is None else f"{path}:{column}", path.stem
+    options = {**table, "file": str(path.resolve()), "prediction": column}
+    kind = path.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        found = read_table(columnar.Csv(path), task, source, **options)
+    elif kind == ".parquet":
+        parquet = columnar.Parquet(path)
+        if set(parquet.names) >= {"doc", "metric", "model_response"} and column is None:
+            from .lighteval import read_details
+
+            if chosen is not None or table["columns"]:
+                raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
+            return read_details(path, metric=table["metric"], slices=table["slices"])
+        found = read_table(parquet, task, source, **options)
+    else:
+        lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
+        if lines is None or is_samples(lines.first):
+            if column is not None or table["columns"]:
+                raise InputError(
+                    f"{source} holds samples of lm-evaluation-harness, whose columns are known; leave out the column, "
+                    "and choose what is compared with --metric and --filter."
+                )
+            task, date = _task_of(path)
+            return read_samples(
+                path,
+                task,
+                metric=table["metric"],
+                filter=chosen,
+                slices=table["slices"],
+                config=_config(path.parent, task, date),
+            )
+        found = read_table(lines, task, source, **options)
+    if chosen is not None:
+        raise InputError(f"{source} is a table, which has no filter {chosen!r}; leave the filter out.")
     return found
 
 
-def _row(decoder: json.JSONDecoder, where: str, line: bytes) -> dict[str, Any]:
-    # Only the last line of a file can be without its end.
-    cut = "" if line.endswith(b"\n") else " The file ends within this line: was it cut off?"
+def _read_folder(
+    folder: Path,
+    metric: str | None,
+    chosen: str | None,
+    run: str | None,
+    slices: Sequence[str],
+) -> Run:
+    kinds = (".jsonl", ".parquet", ".json")
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in kinds and file.is_file()]
+    found: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
+    for file in files:
+        for kind, pattern in (("samples", _SAMPLES), ("details", _DETAILS)):
+            if match := pattern.fullmatch(file.name):
+                found[kind].append((match["task"], match["date"], file))
+    old = _old_samples(files)
+    found["samples"] += old
+    if found["samples"] and found["details"]:
+        raise InputError(f"{folder} holds runs of lm-evaluation-harness and of lighteval; name one of its folders.")
+    kind = "details" if found["details"] else "samples"
+    if kind == "details" and chosen is not None:
+        raise InputError(
+            f"{folder} holds details of lighteval, which have no filter {chosen!r}; leave the filter out."
+        )
+    runs = found[kind]
+    if not runs:
+        raise InputError(
+            f"{folder} holds no samples_*.jsonl of lm-evaluation-harness (run it with --log_samples) and no "
+            "details_*.parquet of lighteval; name a file, or the folder that holds them."
+        )
+    models = sorted({_model_folder(file, kind) for *_, file in runs})
+    if len(models) > 1:
+        raise InputError(
+            f"{folder} holds the runs of {len(models)} models ({', '.join(str(m.relative_to(folder)) for m in models)}"
+            "); name the folder of one."
+        )
+    # Old versions had no folder for each model.
+    names = {file.name.removesuffix(f"_{task}.jsonl") for task, _, file in old}
+    if len(names) > 1:
+        raise InputError(f"{folder} holds the runs of {len(names)} models ({', '.join(sorted(names))}); name a file.")
+    newest = _newest(folder, runs, run)
+    notes = []
+    older = sum(len({date for task, date, _ in runs if task == name}) > 1 for name in newest)
+    if older and run is None:
+        notes.append(
+            f"{folder}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
+        )
+
+    def load(task: str, date: str, file: Path) -> TaskAnswers:
+        if kind == "details":
+            from .lighteval import read_details
+
+            return read_details(file, task, metric=metric, slices=slices)
+        settings = _config(file.parent, task, date)
+        return read_samples(file, task, metric=metric, filter=chosen, slices=slices, config=settings)
+
+    return Run(models[0].resolve().name, str(folder), *_load_all(newest, load, notes))
+
+
+def _load_all(
+    newest: Mapping[str, tuple[str, Path]], load: Callable[[str, str, Path], TaskAnswers], notes: list[str]
+) -> tuple[dict[str, TaskAnswers], tuple[str, ...]]:
+    loaded: dict[str, TaskAnswers] = {}
+    for task, (date, file) in newest.items():
+        try:
+            loaded[task] = load(task, date, file)
+        except NoMetricError as error:
+            if len(newest) == 1:
+                raise
+            notes.append(f"{task}: not compared: {error.reason}")
+    if not loaded:
+        raise InputError(f"none of the tasks can be compared. {' '.join(notes)}")
+    return loaded, tuple(notes)
+
+
+def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:
+    """Choose a run of each task: the newest, among those whose date begins as asked."""
+    dates = sorted({date for _, date, _ in runs})
+    wanted = [date for date in dates if run is None or date.startswith(run)]
+    if not wanted:
+        raise InputError(f"{folder} has no run {run!r}; it has {', '.join(date or '(undated)' for date in dates)}.")
+    chosen: dict[str, tuple[str, Path]] = {}
+    for task, date, file in sorted(runs, key=lambda item: item[1]):
+        if date in wanted:
+            chosen[task] = (date, file)
+    return dict(sorted(chosen.items()))
+
+
+def _model_folder(file: Path, kind: str) -> Path:
+    # lighteval has a folder for each date below the model's.
+    dated = kind == "details" and re.fullmatch(_DATE, file.parent.name)
+    return file.parent.parent if dated else file.parent
+
+
+def _task_of(path: Path) -> tuple[str, str | None]:
+    """Tell the task of samples, and the date of their run where their name says it."""
+    if match := _SAMPLES.fullmatch(path.name):
+        return match["task"], match["date"]
+    old = [task for task, _, file in _old_samples(sorted(path.parent.glob("*.json*"))) if file == path]
+    return (old[0] if old else path.stem), None
+
+
+def _old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
+    """Find samples of versions up to 0.4.2: `<model arguments>_<task>.jsonl` beside `results.json`."""
+    found = []
+    for results in (file for file in files if file.name == "results.json"):
+        beside = [file for file in files if file.parent == results.parent and file.suffix == ".jsonl"]
+        arrays = [file for file in beside if not _SAMPLES.fullmatch(file.name) and is_array(file)]
+        # Of tasks whose names end alike, such as `x_piqa` and `piqa`, the longest name is the right one.
+        tasks = sorted(_results(results).get("configs") or () if arrays else (), key=len, reverse=True)
+        for file in arrays:
+            found += [(task, "", file) for task in tasks if file.name.endswith(f"_{task}.jsonl")][:1]
+    return found
+
+
+def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
+    """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
+    # An output path `x.json` makes `x_<date>.json`, or in old versions `x.json`.
+    same = sorted(folder.glob(f"*_{date}.json")) if date else [folder / "results.json"]
+    others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
+    for file in (*same, *others):
+        if file.is_file():
+            try:
+                found = task_config(_results(file), task)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{file}: what it says of the task {task} is not what lm-evaluation-harness writes "
+                    f"({type(error).__name__}: {error}). Restore it, or remove it."
+                ) from None
+            if found.filters:
+                return found
+    return TaskConfig()
+
+
+def _results(file: Path) -> dict[str, Any]:
     try:
-        row = decoder.decode(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.{cut}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON ({error.msg}, column {error.colno}).{cut}") from None
-    except RecursionError:
-        raise InputError(f"{where} is nested too deeply.") from None
-    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
-        raise InputError(f"{where} cannot be read: {error}.") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where} is {_quote(row)}, not a JSON object with {', '.join(FIELDS)}.")
-    for name in FIELDS:
-        if name not in row:
-            raise InputError(f"{where} has no field {name!r}; it has {_shorten(', '.join(map(repr, row))) or 'none'}.")
-        value = row[name]
-        # The exact type: in Python a bool is an int.
-        if type(value) not in (str, int) and not (name == "prediction" and value is None):
-            none = ", or null for no answer" if name == "prediction" else ""
-            raise InputError(f"{where}: {name} is {_quote(value)}; a string or an integer is needed{none}.")
-    return row
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{file} cannot be read as the results file of lm-evaluation-harness ({error}). Restore it, or remove it: "
+            "without it, scores count as higher is better."
+        ) from None
+    parts = [found.get(name) or {} for name in ("configs", "higher_is_better")] if isinstance(found, dict) else [found]
+    for part in parts:
+        if not isinstance(part, dict):
+            raise InputError(
+                f"{file} holds {quote(part)} where lm-evaluation-harness writes an object. Restore it, or remove it."
+            )
+    return dict(found)
 
 
-def _quote(value: Any) -> str:
-    """Show a value as its file has it; of containers the kind only."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return _shorten(repr(value))
+def _read_hub(source: str, config: str | None, split: str | None, table: Mapping[str, Any]) -> Run:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
 
+    from .columnar import HubDataset
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= _QUOTE else f"{text[:_QUOTE]}… ({len(text)} characters)"
-
-
-def _some(examples: Iterable[str], count: int) -> str:
-    return ", ".join(examples) + (", …" if count > _EXAMPLES else "")
+    name, _, column = source.partition(":")
+    path, _, revision = name.partition("@")
+    try:
+        loaded = datasets.load_dataset(path, config, split=split, revision=revision or None)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if config is None and "Config name is missing" in message:
+            message += ": choose one with --config (config=)"
+        raise InputError(
+            f"{source} is no file here, and the Hub's data set {path} cannot be loaded ({message})."
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        if len(loaded) > 1:
+            raise InputError(f"{source} has the splits {', '.join(loaded)}; choose one with --split (split=).")
+        loaded = next(iter(loaded.values()))
+    task = path.rpartition("/")[2]
+    found = read_table(HubDataset(loaded, source), task, source, file=name, prediction=column or None, **table)
+    return Run(column or name, source, {task: found})

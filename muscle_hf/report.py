@@ -1,11 +1,18 @@
-"""Comparisons as tables: the same rows for a terminal, a card and a file."""
+"""Comparisons in words and tables: the same sentences and rows for a terminal, a card, a page and a file."""
 
+import contextlib
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from .coin import CoinFlips, GroupedCoinFlips
 from .errors import InputError
-from .flips import Comparison
+from .flips import Comparison, ScoreComparison
+from .measure import Part
+from .outcomes import Outcomes
+from .rates import strict_json
 
 # Column title, attribute of `Comparison`, direction in which it gets better.
 COLUMNS = (
@@ -19,7 +26,8 @@ RELATIVE = ("relative NFR", "relative_negative_flip_rate", "↓")
 # An underscore inside a word means nothing to Markdown, and escaping it would make names hard to read in the file.
 _MARKUP = re.compile(r"[\\`*~|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|#(?=#*$)")
 _BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=])|^(\d{1,9})(?=[.)](?: |$))")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Also what turns the direction of all that follows; the marks that a right-to-left text needs stay.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def header() -> list[str]:
@@ -67,13 +75,247 @@ def rate(comparison: Comparison, name: str, *, level: float = 0.95, percent: boo
         >>> rate(compare(old=[1, 1], new=[1, 0], references=[1, 1]), "negative_flip_rate", percent=True)
         '50.0 [9.5, 90.5]'
     """
-    low, high = comparison.confidence_interval(name, level)
-    estimate = getattr(comparison, name)
+    return _rate(comparison, name, level, percent=percent)
+
+
+def _rate(compared: Comparison | ScoreComparison, name: str, level: float, *, percent: bool) -> str:
+    return _interval(getattr(compared, name), *compared.confidence_interval(name, level), percent=percent)
+
+
+def _interval(estimate: float, low: float, high: float, *, percent: bool) -> str:
     if math.isnan(estimate):
         return "undefined"
-    if percent:
-        return f"{100 * estimate:z.1f} [{100 * low:z.1f}, {100 * high:z.1f}]"
-    return f"{estimate:z.2f} [{low:z.2f}, {high:z.2f}]"
+    shown = [f"{100 * x:z.1f}" if percent else f"{x:z.2f}" for x in (estimate, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if not math.isnan(low) else shown[0]
+
+
+def verdict(outcomes: Outcomes) -> list[str]:
+    """Say what an update changed: one sentence, or one for each task where they cannot be counted together.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        The sentences, flattering or not.
+
+    Example:
+        >>> from muscle_hf import compare_runs
+        >>> from muscle_hf.answers import Run, TaskAnswers
+        >>> import pyarrow as pa
+        >>> ids, gold = pa.array(["a", "b"]), pa.array(["x", "x"])
+        >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
+        >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
+        >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
+        >>> print(verdict(result)[0])  # doctest: +ELLIPSIS
+        Of 2 answers the update breaks 1 that were right (50.0 %) and repairs 0 (0.0 %): ...
+    """
+    head = [_sentence(outcomes.overall)] if outcomes.overall else []
+    # Scores cannot be pooled with right and wrong answers, so they speak for themselves.
+    alone = (
+        [part for part in outcomes.tasks if part.has_scores or not outcomes.pooled] if len(outcomes.tasks) > 1 else []
+    )
+    return head + [f"{part.name}: {_sentence(part)}" for part in alone]
+
+
+def _sentence(part: Part) -> str:
+    compared = part.comparison
+    negative, positive = f"{part.coin.negative:,}", f"{part.coin.positive:,}"
+    shares = [f"{100 * rate:.1f} %" for rate in (compared.negative_flip_rate, compared.positive_flip_rate)]
+    p_value = f"p = {compared.p_value:.2g}"
+    if isinstance(compared, Comparison):
+        text = (
+            f"Of {part.n:,} answers the update breaks {negative} that were right ({shares[0]}) and repairs {positive} "
+            f"({shares[1]}): {part.metric} {100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f} %, "
+            f"{p_value}."
+        )
+    else:
+        reliably = " reliably" if part.reliable_change else ""
+        text = (
+            f"With the update {part.metric} falls{reliably} on {negative} of {part.n:,} instances ({shares[0]}) and "
+            f"rises on {positive} ({shares[1]}): mean {compared.old_mean:.4g} -> {compared.new_mean:.4g}, {p_value}."
+        )
+    if part.seed_floor:
+        floor = 100 * part.seed_floor.negative_flip_rate
+        text += f" Runs of one and the same version break {floor:.1f} % among themselves."
+    return text
+
+
+def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[str]]]:
+    """Lay out rows of one kind, all of answers or all of scores, as text.
+
+    Args:
+        parts: The rows.
+        title: Of the first column, such as "task" or the name of a slice column.
+        level: Level of the intervals.
+
+    Returns:
+        The titles, with the direction in which each gets better, and the cells of each row. Rates are in percent,
+        means and the relative NFR are not. A seed floor adds its columns where any row has one.
+
+    Raises:
+        InputError: Rows of both kinds.
+    """
+    scores = {part.has_scores for part in parts}
+    if len(scores) > 1:
+        raise InputError("rows of answers and rows of scores have other columns; make a table of each.")
+    floor = any(part.seed_floor for part in parts)
+    head = [title, "n", "mean" if True in scores else "accuracy, %", "NFR ↓, %"]
+    head += ["seed floor, %", "above floor, %"] if floor else []
+    head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if True in scores else ["relative NFR ↓"]), "p", "p, Holm"]
+    return head, [_update_row(part, level, floor) for part in parts]
+
+
+def _update_row(part: Part, level: float, floor: bool) -> list[str]:
+    compared = part.comparison
+    nfr, pfr = (_rate(compared, f"{sign}_flip_rate", level, percent=True) for sign in ("negative", "positive"))
+    cells = [part.name, f"{part.n:,}"]
+    if isinstance(compared, ScoreComparison):
+        cells += [f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}", nfr]
+    else:
+        cells += [f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f}", nfr]
+    if floor:
+        seeds = part.seed_floor
+        cells += (
+            [_interval(seeds.negative_flip_rate, seeds.low, seeds.high, percent=True),
+             _interval(seeds.excess, seeds.excess_low, seeds.excess_high, percent=True)]
+            if seeds
+            else ["", ""]
+        )  # fmt: skip
+    names = ["mean_gain", "mean_regression"] if part.has_scores else [RELATIVE[1]]
+    cells += [pfr, *(_rate(compared, name, level, percent=False) for name in names)]
+    return [*cells, f"{compared.p_value:.2g}", f"{part.adjusted_p_value:.2g}"]
+
+
+def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[str]]]]:
+    """Lay out everything that was compared: the tasks with their pool, then each slice column; answers before scores.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        Titles and cells of each table, see `update_table`.
+    """
+    pool = [outcomes.pooled] if outcomes.pooled else []
+    blocks: list[tuple[str, Sequence[Part]]] = [("task", [*pool, *outcomes.tasks]), *outcomes.slices.items()]
+    tables = []
+    for title, parts in blocks:
+        for scores in (False, True):
+            chosen = [part for part in parts if part.has_scores == scores]
+            if chosen:
+                tables.append(update_table(chosen, title, level=outcomes.level))
+    return tables
+
+
+def coin_lines(outcomes: Outcomes) -> list[str]:
+    """Say how sure it is that flips are not fair coins, pooled and with groups that differ; the prior is stated.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        One line for each view: the whole (or each task where nothing is pooled), then tasks and slice columns as
+        groups drawn from a common distribution.
+    """
+    level = f"{100 * outcomes.level:g} %"
+    lines = []
+    for part in [outcomes.overall] if outcomes.overall else outcomes.tasks:
+        coin = part.coin
+        lines.append(
+            f"{part.name}: {coin.negative:,} of {coin.n:,} flips are negative; probability {coin.median:.3f} "
+            f"({level}: {coin.low:.3f} to {coin.high:.3f}), Bayes factor against 1/2 {bayes_factor(coin)}, prior "
+            f"{coin.prior_text}"
+        )
+    for name, view in outcomes.hierarchical.items():
+        lines.append(
+            f"by {name}, {view.groups} groups that differ: mean probability {view.median:.3f} ({level}: "
+            f"{view.low:.3f} to {view.high:.3f}), spread {view.spread:.3f} ({view.spread_low:.3f} to "
+            f"{view.spread_high:.3f}), Bayes factor against 1/2 {bayes_factor(view)}, prior {view.prior_text}"
+        )
+    return lines
+
+
+def bayes_factor(view: CoinFlips | GroupedCoinFlips) -> str:
+    """Show a Bayes factor; beyond a million as a power of ten, since it may exceed what a float can hold."""
+    power = view.log_bayes_factor / math.log(10)
+    if abs(power) >= 6:
+        return f"10^{power:.0f}"
+    return f"{view.bayes_factor:,.0f}" if power >= 3 else f"{view.bayes_factor:.3g}"
+
+
+def reliable_lines(outcomes: Outcomes) -> list[str]:
+    """Say for tasks with sampled answers from which change on an instance counts."""
+    return [
+        f"{part.name}: {rule.old_samples:.3g} and {rule.new_samples:.3g} sampled answers an instance; a change of the "
+        f"share of right ones counts beyond {rule.threshold:.3f} (reliable-change rule, standard error "
+        f"{rule.standard_error:.3f}); {rule.extreme:,} instances are always right or always wrong with both"
+        for part in outcomes.tasks
+        if (rule := part.reliable_change)
+    ]
+
+
+def markdown(outcomes: Outcomes) -> str:
+    """Give verdict, tables, coin-flip view and notes in GitHub's Markdown, for a pull-request comment.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        The text; names from files are escaped.
+    """
+    title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
+    blocks = [title, *(escape_markdown(line) for line in verdict(outcomes))]
+    blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
+    notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes), *outcomes.notes]
+    blocks.append("\n".join(f"- {escape_markdown(line)}" for line in [interval_note(outcomes), *notes]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def interval_note(outcomes: Outcomes) -> str:
+    """Say what the brackets, arrows and p-values of the tables are."""
+    return (
+        f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: exact "
+        "paired test on the flips (of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
+    )
+
+
+def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
+    """Write every flipped instance with both answers, one JSON object a line.
+
+    Args:
+        outcomes: What was compared.
+        path: The file; written to a temporary name and renamed.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for flip in outcomes.flips():
+            file.write(strict_json(flip.to_dict()) + "\n")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Offer a temporary name beside a file, and rename it to the file when all went well.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The temporary name.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -102,6 +344,19 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
 
 
+def printable(text: str) -> str:
+    """Return text on one line without anything that a terminal or a page would take for a command.
+
+    Args:
+        text: Any text. Runs of white space become one space, control characters become U+FFFD.
+
+    Example:
+        >>> printable("two\\n  lines")
+        'two lines'
+    """
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
+
+
 def escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is, on one line, whatever a model or a user wrote into it.
 
@@ -112,6 +367,5 @@ def escape_markdown(text: str) -> str:
         >>> print(escape_markdown("*new* base_v2 | <script>"))
         \\*new\\* base_v2 \\| &lt;script&gt;
     """
-    text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
-    text = _BLOCK_START.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", text))
+    text = _BLOCK_START.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", printable(text)))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -33,3 +33,12 @@ def test_the_interval_over_seeds_is_students_t() -> None:
     # Mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.303.
     assert mean_interval([1.0, 2.0, 3.0]) == "2.00 [-0.48, 4.48]"
     assert mean_interval([1.5]) == "1.50"
+
+
+def test_the_comparison_benchmark_times_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "compare.py"))["main"](["--rows", "500"])
+    shown = capsys.readouterr().out
+    rows = [line.split("|")[1:3] for line in shown.splitlines() if line.startswith("| ") and "format" not in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [kind, order] for order in ("same", "shuffled") for kind in ("jsonl", "csv", "parquet")
+    ]

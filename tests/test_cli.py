@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from comparisons import answers, run, scored
 
 import muscle_hf
 from muscle_hf import cli
@@ -59,8 +60,8 @@ def test_people_get_a_table_joined_by_id(files: list[str], capsys: pytest.Captur
     assert main(["compare", *files]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out == f"{muscle_hf.compare(old=OLD.values(), new=NEW.values(), references=['x'] * 4)}\n"
-    assert "4 instances, 2 negative and 1 positive flips" in out
+    assert out == f"{muscle_hf.compare_runs(*files)}\n"
+    assert "Of 4 answers the update breaks 2 that were right (50.0 %) and repairs 1 (25.0 %)" in out
 
 
 def _no_constants(name: str) -> None:
@@ -74,19 +75,19 @@ def test_json_can_be_parsed_strictly_and_names_the_flipped_ids(
     out, err = capsys.readouterr()
     assert err == ""
     found = json.loads(out, parse_constant=_no_constants)
-    assert found.pop("ids") == {"negative_flips": ["a", "b"], "positive_flips": ["c"]}
-    comparison = muscle_hf.compare(old=OLD.values(), new=NEW.values(), references=["x"] * 4)
-    assert found == json.loads(comparison.to_json())
+    assert found == json.loads(muscle_hf.compare_runs(*files).to_json())
+    (task,) = found["tasks"]
+    assert task["ids"] == {"negative_flips": ["a", "b"], "positive_flips": ["c"]}
 
 
 def test_an_undefined_rate_is_null_in_json_and_not_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(_write(tmp_path / "wrong.jsonl", {"a": None, "b": "y"}))
     assert main(["compare", path, path, "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=_no_constants)
-    assert found["rates"]["relative_negative_flip_rate"]["estimate"] is None
+    assert found["tasks"][0]["rates"]["relative_negative_flip_rate"]["estimate"] is None
 
 
-@pytest.mark.parametrize("text", ["\ud800", "\x00", "\u2028", "🙂", "NaN", "</script>"])
+@pytest.mark.parametrize("text", ["\x00", "\u2028", "🙂", "NaN", "</script>", "שלום"])
 def test_strange_answers_and_ids_are_printed_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
@@ -95,7 +96,7 @@ def test_strange_answers_and_ids_are_printed_as_json(
     assert main(["compare", str(old), str(new), "--json"]) == 0
     out = capsys.readouterr().out
     assert out.isascii()
-    assert json.loads(out)["ids"]["negative_flips"] == [text]
+    assert json.loads(out)["tasks"][0]["ids"]["negative_flips"] == [text]
 
 
 def test_integers_beyond_64_bits_are_compared_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +104,92 @@ def test_integers_beyond_64_bits_are_compared_exactly(tmp_path: Path, capsys: py
         row = {"id": 1, "prediction": prediction, "reference": 2**64}
         (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
     assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--max-nfr", "0.9"]) == 1
-    assert "1 negative and 0 positive flips" in capsys.readouterr().out
+    assert "Of 1 answers the update breaks 1 that were right (100.0 %) and repairs 0" in capsys.readouterr().out
+
+
+def test_a_wide_table_is_compared_column_by_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("key,gold,topic,v1,v2\n1,A,x,A,B\n2,B,x,A,B\n3,C,y,C,C\n", encoding="utf-8")
+    pair = [f"{table}:v1", f"{table}:v2"]
+    assert main(["compare", *pair, "--reference", "gold", "--columns", "id=key", "--by", "topic", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["old"]["name"], found["new"]["name"]) == ("v1", "v2")
+    assert found["tasks"][0]["ids"] == {"negative_flips": ["1"], "positive_flips": ["2"]}
+    assert [(part["name"], part["n"]) for part in found["slices"]["topic"]] == [("x", 2), ("y", 1)]
+
+
+def test_every_file_is_written_and_the_table_still_printed(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = {name: tmp_path / f"report.{name}" for name in ("html", "png", "jsonl")}
+    options = [word for name, path in targets.items() for word in (f"--{name}", str(path))]
+    assert main(["compare", *files, *options]) == 0
+    assert "the update breaks" in capsys.readouterr().out
+    assert targets["html"].read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    assert targets["png"].read_bytes().startswith(b"\x89PNG")
+    flips = targets["jsonl"].read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in flips] == ["a", "b", "c"]
+    assert sorted(path.name for path in tmp_path.glob("report*")) == ["report.html", "report.jsonl", "report.png"]
+
+
+@pytest.mark.parametrize("name", ["html", "png", "jsonl"])
+def test_a_target_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["compare", "nowhere", "nowhere", f"--{name}", str(tmp_path / "no" / "file")]) == 2
+    assert "there is no folder" in _one_line(capsys)
+    assert main(["compare", "nowhere", "nowhere", f"--{name}", str(tmp_path)]) == 2
+    assert "is a folder; a file is needed" in _one_line(capsys)
+
+
+def test_markdown_for_a_pull_request_has_the_table_and_the_broken_bound(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *files, "--markdown", "--max-nfr", "0.1"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("### old.jsonl -> new.jsonl\n")
+    assert "| task | n |" in out
+    assert "**Gate broken:**" in out
+
+
+def test_a_seed_floor_stands_beside_the_flips(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *files, "--seed-floor", files[0], files[1], "--json"]) == 0
+    floor = json.loads(capsys.readouterr().out)["tasks"][0]["seed_floor"]
+    # Between the two, either way: (2 + 1) of 2 * 4 ordered pairs.
+    assert (floor["runs"], floor["negative_flip_rate"]) == (2, 0.375)
+
+
+def test_options_of_statistics_reach_the_result(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *files, "--json", "--level", "0.9", "--prior", "5", "7"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["level"] == 0.9
+    assert found["tasks"][0]["coin_flips"]["prior"] == "Beta(5, 7)"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--columns", "id"], "'id' is not of the form WHAT=NAME"),
+        (["--columns", "id=a", "--columns", "id=b"], "two columns are named for id: 'a' and 'b'"),
+        (["--reference", "a", "--columns", "reference=b"], "two columns are named for reference"),
+        (["--columns", "key=a"], "'key' is nothing that a column can be"),
+        (["--run", "1", "--run", "2", "--run", "3"], "--run was given 3 times"),
+        (["--run", "2026"], "is a file, so run='2026' would choose nothing"),
+        (["--filter", "strict-match"], "has no filter 'strict-match'"),
+        (["--metric", "f1"], "has no column 'f1'"),
+        (["--by", "topic"], "has no column 'topic' to slice by"),
+        (["--gate-on", "upper"], "--gate-on without a bound would check nothing"),
+        (["--level", "95"], "level is 95.0"),
+        (["--prior", "0", "1"], "prior"),
+        (["--tolerance", "0.1"], "only right and wrong answers to compare"),
+        (["--seed-floor", "{0}"], "two or more runs"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line_and_exit_code_2(
+    files: list[str], capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main(["compare", *files, *(option.format(*files) for option in options)]) == 2
+    assert words in _one_line(capsys)
 
 
 # The gate ------------------------------------------------------------------------------------------------------------
@@ -114,13 +200,47 @@ def test_a_broken_gate_says_so_on_stderr_and_still_prints_the_table(
 ) -> None:
     assert main(["compare", *files, "--max-nfr", "0.25"]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("4 instances")
-    assert err == "muscle-hf compare: the negative flip rate 0.5 (2 of 4) is above --max-nfr 0.25\n"
+    assert "the update breaks 2 that were right" in out
+    assert len(err.splitlines()) == 1
+    assert err.startswith("muscle-hf compare: ")
+    for words in ("0.5", "(2 of 4)", "0.25"):
+        assert words in err
 
 
 def test_a_broken_gate_leaves_the_json_on_stdout_alone(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--json", "--max-nfr", "0"]) == 1
-    assert json.loads(capsys.readouterr().out)["n"] == 4
+    found = json.loads(capsys.readouterr().out)
+    assert found["tasks"][0]["n"] == 4
+    assert found["gate"]["gate_on"] == "estimate"
+    assert [broken["row"] for broken in found["gate"]["violations"]] == ["all"]
+
+
+def test_a_gate_that_holds_says_so_in_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *files, "--json", "--max-nfr", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["gate"] == {"gate_on": "estimate", "violations": []}
+
+
+def test_the_bounds_of_a_file_and_of_options_are_all_checked(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bounds = tmp_path / "gate.yaml"
+    bounds.write_text("gate_on: upper\nmax_nfr: 0.6\n", encoding="utf-8")
+    assert main(["compare", *files, "--gate", str(bounds)]) == 1, "0.5 is within, its upper bound is not"
+    assert main(["compare", *files, "--gate", str(bounds), "--gate-on", "estimate"]) == 0
+    assert main(["compare", *files, "--gate", str(bounds), "--min-accuracy-change", "0"]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 3
+
+
+def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = run("v1", answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7]))
+    monkeypatch.setattr("muscle_hf.readers.read", lambda *_, **__: old)
+    assert main(["compare", "a", "b", "--max-nfr", "0.5"]) == 0
+    assert "summaries with scores can be bounded by name" in capsys.readouterr().err
+    assert main(["compare", "a", "b", "--max-nfr", "*:0.5"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("bound", ["0.5", "1", "5e-1", "0.50"])
@@ -143,14 +263,13 @@ def test_a_bound_is_met_exactly_and_not_up_to_rounding(
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "-0.1", "1.1", "2%", "", "x"])
-def test_a_bound_that_no_rate_could_break_is_refused(
-    files: list[str], capsys: pytest.CaptureFixture[str], bound: str
+def test_a_bound_that_no_rate_could_break_is_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], bound: str
 ) -> None:
-    assert main(["compare", *files, f"--max-nfr={bound}"]) == 2
-    assert _one_line(capsys) == (
-        f"muscle-hf compare: argument --max-nfr: {bound!r} is not a rate between 0 and 1, such as 0.02 for 2 % "
-        "(see muscle-hf compare --help)"
-    )
+    assert main(["compare", "nowhere", "nowhere", f"--max-nfr={bound}"]) == 2
+    line = _one_line(capsys)
+    assert line.startswith("muscle-hf compare: ")
+    assert "rate from 0 to 1" in line
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
@@ -159,11 +278,11 @@ def test_a_bound_that_no_rate_could_break_is_refused(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "holds no answers"),
+        (b"", "is empty"),
         (b"{", "line 1 is not JSON"),
         (b"\xff\xfe{", "line 1 is not UTF-8"),
-        (b"[" * 100_000, "line 1 "),
-        (b'{"id": 1, "prediction": 1.5, "reference": 1}', "prediction is 1.5"),
+        (b"[" * 100_000, "line 1"),
+        (b'{"id": 1, "prediction": 1.5, "reference": 1}', "1.5 in row 1; a string or an integer"),
         (b'{"id": "a", "prediction": "x", "reference": "x"}', "lacks 3 of the 4 ids"),
     ],
 )
@@ -183,7 +302,7 @@ def test_a_missing_file_is_one_line_also_with_a_line_break_in_its_name(
     files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", files[0], "no\nwhere.jsonl"]) == 2
-    assert _one_line(capsys).startswith("muscle-hf compare: no where.jsonl cannot be read (No such file or directory)")
+    assert _one_line(capsys).startswith("muscle-hf compare: no where.jsonl cannot be read (no such file or folder)")
 
 
 def test_answers_as_text_against_answers_as_integers_are_refused(
@@ -192,7 +311,7 @@ def test_answers_as_text_against_answers_as_integers_are_refused(
     path = tmp_path / "integers.jsonl"
     path.write_text("".join(f'{{"id": "{key}", "prediction": 1, "reference": 1}}\n' for key in OLD), encoding="utf-8")
     assert main(["compare", files[0], str(path)]) == 2
-    assert "the references of 4 of 4 ids differ" in _one_line(capsys)
+    assert "1 and '1' are different answers" in _one_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +446,7 @@ def test_a_terminal_without_arrows_still_gets_the_table(files: list[str], encodi
         check=False,
     )
     assert (found.returncode, found.stderr) == (0, b"")
-    assert b"negative_flip_rate" in found.stdout
+    assert b"the update breaks 2 that were right" in found.stdout
 
 
 # Help answers at once ------------------------------------------------------------------------------------------------

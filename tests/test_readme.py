@@ -3,15 +3,21 @@
 import doctest
 import importlib
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from muscle_hf.cli import main
 from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
 
 README = Path(__file__).parents[1] / "README.md"
-MODULES = ["adapters", "alignment", "card", "config", "losses", "report", "trainer", "training_data"]
+MODULES = [
+    *("adapters", "alignment", "answers", "card", "coin", "config", "gate", "harness", "page", "join", "jsonlines"),
+    *("lighteval", "losses", "measure", "outcomes", "plots", "readers", "report", "runs", "scorers", "tables"),
+    *("terminal", "trainer", "training_data"),
+]
 
 
 def _blocks(heading: str) -> list[str]:
@@ -29,11 +35,23 @@ def test_the_measuring_snippets_run_and_print_what_they_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in _blocks("Measure"):
+    (tmp_path / "examples").symlink_to(README.parent / "examples")
+    for block in _blocks("Measure in Python"):
         exec(compile(block, str(README), "exec"), {"__name__": "readme"})  # noqa: S102 - our own README
         shown = capsys.readouterr().out
-        for promised in re.findall(r"  # (\[.*)", block):
+        for promised in re.findall(r"  # ([\[0-9].*)", block):
             assert promised in shown
+
+
+def test_the_comparison_in_the_readme_is_the_true_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(README.parent)
+    section = README.read_text(encoding="utf-8").split("\n## Compare two versions\n")[1].split("\n### ")[0]
+    (command,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+    assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_nothing_is_left_to_be_filled_in() -> None:

@@ -2,16 +2,33 @@
 
 import doctest
 import math
+from pathlib import Path
 
 import pytest
+from comparisons import answers, run, sample, scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from muscle_hf import report
+from muscle_hf import compare_runs, report
+from muscle_hf.coin import coin_flips
 from muscle_hf.errors import InputError
 from muscle_hf.flips import Comparison, compare, compare_correct
-from muscle_hf.report import COLUMNS, RELATIVE, escape_markdown, header, markdown_table, rate, table_rows
+from muscle_hf.report import (
+    COLUMNS,
+    RELATIVE,
+    bayes_factor,
+    escape_markdown,
+    header,
+    markdown,
+    markdown_table,
+    rate,
+    replaced,
+    table_rows,
+    update_table,
+    update_tables,
+    verdict,
+)
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
@@ -186,3 +203,91 @@ def test_a_table_without_rows_is_a_table() -> None:
 
 def test_the_examples_in_the_documentation_are_true() -> None:
     assert doctest.testmod(report).failed == 0
+
+
+# A whole comparison --------------------------------------------------------------------------------------------------
+
+
+def test_the_verdict_says_what_broke_and_what_was_repaired() -> None:
+    result = compare_runs(run("v1", answers("aabb", "aaaa")), run("v2", answers("abaa", "aaaa")))
+    (sentence,) = verdict(result)
+    assert sentence == (
+        "Of 4 answers the update breaks 1 that were right (25.0 %) and repairs 2 (50.0 %): accuracy 50.0 -> 75.0 %, "
+        "p = 1."
+    )
+
+
+def test_the_verdict_on_scores_does_not_call_them_right_answers() -> None:
+    (sentence,) = verdict(compare_runs(run("v1", scored([0.5, 0.5])), run("v2", scored([0.4, 0.5]))))
+    assert sentence.startswith(
+        "With the update rougeL falls on 1 of 2 instances (50.0 %) and rises on 0 (0.0 %): mean"
+    )
+
+
+def test_tasks_that_cannot_be_pooled_have_a_verdict_each() -> None:
+    sentences = verdict(sample(tasks=("rouge", "bleu"), scores=True))
+    assert [sentence.partition(":")[0] for sentence in sentences] == ["rouge", "bleu"]
+
+
+def test_the_verdict_names_the_seed_floor_beside_the_flips() -> None:
+    (sentence,) = verdict(sample(floor=True))
+    assert "Runs of one and the same version break" in sentence
+
+
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("floor", [False, True])
+def test_every_row_is_as_wide_as_its_titles(scores: bool, floor: bool) -> None:
+    for head, rows in update_tables(sample(scores=scores, floor=floor, by=not scores)):
+        assert rows
+        assert {len(row) for row in rows} == {len(head)}
+        assert ("seed floor, %" in head) == floor
+        assert ("mean" in head) == scores
+
+
+def test_rows_of_answers_and_of_scores_do_not_share_a_table() -> None:
+    parts = [*sample().tasks, *sample(scores=True).tasks]
+    with pytest.raises(InputError, match="make a table of each"):
+        update_table(parts, "task")
+
+
+def test_the_figures_of_a_row_are_those_of_the_comparison() -> None:
+    result = compare_runs(run("v1", answers("aabb", "aaaa")), run("v2", answers("abaa", "aaaa")))
+    ((head, (row,)),) = update_tables(result)
+    shown = dict(zip(head, row, strict=True))
+    compared = result.tasks[0].comparison
+    assert isinstance(compared, Comparison)
+    assert shown == {
+        "task": "quiz",
+        "n": "4",
+        "accuracy, %": "50.0 -> 75.0",
+        "NFR ↓, %": rate(compared, "negative_flip_rate", percent=True),
+        "PFR ↑, %": rate(compared, "positive_flip_rate", percent=True),
+        "relative NFR ↓": rate(compared, "relative_negative_flip_rate", percent=False),
+        "p": "1",
+        "p, Holm": "1",
+    }
+
+
+def test_an_enormous_bayes_factor_is_a_power_of_ten_and_not_infinite() -> None:
+    assert bayes_factor(coin_flips(5000, 0)) == "10^1501"
+    assert bayes_factor(coin_flips(0, 0)) == "1"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_breaks_the_markdown_of_a_pull_request_comment(name: str) -> None:
+    task = answers("ab", "aa", task=name, slices={"c": [name, "x"]})
+    text = markdown(compare_runs(run(name, task), run("v2", answers("bb", "aa", task=name)), by="c"))
+    tokens = MARKDOWN.parse(text)
+    assert sum(token.type == "table_open" for token in tokens) == 2
+    assert not [token for token in tokens if token.type in ("html_block", "fence", "code_block", "hr")]
+    inline = {child.type for token in tokens for child in token.children or []}
+    assert inline <= {"text", "text_special"}, inline
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError), replaced(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise ZeroDivisionError
+    assert [(file.name, file.read_text(encoding="utf-8")) for file in tmp_path.iterdir()] == [("file", "old")]

@@ -1,56 +1,218 @@
-"""Compare the answers of two model versions, from two JSONL files joined by id."""
+"""Compare two model versions: what an update broke, where, and can it be chance; a gate for CI."""
 
 import argparse
 import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..gate import Bound, Violation
+    from ..runs import RunComparison
+
+_BOUNDS = {
+    "max_nfr": "highest negative flip rate, 0 to 1",
+    "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
+    "max_regression": "highest mean regression of the scores that fell",
+    "min_accuracy_change": "lowest change of accuracy, or of the mean score, such as -0.01",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("old", type=Path, help="answers of the old model: JSONL with id, prediction, reference")
-    parser.add_argument("new", type=Path, help="answers of the new model, for the same ids")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument(
-        "--max-nfr", type=_rate, metavar="RATE", help="exit with 1 if the negative flip rate is above this, 0 to 1"
+    what = (
+        "file or folder of lm-evaluation-harness (--log_samples) or lighteval; JSONL, CSV or Parquet with id, "
+        "prediction, reference; table.csv:column; org/name of a data set of the Hub"
+    )
+    parser.add_argument("old", help=f"answers of the old model: {what}")
+    parser.add_argument("new", help="answers of the new model to the same instances")
+
+    reading = parser.add_argument_group("what is read")
+    reading.add_argument("--metric", help="the metric to compare (default: the first that is one number an instance)")
+    reading.add_argument("--filter", help="the filter of lm-evaluation-harness (default: the first)")
+    reading.add_argument(
+        "--run",
+        action="append",
+        metavar="DATE",
+        help="beginning of a run's date (default: the newest); given twice, for OLD and NEW",
+    )
+    reading.add_argument(
+        "--columns",
+        action="append",
+        default=[],
+        metavar="WHAT=NAME",
+        help="another column name, such as id=question_id; WHAT: id, prediction, reference, score, choices, question, "
+        "sample; repeat it or separate by commas",
+    )
+    reading.add_argument("--reference", metavar="NAME", help="column of the right answers; short for --columns")
+    reading.add_argument("--config", help="configuration of a data set of the Hub")
+    reading.add_argument("--split", help="split of a data set of the Hub")
+    reading.add_argument("--allow-missing", action="store_true", help="compare the instances that both have")
+    reading.add_argument("--by-position", action="store_true", help="join row by row, for files without ids")
+
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument(
+        "--by", action="append", default=[], metavar="COLUMN", help="slice by a column or document field; repeatable"
+    )
+    statistics.add_argument(
+        "--seed-floor",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="two or more runs of one version: the flips that retraining or sampling alone makes",
+    )
+    statistics.add_argument(
+        "--tolerance", type=float, help="a score that changes by no more counts as unchanged (default: 0)"
+    )
+    statistics.add_argument("--level", type=float, default=0.95, help="level of all intervals (default: 0.95)")
+    statistics.add_argument(
+        "--prior",
+        nargs=2,
+        type=float,
+        default=(1.0, 1.0),
+        metavar=("A", "B"),
+        help="Beta prior on the probability that a flip is negative (default: 1 1)",
+    )
+
+    output = parser.add_argument_group("output")
+    printed = output.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    printed.add_argument("--markdown", action="store_true", help="print Markdown, for a pull-request comment")
+    output.add_argument("--html", type=Path, metavar="FILE", help="write a page with every flip, to search and filter")
+    output.add_argument("--png", type=Path, metavar="FILE", help="draw quadrants and slices")
+    output.add_argument("--jsonl", type=Path, metavar="FILE", help="write every flip with both answers")
+
+    gate = parser.add_argument_group(
+        "gate", "exit with 1 if a bound is broken; WHERE: a task, COLUMN=GROUP, or * for each (default: all together)"
+    )
+    for name, help_text in _BOUNDS.items():
+        gate.add_argument(
+            f"--{name.replace('_', '-')}", action="append", default=[], metavar="[WHERE:]VALUE", help=help_text
+        )
+    gate.add_argument("--gate", type=Path, metavar="FILE", help="YAML file with a project's bounds")
+    gate.add_argument(
+        "--gate-on",
+        choices=["estimate", "upper"],
+        help="hold the estimate to the bound, or the worse end of its interval (default: estimate)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison; 1 where the gate is broken."""
-    from ..flips import compare
-    from ..readers import join, read_answers
+    """Print the comparison and write the files; 1 where the gate is broken."""
+    from ..gate import check
+    from ..runs import compare_runs
+    from ..terminal import terminal_text
 
-    old, new = join(read_answers(arguments.old), read_answers(arguments.new))
-    comparison = compare(old=old.predictions, new=new.predictions, references=old.references)
-    if arguments.json:
-        ids = {
-            name: [old.ids[index] for index in getattr(comparison, name)]
-            for name in ("negative_flips", "positive_flips")
-        }
-        text = json.dumps(json.loads(comparison.to_json()) | {"ids": ids}, indent=2, allow_nan=False)
-    else:
-        text = str(comparison)
+    # Before any work: a wrong bound or folder must not show after minutes of reading.
+    bounds, gate_on = _bounds(arguments)
+    _check_targets(arguments)
+    result = compare_runs(
+        arguments.old,
+        arguments.new,
+        by=arguments.by,
+        seed_floor=arguments.seed_floor,
+        tolerance=arguments.tolerance,
+        level=arguments.level,
+        prior=tuple(arguments.prior),
+        allow_missing=arguments.allow_missing,
+        by_position=arguments.by_position,
+        metric=arguments.metric,
+        filter=arguments.filter,
+        run=_run(arguments.run),
+        columns=_columns(arguments),
+        config=arguments.config,
+        split=arguments.split,
+    )
+    violations = check(result, bounds, gate_on=gate_on)
+    _write(arguments, result)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f"{text}\n")
+        if arguments.json:
+            sys.stdout.write(f"{_json(result, bounds, gate_on, violations)}\n")
+        elif arguments.markdown:
+            sys.stdout.write(result.to_markdown())
+            sys.stdout.write("".join(f"\n**Gate broken:** {_escaped(broken.message)}\n" for broken in violations))
+        else:
+            sys.stdout.write(f"{terminal_text(result)}\n")
         sys.stdout.flush()
-    if arguments.max_nfr is not None and comparison.negative_flip_rate > arguments.max_nfr:
-        with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError):
+        scored = [part.name for part in result.tasks if part.has_scores] if result.pooled else []
+        if scored and any(bound.where == "all" for bound in bounds):
             sys.stderr.write(
-                f"muscle-hf compare: the negative flip rate {comparison.negative_flip_rate:.6g} "
-                f"({len(comparison.negative_flips)} of {comparison.n}) is above --max-nfr {arguments.max_nfr}\n"
+                f"muscle-hf compare: note: a bound without a task holds the pooled answers; {', '.join(scored)} with "
+                "scores can be bounded by name or with '*:'\n"
             )
-        return 1
-    return 0
+        for broken in violations:
+            sys.stderr.write(f"muscle-hf compare: {broken.message}\n")
+        sys.stderr.flush()
+    return 1 if violations else 0
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate between 0 and 1, such as 0.02 for 2 %")
-    return value
+def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
+    from ..gate import parse_bound, read_bounds
+
+    bounds = [parse_bound(name, text) for name in _BOUNDS for text in getattr(arguments, name)]
+    gate_on = None
+    if arguments.gate is not None:
+        from_file, gate_on = read_bounds(arguments.gate)
+        bounds += from_file
+    if arguments.gate_on and not bounds:
+        raise InputError("--gate-on without a bound would check nothing; give --max-nfr or another bound.")
+    return bounds, arguments.gate_on or gate_on or "estimate"
+
+
+def _check_targets(arguments: argparse.Namespace) -> None:
+    for name in ("html", "png", "jsonl"):
+        path = getattr(arguments, name)
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"--{name} {path}: there is no folder {path.parent}; make it first.")
+        if path is not None and path.is_dir():
+            raise InputError(f"--{name} {path} is a folder; a file is needed.")
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, str]:
+    found = {} if arguments.reference is None else {"reference": arguments.reference}
+    for item in (part for text in arguments.columns for part in text.split(",")):
+        what, _, name = item.partition("=")
+        if not what or not name:
+            raise InputError(f"--columns {item!r} is not of the form WHAT=NAME, such as id=question_id.")
+        if found.setdefault(what, name) != name:
+            raise InputError(f"two columns are named for {what}: {found[what]!r} and {name!r}.")
+    return found
+
+
+def _run(dates: list[str] | None) -> str | tuple[str, str] | None:
+    if not dates:
+        return None
+    if len(dates) > 2:
+        raise InputError(
+            f"--run was given {len(dates)} times; give one date for both, or one for OLD and one for NEW."
+        )
+    return dates[0] if len(dates) == 1 else (dates[0], dates[1])
+
+
+def _write(arguments: argparse.Namespace, result: "RunComparison") -> None:
+    if arguments.html is not None:
+        result.to_html(arguments.html)
+    if arguments.png is not None:
+        result.to_png(arguments.png)
+    if arguments.jsonl is not None:
+        result.to_jsonl(arguments.jsonl)
+
+
+def _json(result: "RunComparison", bounds: "list[Bound]", gate_on: str, violations: "list[Violation]") -> str:
+    found: dict[str, Any] = json.loads(result.to_json())
+    if bounds:
+        found["gate"] = {"gate_on": gate_on, "violations": [broken.to_dict() for broken in violations]}
+    from ..rates import strict_json
+
+    return strict_json(found, indent=2)
+
+
+def _escaped(text: str) -> str:
+    from ..report import escape_markdown
+
+    return escape_markdown(text)

@@ -1,0 +1,213 @@
+"""Compare the evaluations of two model versions, from files or from what `read` gave, and show the result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .answers import Run, TaskAnswers
+from .errors import InputError
+from .join import align
+from .outcomes import Outcomes, assemble
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Source: TypeAlias = str | Path | Run
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison(Outcomes):
+    """What an update changed, on everything that was compared; made by `compare_runs`.
+
+    `print` shows it as a table; `to_dict` and `to_json` give it as data (see `run_comparison.schema.json`).
+    """
+
+    def __str__(self) -> str:
+        """Show the verdict, the tables, the coin-flip view and the notes as plain text."""
+        from .terminal import plain_text
+
+        return plain_text(self)
+
+    def to_markdown(self) -> str:
+        """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment."""
+        from .report import markdown
+
+        return markdown(self)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write a page that stands alone: verdict, quadrants, slices and every flipped instance, to search and filter.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        from .page import write_html
+
+        return write_html(self, path)
+
+    def to_jsonl(self, path: str | Path) -> Path:
+        """Write every flipped instance with both answers, one JSON object a line.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        from .report import write_flips
+
+        return write_flips(self, path)
+
+    def to_png(self, path: str | Path) -> Path:
+        """Draw quadrants and slices, see `plot`, into a file.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+            OSError: The file cannot be written.
+        """
+        from .plots import write_png
+
+        return write_png(self, path)
+
+    def plot(self) -> "Figure":
+        """Draw quadrants and slices as a matplotlib figure; save it with `figure.savefig(path)`.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+        """
+        from .plots import plot
+
+        return plot(self)
+
+
+def compare_runs(
+    old: Source,
+    new: Source,
+    *,
+    by: str | Sequence[str] = (),
+    seed_floor: Sequence[Source] = (),
+    tolerance: float | None = None,
+    level: float = 0.95,
+    prior: tuple[float, float] = (1.0, 1.0),
+    allow_missing: bool = False,
+    by_position: bool = False,
+    **reading: Any,
+) -> RunComparison:
+    """Compare what two model versions answered: what broke, what was repaired, where, and can it be chance?
+
+    Args:
+        old: Evaluation of the old model: anything that `read` takes, or what it gave.
+        new: Evaluation of the new model, of the same instances.
+        by: One or more columns to slice by, such as "category".
+        seed_floor: Two or more evaluations of one and the same version (other seeds or samples): the flips among them
+            are what no update is to blame for.
+        tolerance: Changes of a score up to this size count as none. None is 0, and the reliable-change rule for shares
+            of right sampled answers.
+        level: Level of all intervals.
+        prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
+        allow_missing: Compare the instances that both have; the notes say how many were left out.
+        by_position: Join row by row, for files without ids.
+        reading: Options of `read` for all sources that are not read yet. `run` may be a pair: old and new.
+
+    Returns:
+        The comparison: a row for each task, all tasks pooled, and the slices.
+
+    Raises:
+        InputError: No task or no id in common, other documents or right answers, duplicate ids, a slice column that
+            there is not, scores that are not finite; or what `read` refuses.
+
+    Example:
+        >>> import muscle_hf, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "answers.csv").write_text("id,gold,v1,v2\\n1,A,A,B\\n2,C,C,C\\n3,B,A,B\\n")
+        >>> result = muscle_hf.compare_runs(
+        ...     f"{folder}/answers.csv:v1", f"{folder}/answers.csv:v2", columns={"reference": "gold"}
+        ... )
+        >>> part = result.overall
+        >>> part.comparison.negative_flip_rate, [flip.id for flip in result.flips()]
+        (0.3333333333333333, ['1', '3'])
+    """
+    columns = [by] if isinstance(by, str) else list(by)
+    chosen = reading.pop("run", None)
+    choices = (chosen, chosen) if chosen is None or isinstance(chosen, str) else tuple(chosen)
+    first, second = (
+        _read(source, columns, reading | {"run": choice}) for source, choice in zip((old, new), choices, strict=True)
+    )
+    floors = [_read(source, columns, reading) for source in seed_floor]
+    matched, notes = _match(first, second)
+    pairs = {
+        name: align(before, after, allow_missing=allow_missing, by_position=by_position)
+        for name, (before, after) in matched.items()
+    }
+    seeds: dict[str, list[TaskAnswers]] = {}
+    for name, (before, _) in matched.items():
+        runs = [task for run in floors if (task := _task(run, before, alone=len(matched) == 1)) is not None]
+        if len(runs) == len(floors) > 0:
+            seeds[name] = runs
+        elif floors:
+            notes.append(f"{name}: no seed floor, {len(floors) - len(runs)} of its {len(floors)} runs lack the task")
+    if floors and not seeds:
+        raise InputError(
+            f"the seed floor has none of the compared tasks ({', '.join(matched)}) in all of its runs; it has: "
+            f"{', '.join(dict.fromkeys(name for run in floors for name in run.tasks))}."
+        )
+    names = (first.name, second.name) if first.name != second.name else (first.source, second.source)
+    fields = assemble(
+        pairs,
+        names=names,
+        sources=(first.source, second.source),
+        by=columns,
+        seed_floor=seeds,
+        tolerance=tolerance,
+        level=level,
+        prior=prior,
+        notes=[*first.notes, *second.notes, *notes],
+    )
+    return RunComparison(**fields)
+
+
+def _read(source: Source, slices: Sequence[str], options: Mapping[str, Any]) -> Run:
+    if isinstance(source, Run):
+        return source
+    from .readers import read
+
+    return read(source, slices=slices, **options)
+
+
+def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:
+    if alone and len(run.tasks) == 1:
+        return next(iter(run.tasks.values()))
+    return run.tasks.get(like.task)
+
+
+def _match(old: Run, new: Run) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str]]:
+    if len(old.tasks) == len(new.tasks) == 1:
+        before, after = *old.tasks.values(), *new.tasks.values()
+        return {before.task if before.task == after.task else "all": (before, after)}, []
+    common = [name for name in old.tasks if name in new.tasks]
+    if not common:
+        raise InputError(
+            f"{old.source} and {new.source} have no task in common: the first has {', '.join(old.tasks)}; the second "
+            f"{', '.join(new.tasks)}."
+        )
+    notes = [
+        f"only in {run.source}, not compared: {', '.join(name for name in run.tasks if name not in other.tasks)}"
+        for run, other in ((old, new), (new, old))
+        if set(run.tasks) - set(other.tasks)
+    ]
+    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes

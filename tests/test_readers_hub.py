@@ -1,0 +1,219 @@
+"""Data sets of the Hub, loaded by the real libraries in a fresh interpreter from a Hub on this machine."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from local_hub import serve
+
+from muscle_hf import InputError, read
+
+Row = dict[str, Any]
+
+# Each process pays for the imports once: it reads one source after the other, and tells what came of each.
+_CLIENT = """
+import json, sys
+from muscle_hf import InputError, read
+
+for source, options in json.loads(sys.argv[1]):
+    try:
+        run = read(source, **options)
+        print(json.dumps({"name": run.name, "tasks": {
+            name: {
+                "ids": task.ids.to_pylist(),
+                "answers": task.answers.to_pylist(),
+                "references": task.references.to_pylist(),
+                "texts": [list(text) for text in task.read_texts(__import__("numpy").arange(len(task)))],
+                "slices": {name: column.to_pylist() for name, column in task.slices.items()},
+            }
+            for name, task in run.tasks.items()
+        }}))
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+"""
+
+
+def _rows(said: str, **more: str) -> list[Row]:
+    return [{"id": i, "prediction": a, "reference": "A", **more} for i, a in enumerate(said)]
+
+
+def _jsonl(said: str, **more: str) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in _rows(said, **more)).encode()
+
+
+def _parquet(said: str) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(_rows(said)), buffer)
+    return buffer.getvalue()
+
+
+_CARD = b"""---
+configs:
+- config_name: easy
+  data_files: easy.jsonl
+- config_name: hard
+  data_files: hard.jsonl
+---
+"""
+
+REPOSITORIES = {
+    "org/answers": {
+        "main": {"answers.jsonl": _jsonl("AB", question="What?", subject="law"), "README.md": b"# Answers\n"},
+        "v1": {"answers.jsonl": _jsonl("BA", question="What?", subject="law")},
+    },
+    "org/wide": {"main": {"wide.csv": b"id,reference,model-a,model-b\n1,A,A,B\n2,B,A,B\n"}},
+    "org/parquet": {"main": {"data/test-00000-of-00001.parquet": _parquet("ABA")}},
+    "org/splits": {"main": {"train.jsonl": _jsonl("AA"), "test.jsonl": _jsonl("BB")}},
+    "org/configs": {"main": {"easy.jsonl": _jsonl("AA"), "hard.jsonl": _jsonl("BB"), "README.md": _CARD}},
+    "org/other": {"main": {"data.jsonl": b'{"text": "a"}\n{"text": "b"}\n'}},
+    "org/broken": {"main": {"data.jsonl": b'{"id": 1, "prediction": "A"\n'}},
+    "org/version-1.5": {"main": {"data.jsonl": _jsonl("BBA")}},
+    "org/empty": {"main": {"README.md": b"# Nothing\n"}},
+}
+
+
+def _ask(endpoint: str, home: Path, asked: Sequence[tuple[str, Row]]) -> list[Row]:
+    """Read in a fresh interpreter, with caches of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HTTP", "http"))}
+    environment |= {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "*",
+    }
+    command = [sys.executable, "-c", _CLIENT, json.dumps(asked)]
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, timeout=120, env=environment, cwd=home
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+ASKED: list[tuple[str, Row]] = [
+    ("org/answers", {"slices": ["subject"]}),
+    ("org/answers@v1", {}),
+    ("org/wide:model-b", {}),
+    ("org/parquet", {}),
+    ("org/version-1.5", {}),
+    ("org/splits", {}),
+    ("org/splits", {"split": "test"}),
+    ("org/splits", {"split": "validation"}),
+    ("org/configs", {}),
+    ("org/configs", {"config": "hard"}),
+    ("org/missing", {}),
+    ("org/answers@v9", {}),
+    ("org/other", {}),
+    ("org/broken", {}),
+    ("org/empty", {}),
+    ("org/wide:model-c", {}),
+    ("org/answers", {"run": "2026"}),
+    ("org/answers", {"filter": "strict"}),
+]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Row]]:
+    with serve(REPOSITORIES) as endpoint:
+        found = _ask(endpoint, tmp_path_factory.mktemp("hub"), ASKED)
+    yield {f"{source} {options or ''}".strip(): row for (source, options), row in zip(ASKED, found, strict=True)}
+
+
+@pytest.mark.parametrize("source", ["org/answers.jsonl", "org/answers.csv:v1", "nothing", "a/b/c"])
+def test_a_misspelt_path_does_not_go_to_the_hub(source: str) -> None:
+    with pytest.raises(InputError, match=r"cannot be read \(no such file or folder\)"):
+        read(source)
+
+
+def _error(told: dict[str, Row], key: str) -> str:
+    message = told[key]["error"]
+    assert len(message.splitlines()) == 1
+    assert len(message) < 700
+    return str(message)
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_by_its_id(told: dict[str, Row]) -> None:
+    found = told["org/answers {'slices': ['subject']}"]
+    assert found["name"] == "org/answers"
+    task = found["tasks"]["answers"]
+    assert (task["ids"], task["answers"], task["references"]) == ([0, 1], ["A", "B"], ["A", "A"])
+    assert task["texts"] == [["What?", "A", "A"], ["What?", "A", "B"]]
+    assert task["slices"] == {"subject": ["law", "law"]}
+
+
+@pytest.mark.slow
+def test_a_revision_is_not_taken_for_the_newest(told: dict[str, Row]) -> None:
+    found = told["org/answers@v1"]
+    assert found["name"] == "org/answers@v1"
+    assert found["tasks"]["answers"]["answers"] == ["B", "A"]
+
+
+@pytest.mark.slow
+def test_a_column_of_a_wide_table_is_a_model(told: dict[str, Row]) -> None:
+    found = told["org/wide:model-b"]
+    assert found["name"] == "model-b"
+    assert found["tasks"]["wide"]["answers"] == ["B", "B"]
+
+
+@pytest.mark.slow
+def test_parquet_of_the_hub_is_read(told: dict[str, Row]) -> None:
+    assert told["org/parquet"]["tasks"]["parquet"]["answers"] == ["A", "B", "A"]
+
+
+@pytest.mark.slow
+def test_an_id_with_a_dot_is_not_taken_for_a_file(told: dict[str, Row]) -> None:
+    assert told["org/version-1.5"]["tasks"]["version-1.5"]["answers"] == ["B", "B", "A"]
+
+
+@pytest.mark.slow
+def test_of_two_splits_none_is_picked(told: dict[str, Row]) -> None:
+    assert _error(told, "org/splits") == "org/splits has the splits train, test; choose one with --split (split=)."
+    assert told["org/splits {'split': 'test'}"]["tasks"]["splits"]["answers"] == ["B", "B"]
+
+
+@pytest.mark.slow
+def test_of_two_configurations_none_is_picked(told: dict[str, Row]) -> None:
+    message = _error(told, "org/configs")
+    assert "easy" in message and "hard" in message and "--config" in message
+    assert told["org/configs {'config': 'hard'}"]["tasks"]["configs"]["answers"] == ["B", "B"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("org/missing", ("org/missing", "cannot be loaded")),
+        ("org/answers@v9", ("org/answers", "v9", "cannot be loaded")),
+        ("org/splits {'split': 'validation'}", ("validation", "train", "test")),
+        ("org/other", ("org/other", "text")),
+        ("org/broken", ("org/broken", "cannot be loaded")),
+        ("org/empty", ("org/empty", "cannot be loaded")),
+        ("org/wide:model-c", ("org/wide:model-c", "model-c")),
+        ("org/answers {'run': '2026'}", ("org/answers", "run='2026'")),
+        ("org/answers {'filter': 'strict'}", ("org/answers", "filter='strict'")),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(told: dict[str, Row], key: str, words: tuple[str, ...]) -> None:
+    message = _error(told, key)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.slow
+def test_without_a_network_the_error_says_what_was_looked_for(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    (found,) = _ask(endpoint, tmp_path, [("org/answers", {})])
+    message = found["error"]
+    assert len(message.splitlines()) == 1
+    assert "org/answers is no file here" in message and "cannot be loaded" in message
