@@ -82,10 +82,20 @@ def _rate(compared: Comparison | ScoreComparison, name: str, level: float, *, pe
     return _interval(getattr(compared, name), *compared.confidence_interval(name, level), percent=percent)
 
 
+def _score(compared: ScoreComparison, name: str, level: float) -> str:
+    """Show a mean of scores; their unit is theirs, so it is digits that count, not decimals."""
+    return _bounded(getattr(compared, name), *compared.confidence_interval(name, level), "z.3g")
+
+
 def _interval(estimate: float, low: float, high: float, *, percent: bool) -> str:
+    scale = 100 if percent else 1
+    return _bounded(scale * estimate, scale * low, scale * high, "z.1f" if percent else "z.2f")
+
+
+def _bounded(estimate: float, low: float, high: float, form: str) -> str:
     if math.isnan(estimate):
         return "undefined"
-    shown = [f"{100 * x:z.1f}" if percent else f"{x:z.2f}" for x in (estimate, low, high)]
+    shown = [format(value, form) for value in (estimate, low, high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}]" if not math.isnan(low) else shown[0]
 
 
@@ -135,8 +145,9 @@ def _sentence(part: Part) -> str:
             f"rises on {positive} ({shares[1]}): mean {compared.old_mean:.4g} -> {compared.new_mean:.4g}, {p_value}."
         )
     if part.seed_floor:
+        what = "it falls on" if part.has_scores else "there are negative flips on"
         floor = 100 * part.seed_floor.negative_flip_rate
-        text += f" Runs of one and the same version break {floor:.1f} % among themselves."
+        text += f" Between runs of one and the same version {what} {floor:.1f} %."
     return text
 
 
@@ -155,13 +166,13 @@ def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> t
     Raises:
         InputError: Rows of both kinds.
     """
-    scores = {part.has_scores for part in parts}
-    if len(scores) > 1:
+    kinds = {part.has_scores for part in parts}
+    if len(kinds) > 1:
         raise InputError("rows of answers and rows of scores have other columns; make a table of each.")
-    floor = any(part.seed_floor for part in parts)
-    head = [title, "n", "mean" if True in scores else "accuracy, %", "NFR ↓, %"]
+    scores, floor = True in kinds, any(part.seed_floor for part in parts)
+    head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %"]), "NFR ↓, %"]
     head += ["seed floor, %", "above floor, %"] if floor else []
-    head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if True in scores else ["relative NFR ↓"]), "p", "p, Holm"]
+    head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
     return head, [_update_row(part, level, floor) for part in parts]
 
 
@@ -170,7 +181,8 @@ def _update_row(part: Part, level: float, floor: bool) -> list[str]:
     nfr, pfr = (_rate(compared, f"{sign}_flip_rate", level, percent=True) for sign in ("negative", "positive"))
     cells = [part.name, f"{part.n:,}"]
     if isinstance(compared, ScoreComparison):
-        cells += [f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}", nfr]
+        means = f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}"
+        cells += [means, _score(compared, "mean_change", level), nfr]
     else:
         cells += [f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f}", nfr]
     if floor:
@@ -181,8 +193,10 @@ def _update_row(part: Part, level: float, floor: bool) -> list[str]:
             if seeds
             else ["", ""]
         )  # fmt: skip
-    names = ["mean_gain", "mean_regression"] if part.has_scores else [RELATIVE[1]]
-    cells += [pfr, *(_rate(compared, name, level, percent=False) for name in names)]
+    if isinstance(compared, ScoreComparison):
+        cells += [pfr, *(_score(compared, name, level) for name in ("mean_gain", "mean_regression"))]
+    else:
+        cells += [pfr, _rate(compared, RELATIVE[1], level, percent=False)]
     return [*cells, f"{compared.p_value:.2g}", f"{part.adjusted_p_value:.2g}"]
 
 
