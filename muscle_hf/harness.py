@@ -27,7 +27,7 @@ _KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "fi
 _QUESTIONS = ("question", "query", "problem", "goal", "ctx", "instruction", "prompt", "sentence", "text", "input")
 _INVALID = "[invalid]"
 # Metrics that need no results file to say it.
-_HIGHER = ("acc", "exact_match", "em", "f1", "pass@", "rouge", "bleu", "chrf", "mcc", "perplexity", "prompt_level_")
+_HIGHER = re.compile(r"acc|exact_match|pass@|rouge|bleu|chrf|prompt_level_|(em|f1|mcc)$")
 _BLOCK = 10_000
 
 
@@ -222,14 +222,12 @@ class _Reader:
             )
         self._flush()
         notes, better = [], self.config.higher_is_better.get(str(self.metric), True)
-        if self.metric not in self.config.higher_is_better and not str(self.metric).startswith(_HIGHER):
-            notes.append(
-                f"{task}: no results file says whether a higher {self.metric} is better, so that counts as better"
-            )
         if self.metric == "perplexity" and max(self.scores) <= 0:
             # The harness turns log-likelihoods into a perplexity only when it takes their mean.
             notes.append(f"{task}: perplexity is logged as log-likelihoods, so higher is better")
             better = True
+        elif self.metric not in self.config.higher_is_better and not _HIGHER.match(str(self.metric)):
+            notes.append(f"{task}: no results file says whether a higher {self.metric} is better; it counts as better")
         if len(self.filters) > 1:
             others = listed(quote(name) for name in self.filters if name != self.chosen)
             notes.append(f"{task}: filter {self.chosen!r} compared (there is also {others}; see --filter)")
@@ -303,8 +301,8 @@ def _choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> st
     if wanted in lists:
         raise NoMetricError(
             where,
-            f"metric {quote(wanted)} is {quote(row[wanted])} for each sample, a part of a corpus score, which cannot be "
-            f"compared sample by sample; {shown}.",
+            f"metric {quote(wanted)} is {quote(row[wanted])} for each sample, a part of a corpus score, which cannot "
+            f"be compared sample by sample; {shown}.",
         )
     if wanted not in usable:
         raise NoMetricError(where, f"there is no metric {quote(wanted)}; {shown}.")

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .answers import Positions, TaskAnswers, Text, digest, label, short
+from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
 from .errors import InputError
 from .harness import NoMetricError, contradiction
 
 COLUMNS = frozenset({"doc", "metric", "model_response"})
-_BATCH = 1_000
+_BATCH = 500
 # Parts of a row that nothing here needs, and that may be large: images, tokens, logits.
 _READ = {
     "doc": ("query", "choices", "gold_index", "specific", "original_query", "id", "task_name"),
@@ -57,17 +57,14 @@ def read_details(
             blocks[key].append(pa.array(values, pa.string()))
             values.clear()
 
-    for number, row in enumerate(_rows(path, None)):
-        doc = row["doc"]
-        first = first or doc
+    def add(row: Mapping[str, Any]) -> None:
         for name, value in row["metric"].items():
             # Arrow gives every row every field, null where a row has not that metric.
             if not isinstance(value, int | float):
                 lists.add(name)
             metrics.setdefault(name, array("d")).append(value if name not in lists else 0.0)
-        answer, index = _answer(row)
+        doc, specific, (answer, index) = row["doc"], _specific(row["doc"]), _answer(row)
         likely.append(-1 if index is None else index in _gold(row))
-        specific = _specific(doc)
         values = {
             "own": None if doc.get("id") in (None, "") else str(doc["id"]),
             "digest": digest([doc["query"], doc.get("choices")]),
@@ -77,6 +74,15 @@ def read_details(
         }
         for key, value in values.items():
             block[key].append(value if value is None else short(value))
+
+    for number, row in enumerate(_rows(path, None)):
+        first = first or row["doc"]
+        try:
+            add(row)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path}, row {number + 1} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
+            ) from None
         if number % _BATCH == _BATCH - 1:
             flush()
     if not first:
@@ -84,12 +90,12 @@ def read_details(
     flush()
     columns = {key: pa.concat_arrays(blocks.pop(key)) for key in list(blocks)}
     usable = [name for name in metrics if name not in lists]
-    shown = f"usable: {', '.join(map(repr, usable)) or 'none'}"
+    shown = f"usable: {listed(map(quote, usable)) or 'none'}"
     if metric is not None and metric not in usable:
         what = "is not one number for every sample" if metric in metrics else "is not there"
-        raise NoMetricError(str(path), f"metric {metric!r} {what}; {shown}.")
+        raise NoMetricError(str(path), f"metric {quote(metric)} {what}; {shown}.")
     if not usable:
-        names = ", ".join(metrics) or "none at all"
+        names = listed(metrics) or "none at all"
         raise NoMetricError(str(path), f"no metric is one number for every sample ({names}).")
     chosen = metric or usable[0]
     values_of = np.array(metrics[chosen])
@@ -128,7 +134,7 @@ def read_details(
 def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
     """Read the rows without tokens and logits; where only some are wanted, the others are empty."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=1 << 20) as file:
             columns = _columns(path, file.schema_arrow)
             start = 0
             for batch in file.iter_batches(_BATCH, columns=columns):
@@ -136,8 +142,9 @@ def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist() if inside else ({} for _ in range(len(batch)))
                 start += len(batch)
     except (OSError, pa.ArrowException) as error:
-        message = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as details of lighteval ({message}); was it cut off?") from None
+        raise InputError(
+            f"{path} cannot be read as details of lighteval ({one_line(error)}); was it cut off?"
+        ) from None
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
@@ -148,7 +155,7 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
         inner = [field.name for field in kind] if pa.types.is_struct(kind) else []
         if not pa.types.is_struct(kind) or not set(needed) <= set(inner):
             raise InputError(
-                f"{path} has no column {name!r} as lighteval 0.13 writes it (it has {', '.join(schema.names)}). Run "
+                f"{path} has no column {name!r} as lighteval 0.13 writes it (it has {listed(schema.names)}). Run "
                 "the evaluation again with that version, or name the columns of a table with --columns (columns=)."
             )
         found += [f"{name}.{part}" for part in _READ.get(name, inner) if part in inner]
@@ -175,21 +182,30 @@ def _gold(row: Mapping[str, Any]) -> list[int]:
 def _answer(row: Mapping[str, Any]) -> tuple[Any, int | None]:
     """Give the answer, and its number where it is a choice."""
     response, choices = row["model_response"], row["doc"].get("choices") or []
+    if not isinstance(choices, list):
+        raise TypeError(f"choices are {quote(choices)}")
     likelihoods = response.get("logprobs") or []
-    if len(choices) > 1 and len(likelihoods) == len(choices):
-        index = int(np.argmax(likelihoods))
+    if len(choices) > 1 and len(likelihoods) == len(choices) and None not in likelihoods:
+        index = int(np.argmax(np.array(likelihoods, dtype=np.float64)))
         return str(index), index
-    texts = response.get("text_post_processed") or response.get("text") or []
-    return (texts[0], None) if texts else (None, None)
+    whole = _first_text(response, "text")
+    return (_first_text(response, "text_post_processed") if response.get("text_post_processed") else whole), None
+
+
+def _first_text(response: Mapping[str, Any], name: str) -> str | None:
+    texts = response.get(name) or [None]
+    text: Any = texts[0] if isinstance(texts, list) else texts
+    if not isinstance(texts, list) or not isinstance(text, str | None):
+        raise TypeError(f"{name} holds {quote(text)} and no texts")
+    return text
 
 
 def _text(row: Mapping[str, Any]) -> Text:
     doc, choices = row["doc"], row["doc"].get("choices") or []
     gold = [str(choices[index]) if 0 <= index < len(choices) else str(index) for index in _gold(row)]
     answer, index = _answer(row)
-    texts = row["model_response"].get("text") or []
     if index is not None:
         answer = f"{index}: {choices[index]}"
-    elif answer is not None and texts and texts[0] != answer:
-        answer = f"{answer}\n\n{texts[0]}"
+    elif answer is not None and (whole := _first_text(row["model_response"], "text")) not in (None, answer):
+        answer = f"{answer}\n\n{whole}"
     return Text(doc.get("original_query") or doc["query"], " / ".join(gold) or None, answer)

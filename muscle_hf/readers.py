@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .answers import Run, TaskAnswers, quote
+from .answers import Run, TaskAnswers, listed, one_line, quote
 from .errors import InputError
-from .harness import NoMetricError, TaskConfig, is_array, is_samples, read_samples, task_config
+from .harness import NoFilterError, NoMetricError, TaskConfig, is_array, is_samples, read_samples, task_config
 from .tables import FIELDS, read_table
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
@@ -44,7 +44,8 @@ def read(
             - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
         metric: The metric to compare. None takes the first of a task that gives one number an instance; of a table,
             `score` where it has one and otherwise whether prediction and reference are equal ("accuracy").
-        filter: The harness's filter; None takes the first of the file, and says so where there are more.
+        filter: The harness's filter; None takes the first of the file, and says so where there are more. Tasks of a
+            folder that have no filters of their own are read whatever it is.
         run: Beginning of the date of the run to read, of a folder; None takes the newest run of each task.
         columns: What a column is ("id", "prediction", "reference", "score", "choices", "question", "sample") -> its
             name in the table, where that is another.
@@ -93,10 +94,12 @@ def _split(source: str) -> tuple[Path | None, str | None]:
     path = Path(source)
     if path.exists():
         return path, None
-    file, _, column = source.rpartition(":")
-    if file and column and Path(file).is_file():
-        return Path(file), column
-    if _HUB_ID.fullmatch(file or source) and not _is_file_name(file or source) and not path.parent.is_dir():
+    # A column may have colons in its name, and so may a file.
+    for place in (match.start() for match in re.finditer(":", source)):
+        if Path(source[:place]).is_file() and source[place + 1 :]:
+            return Path(source[:place]), source[place + 1 :]
+    name = source.partition(":")[0]
+    if _HUB_ID.fullmatch(name) and not _is_file_name(name) and not Path(name).parent.is_dir():
         return None, None
     raise InputError(
         f"{source} cannot be read (no such file or folder); a file or folder of answers is needed, or org/name of a "
@@ -124,7 +127,8 @@ def _read_file(path: Path, column: str | None, chosen: str | None, table: Mappin
 
             if chosen is not None or table["columns"]:
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
-            return read_details(path, metric=table["metric"], slices=table["slices"])
+            named = _DETAILS.fullmatch(path.name)
+            return read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
         found = read_table(parquet, task, source, **options)
     else:
         lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
@@ -181,13 +185,13 @@ def _read_folder(
     models = sorted({_model_folder(file, kind) for *_, file in runs})
     if len(models) > 1:
         raise InputError(
-            f"{folder} holds the runs of {len(models)} models ({', '.join(str(m.relative_to(folder)) for m in models)}"
-            "); name the folder of one."
+            f"{folder} holds the runs of {len(models)} models ({listed(str(m.relative_to(folder)) for m in models)}); "
+            "name the folder of one."
         )
     # Old versions had no folder for each model.
     names = {file.name.removesuffix(f"_{task}.jsonl") for task, _, file in old}
     if len(names) > 1:
-        raise InputError(f"{folder} holds the runs of {len(names)} models ({', '.join(sorted(names))}); name a file.")
+        raise InputError(f"{folder} holds the runs of {len(names)} models ({listed(sorted(names))}); name a file.")
     newest = _newest(folder, runs, run)
     notes = []
     older = sum(len({date for task, date, _ in runs if task == name}) > 1 for name in newest)
@@ -196,20 +200,33 @@ def _read_folder(
             f"{folder}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
         )
 
+    filtered = []
+
     def load(task: str, date: str, file: Path) -> TaskAnswers:
         if kind == "details":
             from .lighteval import read_details
 
             return read_details(file, task, metric=metric, slices=slices)
-        settings = _config(file.parent, task, date)
-        return read_samples(file, task, metric=metric, filter=chosen, slices=slices, config=settings)
+        options: dict[str, Any] = {"metric": metric, "slices": slices, "config": _config(file.parent, task, date)}
+        try:
+            answers = read_samples(file, task, filter=chosen, **options)
+        except NoFilterError as error:
+            # A task without filters of its own leaves nothing to choose.
+            if list(error.filters) != ["none"]:
+                raise
+            return read_samples(file, task, **options)
+        filtered.append(task)
+        return answers
 
-    return Run(models[0].resolve().name, str(folder), *_load_all(newest, load, notes))
+    loaded, notes = _load_all(newest, load, notes)
+    if not filtered and kind == "samples":
+        raise InputError(f"{folder} has no task with a filter {chosen!r}.")
+    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes))
 
 
 def _load_all(
     newest: Mapping[str, tuple[str, Path]], load: Callable[[str, str, Path], TaskAnswers], notes: list[str]
-) -> tuple[dict[str, TaskAnswers], tuple[str, ...]]:
+) -> tuple[dict[str, TaskAnswers], list[str]]:
     loaded: dict[str, TaskAnswers] = {}
     for task, (date, file) in newest.items():
         try:
@@ -219,8 +236,8 @@ def _load_all(
                 raise
             notes.append(f"{task}: not compared: {error.reason}")
     if not loaded:
-        raise InputError(f"none of the tasks can be compared. {' '.join(notes)}")
-    return loaded, tuple(notes)
+        raise InputError(f"none of the tasks can be compared. {listed(notes)}")
+    return loaded, notes
 
 
 def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:
@@ -228,7 +245,7 @@ def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None
     dates = sorted({date for _, date, _ in runs})
     wanted = [date for date in dates if run is None or date.startswith(run)]
     if not wanted:
-        raise InputError(f"{folder} has no run {run!r}; it has {', '.join(date or '(undated)' for date in dates)}.")
+        raise InputError(f"{folder} has no run {run!r}; it has {listed(date or '(undated)' for date in dates)}.")
     chosen: dict[str, tuple[str, Path]] = {}
     for task, date, file in sorted(runs, key=lambda item: item[1]):
         if date in wanted:
@@ -253,20 +270,34 @@ def _task_of(path: Path) -> tuple[str, str | None]:
 def _old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
     """Find samples of versions up to 0.4.2: `<model arguments>_<task>.jsonl` beside `results.json`."""
     found = []
-    for results in (file for file in files if file.name == "results.json"):
-        beside = [file for file in files if file.parent == results.parent and file.suffix == ".jsonl"]
-        arrays = [file for file in beside if not _SAMPLES.fullmatch(file.name) and is_array(file)]
+    lines = [file for file in files if file.suffix == ".jsonl" and not _SAMPLES.fullmatch(file.name)]
+    for folder in dict.fromkeys(file.parent for file in lines):
+        arrays = [file for file in lines if file.parent == folder and is_array(file)]
         # Of tasks whose names end alike, such as `x_piqa` and `piqa`, the longest name is the right one.
-        tasks = sorted(_results(results).get("configs") or () if arrays else (), key=len, reverse=True)
+        results = [_results(file).get("configs") or () for file in (_old_results(folder) if arrays else ())]
+        tasks = sorted({task for configs in results for task in configs}, key=len, reverse=True)
         for file in arrays:
             found += [(task, "", file) for task in tasks if file.name.endswith(f"_{task}.jsonl")][:1]
     return found
 
 
+def _old_results(folder: Path) -> list[Path]:
+    """Find results files of versions up to 0.4.2: `results.json`, or whatever the output path named."""
+    named = folder / "results.json"
+    return [named] if named.is_file() else list(filter(_is_results, sorted(folder.glob("*.json"))))
+
+
+def _is_results(file: Path) -> bool:
+    try:
+        return file.is_file() and "configs" in _results(file)
+    except InputError:
+        return False  # another file, whatever it is
+
+
 def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
     """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
-    # An output path `x.json` makes `x_<date>.json`, or in old versions `x.json`.
-    same = sorted(folder.glob(f"*_{date}.json")) if date else [folder / "results.json"]
+    # An output path `x.json` makes `x_<date>.json`.
+    same = sorted(folder.glob(f"*_{date}.json")) if date else _old_results(folder)
     others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
     for file in (*same, *others):
         if file.is_file():
@@ -287,8 +318,8 @@ def _results(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{file} cannot be read as the results file of lm-evaluation-harness ({error}). Restore it, or remove it: "
-            "without it, scores count as higher is better."
+            f"{file} cannot be read as the results file of lm-evaluation-harness ({one_line(error)}). Restore it, or "
+            "remove it: without it, scores count as higher is better."
         ) from None
     parts = [found.get(name) or {} for name in ("configs", "higher_is_better")] if isinstance(found, dict) else [found]
     for part in parts:
@@ -305,12 +336,14 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
 
     from .columnar import HubDataset
 
+    # Rows without ids are those of one table, and another split is another table.
+    table = {**table, "file": repr((source.partition(":")[0], config, split))}
     name, _, column = source.partition(":")
     path, _, revision = name.partition("@")
     try:
         loaded = datasets.load_dataset(path, config, split=split, revision=revision or None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = f"{type(error).__name__}: {one_line(error)}"
         if config is None and "Config name is missing" in message:
             message += ": choose one with --config (config=)"
         raise InputError(
@@ -318,8 +351,8 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
         ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if len(loaded) > 1:
-            raise InputError(f"{source} has the splits {', '.join(loaded)}; choose one with --split (split=).")
+            raise InputError(f"{source} has the splits {listed(loaded)}; choose one with --split (split=).")
         loaded = next(iter(loaded.values()))
     task = path.rpartition("/")[2]
-    found = read_table(HubDataset(loaded, source), task, source, file=name, prediction=column or None, **table)
+    found = read_table(HubDataset(loaded, source), task, source, prediction=column or None, **table)
     return Run(column or name, source, {task: found})

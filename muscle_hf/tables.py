@@ -19,7 +19,6 @@ from .answers import (
     kind_of,
     label,
     listed,
-    one_line,
     quote,
     shorten,
     some,
@@ -69,7 +68,8 @@ def read_table(
 
     Returns:
         The answers. Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id,
-        the score of an instance is its share of right answers, or their mean score.
+        the score of an instance is its share of right answers, or their mean score; how many there are is told only
+        of shares, since the rule of reliable change is about these.
 
     Raises:
         InputError: A column that is missing, or of a kind that cannot be an answer, an id or a score; a null where
@@ -211,10 +211,19 @@ def _scores(column: Column, name: str, source: str) -> NDArray[np.float64]:
     try:
         # A score that is not there is not finite either, and refused with its id when it is used.
         return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), dtype=np.float64)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowInvalid:
+        row, value = next((row, text) for row, text in enumerate(column.to_pylist()) if not _is_float(text))
         raise InputError(
-            f"{source}: column {quote(name)} holds no scores ({one_line(error)}); numbers are needed."
+            f"{source}: column {quote(name)} holds {quote(value)} in row {row + 1}; a number is needed as a score."
         ) from None
+
+
+def _is_float(text: str | None) -> bool:
+    try:
+        pa.scalar(text, pa.string()).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:
@@ -254,11 +263,13 @@ def _alike(answers: Column, references: Column, name: str, source: str) -> tuple
     return answers.cast(BIG), references.cast(BIG)
 
 
-def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """Give the mean of each list, and of how many; None where it is no share of right ones."""
     lengths = _lengths(lists, name, source)
     parents = np.repeat(np.arange(len(lists)), lengths)
     values = _scores(lists.flatten(), name, source)
-    return np.bincount(parents, weights=values, minlength=len(lists)) / lengths, lengths
+    means = np.bincount(parents, weights=values, minlength=len(lists)) / lengths
+    return means, lengths if np.isin(values, (0.0, 1.0)).all() else None
 
 
 def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
@@ -270,8 +281,13 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
     if len(ids) == len(rows):
         return rows  # nothing was sampled twice
     numbers = pc.fill_null(sample.dictionary_encode().indices.cast(pa.int64()), -1).to_numpy()
-    if len(np.unique(groups * (int(numbers.max()) + 2) + numbers + 1)) < len(rows):
-        raise InputError(f"{rows.source}: an id stands twice with the same sample; each sampled answer needs its own.")
+    _, kept = np.unique(groups * (int(numbers.max()) + 2) + numbers + 1, return_index=True)
+    if len(kept) < len(rows):
+        twice = int(np.setdiff1d(np.arange(len(rows)), kept)[0])
+        raise InputError(
+            f"{rows.source}: id {quote(rows.ids[twice].as_py())} stands twice with the same sample, again in row "
+            f"{twice + 1}; each sampled answer needs its own."
+        )
     first = np.full(len(ids), len(rows), dtype=np.int64)
     np.minimum.at(first, groups, np.arange(len(rows)))
     if rows.references is not None:
@@ -281,9 +297,10 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
                 f"{rows.source}: samples of one id have different right answers, for instance "
                 f"{some(rows.ids.filter(pa.array(differ)))}."
             )
-    counts = np.bincount(groups, minlength=len(ids))
-    scores = np.bincount(groups, weights=rows.values(), minlength=len(ids)) / counts
-    return replace(rows.take(first), answers=None, scores=scores, samples=counts)
+    counts, values = np.bincount(groups, minlength=len(ids)), rows.values()
+    scores = np.bincount(groups, weights=values, minlength=len(ids)) / counts
+    shares = np.isin(values, (0.0, 1.0)).all()
+    return replace(rows.take(first), answers=None, scores=scores, samples=counts if shares else None)
 
 
 def _texts(table: Columns, layout: _Layout, positions: Positions, source: str) -> list[Text]:

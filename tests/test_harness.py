@@ -321,6 +321,38 @@ def test_two_invalid_answers_are_the_same_only_where_the_responses_are(tmp_path:
     assert (found.both_wrong, found.both_wrong_same) == (3, 1)
 
 
+def test_invalid_answers_of_several_samples_are_the_same_only_where_all_responses_are(tmp_path: Path) -> None:
+    rows = [generation(i, "first", "[invalid]") for i in range(3)]
+    others = [dict(row) for row in rows]
+    for row, other, second in zip(rows, others, ("x", "x", "y"), strict=True):
+        row["resps"], other["resps"] = [["first", "x"]], [["first", second]]
+    old, new = write(tmp_path / "old.jsonl", rows), write(tmp_path / "new.jsonl", others)
+    part = compare_runs(old, new).tasks[0].comparison
+    assert isinstance(part, Comparison)
+    assert (part.both_wrong_same, part.n) == (2, 3)
+
+
+def test_a_direction_that_nothing_tells_is_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [generation(0, "4", word_errors=0.5)])
+    (task,) = read(path).tasks.values()
+    assert task.notes == ("a: no results file says whether a higher word_errors is better; it counts as better",)
+    for metric in ("acc", "acc_norm", "exact_match", "f1", "pass@1", "rougeL"):
+        path = write(tmp_path / "b.jsonl", [generation(0, "4", **{metric: 0.5})])
+        (task,) = read(path).tasks.values()
+        assert task.notes == ()
+
+
+def test_mutual_information_that_old_versions_paired_wrongly_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    # Up to 0.4.8 every second log-likelihood was taken for the one without a question.
+    row = choice(0, [-1.0, -9.0, -8.0, -2.0], target=1, acc=0.0, acc_mutual_info=1.0)
+    path = write(tmp_path / "a.jsonl", [row])
+    for metric in ("acc", "acc_mutual_info"):
+        (task,) = read(path, metric=metric).tasks.values()
+        wrong = metric == "acc_mutual_info"
+        assert (task.answers is None) == wrong, metric
+        assert any(f"contradicts {metric} on 1 of 1" in note for note in task.notes) == wrong
+
+
 @pytest.mark.parametrize("target", [1, "1", [1], [0, 1], "two"])
 def test_targets_are_the_same_whether_number_text_or_list(tmp_path: Path, target: Any) -> None:
     new = [choice(0, [-2, -1], target=target, acc=1.0), choice(1, [-1, -2], target=target, acc=0.0)]

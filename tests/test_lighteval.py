@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lighteval_details import Row, detail, run_file, write
 
 from muscle_hf import InputError, compare_runs, read
@@ -70,6 +72,12 @@ def test_generated_texts_are_compared_after_their_processing_and_shown_whole(tmp
 
 def test_the_task_is_named_by_the_documents_where_the_file_does_not_say_it(tmp_path: Path) -> None:
     assert list(read(write(tmp_path / "d.parquet", [_choice(0, 0)])).tasks) == [TASK]
+
+
+def test_a_file_and_its_folder_name_a_task_alike(tmp_path: Path) -> None:
+    path = run_file(tmp_path, "v1", "2026-01-01T00-00-00", task="arc:challenge|25")
+    write(path, [detail(0, response={"text": ["a"]}, em=1)])
+    assert list(read(path).tasks) == list(read(tmp_path).tasks) == ["arc:challenge|25"]
 
 
 def test_a_model_folder_takes_the_newest_run_of_each_task(tmp_path: Path) -> None:
@@ -258,3 +266,56 @@ def test_options_of_other_files_are_refused_and_not_ignored(tmp_path: Path) -> N
     assert "neither filters nor other columns" in _refusal(path, filter="strict")
     assert "neither filters nor other columns" in _refusal(path, columns={"id": "doc"})
     assert "no filter 'strict'" in _refusal(tmp_path, filter="strict")
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        [],
+        [None],
+        "x",
+        ["a", "b"],
+        [1.0, 2.0],
+        [None, 1.0],
+        [0],
+        [5],
+        [-1],
+        1,
+        True,
+        1.5,
+        {"a": 1},
+        [["a"], ["b"]],
+        "",
+    ]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(
+    doc=st.dictionaries(
+        st.sampled_from(["query", "choices", "gold_index", "specific", "original_query", "id", "task_name"]),
+        ODD,
+        max_size=2,
+    ),
+    response=st.dictionaries(st.sampled_from(["text", "text_post_processed", "logprobs"]), ODD, max_size=2),
+    metric=st.just(1.0) | ODD,
+    gone=st.sampled_from(["", "", "", "doc", "metric", "model_response"]),
+)
+def test_no_value_of_any_field_ends_in_a_traceback(
+    tmp_path: Path, doc: Row, response: Row, metric: Any, gone: str
+) -> None:
+    whole = _text(0, "a")
+    odd = detail(1, doc=doc, response={"text": ["b"], **response}, em=metric)
+    path = tmp_path / "odd.parquet"
+    for rows in ([odd], [whole, odd], [odd, whole, {**odd, gone: None} if gone else odd]):
+        try:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        except pa.ArrowException:
+            continue  # no such file can be
+        try:
+            found = _read(path, slices=["id", "a"])
+            found.read_texts(np.arange(len(found)))
+            compare_runs(path, path)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1
+            assert len(str(error)) < 700

@@ -172,6 +172,37 @@ def test_a_fault_in_one_task_is_an_error_and_not_a_note(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_filter_that_only_some_tasks_have_leaves_those_without_filters_in(tmp_path: Path) -> None:
+    two = [
+        generation(i, "4", "4" if name == "strict" else "5", name=name) for name in ("strict", "loose") for i in (0, 1)
+    ]
+    write(tmp_path / f"samples_gsm_{FIRST}.jsonl", two)
+    write(tmp_path / f"samples_other_{FIRST}.jsonl", [generation(0, "4", name="maj@8")])
+    _samples(tmp_path, "piqa", FIRST)
+    run = read(tmp_path, filter="loose")
+    assert {name: float(task.values().mean()) for name, task in run.tasks.items()} == {"gsm": 0.0, "piqa": 1.0}
+    assert "other: not compared: there is no filter 'loose'; it has 'maj@8'." in run.notes
+
+
+def test_a_filter_that_no_task_has_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    for task in ("piqa", "arc"):
+        _samples(tmp_path, task, FIRST)
+    assert _refusal(tmp_path, filter="losse").endswith("has no task with a filter 'losse'.")
+    (tmp_path / f"samples_arc_{FIRST}.jsonl").unlink()
+    assert "has no task with a filter 'losse'" in _refusal(tmp_path, filter="losse")
+
+
+def test_hundreds_of_models_and_runs_make_a_short_message(tmp_path: Path) -> None:
+    for number in range(200):
+        _samples(tmp_path / "one", "piqa", f"2026-01-02T03-04-05.{number:06}")
+    assert len(_refusal(tmp_path / "one", run="2025")) < 1500
+    for number in range(200):
+        _samples(tmp_path / f"org__model-{number}", "piqa", FIRST)
+    message = _refusal(tmp_path)
+    assert "the runs of 201 models (one, org__model-0, " in message and "(201 in all)" in message
+    assert len(message) < 1500
+
+
 # Results files -------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +272,20 @@ def test_old_samples_of_several_models_are_refused_and_none_is_picked(tmp_path: 
         _old(tmp_path, arguments, "piqa")
     assert "the runs of 2 models (pretrained__v1, pretrained__v2); name a file" in _refusal(tmp_path)
     assert list(read(tmp_path / "pretrained__v1_piqa.jsonl").tasks) == ["piqa"]
+
+
+def test_an_old_output_path_that_named_the_results_file_is_understood(tmp_path: Path) -> None:
+    # --output_path out/mine.json makes mine.json, and the samples beside it.
+    _old(tmp_path, "pretrained__v1", "piqa")
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    (tmp_path / "results.json").unlink()
+    results["configs"]["piqa"]["metric_list"] = [{"metric": "exact_match", "higher_is_better": False}]
+    (tmp_path / "mine.json").write_text(json.dumps(results), encoding="utf-8")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "other.json").write_text("[]", encoding="utf-8")
+    for path in (tmp_path, tmp_path / "pretrained__v1_piqa.jsonl"):
+        (task,) = read(path).tasks.values()
+        assert (task.task, task.higher_is_better) == ("piqa", False)
 
 
 def test_results_of_something_else_are_passed_over(tmp_path: Path) -> None:

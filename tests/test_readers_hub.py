@@ -32,6 +32,7 @@ for source, options in json.loads(sys.argv[1]):
                 "ids": task.ids.to_pylist(),
                 "answers": task.answers.to_pylist(),
                 "references": task.references.to_pylist(),
+                "row_ids_of": task.row_ids_of,
                 "texts": [list(text) for text in task.read_texts(__import__("numpy").arange(len(task)))],
                 "slices": {name: column.to_pylist() for name, column in task.slices.items()},
             }
@@ -75,6 +76,7 @@ REPOSITORIES = {
     "org/splits": {"main": {"train.jsonl": _jsonl("AA"), "test.jsonl": _jsonl("BB")}},
     "org/configs": {"main": {"easy.jsonl": _jsonl("AA"), "hard.jsonl": _jsonl("BB"), "README.md": _CARD}},
     "org/other": {"main": {"data.jsonl": b'{"text": "a"}\n{"text": "b"}\n'}},
+    "org/rows": {"main": {"train.csv": b"reference,a:b\nA,A\n", "test.csv": b"reference,a:b\nB,B\n"}},
     "org/broken": {"main": {"data.jsonl": b'{"id": 1, "prediction": "A"\n'}},
     "org/version-1.5": {"main": {"data.jsonl": _jsonl("BBA")}},
     "org/empty": {"main": {"README.md": b"# Nothing\n"}},
@@ -110,6 +112,8 @@ ASKED: list[tuple[str, Row]] = [
     ("org/splits", {"split": "validation"}),
     ("org/configs", {}),
     ("org/configs", {"config": "hard"}),
+    ("org/rows:a:b", {"split": "train"}),
+    ("org/rows:a:b", {"split": "test"}),
     ("org/missing", {}),
     ("org/answers@v9", {}),
     ("org/other", {}),
@@ -163,6 +167,13 @@ def test_a_column_of_a_wide_table_is_a_model(told: dict[str, Row]) -> None:
     found = told["org/wide:model-b"]
     assert found["name"] == "model-b"
     assert found["tasks"]["wide"]["answers"] == ["B", "B"]
+
+
+@pytest.mark.slow
+def test_rows_of_two_splits_are_not_joined_by_their_number(told: dict[str, Row]) -> None:
+    train, test = (told[f"org/rows:a:b {{'split': '{split}'}}"]["tasks"]["rows"] for split in ("train", "test"))
+    assert (train["answers"], test["answers"]) == (["A"], ["B"])
+    assert train["row_ids_of"] != test["row_ids_of"]
 
 
 @pytest.mark.slow

@@ -262,6 +262,14 @@ def test_the_same_answers_in_two_formats_do_not_flip(tmp_path: Path) -> None:
             assert (c.n, len(c.negative_flips), c.both_wrong_same) == (5, 0, 4)
 
 
+def test_a_column_may_have_colons_in_its_name(tmp_path: Path) -> None:
+    data: Rows = [{"id": 1, "reference": "A", "org/model:v1": "A", "v1": "B"}]
+    path = write_csv(tmp_path / "wide:1", data)
+    assert task(f"{path}:org/model:v1").values().tolist() == [1.0]
+    assert task(f"{path}:v1").values().tolist() == [0.0]
+    assert "has no column 'v2' (prediction)" in refused(f"{path}:v2")
+
+
 def test_ids_that_csv_makes_text_do_not_meet_numbers(tmp_path: Path) -> None:
     data = [{"id": 1, "prediction": "A", "reference": "A"}]
     old, new = write_jsonl(tmp_path / "old", data), write_csv(tmp_path / "new", data)
@@ -380,6 +388,17 @@ def test_sampled_answers_are_compared_by_the_reliable_change_of_their_share(tmp_
     assert part.comparison.negative_flips.tolist() == [0, 2, 4, 6]
 
 
+@pytest.mark.parametrize("scores", [[0.25, 0.75], [3, 4], [-1, 2]])
+def test_the_rule_for_shares_is_not_applied_to_means_of_other_scores(tmp_path: Path, scores: list[float]) -> None:
+    listed: Rows = [{"id": 1, "score": scores}]
+    single: Rows = [{"id": 1, "score": score, "sample": number} for number, score in enumerate(scores)]
+    for data in (listed, single):
+        path = write_jsonl(tmp_path / "a", data)
+        found = task(path)
+        assert (found.values().tolist(), found.samples) == ([sum(scores) / 2], None)
+        assert compare_runs(path, path).tasks[0].reliable_change is None
+
+
 def test_scores_of_samples_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     data: Rows = [{"id": "q0", "score": [0.5, None]}, {"id": "q1", "score": [1.0]}]
     with pytest.raises(InputError, match=r"1 of 2 scores \(score\) are not finite numbers, .* of id 'q0'"):
@@ -406,7 +425,7 @@ def test_sampled_answers_of_thirty_digits_are_compared_exactly(tmp_path: Path) -
 @each_format
 def test_the_same_sample_of_an_id_twice_is_refused(tmp_path: Path, write: Writer) -> None:
     data = [row | {"id": "1", "sample": 0} for row in rows("A", "B")]
-    assert "stands twice with the same sample" in refused(write(tmp_path / "a", data))
+    assert "id '1' stands twice with the same sample, again in row 2" in refused(write(tmp_path / "a", data))
 
 
 def test_samples_of_one_id_with_other_right_answers_are_refused(tmp_path: Path) -> None:
@@ -417,6 +436,43 @@ def test_samples_of_one_id_with_other_right_answers_are_refused(tmp_path: Path) 
 def test_an_empty_list_of_samples_is_refused(tmp_path: Path) -> None:
     data = [{"id": 1, "prediction": ["A"], "reference": "A"}, {"id": 2, "prediction": [], "reference": "A"}]
     assert "is an empty list or null in row 2" in refused(write_jsonl(tmp_path / "a", data))
+
+
+VALUES = st.one_of(
+    st.sampled_from([None, "A", "B", "1", 1, 0, 1.5, math.nan, math.inf, True, [], [None], ["A"], [1, 2], {"a": 1}]),
+    st.sampled_from([10**30, 10**80, "\ud800", "x" * 300, ["\ud800", "A"], [10**30], [["A"]], "[1]", "NA"]),
+)
+ROW = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("id", "prediction", "reference", "score", "choices", "question", "sample", "x"), VALUES),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(first=ROW, data=st.data(), size=st.integers(1, 5), cut=st.none() | st.integers(1, 60))
+@each_format
+def test_no_table_whatever_ends_in_a_traceback(
+    tmp_path: Path, write: Writer, first: dict[str, Any], data: st.DataObject, size: int, cut: int | None
+) -> None:
+    # Rows like the first one, but for a few values: most faults stand in files that are right otherwise.
+    base = {"prediction": "A", "reference": "A"} | first
+    table: Rows = [base | {"id": i} | data.draw(ROW if data.draw(st.booleans()) else st.just({})) for i in range(size)]
+    path = tmp_path / f"any.{write.__name__.removeprefix('write_')}"
+    try:
+        write(path, table)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+        return  # no such file can be
+    if cut:
+        path.write_bytes(path.read_bytes()[:-cut])
+    for columns in (None, {"reference": "x"}, {"prediction": "choices"}):
+        try:
+            found = task(path, columns=columns, slices=["x"] if "x" in base else [])
+            found.values()
+            assert len(found.read_texts(np.arange(len(found))[::-1])) == len(found)
+            compare_runs(path, path, columns=columns)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1
+            assert len(str(error)) < 1000
 
 
 # Shown again ---------------------------------------------------------------------------------------------------------
