@@ -50,36 +50,38 @@ class TaskAnswers:
     """Name of the task; for a plain file, that of the file."""
     source: str
     """Where it was read, as messages name it."""
-    ids: Column
+    ids: Column = field(repr=False)
     """One for each instance: all strings or all integers."""
-    answers: Column | None = None
+    answers: Column | None = field(default=None, repr=False)
     """Its answers: all strings or all integers, null where it gave none; None where the file holds only scores."""
-    references: Column | None = None
+    references: Column | None = field(default=None, repr=False)
     """The right answers, where an answer is right by being equal to them."""
-    scores: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = field(default=None, repr=False)
     """What each answer was worth; without it, an answer is right where it equals its reference."""
     metric: str = "accuracy"
     """Name of the score."""
     higher_is_better: bool = True
     """Whether a larger score is the better one."""
-    samples: NDArray[np.int64] | None = None
+    samples: NDArray[np.int64] | None = field(default=None, repr=False)
     """How many sampled answers a score is the mean of; None for one answer to each instance."""
-    documents: Column | None = None
+    documents: Column | None = field(default=None, repr=False)
     """A digest of each instance's question, to tell that two files are about the same one."""
-    targets: Column | None = None
+    targets: Column | None = field(default=None, repr=False)
     """A digest of each instance's right answer; without it, `references` are compared."""
-    prompts: Column | None = None
+    prompts: Column | None = field(default=None, repr=False)
     """A digest of each prompt, which may differ between models."""
-    slices: Mapping[str, Column] = field(default_factory=dict)
+    slices: Mapping[str, Column] = field(default_factory=dict, repr=False)
     """Column name -> the group of each instance, as strings, null where it has none."""
     columns: tuple[str, ...] = ()
     """Columns of the file that can be asked for as slices."""
-    texts: Callable[[Positions], list[Text]] | None = None
+    texts: Callable[[Positions], list[Text]] | None = field(default=None, repr=False)
     """Reads the texts of the rows at some positions of the file."""
-    rows: Positions | None = None
+    rows: Positions | None = field(default=None, repr=False)
     """Where each row stood in the file, for `texts`; None where rows are in the order of the file."""
     row_ids_of: str | None = None
     """The file whose row numbers serve as ids, because it has none; rows of another file are not the same ones."""
+    typed: bool = True
+    """Whether the file tells the integer 1 from the text "1"; a CSV file does not."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know, such as a filter that was chosen by default."""
 
@@ -149,6 +151,8 @@ class Run:
     """Task name -> what was answered."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know about the run as a whole."""
+    left_out: tuple[str, ...] = ()
+    """Tasks that are there and cannot be compared as asked; the notes say why."""
 
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:

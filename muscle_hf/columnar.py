@@ -39,6 +39,8 @@ class Columns(Protocol):
 
     names: list[str]
     """Its columns."""
+    typed: bool
+    """Whether the format tells the integer 1 from the text "1"."""
 
     def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
         """Read some columns, block by block.
@@ -59,6 +61,8 @@ class Columns(Protocol):
 
 class JsonLines:
     """A file with one JSON object a line."""
+
+    typed = True
 
     def __init__(self, path: Path, needed: str) -> None:
         """Read the first lines, to see columns and types."""
@@ -144,6 +148,8 @@ class JsonLines:
 
 class Csv:
     """A file of comma- or tab-separated values with a header; an empty field that is not quoted is null."""
+
+    typed = False
 
     def __init__(self, path: Path) -> None:
         """Read the header."""
@@ -256,6 +262,8 @@ class _Ended:
 class Parquet:
     """A Parquet file."""
 
+    typed = True
+
     def __init__(self, path: Path) -> None:
         """Read the schema."""
         self.path = path
@@ -288,6 +296,8 @@ class Parquet:
 
 class HubDataset:
     """A data set of the Hub, or a folder that `datasets` knows."""
+
+    typed = True
 
     def __init__(self, dataset: Any, name: str) -> None:
         """Take a loaded `datasets.Dataset`."""

@@ -160,8 +160,7 @@ def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
 
     Raises:
         InputError: Not YAML or not UTF-8, a key that is unknown or stands twice, a value of the wrong type or out of
-            range, no bound at all. The message names the line.
-        OSError: The file cannot be read.
+            range, no bound at all; or the file cannot be read. The message names the line.
 
     Example:
         >>> import tempfile
@@ -176,6 +175,10 @@ def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
     path = Path(path)
     try:
         root = yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); a YAML file of bounds is needed."
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
     except yaml.MarkedYAMLError as error:

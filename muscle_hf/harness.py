@@ -4,8 +4,6 @@ What differs between versions: up to 0.4.2 a file is one indented JSON array, wi
 neither its filter nor its metrics. A task with several filters has a line for each document and filter.
 """
 
-import hashlib
-import json
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -18,35 +16,24 @@ import pyarrow as pa
 
 from .answers import Positions, TaskAnswers, Text, answer_column, label, listed, quote, short
 from .errors import InputError
+from .harness_sample import (
+    HASHES,
+    NoFilterError,
+    answer_of,
+    arguments_of,
+    canonical,
+    choose_metric,
+    contradicts,
+    hash_of,
+    number_of,
+    text_of,
+)
 from .jsonlines import opened, read_array, read_at, read_objects
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
-_HASHES = ("doc_hash", "prompt_hash", "target_hash")
-_KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES}
-# Documents have no common field for what was asked; these are looked for in this order, before the whole prompt.
-_QUESTIONS = ("question", "query", "problem", "goal", "ctx", "instruction", "prompt", "sentence", "text", "input")
-_INVALID = "[invalid]"
 # Metrics that need no results file to say it.
 _HIGHER = re.compile(r"acc|exact_match|pass@|rouge|bleu|chrf|prompt_level_|(em|f1|mcc)$")
 _BLOCK = 10_000
-
-
-class NoMetricError(InputError):
-    """A task without the metric that was asked for, or without any that gives one number a sample."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        """Say where it is, and why it cannot be compared."""
-        super().__init__(f"{where}: {reason}")
-        self.reason = reason
-
-
-class NoFilterError(NoMetricError):
-    """A task without the filter that was asked for."""
-
-    def __init__(self, where: str, wanted: str, filters: Sequence[str]) -> None:
-        """Say where it is, and which filters there are."""
-        super().__init__(where, f"there is no filter {quote(wanted)}; it has {listed(map(quote, filters))}.")
-        self.filters = filters
 
 
 @dataclass
@@ -150,7 +137,7 @@ class _Reader:
         self.places = (array("q"), array("q"))
         # Fields of the documents have a mark, because one may be called "answer" or "id".
         self.slices = {f"doc.{name}": name for name in slices}
-        self.block: dict[str, list[Any]] = {name: [] for name in ("id", "answer", *_HASHES, *self.slices)}
+        self.block: dict[str, list[Any]] = {name: [] for name in ("id", "answer", *HASHES, *self.slices)}
         # Blocks of Arrow strings are a fraction of what Python objects take.
         self.blocks: dict[str, list[pa.Array]] = {name: [] for name in self.block}
         self.columns: tuple[str, ...] = ()
@@ -171,23 +158,23 @@ class _Reader:
         if name != self.chosen:
             return
         if self.metric is None or not self.scores:
-            self.metric = _choose_metric(where, row, self.metric)
-        score = _number(row[self.metric])
+            self.metric = choose_metric(where, row, self.metric)
+        score = number_of(row[self.metric])
         if score is None:
             raise InputError(f"{where}: metric {self.metric!r} is {quote(row[self.metric])}, not one number.")
-        answer, text_index = _answer(row, self.metric, self.config.delimiter)
+        answer, text_index = answer_of(row, self.metric, self.config.delimiter)
         if text_index:
             self.choices = True
-            self.contradicted += _contradicts(row, answer, self.metric, score, self.config.delimiter)
+            self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
         self.scores.append(score)
         self.places[0].append(start)
         self.places[1].append(length)
         values = {
             "id": key,
             "answer": answer,
-            "doc_hash": str(row["doc_hash"]) if "doc_hash" in row else _hash(_canonical(row["doc"])),
-            "target_hash": str(row["target_hash"]) if "target_hash" in row else _hash(row["target"]),
-            "prompt_hash": str(row["prompt_hash"]) if "prompt_hash" in row else _hash(_arguments(row)[0][0]),
+            "doc_hash": str(row["doc_hash"]) if "doc_hash" in row else hash_of(canonical(row["doc"])),
+            "target_hash": str(row["target_hash"]) if "target_hash" in row else hash_of(row["target"]),
+            "prompt_hash": str(row["prompt_hash"]) if "prompt_hash" in row else hash_of(arguments_of(row)[0][0]),
         }
         for name, field_name in self.slices.items():
             values[name] = label(doc.get(field_name))
@@ -241,7 +228,7 @@ class _Reader:
 
         def texts(positions: Positions) -> list[Text]:
             chosen = [(starts[position], lengths[position]) for position in positions.tolist()]
-            return read_at(path, chosen, lambda row: _text(row, metric, delimiter))
+            return read_at(path, chosen, lambda row: text_of(row, metric, delimiter))
 
         return TaskAnswers(
             task=task,
@@ -271,151 +258,3 @@ def _joined(blocks: list[pa.Array]) -> pa.Array:
         blocks = [block.cast(pa.string()) for block in blocks]
     # A block of nulls alone has a type that says nothing.
     return pa.concat_arrays([block.cast(next(iter(kinds))) for block in blocks] if len(kinds) == 1 else blocks)
-
-
-def _number(value: Any) -> float | None:
-    """Read a score; nan where it is null, None where it is no number."""
-    if value is None:
-        return float("nan")
-    try:
-        # Numbers of numpy became strings in some versions.
-        return float(value == "True" if value in ("True", "False") else value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> str:
-    # "bypass" stands where only answers were asked for (--predict_only).
-    names = [name for name in row.get("metrics", row) if name not in _KNOWN | {"bypass"}]
-    usable = [name for name in names if _number(row.get(name)) is not None]
-    lists = [name for name in names if name not in usable]
-    shown = f"usable: {listed(map(quote, usable)) or 'none'}"
-    if wanted is None:
-        if not usable:
-            raise NoMetricError(
-                where,
-                f"no metric gives one number a sample ({listed(map(quote, lists)) or 'there is none'}; parts of a "
-                "corpus score cannot be compared sample by sample).",
-            )
-        return str(next((name for name in usable if row.get(name) is not None), usable[0]))
-    if wanted in lists:
-        raise NoMetricError(
-            where,
-            f"metric {quote(wanted)} is {quote(row[wanted])} for each sample, a part of a corpus score, which cannot "
-            f"be compared sample by sample; {shown}.",
-        )
-    if wanted not in usable:
-        raise NoMetricError(where, f"there is no metric {quote(wanted)}; {shown}.")
-    return wanted
-
-
-def _answer(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any, bool]:
-    """Give the answer of a sample, and whether it is the number of a choice."""
-    filtered, arguments = row["filtered_resps"], _arguments(row)
-    pairs = [_likelihood(item) for item in filtered]
-    if len(pairs) > 1 and None not in pairs:
-        values = np.array(pairs, dtype=np.float64)
-        count = len(values)
-        if [len(argument) > 1 for argument in arguments] != [True] * count:
-            raise IndexError(f"{count} log-likelihoods for {len(arguments)} requests of context and choice")
-        if "acc_mutual_info" in row and count % 2 == 0:
-            # The second half are the same choices without their question.
-            count //= 2
-            values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
-        if metric in ("acc_norm", "acc_bytes"):
-            if _in_context(arguments):
-                return None, False  # the contexts hold the choices, and no one knows where
-            choices = _choices(row, delimiter)[:count]
-            sizes = [len(text.encode()) if metric == "acc_bytes" else len(text) for text in choices]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = values / np.array(sizes, dtype=np.float64)
-        return int(np.argmax(values)), True
-    if pairs and None not in pairs:
-        return None, False  # one log-likelihood is a score, no answer
-    answer = filtered[0] if isinstance(filtered, list) and filtered else filtered
-    answer = answer[0] if isinstance(answer, list) and answer else answer
-    if answer == _INVALID:
-        # The filter found nothing: whether two of these are the same answer only the whole responses tell.
-        responses = _responses(row["resps"])
-        return f"{_INVALID} {responses[0] if len(responses) == 1 else json.dumps(responses)}", False
-    return answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True), False
-
-
-def _likelihood(item: Any) -> float | None:
-    """Read a log-likelihood with its flag of greediness; None of anything else."""
-    if isinstance(item, list) and len(item) == 2 and str(item[1]) in ("True", "False"):
-        try:
-            return float(item[0])
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return None
-
-
-def _contradicts(row: Mapping[str, Any], answer: int, metric: str, score: float, delimiter: str) -> bool:
-    """Tell whether the answer's score says otherwise than the target, read as numbers of choices or as a text."""
-    if metric not in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info"):
-        return False
-    target = str(row["target"])
-    if re.fullmatch(r"\d{1,4}|\[\d{1,4}(, \d{1,4})*\]", target) is None:
-        return False
-    if (answer in map(int, re.findall(r"\d+", target))) == (score == 1):
-        return False
-    # A target may be the text of a choice too, and that text a number.
-    choices = _choices(row, delimiter)
-    return target not in choices or (choices[answer] == target) != (score == 1)
-
-
-def _arguments(row: Mapping[str, Any]) -> list[list[Any]]:
-    arguments = row["arguments"]
-    if isinstance(arguments, Mapping):
-        return [list(argument.values()) for argument in arguments.values()]
-    return [list(argument) for argument in arguments]
-
-
-def _in_context(arguments: Sequence[Sequence[Any]]) -> bool:
-    """Tell whether choices differ in what comes before the text that is scored (Winogrande)."""
-    return len(arguments) > 1 and len({str(argument[1]) for argument in arguments}) == 1
-
-
-def _choices(row: Mapping[str, Any], delimiter: str) -> list[str]:
-    """Give the texts of the choices."""
-    arguments = _arguments(row)
-    if _in_context(arguments):
-        return [str(argument[0]) for argument in arguments]
-    return [str(argument[1]).removeprefix(delimiter) for argument in arguments]
-
-
-def _responses(given: Any) -> list[str]:
-    """Give the texts in nested lists of responses, one for each request and repetition."""
-    if isinstance(given, list):
-        return [text for item in given for text in _responses(item)]
-    return [given if isinstance(given, str) else json.dumps(given)]
-
-
-def _text(row: Mapping[str, Any], metric: str, delimiter: str) -> Text:
-    doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
-    question = next((doc[key] for key in _QUESTIONS if isinstance(doc.get(key), str)), None)
-    if question is None:
-        question = next((str(argument[0]) for argument in _arguments(row) if argument), None)
-    target = str(row["target"])
-    answer, is_choice = _answer(row, metric, delimiter)
-    if is_choice:
-        choices = _choices(row, delimiter)
-        said = f"{answer}: {choices[answer]}"
-        if re.fullmatch(r"\d{1,4}", target) and int(target) < len(choices):
-            target = f"{target}: {choices[int(target)]}"
-        return Text(question, target, said)
-    if answer is None:
-        return Text(question, target, None)
-    response = next(iter(_responses(row["resps"])), "")
-    return Text(question, target, answer if response.strip() in (answer.strip(), "") or answer.startswith(_INVALID)
-                else f"{answer}\n\n{response}")  # fmt: skip
-
-
-def _canonical(doc: Any) -> str:
-    # As the harness hashes a document since 0.4.3, so that older files can be joined with newer ones.
-    return json.dumps(doc, indent=2, ensure_ascii=False)
-
-
-def _hash(text: Any) -> str:
-    return hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest()

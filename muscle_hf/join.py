@@ -51,6 +51,9 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             f"{old.source} holds {_measure(old)} and {new.source} {_measure(new)}: both must hold the same. Choose "
             "one that both have with --metric (metric=)."
         )
+    if old.typed != new.typed:
+        # A CSV file cannot say that its 7 is a number, so beside one all are texts.
+        old, new = _as_text(old), _as_text(new)
     notes: list[str] = []
     if by_position:
         if len(old) != len(new):
@@ -146,6 +149,15 @@ def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:
             f"{side.source}: {len(twice)} ids stand more than once, for instance {some(twice)}. Each instance needs "
             "an id of its own; several sampled answers to one go into a list (one row), or get a column `sample`."
         )
+
+
+def _as_text(side: TaskAnswers) -> TaskAnswers:
+    changed: dict[str, Any] = {
+        name: column.cast(pa.string())
+        for name in ("ids", "answers", "references")
+        if (column := getattr(side, name)) is not None
+    }
+    return replace(side, **changed)
 
 
 def _same_types(old: TaskAnswers, new: TaskAnswers) -> tuple[TaskAnswers, TaskAnswers]:

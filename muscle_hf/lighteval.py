@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
 from .errors import InputError
-from .harness import NoMetricError, contradiction
+from .harness import contradiction
+from .harness_sample import NoMetricError
 
 COLUMNS = frozenset({"doc", "metric", "model_response"})
 _BATCH = 500

@@ -155,7 +155,12 @@ class Table:
 
 
 def tabulate(
-    pair: Aligned, *, tolerance: float | None = None, level: float = 0.95, seed_floor: Sequence[TaskAnswers] = ()
+    pair: Aligned,
+    *,
+    tolerance: float | None = None,
+    level: float = 0.95,
+    seed_floor: Sequence[TaskAnswers] = (),
+    by_position: bool = False,
 ) -> Table:
     """Work out from two models' aligned answers what has to be known of each instance.
 
@@ -165,6 +170,7 @@ def tabulate(
             reliable-change rule where scores are shares of right sampled answers.
         level: Level of the reliable-change rule.
         seed_floor: The same task, answered by two or more runs of one version.
+        by_position: Join these runs row by row, for files without ids.
 
     Returns:
         The table. Scores where lower is better are negated. Scores that are all 0 or 1 are wrong and right answers.
@@ -193,7 +199,7 @@ def tabulate(
     if sampled and tolerance is None:
         rule = reliable_change(pair, level)
         table = replace(table, tolerance=rule.threshold, reliable_change=rule)
-    return _with_floor(table, pair, seed_floor) if seed_floor else table
+    return _with_floor(table, pair, seed_floor, by_position) if seed_floor else table
 
 
 def measure(
@@ -294,19 +300,21 @@ def reliable_change(pair: Aligned, level: float = 0.95) -> ReliableChange:
     )
 
 
-def _with_floor(table: Table, pair: Aligned, runs: Sequence[TaskAnswers]) -> Table:
+def _with_floor(table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_position: bool) -> Table:
     if len(runs) < 2:
         raise InputError("a seed floor needs two or more runs of the same version; got one.")
     columns = []
     for run in runs:
-        place = pc.index_in(pair.old.ids, value_set=run.ids)
-        if place.null_count:
-            missing = pair.old.ids.filter(pc.is_null(place))
+        # Instances beyond the compared ones do no harm, those that lack do.
+        joined = align(pair.old, run, allow_missing=not by_position, by_position=by_position)
+        if len(joined.old) < len(pair.old):
+            missing = pair.old.ids.filter(pc.invert(pc.is_in(pair.old.ids, value_set=joined.old.ids)))
             raise InputError(
                 f"the seed floor {run.source} lacks {len(missing)} of the {len(pair.old)} compared ids, for instance "
-                f"{some(missing)}: every run must have answered the same instances."
+                f"{some(missing)}, or has them with another document or right answer: every run must have answered "
+                "the same instances."
             )
-        columns.append(align(pair.old, run.take(place.to_numpy().astype(np.int64))).new.values())
+        columns.append(joined.new.values())
     flips = np.zeros(len(table))
     for first, second in itertools.permutations(columns, 2):
         flips[compare_scores(old=first, new=second, tolerance=table.tolerance).negative_flips] += 1

@@ -25,8 +25,10 @@ SCHEMA_VERSION = 1
 NO_GROUP = "(none)"
 """Name of the slice of instances that have no value in the column."""
 
-# Texts are read for this many instances at a time, so that memory stays small.
-_BLOCK = 5_000
+# Texts are read for this many instances at first, then for as many as hold about so many characters: a table has to be
+# gone through from its beginning for every block, and memory has to stay small.
+_BLOCK = 2_000
+_CHARACTERS = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Outcomes:
     """"task" or slice column -> the coin-flip view with groups that differ."""
     notes: tuple[str, ...]
     """What has to be known about the comparison: what was left out, what was chosen by default."""
+    missing_tasks: tuple[str, ...]
+    """Tasks of the old model's evaluation that the new one's lacks, so that nobody knows what broke there."""
     pairs: Mapping[str, Aligned] = field(repr=False)
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
@@ -109,11 +113,15 @@ class Outcomes:
             set(places.tolist()) for places in (part.comparison.negative_flips, part.comparison.positive_flips)
         )
         columns = {**pair.new.slices, **pair.old.slices}
-        for start in range(0, len(positions), _BLOCK):
-            places = positions[start : start + _BLOCK]
+        start, size = 0, _BLOCK
+        while start < len(positions):
+            places = positions[start : start + size]
+            start += len(places)
             indices = pa.array(places)
             groups = {name: column.take(indices).to_pylist() for name, column in columns.items()}
             old_texts, new_texts = pair.old.read_texts(places), pair.new.read_texts(places)
+            length = sum(len(text or "") for row in (*old_texts, *new_texts) for text in row)
+            size = max(_BLOCK, int(_CHARACTERS * len(places) / max(1, length)))
             ids = plain_ids(pair.old.ids.take(indices))
             for row, place in enumerate(places.tolist()):
                 before, after = old_texts[row], new_texts[row]
@@ -166,6 +174,7 @@ class Outcomes:
             "pooled": self.pooled and self.pooled.to_dict(self.level),
             "slices": {name: [part.to_dict(self.level) for part in parts] for name, parts in self.slices.items()},
             "hierarchical_coin_flips": {name: view.to_dict() for name, view in self.hierarchical.items()},
+            "missing_tasks": list(self.missing_tasks),
             "notes": list(self.notes),
         }
 
@@ -181,10 +190,12 @@ def assemble(
     sources: tuple[str, str],
     by: Sequence[str] = (),
     seed_floor: Mapping[str, Sequence[TaskAnswers]] | None = None,
+    by_position: bool = False,
     tolerance: float | None = None,
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
     notes: Sequence[str] = (),
+    missing_tasks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Work out every field of `Outcomes` from aligned answers.
 
@@ -194,10 +205,12 @@ def assemble(
         sources: Where their answers were read.
         by: Slice columns; each must be known of some task.
         seed_floor: Task name -> the same task by two or more runs of one version.
+        by_position: Join the runs of the seed floor row by row.
         tolerance: See `tabulate`.
         level: Level of all intervals.
         prior: Beta prior of the coin-flip view.
         notes: What has to be known.
+        missing_tasks: Tasks that the new model's evaluation lacks.
 
     Returns:
         The fields by name.
@@ -207,7 +220,9 @@ def assemble(
     """
     floors = seed_floor or {}
     tables = {
-        name: tabulate(pair, tolerance=tolerance, level=level, seed_floor=floors.get(name, ()))
+        name: tabulate(
+            pair, tolerance=tolerance, level=level, seed_floor=floors.get(name, ()), by_position=by_position
+        )
         for name, pair in pairs.items()
     }
     if tolerance is not None and not any(table.has_scores for table in tables.values()):
@@ -222,6 +237,7 @@ def assemble(
         joined = Table.pooled([tables[name] for name in graded])
         pooled = measure("all tasks", joined, level=level, prior=prior)
     slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
+    notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
     groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
     return {
         "old_name": names[0],
@@ -242,6 +258,7 @@ def assemble(
             if len(parts) > 1
         },
         "notes": tuple(dict.fromkeys([*notes, *(note for pair in pairs.values() for note in pair.notes)])),
+        "missing_tasks": tuple(missing_tasks),
         "pairs": pairs,
         "tables": tables,
     }
@@ -276,6 +293,24 @@ def _slices(
             name = labels.dictionary[number].as_py() if number >= 0 else NO_GROUP
             parts.append(measure(prefix + name, table, places, level=level, prior=prior))
     return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
+
+
+def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:
+    """Say which instances no slice holds, and where both files disagree about the group of one."""
+    notes = []
+    for name, pair in pairs.items():
+        old, new = pair.old.slices.get(column), pair.new.slices.get(column)
+        if old is None and new is None:
+            notes.append(
+                f"{name}: has no column {column!r}, so its {len(pair.old):,} instances are in none of its slices"
+            )
+        elif old is not None and new is not None:
+            count = len(pair.old) - (pc.sum(pc.equal(old.fill_null(""), new.fill_null(""))).as_py() or 0)
+            if count:
+                notes.append(
+                    f"{name}: {column!r} differs between both files on {count:,} instances; the old one counts"
+                )
+    return notes
 
 
 def _columns(pairs: Mapping[str, Aligned]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from .answers import Run, TaskAnswers, listed, one_line, quote
 from .errors import InputError
-from .harness import NoFilterError, NoMetricError, TaskConfig, is_array, is_samples, read_samples, task_config
+from .harness import TaskConfig, is_array, is_samples, read_samples, task_config
+from .harness_sample import NoFilterError, NoMetricError
 from .tables import FIELDS, read_table
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
@@ -218,15 +219,16 @@ def _read_folder(
         filtered.append(task)
         return answers
 
-    loaded, notes = _load_all(newest, load, notes)
+    loaded, notes, left_out = _load_all(newest, load, notes)
     if not filtered and kind == "samples":
         raise InputError(f"{folder} has no task with a filter {chosen!r}.")
-    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes))
+    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), left_out)
 
 
 def _load_all(
     newest: Mapping[str, tuple[str, Path]], load: Callable[[str, str, Path], TaskAnswers], notes: list[str]
-) -> tuple[dict[str, TaskAnswers], list[str]]:
+) -> tuple[dict[str, TaskAnswers], list[str], tuple[str, ...]]:
+    """Load each task; also give what has to be noted, and the tasks that cannot be compared."""
     loaded: dict[str, TaskAnswers] = {}
     for task, (date, file) in newest.items():
         try:
@@ -237,7 +239,7 @@ def _load_all(
             notes.append(f"{task}: not compared: {error.reason}")
     if not loaded:
         raise InputError(f"none of the tasks can be compared. {listed(notes)}")
-    return loaded, notes
+    return loaded, notes, tuple(task for task in newest if task not in loaded)
 
 
 def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:

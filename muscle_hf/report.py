@@ -241,7 +241,7 @@ def coin_lines(outcomes: Outcomes) -> list[str]:
         )
     for name, view in outcomes.hierarchical.items():
         lines.append(
-            f"by {name}, {view.groups} groups that differ: mean probability {view.median:.3f} ({level}: "
+            f"by {name}, {view.groups} groups that may differ: mean probability {view.median:.3f} ({level}: "
             f"{view.low:.3f} to {view.high:.3f}), spread {view.spread:.3f} ({view.spread_low:.3f} to "
             f"{view.spread_high:.3f}), Bayes factor against 1/2 {bayes_factor(view)}, prior {view.prior_text}"
         )
@@ -322,12 +322,16 @@ def replaced(path: str | Path) -> Iterator[Path]:
         The temporary name.
 
     Raises:
+        InputError: There is something else than a file, such as a folder or a device, which must not be replaced.
         OSError: The file cannot be written.
     """
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    target = Path(path).resolve()  # A link stays one, and what it points to gets the text.
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is no ordinary file, so it is not replaced; name a file.")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 

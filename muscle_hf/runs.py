@@ -1,7 +1,7 @@
 """Compare the evaluations of two model versions, from files or from what `read` gave, and show the result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -143,15 +143,22 @@ def compare_runs(
         (0.3333333333333333, ['1', '3'])
     """
     columns = [by] if isinstance(by, str) else list(by)
+    sources = (old, new, *seed_floor)
+    given = [name for name, value in reading.items() if value]
+    if given and all(isinstance(source, Run) for source in sources):
+        raise InputError(f"everything is read already, so {', '.join(given)} would do nothing; give them to read().")
     chosen = reading.pop("run", None)
     choices = (chosen, chosen) if chosen is None or isinstance(chosen, str) else tuple(chosen)
     first, second = (
         _read(source, columns, reading | {"run": choice}) for source, choice in zip((old, new), choices, strict=True)
     )
-    floors = [_read(source, columns, reading) for source in seed_floor]
-    matched, notes = _match(first, second)
+    floors = [_read(source, (), reading) for source in seed_floor]
+    for run in (first, second):
+        _check_slices(run, columns)
+    matched, notes, missing = _match(first, second)
+    notes += _twice(first, second, floors)
     pairs = {
-        name: align(before, after, allow_missing=allow_missing, by_position=by_position)
+        name: align(replace(before, task=name), after, allow_missing=allow_missing, by_position=by_position)
         for name, (before, after) in matched.items()
     }
     seeds: dict[str, list[TaskAnswers]] = {}
@@ -173,10 +180,12 @@ def compare_runs(
         sources=(first.source, second.source),
         by=columns,
         seed_floor=seeds,
+        by_position=by_position,
         tolerance=tolerance,
         level=level,
         prior=prior,
         notes=[*first.notes, *second.notes, *notes],
+        missing_tasks=missing,
     )
     return RunComparison(**fields)
 
@@ -195,10 +204,27 @@ def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:
     return run.tasks.get(like.task)
 
 
-def _match(old: Run, new: Run) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str]]:
+def _check_slices(run: Run, columns: Sequence[str]) -> None:
+    """Refuse a column that a run which was read before could have been sliced by, had it been told so."""
+    for column in columns:
+        known = any(column in task.columns for task in run.tasks.values())
+        if known and not any(column in task.slices for task in run.tasks.values()):
+            raise InputError(f"{run.source} was read without {column!r}; read it with slices=[{column!r}].")
+
+
+def _twice(old: Run, new: Run, floors: Sequence[Run]) -> list[str]:
+    """Note what is compared with itself, which is seldom meant."""
+    notes = [f"old and new are the same: {old.source}"] if old.source == new.source else []
+    sources = [run.source for run in floors]
+    twice = [source for source in dict.fromkeys(sources) if sources.count(source) > 1]
+    return notes + [f"the seed floor has {source} more than once, which makes it look lower" for source in twice]
+
+
+def _match(old: Run, new: Run) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str], list[str]]:
+    """Pair the tasks; also give what has to be noted, and the tasks that the new run lacks."""
     if len(old.tasks) == len(new.tasks) == 1:
         before, after = *old.tasks.values(), *new.tasks.values()
-        return {before.task if before.task == after.task else "all": (before, after)}, []
+        return {before.task if before.task == after.task else "all": (before, after)}, [], []
     common = [name for name in old.tasks if name in new.tasks]
     if not common:
         raise InputError(
@@ -210,4 +236,6 @@ def _match(old: Run, new: Run) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers
         for run, other in ((old, new), (new, old))
         if set(run.tasks) - set(other.tasks)
     ]
-    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes
+    # A task that the new run has, but that cannot be compared, is told in the run's own notes.
+    missing = [name for name in old.tasks if name not in new.tasks and name not in new.left_out]
+    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes, missing

@@ -25,6 +25,7 @@ from .answers import (
 )
 from .columnar import Columns
 from .errors import InputError
+from .scorers import SCORERS, score_texts
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
 """What a column may be, by its default name."""
@@ -62,7 +63,8 @@ def read_table(
         source: The table and column, as messages name them.
         file: Where the table lies: without an id column, rows can be joined with those of the same file alone.
         prediction: Column of the answers, of a wide table.
-        metric: Column of scores to compare, or "accuracy" to compare answers although there are scores.
+        metric: Column of scores to compare, "accuracy" to compare answers although there are scores, or one of
+            `scorers.SCORERS` to score texts against their references.
         columns: What a column is -> its name, for columns with other names than `FIELDS`.
         slices: Columns to slice by.
 
@@ -75,14 +77,22 @@ def read_table(
         InputError: A column that is missing, or of a kind that cannot be an answer, an id or a score; a null where
             there must be a value; no row at all.
     """
-    layout = _layout(table, source, prediction, metric, dict(columns or {}))
+    scorer = metric if metric in SCORERS and metric not in table.names else None
+    layout = _layout(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
     missing = [name for name in slices if name not in table.names]
     if missing:
         raise InputError(f"{source} has no column {quote(missing[0])} to slice by; it has {_listed(table.names)}.")
     wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))
-    blocks = table.scan(wanted, lambda _, block: {k: shorten(v) for k, v in block.items()}, strict=strict)
+    scored: list[NDArray[np.float64]] = []
+
+    def keep(_: int, block: Mapping[str, Column]) -> dict[str, Column]:
+        if scorer:  # While the texts are whole.
+            scored.append(_score_texts(block[str(layout.prediction)], block[str(layout.reference)], scorer, source))
+        return {name: shorten(values) for name, values in block.items()}
+
+    blocks = table.scan(wanted, keep, strict=strict)
     if not blocks or not sum(len(block[wanted[0]]) for block in blocks):
         raise InputError(f"{source} holds no answers; rows with {', '.join(FIELDS[:3])} are needed.")
     # Taken out, so that no more than one column is held twice.
@@ -98,11 +108,12 @@ def read_table(
         task=task,
         source=source,
         ids=ids,
-        metric="accuracy" if layout.score is None else layout.score,
+        metric=scorer or layout.score or "accuracy",
         slices={name: _labels(found[name], name, source) for name in slices},
         columns=tuple(name for name in table.names if name not in wanted or name in slices),
         texts=lambda positions: _texts(table, layout, positions, source),
         row_ids_of=file if layout.id is None else None,
+        typed=table.typed,
     )
     scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
     samples: NDArray[np.int64] | None = None
@@ -116,6 +127,8 @@ def read_table(
             answers, references = _alike(answers, references, str(layout.prediction), source)
     if layout.score is not None and pa.types.is_list(found[layout.score].type):
         scores, samples = _means(found[layout.score], layout.score, source)
+    if scorer:
+        scores = np.concatenate(scored)
     answer = replace(answer, answers=answers, references=references, scores=scores, samples=samples)
     return answer if layout.sample is None else _grouped(answer, found[layout.sample])
 
@@ -224,6 +237,15 @@ def _is_float(text: str | None) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def _score_texts(answers: Column, references: Column, scorer: str, source: str) -> NDArray[np.float64]:
+    for column, what in ((answers, "prediction"), (references, "reference")):
+        if column.null_count < len(column) and not pa.types.is_string(column.type):
+            raise InputError(f"{source}: {scorer} scores texts, but the {what} holds values of type {column.type}.")
+    if references.null_count:
+        raise InputError(f"{source}: {references.null_count} references are empty (null), and nothing can be scored.")
+    return score_texts(answers=answers.to_pylist(), references=references.to_pylist(), scorer=scorer)
 
 
 def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ def show(outcomes: Outcomes, console: Console) -> None:
     console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
     for line in verdict(outcomes):
         console.print(_text(line, style="bold"))
+    narrow = False
     for head, rows in update_tables(outcomes):
         shown = [[" ".join(cell.split()) for cell in row] for row in rows[:_MOST_ROWS]]
         # The fullest that the terminal is wide enough for.
@@ -41,13 +42,14 @@ def show(outcomes: Outcomes, console: Console) -> None:
                 break
         console.print()
         console.print(table)
-        if layout in ("short", "least"):
-            console.print(_text("a wider terminal shows intervals and tests too; so do --json, --markdown and --html"))
+        narrow |= layout in ("short", "least")
         if len(rows) > _MOST_ROWS:
             console.print(_text(f"… and {len(rows) - _MOST_ROWS} rows more; --json, --markdown and --html have all"))
     console.print()
     for line in [f"coin-flip view, {line}" for line in coin_lines(outcomes)] + reliable_lines(outcomes):
         console.print(_text(line))
+    if narrow:
+        console.print(_text("A wider terminal shows intervals too; so do --json, --markdown and --html."))
     console.print(_text(interval_note(outcomes), style="dim"))
     for note in outcomes.notes:
         console.print(_text(f"note: {note}", style="yellow"))

@@ -136,10 +136,47 @@ def test_every_file_is_written_and_the_table_still_printed(
 def test_a_target_that_cannot_be_written_is_told_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    assert main(["compare", "nowhere", "nowhere", f"--{name}", str(tmp_path / "no" / "file")]) == 2
+    assert main(["compare", "nowhere", "nowhere", f"--{name}", str(tmp_path / "no" / f"file.{name}")]) == 2
     assert "there is no folder" in _one_line(capsys)
     assert main(["compare", "nowhere", "nowhere", f"--{name}", str(tmp_path)]) == 2
-    assert "is a folder; a file is needed" in _one_line(capsys)
+    assert "is no ordinary file" in _one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["html", "png", "jsonl"])
+def test_no_output_takes_the_place_of_an_input_or_of_another_output(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    before = Path(files[0]).read_bytes()
+    assert main(["compare", *files, f"--{name}", files[0]]) == 2
+    assert f"would replace {files[0]}" in _one_line(capsys)
+    assert main(["compare", f"{files[0]}:x", files[1], f"--{name}", files[0]]) == 2
+    assert "would replace" in _one_line(capsys)
+    both = str(tmp_path / "both.png")
+    assert main(["compare", *files, "--html", both, "--png", both]) == 2
+    assert "would replace --html" in _one_line(capsys)
+    assert Path(files[0]).read_bytes() == before
+
+
+def test_a_device_is_not_replaced_by_a_file(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *files, "--jsonl", os.devnull]) == 2
+    assert "is no ordinary file" in _one_line(capsys)
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_link_stays_a_link_and_its_file_gets_the_text(files: list[str], tmp_path: Path) -> None:
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    real.touch()
+    link.symlink_to(real)
+    assert main(["compare", *files, "--jsonl", str(link)]) == 0
+    assert link.is_symlink()
+    assert len(real.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_a_picture_is_not_written_under_the_name_of_another_format(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *files, "--png", str(tmp_path / "x.pdf")]) == 2
+    assert "end in .png" in _one_line(capsys)
 
 
 def test_markdown_for_a_pull_request_has_the_table_and_the_broken_bound(
@@ -241,6 +278,21 @@ def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
     assert "summaries with scores can be bounded by name" in capsys.readouterr().err
     assert main(["compare", "a", "b", "--max-nfr", "*:0.5"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_task_that_vanished_does_not_pass_the_gate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {
+        "old": run("v1", answers("aa", "aa"), answers("aa", "aa", task="trivia"), answers("aa", "aa", task="b")),
+        "new": run("v2", answers("aa", "aa"), answers("aa", "aa", task="b")),
+    }
+    monkeypatch.setattr("muscle_hf.readers.read", lambda source, **_: runs[source])
+    assert main(["compare", "old", "new"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "old", "new", "--max-nfr", "*:0.5"]) == 2
+    assert "new lacks trivia of old, so a gate cannot tell" in _one_line(capsys)
+    assert main(["compare", "old", "new", "--max-nfr", "*:0.5", "--allow-missing"]) == 0
 
 
 @pytest.mark.parametrize("bound", ["0.5", "1", "5e-1", "0.50"])

@@ -544,9 +544,9 @@ def test_a_file_cannot_make_python_objects(tmp_path: Path) -> None:
     assert "must be one value" in _fault(tmp_path, "max_nfr: !!python/object/apply:os.getcwd []")
 
 
-def test_a_file_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"none\.yaml"):
-        read_bounds(tmp_path / "none.yaml")
+def test_a_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read .* a YAML file of bounds is needed"):
+        read_bounds(tmp_path / "gate.yaml")
 
 
 # Examples ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Rows of a comparison: what is counted as right, the seed floor, the reliable-change rule, Holm's method."""
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -170,6 +171,29 @@ def test_a_floor_run_in_another_order_is_joined_by_id() -> None:
         measure("all", tabulate(pair, seed_floor=[runs[0], other])).seed_floor for other in (runs[1], shuffled)
     )
     assert first == second
+
+
+def test_a_floor_run_with_more_instances_serves_those_that_are_compared() -> None:
+    runs = _right([[1, 0, 1], [1, 1, 0]])
+    fewer = _pair(*(run.take(np.array([0, 2])) for run in runs))
+    floor = measure("all", tabulate(fewer, seed_floor=runs)).seed_floor
+    assert floor is not None
+    assert floor.negative_flip_rate == 0.25
+
+
+def test_a_floor_run_with_other_right_answers_is_refused() -> None:
+    runs = _right([[1, 0], [1, 1]])
+    other = answers(["a", "x"], ["a", "x"])
+    with pytest.raises(InputError, match="another document or right answer"):
+        tabulate(_pair(*runs), seed_floor=[runs[0], other])
+
+
+def test_a_floor_without_ids_is_joined_by_position_where_told() -> None:
+    runs = [replace(run, row_ids_of=f"{i}.csv") for i, run in enumerate(_right([[1, 0], [0, 1], [1, 1]]))]
+    pair = align(runs[0], runs[1], by_position=True)
+    floor = measure("all", tabulate(pair, seed_floor=runs, by_position=True)).seed_floor
+    assert floor is not None
+    assert floor.negative_flip_rate == pytest.approx(1 / 3)
 
 
 # The reliable-change rule --------------------------------------------------------------------------------------------

@@ -80,6 +80,27 @@ def test_scores_are_sliced_task_by_task_and_apart_from_answers() -> None:
     }
 
 
+def test_instances_that_no_slice_holds_are_counted_in_a_note() -> None:
+    old, new = (
+        run(name, answers(said, "aa", slices={"c": ["x", "y"]}), answers(said, "aa", task="trivia"))
+        for name, said in (("v1", "aa"), ("v2", "ab"))
+    )
+    assert (
+        "trivia: has no column 'c', so its 2 instances are in none of its slices"
+        in compare_runs(old, new, by="c").notes
+    )
+
+
+def test_files_that_disagree_about_a_group_are_noted_and_the_old_one_counts() -> None:
+    old, new = (
+        run(name, answers("aa", "aa", slices={"c": groups}))
+        for name, groups in (("v1", ["x", None]), ("v2", ["x", "y"]))
+    )
+    result = compare_runs(old, new, by="c")
+    assert [part.name for part in result.slices["c"]] == ["(none)", "x"]
+    assert "quiz: 'c' differs between both files on 1 instances; the old one counts" in result.notes
+
+
 def test_an_unknown_slice_column_names_those_that_there_are() -> None:
     task = answers("ab", "ab", slices={"category": ["x", "y"]})
     with pytest.raises(InputError, match="no task has a column 'subject' to slice by; there are: category"):

@@ -20,7 +20,19 @@ LAYERS = (
     {"columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "losses", "alignment"}
     | {"registration"},
     {"adapters", "training_data", "teachers", "prompts", "prediction"}
-    | {"answers", "jsonlines", "columnar", "tables", "harness", "lighteval", "readers", "join", "measure", "outcomes"},
+    | {
+        "answers",
+        "jsonlines",
+        "columnar",
+        "tables",
+        "harness",
+        "harness_sample",
+        "lighteval",
+        "readers",
+        "join",
+        "measure",
+        "outcomes",
+    },
     {"config", "trainer", "report", "terminal", "page", "plots", "gate", "runs"},
     {"card"},
     {"hub"},
@@ -29,7 +41,19 @@ LAYERS = (
 # These work without torch, whatever is called in them.
 WITHOUT_TORCH = (
     {"errors", "columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "registration"}
-    | {"answers", "jsonlines", "columnar", "tables", "harness", "lighteval", "readers", "join", "measure", "outcomes"}
+    | {
+        "answers",
+        "jsonlines",
+        "columnar",
+        "tables",
+        "harness",
+        "harness_sample",
+        "lighteval",
+        "readers",
+        "join",
+        "measure",
+        "outcomes",
+    }
     | {"report", "terminal", "page", "plots", "gate", "runs"}
 )
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}

@@ -14,7 +14,20 @@ from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
 
 README = Path(__file__).parents[1] / "README.md"
 MODULES = [
-    *("adapters", "alignment", "answers", "card", "coin", "config", "gate", "harness", "page", "join", "jsonlines"),
+    *(
+        "adapters",
+        "alignment",
+        "answers",
+        "card",
+        "coin",
+        "config",
+        "gate",
+        "harness",
+        "harness_sample",
+        "page",
+        "join",
+        "jsonlines",
+    ),
     *("lighteval", "losses", "measure", "outcomes", "plots", "readers", "report", "runs", "scorers", "tables"),
     *("terminal", "trainer", "training_data"),
 ]

@@ -77,6 +77,45 @@ def test_a_misspelt_option_is_an_error_and_not_ignored(tmp_path: Path) -> None:
         compare_runs(path, path, metrics="acc")
 
 
+def test_options_of_reading_are_not_ignored_where_everything_is_read() -> None:
+    task = run("v1", answers("ab", "aa"))
+    with pytest.raises(InputError, match="everything is read already, so metric would do nothing"):
+        compare_runs(task, task, metric="acc")
+
+
+def test_a_run_that_was_read_without_its_slices_says_how_to_read_it(tmp_path: Path) -> None:
+    old = muscle_hf.read(_jsonl(tmp_path / "old.jsonl", "ab", "aa", topic="x"))
+    with pytest.raises(InputError, match=r"read it with slices=\['topic'\]"):
+        compare_runs(old, old, by="topic")
+
+
+def test_the_same_file_twice_is_noted(tmp_path: Path) -> None:
+    old, new = _jsonl(tmp_path / "old.jsonl", "aabb"), _jsonl(tmp_path / "new.jsonl", "abab")
+    assert any("old and new are the same" in note for note in compare_runs(old, old).notes)
+    notes = compare_runs(old, new, seed_floor=[new, new]).notes
+    assert any("more than once, which makes it look lower" in note for note in notes)
+    assert not any("same" in note for note in compare_runs(old, new).notes)
+
+
+def test_runs_of_the_seed_floor_need_no_slice_column(tmp_path: Path) -> None:
+    old, new = _jsonl(tmp_path / "old.jsonl", "aabb", topic="x"), _jsonl(tmp_path / "new.jsonl", "abab", topic="x")
+    seeds = [_jsonl(tmp_path / f"{name}.jsonl", "aabb") for name in ("s1", "s2")]
+    assert compare_runs(old, new, by="topic", seed_floor=seeds).slices["topic"][0].seed_floor is not None
+
+
+def test_notes_call_a_task_as_the_table_does(tmp_path: Path) -> None:
+    old, new = _jsonl(tmp_path / "old.jsonl", "aabb"), _jsonl(tmp_path / "new.jsonl", "aab", "aaa")
+    result = compare_runs(old, new, allow_missing=True)
+    assert [note.partition(":")[0] for note in result.notes] == [result.tasks[0].name]
+
+
+def test_tasks_that_vanished_are_told_apart_from_those_that_cannot_be_compared() -> None:
+    old = run("v1", answers("ab", "aa"), answers("ab", "aa", task="b"), answers("ab", "aa", task="gone"))
+    tasks = {task.task: task for task in (answers("ab", "aa"), answers("ab", "aa", task="b"))}
+    assert compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks)).missing_tasks == ("gone",)
+    assert compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks, left_out=("gone",))).missing_tasks == ()
+
+
 # The seed floor ------------------------------------------------------------------------------------------------------
 
 

@@ -270,10 +270,21 @@ def test_a_column_may_have_colons_in_its_name(tmp_path: Path) -> None:
     assert "has no column 'v2' (prediction)" in refused(f"{path}:v2")
 
 
-def test_ids_that_csv_makes_text_do_not_meet_numbers(tmp_path: Path) -> None:
-    data = [{"id": 1, "prediction": "A", "reference": "A"}]
+def test_numbers_meet_the_text_that_a_csv_file_makes_of_them(tmp_path: Path) -> None:
+    data: Rows = [{"id": i, "prediction": said, "reference": 10**25} for i, said in ((1, 10**25), (2, None), (3, 7))]
     old, new = write_jsonl(tmp_path / "old", data), write_csv(tmp_path / "new", data)
-    with pytest.raises(InputError, match=r"the ids of .*old\.jsonl are integers and those of .*new\.csv are strings"):
+    for pair in ((old, new), (new, old)):
+        c = compare_runs(*pair).tasks[0].comparison
+        assert isinstance(c, Comparison)
+        assert (c.both_right, c.both_wrong, c.both_wrong_same) == (1, 2, 2)
+
+
+def test_ids_that_are_numbers_in_one_typed_file_and_text_in_the_other_are_refused(tmp_path: Path) -> None:
+    data = [{"id": 1, "prediction": "A", "reference": "A"}]
+    old, new = write_jsonl(tmp_path / "old", data), write_parquet(tmp_path / "new", [data[0] | {"id": "1"}])
+    with pytest.raises(
+        InputError, match=r"the ids of .*old\.jsonl are integers and those of .*new\.parquet are strings"
+    ):
         compare_runs(old, new)
 
 
@@ -530,6 +541,28 @@ def test_a_file_that_shrank_in_between_is_not_shown_as_if_it_had_not(tmp_path: P
     write_csv(tmp_path / "a", rows("A"))
     with pytest.raises(InputError, match=r"a\.csv has changed since it was read: compare again"):
         found.read_texts(np.array([1]))
+
+
+@each_format
+def test_texts_are_scored_whole_by_a_scorer_that_is_named_as_metric(tmp_path: Path, write: Writer) -> None:
+    long = "word " * 200
+    data = rows(long + "one two", "three", None, gold=long + "one two")
+    found = task(write(tmp_path / "a", data), metric="rouge1")
+    assert found.metric == "rouge1"
+    assert found.values()[0] == 1.0, "scored before it was shortened"
+    assert found.values()[1:].tolist() == [0.0, 0.0]
+
+
+def test_a_column_of_that_name_goes_before_a_scorer(tmp_path: Path) -> None:
+    found = task(write_csv(tmp_path / "a", rows("A", rouge1=0.25)), metric="rouge1")
+    assert found.values().tolist() == [0.25]
+
+
+def test_numbers_are_not_scored_as_texts(tmp_path: Path) -> None:
+    data: Rows = [{"id": 1, "prediction": 1, "reference": 1}]
+    assert "scores texts, but the prediction holds values of type int64" in refused(
+        write_jsonl(tmp_path / "a", data), metric="chrf"
+    )
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0
     """
     # A terminal or a pipe that knows no arrows shall get a question mark for them, not end the command.
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
     code = _run(argv)
     _flush()

@@ -126,6 +126,11 @@ def run(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         split=arguments.split,
     )
+    if bounds and result.missing_tasks and not arguments.allow_missing:
+        raise InputError(
+            f"{arguments.new} lacks {', '.join(result.missing_tasks)} of {arguments.old}, so a gate cannot tell what "
+            "broke there; --allow-missing holds the tasks in common to the bounds."
+        )
     violations = check(result, bounds, gate_on=gate_on)
     _write(arguments, result)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
@@ -165,12 +170,23 @@ def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
 
 
 def _check_targets(arguments: argparse.Namespace) -> None:
+    """Refuse files that cannot be written, or that would take the place of what is read."""
+    read = [arguments.old, arguments.new, *arguments.seed_floor, *filter(None, [arguments.gate])]
+    taken = {Path(str(source)).resolve(): str(source) for source in read}
+    taken |= {Path(str(source).rpartition(":")[0]).resolve(): str(source) for source in read if ":" in str(source)}
     for name in ("html", "png", "jsonl"):
-        path = getattr(arguments, name)
-        if path is not None and not path.parent.is_dir():
+        path: Path | None = getattr(arguments, name)
+        if path is None:
+            continue
+        if not path.parent.is_dir():
             raise InputError(f"--{name} {path}: there is no folder {path.parent}; make it first.")
-        if path is not None and path.is_dir():
-            raise InputError(f"--{name} {path} is a folder; a file is needed.")
+        if path.exists() and not path.is_file():
+            raise InputError(f"--{name} {path} is no ordinary file; a file is needed.")
+        if path.resolve() in taken:
+            raise InputError(f"--{name} {path} would replace {taken[path.resolve()]}; name another file.")
+        taken[path.resolve()] = f"--{name} {path}"
+        if name == "png" and path.suffix.lower() != ".png":
+            raise InputError(f"--png {path} would be a PNG of another name; let it end in .png.")
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, str]:
