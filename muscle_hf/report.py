@@ -25,7 +25,8 @@ RELATIVE = ("relative NFR", "relative_negative_flip_rate", "↓")
 
 # An underscore inside a word means nothing to Markdown, and escaping it would make names hard to read in the file.
 _MARKUP = re.compile(r"[\\`*~|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|#(?=#*$)")
-_BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=])|^(\d{1,9})(?=[.)](?: |$))")
+# A bracket at the start may begin the definition of a link, which shows nowhere: "[x]: y".
+_BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=\[])|^(\d{1,9})(?=[.)](?: |$))")
 # Also what turns the direction of all that follows; the marks that a right-to-left text needs stay.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

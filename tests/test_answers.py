@@ -163,6 +163,7 @@ def test_answers_without_right_ones_and_without_scores_are_refused() -> None:
 # Messages ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(value=ANYTHING)
 def test_whatever_is_quoted_is_one_short_line(value: Any) -> None:
     shown = quote(value)
@@ -195,6 +196,7 @@ def test_groups_are_named_by_their_value(value: Any, shown: str | None) -> None:
     assert label(value) == shown
 
 
+@pytest.mark.slow
 @given(first=ANYTHING, second=ANYTHING)
 def test_digests_are_equal_for_equal_json_and_only_for_that(first: Any, second: Any) -> None:
     def written(value: Any) -> str:

@@ -461,6 +461,7 @@ def _into_a_closed_pipe(*words: str, both: bool = False) -> tuple[int, str]:
     return run.returncode, err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE and reports a closed pipe in another way")
 @pytest.mark.parametrize("style", [["--json"], []])
 def test_a_reader_that_stops_early_sees_no_traceback_and_the_gate_still_holds(
@@ -489,6 +490,7 @@ def test_a_command_cut_off_by_its_reader_before_a_result_does_not_look_done(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_terminal_without_arrows_still_gets_the_table(files: list[str], encoding: str) -> None:
     found = subprocess.run(  # noqa: S603

@@ -78,6 +78,7 @@ def test_a_prior_cut_off_at_one_half_equals_brute_force(
     assert share == pytest.approx([(1 - level) / 2, 0.5, (1 + level) / 2], abs=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(COUNTS, COUNTS, st.floats(0.05, 1000), st.floats(0.05, 1000), st.floats(0.01, 0.99))
 def test_negative_and_positive_are_not_treated_differently(n: int, p: int, a: float, b: float, level: float) -> None:
@@ -133,6 +134,7 @@ def by_brute_force(
     return float(weight.sum() / likelihood[:, 300].sum()), quantiles[0], quantiles[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("negative", "positive", "prior", "scale"),
     [
@@ -185,6 +187,7 @@ def test_groups_of_one_flip_are_one_coin_because_they_cannot_show_a_spread() -> 
     assert three(g) == pytest.approx(three(pooled), abs=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(COUNTS, COUNTS), min_size=1, max_size=6),

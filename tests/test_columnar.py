@@ -193,6 +193,7 @@ def test_a_field_that_is_missing_far_down_is_named_and_not_taken_for_null(tmp_pa
     assert len(_scan(table, "id", "a", strict=["id"])["a"]) == 20_001, "a field to slice by may be missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["7", "true", "[1]", '{"x": 1}', "7.5", "null", "oops", '"x'])
 def test_a_value_of_another_kind_at_row_20_000_is_named_with_its_line(tmp_path: Path, value: str) -> None:
     lines = [f'{{"id": {i}, "a": "x"}}\n' for i in range(20_001)]

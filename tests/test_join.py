@@ -139,6 +139,7 @@ def test_small_ids_meet_ids_of_thirty_digits() -> None:
     assert _rows(found) == [(1, "old.jsonl 0", "new.jsonl 0")]
 
 
+@pytest.mark.slow
 def test_a_million_ids_that_do_not_match_make_one_short_message_at_once() -> None:
     count = 1_000_000
     ids = pa.array(np.arange(count))

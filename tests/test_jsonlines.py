@@ -79,6 +79,7 @@ def test_every_object_is_read_and_found_again(
         assert read_at(path, places, dict) == [expected[index] for index in chosen]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(rows=OBJECTS, ascii_only=st.booleans(), end=st.sampled_from(["", "\n"]), mark=st.sampled_from([b"", b"\xef\xbb\xbf"]))  # fmt: skip # noqa: E501
 def test_every_object_of_an_indented_array_is_read_and_found_again(

@@ -115,6 +115,7 @@ def test_the_schema_is_of_the_version_that_is_written() -> None:
     assert SCHEMA_FILE["properties"]["schema"]["const"] == SCHEMA
 
 
+@pytest.mark.slow
 def test_a_field_too_many_or_too_few_does_not_pass_unseen() -> None:
     document = _with_gate()
     for path in _objects(document):

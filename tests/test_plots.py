@@ -24,6 +24,8 @@ from muscle_hf.errors import ConfigurationError
 from muscle_hf.plots import plot, write_png
 from muscle_hf.runs import RunComparison
 
+pytestmark = pytest.mark.slow
+
 QUIZ = right(both=60, broken=10, repaired=20, neither=10)
 SUMMARIES: dict[str, list[Any]] = {"old": [0.5, 0.25, 0.5, 0.5, 0.5], "new": [0.25, 0.5, 0.25, 0.5, 0.25]}
 FLOOR = {"first": [True] * 70 + [False] * 30, "second": [True] * 60 + [False] * 40}

@@ -229,6 +229,7 @@ def test_a_module_in_the_working_directory_is_not_shadowed(tmp_path: Path, monke
     assert evaluate.load("negative_flips").compute(predictions=[1, 2]) == {"mine": 2}
 
 
+@pytest.mark.slow
 def test_other_names_fail_with_the_same_error_as_without_us() -> None:
     factory = evaluate.loading.evaluation_module_factory
     messages = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from comparisons import answers, run, sample, scored
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -49,6 +49,8 @@ HOSTILE = [
     "[x](javascript:alert)",
     "![x](https://example.org/x.png)",
     "[x][y]",
+    "[x]",
+    "[x]: y",
     "**bold**",
     "__init__",
     "_x_",
@@ -177,6 +179,7 @@ def test_no_text_whatever_breaks_a_table(texts: list[str]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
+@example(text="[0]")
 def test_no_text_whatever_starts_a_block_in_a_list_or_a_heading(text: str) -> None:
     escaped = escape_markdown(text)
     for before, after in (("- ", ": 1"), ("# ", "")):

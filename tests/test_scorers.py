@@ -18,6 +18,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from muscle_hf import ConfigurationError, InputError, compare, compare_scores, scorers
 from muscle_hf.scorers import SCORERS, compare_smooth, score_texts
 
+pytestmark = pytest.mark.slow
+
 each_scorer = pytest.mark.parametrize("scorer", SCORERS)
 
 # Few words, so that texts overlap; and what texts of models have beside words.

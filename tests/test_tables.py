@@ -357,6 +357,7 @@ def test_a_column_that_happens_to_be_called_sample_changes_nothing(tmp_path: Pat
     assert found.reliable_change is None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(
     data=st.lists(
@@ -459,6 +460,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(first=ROW, data=st.data(), size=st.integers(1, 5), cut=st.none() | st.integers(1, 60))
 @each_format

@@ -163,6 +163,7 @@ def _logits(model: PeftModel, text: str, tokenizer: PreTrainedTokenizerFast) -> 
 # What is trained -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"mask": "token_likelihood", "temperature": 1.0, "cross_entropy_weight": 0.5}]
 )
@@ -231,6 +232,7 @@ def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
     assert list(trainer.model.peft_config) == ["default"]
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path: Path) -> None:
     whole = _trainer(update, tmp_path, optim="sgd", max_grad_norm=0.0)
     pieces = _trainer(
@@ -251,6 +253,7 @@ def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path
             assert one[name] == pytest.approx(other[name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_does_not_change_the_weights(update: Update, tmp_path: Path) -> None:
     trainers = [_trainer(update, tmp_path, gradient_checkpointing=on) for on in (False, True)]
     for trainer in trainers:
@@ -258,6 +261,7 @@ def test_gradient_checkpointing_does_not_change_the_weights(update: Update, tmp_
     assert _largest_difference(*(_weights(trainer) for trainer in trainers)) < 1e-6
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_stays_near_float32(update: Update, tmp_path: Path) -> None:
     losses = []
     for on in (False, True):
@@ -268,6 +272,7 @@ def test_bfloat16_trains_and_stays_near_float32(update: Update, tmp_path: Path) 
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["bfd", "wrapped"])
 def test_packing_trains(update: Update, tmp_path: Path, strategy: str) -> None:
     trainer = _trainer(update, tmp_path, packing=True, packing_strategy=strategy, max_length=100)
@@ -303,6 +308,7 @@ def test_a_prompt_is_trained_on_by_default_and_left_out_on_request(update: Updat
 # Logs, evaluation, checkpoints ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_log_gives_what_the_loss_did_to_the_tokens(update: Update, tmp_path: Path) -> None:
     rows = _half_right_rows(update)
     trainer = _trainer(update, tmp_path, rows=rows, max_steps=1, per_device_train_batch_size=12)
@@ -333,6 +339,7 @@ def test_a_divergence_without_tokens_is_undefined_and_not_zero(update: Update, t
     assert math.isnan(log["divergence_to_new_model"])
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Update, tmp_path: Path) -> None:
     trainer = _trainer(
         update,
@@ -374,6 +381,7 @@ def test_a_streamed_data_set_trains(update: Update, tmp_path: Path) -> None:
     assert trainer.state.global_step == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, EMBEDDINGS_AND_NORMS], ids=["plain", "embeddings"])
 def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Path, lora: dict[str, Any]) -> None:
     update = _make_update(tmp_path, **lora)
@@ -404,6 +412,7 @@ def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: 
 # What is saved -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lora",
     [
@@ -544,6 +553,7 @@ def test_pushing_uploads_our_card_and_not_a_draft_of_the_parents(
 # What may be passed --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ids_paths_models_and_peft_models_give_the_same_training(update: Update, tmp_path: Path) -> None:
     folder = update.folder
     bases = {version: LlamaForCausalLM.from_pretrained(folder / f"base-v{version}") for version in (1, 2)}
@@ -734,6 +744,7 @@ def test_a_teacher_with_nan_is_refused_before_training(update: Update, tmp_path:
         _trainer(update, tmp_path, processing_class=update.tokenizer, **{names[0]: broken, names[1]: None})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", sorted(MASKS))
 def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_path: Path, mask: str) -> None:
     # A comparison with NaN is False, so most masks would leave such a teacher aside without a word.
