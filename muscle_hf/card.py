@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from . import __version__
 from .adapters import Lineage
 from .flips import Comparison
-from .report import escape_markdown, header, markdown_table, table_rows
+from .report import escape_markdown, header, markdown_table, replaced, table_rows
 from .trainer import CompatibilityTrainer
 
 __all__ = ["AdapterCard", "CompatibilityTrainer", "card_of_trainer", "hub_id", "library_versions"]
@@ -135,9 +135,9 @@ class AdapterCard:
             The path of the card.
         """
         path = folder / "README.md"
-        draft = path.with_suffix(".md.tmp")
-        draft.write_text(self.render(), encoding="utf-8")
-        return draft.replace(path)
+        with replaced(path) as temporary:
+            temporary.write_text(self.render(), encoding="utf-8")
+        return path
 
 
 def hub_id(name: str | None) -> str | None:

@@ -11,7 +11,7 @@ from .errors import ConfigurationError
 from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
-from .report import printable
+from .report import printable, replaced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,13 +75,12 @@ def write_png(outcomes: Outcomes, path: str | Path) -> Path:
 
     Raises:
         ConfigurationError: matplotlib is not installed.
+        InputError: There is something else than a file, such as a folder or a device.
         OSError: The file cannot be written.
     """
-    path = Path(path)
-    draft = path.with_name(f"{path.name}.tmp")
-    with _plain_style():
-        _Picture(outcomes).finish().savefig(draft, format="png", dpi=_DOTS, metadata={"Software": None})
-    return draft.replace(path)
+    with _plain_style(), replaced(path) as temporary:
+        _Picture(outcomes).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
+    return Path(path)
 
 
 def _plain_style() -> AbstractContextManager[None]:

@@ -304,6 +304,7 @@ def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
         The path.
 
     Raises:
+        InputError: There is something else than a file, such as a folder or a device.
         OSError: The file cannot be written.
     """
     with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -323,7 +324,7 @@ def replaced(path: str | Path) -> Iterator[Path]:
         The temporary name.
 
     Raises:
-        InputError: There is something else than a file, such as a folder or a device, which must not be replaced.
+        InputError: There is something else than a file, such as a folder or a device.
         OSError: The file cannot be written.
     """
     target = Path(path).resolve()  # A link stays one, and what it points to gets the text.

@@ -45,6 +45,7 @@ class RunComparison(Outcomes):
             The path.
 
         Raises:
+            InputError: There is something else than a file, such as a folder or a device.
             OSError: The file cannot be written.
         """
         from .page import write_html
@@ -61,6 +62,7 @@ class RunComparison(Outcomes):
             The path.
 
         Raises:
+            InputError: There is something else than a file, such as a folder or a device.
             OSError: The file cannot be written.
         """
         from .report import write_flips
@@ -78,6 +80,7 @@ class RunComparison(Outcomes):
 
         Raises:
             ConfigurationError: matplotlib is not installed.
+            InputError: There is something else than a file, such as a folder or a device.
             OSError: The file cannot be written.
         """
         from .plots import write_png

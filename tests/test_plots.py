@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from muscle_hf import plots
-from muscle_hf.errors import ConfigurationError
+from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.plots import plot, write_png
 from muscle_hf.runs import RunComparison
 
@@ -288,6 +288,17 @@ def test_the_same_comparison_gives_the_same_bytes_whatever_the_style_of_the_user
     assert b"tIME" not in first
     assert b"Creation" not in first
     assert b"Software" not in first
+
+
+def test_a_failed_picture_leaves_nothing_beside_it_and_a_device_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="is no ordinary file"):
+        write_png(compared({"quiz": QUIZ}), tmp_path)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_png(compared({"quiz": QUIZ}), tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

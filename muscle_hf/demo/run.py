@@ -24,6 +24,7 @@ from ..card import AdapterCard, library_versions
 from ..errors import ConfigurationError
 from ..flips import Comparison, compare, compare_correct
 from ..prediction import generate_answers
+from ..report import replaced
 from .task import (
     BASE_V1,
     BASE_V2,
@@ -351,6 +352,5 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

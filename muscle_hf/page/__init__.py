@@ -52,6 +52,7 @@ def write_html(outcomes: Outcomes, path: str | Path) -> Path:
         The path.
 
     Raises:
+        InputError: There is something else than a file, such as a folder or a device.
         OSError: The file cannot be written; an older one is still as it was.
     """
     page = render_html(outcomes).encode("utf-8", "replace")
