@@ -14,8 +14,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from . import __version__
 from .adapters import Lineage
+from .files import replaced
 from .flips import Comparison
-from .report import escape_markdown, header, markdown_table, replaced, table_rows
+from .report import escape_markdown, header, markdown_table, table_rows
 from .trainer import CompatibilityTrainer
 
 __all__ = ["AdapterCard", "CompatibilityTrainer", "card_of_trainer", "hub_id", "library_versions"]

@@ -1,16 +1,23 @@
 """The options of the compatibility trainer."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from trl import SFTConfig
 
 from .errors import ConfigurationError
-from .losses import DIVERGENCES, MASKS, validate_options
+from .masks import unknown_option
+from .strategy import StrategyOptions
+
+LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
+TEACHER_CACHES = {"none": "both teachers are asked at each step", "topk": "k likeliest tokens", "hidden": "exact"}
+ALIGNMENTS = {"tokens": "one vocabulary", "chunks": "two tokenizers"}
+UNLABELLED_TEACHERS = {"old": "the old model", "new": "the new model", "more_confident": "the surer of both"}
 
 
 @dataclass
-class CompatibilityConfig(SFTConfig):  # type: ignore[misc]  # trl is untyped
+class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # trl is untyped
     """Options of [`CompatibilityTrainer`]: every option of [`trl.SFTConfig`], and those of the method.
 
     The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1 and appendix A). The
@@ -18,22 +25,56 @@ class CompatibilityConfig(SFTConfig):  # type: ignore[misc]  # trl is untyped
     to the parent's defaults.
 
     Args:
-        mask: Which tokens learn from the old model; the others learn from the new one. "student_wrong" (the
-            method, default), "old_right", "token_likelihood", "sequence_likelihood" (the paper's ablations, section
-            6.5), or "none" (every token learns from the old model).
-        divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl" or
-            "logit_difference_inhibition".
+        mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
+            default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
+            "negative_flip", or "none" (every token). A function of your own goes to the trainer as `mask`.
+        divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
+            "jensen_shannon" or "logit_difference_inhibition".
+        teacher: What the marked tokens learn from: "old" (the method, default), "new", "ensemble" (mean probability),
+            "log_ensemble" (mean logit) or "more_confident".
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2, which keeps the size of gradients as T grows.
             Defaults to False, as in the paper.
         cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold tokens; the
             compatibility loss gets the rest. Defaults to 0.0.
+        jensen_shannon_beta: Of the divergence "jensen_shannon". Defaults to 0.5.
+        focal_alpha: Weight of every token's divergence. Defaults to 1.0.
+        focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
+        weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
+            Defaults to None.
+        student_rank: Rank of the compatibility adapter, larger than the task adapter's: the copy is padded so that
+            its function is unchanged at the start (the paper trains with rank 128). Defaults to None: as it is.
 
         > Parameters that control the old model
 
         old_model_init_kwargs: Keyword arguments for `from_pretrained`, used where `old_model` is an id or a path. A
             `revision` pins the old base. Defaults to None: the same `dtype`, `attn_implementation` and
             `quantization_config` as in `model_init_kwargs`.
+        alignment: "tokens" (default) needs one vocabulary on both sides; "chunks" aligns two tokenizers where they
+            meet in the text.
+
+        > Parameters that control memory and speed
+
+        loss_implementation: "plain" takes the full logits of all three models; "chunked" works from hidden states and
+            holds the logits of a few tokens at a time, with the same result up to rounding. "auto" (default) is
+            plain where the logits of a batch are small (64 MiB), and chunked above.
+        teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
+            at each step; the old model is then not loaded again. "none" (default) asks the teachers at each step.
+        teacher_cache_dir: Folder of the cache. Defaults to `teacher_cache` in the output folder.
+        teacher_cache_k: Tokens of the "topk" cache. Defaults to 64.
+
+        > Parameters that control unlabelled prompts
+
+        unlabelled_teacher: Whose answers the rows of `unlabelled_dataset` get, and whom they learn from: "old"
+            (default), "new" or "more_confident".
+        unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
+        unlabelled_max_new_tokens: Longest answer, in tokens. Defaults to 256.
+
+        > Parameters that control flips in the loop
+
+        flips_max_new_tokens: Longest answer to a row of `flips_dataset`, in tokens. Defaults to 256.
+        min_accuracy: A checkpoint whose `eval_accuracy` on `flips_dataset` is lower is never the best one. Defaults to
+            None.
 
     > [!NOTE]
     > These parameters have default values different from [`trl.SFTConfig`]:
@@ -42,8 +83,9 @@ class CompatibilityConfig(SFTConfig):  # type: ignore[misc]  # trl is untyped
     >   Set it to `True` to train on the completion alone, or to `None` for the parent's choice by data set.
 
     Raises:
-        ConfigurationError: An unknown mask or divergence, a number out of range, an option of the parent that the
-            compatibility loss would ignore (`loss_type`, `label_smoothing_factor`).
+        ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
+            or an option of the parent that the compatibility loss would ignore (`loss_type`,
+            `label_smoothing_factor`).
 
     Example:
         >>> CompatibilityConfig(output_dir="out", bf16=False, use_cpu=True, report_to="none").temperature
@@ -60,35 +102,72 @@ class CompatibilityConfig(SFTConfig):  # type: ignore[misc]  # trl is untyped
             "does; `None` chooses by the data set, as `SFTConfig` does."
         },
     )
-
-    mask: str = field(
-        default="student_wrong",
-        metadata={"help": "Which tokens learn from the old model.", "choices": list(MASKS)},
+    weight_column: str | None = field(
+        default=None, metadata={"help": "Column of the training set whose number multiplies the loss of its row."}
     )
-    divergence: str = field(
-        default="forward_kl",
-        metadata={"help": "Divergence between teacher and student.", "choices": list(DIVERGENCES)},
-    )
-    temperature: float = field(default=2.0, metadata={"help": "Divides all logits in the divergence."})
-    scale_by_temperature_squared: bool = field(
-        default=False, metadata={"help": "Multiply the divergence by the squared temperature."}
-    )
-    cross_entropy_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the cross-entropy, 1 - lambda of the paper's Eq. 5."}
+    student_rank: int | None = field(
+        default=None, metadata={"help": "Rank of the compatibility adapter, larger than the task adapter's."}
     )
     old_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Keyword arguments for `from_pretrained` of the old model, when it is given as a string."},
     )
+    alignment: str = field(
+        default="tokens",
+        metadata={"help": "`chunks` aligns two different tokenizers.", "choices": list(ALIGNMENTS)},
+    )
+    loss_implementation: str = field(
+        default="auto",
+        metadata={
+            "help": "`chunked` never holds the logits of more than a few tokens.",
+            "choices": list(LOSS_IMPLEMENTATIONS),
+        },
+    )
+    teacher_cache: str = field(
+        default="none",
+        metadata={"help": "Compute both teachers' targets once and keep them.", "choices": list(TEACHER_CACHES)},
+    )
+    teacher_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the teacher cache; by default in the output folder."}
+    )
+    teacher_cache_k: int = field(default=64, metadata={"help": "Tokens kept by the `topk` cache."})
+    unlabelled_teacher: str = field(
+        default="old",
+        metadata={"help": "Whose answers unlabelled prompts get.", "choices": list(UNLABELLED_TEACHERS)},
+    )
+    unlabelled_ratio: float | None = field(
+        default=None, metadata={"help": "Unlabelled rows for each labelled row; by default all of them once."}
+    )
+    unlabelled_max_new_tokens: int = field(
+        default=256, metadata={"help": "Longest answer to an unlabelled prompt, in tokens."}
+    )
+    flips_max_new_tokens: int = field(
+        default=256, metadata={"help": "Longest answer to a row of the flips data set, in tokens."}
+    )
+    min_accuracy: float | None = field(
+        default=None, metadata={"help": "A checkpoint with a lower `eval_accuracy` is never the best one."}
+    )
 
     def __post_init__(self) -> None:
         """Check the options before any model is loaded."""
-        validate_options(self.mask, self.divergence, self.temperature, self.cross_entropy_weight)
-        if self.cross_entropy_weight == 1:
-            raise ConfigurationError(
-                "cross_entropy_weight=1.0 leaves no weight for either teacher; use trl.SFTTrainer for plain "
-                "fine-tuning, or a weight below 1."
-            )
+        self.strategy()
+        for name, known in (
+            ("alignment", ALIGNMENTS),
+            ("loss_implementation", LOSS_IMPLEMENTATIONS),
+            ("teacher_cache", TEACHER_CACHES),
+            ("unlabelled_teacher", UNLABELLED_TEACHERS),
+        ):
+            if getattr(self, name) not in known:
+                raise unknown_option(name, getattr(self, name), known)
+        for name in ("student_rank", "teacher_cache_k", "unlabelled_max_new_tokens", "flips_max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
+        if self.unlabelled_ratio is not None and not 0 < self.unlabelled_ratio < math.inf:
+            raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise ConfigurationError(f"min_accuracy={self.min_accuracy!r} must lie in [0, 1]; .78 means 78 %.")
+        self._refuse_what_would_be_ignored()
         super().__post_init__()
         if self.loss_type != "nll":
             raise ConfigurationError(
@@ -99,4 +178,34 @@ class CompatibilityConfig(SFTConfig):  # type: ignore[misc]  # trl is untyped
             raise ConfigurationError(
                 f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
                 "smoothed labels. Set it to 0."
+            )
+
+    def _refuse_what_would_be_ignored(self) -> None:
+        if self.teacher_cache == "none":
+            for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
+                if getattr(self, name) != default:
+                    raise ConfigurationError(
+                        f"{name}={getattr(self, name)!r} would be ignored without a cache. Set teacher_cache to "
+                        '"topk" or "hidden", or leave it out.'
+                    )
+            return
+        if self.teacher_cache == "hidden" and self.teacher_cache_k != 64:
+            raise ConfigurationError(
+                f"teacher_cache_k={self.teacher_cache_k} would be ignored: "
+                'teacher_cache="hidden" keeps whole hidden states.'
+            )
+        if self.loss_implementation == "plain":
+            raise ConfigurationError(
+                'loss_implementation="plain" takes the full logits of the teachers, which a cache does not have. '
+                'Leave it at "auto", or set teacher_cache="none".'
+            )
+        if self.teacher_cache == "topk" and self.divergence == "logit_difference_inhibition":
+            raise ConfigurationError(
+                'divergence="logit_difference_inhibition" needs all logits, and teacher_cache="topk" keeps the '
+                'probabilities of the likeliest tokens. Take teacher_cache="hidden", or another divergence.'
+            )
+        if self.teacher_cache == "topk" and self.teacher in ("ensemble", "log_ensemble"):
+            raise ConfigurationError(
+                f"teacher={self.teacher!r} needs both models' whole distributions, and their k likeliest tokens are "
+                'not the same. Take teacher_cache="hidden", or teacher="more_confident".'
             )

@@ -7,196 +7,25 @@ wrong, the new model where it is right, and pulls the student towards it with a 
     L_i = m_i * KL(p_old,i || p_student,i) + (1 - m_i) * KL(p_new,i || p_student,i)        p = softmax(z / T)
 
 Everything here works on the tokens that are trained on, one row each: logits of shape (tokens, vocabulary) and the
-gold tokens, of shape (tokens,).
+gold tokens, of shape (tokens,). What else can be chosen is a [`Strategy`].
 """
 
-import difflib
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
 from torch import Tensor
 
-from .errors import ConfigurationError, InputError
+from .divergences import Divergence, divergence_of_logits, log_softmax
+from .errors import InputError
+from .masks import LogitScores, ModelScores, Scores, gold_log_probability, marked_tokens
+from .strategy import Strategy
 
 IGNORE_INDEX = -100
 
-
-@dataclass(frozen=True)
-class TokenLogits:
-    """What a mask may look at: three models' logits at the trained tokens, and the gold tokens.
-
-    Args:
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        old: float, (tokens, vocabulary). Logits of the frozen old model.
-        new: float, (tokens, vocabulary). Logits of the frozen new model.
-        gold: int64, (tokens,). The gold tokens, none of them -100.
-        sequence: int64, (tokens,). The number of the sequence that each token belongs to, from 0.
-    """
-
-    student: Tensor
-    old: Tensor
-    new: Tensor
-    gold: Tensor
-    sequence: Tensor
-
-
-Mask = Callable[[TokenLogits], Tensor]
-Divergence = Callable[[Tensor, Tensor, float], Tensor]
-
-
-def gold_log_probability(logits: Tensor, gold: Tensor) -> Tensor:
-    """Return the log-probability of the gold token, at temperature 1.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        gold: int64, (tokens,).
-
-    Returns:
-        float32 or float64, (tokens,). Natural logarithm, at most 0.
-
-    Example:
-        >>> gold_log_probability(torch.zeros(1, 4), torch.tensor([2])).exp()
-        tensor([0.2500])
-    """
-    return -F.cross_entropy(_in_float(logits), gold, reduction="none")
-
-
-def student_wrong(logits: TokenLogits) -> Tensor:
-    """Mark the tokens that the student gets wrong now: the method's mask (MUSCLE, Eq. 1).
-
-    Args:
-        logits: The trained tokens, as all three models see them.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
-    return logits.student.argmax(-1) != logits.gold
-
-
-def old_right(logits: TokenLogits) -> Tensor:
-    """Mark the tokens that the old model gets right (MUSCLE, section 6.5).
-
-    Args:
-        logits: The trained tokens, as all three models see them.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
-    return logits.old.argmax(-1) == logits.gold
-
-
-def token_likelihood(logits: TokenLogits) -> Tensor:
-    """Mark the tokens whose gold token the old model finds likelier than the student does (MUSCLE, Eq. 2).
-
-    Args:
-        logits: The trained tokens, as all three models see them.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
-    student = gold_log_probability(logits.student, logits.gold)
-    return student < gold_log_probability(logits.old, logits.gold)
-
-
-def sequence_likelihood(logits: TokenLogits) -> Tensor:
-    """Mark whole sequences that the old model finds likelier than the student does (MUSCLE, Eq. 3).
-
-    The paper prints no threshold. Here a sequence's log-likelihood is the sum over its trained tokens, and the old
-    model must have the larger one.
-
-    Args:
-        logits: The trained tokens, as all three models see them.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
-    gain = gold_log_probability(logits.old, logits.gold) - gold_log_probability(logits.student, logits.gold)
-    sequences = int(logits.sequence.max()) + 1 if logits.sequence.numel() else 0
-    total = gain.new_zeros(sequences).index_add(0, logits.sequence, gain)
-    return (total > 0)[logits.sequence]
-
-
-def every_token(logits: TokenLogits) -> Tensor:
-    """Mark every token: KL to the old model only (MUSCLE, section 6.5, "none").
-
-    Args:
-        logits: The trained tokens, as all three models see them.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
-    return torch.ones_like(logits.gold, dtype=torch.bool)
-
-
-def forward_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) for each token, the paper's divergence.
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Both logits are divided by it. There is no factor T^2 here.
-
-    Returns:
-        float, (tokens,). In nats, at least 0, and 0 where both are the same distribution.
-
-    Example:
-        >>> import math
-        >>> teacher = torch.tensor([[math.log(3.0), 0.0]])  # probabilities 3/4 and 1/4
-        >>> round(forward_kl(teacher, torch.zeros(1, 2), 1.0).item(), 6)  # 3/4 log(3/2) + 1/4 log(1/2)
-        0.130812
-    """
-    return _kl(_log_softmax(teacher, temperature), _log_softmax(student, temperature))
-
-
-def reverse_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return KL(student || teacher) for each token: mode-seeking where [`forward_kl`] covers the mass.
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Both logits are divided by it.
-
-    Returns:
-        float, (tokens,). At least 0.
-    """
-    return _kl(_log_softmax(student, temperature), _log_softmax(teacher, temperature))
-
-
-def logit_difference_inhibition(
-    teacher: Tensor, student: Tensor, temperature: float, *, margin: float = 0.5
-) -> Tensor:
-    """Return mean over classes of max(|z_student - z_teacher| - margin, 0)^2 (ELODI, arXiv 2205.06265).
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Divides the logits here as in the other divergences; ELODI itself has none, which is 1.0.
-        margin: Differences up to this size are forgiven. Defaults to 0.5, as in ELODI.
-
-    Returns:
-        float, (tokens,). At least 0.
-    """
-    difference = (_in_float(student) - _in_float(teacher)) / temperature
-    # Equal logits differ by 0 also where both rule a class out with -inf.
-    difference = difference.masked_fill(student == teacher, 0)
-    return (difference.abs() - margin).clamp(min=0).square().mean(-1)
-
-
-MASKS: dict[str, Mask] = {
-    "student_wrong": student_wrong,
-    "old_right": old_right,
-    "token_likelihood": token_likelihood,
-    "sequence_likelihood": sequence_likelihood,
-    "none": every_token,
-}
-DIVERGENCES: dict[str, Divergence] = {
-    "forward_kl": forward_kl,
-    "reverse_kl": reverse_kl,
-    "logit_difference_inhibition": logit_difference_inhibition,
-}
+# Whom a token learns from. A label may say so itself (`teacher_of_token`): 0 leaves it to the mask.
+NEW, OLD, MIXTURE = 2, 1, 3
 
 
 @dataclass(frozen=True)
@@ -228,13 +57,12 @@ def compatibility_loss(
     new_logits: Tensor,
     labels: Tensor,
     *,
-    mask: str = "student_wrong",
-    divergence: str = "forward_kl",
-    temperature: float = 2.0,
-    scale_by_temperature_squared: bool = False,
-    cross_entropy_weight: float = 0.0,
     normalizer: Tensor | float | None = None,
     sequence: Tensor | None = None,
+    weights: Tensor | None = None,
+    given_teachers: Tensor | None = None,
+    strategy: Strategy | None = None,
+    **options: Any,
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of a batch (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
 
@@ -246,17 +74,14 @@ def compatibility_loss(
         old_logits: float, the same shape. Logits of the frozen old model.
         new_logits: float, the same shape. Logits of the frozen new model.
         labels: int64, (...). Gold tokens; -100 is not trained on and contributes nothing.
-        mask: Which tokens learn from the old model, a key of `MASKS`. Defaults to the paper's "student_wrong".
-        divergence: A key of `DIVERGENCES`. Defaults to the paper's "forward_kl".
-        temperature: Divides all logits in the divergence, never in the mask or the cross-entropy. Defaults to 2.0.
-        scale_by_temperature_squared: Multiply the divergence by T^2, as Hinton's distillation does and the paper
-            does not. Defaults to False.
-        cross_entropy_weight: 1 - lambda of Eq. 5: the loss is lambda * Eq. 1 + (1 - lambda) * cross-entropy, lambda
-            in [0, 1]. Defaults to 0.0, Eq. 1 alone.
         normalizer: The sum over tokens is divided by it. Give the number of trained tokens of the whole optimizer
             step so that gradient accumulation does not change the loss. Defaults to the tokens of this call.
         sequence: int64, (...). The number of each position's sequence, from 0; needed by "sequence_likelihood" where
             rows are packed. Defaults to the number of the row.
+        weights: float, (...). Weight of each position's loss; the normalizer does not change with it. Defaults to 1.
+        given_teachers: int64, (...). 0: the mask decides; 1: the old model; 2: the new model. Defaults to 0.
+        strategy: Mask, divergence and the rest. Defaults to the paper's Eq. 1.
+        **options: Fields of [`Strategy`], in place of `strategy`: `mask`, `divergence`, `temperature` and so on.
 
     Returns:
         A [`CompatibilityLoss`]. Without a trained token its `loss` is 0 and still has a gradient, of zero.
@@ -272,51 +97,188 @@ def compatibility_loss(
         >>> result.tokens.item(), result.tokens_to_old.item(), result.divergence_to_new.item()
         (2, 1, 0.0)
     """
-    validate_options(mask, divergence, temperature, cross_entropy_weight)
+    if strategy is None:
+        strategy = Strategy(**options)
+    elif options:
+        raise TypeError(f"give strategy or single options, not both: {sorted(options)}")
     for name, logits in (("student", student_logits), ("old", old_logits), ("new", new_logits)):
         if logits.shape != (*labels.shape, student_logits.shape[-1]):
             raise InputError(
                 f"The {name} logits have shape {tuple(logits.shape)}, but labels of shape {tuple(labels.shape)} and "
                 f"a vocabulary of {student_logits.shape[-1]} need {(*labels.shape, student_logits.shape[-1])}."
             )
+    for name, more in (("sequence", sequence), ("weights", weights), ("given_teachers", given_teachers)):
+        if more is not None and more.shape != labels.shape:
+            raise InputError(f"{name} has shape {tuple(more.shape)}, and the labels have {tuple(labels.shape)}.")
     trained = labels != IGNORE_INDEX
     if sequence is None:
         sequence = torch.zeros_like(labels)
         if labels.dim() > 1:
             sequence += torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
-    rows = TokenLogits(
-        student=student_logits[trained],
-        old=old_logits[trained].detach(),
-        new=new_logits[trained].detach(),
-        gold=labels[trained],
+    gold = labels[trained]
+    student, old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
+    scores = Scores(
+        student=LogitScores(student.detach(), gold),
+        old=LogitScores(old, gold),
+        new=LogitScores(new, gold),
+        gold=gold,
         sequence=sequence[trained],
     )
     with torch.no_grad():
-        to_old = MASKS[mask](rows)
-        # The mask is hard, so each token has one teacher and one divergence is enough.
-        teacher = torch.where(to_old[:, None], rows.old, rows.new)
-    distance = DIVERGENCES[divergence](teacher, rows.student, temperature)
-    if scale_by_temperature_squared:
-        distance = distance * temperature**2
-    cross_entropy = -gold_log_probability(rows.student, rows.gold)
-    # A term of weight 0 is left out, not multiplied by 0: it costs no backward pass and its infinities do no harm.
-    weighted = [
-        weight * term.sum()
-        for weight, term in ((1 - cross_entropy_weight, distance), (cross_entropy_weight, cross_entropy))
-        if weight > 0
-    ]
-    tokens = trained.sum()
-    loss = torch.stack(weighted).sum() / (tokens.clamp(min=1) if normalizer is None else normalizer)
-    distance, cross_entropy = distance.detach(), cross_entropy.detach()
-    return CompatibilityLoss(
-        loss=loss,
-        tokens=tokens,
-        tokens_to_old=to_old.sum(),
-        divergence_to_old=distance[to_old].sum(),
-        divergence_to_new=distance[~to_old].sum(),
-        cross_entropy=cross_entropy.sum(),
-        correct_tokens=(rows.student.argmax(-1) == rows.gold).sum(),
+        teacher_of_token = choose_teachers(
+            strategy, scores, None if given_teachers is None else given_teachers[trained]
+        )
+        teacher = teacher_logits(strategy, teacher_of_token, old, new)
+        focus = focal_weights(strategy, scores.old)
+    distance, cross_entropy = token_losses(
+        strategy, divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta), teacher, student, gold
     )
+    tokens = trained.sum()
+    total = weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[trained], focus)
+    return CompatibilityLoss(
+        loss=total / (tokens.clamp(min=1) if normalizer is None else normalizer),
+        tokens=tokens,
+        **sums(teacher_of_token, distance, cross_entropy, scores.student.right),
+    )
+
+
+def choose_teachers(strategy: Strategy, scores: Scores, given: Tensor | None) -> Tensor:
+    """Say for each token whom it learns from.
+
+    Args:
+        strategy: Its mask is asked, unless all teachers are given.
+        scores: The three models on the trained tokens.
+        given: int64, (tokens,). `OLD` or `NEW` where that is fixed, 0 where the mask decides; None for all of them.
+
+    Returns:
+        int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
+    """
+    if given is not None and bool((given != 0).all()):
+        return given
+    marked = marked_tokens(strategy.mask, scores)
+    of_marked = {"old": OLD, "new": NEW}.get(strategy.teacher, MIXTURE)
+    chosen = torch.where(marked, of_marked, NEW)
+    return chosen if given is None else torch.where(given != 0, given, chosen)
+
+
+def teacher_logits(strategy: Strategy, teacher_of_token: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """Give the logits that each token learns from.
+
+    Args:
+        strategy: Its teacher says what a `MIXTURE` is.
+        teacher_of_token: int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
+        old: float, (tokens, vocabulary).
+        new: float, (tokens, vocabulary).
+
+    Returns:
+        float, (tokens, vocabulary). softmax(logits / T) is the target.
+    """
+    # The mask is hard, so each token has one teacher and one divergence is enough.
+    chosen = torch.where((teacher_of_token == OLD)[:, None], old, new)
+    mixed = teacher_of_token == MIXTURE
+    if not bool(mixed.any()):
+        return chosen
+    return torch.where(mixed[:, None], mixture(strategy, old, new), chosen)
+
+
+def mixture(strategy: Strategy, old: Tensor, new: Tensor) -> Tensor:
+    """Give the logits of both models' mixture.
+
+    Args:
+        strategy: Its teacher is "ensemble", "log_ensemble" or "more_confident".
+        old: float, (tokens, vocabulary).
+        new: float, (tokens, vocabulary).
+
+    Returns:
+        float, (tokens, vocabulary). softmax(logits / T) is the target.
+    """
+    if strategy.teacher == "log_ensemble":
+        return (old + new) / 2
+    if strategy.teacher == "more_confident":
+        surer = log_softmax(old, 1.0).amax(-1) > log_softmax(new, 1.0).amax(-1)
+        return torch.where(surer[:, None], old, new)
+    temperature = strategy.temperature
+    sum_of_both = torch.logaddexp(log_softmax(old, temperature), log_softmax(new, temperature))
+    return sum_of_both * temperature
+
+
+def focal_weights(strategy: Strategy, old: ModelScores) -> Tensor | float:
+    """Give f_i = alpha + beta * 1[old model right] (PCT, arXiv 2011.09161).
+
+    Args:
+        strategy: Its alpha and beta.
+        old: The old model's scores, not asked for where beta is 0.
+
+    Returns:
+        float, (tokens,), or one number for all.
+    """
+    return strategy.focal_alpha + strategy.focal_beta * old.right if strategy.focal_beta else strategy.focal_alpha
+
+
+def token_losses(
+    strategy: Strategy, divergence: Divergence, teacher: Tensor, student: Tensor, gold: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give each token's divergence and cross-entropy, without weights.
+
+    Args:
+        strategy: Its temperature.
+        divergence: Between logits.
+        teacher: float, (tokens, vocabulary). Logits that each token learns from.
+        student: float, (tokens, vocabulary). Logits with a gradient.
+        gold: int64, (tokens,).
+
+    Returns:
+        Two float tensors, (tokens,).
+    """
+    distance = divergence(teacher, student, strategy.temperature)
+    if strategy.scale_by_temperature_squared:
+        distance = distance * strategy.temperature**2
+    return distance, -gold_log_probability(student, gold)
+
+
+def weighted_sum(
+    strategy: Strategy, distance: Tensor, cross_entropy: Tensor, weights: Tensor | None, focus: Tensor | float
+) -> Tensor:
+    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy).
+
+    Args:
+        strategy: Its cross-entropy weight, c.
+        distance: float, (tokens,).
+        cross_entropy: float, (tokens,).
+        weights: float, (tokens,). The instances' weights w; None for 1.
+        focus: The focal weights f.
+
+    Returns:
+        A scalar.
+    """
+    if not isinstance(focus, float) or focus != 1.0:
+        distance = distance * focus
+    if weights is not None:
+        distance, cross_entropy = distance * weights, cross_entropy * weights
+    share = strategy.cross_entropy_weight
+    # A term of weight 0 is left out, not multiplied by 0: it costs no backward pass and its infinities do no harm.
+    terms = [weight * term.sum() for weight, term in ((1 - share, distance), (share, cross_entropy)) if weight > 0]
+    return torch.stack(terms).sum()
+
+
+def sums(teacher_of_token: Tensor, distance: Tensor, cross_entropy: Tensor, right: Tensor) -> dict[str, Tensor]:
+    """Add up what a trainer logs, without weights and without gradients: fields of [`CompatibilityLoss`].
+
+    Args:
+        teacher_of_token: int64, (tokens,).
+        distance: float, (tokens,).
+        cross_entropy: float, (tokens,).
+        right: bool, (tokens,). Whether the student is right.
+    """
+    distance, cross_entropy = distance.detach(), cross_entropy.detach()
+    marked = teacher_of_token != NEW
+    return {
+        "tokens_to_old": marked.sum(),
+        "divergence_to_old": distance[marked].sum(),
+        "divergence_to_new": distance[~marked].sum(),
+        "cross_entropy": cross_entropy.sum(),
+        "correct_tokens": right.sum(),
+    }
 
 
 def next_token_labels(labels: Tensor) -> Tensor:
@@ -333,45 +295,3 @@ def next_token_labels(labels: Tensor) -> Tensor:
         tensor([[   5,    6, -100]])
     """
     return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
-
-
-def validate_options(mask: str, divergence: str, temperature: float, cross_entropy_weight: float) -> None:
-    """Refuse options of [`compatibility_loss`] that have no meaning.
-
-    Args:
-        mask: A key of `MASKS`.
-        divergence: A key of `DIVERGENCES`.
-        temperature: A positive number.
-        cross_entropy_weight: A number in [0, 1].
-
-    Raises:
-        ConfigurationError: Naming the option, the value and what is allowed.
-    """
-    for option, value, known in (("mask", mask, MASKS), ("divergence", divergence, DIVERGENCES)):
-        if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"{option}={value!r} is unknown; choose one of {sorted(known)}.{hint}")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigurationError(f"temperature={temperature!r} must be a positive number; the paper's is 2.0.")
-    if not 0 <= cross_entropy_weight <= 1:
-        raise ConfigurationError(
-            f"cross_entropy_weight={cross_entropy_weight!r} must lie in [0, 1]: 0 is Eq. 1 alone, 1 is plain "
-            "fine-tuning without either teacher."
-        )
-
-
-def _in_float(logits: Tensor) -> Tensor:
-    """Half-precision logits are summed over a vocabulary here, which needs more digits than they have."""
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    return F.log_softmax(_in_float(logits) / temperature, dim=-1)
-
-
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    # 0 * log(0 / q) is 0, and float arithmetic says nan: a class that p rules out with -inf adds nothing. Masked
-    # before the product, so that the gradient does not see the nan either.
-    gap = (log_p - log_q).masked_fill(log_p == -math.inf, 0)
-    return (log_p.exp() * gap).sum(-1)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ConfigurationError
+from .files import replaced
 from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
-from .report import printable, replaced
+from .report import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,14 +1,13 @@
 """Comparisons in words and tables: the same sentences and rows for a terminal, a card, a page and a file."""
 
-import contextlib
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .coin import CoinFlips, GroupedCoinFlips
 from .errors import InputError
+from .files import replaced
 from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
@@ -311,31 +310,6 @@ def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
         for flip in outcomes.flips():
             file.write(strict_json(flip.to_dict()) + "\n")
     return Path(path)
-
-
-@contextlib.contextmanager
-def replaced(path: str | Path) -> Iterator[Path]:
-    """Offer a temporary name beside a file, and rename it to the file when all went well.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The temporary name.
-
-    Raises:
-        InputError: There is something else than a file, such as a folder or a device.
-        OSError: The file cannot be written.
-    """
-    target = Path(path).resolve()  # A link stays one, and what it points to gets the text.
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path} is no ordinary file, so it is not replaced; name a file.")
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

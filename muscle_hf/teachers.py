@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .errors import TeacherError
+from .hidden_states import HIDDEN_STATES_ALONE, base_model, project, returning_hidden_states
 
 
 class FrozenModelTeacher:
@@ -29,11 +30,24 @@ class FrozenModelTeacher:
         self.model = model.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def logits(self, inputs: dict[str, Any]) -> Tensor:
-        """Return the old model's logits."""
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return the old model's outputs."""
         # A callback or `accelerate` may have put it back into training mode, where dropout would blur the target.
         with _eval_mode(self.model):
-            return self.model(**inputs).logits  # type: ignore[no-any-return]
+            return self.model(**inputs)
+
+    def logits(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the old model's logits."""
+        return self(inputs).logits  # type: ignore[no-any-return]
+
+    def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the old model's last hidden states: float, (batch, length, hidden size)."""
+        with returning_hidden_states(self.model):
+            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return the logits of a few hidden states."""
+        return project(self.model, hidden)
 
 
 class SharedBaseTeacher:
@@ -51,12 +65,49 @@ class SharedBaseTeacher:
             for name, parameter in student.named_parameters()
             if parameter.requires_grad
         }
+        self._projector = _Projector(student)
 
     @torch.no_grad()
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return the outputs of the new model as it was before training."""
+        with _eval_mode(self.student):
+            return functional_call(self.student, self.snapshot, kwargs=inputs)
+
     def logits(self, inputs: dict[str, Any]) -> Tensor:
         """Return the logits of the new model as it was before training."""
+        return self(inputs).logits  # type: ignore[no-any-return]
+
+    def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the new model's last hidden states: float, (batch, length, hidden size)."""
+        with returning_hidden_states(self.student):
+            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return the logits of a few hidden states, by the LM head as it was before training."""
+        if not self._projector.is_trained:
+            return project(self.student, hidden)
+        snapshot = {f"model.{name}": tensor for name, tensor in self.snapshot.items()}
         with _eval_mode(self.student):
-            return functional_call(self.student, self.snapshot, kwargs=inputs).logits  # type: ignore[no-any-return]
+            return functional_call(self._projector, snapshot, (hidden,))  # type: ignore[no-any-return]
+
+
+class _Projector(nn.Module):
+    """The LM head of a whole model: what an adapter ties to it may be kept anywhere in the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        hidden_size = base_model(model).config.get_text_config().hidden_size
+        head = base_model(model).get_output_embeddings()
+        weight = next(head.parameters())
+        with torch.enable_grad():
+            probe = project(model, torch.zeros(1, hidden_size, dtype=weight.dtype, device=weight.device))
+        # A head that no adapter reaches is the same before and after training, and needs no snapshot put in place.
+        self.is_trained = probe.requires_grad
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return project(self.model, hidden)
 
 
 @contextmanager
@@ -71,17 +122,17 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def refuse_nan(name: str, logits: Tensor) -> None:
+def refuse_nan(name: str, is_nan: bool) -> None:
     """Refuse a teacher whose logits are NaN.
 
     Args:
         name: "old" or "new".
-        logits: float, of any shape.
+        is_nan: Whether one of them is.
 
     Raises:
-        TeacherError: One of them is NaN.
+        TeacherError: It is.
     """
-    if torch.isnan(logits).any():
+    if is_nan:
         raise TeacherError(
             f"The {name} model gives NaN logits, and a student that learns from them would turn to NaN at once. Load "
             "it in a precision that holds its activations (bfloat16 or float32 in place of float16), and check its "

@@ -1,8 +1,6 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
 import copy
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from transformers import (
     TrainerCallback,
 )
 from trl import SFTTrainer
+from trl.data_utils import get_dataset_column_names
 
 from .adapters import (
     Lineage,
@@ -34,9 +33,20 @@ from .alignment import check_same_vocabulary
 from .config import CompatibilityConfig
 from .errors import ConfigurationError, ModelMismatchError
 from .flips import Comparison
-from .losses import IGNORE_INDEX, CompatibilityLoss, compatibility_loss, next_token_labels
-from .teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
-from .training_data import check_rows, first_trainable_row, model_inputs, sequence_numbers, warn_about_lost_tokens
+from .masks import Mask
+from .ranks import pad_rank
+from .teachers import FrozenModelTeacher, SharedBaseTeacher
+from .token_loss import TokenLoss
+from .training_data import (
+    TOKEN_COLUMNS,
+    TokenColumnCollator,
+    check_rows,
+    first_trainable_row,
+    truncated_and_packed,
+    warn_about_lost_tokens,
+    with_weights,
+)
+from .training_log import LossSums
 
 logger = get_logger(__name__)
 
@@ -128,6 +138,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         quantization_config: BitsAndBytesConfig | None = None,
         formatting_func: Callable[[dict[str, Any]], str] | None = None,
+        mask: Mask | None = None,
     ) -> None:
         """Load the models, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
@@ -136,6 +147,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 f"args is a {type(args).__name__}; a CompatibilityConfig is needed: it is an SFTConfig with the "
                 "options of the method."
             )
+        strategy = args.strategy(mask)
         check_rows(train_dataset)
         if old_model is model and old_adapter == new_adapter:
             raise ModelMismatchError(
@@ -173,8 +185,10 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         )
         # PEFT loads adapters frozen by default; the student's is the one that is trained.
         student.set_adapter(student.active_adapter)
+        if args.student_rank is not None:
+            student = pad_rank(student, args.student_rank)
 
-        self._sums: dict[str, dict[str, float]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+        self._sums = {"train": LossSums(), "eval": LossSums()}
         self.comparisons: dict[str, Comparison] = {}
         self.card_details: dict[str, Any] = {}
         with full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
@@ -192,6 +206,8 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
+        if not TOKEN_COLUMNS.keys().isdisjoint(get_dataset_column_names(self.train_dataset)):
+            self.data_collator: Any = TokenColumnCollator(self.data_collator)
         # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
@@ -207,6 +223,14 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             )
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
         self.old_teacher = FrozenModelTeacher(self.accelerator.prepare_model(old, evaluation_mode=True))
+        self._token_loss = TokenLoss(
+            self.new_teacher.student,
+            self.old_teacher,
+            self.new_teacher,
+            strategy,
+            implementation=args.loss_implementation,
+            autocast=self.accelerator.autocast,
+        )
         self._check_teachers()
 
     def _prepare_dataset(
@@ -220,6 +244,10 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             keeps_ends = packing and args.packing_strategy != "bfd"
             warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
             formatting_func = None
+            if name == "train" and args.weight_column is not None:
+                dataset = with_weights(dataset, args.weight_column)
+            if not TOKEN_COLUMNS.keys().isdisjoint(dataset.column_names):
+                return truncated_and_packed(dataset, args, packing=packing, shuffle=args.shuffle_dataset)
         return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
 
     def _check_teachers(self) -> None:
@@ -230,23 +258,16 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         if self.args.remove_unused_columns:
             self._set_signature_columns_if_needed()
             row = {name: row[name] for name in self._signature_columns if name in row}
-        batch = self._prepare_inputs(self.data_collator([row]))
-        rows = self._teacher_rows(batch, next_token_labels(batch["labels"]) != IGNORE_INDEX)
-        if torch.equal(*rows):
+        rows = self._token_loss.check(self._prepare_inputs(self.data_collator([row])))
+        if rows is not None and torch.equal(*rows):
             raise ModelMismatchError(
                 "The old and the new model give exactly the same logits: they are the same model, and there is no "
                 "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
             )
 
-    def _teacher_rows(self, batch: dict[str, Any], trained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both teachers' logits at the trained positions: two tensors of shape (tokens, vocabulary)."""
-        inputs = model_inputs(batch)
-        with self.accelerator.autocast():
-            old, new = self.old_teacher.logits(inputs)[trained], self.new_teacher.logits(inputs)[trained]
-        # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
-        refuse_nan("old", old)
-        refuse_nan("new", new)
-        return old, new
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns: list[str] = list(dict.fromkeys([*self._signature_columns, *TOKEN_COLUMNS]))
 
     def compute_loss(
         self,
@@ -257,45 +278,14 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
         mode = "train" if self.model.training else "eval"
-        labels = next_token_labels(inputs["labels"])
-        trained = labels != IGNORE_INDEX
-        old_rows, new_rows = self._teacher_rows(inputs, trained)
-        outputs = model(**model_inputs(inputs))
-        result = compatibility_loss(
-            outputs.logits[trained],
-            old_rows,
-            new_rows,
-            labels[trained],
-            mask=self.args.mask,
-            divergence=self.args.divergence,
-            temperature=self.args.temperature,
-            scale_by_temperature_squared=self.args.scale_by_temperature_squared,
-            cross_entropy_weight=self.args.cross_entropy_weight,
-            normalizer=num_items_in_batch,
-            sequence=sequence_numbers(inputs)[trained],
-        )
+        result, outputs = self._token_loss(model, inputs, normalizer=num_items_in_batch, needs_logits=return_outputs)
         loss = result.loss
         # `num_items_in_batch` counts the tokens of every process, and DDP averages gradients over processes.
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        self._count(mode, result, inputs)
-        return (loss, outputs) if return_outputs else loss
-
-    def _count(self, mode: str, result: CompatibilityLoss, inputs: dict[str, Any]) -> None:
         positions = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        names = (
-            "tokens",
-            "tokens_to_old",
-            "divergence_to_old",
-            "divergence_to_new",
-            "cross_entropy",
-            "correct_tokens",
-        )
-        values = [getattr(result, name).double() for name in names]
-        values.append(torch.as_tensor(positions, dtype=torch.float64, device=values[0].device))
-        sums = self.accelerator.reduce(torch.stack(values), reduction="sum").tolist()
-        for name, value in zip((*names, "positions"), sums, strict=True):
-            self._sums[mode][name] += value
+        self._sums[mode].add(result, accelerator=self.accelerator, positions=positions)
+        return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(
         self,
@@ -309,7 +299,9 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         sums = self._sums["eval"]
         sums.clear()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in _figures(sums).items()})
+        output.metrics.update(
+            {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("mean_token_accuracy").items()}
+        )
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -318,7 +310,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         if self.model.training and sums["tokens"]:
             # The count goes on from the log, which a resumed run brings along.
             seen = next((log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0)
-            logs.update(_figures(sums) | {"num_tokens": seen + sums["positions"]})
+            logs.update(sums.figures("mean_token_accuracy") | {"num_tokens": seen + sums["positions"]})
             sums.clear()
         super().log(logs, start_time)
 
@@ -367,22 +359,6 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         # PEFT has just written a README of its own beside the weights.
         if self.args.should_save:
             self._write_card(Path(output_dir or self.args.output_dir))
-
-
-def _figures(sums: dict[str, float]) -> dict[str, float]:
-    """Turn sums over tokens into what is logged; undefined is nan."""
-
-    def ratio(total: float, count: float) -> float:
-        return total / count if count else math.nan
-
-    tokens, to_old = sums["tokens"], sums["tokens_to_old"]
-    return {
-        "aligned_to_old_model": ratio(to_old, tokens),
-        "divergence_to_old_model": ratio(sums["divergence_to_old"], to_old),
-        "divergence_to_new_model": ratio(sums["divergence_to_new"], tokens - to_old),
-        "cross_entropy": ratio(sums["cross_entropy"], tokens),
-        "mean_token_accuracy": ratio(sums["correct_tokens"], tokens),
-    }
 
 
 def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What of a data set is trained on: the tokens that carry a label, and what truncation takes away from them."""
 
 import logging
+import math
 from itertools import islice
 from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
+from trl import pack_dataset
 
 from .errors import InputError
 from .losses import IGNORE_INDEX
@@ -98,8 +100,113 @@ def warn_about_lost_tokens(encoded: Dataset, max_length: int | None, name: str) 
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return a batch without its labels, with which a model would compute a loss of its own."""
-    return {name: value for name, value in batch.items() if name != "labels"} | {"use_cache": False}
+    """Return a batch without its labels, with which a model would compute a loss of its own, and without our columns.
+
+    Args:
+        batch: What the collator made.
+    """
+    ours = {"labels", *TOKEN_COLUMNS}
+    return {name: value for name, value in batch.items() if name not in ours} | {"use_cache": False}
+
+
+# Columns of ours in an encoded data set: a number for each token, so that truncation and packing keep them in step
+# with the tokens. The number is what padding gets.
+TOKEN_COLUMNS: dict[str, int | float] = {"given_teachers": 0, "token_weights": 1.0, "target_index": -1}
+
+
+def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:
+    """Return one of our columns at the trained positions, which predict the token that the number belongs to.
+
+    Args:
+        batch: What the collator made.
+        name: A key of `TOKEN_COLUMNS`.
+        trained: bool, (batch, length). The positions that predict a token to train on.
+
+    Returns:
+        (tokens,), or None where the data set has no such column.
+    """
+    if name not in batch:
+        return None
+    return batch[name].roll(-1, dims=-1)[trained]  # type: ignore[no-any-return]
+
+
+class TokenColumnCollator:
+    """A collator that takes our columns along.
+
+    Args:
+        collator: Makes everything else.
+    """
+
+    def __init__(self, collator: Any) -> None:
+        """Remember the collator."""
+        self.collator = collator
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the trainer reads of its collator."""
+        if name == "collator":
+            raise AttributeError(name)
+        return getattr(self.collator, name)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate the examples, and pad our columns as the tokens are padded: on the right, or not at all."""
+        batch: dict[str, Any] = self.collator(examples)
+        for name, filler in TOKEN_COLUMNS.items():
+            if name not in examples[0]:
+                continue
+            columns = [example[name] for example in examples]
+            rows, width = batch["input_ids"].shape
+            if rows == 1 and len(examples) > 1:  # without padding, all examples stand in one row
+                columns = [[value for column in columns for value in column]]
+            padded = [[*column, *[filler] * (width - len(column))] for column in columns]
+            batch[name] = torch.tensor(padded, dtype=torch.float32 if isinstance(filler, float) else torch.int64)
+        return batch
+
+
+def with_weights(encoded: Dataset, column: str) -> Dataset:
+    """Give each token the weight of its row.
+
+    Args:
+        encoded: Rows with `input_ids` and the column.
+        column: Name of the column of weights.
+
+    Returns:
+        The rows with a column `token_weights`.
+
+    Raises:
+        InputError: No such column, or a weight that is not a number of 0 or more.
+    """
+    if column not in encoded.column_names:
+        raise InputError(f"weight_column={column!r} is no column of train_dataset; it has {encoded.column_names}.")
+    for index, weight in enumerate(encoded[column]):
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise InputError(f"row {index} of train_dataset has the weight {weight!r}; give a number of 0 or more.")
+    if not any(encoded[column]):
+        raise InputError(f"every weight in {column!r} is 0, so that nothing would be learned.")
+    return encoded.map(lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])})
+
+
+def truncated_and_packed(encoded: Dataset, args: Any, *, packing: bool, shuffle: bool) -> Dataset:
+    """Do what [`trl.SFTTrainer`] does after encoding, for data with columns of ours, which it would cut off or drop.
+
+    Args:
+        encoded: Rows with `input_ids`, `labels` and columns of ours.
+        args: The trainer's config: `max_length`, `truncation_mode`, `packing_strategy`, `seed`.
+        packing: Whether several rows are packed into one.
+        shuffle: Whether the rows are shuffled.
+
+    Returns:
+        Rows that are ready for the collator.
+    """
+    names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
+    encoded = encoded.select_columns(names)
+    if args.max_length is not None and not packing:
+        kept = slice(-args.max_length, None) if args.truncation_mode == "keep_end" else slice(args.max_length)
+        encoded = encoded.map(lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc)
+        encoded = encoded.filter(lambda row: any(label != IGNORE_INDEX for label in row["labels"]))
+    if shuffle:
+        encoded = encoded.shuffle(seed=args.seed)
+    return pack_dataset(encoded, args.max_length, args.packing_strategy) if packing else encoded
 
 
 def sequence_numbers(batch: dict[str, Any]) -> Tensor:

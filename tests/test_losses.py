@@ -7,18 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.losses import (
-    DIVERGENCES,
-    MASKS,
-    TokenLogits,
-    compatibility_loss,
-    forward_kl,
-    gold_log_probability,
-    logit_difference_inhibition,
-    next_token_labels,
-    reverse_kl,
-)
+from muscle_hf.divergences import DIVERGENCES, forward_kl
+from muscle_hf.errors import InputError
+from muscle_hf.losses import NEW, OLD, compatibility_loss, next_token_labels
+from muscle_hf.masks import MASKS, Scores
+from muscle_hf.strategy import Strategy
 
 LOG_3 = math.log(3.0)
 
@@ -67,46 +60,6 @@ def test_the_loss_is_equation_1_token_by_token(seed: int, tokens: int, classes: 
     labels[1::3] = -100
     result = compatibility_loss(student, old, new, labels, temperature=temperature)
     assert result.loss.item() == pytest.approx(_brute_force(student, old, new, labels, temperature), abs=1e-12)
-
-
-@given(st.integers(0, 10_000), st.sampled_from(sorted(DIVERGENCES)), st.floats(0.1, 10))
-@settings(max_examples=60, deadline=None)
-def test_no_divergence_is_negative_or_blames_equal_models(seed: int, name: str, temperature: float) -> None:
-    teacher, student = _logits(seed, 4, 9), _logits(seed + 1, 4, 9)
-    assert (DIVERGENCES[name](teacher, student, temperature) >= -1e-12).all()
-    assert DIVERGENCES[name](teacher, teacher, temperature).abs().max() == 0
-
-
-def test_kl_has_the_values_worked_out_by_hand() -> None:
-    teacher, student = torch.tensor([[LOG_3, 0.0]]), torch.zeros(1, 2)
-    forward = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    reverse = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert forward_kl(teacher, student, 1.0).item() == pytest.approx(forward)
-    assert reverse_kl(teacher, student, 1.0).item() == pytest.approx(reverse)
-
-
-def test_kl_is_not_shifted_by_what_softmax_does_not_see() -> None:
-    teacher, student = _logits(0, 3, 5), _logits(1, 3, 5)
-    assert torch.allclose(forward_kl(teacher + 7, student - 3, 2.0), forward_kl(teacher, student, 2.0))
-
-
-@pytest.mark.parametrize("name", sorted(DIVERGENCES))
-def test_a_class_that_both_models_rule_out_does_not_turn_loss_or_gradient_to_nan(name: str) -> None:
-    teacher = torch.tensor([[0.0, 3.0, -math.inf]])
-    student = torch.tensor([[1.0, 0.0, -math.inf]], requires_grad=True)
-    value = DIVERGENCES[name](teacher, student, 1.0)
-    value.sum().backward()
-    assert torch.isfinite(value).all()
-    assert torch.isfinite(student.grad).all()
-    if "kl" in name:
-        alone = DIVERGENCES[name](teacher[:, :2], student.detach()[:, :2], 1.0)
-        assert value.item() == pytest.approx(alone.item())
-
-
-def test_logit_difference_inhibition_forgives_the_margin_and_squares_the_rest() -> None:
-    # Differences 0.4 (within the margin of 0.5), -1.5 and 2.5: (0 + 1 + 4) / 3.
-    value = logit_difference_inhibition(torch.zeros(1, 3), torch.tensor([[0.4, -1.5, 2.5]]), 1.0)
-    assert value.item() == pytest.approx(5 / 3)
 
 
 @pytest.mark.parametrize("mask", sorted(MASKS))
@@ -203,40 +156,6 @@ def test_the_paper_has_no_factor_of_the_squared_temperature() -> None:
     assert scaled.item() == pytest.approx(9 * plain.item())
 
 
-def _example() -> TokenLogits:
-    """Four tokens of two sequences, two classes, gold 0; the number is the lead of the gold token."""
-    leads = {"student": [1.0, -1.0, -1.0, 2.0], "old": [2.0, 1.0, -2.0, 1.0], "new": [0.0, 0.0, 0.0, 0.0]}
-    logits = {name: torch.tensor([[lead, 0.0] for lead in row]) for name, row in leads.items()}
-    return TokenLogits(**logits, gold=torch.zeros(4, dtype=torch.long), sequence=torch.tensor([0, 0, 1, 1]))
-
-
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [
-        ("student_wrong", [False, True, True, False]),
-        ("old_right", [True, True, False, True]),
-        ("token_likelihood", [True, True, False, False]),
-        ("sequence_likelihood", [True, True, False, False]),
-        ("none", [True, True, True, True]),
-    ],
-)
-def test_each_mask_sends_the_right_tokens_to_the_old_model(mask: str, expected: list[bool]) -> None:
-    assert MASKS[mask](_example()).tolist() == expected
-
-
-def test_sequence_likelihood_decides_for_a_sequence_and_not_for_its_tokens() -> None:
-    # Sequence 0: the old model is better on one token and much worse on the other; summed, it is worse.
-    logits = TokenLogits(
-        student=torch.tensor([[0.0, 0.0], [3.0, 0.0]]),
-        old=torch.tensor([[1.0, 0.0], [-3.0, 0.0]]),
-        new=torch.zeros(2, 2),
-        gold=torch.zeros(2, dtype=torch.long),
-        sequence=torch.zeros(2, dtype=torch.long),
-    )
-    assert MASKS["token_likelihood"](logits).tolist() == [True, False]
-    assert MASKS["sequence_likelihood"](logits).tolist() == [False, False]
-
-
 def test_packed_sequences_are_judged_one_by_one() -> None:
     # The same two sequences as two rows, and packed into one row, must give the same loss.
     student, old, new = (_logits(k, 2, 3, 5) for k in range(3))
@@ -258,32 +177,106 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     assert compatibility_loss(*halves, labels).loss.item() == pytest.approx(exact.loss.item())
 
 
-def test_gold_log_probability_is_taken_at_temperature_1() -> None:
-    assert gold_log_probability(torch.tensor([[LOG_3, 0.0]]), torch.tensor([0])).item() == pytest.approx(
-        math.log(0.75)
-    )
-
-
 def test_labels_are_shifted_to_the_position_that_predicts_them() -> None:
     labels = torch.tensor([[-100, 5, 6], [7, 8, -100]])
     assert next_token_labels(labels).tolist() == [[5, 6, -100], [8, -100, -100]]
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"mask": "student_wron"}, "Did you mean 'student_wrong'"),
-        ({"divergence": "kl"}, "forward_kl"),
-        ({"temperature": 0.0}, "positive"),
-        ({"temperature": math.nan}, "positive"),
-        ({"cross_entropy_weight": 1.5}, r"\[0, 1\]"),
-    ],
-)
-def test_a_meaningless_option_is_refused_by_name(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
-        compatibility_loss(*(torch.zeros(1, 2) for _ in range(3)), torch.tensor([0]), **options)
-
-
 def test_logits_of_another_vocabulary_are_refused_and_not_broadcast() -> None:
     with pytest.raises(InputError, match=r"old logits have shape \(2, 1\)"):
         compatibility_loss(torch.zeros(2, 4), torch.zeros(2, 1), torch.zeros(2, 4), torch.tensor([0, 1]))
+
+
+def _mixed(old: torch.Tensor, new: torch.Tensor, teacher: str, temperature: float) -> torch.Tensor:
+    """Probabilities of each mixture, from their definitions."""
+    if teacher == "ensemble":
+        return ((old / temperature).softmax(-1) + (new / temperature).softmax(-1)) / 2
+    if teacher == "log_ensemble":
+        product = ((old / temperature).softmax(-1) * (new / temperature).softmax(-1)).sqrt()
+        return product / product.sum(-1, keepdim=True)
+    surer = old.softmax(-1).amax(-1) > new.softmax(-1).amax(-1)
+    return torch.where(surer[:, None], old, new).div(temperature).softmax(-1)
+
+
+@pytest.mark.parametrize("teacher", ["ensemble", "log_ensemble", "more_confident"])
+def test_a_mixture_of_both_teachers_is_what_its_name_says(teacher: str) -> None:
+    student, old, new = (2 * _logits(k, 8, 5) for k in range(3))
+    labels = torch.randint(0, 5, (8,), generator=torch.Generator().manual_seed(0))
+    p = _mixed(old, new, teacher, 2.0)
+    q = (student / 2.0).softmax(-1)
+    result = compatibility_loss(student, old, new, labels, teacher=teacher, mask="none")
+    assert result.loss.item() == pytest.approx((p * (p / q).log()).sum(-1).mean().item())
+    assert result.tokens_to_old == 8
+
+
+def test_unmarked_tokens_stay_with_the_new_model_whatever_the_teacher() -> None:
+    student, old, new = (2 * _logits(k, 8, 5) for k in range(3))
+    labels = student.argmax(-1)  # right everywhere, so that "student_wrong" marks nothing
+    ensemble = compatibility_loss(student, old, new, labels, teacher="ensemble")
+    assert ensemble.loss.item() == pytest.approx(forward_kl(new, student, 2.0).mean().item())
+
+
+def test_self_distillation_never_looks_at_the_old_model() -> None:
+    student, new = _logits(0, 4, 5), _logits(1, 4, 5)
+    garbage = torch.full((4, 5), math.nan, dtype=torch.float64)
+    result = compatibility_loss(student, garbage, new, torch.tensor([0, 1, 2, 3]), teacher="new", mask="none")
+    assert result.loss.item() == pytest.approx(forward_kl(new, student, 2.0).mean().item())
+    assert result.tokens_to_old == 0
+
+
+def test_a_given_teacher_overrules_the_mask() -> None:
+    student, old, new = (_logits(k, 3, 5) for k in range(3))
+    labels = student.argmax(-1)
+    labels[2] = (labels[2] + 1) % 5  # right, right, wrong: the mask alone says new, new, old
+    result = compatibility_loss(student, old, new, labels, given_teachers=torch.tensor([OLD, 0, NEW]))
+    to_old, to_new = forward_kl(old, student, 2.0), forward_kl(new, student, 2.0)
+    assert result.divergence_to_old.item() == pytest.approx(to_old[0].item())
+    assert result.divergence_to_new.item() == pytest.approx((to_new[1] + to_new[2]).item())
+
+
+def test_a_given_old_teacher_is_the_old_model_and_no_mixture() -> None:
+    student, old, new = (_logits(k, 3, 5) for k in range(3))
+    given = torch.full((3,), OLD)
+    result = compatibility_loss(student, old, new, torch.tensor([0, 1, 2]), teacher="ensemble", given_teachers=given)
+    assert result.loss.item() == pytest.approx(forward_kl(old, student, 2.0).mean().item())
+
+
+def test_weights_multiply_each_instance_and_leave_the_normalizer_alone() -> None:
+    student, old, new = (_logits(k, 2, 3, 5) for k in range(3))
+    labels = torch.tensor([[0, 1, 2], [3, 4, 0]])
+    weights = torch.tensor([[2.0] * 3, [0.5] * 3], dtype=torch.float64)
+    options = {"cross_entropy_weight": 0.3}
+    rows = [
+        compatibility_loss(student[[k]], old[[k]], new[[k]], labels[[k]], normalizer=6, **options).loss for k in (0, 1)
+    ]
+    weighted = compatibility_loss(student, old, new, labels, weights=weights, **options)
+    assert weighted.loss.item() == pytest.approx((2 * rows[0] + 0.5 * rows[1]).item())
+
+
+def test_focal_distillation_weighs_what_the_old_model_got_right() -> None:
+    # PCT: (alpha + beta * 1[old right]) * KL(old || student) * T^2.
+    student, old, new = (_logits(k, 6, 5) for k in range(3))
+    labels = old.argmax(-1)
+    labels[3:] = (labels[3:] + 1) % 5
+    result = compatibility_loss(
+        student, old, new, labels, mask="none", focal_beta=5.0, scale_by_temperature_squared=True
+    )
+    distances = 4 * forward_kl(old, student, 2.0)
+    assert result.loss.item() == pytest.approx((6 * distances[:3].sum() + distances[3:].sum()).item() / 6)
+    assert result.divergence_to_old.item() == pytest.approx(distances.sum().item())  # logged without weights
+
+
+def test_a_mask_of_ones_own_decides() -> None:
+    student, old, new = (_logits(k, 4, 5) for k in range(3))
+
+    def every_other(scores: Scores) -> torch.Tensor:
+        return torch.arange(len(scores.gold)) % 2 == 0
+
+    result = compatibility_loss(student, old, new, torch.tensor([0, 1, 2, 3]), mask=every_other)
+    assert result.tokens_to_old == 2
+
+
+def test_strategy_and_single_options_are_not_mixed() -> None:
+    logits = torch.zeros(1, 2)
+    with pytest.raises(TypeError, match="not both"):
+        compatibility_loss(logits, logits, logits, torch.tensor([0]), strategy=Strategy(), mask="none")

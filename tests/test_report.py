@@ -2,7 +2,6 @@
 
 import doctest
 import math
-from pathlib import Path
 
 import pytest
 from comparisons import answers, run, sample, scored
@@ -23,7 +22,6 @@ from muscle_hf.report import (
     markdown,
     markdown_table,
     rate,
-    replaced,
     table_rows,
     update_table,
     update_tables,
@@ -285,12 +283,3 @@ def test_no_name_breaks_the_markdown_of_a_pull_request_comment(name: str) -> Non
     assert not [token for token in tokens if token.type in ("html_block", "fence", "code_block", "hr")]
     inline = {child.type for token in tokens for child in token.children or []}
     assert inline <= {"text", "text_special"}, inline
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old", encoding="utf-8")
-    with pytest.raises(ZeroDivisionError), replaced(path) as temporary:
-        temporary.write_text("half", encoding="utf-8")
-        raise ZeroDivisionError
-    assert [(file.name, file.read_text(encoding="utf-8")) for file in tmp_path.iterdir()] == [("file", "old")]

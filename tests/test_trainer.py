@@ -31,7 +31,8 @@ from muscle_hf import (
     compare,
 )
 from muscle_hf.adapters import Lineage
-from muscle_hf.losses import MASKS, compatibility_loss, next_token_labels
+from muscle_hf.losses import compatibility_loss, next_token_labels
+from muscle_hf.masks import MASKS
 
 EMBEDDINGS_AND_NORMS = {
     "modules_to_save": ["embed_tokens", "input_layernorm", "post_attention_layernorm", "norm"],

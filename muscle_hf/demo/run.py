@@ -22,9 +22,9 @@ from .. import CompatibilityConfig, CompatibilityTrainer, __version__
 from ..adapters import Lineage
 from ..card import AdapterCard, library_versions
 from ..errors import ConfigurationError
+from ..files import replaced
 from ..flips import Comparison, compare, compare_correct
 from ..prediction import generate_answers
-from ..report import replaced
 from .task import (
     BASE_V1,
     BASE_V2,

@@ -11,8 +11,8 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+from ..files import replaced
 from ..outcomes import Outcomes
-from ..report import replaced
 from .instances import encode_instances
 from .sections import page_fields
 

@@ -1,0 +1,152 @@
+"""Last hidden states in place of logits, and the LM head that turns a few of them at a time into logits.
+
+The logits of one long sequence with a large vocabulary take more memory than the rest of a training step. Here the
+model's own forward computes the logits of one position alone (`logits_to_keep=1`), and its last hidden states come
+along in the output, where wrappers such as DDP see them.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from .errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model does to the output of its LM head.
+
+    Args:
+        scale: The output is multiplied by it (Cohere, Granite, Falcon-H1 and others). Defaults to 1.0.
+        softcap: Then c * tanh(logits / c) is taken (Gemma 2). Defaults to None: not at all.
+
+    Example:
+        >>> LogitTransform(scale=0.5, softcap=30.0)(torch.tensor([0.0, 1000.0]))
+        tensor([ 0., 30.])
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the transformed logits."""
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @classmethod
+    def of(cls, config: Any) -> "LogitTransform":
+        """Read the transformation from a model's config.
+
+        Args:
+            config: The config of a causal language model.
+        """
+        text = config.get_text_config()
+        # Each family has a word of its own; some divide.
+        multipliers = (
+            getattr(text, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+        )
+        scale = next((value for value in multipliers if value is not None), None)
+        divisor = getattr(text, "logits_scaling", None)
+        if scale is None and divisor is not None:
+            scale = divisor if text.model_type == "hyperclovax" else 1 / divisor
+        return cls(1.0 if scale is None else float(scale), getattr(text, "final_logit_softcapping", None))
+
+
+def base_model(model: Any) -> Any:
+    """Return the causal language model below an adapter.
+
+    Args:
+        model: A [`peft.PeftModel`], or the model itself.
+    """
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def project(model: Any, hidden: Tensor) -> Tensor:
+    """Return the logits of a few hidden states, adapter on the LM head included.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        hidden: float, (tokens, hidden size). Last hidden states.
+
+    Returns:
+        float, (tokens, vocabulary).
+    """
+    base = base_model(model)
+    head = base.get_output_embeddings()
+    # A model split over devices can end on another one than its head.
+    device = next(head.parameters()).device
+    return LogitTransform.of(base.config)(head(hidden.to(device)))
+
+
+@contextmanager
+def returning_hidden_states(model: Any) -> Iterator[None]:
+    """Let the model's forward put its last hidden states into its output.
+
+    Args:
+        model: A causal language model, with or without adapter, not wrapped otherwise.
+    """
+    base = base_model(model)
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
+        kept.append(output.last_hidden_state)
+
+    def hand_out(module: nn.Module, arguments: Any, output: Any) -> Any:
+        output["hidden_states"] = (kept.pop(),)
+        return output
+
+    handles = [base.base_model.register_forward_hook(keep), base.register_forward_hook(hand_out)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# Arguments of a forward that returns hidden states: logits of one position, which nobody reads.
+HIDDEN_STATES_ALONE = {"logits_to_keep": 1}
+
+
+def gives_hidden_states(model: Any) -> bool:
+    """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`.
+
+    Args:
+        model: A causal language model, with or without adapter.
+    """
+    base = base_model(model)
+    has_parts = base.base_model is not base and base.get_output_embeddings() is not None
+    return has_parts and "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+@torch.no_grad()
+def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
+    """Compare the logits of one batch, computed in both ways: a head that does more than is known here is found.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        inputs: A small batch, without labels.
+        name: "old" or "new", for the message.
+
+    Raises:
+        ConfigurationError: They differ by more than rounding.
+    """
+    with returning_hidden_states(model):
+        output = model(**inputs)
+    logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
+    # NaN is refused elsewhere, by a better name.
+    close = logits.shape == again.shape and torch.allclose(
+        logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True
+    )
+    if not close:
+        raise ConfigurationError(
+            f"The logits of the {name} model ({type(base_model(model)).__name__}) are not its LM head applied to its "
+            "last hidden states, so they cannot be computed a few tokens at a time. Set "
+            'loss_implementation="plain" and teacher_cache="none".'
+        )
