@@ -83,7 +83,7 @@ def load_adapted_model(
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
-        model, adapter = _base_and_adapter(str(model), adapter, names)
+        model, adapter = base_and_adapter(str(model), adapter, names)
         if adapter is None and needs_adapter:
             raise ConfigurationError(
                 f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
@@ -127,8 +127,20 @@ def load_adapted_model(
     return model
 
 
-def _base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
-    """Take an id or path for what it is: a base, or an adapter, whose config names its base."""
+def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
+    """Take an id or path for what it is: a base, or an adapter, whose config names its base.
+
+    Args:
+        model: Id or path of the base or of the adapter.
+        adapter: Id or path of the adapter; None where `model` brings it along.
+        names: What the two are called in messages.
+
+    Returns:
+        The base, and the adapter, None where there is none.
+
+    Raises:
+        ConfigurationError: An adapter on top of an adapter, or one that does not name its base.
+    """
     config = _adapter_config(model)
     if config is None:
         return model, adapter
@@ -188,13 +200,13 @@ def has_tied_head(model: PeftModel) -> bool:
 
 
 @contextmanager
-def full_logits_allow_tied_head(model: PeftModel) -> Iterator[None]:
+def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Hide an LM head's adapter that is tied to the embeddings from the parent's refusal.
 
     The parent refuses it since its fused loss reads the head's weight alone. The loss here takes the logits that the
     model itself computes, adapter included. An adapter of the head's own was refused before.
     """
-    if not has_tied_head(model):
+    if not isinstance(model, PeftModel) or not has_tied_head(model):
         yield
         return
     head = model.get_output_embeddings()
@@ -205,17 +217,15 @@ def full_logits_allow_tied_head(model: PeftModel) -> Iterator[None]:
         del model.get_output_embeddings
 
 
-def load_tokenizer(
-    model: PreTrainedModel | PeftModel, init_kwargs: dict[str, Any], *names: Model | None
-) -> PreTrainedTokenizerBase | None:
+def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer that lies beside a model or its adapter, or None where there is none.
 
     Args:
-        model: The loaded model; its base is looked up first.
+        model: The loaded model, or its config; its base is looked up first.
         init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
         names: What the user passed as model and adapter; loaded models among them are passed over.
     """
-    base = getattr(model.config, "_name_or_path", "")
+    base = getattr(getattr(model, "config", model), "_name_or_path", "")
     shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
     of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
     for name in dict.fromkeys([base, *(str(name) for name in names if isinstance(name, str | Path))]):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .divergences import divergence_of_distributions, divergence_of_logits, log_softmax
+from .divergences import divergence_of_distributions, divergence_of_logits
 from .losses import (
     MIXTURE,
     NEW,
@@ -27,6 +27,7 @@ from .losses import (
 from .masks import Scores, gold_log_probability
 from .strategy import Strategy
 from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets, tokens_of_a_chunk
+from .teacher_cache.topk import top_k_classes
 
 Losses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 Totals = Callable[[slice, Tensor, Tensor], Tensor]
@@ -96,30 +97,6 @@ def chunked_compatibility_loss(
     )
 
 
-def student_classes(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
-    """Return the student's log-probabilities of some tokens each, and of all others together.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        ids: int64, (tokens, k). Different ones in each row.
-        temperature: Divides the logits.
-
-    Returns:
-        float, (tokens, k + 1); (tokens, k) where the ids are the whole vocabulary and nothing is left over.
-
-    Example:
-        >>> student_classes(torch.zeros(1, 4), torch.tensor([[2]]), 1.0).exp()
-        tensor([[0.2500, 0.7500]])
-    """
-    log_probabilities = log_softmax(logits, temperature)
-    top = log_probabilities.gather(-1, ids)
-    if ids.shape[-1] >= logits.shape[-1]:
-        return top
-    # Not log(1 - sum), which loses its digits where little is left over.
-    rest = log_probabilities.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([top, rest], -1)
-
-
 class _Scores:
     """A teacher's scores, asked for only where a mask asks: the pass of a model may hang on it."""
 
@@ -159,8 +136,8 @@ def _top_losses(strategy: Strategy, old: TopKTargets, new: TopKTargets, teachers
         to_old, tokens = teachers[rows] == OLD, _numbers(rows, gold)
         pairs = zip(old.top(tokens), new.top(tokens), strict=True)
         ids, top, rest = (torch.where(to_old.view(-1, *[1] * (o.dim() - 1)), o, n) for o, n in pairs)
-        classes = student_classes(student, ids, strategy.temperature)
-        distance = divergence(torch.cat([top, rest[:, None]], -1)[:, : classes.shape[-1]], classes)
+        classes = top_k_classes(student, ids, strategy.temperature)
+        distance = divergence(torch.cat([top, rest[:, None]], -1), classes)
         if strategy.scale_by_temperature_squared:
             distance = distance * strategy.temperature**2
         return distance, -gold_log_probability(student, gold[rows])

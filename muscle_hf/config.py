@@ -45,6 +45,9 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         student_rank: Rank of the compatibility adapter, larger than the task adapter's: the copy is padded so that
             its function is unchanged at the start (the paper trains with rank 128). Defaults to None: as it is.
 
+        full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of its weights are trained.
+            A copy of them is kept in memory as the new teacher. Defaults to False.
+
         > Parameters that control the old model
 
         old_model_init_kwargs: Keyword arguments for `from_pretrained`, used where `old_model` is an id or a path. A
@@ -107,6 +110,9 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
     )
     student_rank: int | None = field(
         default=None, metadata={"help": "Rank of the compatibility adapter, larger than the task adapter's."}
+    )
+    full_fine_tune: bool = field(
+        default=False, metadata={"help": "The new model has no adapter, and all of its weights are trained."}
     )
     old_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
@@ -181,6 +187,10 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             )
 
     def _refuse_what_would_be_ignored(self) -> None:
+        if self.full_fine_tune and self.student_rank is not None:
+            raise ConfigurationError(
+                f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
+            )
         if self.teacher_cache == "none":
             for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
                 if getattr(self, name) != default:
@@ -189,6 +199,11 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                         '"topk" or "hidden", or leave it out.'
                     )
             return
+        if self.packing and self.packing_strategy != "bfd":
+            raise ConfigurationError(
+                f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
+                'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
+            )
         if self.teacher_cache == "hidden" and self.teacher_cache_k != 64:
             raise ConfigurationError(
                 f"teacher_cache_k={self.teacher_cache_k} would be ignored: "

@@ -8,10 +8,11 @@ along in the output, where wrappers such as DDP see them.
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -57,6 +58,37 @@ class LogitTransform:
         if scale is None and divisor is not None:
             scale = divisor if text.model_type == "hyperclovax" else 1 / divisor
         return cls(1.0 if scale is None else float(scale), getattr(text, "final_logit_softcapping", None))
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """What turns a teacher's last hidden states into its logits: a dense LM head, and what comes after it.
+
+    Args:
+        weight: float, (vocabulary, hidden size). With every adapter on it merged.
+        bias: float, (vocabulary,); None for none.
+        transform: What the model does to the output of the head. Defaults to nothing.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    transform: LogitTransform = field(default_factory=LogitTransform)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the teacher's logits.
+
+        Args:
+            hidden: float, (tokens, hidden size), on the device of the weight.
+
+        Returns:
+            float, (tokens, vocabulary).
+
+        Example:
+            >>> head = OutputHead(torch.tensor([[1.0], [3.0]]), transform=LogitTransform(scale=2.0))
+            >>> head(torch.tensor([[0.5]]))
+            tensor([[1., 3.]])
+        """
+        return self.transform(F.linear(hidden, self.weight, self.bias))
 
 
 def base_model(model: Any) -> Any:

@@ -6,16 +6,24 @@ tensors, put in place of the student's for the length of a forward pass. A snaps
 never saved, none of which holds for a second PEFT adapter on the model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .errors import TeacherError
-from .hidden_states import HIDDEN_STATES_ALONE, base_model, project, returning_hidden_states
+from .errors import ConfigurationError, TeacherError
+from .hidden_states import (
+    HIDDEN_STATES_ALONE,
+    LogitTransform,
+    OutputHead,
+    base_model,
+    project,
+    returning_hidden_states,
+)
 
 
 class FrozenModelTeacher:
@@ -48,6 +56,10 @@ class FrozenModelTeacher:
     def project(self, hidden: Tensor) -> Tensor:
         """Return the logits of a few hidden states."""
         return project(self.model, hidden)
+
+    def output_head(self) -> OutputHead:
+        """Return the LM head as plain tensors."""
+        return dense_head(self.model)
 
 
 class SharedBaseTeacher:
@@ -91,6 +103,10 @@ class SharedBaseTeacher:
         with _eval_mode(self.student):
             return functional_call(self._projector, snapshot, (hidden,))  # type: ignore[no-any-return]
 
+    def output_head(self) -> OutputHead:
+        """Return the LM head as it was before training, as plain tensors."""
+        return dense_head(self.student, None if not self._projector.is_trained else self.project)
+
 
 class _Projector(nn.Module):
     """The LM head of a whole model: what an adapter ties to it may be kept anywhere in the model."""
@@ -108,6 +124,35 @@ class _Projector(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return project(self.model, hidden)
+
+
+@torch.no_grad()
+def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None = None) -> OutputHead:
+    """Return an LM head as one matrix, whatever adapters and biases it consists of.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        projection: Turns hidden states into logits; None: by the model as it is now.
+
+    Raises:
+        ConfigurationError: The logits are soft-capped and the head is adapted, which no matrix can express.
+    """
+    base = base_model(model)
+    head, transform = base.get_output_embeddings(), LogitTransform.of(base.config)
+    if projection is None and type(head) is nn.Linear:
+        return OutputHead(head.weight.detach(), None if head.bias is None else head.bias.detach(), transform)
+    if transform.softcap is not None:
+        raise ConfigurationError(
+            "The logits are soft-capped and their LM head is adapted, so it cannot be kept as one matrix. Set "
+            'teacher_cache="topk".'
+        )
+    weight = next(head.parameters())
+    size = base.config.get_text_config().hidden_size
+    # A linear function is known by what it makes of zero and of each direction.
+    unit = torch.eye(size + 1, size, dtype=weight.dtype, device=weight.device).roll(1, 0)
+    images = (projection or partial(project, model))(unit)
+    bias = images[0]
+    return OutputHead((images[1:] - bias).T.contiguous(), bias if bool(bias.any()) else None)
 
 
 @contextmanager

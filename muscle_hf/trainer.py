@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset, DatasetDict, IterableDataset
+from peft import PeftModel
 from torch import Tensor
 from transformers import (
     BitsAndBytesConfig,
@@ -20,21 +21,17 @@ from transformers import (
 from trl import SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
-from .adapters import (
-    Lineage,
-    Model,
-    check_lm_head,
-    full_logits_allow_tied_head,
-    load_adapted_model,
-    load_tokenizer,
-    shares_base,
-)
+from .adapters import Model, full_logits_allow_tied_head
 from .alignment import check_same_vocabulary
+from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
-from .errors import ConfigurationError, ModelMismatchError
+from .errors import ConfigurationError, InputError, ModelMismatchError
 from .flips import Comparison
 from .masks import Mask
+from .pair import ModelPair
 from .ranks import pad_rank
+from .strategy import Strategy
+from .teacher_cache import TeacherCache
 from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .token_loss import TokenLoss
 from .training_data import (
@@ -42,8 +39,11 @@ from .training_data import (
     TokenColumnCollator,
     check_rows,
     first_trainable_row,
-    truncated_and_packed,
+    packed,
+    trained_token_counts,
+    truncated,
     warn_about_lost_tokens,
+    with_target_numbers,
     with_weights,
 )
 from .training_log import LossSums
@@ -149,42 +149,30 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             )
         strategy = args.strategy(mask)
         check_rows(train_dataset)
-        if old_model is model and old_adapter == new_adapter:
-            raise ModelMismatchError(
-                "old_model and model are the same object: there is no update to be compatible to."
-            )
-        if shares_base(model, old_model):
-            raise ConfigurationError(
-                "model and old_model share one base object, and an adapter on the one would change the other. Load "
-                "the base twice, or pass paths."
-            )
         new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
-        shared = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
-        inherited = {key: new_kwargs[key] for key in shared if key in new_kwargs}
-        old_kwargs = _as_kwargs(args.old_model_init_kwargs) or inherited
-        student = load_adapted_model(model, new_adapter, role="new", needs_adapter=True, init_kwargs=new_kwargs)
-        check_lm_head(student)
-        old = load_adapted_model(old_model, old_adapter, role="old", needs_adapter=False, init_kwargs=old_kwargs)
-        if processing_class is None:
-            processing_class = load_tokenizer(student, new_kwargs, model, new_adapter)
-        if processing_class is None:
-            raise ConfigurationError(
-                "No tokenizer lies beside the new model or its adapter; pass it as processing_class."
-            )
-        old_tokenizer = load_tokenizer(old, old_kwargs, old_model, old_adapter)
-        if old_tokenizer is None:
-            logger.warning(
-                "No tokenizer was found beside the old model, so only the sizes of the vocabularies are compared. "
-                "Make sure that both models were trained with the same tokenizer."
-            )
-        check_same_vocabulary(student, old, processing_class, old_tokenizer)
-        self.lineage = Lineage.of(
-            new=student, old=old, new_name=new_adapter or model, old_name=old_adapter or old_model
+        pair = self._pair = ModelPair(
+            model,
+            old_model,
+            new_adapter=new_adapter,
+            old_adapter=old_adapter,
+            processing_class=processing_class,
+            init_kwargs=new_kwargs,
+            old_init_kwargs=_as_kwargs(args.old_model_init_kwargs),
+            full_fine_tune=args.full_fine_tune,
         )
-        # PEFT loads adapters frozen by default; the student's is the one that is trained.
-        student.set_adapter(student.active_adapter)
+        student, processing_class = pair.student, pair.processing_class
+        self._rows_to_cache: dict[str, Dataset] = {}
+        if args.teacher_cache == "none":
+            check_same_vocabulary(student, pair.old, processing_class, pair.old_tokenizer)
+        else:
+            # Before anything of the models is changed.
+            self._fingerprints = pair.fingerprints()
+        self.lineage = pair.lineage
+        if isinstance(student, PeftModel):
+            # PEFT loads adapters frozen by default; the student's is the one that is trained.
+            student.set_adapter(student.active_adapter)
         if args.student_rank is not None:
             student = pad_rank(student, args.student_rank)
 
@@ -206,6 +194,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
+        self._collator_alone = self.data_collator
         if not TOKEN_COLUMNS.keys().isdisjoint(get_dataset_column_names(self.train_dataset)):
             self.data_collator: Any = TokenColumnCollator(self.data_collator)
         # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
@@ -221,16 +210,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
                 "without it."
             )
-        self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
-        self.old_teacher = FrozenModelTeacher(self.accelerator.prepare_model(old, evaluation_mode=True))
-        self._token_loss = TokenLoss(
-            self.new_teacher.student,
-            self.old_teacher,
-            self.new_teacher,
-            strategy,
-            implementation=args.loss_implementation,
-            autocast=self.accelerator.autocast,
-        )
+        self._set_up_teachers(strategy)
         self._check_teachers()
 
     def _prepare_dataset(
@@ -246,9 +226,109 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             formatting_func = None
             if name == "train" and args.weight_column is not None:
                 dataset = with_weights(dataset, args.weight_column)
+            if args.teacher_cache != "none":
+                dataset = self._numbered(truncated(dataset, args), name)
             if not TOKEN_COLUMNS.keys().isdisjoint(dataset.column_names):
-                return truncated_and_packed(dataset, args, packing=packing, shuffle=args.shuffle_dataset)
+                return packed(truncated(dataset, args), args, packing=packing)
+        elif args.teacher_cache != "none" or args.weight_column is not None:
+            option = "weight_column" if args.weight_column is not None else "teacher_cache"
+            raise ConfigurationError(
+                f"{option} needs data that are read in one order, and the {name} set is a "
+                f"{type(dataset).__name__}. Pass a datasets.Dataset, or leave the option out."
+            )
         return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
+
+    def _numbered(self, dataset: Dataset, name: str) -> Dataset:
+        """Number the trained tokens, over all data sets, and keep the rows for the cache."""
+        if hasattr(self, "_cache"):
+            raise ConfigurationError(
+                f"The teacher cache has no targets for this {name} set. Pass it to the trainer as eval_dataset, by a "
+                "name of its own if there are several, or evaluate without a cache."
+            )
+        start = sum(sum(trained_token_counts(rows)) for rows in self._rows_to_cache.values())
+        self._rows_to_cache[name] = dataset
+        return with_target_numbers(dataset, start)
+
+    def _set_up_teachers(self, strategy: Strategy) -> None:
+        """Load what is needed of the old model, and make the loss."""
+        pair, args = self._pair, self.args
+        self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
+        self.old_teacher: FrozenModelTeacher | None = None
+        self._cache = None
+        caches = None
+        if args.teacher_cache != "none":
+            self._cache = CacheOfRun(
+                args, self._rows_to_cache, self._fingerprints, self.new_teacher.student, pair.old_config
+            )
+            caches = self._cache.open()
+        if caches is None:
+            if self._cache is not None:
+                check_same_vocabulary(pair.student, pair.old, self.processing_class, pair.old_tokenizer)
+            self.old_teacher = FrozenModelTeacher(self.accelerator.prepare_model(pair.old, evaluation_mode=True))
+        self._make_loss(strategy, caches)
+
+    def _make_loss(self, strategy: Strategy, caches: list[TeacherCache] | None) -> None:
+        self._token_loss = TokenLoss(
+            self.new_teacher.student,
+            self.old_teacher,
+            self.new_teacher,
+            strategy,
+            implementation="chunked" if self._cache is not None else self.args.loss_implementation,
+            autocast=self.accelerator.autocast,
+            cache=None if caches is None else CachedTargets(caches, self.new_teacher, self.accelerator.device),
+        )
+
+    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> None:
+        """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
+
+        `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
+        the parts may be computed on several machines that share the folder.
+
+        Args:
+            process: The number of this part, from 0. Defaults to that of the training process.
+            processes: How many parts there are. Defaults to the number of training processes.
+
+        Raises:
+            ConfigurationError: `teacher_cache` is "none", or the disk is too small.
+            InputError: Other parts are not there yet.
+            TeacherError: A teacher gives NaN.
+        """
+        if self._cache is None:
+            raise ConfigurationError('teacher_cache is "none"; set it to "topk" or "hidden" in the config.')
+        if self.old_teacher is None:
+            return
+        collate = self._collator_alone
+        self._cache.write(
+            self.old_teacher,
+            self.new_teacher,
+            lambda rows: self._prepare_inputs(collate(rows)),
+            self.accelerator.autocast,
+            rows_at_once=self.args.per_device_eval_batch_size,
+            process=self.accelerator.process_index if process is None else process,
+            processes=self.accelerator.num_processes if processes is None else processes,
+        )
+        self.accelerator.wait_for_everyone()
+        caches = self._cache.open()
+        if caches is None:
+            raise InputError(
+                f"The teacher cache in {self._cache.root} is not complete: other processes have not computed their "
+                "parts yet."
+            )
+        self.old_teacher = None
+        self._pair.forget_old()
+        self._make_loss(self._token_loss.strategy, caches)
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train, as [`transformers.Trainer.train`] does; a teacher cache is computed before the first step."""
+        if self._cache is not None:
+            self.cache_teachers()
+        return super().train(*arguments, **options)
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """Evaluate, as [`trl.SFTTrainer`] does; a teacher cache is computed before."""
+        if self._cache is not None:
+            self.cache_teachers()
+        return super().evaluate(*arguments, **options)  # type: ignore[no-any-return]
 
     def _check_teachers(self) -> None:
         """Ask both teachers about one example, so that bad ones are refused before training."""

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import torch
@@ -186,27 +186,73 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
     return encoded.map(lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])})
 
 
-def truncated_and_packed(encoded: Dataset, args: Any, *, packing: bool, shuffle: bool) -> Dataset:
-    """Do what [`trl.SFTTrainer`] does after encoding, for data with columns of ours, which it would cut off or drop.
+def truncated(encoded: Dataset, args: Any) -> Dataset:
+    """Cut rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would leave at full length.
 
     Args:
         encoded: Rows with `input_ids`, `labels` and columns of ours.
-        args: The trainer's config: `max_length`, `truncation_mode`, `packing_strategy`, `seed`.
+        args: The trainer's config: `max_length`, `truncation_mode`.
+
+    Returns:
+        The rows, without those that have nothing left to train on.
+    """
+    if args.max_length is None:
+        return encoded
+    names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
+    kept = slice(-args.max_length, None) if args.truncation_mode == "keep_end" else slice(args.max_length)
+    encoded = encoded.map(lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc)
+    return encoded.filter(lambda row: any(label != IGNORE_INDEX for label in row["labels"]))
+
+
+def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
+    """Shuffle and pack rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would drop.
+
+    Args:
+        encoded: Rows with `input_ids`, `labels` and columns of ours; other columns are dropped.
+        args: The trainer's config: `max_length`, `packing_strategy`, `shuffle_dataset`, `seed`.
         packing: Whether several rows are packed into one.
-        shuffle: Whether the rows are shuffled.
 
     Returns:
         Rows that are ready for the collator.
     """
     names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
     encoded = encoded.select_columns(names)
-    if args.max_length is not None and not packing:
-        kept = slice(-args.max_length, None) if args.truncation_mode == "keep_end" else slice(args.max_length)
-        encoded = encoded.map(lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc)
-        encoded = encoded.filter(lambda row: any(label != IGNORE_INDEX for label in row["labels"]))
-    if shuffle:
+    if args.shuffle_dataset:
         encoded = encoded.shuffle(seed=args.seed)
     return pack_dataset(encoded, args.max_length, args.packing_strategy) if packing else encoded
+
+
+def trained_token_counts(encoded: Dataset) -> list[int]:
+    """Count the tokens of each row that are trained on: those with a label, but the first one.
+
+    Args:
+        encoded: Rows with `labels`.
+    """
+    return [sum(label != IGNORE_INDEX for label in labels[1:]) for labels in encoded["labels"]]
+
+
+def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
+    """Number the trained tokens of a data set, so that they find their targets after shuffling and packing.
+
+    Args:
+        encoded: Rows with `labels`, cut to their final length.
+        start: Number of the first one.
+
+    Returns:
+        The rows with a column `target_index`; -1 where nothing is trained on.
+    """
+    starts = list(accumulate(trained_token_counts(encoded), initial=start))
+
+    def numbered(row: dict[str, Any], index: int) -> dict[str, list[int]]:
+        number = starts[index]
+        column = []
+        for position, label in enumerate(row["labels"]):
+            is_trained = position > 0 and label != IGNORE_INDEX
+            column.append(number if is_trained else -1)
+            number += is_trained
+        return {"target_index": column}
+
+    return encoded.map(numbered, with_indices=True)
 
 
 def sequence_numbers(batch: dict[str, Any]) -> Tensor:

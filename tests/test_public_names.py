@@ -18,44 +18,15 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 LAYERS = (
     {"errors", "files"},
     {"columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "registration"}
-    | {
-        "masks",
-        "divergences",
-        "strategy",
-        "losses",
-        "alignment",
-        "vocabulary",
-        "vocabulary_map",
-        "chunk_losses",
-        "topk",
-    },
-    {"adapters", "ranks", "fingerprints", "training_data", "unlabelled", "old_encoding"}
-    | {"hidden_states", "teachers", "targets", "chunked_loss", "token_loss", "teacher_cache", "training_log"}
-    | {
-        "asking",
-        "prompts",
-        "prediction",
-        "likelihood",
-        "choice",
-        "flips_evaluation",
-        "labels",
-        "classifier_loss",
-        "classifier_models",
-    }
-    | {
-        "answers",
-        "jsonlines",
-        "columnar",
-        "tables",
-        "harness",
-        "harness_sample",
-        "lighteval",
-        "readers",
-        "join",
-        "measure",
-        "outcomes",
-    },
-    {"config", "trainer", "classifier_config", "classifier", "report", "terminal", "page", "plots", "gate", "runs"},
+    | {"masks", "divergences", "strategy", "losses"}
+    | {"alignment", "contents", "vocabulary", "vocabulary_map", "chunk_divergences", "chunk_losses"},
+    {"adapters", "ranks", "pair", "hidden_states", "teachers", "targets", "teacher_cache", "cached_targets"}
+    | {"training_data", "training_log", "chunked_loss", "token_loss", "chunk_encoding", "unlabelled"}
+    | {"processes", "asking", "prompts", "prediction", "likelihood", "choice"}
+    | {"flip_metrics", "flips_dataset", "flips_evaluation", "flips_in_the_loop"}
+    | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
+    | {"measure", "outcomes"},
+    {"config", "trainer", "report", "terminal", "page", "plots", "gate", "runs", "classifier"},
     {"card"},
     {"hub"},
     {"cli", "demo", "update", "__main__"},

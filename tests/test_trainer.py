@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,16 @@ from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
+from tiny_updates import (
+    EMBEDDINGS_AND_NORMS,
+    ROWS,
+    Update,
+    config_of,
+    largest_difference,
+    make_update,
+    trainer_of,
+    weights_of,
+)
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muscle_hf import (
@@ -34,15 +43,6 @@ from muscle_hf.adapters import Lineage
 from muscle_hf.losses import compatibility_loss, next_token_labels
 from muscle_hf.masks import MASKS
 
-EMBEDDINGS_AND_NORMS = {
-    "modules_to_save": ["embed_tokens", "input_layernorm", "post_attention_layernorm", "norm"],
-    "ensure_weight_tying": True,
-}
-ROWS = [
-    {"prompt": f"transfer {n} dollars to my {kind} account\n", "completion": answer}
-    for n, (kind, answer) in enumerate([("savings", "transfer"), ("checking", "balance please")] * 6)
-]
-
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -52,87 +52,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@dataclass(frozen=True)
-class Update:
-    """Two bases and their task adapters on disk."""
-
-    folder: Path
-    tokenizer: PreTrainedTokenizerFast
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {
-            "model": str(self.folder / "base-v2"),
-            "new_adapter": str(self.folder / "task-v2"),
-            "old_model": str(self.folder / "base-v1"),
-            "old_adapter": str(self.folder / "task-v1"),
-        }
-
-    def load(self, version: int) -> PeftModel:
-        base = LlamaForCausalLM.from_pretrained(self.folder / f"base-v{version}")
-        return PeftModel.from_pretrained(base, self.folder / f"task-v{version}").eval()
-
-
-def _make_update(folder: Path, *, tie_word_embeddings: bool = True, **lora: Any) -> Update:
-    tokenizer = tiny_tokenizer()
-    for version in (1, 2):
-        base = tiny_llama(version, tokenizer, hidden_size=16, layers=1, tie_word_embeddings=tie_word_embeddings)
-        base.save_pretrained(folder / f"base-v{version}")
-        tokenizer.save_pretrained(folder / f"base-v{version}")
-        base = LlamaForCausalLM.from_pretrained(folder / f"base-v{version}")
-        tiny_adapter(base, 10 + version, **lora).save_pretrained(folder / f"task-v{version}")
-    return Update(folder, tokenizer)
-
-
 @pytest.fixture(scope="module")
 def update(tmp_path_factory: pytest.TempPathFactory) -> Update:
-    return _make_update(tmp_path_factory.mktemp("update"))
-
-
-def _config(output_dir: Path, **options: Any) -> CompatibilityConfig:
-    defaults = {
-        "output_dir": str(output_dir),
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "bf16": False,
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-    }
-    return CompatibilityConfig(**defaults | options)
-
-
-def _trainer(update: Update, output_dir: Path, *, rows: Any = ROWS, **options: Any) -> CompatibilityTrainer:
-    arguments = {name: options.pop(name) for name in list(options) if name in TRAINER_ARGUMENTS}
-    return CompatibilityTrainer(
-        **update.arguments | {"train_dataset": Dataset.from_list(rows)} | arguments,
-        args=_config(output_dir, **options),
-    )
-
-
-TRAINER_ARGUMENTS = {
-    "model",
-    "old_model",
-    "new_adapter",
-    "old_adapter",
-    "eval_dataset",
-    "processing_class",
-    "callbacks",
-    "compute_metrics",
-}
-
-
-def _weights(trainer: CompatibilityTrainer) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
-
-
-def _largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
+    return make_update(tmp_path_factory.mktemp("update"))
 
 
 def _half_right_rows(update: Update) -> list[dict[str, list[int]]]:
@@ -171,7 +93,7 @@ def _logits(model: PeftModel, text: str, tokenizer: PreTrainedTokenizerFast) -> 
 def test_the_loss_is_that_of_three_models_loaded_one_by_one(
     update: Update, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    trainer = _trainer(update, tmp_path, **options)
+    trainer = trainer_of(update, tmp_path, **options)
     with torch.no_grad():
         for name, weight in trainer.model.named_parameters():
             if "lora_B" in name:  # a student that has moved away from the new model
@@ -187,13 +109,13 @@ def test_the_loss_is_that_of_three_models_loaded_one_by_one(
 
 
 def test_the_student_starts_as_a_copy_of_the_new_model(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path, mask="none", eval_dataset=Dataset.from_list(ROWS[:4]))
+    trainer = trainer_of(update, tmp_path, mask="none", eval_dataset=Dataset.from_list(ROWS[:4]))
     text = ROWS[0]["prompt"]
     assert torch.equal(_logits(trainer.model, text, update.tokenizer), _logits(update.load(2), text, update.tokenizer))
 
 
 def test_training_moves_the_student_and_neither_teacher(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path)
+    trainer = trainer_of(update, tmp_path)
     inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
     before = [teacher.logits(inputs) for teacher in (trainer.old_teacher, trainer.new_teacher)]
     student = _logits(trainer.model, ROWS[0]["prompt"], update.tokenizer)
@@ -206,8 +128,8 @@ def test_training_moves_the_student_and_neither_teacher(update: Update, tmp_path
 
 
 def test_teachers_answer_without_dropout_while_the_student_trains_with_it(tmp_path: Path) -> None:
-    update = _make_update(tmp_path, lora_dropout=0.5)
-    trainer = _trainer(update, tmp_path / "out")
+    update = make_update(tmp_path, lora_dropout=0.5)
+    trainer = trainer_of(update, tmp_path / "out")
     trainer.model.train()
     trainer.old_teacher.model.train()  # as a careless callback might
     training = [module.training for module in trainer.model.modules()]
@@ -219,7 +141,7 @@ def test_teachers_answer_without_dropout_while_the_student_trains_with_it(tmp_pa
 
 
 def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path)
+    trainer = trainer_of(update, tmp_path)
     base = trainer.model.get_base_model().model.layers[0].mlp.down_proj.base_layer.weight
     gc.collect()
     copies = [
@@ -235,8 +157,8 @@ def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path: Path) -> None:
-    whole = _trainer(update, tmp_path, optim="sgd", max_grad_norm=0.0)
-    pieces = _trainer(
+    whole = trainer_of(update, tmp_path, optim="sgd", max_grad_norm=0.0)
+    pieces = trainer_of(
         update,
         tmp_path,
         optim="sgd",
@@ -244,11 +166,11 @@ def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path
         per_device_train_batch_size=1,
         gradient_accumulation_steps=4,
     )
-    start = _weights(whole)
+    start = weights_of(whole)
     whole.train()
     pieces.train()
-    moved = _largest_difference(start, _weights(whole))
-    assert _largest_difference(_weights(whole), _weights(pieces)) < 1e-4 * moved
+    moved = largest_difference(start, weights_of(whole))
+    assert largest_difference(weights_of(whole), weights_of(pieces)) < 1e-4 * moved
     for one, other in zip(whole.state.log_history[:2], pieces.state.log_history[:2], strict=True):
         for name in ("loss", "aligned_to_old_model", "divergence_to_old_model", "cross_entropy"):
             assert one[name] == pytest.approx(other[name], rel=1e-4)
@@ -256,27 +178,27 @@ def test_gradient_accumulation_does_not_change_the_step(update: Update, tmp_path
 
 @pytest.mark.slow
 def test_gradient_checkpointing_does_not_change_the_weights(update: Update, tmp_path: Path) -> None:
-    trainers = [_trainer(update, tmp_path, gradient_checkpointing=on) for on in (False, True)]
+    trainers = [trainer_of(update, tmp_path, gradient_checkpointing=on) for on in (False, True)]
     for trainer in trainers:
         trainer.train()
-    assert _largest_difference(*(_weights(trainer) for trainer in trainers)) < 1e-6
+    assert largest_difference(*(weights_of(trainer) for trainer in trainers)) < 1e-6
 
 
 @pytest.mark.slow
 def test_bfloat16_trains_and_stays_near_float32(update: Update, tmp_path: Path) -> None:
     losses = []
     for on in (False, True):
-        trainer = _trainer(update, tmp_path, bf16=on)
+        trainer = trainer_of(update, tmp_path, bf16=on)
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
-        assert all(torch.isfinite(weight).all() for weight in _weights(trainer).values())
+        assert all(torch.isfinite(weight).all() for weight in weights_of(trainer).values())
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["bfd", "wrapped"])
 def test_packing_trains(update: Update, tmp_path: Path, strategy: str) -> None:
-    trainer = _trainer(update, tmp_path, packing=True, packing_strategy=strategy, max_length=100)
+    trainer = trainer_of(update, tmp_path, packing=True, packing_strategy=strategy, max_length=100)
     trainer.train()
     assert math.isfinite(trainer.state.log_history[0]["loss"])
 
@@ -284,7 +206,7 @@ def test_packing_trains(update: Update, tmp_path: Path, strategy: str) -> None:
 def test_packed_sequences_have_the_loss_of_unpacked_ones(update: Update, tmp_path: Path) -> None:
     losses = []
     for packing in (False, True):
-        trainer = _trainer(
+        trainer = trainer_of(
             update,
             tmp_path,
             packing=packing,
@@ -299,7 +221,7 @@ def test_packed_sequences_have_the_loss_of_unpacked_ones(update: Update, tmp_pat
 
 def test_a_prompt_is_trained_on_by_default_and_left_out_on_request(update: Update, tmp_path: Path) -> None:
     labels = [
-        _trainer(update, tmp_path, completion_only_loss=only).train_dataset[0]["labels"] for only in (False, True)
+        trainer_of(update, tmp_path, completion_only_loss=only).train_dataset[0]["labels"] for only in (False, True)
     ]
     completion = len(update.tokenizer(ROWS[0]["completion"] + update.tokenizer.eos_token)["input_ids"])
     assert -100 not in labels[0]
@@ -312,7 +234,7 @@ def test_a_prompt_is_trained_on_by_default_and_left_out_on_request(update: Updat
 @pytest.mark.slow
 def test_the_log_gives_what_the_loss_did_to_the_tokens(update: Update, tmp_path: Path) -> None:
     rows = _half_right_rows(update)
-    trainer = _trainer(update, tmp_path, rows=rows, max_steps=1, per_device_train_batch_size=12)
+    trainer = trainer_of(update, tmp_path, rows=rows, max_steps=1, per_device_train_batch_size=12)
     trainer.train()
     log = trainer.state.log_history[0]
     batch = _padded(rows)
@@ -333,7 +255,7 @@ def test_the_log_gives_what_the_loss_did_to_the_tokens(update: Update, tmp_path:
 
 
 def test_a_divergence_without_tokens_is_undefined_and_not_zero(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path, mask="none", max_steps=1)
+    trainer = trainer_of(update, tmp_path, mask="none", max_steps=1)
     trainer.train()
     log = trainer.state.log_history[0]
     assert log["aligned_to_old_model"] == 1
@@ -342,7 +264,7 @@ def test_a_divergence_without_tokens_is_undefined_and_not_zero(update: Update, t
 
 @pytest.mark.slow
 def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(
+    trainer = trainer_of(
         update,
         tmp_path,
         max_steps=3,
@@ -365,19 +287,19 @@ def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Upd
 
 def test_every_evaluation_reports_its_own_data_under_its_own_name(update: Update, tmp_path: Path) -> None:
     sets = {"a": Dataset.from_list(ROWS[:4]), "b": Dataset.from_list(ROWS[4:])}
-    trainer = _trainer(update, tmp_path, eval_dataset=sets)
+    trainer = trainer_of(update, tmp_path, eval_dataset=sets)
     both = trainer.evaluate()
     trainer.predict(trainer.eval_dataset["b"])
     assert trainer.evaluate()["eval_a_cross_entropy"] == both["eval_a_cross_entropy"]
     assert both["eval_a_cross_entropy"] != both["eval_b_cross_entropy"]
-    alone = _trainer(update, tmp_path, eval_dataset=sets["a"])
+    alone = trainer_of(update, tmp_path, eval_dataset=sets["a"])
     assert alone.evaluate()["eval_cross_entropy"] == both["eval_a_cross_entropy"]
     assert alone.evaluate(metric_key_prefix="test")["test_cross_entropy"] == both["eval_a_cross_entropy"]
 
 
 def test_a_streamed_data_set_trains(update: Update, tmp_path: Path) -> None:
     stream = Dataset.from_list(ROWS).to_iterable_dataset()
-    trainer = CompatibilityTrainer(**update.arguments, args=_config(tmp_path), train_dataset=stream)
+    trainer = CompatibilityTrainer(**update.arguments, args=config_of(tmp_path), train_dataset=stream)
     trainer.train()
     assert trainer.state.global_step == 2
 
@@ -385,13 +307,13 @@ def test_a_streamed_data_set_trains(update: Update, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, EMBEDDINGS_AND_NORMS], ids=["plain", "embeddings"])
 def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Path, lora: dict[str, Any]) -> None:
-    update = _make_update(tmp_path, **lora)
+    update = make_update(tmp_path, **lora)
     options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "lr_scheduler_type": "cosine"}
-    whole = _trainer(update, tmp_path / "whole", **options)
+    whole = trainer_of(update, tmp_path / "whole", **options)
     whole.train()
-    resumed = _trainer(update, tmp_path / "whole", **options)
+    resumed = trainer_of(update, tmp_path / "whole", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    assert _largest_difference(_weights(whole), _weights(resumed)) == 0
+    assert largest_difference(weights_of(whole), weights_of(resumed)) == 0
     inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
     assert torch.equal(whole.new_teacher.logits(inputs), resumed.new_teacher.logits(inputs))
     tokens = [[log["num_tokens"] for log in t.state.log_history if "num_tokens" in log] for t in (whole, resumed)]
@@ -405,7 +327,7 @@ def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: 
         shapes.append((prediction.predictions.shape, prediction.label_ids.shape))
         return {"size": 1.0}
 
-    trainer = _trainer(update, tmp_path, compute_metrics=metrics, eval_dataset=Dataset.from_list(ROWS[:4]))
+    trainer = trainer_of(update, tmp_path, compute_metrics=metrics, eval_dataset=Dataset.from_list(ROWS[:4]))
     assert trainer.evaluate()["eval_size"] == 1
     assert shapes[0][0] == (*shapes[0][1], len(update.tokenizer))
 
@@ -427,9 +349,9 @@ def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: 
     ids=["plain", "embeddings-and-norms", "lora-on-tied-embeddings", "trained-tokens", "dora", "rslora"],
 )
 def test_every_kind_of_adapter_trains_and_loads_with_plain_peft(tmp_path: Path, lora: dict[str, Any]) -> None:
-    update = _make_update(tmp_path, **lora)
+    update = make_update(tmp_path, **lora)
     text = ROWS[0]["prompt"]
-    trainer = _trainer(update, tmp_path / "out")
+    trainer = trainer_of(update, tmp_path / "out")
     inputs = dict(update.tokenizer(text, return_tensors="pt"))
     assert torch.equal(trainer.new_teacher.logits(inputs), _logits(update.load(2), text, update.tokenizer))
     trainer.train()
@@ -444,8 +366,8 @@ def test_every_kind_of_adapter_trains_and_loads_with_plain_peft(tmp_path: Path, 
 
 
 def test_a_head_tied_to_trained_embeddings_stays_tied(tmp_path: Path) -> None:
-    update = _make_update(tmp_path, **EMBEDDINGS_AND_NORMS)
-    trainer = _trainer(update, tmp_path / "out")
+    update = make_update(tmp_path, **EMBEDDINGS_AND_NORMS)
+    trainer = trainer_of(update, tmp_path / "out")
     trainer.train()
     head, embeddings = trainer.model.get_output_embeddings(), trainer.model.get_input_embeddings()
     assert torch.equal(head.weight, embeddings.weight)
@@ -453,7 +375,7 @@ def test_a_head_tied_to_trained_embeddings_stays_tied(tmp_path: Path) -> None:
 
 
 def test_the_folder_holds_an_adapter_a_tokenizer_and_no_teacher(update: Update, tmp_path: Path) -> None:
-    trainer = _trainer(update, tmp_path)
+    trainer = trainer_of(update, tmp_path)
     trainer.train()
     trainer.save_model()
     names = {path.name for path in tmp_path.iterdir()}
@@ -516,7 +438,7 @@ On four questions, n = 4\.
 
 def test_the_card_of_a_real_run_says_what_happened_and_names_no_path(update: Update, tmp_path: Path) -> None:
     folder = tmp_path / "my-adapter"
-    trainer = _trainer(update, folder, save_strategy="steps", save_steps=2)
+    trainer = trainer_of(update, folder, save_strategy="steps", save_steps=2)
     trainer.train()
     measured = compare(old=list("abxx"), new=list("xbyc"), references=list("abcz"))
     trainer.add_comparison("compatibility adapter", measured, split="four questions")
@@ -541,7 +463,7 @@ def test_pushing_uploads_our_card_and_not_a_draft_of_the_parents(
             return "pushed"
 
     monkeypatch.setattr("transformers.trainer.hf_api", FakeHub)
-    trainer = _trainer(update, tmp_path, hub_model_id="org/task-compat")
+    trainer = trainer_of(update, tmp_path, hub_model_id="org/task-compat")
     trainer.hub_model_id = "org/task-compat"
     trainer.train()
     trainer.push_to_hub(dataset_name="org/banking", license="apache-2.0")
@@ -566,26 +488,26 @@ def test_ids_paths_models_and_peft_models_give_the_same_training(update: Update,
     ]
     weights = []
     for way in ways:
-        trainer = _trainer(update, tmp_path, processing_class=update.tokenizer, **way)
+        trainer = trainer_of(update, tmp_path, processing_class=update.tokenizer, **way)
         trainer.train()
-        weights.append(_weights(trainer))
-    assert all(_largest_difference(weights[0], other) == 0 for other in weights[1:])
+        weights.append(weights_of(trainer))
+    assert all(largest_difference(weights[0], other) == 0 for other in weights[1:])
 
 
 def test_the_card_knows_ids_and_adapters_however_they_were_given(update: Update, tmp_path: Path) -> None:
     folder = update.folder
     merged = update.load(1).merge_and_unload()
-    given = _trainer(update, tmp_path).lineage
+    given = trainer_of(update, tmp_path).lineage
     assert given == Lineage(*(str(folder / name) for name in ("base-v2", "task-v2", "base-v1", "task-v1")))
-    alone = _trainer(update, tmp_path, model=folder / "task-v2", new_adapter=None).lineage
+    alone = trainer_of(update, tmp_path, model=folder / "task-v2", new_adapter=None).lineage
     assert alone == given
-    objects = _trainer(update, tmp_path, old_model=merged, old_adapter=None).lineage
+    objects = trainer_of(update, tmp_path, old_model=merged, old_adapter=None).lineage
     assert objects.old_adapter is None
 
 
 def test_an_old_model_without_adapter_is_a_teacher_like_any_other(update: Update, tmp_path: Path) -> None:
     merged = update.load(1).merge_and_unload()
-    trainer = _trainer(update, tmp_path, old_model=merged, old_adapter=None)
+    trainer = trainer_of(update, tmp_path, old_model=merged, old_adapter=None)
     inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
     exact = _logits(update.load(1), ROWS[0]["prompt"], update.tokenizer)
     assert torch.allclose(trainer.old_teacher.logits(inputs), exact, atol=1e-4)
@@ -595,7 +517,7 @@ def test_one_base_with_two_adapters_can_be_updated_as_well(update: Update, tmp_p
     base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
     tiny_adapter(base, 99).save_pretrained(tmp_path / "old")
     path = str(update.folder / "base-v2")
-    trainer = _trainer(update, tmp_path / "out", old_model=path, old_adapter=str(tmp_path / "old"))
+    trainer = trainer_of(update, tmp_path / "out", old_model=path, old_adapter=str(tmp_path / "old"))
     trainer.train()
     assert trainer.state.global_step == 2
 
@@ -606,19 +528,19 @@ def test_one_base_with_two_adapters_can_be_updated_as_well(update: Update, tmp_p
 def test_an_update_that_is_none_is_refused(update: Update, tmp_path: Path) -> None:
     new = {"old_model": update.arguments["model"], "old_adapter": update.arguments["new_adapter"]}
     with pytest.raises(ModelMismatchError, match="same"):
-        _trainer(update, tmp_path, **new)
+        trainer_of(update, tmp_path, **new)
     with pytest.raises(ModelMismatchError, match="same logits"):
-        _trainer(update, tmp_path, old_model=update.load(2), old_adapter=None)
+        trainer_of(update, tmp_path, old_model=update.load(2), old_adapter=None)
     both = update.load(2)
     with pytest.raises(ModelMismatchError, match="same"):
-        _trainer(update, tmp_path, model=both, new_adapter=None, old_model=both, old_adapter=None)
+        trainer_of(update, tmp_path, model=both, new_adapter=None, old_model=both, old_adapter=None)
 
 
 def test_one_base_object_for_both_models_is_refused_before_it_is_changed(update: Update, tmp_path: Path) -> None:
     base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
     names = {name for name, _ in base.named_parameters()}
     with pytest.raises(ConfigurationError, match="share one base object"):
-        _trainer(update, tmp_path, model=base, old_model=base)
+        trainer_of(update, tmp_path, model=base, old_model=base)
     assert {name for name, _ in base.named_parameters()} == names
 
 
@@ -628,7 +550,7 @@ def test_an_adapter_that_does_not_name_its_base_is_not_looked_up_under_none(upda
     config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
     path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="does not name its base"):
-        _trainer(update, tmp_path / "out", old_model=tmp_path / "nameless", old_adapter=None)
+        trainer_of(update, tmp_path / "out", old_model=tmp_path / "nameless", old_adapter=None)
 
 
 def test_an_old_tokenizer_that_is_not_found_is_said(
@@ -636,30 +558,30 @@ def test_an_old_tokenizer_that_is_not_found_is_said(
 ) -> None:
     LlamaForCausalLM.from_pretrained(update.folder / "base-v1").save_pretrained(tmp_path / "base")
     with caplog.at_level(logging.WARNING):
-        _trainer(update, tmp_path / "out", old_model=tmp_path / "base")
+        trainer_of(update, tmp_path / "out", old_model=tmp_path / "base")
     assert "only the sizes of the vocabularies are compared" in caplog.text
 
 
 def test_swapped_adapters_are_pointed_out(update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = update.arguments
     with caplog.at_level(logging.WARNING):
-        _trainer(update, tmp_path)
+        trainer_of(update, tmp_path)
     assert "swapped" not in caplog.text
     with caplog.at_level(logging.WARNING):
-        _trainer(update, tmp_path, new_adapter=names["old_adapter"], old_adapter=names["new_adapter"])
+        trainer_of(update, tmp_path, new_adapter=names["old_adapter"], old_adapter=names["new_adapter"])
     assert caplog.text.count("may be swapped") == 2
 
 
 def test_a_tokenizer_that_is_nowhere_is_asked_for(update: Update, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="pass it as processing_class"):
         nameless = tiny_adapter(tiny_llama(2, update.tokenizer, hidden_size=16, layers=1), 3)
-        _trainer(update, tmp_path / "out", model=nameless, new_adapter=None)
+        trainer_of(update, tmp_path / "out", model=nameless, new_adapter=None)
 
 
 def test_vocabularies_of_two_sizes_are_refused(update: Update, tmp_path: Path) -> None:
     other = tiny_llama(1, tiny_tokenizer(vocabulary_size=300), hidden_size=16, layers=1)
     with pytest.raises(ModelMismatchError, match=r"embeddings.*same tokenizer"):
-        _trainer(update, tmp_path, old_model=tiny_adapter(other, 3), old_adapter=None)
+        trainer_of(update, tmp_path, old_model=tiny_adapter(other, 3), old_adapter=None)
 
 
 def test_vocabularies_of_one_size_with_other_tokens_are_refused(update: Update, tmp_path: Path) -> None:
@@ -669,16 +591,16 @@ def test_vocabularies_of_one_size_with_other_tokens_are_refused(update: Update, 
     base.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     with pytest.raises(ModelMismatchError, match=r"tokenizers differ in \d+ tokens"):
-        _trainer(update, tmp_path / "out", old_model=str(tmp_path / "base"))
+        trainer_of(update, tmp_path / "out", old_model=str(tmp_path / "base"))
 
 
 def test_an_adapter_on_an_lm_head_of_its_own_is_refused(tmp_path: Path) -> None:
-    update = _make_update(tmp_path, tie_word_embeddings=False, target_modules=["q_proj", "lm_head"])
+    update = make_update(tmp_path, tie_word_embeddings=False, target_modules=["q_proj", "lm_head"])
     with pytest.raises(UnsupportedAdapterError, match="ensure_weight_tying"):
-        _trainer(update, tmp_path / "out")
-    update = _make_update(tmp_path / "copied", tie_word_embeddings=False, modules_to_save=["lm_head"])
+        trainer_of(update, tmp_path / "out")
+    update = make_update(tmp_path / "copied", tie_word_embeddings=False, modules_to_save=["lm_head"])
     with pytest.raises(UnsupportedAdapterError, match="modules_to_save"):
-        _trainer(update, tmp_path / "out")
+        trainer_of(update, tmp_path / "out")
 
 
 def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) -> None:
@@ -687,30 +609,30 @@ def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) ->
         return get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
 
     with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
-        _trainer(update, tmp_path, model=prompt_tuned(2), new_adapter=None)
+        trainer_of(update, tmp_path, model=prompt_tuned(2), new_adapter=None)
     with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
-        _trainer(update, tmp_path, old_model=prompt_tuned(1), old_adapter=None)
+        trainer_of(update, tmp_path, old_model=prompt_tuned(1), old_adapter=None)
     prompt_tuned(2).save_pretrained(tmp_path / "prompt")
     with pytest.raises(UnsupportedAdapterError, match="virtual tokens"):
-        _trainer(update, tmp_path, new_adapter=tmp_path / "prompt")
+        trainer_of(update, tmp_path, new_adapter=tmp_path / "prompt")
 
 
 def test_a_data_set_without_trainable_tokens_is_refused(update: Update, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
-        _trainer(update, tmp_path, rows=[])
+        trainer_of(update, tmp_path, rows=[])
     with pytest.raises(InputError, match="missing"):
-        CompatibilityTrainer(**update.arguments, args=_config(tmp_path))
+        CompatibilityTrainer(**update.arguments, args=config_of(tmp_path))
     with pytest.raises(InputError, match="stream without rows"):
         stream = IterableDataset.from_generator(lambda: iter(()))
-        CompatibilityTrainer(**update.arguments, args=_config(tmp_path), train_dataset=stream)
+        CompatibilityTrainer(**update.arguments, args=config_of(tmp_path), train_dataset=stream)
     with pytest.raises(InputError, match="no token to train on"):
-        _trainer(update, tmp_path, completion_only_loss=True, max_length=4)
+        trainer_of(update, tmp_path, completion_only_loss=True, max_length=4)
     masked = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}]
     with pytest.raises(InputError, match="no token to train on"):
-        _trainer(update, tmp_path, rows=masked)
+        trainer_of(update, tmp_path, rows=masked)
     # The first token of a row has no position that predicts it.
     with pytest.raises(InputError, match="no token to train on"):
-        _trainer(update, tmp_path, rows=[{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+        trainer_of(update, tmp_path, rows=[{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -720,7 +642,7 @@ def test_rows_that_truncation_shortens_are_counted_in_a_warning(
     long = {"prompt": "a long prompt " * 20, "completion": "lost"}
     with caplog.at_level(logging.WARNING):
         # Packing puts the longest row first; that nothing of it is trained on must not be blamed on the models.
-        _trainer(update, tmp_path, rows=[*ROWS[:3], long], completion_only_loss=True, max_length=60, packing=packing)
+        trainer_of(update, tmp_path, rows=[*ROWS[:3], long], completion_only_loss=True, max_length=60, packing=packing)
     assert "1 of 4 rows of the train set are longer than max_length=60 and lose their ends" in caplog.text
     assert "1 of 4 rows of the train set have no token to train on" in caplog.text
 
@@ -730,7 +652,7 @@ def test_a_row_without_labels_is_not_blamed_on_truncation(
 ) -> None:
     rows = [{"input_ids": [5, 6, 7], "labels": labels} for labels in ([-100, -100, -100], [5, -100, -100], [5, 6, 7])]
     with caplog.at_level(logging.WARNING):
-        _trainer(update, tmp_path, rows=rows).train()
+        trainer_of(update, tmp_path, rows=rows).train()
     assert "2 of 3 rows of the train set have no token to train on" in caplog.text
     assert "longer" not in caplog.text
 
@@ -742,14 +664,14 @@ def test_a_teacher_with_nan_is_refused_before_training(update: Update, tmp_path:
         next(weight for name, weight in broken.named_parameters() if "lora_A" in name).fill_(math.nan)
     names = {1: ("old_model", "old_adapter", "old"), 2: ("model", "new_adapter", "new")}[version]
     with pytest.raises(TeacherError, match=f"{names[2]} model gives NaN"):
-        _trainer(update, tmp_path, processing_class=update.tokenizer, **{names[0]: broken, names[1]: None})
+        trainer_of(update, tmp_path, processing_class=update.tokenizer, **{names[0]: broken, names[1]: None})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mask", sorted(MASKS))
 def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_path: Path, mask: str) -> None:
     # A comparison with NaN is False, so most masks would leave such a teacher aside without a word.
-    trainer = _trainer(update, tmp_path, mask=mask)
+    trainer = trainer_of(update, tmp_path, mask=mask)
     with torch.no_grad():
         trainer.old_teacher.model.get_input_embeddings().weight.fill_(math.nan)
     with pytest.raises(TeacherError, match="old model gives NaN"):
@@ -758,24 +680,24 @@ def test_a_teacher_that_turns_to_nan_in_training_stops_it(update: Update, tmp_pa
 
 def test_an_adapter_on_top_of_an_adapter_or_none_at_all_is_refused(update: Update, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="already carries an adapter"):
-        _trainer(update, tmp_path, model=update.load(2), processing_class=update.tokenizer)
+        trainer_of(update, tmp_path, model=update.load(2), processing_class=update.tokenizer)
     with pytest.raises(ConfigurationError, match="new_adapter is not given"):
-        _trainer(update, tmp_path, new_adapter=None)
+        trainer_of(update, tmp_path, new_adapter=None)
     with pytest.raises(ConfigurationError, match="without adapter"):
-        _trainer(update, tmp_path, model=tiny_llama(2, update.tokenizer), new_adapter=None)
+        trainer_of(update, tmp_path, model=tiny_llama(2, update.tokenizer), new_adapter=None)
     with pytest.raises(ConfigurationError, match="is itself an adapter"):
-        _trainer(update, tmp_path, model=update.folder / "task-v2")
+        trainer_of(update, tmp_path, model=update.folder / "task-v2")
     injected = LlamaForCausalLM.from_pretrained(update.folder / "task-v2")
     with pytest.raises(ConfigurationError, match="transformers has put an adapter"):
-        _trainer(update, tmp_path, model=injected)
+        trainer_of(update, tmp_path, model=injected)
     base = LlamaForCausalLM.from_pretrained(update.folder / "base-v2")
     named = PeftModel.from_pretrained(base, update.folder / "task-v2", adapter_name="task")
     with pytest.raises(ConfigurationError, match="under the name 'task'"):
-        _trainer(update, tmp_path, model=named, new_adapter=None)
+        trainer_of(update, tmp_path, model=named, new_adapter=None)
     two = update.load(2)
     two.add_adapter("second", LoraConfig(r=2, target_modules="all-linear"))
     with pytest.raises(ConfigurationError, match="second"):
-        _trainer(update, tmp_path, model=two, new_adapter=None, processing_class=update.tokenizer)
+        trainer_of(update, tmp_path, model=two, new_adapter=None, processing_class=update.tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -791,7 +713,7 @@ def test_options_without_an_effect_are_refused_by_the_config(
     tmp_path: Path, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        _config(tmp_path, **options)
+        config_of(tmp_path, **options)
 
 
 def test_arguments_of_another_trainer_are_refused(update: Update, tmp_path: Path) -> None:

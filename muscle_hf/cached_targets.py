@@ -1,0 +1,245 @@
+"""The teacher cache from a trainer's side: what is computed for it, and what comes out of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .hidden_states import OutputHead, base_model
+from .losses import IGNORE_INDEX, next_token_labels
+from .masks import gold_log_probability
+from .targets import CachedHidden, CachedTopK, tokens_of_a_chunk
+from .teacher_cache import TeacherCache
+from .teacher_cache.fingerprints import fingerprint_of_rows
+from .teacher_cache.spec import CacheSpec
+from .teacher_cache.topk import decode_top_k, encode_top_k
+from .teacher_cache.writer import write_cache
+from .teachers import FrozenModelTeacher, SharedBaseTeacher
+from .training_data import model_inputs, trained_token_counts
+
+
+class CachedTargets:
+    """Both teachers' targets, for several data sets whose trained tokens are numbered one after the other.
+
+    Args:
+        caches: One for each data set, in the order of their numbers.
+        new: The new teacher, whose LM head is in memory anyway.
+        device: Where the old model's LM head goes.
+    """
+
+    def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
+        """Read the old model's LM head, where the cache has hidden states."""
+        self.caches, self.new = caches, new
+        self._starts = [sum(cache.tokens for cache in caches[:index]) for index in range(len(caches))]
+        self._old_head: OutputHead | None = None
+        if caches[0].spec.kind == "hidden":
+            head = caches[0].heads()["old"]
+            bias = None if head.bias is None else head.bias.to(device)
+            self._old_head = OutputHead(head.weight.to(device), bias, head.transform)
+
+    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, Any]:
+        """Return the old and the new model's targets of some trained tokens.
+
+        Args:
+            numbers: int64, (tokens,).
+            gold: int64, (tokens,). Says on which device they are wanted.
+        """
+        stored = self._read(numbers, gold.device)
+        old, new = (
+            {name.removeprefix(f"{teacher}."): one for name, one in stored.items() if name.startswith(f"{teacher}.")}
+            for teacher in ("old", "new")
+        )
+        if self._old_head is not None:
+            return _hidden(old, self._old_head), _hidden(new, self.new.project)
+        return _top_k(old), _top_k(new)
+
+    def _read(self, numbers: Tensor, device: torch.device) -> dict[str, Tensor]:
+        # A batch comes from one data set; without a token it may come from any.
+        index = max(sum(int(numbers.min()) >= start for start in self._starts) - 1, 0) if len(numbers) else 0
+        found = self.caches[index].read(numbers - self._starts[index])
+        return {name: one.to(device, non_blocking=True) for name, one in found.items()}
+
+
+def _top_k(stored: Mapping[str, Tensor]) -> CachedTopK:
+    target = decode_top_k(stored)
+    return CachedTopK(
+        target.ids,
+        target.log_probabilities,
+        target.tail,
+        right=stored["right"].bool(),
+        log_likelihood=stored["log_likelihood"],
+        confidence=stored["confidence"],
+    )
+
+
+def _hidden(stored: Mapping[str, Tensor], head: Callable[[Tensor], Tensor]) -> CachedHidden:
+    return CachedHidden(stored["hidden"], head, right=stored["right"].bool(), log_likelihood=stored["log_likelihood"])
+
+
+class TargetComputer:
+    """Asks both teachers about rows of an encoded data set: what a cache is filled with.
+
+    Args:
+        dataset: Rows with `input_ids` and `labels`, in the order of the cache.
+        collate: Makes a batch of some rows, on the teachers' device.
+        old: The old teacher.
+        new: The new teacher.
+        spec: What is stored.
+        autocast: Makes the context in which the models compute.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        old: FrozenModelTeacher,
+        new: SharedBaseTeacher,
+        spec: CacheSpec,
+        autocast: Any,
+    ) -> None:
+        """Keep what is needed; nothing is computed yet."""
+        self.dataset, self.collate, self.spec, self.autocast = dataset, collate, spec, autocast
+        self.teachers: dict[str, FrozenModelTeacher | SharedBaseTeacher] = {"old": old, "new": new}
+
+    @torch.no_grad()
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        """Return the tensors of the spec for all trained tokens of these rows, in order."""
+        names = ("input_ids", "labels")
+        batch = self.collate([{name: self.dataset[row][name] for name in names} for row in rows])
+        labels = next_token_labels(batch["labels"])
+        trained = labels != IGNORE_INDEX
+        gold, inputs = labels[trained], model_inputs(batch)
+        found: dict[str, Tensor] = {}
+        with self.autocast():
+            for name, teacher in self.teachers.items():
+                hidden = teacher.hidden_states(inputs)[trained]
+                size = tokens_of_a_chunk(self.spec.vocabulary_size, hidden.device)
+                pieces = [
+                    self._stored(few, teacher.project(few), some, name)
+                    for few, some in zip(torch.split(hidden, size), torch.split(gold, size), strict=True)
+                ]
+                found |= {f"{name}.{one}": torch.cat([piece[one] for piece in pieces]) for one in pieces[0]}
+        return found
+
+    def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, name: str) -> dict[str, Tensor]:
+        if self.spec.kind == "topk":
+            assert self.spec.k is not None and self.spec.temperature is not None  # noqa: S101 - for mypy
+            return encode_top_k(logits, gold, k=self.spec.k, temperature=self.spec.temperature)
+        return {
+            "hidden": hidden.to(self.spec.dtypes[name]),
+            "log_likelihood": gold_log_probability(logits, gold).float(),
+            "right": (logits.argmax(-1) == gold).to(torch.uint8),
+        }
+
+
+def hidden_size(config: Any) -> int:
+    """Return the width of a model's last hidden states.
+
+    Args:
+        config: The model's config.
+    """
+    return int(config.get_text_config().hidden_size)
+
+
+def precision(args: Any, model: Any) -> torch.dtype:
+    """Return the type in which hidden states reach the LM head, and in which they are stored.
+
+    Args:
+        args: The trainer's config, which may ask for mixed precision.
+        model: The new model.
+    """
+    if args.bf16:
+        return torch.bfloat16
+    if args.fp16:
+        return torch.float16
+    weight = base_model(model).get_output_embeddings().weight
+    return weight.dtype if weight.dtype.is_floating_point else torch.float32
+
+
+class CacheOfRun:
+    """The teacher cache of one training run: a folder for each data set, and what each has to hold.
+
+    Args:
+        args: The trainer's config.
+        datasets: Name -> encoded rows, cut to their length, in the order in which their trained tokens are numbered.
+        fingerprints: What decides the teachers' targets, but the rows: models, adapters, tokenizer.
+        student: The new model.
+        old_config: The old base's config.
+    """
+
+    def __init__(
+        self, args: Any, datasets: Mapping[str, Any], fingerprints: Mapping[str, str], student: Any, old_config: Any
+    ) -> None:
+        """Work out what each cache has to hold."""
+        self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
+        self.datasets = datasets
+        dtype, is_top_k = precision(args, student), args.teacher_cache == "topk"
+        sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
+        self.specs = {
+            name: CacheSpec(
+                args.teacher_cache,
+                base_model(student).get_output_embeddings().weight.shape[0],
+                {"old": dtype, "new": dtype},
+                {**fingerprints, "data": fingerprint_of_rows(dataset)},
+                k=args.teacher_cache_k if is_top_k else None,
+                temperature=args.temperature if is_top_k else None,
+                hidden_sizes=None if is_top_k else sizes,
+            )
+            for name, dataset in datasets.items()
+        }
+
+    def open(self) -> list[TeacherCache] | None:
+        """Return the caches, or None where one is missing or not complete.
+
+        Raises:
+            ConfigurationError: One was made from something else.
+        """
+        found = []
+        for name, spec in self.specs.items():
+            try:
+                found.append(TeacherCache.open(self.root / name, spec))
+            except InputError:  # what is missing can be computed; what is stale is another error
+                return None
+        return found
+
+    def write(
+        self,
+        old: FrozenModelTeacher,
+        new: SharedBaseTeacher,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        autocast: Any,
+        *,
+        rows_at_once: int,
+        process: int,
+        processes: int,
+    ) -> None:
+        """Compute what is missing of the caches, or this process's part of it.
+
+        Args:
+            old: The old teacher.
+            new: The new teacher.
+            collate: Makes a batch of some rows, on the teachers' device.
+            autocast: Makes the context in which the models compute.
+            rows_at_once: Rows of a batch.
+            process: The number of this process, from 0.
+            processes: How many share the work.
+        """
+        heads = {"old": old.output_head(), "new": new.output_head()} if self._needs_heads else None
+        for name, spec in self.specs.items():
+            write_cache(
+                self.root / name,
+                spec,
+                trained_token_counts(self.datasets[name]),
+                TargetComputer(self.datasets[name], collate, old, new, spec, autocast),
+                heads=heads,
+                process=process,
+                processes=processes,
+                rows_at_once=rows_at_once,
+            )
+
+    @property
+    def _needs_heads(self) -> bool:
+        return any(spec.kind == "hidden" for spec in self.specs.values())

@@ -1,0 +1,160 @@
+"""The two models of a training run, from what the user passed; the old one is loaded when it is first needed.
+
+With a complete teacher cache, and with answers that were kept, nobody needs the old model, and it stays on the disk.
+"""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from .adapters import (
+    Lineage,
+    Model,
+    base_and_adapter,
+    check_lm_head,
+    load_adapted_model,
+    load_tokenizer,
+    shares_base,
+)
+from .errors import ConfigurationError, ModelMismatchError
+from .teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_SHARED_BY_BOTH = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
+
+
+class ModelPair:
+    """The new model, loaded, and the old model, loaded on first use.
+
+    Args:
+        model: The new base, or the new model as a whole.
+        new_adapter: Its adapter, where `model` does not bring it along.
+        old_model: The old base, or the old model as a whole.
+        old_adapter: Its adapter, likewise.
+        processing_class: The new model's tokenizer; None looks beside the model.
+        init_kwargs: Keyword arguments for `from_pretrained` of the new base.
+        old_init_kwargs: Of the old base; empty: precision, attention and quantization of the new one.
+        full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of it is trained.
+
+    Raises:
+        ModelMismatchError: Both are one model.
+        ConfigurationError: Both share one base object, adapters are missing or too many, or there is no tokenizer.
+        UnsupportedAdapterError: A prompt-learning adapter, or an adapter on an LM head of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        old_model: Model,
+        *,
+        new_adapter: str | Path | None,
+        old_adapter: str | Path | None,
+        processing_class: PreTrainedTokenizerBase | None,
+        init_kwargs: dict[str, Any],
+        old_init_kwargs: dict[str, Any],
+        full_fine_tune: bool = False,
+    ) -> None:
+        """Load the new model and find its tokenizer."""
+        if old_model is model and old_adapter == new_adapter:
+            raise ModelMismatchError(
+                "old_model and model are the same object: there is no update to be compatible to."
+            )
+        if shares_base(model, old_model):
+            raise ConfigurationError(
+                "model and old_model share one base object, and an adapter on the one would change the other. Load "
+                "the base twice, or pass paths."
+            )
+        self.new_source, self.old_source = (model, new_adapter), (old_model, old_adapter)
+        inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
+        self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
+        self.student = load_adapted_model(
+            model, new_adapter, role="new", needs_adapter=not full_fine_tune, init_kwargs=init_kwargs
+        )
+        if isinstance(self.student, PeftModel):
+            if full_fine_tune:
+                raise ConfigurationError(
+                    "full_fine_tune=True, but the new model has an adapter, which alone would be trained. Leave the "
+                    "option out, or merge the adapter first."
+                )
+            check_lm_head(self.student)
+        tokenizer = processing_class or load_tokenizer(self.student, init_kwargs, model, new_adapter)
+        if tokenizer is None:
+            raise ConfigurationError(
+                "No tokenizer lies beside the new model or its adapter; pass it as processing_class."
+            )
+        self.processing_class = tokenizer
+
+    @cached_property
+    def old(self) -> PreTrainedModel | PeftModel:
+        """The old model."""
+        model, adapter = self.old_source
+        return load_adapted_model(model, adapter, role="old", needs_adapter=False, init_kwargs=self._old_kwargs)
+
+    @property
+    def is_old_loaded(self) -> bool:
+        """Whether the old model is in memory."""
+        return "old" in vars(self) or not isinstance(self.old_source[0], str | Path)
+
+    def forget_old(self) -> None:
+        """Let go of the old model, where it can be loaded again."""
+        if isinstance(self.old_source[0], str | Path):
+            vars(self).pop("old", None)
+
+    @cached_property
+    def _old_base(self) -> str:
+        """Id or path of the old base, where the old model was given by name."""
+        model, adapter = self.old_source
+        return base_and_adapter(str(model), adapter, ("old_model", "old_adapter"))[0]
+
+    @cached_property
+    def old_config(self) -> Any:
+        """The old base's config; read from the disk, or the Hub, where the old model is not loaded."""
+        if self.is_old_loaded:
+            return self.old.config
+        names = ("revision", "trust_remote_code")
+        return AutoConfig.from_pretrained(
+            self._old_base, **{name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
+        )
+
+    @cached_property
+    def old_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer beside the old model or its adapter; None, said in the log, where there is none."""
+        tokenizer = load_tokenizer(self.old_config, self._old_kwargs, *self.old_source)
+        if tokenizer is None:
+            logger.warning(
+                "No tokenizer was found beside the old model, so only the sizes of the vocabularies are compared. "
+                "Make sure that both models were trained with the same tokenizer."
+            )
+        return tokenizer
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what decides the teachers' answers: both models and the tokenizer, as they are now."""
+        found: dict[str, str] = {}
+        for side, (model, adapter), loaded, options in (
+            ("new", self.new_source, self.student, self._new_kwargs),
+            ("old", self.old_source, None, self._old_kwargs),
+        ):
+            if isinstance(model, str | Path):
+                of_side = fingerprint_of_model(model, adapter, revision=options.get("revision"))
+            else:
+                of_side = fingerprint_of_model(self.old if loaded is None else loaded)
+            found |= {f"{side} {part}": value for part, value in of_side.items()}
+        return found | {"tokenizer": fingerprint_of_tokenizer(self.processing_class)}
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Where both models come from."""
+        (model, new_adapter), (old_model, old_adapter) = self.new_source, self.old_source
+        if self.is_old_loaded:
+            old: Any = self.old
+            return Lineage.of(
+                new=self.student, old=old, new_name=new_adapter or model, old_name=old_adapter or old_model
+            )
+        base, adapter = base_and_adapter(str(old_model), old_adapter, ("old_model", "old_adapter"))
+        new = Lineage.of(new=self.student, old=self.student, new_name=new_adapter or model, old_name=model)
+        return Lineage(new.new_base, new.new_adapter, base, None if adapter is None else str(adapter))
