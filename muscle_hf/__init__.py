@@ -11,6 +11,7 @@ from . import registration
 
 if TYPE_CHECKING:
     from .card import CompatibilityTrainer
+    from .choice import choose_answers
     from .config import CompatibilityConfig
     from .errors import (
         ConfigurationError,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
     )
     from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
-    from .prediction import choose_answers, generate_answers
+    from .prediction import generate_answers
     from .readers import read
     from .runs import RunComparison, compare_runs
 
@@ -62,7 +63,7 @@ _HOMES = {
     "ScoreComparison": "flips",
     "TeacherError": "errors",
     "UnsupportedAdapterError": "errors",
-    "choose_answers": "prediction",
+    "choose_answers": "choice",
     "compare": "flips",
     "compare_correct": "flips",
     "compare_runs": "runs",

@@ -87,7 +87,8 @@ def load_adapted_model(
         if adapter is None and needs_adapter:
             raise ConfigurationError(
                 f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
-                f"the task adapter that was trained on the new base: pass its id or path as {names[1]}."
+                f"the task adapter that was trained on the new base: pass its id or path as {names[1]}. A fully "
+                "fine-tuned model without adapter needs full_fine_tune=True in the config."
             )
         if adapter is not None:
             config = PeftConfig.from_pretrained(str(adapter))
@@ -104,7 +105,8 @@ def load_adapted_model(
             if needs_adapter:
                 raise ConfigurationError(
                     f"{names[0]} is a {type(model).__name__} without adapter and {names[1]} is not given. Pass the id "
-                    f"or path of the task adapter as {names[1]}, or a PeftModel as {names[0]}."
+                    f"or path of the task adapter as {names[1]}, or a PeftModel as {names[0]}. A fully fine-tuned "
+                    "model without adapter needs full_fine_tune=True in the config."
                 )
             return model
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)

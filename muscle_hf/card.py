@@ -7,7 +7,7 @@ computed, and a path of somebody's machine never reaches it.
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PureWindowsPath
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -17,11 +17,13 @@ from .adapters import Lineage
 from .files import replaced
 from .flips import Comparison
 from .report import escape_markdown, header, markdown_table, table_rows
+from .strategy import Strategy
 from .trainer import CompatibilityTrainer
 
 __all__ = ["AdapterCard", "CompatibilityTrainer", "card_of_trainer", "hub_id", "library_versions"]
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+_SCALED = "scaled by the squared temperature"
 TAGS = ("muscle", "compatibility-adapter", "trl")
 # What the Hub takes as the name of a repository: see `huggingface_hub.utils.validate_repo_id`.
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
@@ -39,7 +41,7 @@ class AdapterCard:
     Args:
         title: Heading of the card.
         lineage: Where old and new model come from; local paths among them are not printed.
-        adapter_type: PEFT's name of the adapter, such as "lora".
+        adapter_type: PEFT's name of the adapter, such as "lora"; None for a model that was trained as a whole.
         training: Name -> value, in the order to print.
         comparisons: Name of a model -> its comparison with the old model: the rows of the table.
         split: What the comparisons were measured on, such as "the test set of CLINC150".
@@ -52,7 +54,7 @@ class AdapterCard:
 
     title: str
     lineage: Lineage
-    adapter_type: str
+    adapter_type: str | None
     training: Mapping[str, object]
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     split: str | None = None
@@ -65,16 +67,17 @@ class AdapterCard:
     def render(self) -> str:
         """Return the card: front matter for the Hub and Markdown for people."""
         new_base, old_base = hub_id(self.lineage.new_base), hub_id(self.lineage.old_base)
-        tags = [*TAGS, self.adapter_type]
-        if new_base:
+        is_adapter = self.adapter_type is not None
+        tags = [*TAGS, self.adapter_type] if self.adapter_type else [tag for tag in TAGS if "adapter" not in tag]
+        if new_base and is_adapter:
             tags.append(f"base_model:adapter:{new_base}")
         if old_base:
             tags.append(f"compatible-with:{old_base}")
         dataset = hub_id(self.dataset)
         data = ModelCardData(
             base_model=new_base,
-            base_model_relation="adapter" if new_base else None,
-            library_name="peft",
+            base_model_relation=("adapter" if is_adapter else "finetune") if new_base else None,
+            library_name="peft" if is_adapter else "transformers",
             license=self.license,
             pipeline_tag="text-generation",
             # A name without an owner is more likely a word such as "GSM8K" than one of the Hub's few old ids.
@@ -89,6 +92,7 @@ class AdapterCard:
             data,
             template_path=str(TEMPLATE),
             title=_shown(self.title),
+            is_adapter=is_adapter,
             old_base=_shown(old_base or "a local model"),
             new_base=_shown(new_base or "a local model"),
             old_adapter=_shown(hub_id(self.lineage.old_adapter) or "not named"),
@@ -182,6 +186,28 @@ def library_versions() -> str:
     return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])
 
 
+def strategy_rows(strategy: Strategy) -> dict[str, object]:
+    """Return what a card says of a strategy: what decides each run, and what is not at its default.
+
+    Args:
+        strategy: What was trained with.
+
+    Example:
+        >>> list(strategy_rows(Strategy(focal_beta=5.0)))[-1]
+        'focal beta'
+    """
+    always = ("mask", "divergence", "temperature", "cross_entropy_weight", "scale_by_temperature_squared")
+    names = {"cross_entropy_weight": "cross-entropy weight", "scale_by_temperature_squared": _SCALED}
+    rows: dict[str, object] = {}
+    for one in sorted(fields(strategy), key=lambda one: (*always, one.name).index(one.name)):
+        value = getattr(strategy, one.name)
+        if one.name in always or value != one.default:
+            shown = getattr(value, "__name__", repr(value)) if callable(value) else value
+            name = names.get(one.name, one.name.replace("_", " "))
+            rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
+    return rows
+
+
 def card_of_trainer(trainer: CompatibilityTrainer, details: Mapping[str, object] | None = None) -> AdapterCard:
     """Collect what a trainer knows about its adapter.
 
@@ -191,18 +217,15 @@ def card_of_trainer(trainer: CompatibilityTrainer, details: Mapping[str, object]
     """
     args, state = trainer.args, trainer.state
     training: dict[str, object] = {
-        "mask": args.mask,
-        "divergence": args.divergence,
-        "temperature": args.temperature,
-        "cross-entropy weight": args.cross_entropy_weight,
-        "scaled by the squared temperature": "yes" if args.scale_by_temperature_squared else "no",
+        **strategy_rows(trainer.strategy),
         "learning rate": args.learning_rate,
         "optimizer steps": state.global_step,
         "sequences a step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "seed": args.seed,
         "versions": library_versions(),
     }
-    config = trainer.accelerator.unwrap_model(trainer.model).active_peft_config
+    # A model that is trained as a whole has none.
+    config = getattr(trainer.accelerator.unwrap_model(trainer.model), "active_peft_config", None)
     given = {name: value for name, value in (details or {}).items() if value}
     # A push gives the name its owner; the one in the arguments may lack it.
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id
@@ -210,7 +233,7 @@ def card_of_trainer(trainer: CompatibilityTrainer, details: Mapping[str, object]
         **{
             "title": Path(args.hub_model_id or args.output_dir).name,
             "lineage": trainer.lineage,
-            "adapter_type": config.peft_type.value.lower(),
+            "adapter_type": config.peft_type.value.lower() if config else None,
             "training": training,
             "comparisons": trainer.comparisons,
             "repository": repository,

@@ -1,19 +1,20 @@
 """The options of the compatibility trainer."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from trl import SFTConfig
 
 from .errors import ConfigurationError
+from .flip_metrics import check_min_accuracy, direction_of_best
 from .masks import unknown_option
 from .strategy import StrategyOptions
+from .unlabelled import UNLABELLED_TEACHERS
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
 TEACHER_CACHES = {"none": "both teachers are asked at each step", "topk": "k likeliest tokens", "hidden": "exact"}
 ALIGNMENTS = {"tokens": "one vocabulary", "chunks": "two tokenizers"}
-UNLABELLED_TEACHERS = {"old": "the old model", "new": "the new model", "more_confident": "the surer of both"}
 
 
 @dataclass
@@ -171,10 +172,12 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
         if self.unlabelled_ratio is not None and not 0 < self.unlabelled_ratio < math.inf:
             raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
-        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise ConfigurationError(f"min_accuracy={self.min_accuracy!r} must lie in [0, 1]; .78 means 78 %.")
         self._refuse_what_would_be_ignored()
+        # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
+        best, direction = self.metric_for_best_model, self.greater_is_better
+        self.greater_is_better: bool | None = direction_of_best(best, direction)
         super().__post_init__()
+        check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
         if self.loss_type != "nll":
             raise ConfigurationError(
                 f"loss_type={self.loss_type!r} would be ignored: the compatibility loss takes its place. Leave it at "
@@ -185,6 +188,28 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
                 "smoothed labels. Set it to 0."
             )
+
+    def refuse_options_without_data(self, *, unlabelled_dataset: bool, flips_dataset: bool) -> None:
+        """Refuse options about data that the trainer did not get.
+
+        Args:
+            unlabelled_dataset: Whether the trainer got one.
+            flips_dataset: Likewise.
+
+        Raises:
+            ConfigurationError: An option is set and would be ignored.
+        """
+        defaults = {one.name: one.default for one in fields(self)}
+        for data, is_given, names in (
+            ("unlabelled_dataset", unlabelled_dataset, [name for name in defaults if name.startswith("unlabelled_")]),
+            ("flips_dataset", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),
+        ):
+            changed = [name for name in names if getattr(self, name) != defaults[name]]
+            if changed and not is_given:
+                raise ConfigurationError(
+                    f"{changed[0]}={getattr(self, changed[0])!r} would be ignored without {data}. Pass it to the "
+                    "trainer, or leave the option out."
+                )
 
     def _refuse_what_would_be_ignored(self) -> None:
         if self.full_fine_tune and self.student_rank is not None:

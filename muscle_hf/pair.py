@@ -4,10 +4,12 @@ With a complete teacher cache, and with answers that were kept, nobody needs the
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,6 +23,8 @@ from .adapters import (
     shares_base,
 )
 from .errors import ConfigurationError, ModelMismatchError
+from .prediction import Answers, generate_answers
+from .prompts import Prompt
 from .teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -132,8 +136,9 @@ class ModelPair:
             )
         return tokenizer
 
+    @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Return what decides the teachers' answers: both models and the tokenizer, as they are now."""
+        """What decides the teachers' answers: both models and the tokenizer, as they are when this is first read."""
         found: dict[str, str] = {}
         for side, (model, adapter), loaded, options in (
             ("new", self.new_source, self.student, self._new_kwargs),
@@ -145,6 +150,55 @@ class ModelPair:
                 of_side = fingerprint_of_model(self.old if loaded is None else loaded)
             found |= {f"{side} {part}": value for part, value in of_side.items()}
         return found | {"tokenizer": fingerprint_of_tokenizer(self.processing_class)}
+
+    def asker(self, role: str, args: Any, max_new_tokens: int) -> Callable[[Sequence[Prompt]], Answers]:
+        """Return a function that lets one of the models answer prompts; the old one is loaded when it is called.
+
+        Args:
+            role: "old" or "new".
+            args: The trainer's config, for the device and the batch size.
+            max_new_tokens: Longest answer, in tokens.
+        """
+
+        def ask(prompts: Sequence[Prompt]) -> Answers:
+            model = self.on_device(role, args.device)
+            tokenizer = self.old_tokenizer if role == "old" else None
+            return generate_answers(
+                model,
+                tokenizer or self.processing_class,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                batch_size=args.per_device_eval_batch_size,
+                show_progress=False,
+            )
+
+        return ask
+
+    def on_device(self, role: str, device: torch.device) -> Any:
+        """Return one of the models on a device; the old one is loaded where need be.
+
+        Args:
+            role: "old" or "new".
+            device: Where it is asked. A model that is quantized or split over devices stays where it is.
+        """
+        model: Any = self.old if role == "old" else self.student
+        if getattr(model, "hf_device_map", None) is None and not getattr(model, "is_quantized", False):
+            model.to(device)
+        return model
+
+    def take_fingerprints(self) -> None:
+        """Take the fingerprints now, before training or a wider adapter changes what they are taken of."""
+        _ = self.fingerprints
+
+    def fingerprint_of_answers(self, max_new_tokens: int) -> dict[str, Any]:
+        """Return what decides an answer besides its prompt.
+
+        Args:
+            max_new_tokens: Longest answer, in tokens.
+        """
+        found = self.fingerprints
+        models = {role: f"{found[f'{role} base']} {found[f'{role} adapter']}" for role in ("old", "new")}
+        return models | {"tokenizer": found["tokenizer"], "max_new_tokens": max_new_tokens}
 
     @cached_property
     def lineage(self) -> Lineage:

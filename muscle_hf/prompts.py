@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,6 +27,34 @@ class Option:
     def tokens(self) -> tuple[int, ...]:
         """What the model reads: the last target is only predicted."""
         return self.context + self.targets[:-1]
+
+
+@dataclass(frozen=True)
+class Stem:
+    """Different options of one context: the tokens that all of them read first, and the branches that grow from it."""
+
+    options: tuple[Option, ...]
+
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """What all options read first: their context, and what their choices start with alike."""
+        # What the first and the last in alphabetical order share, all share.
+        first, last = min(option.tokens for option in self.options), max(option.tokens for option in self.options)
+        return tuple(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+
+    @cached_property
+    def branches(self) -> dict[tuple[int, ...], list[Option]]:
+        """What is read after the stem, and the options that read it; nothing for options that end with the stem."""
+        branches: dict[tuple[int, ...], list[Option]] = {}
+        for option in self.options:
+            branches.setdefault(option.tokens[len(self.tokens) :], []).append(option)
+        branches.pop((), None)
+        return branches
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences are in the model at once, for the size of a batch."""
+        return max(1, len(self.branches))
 
 
 def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[str]:
@@ -92,12 +122,12 @@ def encode_choices(
     return questions
 
 
-def group_options(options: Iterable[Option]) -> list[list[Option]]:
-    """Group the options for which the model reads the same tokens, such as the letters A to D; the longest first."""
+def whole_stems(options: Iterable[Option]) -> list[Stem]:
+    """Give stems without branches: one for the options that read the same tokens, such as the letters A to D."""
     rows: dict[tuple[int, ...], list[Option]] = {}
     for option in dict.fromkeys(options):
         rows.setdefault(option.tokens, []).append(option)
-    return sorted(rows.values(), key=lambda row: -len(row[0].tokens))
+    return [Stem(tuple(row)) for row in rows.values()]
 
 
 def check_numbers(tie_margin: Any, **counts: Any) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -27,6 +27,9 @@ from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .errors import ConfigurationError, InputError, ModelMismatchError
 from .flips import Comparison
+from .flips_evaluation import Answerer, FlipsEvaluation, holding
+from .flips_in_the_loop import FlipsInTheLoop
+from .hidden_states import base_model
 from .masks import Mask
 from .pair import ModelPair
 from .ranks import pad_rank
@@ -47,6 +50,7 @@ from .training_data import (
     with_weights,
 )
 from .training_log import LossSums
+from .unlabelled import answered_rows, check_unlabelled, mixed, with_given_teachers
 
 logger = get_logger(__name__)
 
@@ -54,7 +58,7 @@ CardWriter: TypeAlias = Callable[["CompatibilityTrainer", Path], None]
 EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
 
 
-class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -139,6 +143,8 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         quantization_config: BitsAndBytesConfig | None = None,
         formatting_func: Callable[[dict[str, Any]], str] | None = None,
         mask: Mask | None = None,
+        unlabelled_dataset: Dataset | None = None,
+        flips_dataset: Dataset | None = None,
     ) -> None:
         """Load the models, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
@@ -147,8 +153,13 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 f"args is a {type(args).__name__}; a CompatibilityConfig is needed: it is an SFTConfig with the "
                 "options of the method."
             )
-        strategy = args.strategy(mask)
+        strategy = self.strategy = args.strategy(mask)
         check_rows(train_dataset)
+        if unlabelled_dataset is not None:
+            check_unlabelled(unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset)
+        args.refuse_options_without_data(
+            unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
+        )
         new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
@@ -166,15 +177,15 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self._rows_to_cache: dict[str, Dataset] = {}
         if args.teacher_cache == "none":
             check_same_vocabulary(student, pair.old, processing_class, pair.old_tokenizer)
-        else:
-            # Before anything of the models is changed.
-            self._fingerprints = pair.fingerprints()
+        if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
+            pair.take_fingerprints()  # before anything of the models is changed
+        self._unlabelled = None if unlabelled_dataset is None else self._answered(unlabelled_dataset, args)
         self.lineage = pair.lineage
         if isinstance(student, PeftModel):
             # PEFT loads adapters frozen by default; the student's is the one that is trained.
             student.set_adapter(student.active_adapter)
         if args.student_rank is not None:
-            student = pad_rank(student, args.student_rank)
+            student = pad_rank(student, args.student_rank, seed=args.seed)
 
         self._sums = {"train": LossSums(), "eval": LossSums()}
         self.comparisons: dict[str, Comparison] = {}
@@ -185,7 +196,8 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 args=args,
                 data_collator=data_collator,
                 train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
+                # With flips alone to evaluate, no set is asked for its loss.
+                eval_dataset={} if eval_dataset is None and flips_dataset is not None else eval_dataset,
                 processing_class=processing_class,
                 compute_metrics=compute_metrics,
                 callbacks=callbacks,
@@ -212,6 +224,36 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             )
         self._set_up_teachers(strategy)
         self._check_teachers()
+        if flips_dataset is not None:
+            self.flips = self._flips_evaluation(flips_dataset)
+        self.min_accuracy = args.min_accuracy
+
+    def _flips_evaluation(self, dataset: Dataset) -> FlipsEvaluation:
+        """Make what asks all three models; the old one is loaded only where its answers are not kept."""
+        args, pair = self.args, self._pair
+        precision = f"{base_model(pair.student).dtype}, bf16={args.bf16}, fp16={args.fp16}"
+        fingerprints = pair.fingerprint_of_answers(args.flips_max_new_tokens)
+
+        @contextmanager
+        def old() -> Iterator[Any]:
+            yield pair.on_device("old", args.device)
+            if self.old_teacher is None:
+                pair.forget_old()
+
+        def new() -> AbstractContextManager[Any]:
+            return holding(self.new_teacher.student, self.new_teacher.snapshot)
+
+        return FlipsEvaluation(
+            dataset,
+            self.processing_class,
+            old=Answerer(f"{fingerprints['old']}, {precision}", old),
+            new=Answerer(f"{fingerprints['new']}, {precision}", new),
+            folder=Path(args.output_dir) / "flips_evaluation",
+            max_new_tokens=args.flips_max_new_tokens,
+            batch_size=args.per_device_eval_batch_size,
+            autocast=self.accelerator.autocast,
+            show_progress=not args.disable_tqdm,
+        )
 
     def _prepare_dataset(
         self, dataset: Dataset, processing_class: Any, args: Any, packing: bool, formatting_func: Any, name: str
@@ -226,17 +268,43 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             formatting_func = None
             if name == "train" and args.weight_column is not None:
                 dataset = with_weights(dataset, args.weight_column)
+            if name == "train" and self._unlabelled is not None:
+                unlabelled = super()._prepare_dataset(
+                    self._unlabelled, processing_class, whole, False, None, "unlabelled"
+                )
+                warn_about_lost_tokens(unlabelled, args.max_length, "unlabelled")
+                dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
             if args.teacher_cache != "none":
                 dataset = self._numbered(truncated(dataset, args), name)
             if not TOKEN_COLUMNS.keys().isdisjoint(dataset.column_names):
                 return packed(truncated(dataset, args), args, packing=packing)
-        elif args.teacher_cache != "none" or args.weight_column is not None:
-            option = "weight_column" if args.weight_column is not None else "teacher_cache"
+        elif options := [
+            option
+            for option, is_used in (
+                ("teacher_cache", args.teacher_cache != "none"),
+                ("weight_column", args.weight_column is not None and name == "train"),
+                ("unlabelled_dataset", self._unlabelled is not None and name == "train"),
+            )
+            if is_used
+        ]:
             raise ConfigurationError(
-                f"{option} needs data that are read in one order, and the {name} set is a "
+                f"{options[0]} needs data that are read in one order, and the {name} set is a "
                 f"{type(dataset).__name__}. Pass a datasets.Dataset, or leave the option out."
             )
         return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
+
+    def _answered(self, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
+        """Let the teachers answer the unlabelled prompts; the main process asks, the others read what it kept."""
+        longest = args.unlabelled_max_new_tokens
+        with args.main_process_first(local=False, desc="answers to the unlabelled prompts"):
+            return answered_rows(
+                prompts,
+                teacher=args.unlabelled_teacher,
+                ask_old=self._pair.asker("old", args, longest),
+                ask_new=self._pair.asker("new", args, longest),
+                folder=Path(args.output_dir) / "unlabelled_answers",
+                fingerprint=self._pair.fingerprint_of_answers(longest),
+            )
 
     def _numbered(self, dataset: Dataset, name: str) -> Dataset:
         """Number the trained tokens, over all data sets, and keep the rows for the cache."""
@@ -258,7 +326,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         caches = None
         if args.teacher_cache != "none":
             self._cache = CacheOfRun(
-                args, self._rows_to_cache, self._fingerprints, self.new_teacher.student, pair.old_config
+                args, self._rows_to_cache, pair.fingerprints, self.new_teacher.student, pair.old_config
             )
             caches = self._cache.open()
         if caches is None:
@@ -328,7 +396,7 @@ class CompatibilityTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         """Evaluate, as [`trl.SFTTrainer`] does; a teacher cache is computed before."""
         if self._cache is not None:
             self.cache_teachers()
-        return super().evaluate(*arguments, **options)  # type: ignore[no-any-return]
+        return super().evaluate(*arguments, **options)
 
     def _check_teachers(self) -> None:
         """Ask both teachers about one example, so that bad ones are refused before training."""

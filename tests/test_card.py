@@ -21,6 +21,7 @@ from muscle_hf.adapters import Lineage
 from muscle_hf.card import AdapterCard, card_of_trainer, hub_id, library_versions
 from muscle_hf.flips import Comparison, compare
 from muscle_hf.report import header, table_rows
+from muscle_hf.strategy import Strategy
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 NOTHING = Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None)
@@ -384,6 +385,7 @@ def _trainer(**changes: Any) -> Any:
             "state": SimpleNamespace(global_step=12),
             "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: wrapped),
             "model": model,
+            "strategy": Strategy(focal_beta=5.0),
             "lineage": KNOWN,
             "comparisons": {"compatibility adapter": _comparison()},
             "hub_model_id": None,
@@ -398,6 +400,8 @@ def test_a_trainer_fills_in_what_really_happened() -> None:
     assert found.training["optimizer steps"] == 12
     assert found.training["seed"] == 7
     assert found.training["mask"] == "student_wrong"
+    assert found.training["focal beta"] == 5.0
+    assert "focal alpha" not in found.training, "a default that decides nothing"
     assert found.comparisons.keys() == {"compatibility adapter"}
     assert "somebody" not in found.render()
 
@@ -415,3 +419,13 @@ def test_the_repository_that_was_pushed_to_is_named_with_its_owner() -> None:
 
 def test_the_examples_in_the_documentation_are_true() -> None:
     assert doctest.testmod(card).failed == 0
+
+
+def test_a_model_trained_as_a_whole_is_not_called_an_adapter() -> None:
+    whole = AdapterCard(title="t", lineage=KNOWN, adapter_type=None, training={}, repository="org/whole")
+    front, text = ModelCard(whole.render()).data.to_dict(), whole.render()
+    assert (front["library_name"], front["base_model_relation"]) == ("transformers", "finetune")
+    assert not [tag for tag in front["tags"] if "adapter" in tag]
+    assert 'AutoModelForCausalLM.from_pretrained("org/whole")' in text
+    assert "peft" not in text
+    assert "this model" in text

@@ -153,19 +153,18 @@ def test_half_precision_and_frozen_weights_stay_so() -> None:
     assert _relative_difference(_logits(model), before) < 1e-2
 
 
-def test_the_seed_alone_decides_the_new_rows() -> None:
-    def rows(seed: int) -> torch.Tensor:
-        layer = _layers(pad_rank(_adapter(), 8, seed=seed))["model.layers.0.self_attn.q_proj"]
-        return layer.lora_A["default"].weight[4:].detach()
+def test_the_seed_alone_decides_the_new_weights() -> None:
+    def new(seed: int) -> list[torch.Tensor]:
+        layers = _layers(pad_rank(_adapter(tied=False, target_modules=["embed_tokens", "q_proj"]), 8, seed=seed))
+        rows = layers["model.layers.0.self_attn.q_proj"].lora_A["default"].weight[4:]
+        return [rows.detach(), layers["model.embed_tokens"].lora_embedding_B["default"][:, 4:].detach()]
 
     state = torch.random.get_rng_state()
-    first = rows(1)
-    torch.rand(3)
-    assert torch.equal(first, rows(1))
-    assert not torch.equal(first, rows(2))
-    torch.random.set_rng_state(state)
-    rows(1)
+    first = new(1)
     assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(3)
+    assert all(torch.equal(one, other) for one, other in zip(first, new(1), strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(first, new(2), strict=True))
 
 
 def test_the_config_of_the_caller_is_not_changed() -> None:

@@ -72,7 +72,11 @@ def config_of(output_dir: Path, **options: Any) -> CompatibilityConfig:
 
 
 def trainer_of(update: Update, output_dir: Path, *, rows: Any = ROWS, **options: Any) -> CompatibilityTrainer:
-    arguments = {name: options.pop(name) for name in list(options) if name in TRAINER_ARGUMENTS}
+    arguments = {
+        name: options.pop(name)
+        for name in list(options)
+        if name in TRAINER_ARGUMENTS and not (name == "mask" and isinstance(options[name], str))
+    }
     return CompatibilityTrainer(
         **update.arguments | {"train_dataset": Dataset.from_list(rows)} | arguments,
         args=config_of(output_dir, **options),

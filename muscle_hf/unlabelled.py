@@ -1,0 +1,414 @@
+"""Rows without labels: prompts that the old, the new or the surer model answers, mixed with the labelled rows.
+
+Both models know the labelled set by heart, so what they disagree on is not in it. On prompts without labels the
+student learns from the model that answers. The prompts are asked once: the answers are kept on disk as JSON Lines,
+block by block, so a run that was killed, or one with more prompts, asks only for what is missing.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, IterableDataset, concatenate_datasets
+from tqdm.auto import tqdm
+
+from .errors import ConfigurationError, InputError
+from .files import replaced
+from .jsonlines import read_objects
+from .losses import NEW, OLD
+from .masks import unknown_option
+from .prediction import Answers
+from .prompts import Prompt
+from .training_data import TOKEN_COLUMNS
+
+logger = logging.getLogger(__name__)
+
+UNLABELLED_TEACHERS = {
+    "old": "the old model",
+    "new": "the new model: self-distillation, a control",
+    "more_confident": "for each prompt the model whose answer has the higher mean log-likelihood a token",
+}
+# They would change what a model is asked, and `generate_answers` does not know them.
+_UNSUPPORTED_COLUMNS = ("tools", "chat_template_kwargs")
+
+Ask = Callable[[Sequence[Prompt]], Answers]
+
+
+def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> None:
+    """Refuse unlabelled rows that cannot be learned from; to be called before any model is loaded.
+
+    Args:
+        dataset: What the user passed as `unlabelled_dataset`: a column `prompt` of texts or chat messages, and
+            optionally `completion`, the old model's answers.
+        teacher: A key of `UNLABELLED_TEACHERS`.
+        labelled: The training set; rows that share a prompt with it are kept, and counted in a warning. None, or a
+            data set whose prompts do not stand alone (plain text, a stream), is not looked at.
+
+    Raises:
+        ConfigurationError: An unknown teacher, or one that did not give the answers in `completion`.
+        InputError: A stream, no rows, no column `prompt`, or a bad row, which is named by its number from 0.
+
+    Example:
+        >>> check_unlabelled(Dataset.from_dict({"prompt": ["a", None]}), teacher="old")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        muscle_hf.errors.InputError: unlabelled_dataset, row 1: prompt is None; ...
+    """
+    if teacher not in UNLABELLED_TEACHERS:
+        raise unknown_option("unlabelled_teacher", teacher, UNLABELLED_TEACHERS)
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            "unlabelled_dataset is a stream, whose rows can be neither asked once and kept nor mixed in by their "
+            "number. Load it without streaming=True, or keep a part: Dataset.from_list(list(stream.take(10_000)))."
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"unlabelled_dataset is a {type(dataset).__name__}; a datasets.Dataset with a column prompt is needed."
+        )
+    if "prompt" not in dataset.column_names:
+        raise InputError(
+            f"unlabelled_dataset has the columns {dataset.column_names}; a column prompt is needed, with texts or "
+            "chat messages. Rename yours: dataset.rename_column(name, 'prompt')."
+        )
+    if not len(dataset):
+        raise InputError("unlabelled_dataset has no rows; give at least one prompt, or leave it out.")
+    unsupported = [name for name in _UNSUPPORTED_COLUMNS if name in dataset.column_names]
+    if unsupported:
+        raise InputError(
+            f"unlabelled_dataset has the columns {unsupported}, without which the models would be asked something "
+            "else. They are not supported: write them into the prompts, or remove the columns."
+        )
+    if "completion" in dataset.column_names and teacher != "old":
+        raise ConfigurationError(
+            f"unlabelled_dataset has a column completion, which is taken for the old model's answers, but "
+            f'unlabelled_teacher={teacher!r}. Set it to "old", or remove the column to have the prompts answered.'
+        )
+    for number, prompt in enumerate(dataset["prompt"]):
+        if not (_is_conversation(prompt) or (isinstance(prompt, str) and prompt)):
+            raise InputError(
+                f"unlabelled_dataset, row {number}: prompt is {prompt!r}; a text of at least one character, or a list "
+                'of chat messages with "role" and "content", is needed.'
+            )
+    if "completion" in dataset.column_names:
+        pairs = zip(dataset["prompt"], dataset["completion"], strict=True)
+        for number, (prompt, completion) in enumerate(pairs):
+            _as_completion(prompt, completion, number)
+    _warn_about_shared_prompts(dataset, labelled)
+
+
+def answered_rows(
+    dataset: Dataset,
+    *,
+    teacher: str,
+    ask_old: Ask | None,
+    ask_new: Ask | None,
+    folder: str | Path,
+    fingerprint: Mapping[str, Any],
+    block_size: int = 256,
+    show_progress: bool = True,
+) -> Dataset:
+    """Give every prompt the answer of the model that it is to be learned from.
+
+    A prompt that stands in several rows is asked once. With several processes, let the main one go first: the others
+    then find every answer in the folder.
+
+    Args:
+        dataset: As [`check_unlabelled`] takes it. A column `completion` holds the old model's answers: nothing is
+            asked then, and nothing is kept.
+        teacher: A key of `UNLABELLED_TEACHERS`. Of two equally sure models the old one answers.
+        ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept; None where it is not
+            at hand, which is refused only if an answer of it is missing.
+        ask_new: Likewise for the new model.
+        folder: Receives the answers: `old-<digest>/block-<number>.jsonl`, and `new-...` likewise.
+        fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
+            (each counts for its own answers only), the tokenizer, the longest answer. Answers kept under another
+            fingerprint are left where they are and not used.
+        block_size: Prompts a file, and so the most that a killed run has to ask again. The longest come first.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        The rows in their order, with the columns `prompt`, `completion` (an assistant message where the prompt is a
+        conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left
+        out, with a warning: an end token would be put after them, and the student would learn to stop halfway.
+
+    Raises:
+        ConfigurationError: As [`check_unlabelled`], or a model that is needed and not at hand.
+        InputError: As [`check_unlabelled`]; a prompt that does not fit into a model's context; no answer that ended;
+            a file of kept answers that is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> def ask(prompts):
+        ...     ones = np.ones(len(prompts))
+        ...     return Answers([one.upper() for one in prompts], -ones, ones.astype(np.int64), ones.astype(bool))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     answered_rows(
+        ...         Dataset.from_dict({"prompt": ["a", "b"]}), teacher="old", ask_old=ask, ask_new=None,
+        ...         folder=folder, fingerprint={"old": "upper case"}, show_progress=False,
+        ...     ).to_list()
+        [{'prompt': 'a', 'completion': 'A', 'teacher': 1}, {'prompt': 'b', 'completion': 'B', 'teacher': 1}]
+    """
+    check_unlabelled(dataset, teacher=teacher)
+    prompts: list[Prompt] = list(dataset["prompt"])
+    if "completion" in dataset.column_names:
+        logger.info("%d rows of unlabelled_dataset bring their answers, taken for the old model's.", len(prompts))
+        completions = [
+            _as_completion(*pair, number)
+            for number, pair in enumerate(zip(prompts, dataset["completion"], strict=True))
+        ]
+        return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
+    asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
+    answers = [
+        _KeptAnswers(Path(folder), role, fingerprint).of(
+            prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
+        )
+        for role in asked
+    ]
+    # Of equal ones `max` takes the first, the old model.
+    chosen = [max(zip(asked, of_row, strict=True), key=_confidence) for of_row in zip(*answers, strict=True)]
+    ended = [index for index, (_, answer) in enumerate(chosen) if answer["finished"]]
+    if len(ended) < len(chosen):
+        lost = f"{len(chosen) - len(ended)} of {len(chosen)} answers to unlabelled_dataset did not end"
+        if not ended:
+            raise InputError(f"{lost} within unlabelled_max_new_tokens, which leaves nothing to learn. Raise it.")
+        logger.warning(f"{lost} within unlabelled_max_new_tokens; their rows are left out. Raise it to keep them.")
+    return _answered(
+        dataset,
+        ended,
+        [_as_completion(prompts[index], chosen[index][1]["completion"], index) for index in ended],
+        [OLD if chosen[index][0] == "old" else NEW for index in ended],
+    )
+
+
+def with_given_teachers(encoded: Dataset) -> Dataset:
+    """Say at every token whom its row is learned from, since packing keeps only what stands at every token.
+
+    Args:
+        encoded: Rows of [`answered_rows`], encoded: with the columns `input_ids` and `teacher`.
+
+    Returns:
+        The same with a column `given_teachers`, lists of int64 as long as `input_ids`.
+
+    Example:
+        >>> with_given_teachers(Dataset.from_dict({"input_ids": [[5, 6]], "teacher": [2]}))["given_teachers"][:]
+        [[2, 2]]
+    """
+    return encoded.map(lambda row: {"given_teachers": [row["teacher"]] * len(row["input_ids"])})
+
+
+def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int) -> Dataset:
+    """Put labelled and unlabelled rows into one data set, as many of each as the ratio says.
+
+    Args:
+        labelled: Encoded rows, with the columns `input_ids` and `labels`.
+        unlabelled: Likewise, and `given_teachers`.
+        ratio: Unlabelled rows for each labelled row. Where there are fewer, all of them are repeated as often as
+            needed; where there are more, the same part of them is taken in every epoch. None: each of them once.
+        seed: Of the choice of that part, and of those repeated once more than others.
+
+    Returns:
+        The labelled rows in their order, then the unlabelled ones, with the columns above. A labelled token has no
+        given teacher (0: the mask decides); where only one side has `token_weights`, the other's are 1.
+
+    Raises:
+        ConfigurationError: A ratio that is no number above 0, or that gives no unlabelled row.
+
+    Example:
+        >>> row = {"input_ids": [[5]], "labels": [[5]]}
+        >>> both = mixed(Dataset.from_dict(row), Dataset.from_dict(row | {"given_teachers": [[1]]}), 2.0, seed=0)
+        >>> both["given_teachers"][:]
+        [[0], [1], [1]]
+    """
+    # True would pass for 1; NaN is not above 0.
+    is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio)
+    if ratio is not None and not (is_number and ratio > 0):
+        raise ConfigurationError(
+            f"unlabelled_ratio={ratio!r} must be a number above 0, the unlabelled rows for each labelled one, or None "
+            "for all of them."
+        )
+    count = len(unlabelled) if ratio is None else round(ratio * len(labelled))
+    if not count:
+        raise ConfigurationError(
+            f"unlabelled_ratio={ratio!r} with {len(labelled)} labelled rows gives no unlabelled row. Raise it, or "
+            "leave unlabelled_dataset out."
+        )
+    passes, rest = divmod(count, len(unlabelled))
+    # In their order, which is how a disk likes it; the trainer shuffles.
+    part = np.sort(np.random.default_rng(seed).permutation(len(unlabelled))[:rest])
+    logger.info(
+        f"{len(labelled)} labelled and {count} unlabelled rows an epoch, of {len(unlabelled)} unlabelled ones: "
+        f"{passes} times all of them, and {rest} drawn with seed {seed}, the same in every epoch."
+    )
+    names = ["input_ids", "labels", "given_teachers"]
+    names += ["token_weights"] if "token_weights" in {*labelled.column_names, *unlabelled.column_names} else []
+    labelled, unlabelled = _with_columns(labelled, names), _with_columns(unlabelled, names)
+    # Such as int64 for int32, where one side was encoded elsewhere.
+    unlabelled = unlabelled.cast(labelled.features)
+    return concatenate_datasets([labelled, unlabelled.select([*range(len(unlabelled))] * passes + part.tolist())])
+
+
+def _with_columns(encoded: Dataset, names: Sequence[str]) -> Dataset:
+    """Keep these columns, and fill up the missing ones among ours as padding is."""
+    for name in names:
+        if name not in encoded.column_names:
+            filler = TOKEN_COLUMNS[name]
+            encoded = encoded.map(lambda row, name=name, filler=filler: {name: [filler] * len(row["input_ids"])})
+    return encoded.select_columns(list(names))
+
+
+class _KeptAnswers:
+    """The answers of one model on disk: a folder for each fingerprint, a file for each block, a line a prompt."""
+
+    def __init__(self, folder: Path, role: str, fingerprint: Mapping[str, Any]) -> None:
+        other = {"old": "new", "new": "old"}[role]
+        self.role = role
+        self.decided_by = {name: value for name, value in fingerprint.items() if name != other}
+        digest = hashlib.sha256(json.dumps(self.decided_by, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = folder / f"{role}-{digest}"
+
+    def of(
+        self, prompts: Sequence[Prompt], ask: Ask | None, block_size: int, *, show_progress: bool
+    ) -> list[dict[str, Any]]:
+        """Return the answer to each prompt, asking for those that no block holds."""
+        keys = [_key(prompt) for prompt in prompts]
+        kept = self._read()
+        numbers: dict[str, int] = {}  # of a missing prompt's first row
+        for number, key in enumerate(keys):
+            if key not in kept:
+                numbers.setdefault(key, number)
+        if not numbers:
+            return [kept[key] for key in keys]
+        if ask is None:
+            raise ConfigurationError(
+                f"{len(numbers)} prompts of unlabelled_dataset need an answer of the {self.role} model, which is not "
+                f"at hand, and {self.folder} does not hold it."
+            )
+        self._say_what_is_asked(len(numbers), len(kept))
+        # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
+        missing = sorted(numbers, key=lambda key: -len(key))
+        description = f"Answers of the {self.role} model"
+        with tqdm(total=len(missing), desc=description, disable=not show_progress) as bar:
+            for start in range(0, len(missing), block_size):
+                block = missing[start : start + block_size]
+                rows = [numbers[key] for key in block]
+                answers = dict(zip(block, _asked(ask, [prompts[row] for row in rows], rows), strict=True))
+                self._write(answers)
+                kept |= answers
+                bar.update(len(block))
+        return [kept[key] for key in keys]
+
+    def _say_what_is_asked(self, missing: int, kept: int) -> None:
+        logger.info(f"{missing} prompts are asked of the {self.role} model; {kept} answers were kept.")
+        if self.folder.exists():
+            return
+        for path in sorted(self.folder.parent.glob(f"{self.role}-*/decided_by.json")):
+            try:
+                there = dict(json.loads(path.read_text(encoding="utf-8")))
+            except ValueError:
+                continue
+            names = sorted({*there, *self.decided_by})
+            differing = [name for name in names if there.get(name) != self.decided_by.get(name)]
+            words = ", ".join(
+                f"{name} {there.get(name)!r} there, {self.decided_by.get(name)!r} now" for name in differing
+            )
+            logger.warning(f"{path.parent} holds answers that are not used, and the prompts are asked again: {words}.")
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        kept = {}
+        for path in sorted(self.folder.glob("block-*.jsonl")):
+            for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
+                kinds = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
+                if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in kinds.items()):
+                    raise InputError(
+                        f"{path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
+                    )
+                kept[_key(row.pop("prompt"))] = row
+        return kept
+
+    def _write(self, answers: Mapping[str, dict[str, Any]]) -> None:
+        """Write a block; the file gets its name when it is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replaced(self.folder / "decided_by.json") as temporary:
+            temporary.write_text(json.dumps(self.decided_by, indent=2) + "\n", encoding="utf-8")
+        number = 1 + max((int(path.stem.split("-")[1]) for path in self.folder.glob("block-*.jsonl")), default=-1)
+        rows = [{"prompt": json.loads(key)} | answer for key, answer in answers.items()]
+        with replaced(self.folder / f"block-{number:06}.jsonl") as temporary:
+            temporary.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n"
+            )
+
+
+def _asked(ask: Ask, prompts: Sequence[Prompt], rows: Sequence[int]) -> list[dict[str, Any]]:
+    try:
+        answers = ask(prompts)
+    except InputError as error:
+        # It numbers the prompts of the block; the user knows the rows of the data set.
+        words = re.sub(r"\bprompt (\d+)", lambda found: f"row {rows[int(found[1])]}", str(error))
+        raise InputError(f"unlabelled_dataset: {words}") from error
+    return [
+        {"completion": text, "log_likelihood": float(total), "tokens": int(tokens), "finished": bool(finished)}
+        for text, total, tokens, finished in zip(
+            answers.texts, answers.log_likelihoods, answers.token_counts, answers.finished, strict=True
+        )
+    ]
+
+
+def _confidence(of_model: tuple[str, dict[str, Any]]) -> float:
+    """Give `Answers.mean_log_likelihoods` of one answer."""
+    return float(of_model[1]["log_likelihood"] / of_model[1]["tokens"])
+
+
+def _answered(dataset: Dataset, rows: Sequence[int], completions: list[Any], teachers: list[int]) -> Dataset:
+    kept = dataset.select_columns(["prompt"]).select(rows)
+    return kept.add_column("completion", completions).add_column("teacher", teachers)
+
+
+def _is_conversation(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(one, Mapping) and one.get("role") and "content" in one for one in value)
+    )
+
+
+def _as_completion(prompt: Any, completion: Any, number: int) -> Any:
+    """Give an answer in the form of its prompt: a text, or messages of the assistant."""
+    if _is_conversation(prompt):
+        if isinstance(completion, str):
+            return [{"role": "assistant", "content": completion}]
+        if _is_conversation(completion):
+            return completion
+    elif isinstance(completion, str):
+        return completion
+    raise InputError(
+        f"unlabelled_dataset, row {number}: completion is {completion!r}; a text is needed, or chat messages where "
+        "the prompt is a conversation. Remove the row, or the column to have all prompts answered."
+    )
+
+
+def _key(prompt: Any) -> str:
+    """Give a prompt as a text that equal prompts share; `datasets` fills up fields that a message lacks with None."""
+    if not isinstance(prompt, str):
+        prompt = [{name: value for name, value in one.items() if value is not None} for one in prompt]
+    return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
+
+
+def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:
+    columns = labelled.column_names if isinstance(labelled, Dataset) else []
+    if "prompt" in columns:
+        known = {_key(prompt) for prompt in labelled["prompt"] if prompt}
+    elif "messages" in columns:  # of which the last one is the answer
+        known = {_key(messages[:-1]) for messages in labelled["messages"] if messages}
+    else:
+        return
+    shared = sum(_key(prompt) in known for prompt in dataset["prompt"])
+    if shared:
+        logger.warning(
+            f"{shared} of {len(dataset)} rows of unlabelled_dataset have a prompt that train_dataset has as well. "
+            "They are kept: the student learns both from the label and from the model that answers."
+        )

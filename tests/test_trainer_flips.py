@@ -1,0 +1,89 @@
+"""Flips measured at each evaluation of `CompatibilityTrainer`: what is logged, what is best, who is asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from tiny_updates import ROWS, Update, make_update, trainer_of
+
+from muscle_hf import ConfigurationError, compare
+from muscle_hf.prediction import generate_answers
+
+QUESTIONS = [{"prompt": row["prompt"], "reference": row["completion"]} for row in ROWS[:5]]
+OPTIONS: dict[str, Any] = {"flips_dataset": Dataset.from_list(QUESTIONS), "flips_max_new_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def update(tmp_path_factory: pytest.TempPathFactory) -> Update:
+    return make_update(tmp_path_factory.mktemp("update"))
+
+
+def _answers(update: Update, version: int) -> list[str]:
+    prompts = [row["prompt"] for row in QUESTIONS]
+    model = update.load(version)
+    return generate_answers(model, update.tokenizer, prompts, max_new_tokens=4, show_progress=False).texts
+
+
+def test_the_first_evaluation_is_the_comparison_of_old_and_new(update: Update, tmp_path: Path) -> None:
+    # The right answers are the old model's to three questions and the new model's to one.
+    old, new = _answers(update, 1), _answers(update, 2)
+    gold = [old[0].strip(), old[1].strip(), old[2].strip(), new[3].strip(), "nobody says this"]
+    questions = [row | {"reference": right} for row, right in zip(QUESTIONS, gold, strict=True)]
+    expected = compare(old=[one.strip() for one in old], new=[one.strip() for one in new], references=gold)
+    metrics = trainer_of(update, tmp_path, **OPTIONS | {"flips_dataset": Dataset.from_list(questions)}).evaluate()
+    # The student is the new model before its first step.
+    assert metrics["eval_negative_flip_rate"] == pytest.approx(expected.negative_flip_rate)
+    assert metrics["eval_negative_flip_rate"] > 0
+    assert metrics["eval_accuracy"] == metrics["eval_new_accuracy"] == pytest.approx(expected.new_accuracy)
+    assert metrics["eval_old_accuracy"] == pytest.approx(expected.old_accuracy)
+
+
+@pytest.mark.slow
+def test_the_checkpoint_with_the_fewest_flips_is_the_best_and_is_loaded(update: Update, tmp_path: Path) -> None:
+    trainer = trainer_of(
+        update,
+        tmp_path,
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_negative_flip_rate",
+        **OPTIONS,
+    )
+    trainer.train()
+    logs = [log for log in trainer.state.log_history if "eval_negative_flip_rate" in log]
+    assert len(logs) == 3
+    assert trainer.state.best_metric == min(log["eval_negative_flip_rate"] for log in logs)
+
+
+def test_a_second_run_asks_neither_teacher_and_loads_no_old_model(update: Update, tmp_path: Path) -> None:
+    cache = {"teacher_cache": "topk", "teacher_cache_dir": str(tmp_path / "cache"), "max_steps": 1}
+    first = trainer_of(update, tmp_path / "out", **OPTIONS | cache)
+    first.train()
+    metrics = first.evaluate()
+    assert not first._pair.is_old_loaded
+    second = trainer_of(update, tmp_path / "out", **OPTIONS | cache)
+    again = second.evaluate()
+    assert not second._pair.is_old_loaded
+    assert again["eval_old_accuracy"] == metrics["eval_old_accuracy"]
+    kept = (tmp_path / "out" / "flips_evaluation" / "old.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["prediction"] for line in kept] == [one.strip() for one in _answers(update, 1)]
+
+
+@pytest.mark.parametrize("option", [{"min_accuracy": 0.5}, {"flips_max_new_tokens": 3}])
+def test_options_of_the_loop_are_not_ignored_without_its_data(
+    update: Update, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"would be ignored without flips_dataset|metric_for_best_model"):
+        trainer_of(update, tmp_path, **option)
+
+
+def test_flips_are_never_maximized_by_default(update: Update, tmp_path: Path) -> None:
+    best = {"metric_for_best_model": "eval_negative_flip_rate"}
+    assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is False
+    best["metric_for_best_model"] = "eval_accuracy"
+    assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is True

@@ -1,0 +1,167 @@
+"""What single rows teach: weights of their own, answers of the old model to unlabelled prompts, all parameters."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+from tiny_updates import ROWS, Update, largest_difference, make_update, trainer_of, weights_of
+from transformers import LlamaForCausalLM
+
+from muscle_hf import CompatibilityTrainer, ConfigurationError, InputError
+from muscle_hf.divergences import forward_kl
+from muscle_hf.masks import Scores
+
+LOG = [
+    {"prompt": f"how much is on account {number}?\n", "completion": "balance please" if number % 2 else "transfer"}
+    for number in range(5)
+]
+
+
+@pytest.fixture(scope="module")
+def update(tmp_path_factory: pytest.TempPathFactory) -> Update:
+    return make_update(tmp_path_factory.mktemp("update"))
+
+
+def _loss(trainer: CompatibilityTrainer, rows: list[int]) -> float:
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[row] for row in rows]))
+    with torch.no_grad():
+        return trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(100)).item()
+
+
+@pytest.mark.parametrize("implementation", ["plain", "chunked"])
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_weight_multiplies_the_loss_of_its_row_alone(
+    update: Update, tmp_path: Path, implementation: str, packing: bool
+) -> None:
+    weights = [0.5, 2.0, *[1.0] * 10]
+    rows = [row | {"importance": weight} for row, weight in zip(ROWS, weights, strict=True)]
+    options = {"loss_implementation": implementation, "cross_entropy_weight": 0.3}
+    if packing:
+        options |= {"packing": True, "max_length": 4096}
+    weighted = trainer_of(update, tmp_path / "weighted", rows=rows, weight_column="importance", **options)
+    plain = trainer_of(update, tmp_path / "plain", loss_implementation=implementation, cross_entropy_weight=0.3)
+    expected = sum(weight * _loss(plain, [row]) for row, weight in enumerate(weights))
+    pieces = [0] if packing else range(12)
+    assert sum(_loss(weighted, [piece]) for piece in pieces) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_weights_of_a_truncated_row_stay_with_its_tokens(update: Update, tmp_path: Path) -> None:
+    rows = [row | {"importance": 3.0} for row in ROWS]
+    weighted = trainer_of(update, tmp_path / "weighted", rows=rows, weight_column="importance", max_length=9)
+    plain = trainer_of(update, tmp_path / "plain", max_length=9)
+    assert _loss(weighted, [0, 1]) == pytest.approx(3 * _loss(plain, [0, 1]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([1.0] * 11 + [-1.0], "row 11 .* weight -1.0"),
+        ([1.0] * 11 + [math.nan], "row 11 .* weight nan"),
+        ([0.0] * 12, "every weight in 'importance' is 0"),
+        (None, "is no column of train_dataset"),
+    ],
+    ids=["negative", "nan", "zero", "missing"],
+)
+def test_weights_without_a_meaning_are_refused(update: Update, tmp_path: Path, column: Any, words: str) -> None:
+    rows = ROWS if column is None else [row | {"importance": one} for row, one in zip(ROWS, column, strict=True)]
+    with pytest.raises(InputError, match=words):
+        trainer_of(update, tmp_path, rows=rows, weight_column="importance")
+
+
+def test_a_log_of_the_old_model_is_learned_from_the_old_model(update: Update, tmp_path: Path) -> None:
+    # The mask sends no token to the old model, so whatever learns from it is unlabelled.
+    def nothing(scores: Scores) -> torch.Tensor:
+        return torch.zeros_like(scores.gold, dtype=torch.bool)
+
+    trainer = trainer_of(update, tmp_path, unlabelled_dataset=Dataset.from_list(LOG), mask=nothing)
+    assert len(trainer.train_dataset) == len(ROWS) + len(LOG)
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[row] for row in (0, 13)]))
+    result, _ = trainer._token_loss(trainer.model, batch, normalizer=None, needs_logits=False)
+    labels = batch["labels"][1, 1:]
+    trained = labels != -100
+    assert result.tokens_to_old == trained.sum()
+    inputs = {"input_ids": batch["input_ids"][1:], "attention_mask": batch["attention_mask"][1:]}
+    with torch.no_grad():
+        old, new = update.load(1)(**inputs).logits[0, :-1], update.load(2)(**inputs).logits[0, :-1]
+    assert result.divergence_to_old.item() == pytest.approx(forward_kl(old, new, 2.0)[trained].sum().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"teacher_cache": "hidden"}, {"packing": True, "max_length": 60}])
+def test_unlabelled_rows_train_with_a_cache_and_packed(
+    update: Update, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    trainer = trainer_of(
+        update, tmp_path, unlabelled_dataset=Dataset.from_list(LOG), unlabelled_ratio=1.5, seed=3, **options
+    )
+    if not options.get("packing"):
+        assert len(trainer.train_dataset) == len(ROWS) + 18
+    before = weights_of(trainer)
+    trainer.train()
+    assert largest_difference(before, weights_of(trainer)) > 1e-3
+
+
+def test_options_of_unlabelled_prompts_are_not_ignored_without_any(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"unlabelled_ratio=2\.0 would be ignored"):
+        trainer_of(update, tmp_path, unlabelled_ratio=2.0)
+
+
+def test_a_labelled_stream_cannot_be_mixed(update: Update, tmp_path: Path) -> None:
+    stream = IterableDataset.from_generator(lambda: iter(ROWS))
+    with pytest.raises(ConfigurationError, match="unlabelled_dataset needs data that are read in one order"):
+        trainer_of(update, tmp_path, train_dataset=stream, unlabelled_dataset=Dataset.from_list(LOG))
+
+
+def test_a_wider_student_starts_as_the_new_model_and_is_saved_wide(update: Update, tmp_path: Path) -> None:
+    trainer = trainer_of(update, tmp_path / "out", student_rank=16, mask="none", teacher="new", max_steps=1)
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[0]]))
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        assert torch.allclose(trainer.model(**inputs).logits, update.load(2)(**inputs).logits, atol=1e-5)
+    trainer.train()
+    trainer.save_model()
+    assert '"r": 16' in (tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8")
+
+
+def test_a_full_fine_tune_trains_every_weight_and_keeps_a_copy_as_teacher(update: Update, tmp_path: Path) -> None:
+    merged = {version: update.load(version).merge_and_unload() for version in (1, 2)}
+    for version, model in merged.items():
+        model.save_pretrained(tmp_path / f"full-v{version}")
+        update.tokenizer.save_pretrained(tmp_path / f"full-v{version}")
+    paths = {"model": str(tmp_path / "full-v2"), "old_model": str(tmp_path / "full-v1")}
+    nothing = {"new_adapter": None, "old_adapter": None}
+    trainer = trainer_of(update, tmp_path / "out", full_fine_tune=True, mask="none", **paths | nothing)
+    trainer.train()
+    trainer.save_model()
+    saved = LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
+    with torch.no_grad():
+        after, before = saved(**inputs).logits, merged[2](**inputs).logits
+    assert (after - before).abs().max() > 1e-3
+    assert torch.allclose(trainer.new_teacher.logits(inputs), before, atol=1e-5)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: transformers" in card
+
+
+def test_a_plain_base_is_not_taken_for_a_fine_tuned_model(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="full_fine_tune"):
+        trainer_of(update, tmp_path, new_adapter=None)
+
+
+def test_an_adapter_is_not_trained_as_a_full_fine_tune(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="full_fine_tune=True, but the new model has an adapter"):
+        trainer_of(update, tmp_path, full_fine_tune=True)
+
+
+def test_two_masks_are_refused(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="beside a mask of your own"):
+        CompatibilityTrainer(
+            **update.arguments,
+            train_dataset=Dataset.from_list(ROWS),
+            args=trainer_of(update, tmp_path, mask=lambda scores: scores.old.right).args.__class__(
+                output_dir=str(tmp_path), mask="old_right", bf16=False, use_cpu=True
+            ),
+            mask=lambda scores: scores.old.right,
+        )
