@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .aligned_loss import ChunkScorer
+from .aligned_rows import chunk_counts
 from .errors import InputError
 from .hidden_states import OutputHead, base_model
 from .losses import IGNORE_INDEX, next_token_labels
@@ -103,6 +105,7 @@ class TargetComputer:
         """Keep what is needed; nothing is computed yet."""
         self.dataset, self.collate, self.spec, self.autocast = dataset, collate, spec, autocast
         self.teachers: dict[str, FrozenModelTeacher | SharedBaseTeacher] = {"old": old, "new": new}
+        self.vocabulary = new.vocabulary
 
     @torch.no_grad()
     def __call__(self, rows: range) -> dict[str, Tensor]:
@@ -112,6 +115,8 @@ class TargetComputer:
         labels = next_token_labels(batch["labels"])
         trained = labels != IGNORE_INDEX
         gold, inputs = labels[trained], model_inputs(batch)
+        if self.vocabulary is not None:
+            gold = self.vocabulary.labels(gold)
         found: dict[str, Tensor] = {}
         with self.autocast():
             for name, teacher in self.teachers.items():
@@ -168,25 +173,32 @@ class CacheOfRun:
         fingerprints: What decides the teachers' targets, but the rows: models, adapters, tokenizer.
         student: The new model.
         old_config: The old base's config.
+        vocabulary_size: Tokens that both models are compared on.
     """
 
     def __init__(
-        self, args: Any, datasets: Mapping[str, Any], fingerprints: Mapping[str, str], student: Any, old_config: Any
+        self,
+        args: Any,
+        datasets: Mapping[str, Any],
+        fingerprints: Mapping[str, str],
+        student: Any,
+        old_config: Any,
+        vocabulary_size: int,
     ) -> None:
         """Work out what each cache has to hold."""
         self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
         self.datasets = datasets
-        dtype, is_top_k = precision(args, student), args.teacher_cache == "topk"
+        kind, dtype = args.teacher_cache, precision(args, student)
         sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
         self.specs = {
             name: CacheSpec(
-                args.teacher_cache,
-                base_model(student).get_output_embeddings().weight.shape[0],
+                kind,
+                vocabulary_size,
                 {"old": dtype, "new": dtype},
-                {**fingerprints, "data": fingerprint_of_rows(dataset)},
-                k=args.teacher_cache_k if is_top_k else None,
-                temperature=args.temperature if is_top_k else None,
-                hidden_sizes=None if is_top_k else sizes,
+                {**fingerprints, **_fingerprints_of_data(dataset)},
+                k=args.teacher_cache_k if kind == "topk" else None,
+                temperature=args.temperature if kind == "topk" else None,
+                hidden_sizes=sizes if kind == "hidden" else None,
             )
             for name, dataset in datasets.items()
         }
@@ -227,19 +239,31 @@ class CacheOfRun:
             process: The number of this process, from 0.
             processes: How many share the work.
         """
-        heads = {"old": old.output_head(), "new": new.output_head()} if self._needs_heads else None
+        needs_heads = any(spec.kind == "hidden" for spec in self.specs.values())
+        heads = {"old": old.output_head(), "new": new.output_head()} if needs_heads else None
         for name, spec in self.specs.items():
+            rows = self.datasets[name]
+            is_by_chunks = spec.kind == "chunks"
             write_cache(
                 self.root / name,
                 spec,
-                trained_token_counts(self.datasets[name]),
-                TargetComputer(self.datasets[name], collate, old, new, spec, autocast),
+                chunk_counts(rows) if is_by_chunks else trained_token_counts(rows),
+                ChunkScorer(rows, collate, old, autocast)
+                if is_by_chunks
+                else TargetComputer(rows, collate, old, new, spec, autocast),
                 heads=heads,
                 process=process,
                 processes=processes,
                 rows_at_once=rows_at_once,
             )
 
-    @property
-    def _needs_heads(self) -> bool:
-        return any(spec.kind == "hidden" for spec in self.specs.values())
+
+def _fingerprints_of_data(dataset: Any) -> dict[str, str]:
+    """The rows as the new model reads them and, where it has a tokenizer of its own, as the old one does."""
+    found = {"data": fingerprint_of_rows(dataset)}
+    if "old_input_ids" in dataset.column_names:
+        columns = {"old_input_ids": "input_ids", "old_chunk_ids": "labels"}
+        found["data of the old model"] = fingerprint_of_rows(
+            dataset.select_columns(list(columns)).rename_columns(columns)
+        )
+    return found

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
+from .chunk_losses import validate_for_chunks
 from .errors import ConfigurationError
 from .flip_metrics import check_min_accuracy, direction_of_best
 from .masks import unknown_option
@@ -13,7 +14,12 @@ from .strategy import StrategyOptions
 from .unlabelled import UNLABELLED_TEACHERS
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
-TEACHER_CACHES = {"none": "both teachers are asked at each step", "topk": "k likeliest tokens", "hidden": "exact"}
+TEACHER_CACHES = {
+    "none": "the teachers are asked at each step",
+    "topk": "the k likeliest tokens of both",
+    "hidden": "the hidden states of both: exact",
+    "chunks": "the old model's scores of chunks, with two tokenizers",
+}
 ALIGNMENTS = {"tokens": "one vocabulary", "chunks": "two tokenizers"}
 
 
@@ -63,7 +69,8 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             holds the logits of a few tokens at a time, with the same result up to rounding. "auto" (default) is
             plain where the logits of a batch are small (64 MiB), and chunked above.
         teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
-            at each step; the old model is then not loaded again. "none" (default) asks the teachers at each step.
+            at each step; the old model is then not loaded again. With `alignment="chunks"` it is "chunks": the old
+            model's score of each chunk, five bytes. "none" (default) asks the teachers at each step.
         teacher_cache_dir: Folder of the cache. Defaults to `teacher_cache` in the output folder.
         teacher_cache_k: Tokens of the "topk" cache. Defaults to 64.
 
@@ -216,6 +223,13 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             raise ConfigurationError(
                 f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
             )
+        if self.alignment == "chunks":
+            self._refuse_what_chunks_cannot_do()
+        elif self.teacher_cache == "chunks":
+            raise ConfigurationError(
+                'teacher_cache="chunks" is for two tokenizers, alignment="chunks". With one tokenizer take "topk" or '
+                '"hidden".'
+            )
         if self.teacher_cache == "none":
             for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
                 if getattr(self, name) != default:
@@ -229,10 +243,10 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
                 'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
             )
-        if self.teacher_cache == "hidden" and self.teacher_cache_k != 64:
+        if self.teacher_cache != "topk" and self.teacher_cache_k != 64:
             raise ConfigurationError(
-                f"teacher_cache_k={self.teacher_cache_k} would be ignored: "
-                'teacher_cache="hidden" keeps whole hidden states.'
+                f"teacher_cache_k={self.teacher_cache_k} would be ignored by teacher_cache={self.teacher_cache!r}; "
+                'it belongs to "topk".'
             )
         if self.loss_implementation == "plain":
             raise ConfigurationError(
@@ -249,3 +263,27 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 f"teacher={self.teacher!r} needs both models' whole distributions, and their k likeliest tokens are "
                 'not the same. Take teacher_cache="hidden", or teacher="more_confident".'
             )
+
+    def _refuse_what_chunks_cannot_do(self) -> None:
+        validate_for_chunks(self.strategy())
+        for name, is_set, remedy in (
+            (
+                "packing=True",
+                self.packing or self.eval_packing,
+                "Each row needs the old model's own tokens beside it.",
+            ),
+            ("padding_free=True", self.padding_free, "Each row needs the old model's own tokens beside it."),
+            ('truncation_mode="keep_end"', self.truncation_mode == "keep_end", 'Chunks are cut by "keep_start" only.'),
+            (
+                f"teacher_cache={self.teacher_cache!r}",
+                self.teacher_cache in ("topk", "hidden"),
+                'The old model\'s tokens are others; take teacher_cache="chunks".',
+            ),
+            (
+                'loss_implementation="chunked"',
+                self.loss_implementation == "chunked",
+                "Two tokenizers are compared in full logits.",
+            ),
+        ):
+            if is_set:
+                raise ConfigurationError(f'{name} does not go with alignment="chunks". {remedy}')

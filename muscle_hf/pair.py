@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import (
     Lineage,
@@ -125,6 +125,15 @@ class ModelPair:
             self._old_base, **{name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
         )
 
+    def old_outline(self) -> Any:
+        """Return the old model, or, where it is not loaded, one of its shape that has no weights in memory."""
+        if self.is_old_loaded:
+            return self.old
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                self.old_config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
+            )
+
     @cached_property
     def old_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The tokenizer beside the old model or its adapter; None, said in the log, where there is none."""
@@ -135,6 +144,19 @@ class ModelPair:
                 "Make sure that both models were trained with the same tokenizer."
             )
         return tokenizer
+
+    def required_old_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the old model's tokenizer.
+
+        Raises:
+            ConfigurationError: There is none beside the old model or its adapter.
+        """
+        if self.old_tokenizer is None:
+            raise ConfigurationError(
+                'alignment="chunks" needs the old model\'s tokenizer, and none lies beside the old model or its '
+                "adapter. Save it there: tokenizer.save_pretrained(folder)."
+            )
+        return self.old_tokenizer
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -149,7 +171,8 @@ class ModelPair:
             else:
                 of_side = fingerprint_of_model(self.old if loaded is None else loaded)
             found |= {f"{side} {part}": value for part, value in of_side.items()}
-        return found | {"tokenizer": fingerprint_of_tokenizer(self.processing_class)}
+        tokenizers = {"tokenizer": self.processing_class, "old tokenizer": self.old_tokenizer}
+        return found | {name: fingerprint_of_tokenizer(one) for name, one in tokenizers.items() if one is not None}
 
     def asker(self, role: str, args: Any, max_new_tokens: int) -> Callable[[Sequence[Prompt]], Answers]:
         """Return a function that lets one of the models answer prompts; the old one is loaded when it is called.
@@ -198,7 +221,8 @@ class ModelPair:
         """
         found = self.fingerprints
         models = {role: f"{found[f'{role} base']} {found[f'{role} adapter']}" for role in ("old", "new")}
-        return models | {"tokenizer": found["tokenizer"], "max_new_tokens": max_new_tokens}
+        tokenizers = {name: found.get(name, "unknown") for name in ("tokenizer", "old tokenizer")}
+        return models | tokenizers | {"max_new_tokens": max_new_tokens}
 
     @cached_property
     def lineage(self) -> Lineage:

@@ -24,6 +24,7 @@ from .hidden_states import (
     project,
     returning_hidden_states,
 )
+from .vocabulary_map import VocabularyMap
 
 
 class FrozenModelTeacher:
@@ -31,22 +32,27 @@ class FrozenModelTeacher:
 
     Args:
         model: Any causal language model, with or without adapter. Its parameters stop requiring gradients.
+        vocabulary: Which of its tokens the new model has, where the two differ; it is then given the new model's
+            tokens and answers about the common ones. None: all, in the same order.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, vocabulary: VocabularyMap | None = None) -> None:
         """Freeze the model."""
         self.model = model.requires_grad_(False).eval()
+        self.vocabulary = vocabulary
 
     @torch.no_grad()
     def __call__(self, inputs: dict[str, Any]) -> Any:
         """Return the old model's outputs."""
         # A callback or `accelerate` may have put it back into training mode, where dropout would blur the target.
+        if self.vocabulary is not None:
+            inputs = inputs | {"input_ids": self.vocabulary.old_input_ids(inputs["input_ids"])}
         with _eval_mode(self.model):
             return self.model(**inputs)
 
     def logits(self, inputs: dict[str, Any]) -> Tensor:
         """Return the old model's logits."""
-        return self(inputs).logits  # type: ignore[no-any-return]
+        return self._common(self(inputs).logits)
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the old model's last hidden states: float, (batch, length, hidden size)."""
@@ -55,11 +61,14 @@ class FrozenModelTeacher:
 
     def project(self, hidden: Tensor) -> Tensor:
         """Return the logits of a few hidden states."""
-        return project(self.model, hidden)
+        return self._common(project(self.model, hidden))
 
     def output_head(self) -> OutputHead:
         """Return the LM head as plain tensors."""
-        return dense_head(self.model)
+        return _on(dense_head(self.model), None if self.vocabulary is None else self.vocabulary.old_ids)
+
+    def _common(self, logits: Tensor) -> Tensor:
+        return logits if self.vocabulary is None else self.vocabulary.old_logits(logits)
 
 
 class SharedBaseTeacher:
@@ -67,11 +76,13 @@ class SharedBaseTeacher:
 
     Args:
         student: The model in training, before its first step. Its trainable tensors are copied.
+        vocabulary: Which of its tokens the old model has, where the two differ. None: all.
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: nn.Module, vocabulary: VocabularyMap | None = None) -> None:
         """Copy the adapter's tensors."""
         self.student = student
+        self.vocabulary = vocabulary
         self.snapshot = {
             name: parameter.detach().clone()
             for name, parameter in student.named_parameters()
@@ -87,7 +98,15 @@ class SharedBaseTeacher:
 
     def logits(self, inputs: dict[str, Any]) -> Tensor:
         """Return the logits of the new model as it was before training."""
-        return self(inputs).logits  # type: ignore[no-any-return]
+        return self.common(self(inputs).logits)
+
+    def common(self, logits: Tensor) -> Tensor:
+        """Cut the new model's or the student's logits to the tokens that the old model has too.
+
+        Args:
+            logits: float, (..., vocabulary).
+        """
+        return logits if self.vocabulary is None else self.vocabulary.new_logits(logits)
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the new model's last hidden states: float, (batch, length, hidden size)."""
@@ -98,14 +117,17 @@ class SharedBaseTeacher:
     def project(self, hidden: Tensor) -> Tensor:
         """Return the logits of a few hidden states, by the LM head as it was before training."""
         if not self._projector.is_trained:
-            return project(self.student, hidden)
+            return self.common(project(self.student, hidden))
         snapshot = {f"model.{name}": tensor for name, tensor in self.snapshot.items()}
         with _eval_mode(self.student):
-            return functional_call(self._projector, snapshot, (hidden,))  # type: ignore[no-any-return]
+            return self.common(functional_call(self._projector, snapshot, (hidden,)))
 
     def output_head(self) -> OutputHead:
         """Return the LM head as it was before training, as plain tensors."""
-        return dense_head(self.student, None if not self._projector.is_trained else self.project)
+        # What adapters make of the head is seen from outside, and cut to the common tokens there.
+        if self._projector.is_trained:
+            return dense_head(self.student, self.project)
+        return _on(dense_head(self.student), None if self.vocabulary is None else self.vocabulary.new_ids)
 
 
 class _Projector(nn.Module):
@@ -153,6 +175,14 @@ def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None =
     images = (projection or partial(project, model))(unit)
     bias = images[0]
     return OutputHead((images[1:] - bias).T.contiguous(), bias if bool(bias.any()) else None)
+
+
+def _on(head: OutputHead, ids: Any) -> OutputHead:
+    """Keep the rows of some tokens."""
+    if ids is None:
+        return head
+    rows = torch.as_tensor(ids, device=head.weight.device)
+    return OutputHead(head.weight[rows], None if head.bias is None else head.bias[rows], head.transform)
 
 
 @contextmanager

@@ -129,10 +129,10 @@ class TokenLoss:
         old, new = self._teacher_rows(model_inputs(batch), trained, old_teacher)
         outputs = model(**model_inputs(batch))
         result = compatibility_loss(
-            outputs.logits[trained],
+            self.new.common(outputs.logits[trained]),
             old,
             new,
-            labels[trained],
+            self._columns(labels[trained]),
             normalizer=normalizer,
             sequence=sequence_numbers(batch)[trained],
             weights=shifted_column(batch, "token_weights", trained),
@@ -151,7 +151,7 @@ class TokenLoss:
     ) -> tuple[CompatibilityLoss, Any]:
         labels = next_token_labels(batch["labels"])
         trained = labels != IGNORE_INDEX
-        inputs, gold = model_inputs(batch), labels[trained]
+        inputs, gold = model_inputs(batch), self._columns(labels[trained])
         with returning_hidden_states(self.student):
             outputs = model(**inputs | more)
         hidden = outputs["hidden_states"][-1][trained]
@@ -160,7 +160,7 @@ class TokenLoss:
             old, new = self._targets(batch, inputs, trained, gold, size)
             result = chunked_compatibility_loss(
                 hidden,
-                lambda few: project(self.student, few),
+                lambda few: self.new.common(project(self.student, few)),
                 old,
                 new,
                 gold,
@@ -173,6 +173,10 @@ class TokenLoss:
                 size=size,
             )
         return result, outputs
+
+    def _columns(self, gold: Tensor) -> Tensor:
+        """Turn gold tokens into columns of the logits, which the vocabularies may have been cut to."""
+        return gold if self.new.vocabulary is None else self.new.vocabulary.labels(gold)
 
     def _targets(
         self, batch: dict[str, Any], inputs: dict[str, Any], trained: Tensor, gold: Tensor, size: int

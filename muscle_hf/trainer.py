@@ -1,8 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
-import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,39 +17,22 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
-from trl import SFTTrainer
-from trl.data_utils import get_dataset_column_names
 
 from .adapters import Model, full_logits_allow_tied_head
-from .alignment import check_same_vocabulary
-from .cached_targets import CachedTargets, CacheOfRun
+from .chunk_losses import validate_for_chunks
 from .config import CompatibilityConfig
-from .errors import ConfigurationError, InputError, ModelMismatchError
+from .errors import ConfigurationError
 from .flips import Comparison
-from .flips_evaluation import Answerer, FlipsEvaluation, holding
 from .flips_in_the_loop import FlipsInTheLoop
-from .hidden_states import base_model
 from .masks import Mask
 from .pair import ModelPair
 from .ranks import pad_rank
-from .strategy import Strategy
-from .teacher_cache import TeacherCache
-from .teachers import FrozenModelTeacher, SharedBaseTeacher
-from .token_loss import TokenLoss
+from .trainer_teachers import TeachersOfTraining
 from .training_data import (
-    TOKEN_COLUMNS,
-    TokenColumnCollator,
     check_rows,
-    first_trainable_row,
-    packed,
-    trained_token_counts,
-    truncated,
-    warn_about_lost_tokens,
-    with_target_numbers,
-    with_weights,
 )
 from .training_log import LossSums
-from .unlabelled import answered_rows, check_unlabelled, mixed, with_given_teachers
+from .unlabelled import check_unlabelled
 
 logger = get_logger(__name__)
 
@@ -58,7 +40,7 @@ CardWriter: TypeAlias = Callable[["CompatibilityTrainer", Path], None]
 EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
 
 
-class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -153,7 +135,7 @@ class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  #
                 f"args is a {type(args).__name__}; a CompatibilityConfig is needed: it is an SFTConfig with the "
                 "options of the method."
             )
-        strategy = self.strategy = args.strategy(mask)
+        self.strategy = args.strategy(mask)
         check_rows(train_dataset)
         if unlabelled_dataset is not None:
             check_unlabelled(unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset)
@@ -175,8 +157,12 @@ class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  #
         )
         student, processing_class = pair.student, pair.processing_class
         self._rows_to_cache: dict[str, Dataset] = {}
-        if args.teacher_cache == "none":
-            check_same_vocabulary(student, pair.old, processing_class, pair.old_tokenizer)
+        self._has_no_cache = args.teacher_cache == "none"
+        if args.alignment == "tokens":
+            self._check_vocabularies()
+        else:
+            validate_for_chunks(self.strategy)
+            pair.required_old_tokenizer()
         if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
         self._unlabelled = None if unlabelled_dataset is None else self._answered(unlabelled_dataset, args)
@@ -206,9 +192,7 @@ class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  #
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
-        self._collator_alone = self.data_collator
-        if not TOKEN_COLUMNS.keys().isdisjoint(get_dataset_column_names(self.train_dataset)):
-            self.data_collator: Any = TokenColumnCollator(self.data_collator)
+        self._wrap_collator()
         # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
@@ -222,200 +206,10 @@ class CompatibilityTrainer(FlipsInTheLoop, SFTTrainer):  # type: ignore[misc]  #
                 "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
                 "without it."
             )
-        self._set_up_teachers(strategy)
-        self._check_teachers()
+        self._set_up_teachers()
         if flips_dataset is not None:
             self.flips = self._flips_evaluation(flips_dataset)
         self.min_accuracy = args.min_accuracy
-
-    def _flips_evaluation(self, dataset: Dataset) -> FlipsEvaluation:
-        """Make what asks all three models; the old one is loaded only where its answers are not kept."""
-        args, pair = self.args, self._pair
-        precision = f"{base_model(pair.student).dtype}, bf16={args.bf16}, fp16={args.fp16}"
-        fingerprints = pair.fingerprint_of_answers(args.flips_max_new_tokens)
-
-        @contextmanager
-        def old() -> Iterator[Any]:
-            yield pair.on_device("old", args.device)
-            if self.old_teacher is None:
-                pair.forget_old()
-
-        def new() -> AbstractContextManager[Any]:
-            return holding(self.new_teacher.student, self.new_teacher.snapshot)
-
-        return FlipsEvaluation(
-            dataset,
-            self.processing_class,
-            old=Answerer(f"{fingerprints['old']}, {precision}", old),
-            new=Answerer(f"{fingerprints['new']}, {precision}", new),
-            folder=Path(args.output_dir) / "flips_evaluation",
-            max_new_tokens=args.flips_max_new_tokens,
-            batch_size=args.per_device_eval_batch_size,
-            autocast=self.accelerator.autocast,
-            show_progress=not args.disable_tqdm,
-        )
-
-    def _prepare_dataset(
-        self, dataset: Dataset, processing_class: Any, args: Any, packing: bool, formatting_func: Any, name: str
-    ) -> Dataset:
-        if isinstance(dataset, Dataset):
-            # Encoded whole first, so that what truncation takes away can be counted; nothing is lost in silence.
-            whole = copy.copy(args)
-            whole.max_length, whole.shuffle_dataset = None, False
-            dataset = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, name)
-            keeps_ends = packing and args.packing_strategy != "bfd"
-            warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
-            formatting_func = None
-            if name == "train" and args.weight_column is not None:
-                dataset = with_weights(dataset, args.weight_column)
-            if name == "train" and self._unlabelled is not None:
-                unlabelled = super()._prepare_dataset(
-                    self._unlabelled, processing_class, whole, False, None, "unlabelled"
-                )
-                warn_about_lost_tokens(unlabelled, args.max_length, "unlabelled")
-                dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
-            if args.teacher_cache != "none":
-                dataset = self._numbered(truncated(dataset, args), name)
-            if not TOKEN_COLUMNS.keys().isdisjoint(dataset.column_names):
-                return packed(truncated(dataset, args), args, packing=packing)
-        elif options := [
-            option
-            for option, is_used in (
-                ("teacher_cache", args.teacher_cache != "none"),
-                ("weight_column", args.weight_column is not None and name == "train"),
-                ("unlabelled_dataset", self._unlabelled is not None and name == "train"),
-            )
-            if is_used
-        ]:
-            raise ConfigurationError(
-                f"{options[0]} needs data that are read in one order, and the {name} set is a "
-                f"{type(dataset).__name__}. Pass a datasets.Dataset, or leave the option out."
-            )
-        return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
-
-    def _answered(self, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
-        """Let the teachers answer the unlabelled prompts; the main process asks, the others read what it kept."""
-        longest = args.unlabelled_max_new_tokens
-        with args.main_process_first(local=False, desc="answers to the unlabelled prompts"):
-            return answered_rows(
-                prompts,
-                teacher=args.unlabelled_teacher,
-                ask_old=self._pair.asker("old", args, longest),
-                ask_new=self._pair.asker("new", args, longest),
-                folder=Path(args.output_dir) / "unlabelled_answers",
-                fingerprint=self._pair.fingerprint_of_answers(longest),
-            )
-
-    def _numbered(self, dataset: Dataset, name: str) -> Dataset:
-        """Number the trained tokens, over all data sets, and keep the rows for the cache."""
-        if hasattr(self, "_cache"):
-            raise ConfigurationError(
-                f"The teacher cache has no targets for this {name} set. Pass it to the trainer as eval_dataset, by a "
-                "name of its own if there are several, or evaluate without a cache."
-            )
-        start = sum(sum(trained_token_counts(rows)) for rows in self._rows_to_cache.values())
-        self._rows_to_cache[name] = dataset
-        return with_target_numbers(dataset, start)
-
-    def _set_up_teachers(self, strategy: Strategy) -> None:
-        """Load what is needed of the old model, and make the loss."""
-        pair, args = self._pair, self.args
-        self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
-        self.old_teacher: FrozenModelTeacher | None = None
-        self._cache = None
-        caches = None
-        if args.teacher_cache != "none":
-            self._cache = CacheOfRun(
-                args, self._rows_to_cache, pair.fingerprints, self.new_teacher.student, pair.old_config
-            )
-            caches = self._cache.open()
-        if caches is None:
-            if self._cache is not None:
-                check_same_vocabulary(pair.student, pair.old, self.processing_class, pair.old_tokenizer)
-            self.old_teacher = FrozenModelTeacher(self.accelerator.prepare_model(pair.old, evaluation_mode=True))
-        self._make_loss(strategy, caches)
-
-    def _make_loss(self, strategy: Strategy, caches: list[TeacherCache] | None) -> None:
-        self._token_loss = TokenLoss(
-            self.new_teacher.student,
-            self.old_teacher,
-            self.new_teacher,
-            strategy,
-            implementation="chunked" if self._cache is not None else self.args.loss_implementation,
-            autocast=self.accelerator.autocast,
-            cache=None if caches is None else CachedTargets(caches, self.new_teacher, self.accelerator.device),
-        )
-
-    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> None:
-        """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
-
-        `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
-        the parts may be computed on several machines that share the folder.
-
-        Args:
-            process: The number of this part, from 0. Defaults to that of the training process.
-            processes: How many parts there are. Defaults to the number of training processes.
-
-        Raises:
-            ConfigurationError: `teacher_cache` is "none", or the disk is too small.
-            InputError: Other parts are not there yet.
-            TeacherError: A teacher gives NaN.
-        """
-        if self._cache is None:
-            raise ConfigurationError('teacher_cache is "none"; set it to "topk" or "hidden" in the config.')
-        if self.old_teacher is None:
-            return
-        collate = self._collator_alone
-        self._cache.write(
-            self.old_teacher,
-            self.new_teacher,
-            lambda rows: self._prepare_inputs(collate(rows)),
-            self.accelerator.autocast,
-            rows_at_once=self.args.per_device_eval_batch_size,
-            process=self.accelerator.process_index if process is None else process,
-            processes=self.accelerator.num_processes if processes is None else processes,
-        )
-        self.accelerator.wait_for_everyone()
-        caches = self._cache.open()
-        if caches is None:
-            raise InputError(
-                f"The teacher cache in {self._cache.root} is not complete: other processes have not computed their "
-                "parts yet."
-            )
-        self.old_teacher = None
-        self._pair.forget_old()
-        self._make_loss(self._token_loss.strategy, caches)
-
-    def train(self, *arguments: Any, **options: Any) -> Any:
-        """Train, as [`transformers.Trainer.train`] does; a teacher cache is computed before the first step."""
-        if self._cache is not None:
-            self.cache_teachers()
-        return super().train(*arguments, **options)
-
-    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Evaluate, as [`trl.SFTTrainer`] does; a teacher cache is computed before."""
-        if self._cache is not None:
-            self.cache_teachers()
-        return super().evaluate(*arguments, **options)
-
-    def _check_teachers(self) -> None:
-        """Ask both teachers about one example, so that bad ones are refused before training."""
-        row = first_trainable_row(self.train_dataset)
-        if row is None:
-            return
-        if self.args.remove_unused_columns:
-            self._set_signature_columns_if_needed()
-            row = {name: row[name] for name in self._signature_columns if name in row}
-        rows = self._token_loss.check(self._prepare_inputs(self.data_collator([row])))
-        if rows is not None and torch.equal(*rows):
-            raise ModelMismatchError(
-                "The old and the new model give exactly the same logits: they are the same model, and there is no "
-                "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
-            )
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns: list[str] = list(dict.fromkeys([*self._signature_columns, *TOKEN_COLUMNS]))
 
     def compute_loss(
         self,

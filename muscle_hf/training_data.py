@@ -99,19 +99,28 @@ def warn_about_lost_tokens(encoded: Dataset, max_length: int | None, name: str) 
         )
 
 
+# Columns of ours in an encoded data set: a number for each token, so that truncation and packing keep them in step
+# with the tokens. The number is what padding gets.
+TOKEN_COLUMNS: dict[str, int | float] = {
+    "given_teachers": 0,
+    "token_weights": 1.0,
+    "target_index": -1,
+    "chunk_ids": -1,
+}
+# Columns of ours about the old model's own tokens of a row, where it has another tokenizer; and the number of the
+# row's first chunk in a cache.
+OLD_COLUMNS: dict[str, int] = {"old_input_ids": 0, "old_chunk_ids": -1}
+FIRST_CHUNK = "first_chunk"
+_OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK)
+
+
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """Return a batch without its labels, with which a model would compute a loss of its own, and without our columns.
 
     Args:
         batch: What the collator made.
     """
-    ours = {"labels", *TOKEN_COLUMNS}
-    return {name: value for name, value in batch.items() if name not in ours} | {"use_cache": False}
-
-
-# Columns of ours in an encoded data set: a number for each token, so that truncation and packing keep them in step
-# with the tokens. The number is what padding gets.
-TOKEN_COLUMNS: dict[str, int | float] = {"given_teachers": 0, "token_weights": 1.0, "target_index": -1}
+    return {name: value for name, value in batch.items() if name not in _OURS} | {"use_cache": False}
 
 
 def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:
@@ -130,7 +139,7 @@ def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor 
     return batch[name].roll(-1, dims=-1)[trained]  # type: ignore[no-any-return]
 
 
-class TokenColumnCollator:
+class ColumnCollator:
     """A collator that takes our columns along.
 
     Args:
@@ -150,16 +159,26 @@ class TokenColumnCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate the examples, and pad our columns as the tokens are padded: on the right, or not at all."""
         batch: dict[str, Any] = self.collator(examples)
+        rows, width = batch["input_ids"].shape
         for name, filler in TOKEN_COLUMNS.items():
-            if name not in examples[0]:
-                continue
-            columns = [example[name] for example in examples]
-            rows, width = batch["input_ids"].shape
-            if rows == 1 and len(examples) > 1:  # without padding, all examples stand in one row
-                columns = [[value for column in columns for value in column]]
-            padded = [[*column, *[filler] * (width - len(column))] for column in columns]
-            batch[name] = torch.tensor(padded, dtype=torch.float32 if isinstance(filler, float) else torch.int64)
+            if name in examples[0]:
+                columns = [example[name] for example in examples]
+                if rows == 1 and len(examples) > 1:  # without padding, all examples stand in one row
+                    columns = [[value for column in columns for value in column]]
+                batch[name] = _padded(columns, width, filler)
+        if "old_input_ids" in examples[0]:
+            lengths = [len(example["old_input_ids"]) for example in examples]
+            for name, filler in OLD_COLUMNS.items():
+                batch[name] = _padded([example[name] for example in examples], max(lengths), filler)
+            batch["old_attention_mask"] = _padded([[1] * length for length in lengths], max(lengths), 0)
+        if FIRST_CHUNK in examples[0]:
+            batch[FIRST_CHUNK] = torch.tensor([example[FIRST_CHUNK] for example in examples])
         return batch
+
+
+def _padded(columns: list[list[Any]], width: int, filler: float) -> Tensor:
+    rows = [[*column, *[filler] * (width - len(column))] for column in columns]
+    return torch.tensor(rows, dtype=torch.float32 if isinstance(filler, float) else torch.int64)
 
 
 def with_weights(encoded: Dataset, column: str) -> Dataset:
@@ -215,8 +234,8 @@ def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     Returns:
         Rows that are ready for the collator.
     """
-    names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
-    encoded = encoded.select_columns(names)
+    ours = (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK)
+    encoded = encoded.select_columns([name for name in ("input_ids", "labels", *ours) if name in encoded.column_names])
     if args.shuffle_dataset:
         encoded = encoded.shuffle(seed=args.seed)
     return pack_dataset(encoded, args.max_length, args.packing_strategy) if packing else encoded

@@ -25,7 +25,7 @@ from .losses import NEW, OLD
 from .masks import unknown_option
 from .prediction import Answers
 from .prompts import Prompt
-from .training_data import TOKEN_COLUMNS
+from .training_data import OLD_COLUMNS, TOKEN_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -246,6 +246,7 @@ def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int
     )
     names = ["input_ids", "labels", "given_teachers"]
     names += ["token_weights"] if "token_weights" in {*labelled.column_names, *unlabelled.column_names} else []
+    names += [name for name in ("chunk_ids", *OLD_COLUMNS) if name in labelled.column_names]
     labelled, unlabelled = _with_columns(labelled, names), _with_columns(unlabelled, names)
     # Such as int64 for int32, where one side was encoded elsewhere.
     unlabelled = unlabelled.cast(labelled.features)

@@ -17,23 +17,48 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
     {"errors", "files"},
-    {"columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "registration"}
+    {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"masks", "divergences", "strategy", "losses"}
     | {"alignment", "contents", "vocabulary", "vocabulary_map", "chunk_divergences", "chunk_losses"},
     {"adapters", "ranks", "pair", "hidden_states", "teachers", "targets", "teacher_cache", "cached_targets"}
     | {"training_data", "training_log", "chunked_loss", "token_loss", "chunk_encoding", "unlabelled"}
+    | {"aligned_rows", "aligned_loss"}
     | {"processes", "asking", "prompts", "prediction", "likelihood", "choice"}
-    | {"flip_metrics", "flips_dataset", "flips_evaluation", "flips_in_the_loop"}
+    | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
     | {"measure", "outcomes"},
-    {"config", "trainer", "report", "terminal", "page", "plots", "gate", "runs", "classifier"},
+    {
+        "config",
+        "trainer_rows",
+        "trainer_teachers",
+        "trainer",
+        "report",
+        "terminal",
+        "page",
+        "plots",
+        "gate",
+        "runs",
+        "classifier",
+    },
     {"card"},
     {"hub"},
     {"cli", "demo", "update", "__main__"},
 )
 # These work without torch, whatever is called in them.
 WITHOUT_TORCH = (
-    {"errors", "files", "columns", "intervals", "rates", "flips", "scorers", "beta_binomial", "coin", "registration"}
+    {
+        "errors",
+        "files",
+        "columns",
+        "intervals",
+        "rates",
+        "flips",
+        "flip_metrics",
+        "scorers",
+        "beta_binomial",
+        "coin",
+        "registration",
+    }
     | {
         "answers",
         "jsonlines",

@@ -14,7 +14,7 @@ from ..masks import unknown_option
 from .topk import Layout, top_k_layout
 
 TEACHERS = ("old", "new")
-KINDS = ("topk", "hidden")
+KINDS = ("topk", "hidden", "chunks")
 # Options that belong to one kind.
 _OWN = {"k": "topk", "temperature": "topk", "hidden_sizes": "hidden"}
 
@@ -24,7 +24,8 @@ class CacheSpec:
     """What a cache has to hold.
 
     Args:
-        kind: "topk", the k likeliest tokens and the mass of all others, or "hidden", the last hidden states.
+        kind: "topk", the k likeliest tokens and the mass of all others; "hidden", the last hidden states; or
+            "chunks", how the old model does on the chunks of two tokenizers, which take the place of tokens.
         vocabulary_size: Classes of both teachers' logits.
         dtypes: "old" and "new" -> the type that the teacher computes in; hidden states are stored in it.
         fingerprints: What the targets are made from, by names that messages use, such as "old adapter" or "data".
@@ -68,6 +69,8 @@ class CacheSpec:
 
     def layout(self) -> Layout:
         """Return what is stored of a token: name, such as "old.tail" -> type and shape."""
+        if self.kind == "chunks":
+            return {"old.log_likelihood": (torch.float32, ()), "old.right": (torch.uint8, ())}
         stored: Layout = {}
         for one in TEACHERS:
             if self.hidden_sizes is None:
