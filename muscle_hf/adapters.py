@@ -247,6 +247,32 @@ def _adapter_config(name: str | Path) -> PeftConfig | None:
         return None
 
 
+def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
+    """Refuse an adapter whose config names the other model's base.
+
+    Args:
+        new: The new base, or the new model as a whole, and its adapter or None.
+        old: Likewise.
+
+    Raises:
+        ConfigurationError: An adapter was trained on the base that stands on the other side.
+    """
+    sides = {"new": (new, ("model", "new_adapter")), "old": (old, ("old_model", "old_adapter"))}
+    bases, trained_on = {}, {}
+    for side, ((model, adapter), _) in sides.items():
+        if isinstance(model, str | Path) and isinstance(adapter, str | Path):
+            config = _adapter_config(adapter)
+            bases[side] = Path(str(model)).name
+            trained_on[side] = Path(config.base_model_name_or_path or "").name if config else ""
+    for side, other in (("new", "old"), ("old", "new")):
+        if side in bases and other in bases and trained_on[side] == bases[other] != bases[side]:
+            names, other_names = sides[side][1], sides[other][1]
+            raise ConfigurationError(
+                f"{names[1]}={str(sides[side][0][1])!r} was trained on {trained_on[side]!r}, which is "
+                f"{other_names[0]}, and is put on {names[0]}={bases[side]!r}. The old and the new adapter may be swapped."
+            )
+
+
 def _warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
     """A base may have moved, so that its path differs; another name is more likely a swapped adapter."""
     if trained_on and Path(trained_on).name != Path(base).name:

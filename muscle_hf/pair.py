@@ -20,6 +20,7 @@ from .adapters import (
     check_lm_head,
     load_adapted_model,
     load_tokenizer,
+    refuse_swapped_adapters,
     shares_base,
 )
 from .errors import ConfigurationError, ModelMismatchError
@@ -74,6 +75,7 @@ class ModelPair:
                 "the base twice, or pass paths."
             )
         self.new_source, self.old_source = (model, new_adapter), (old_model, old_adapter)
+        refuse_swapped_adapters(self.new_source, self.old_source)
         inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
         self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
         self.student = load_adapted_model(

@@ -62,6 +62,8 @@ class TeachersOfTraining(RowsOfTraining):
             caches = self._cache.open()
         if caches is None:
             old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
+            # accelerate would keep it in memory after a cache has made it superfluous, and save it with its state.
+            self.accelerator._models.remove(old)
             self.old_teacher = FrozenModelTeacher(old, self._vocabulary)
         self._make_loss(caches)
         self._check_teachers()

@@ -1,5 +1,7 @@
 """Training with a teacher cache: the same loss, no old model in memory, and never a cache of something else."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,12 @@ def test_the_old_model_is_not_loaded_where_the_cache_is_complete(
     }
     first = trainer_of(update, tmp_path / "first", **options)
     assert first.old_teacher is not None
+    still_there = weakref.ref(first.old_teacher.model)
     first.train()
     assert first.old_teacher is None
     assert not first._pair.is_old_loaded
+    gc.collect()
+    assert still_there() is None, "something keeps the old model in memory"
 
     def never(*arguments: Any, **more: Any) -> None:
         raise AssertionError("a teacher was asked")

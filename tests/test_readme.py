@@ -9,27 +9,19 @@ from pathlib import Path
 
 import pytest
 
+import muscle_hf
 from muscle_hf.cli import main
 from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
+from muscle_hf.divergences import DIVERGENCES
+from muscle_hf.masks import MASKS
+from muscle_hf.strategy import TEACHERS
 
 README = Path(__file__).parents[1] / "README.md"
+PACKAGE = Path(muscle_hf.__file__).parent
 MODULES = [
-    *(
-        "adapters",
-        "alignment",
-        "answers",
-        "card",
-        "coin",
-        "config",
-        "gate",
-        "harness",
-        "harness_sample",
-        "page",
-        "join",
-        "jsonlines",
-    ),
-    *("lighteval", "losses", "measure", "outcomes", "plots", "readers", "report", "runs", "scorers", "tables"),
-    *("terminal", "trainer", "training_data"),
+    ".".join(["muscle_hf", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in file.read_text(encoding="utf-8")
 ]
 
 
@@ -40,7 +32,7 @@ def _blocks(heading: str) -> list[str]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_run(name: str) -> None:
-    module = importlib.import_module(f"muscle_hf.{name}")
+    module = importlib.import_module(name)
     assert doctest.testmod(module, raise_on_error=True).failed == 0
 
 
@@ -81,3 +73,9 @@ def test_the_training_snippets_run_one_after_the_other(tmp_path: Path, monkeypat
         exec(compile(block.replace("max_steps=20", "max_steps=2"), str(README), "exec"), names)  # noqa: S102
     assert (tmp_path / "my-adapter" / "adapter_model.safetensors").exists()
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("name", [*MASKS, *DIVERGENCES, *TEACHERS])
+def test_every_strategy_stands_in_the_table(name: str) -> None:
+    table = README.read_text(encoding="utf-8").split("### Strategies")[1].split("\n### ")[0]
+    assert f"| `{name}`" in table

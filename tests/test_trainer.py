@@ -562,14 +562,30 @@ def test_an_old_tokenizer_that_is_not_found_is_said(
     assert "only the sizes of the vocabularies are compared" in caplog.text
 
 
-def test_swapped_adapters_are_pointed_out(update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_swapped_adapters_are_refused_before_any_model_is_loaded(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     names = update.arguments
     with caplog.at_level(logging.WARNING):
         trainer_of(update, tmp_path)
     assert "swapped" not in caplog.text
+    for swapped in (
+        {"new_adapter": names["old_adapter"], "old_adapter": names["new_adapter"]},
+        {"new_adapter": names["old_adapter"]},
+        {"old_adapter": names["new_adapter"]},
+    ):
+        with pytest.raises(ConfigurationError, match="adapter may be swapped"):
+            trainer_of(update, tmp_path, **swapped)
+
+
+def test_an_adapter_of_a_third_base_is_pointed_out(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The base may have moved, so this is no error.
+    shutil.copytree(update.folder / "base-v2", tmp_path / "moved")
     with caplog.at_level(logging.WARNING):
-        trainer_of(update, tmp_path, new_adapter=names["old_adapter"], old_adapter=names["new_adapter"])
-    assert caplog.text.count("may be swapped") == 2
+        trainer_of(update, tmp_path / "out", model=str(tmp_path / "moved"))
+    assert "may be swapped" in caplog.text
 
 
 def test_a_tokenizer_that_is_nowhere_is_asked_for(update: Update, tmp_path: Path) -> None:
