@@ -129,6 +129,15 @@ def load_adapted_model(
     return model
 
 
+def base_model(model: Any) -> Any:
+    """Return the model below an adapter.
+
+    Args:
+        model: A [`peft.PeftModel`], or the model itself.
+    """
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
     """Take an id or path for what it is: a base, or an adapter, whose config names its base.
 
@@ -162,10 +171,7 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
 def shares_base(new: Model, old: Model) -> bool:
     """Tell whether two loaded models are one object below their adapters."""
 
-    def base(model: Model) -> object:
-        return model.get_base_model() if isinstance(model, PeftModel) else model
-
-    return not isinstance(new, str | Path) and base(new) is base(old)
+    return not isinstance(new, str | Path) and base_model(new) is base_model(old)
 
 
 def check_lm_head(model: PeftModel) -> None:
@@ -269,7 +275,8 @@ def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> N
             names, other_names = sides[side][1], sides[other][1]
             raise ConfigurationError(
                 f"{names[1]}={str(sides[side][0][1])!r} was trained on {trained_on[side]!r}, which is "
-                f"{other_names[0]}, and is put on {names[0]}={bases[side]!r}. The old and the new adapter may be swapped."
+                f"{other_names[0]}, and is put on {names[0]}={bases[side]!r}. The old and the new adapter may be "
+                "swapped."
             )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from .adapters import base_model
 from .chunk_losses import OldLogits, chunk_compatibility_loss, score_rows, validate_for_chunks
-from .hidden_states import base_model
 from .losses import IGNORE_INDEX, CompatibilityLoss
 from .masks import StoredScores
 from .strategy import Strategy

@@ -12,12 +12,12 @@ some answers may depend on the batch size. Log-likelihoods agree between batch s
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
+from .adapters import base_model
 from .errors import InputError
 
 
@@ -28,7 +28,9 @@ def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None =
     modes = [(module, module.training) for module in model.modules()]
     # `generate` fills whatever its config leaves open from the model's own, where penalties may be set. A PEFT model
     # hands its own, if it has one, to its base.
-    owners = [owner for owner in (model, base_of(model)) if config is not None and "generation_config" in vars(owner)]
+    owners = [
+        owner for owner in (model, base_model(model)) if config is not None and "generation_config" in vars(owner)
+    ]
     settings = [(owner, owner.generation_config) for owner in owners]
     try:
         model.eval()
@@ -44,11 +46,6 @@ def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None =
             module.training = mode
 
 
-def base_of(model: PreTrainedModel | PeftModel) -> Any:
-    """Give the model under an adapter, or the model itself."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def rounding_of(model: PreTrainedModel | PeftModel) -> float:
     """Give a bound on how far rounding can move the log-probability of a token, in nats.
 
@@ -56,7 +53,7 @@ def rounding_of(model: PreTrainedModel | PeftModel) -> float:
     float32 well below the usual gap between two tokens.
     """
     types = {torch.float32, *(weight.dtype for weight in model.parameters() if weight.is_floating_point())}
-    device = base_of(model).device.type
+    device = base_model(model).device.type
     if torch.is_autocast_enabled(device):
         types.add(torch.get_autocast_dtype(device))
     return math.sqrt(max(torch.finfo(one).eps for one in types))

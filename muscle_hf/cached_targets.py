@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .adapters import base_model
 from .aligned_loss import ChunkScorer
 from .aligned_rows import chunk_counts
 from .errors import InputError
-from .hidden_states import OutputHead, base_model
+from .hidden_states import OutputHead
 from .losses import IGNORE_INDEX, next_token_labels
 from .masks import gold_log_probability
 from .targets import CachedHidden, CachedTopK, tokens_of_a_chunk

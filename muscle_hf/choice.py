@@ -10,7 +10,8 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .asking import asking, base_of, refuse_nan, tie_margin_of
+from .adapters import base_model
+from .asking import asking, refuse_nan, tie_margin_of
 from .likelihood import can_share, rotary_limit, score
 from .prompts import (
     Option,
@@ -113,7 +114,7 @@ def choose_answers(
     check_choices(texts, choices, normalization)
     questions = encode_choices(tokenizer, texts, prompts, choices, delimiter)
     asked = ((i, one.context, len(one.targets)) for i, question in enumerate(questions) for one in question)
-    check_fit(base_of(model), asked)
+    check_fit(base_model(model), asked)
     limit = rotary_limit(model)
     with asking(model):
         plans = [_plan(question, limit) for question in questions]
@@ -144,14 +145,18 @@ def choose_answers(
 
 
 def _plan(question: Sequence[Option], limit: float) -> list[Stem]:
-    """Let the different options of a question share a stem, unless the model reads them differently from its start."""
+    """Let the different options of a question share a stem, unless `rotary_limit` lies between stem and options."""
     stem = Stem(tuple(dict.fromkeys(question)))
     straddles = len(stem.tokens) <= limit < max(len(option.tokens) for option in question)
     return whole_stems(question) if straddles else [stem]
 
 
 def _batches(stems: Sequence[Stem], batch_size: int, limit: float) -> Iterator[list[Stem]]:
-    """Cut the stems, the longest first, into batches: as many as have no more sequences, but at least one."""
+    """Cut the stems, the longest first, into batches of so many sequences, or of one stem that has more.
+
+    The keys and values of a batch's prompts stay in memory until their choices are scored, so more prompts than that
+    would take more memory than the user has allowed for.
+    """
     batch: list[Stem] = []
     for stem in stems:
         full = sum(one.sequences for one in [*batch, stem]) > batch_size

@@ -21,8 +21,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from .adapters import base_model
 from .answers import digest
-from .asking import base_of
 from .choice import choose_answers
 from .errors import ConfigurationError, InputError
 from .files import replaced
@@ -246,7 +246,7 @@ class FlipsEvaluation:
             MuscleError: Another process failed.
         """
         # In every process, so that all of them stop.
-        check_fit(base_of(model), iter(self._readings[role].hardest))
+        check_fit(base_model(model), iter(self._readings[role].hardest))
         rank, processes = place()
         rows = range(rank, len(self), processes)
         answers = [""] * len(self)

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
-from peft import PeftModel
 from torch import Tensor, nn
 
+from .adapters import base_model
 from .errors import ConfigurationError
 
 
@@ -89,15 +89,6 @@ class OutputHead:
             tensor([[1., 3.]])
         """
         return self.transform(F.linear(hidden, self.weight, self.bias))
-
-
-def base_model(model: Any) -> Any:
-    """Return the causal language model below an adapter.
-
-    Args:
-        model: A [`peft.PeftModel`], or the model itself.
-    """
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def project(model: Any, hidden: Tensor) -> Tensor:

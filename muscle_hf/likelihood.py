@@ -2,7 +2,8 @@
 
 Two passes: the stems of a batch, with padding on the left; then their branches, each with the keys and values of its
 stem before it. So every sequence lies in one piece, as in batched generation, and sliding windows are right as well.
-A model that cannot do that reads every option as a whole (`can_share`).
+(One pass over a prompt and all of its choices, with a mask that parts them, is hardly faster, and asks for full
+attention and a kernel that takes any mask.) A model that cannot do it reads every option as a whole.
 """
 
 import copy
@@ -16,7 +17,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from .asking import base_of, rounding_of
+from .adapters import base_model
+from .asking import rounding_of
 from .prompts import Option, Stem, whole_stems
 
 # Position (row, column) in a batch, the token that is to follow there, and where its log-probability goes.
@@ -51,7 +53,7 @@ def score(
     arguments: dict[str, Any] = {"use_cache": bool(branches)}
     if shared:
         arguments["position_ids"] = _positions(mask)
-    if "logits_to_keep" in inspect.signature(base_of(model).forward).parameters:
+    if "logits_to_keep" in inspect.signature(base_model(model).forward).parameters:
         arguments["logits_to_keep"] = width - min(column for _, column, _, _ in places)
     output = _forward(model, input_ids=input_ids, attention_mask=mask, **arguments)
     _note(output.logits, width, places)
@@ -80,8 +82,12 @@ def score(
 
 
 def can_share(model: PreTrainedModel | PeftModel) -> bool:
-    """Tell whether stems and branches can be read apart: by the adapter, the signature, the cache, and a trial."""
-    base = base_of(model)
+    """Tell whether stems and branches can be read apart: by the adapter, the signature, the cache, and a trial.
+
+    The trial compares the scores of made-up options with those of reading them whole. It is short, and so does not see
+    what depends on length; that is for the checks before it.
+    """
+    base = base_model(model)
     config = base.config.get_text_config()
     adapters = model.peft_config.values() if isinstance(model, PeftModel) else ()
     # Virtual tokens stand in the cache or before the input; the others look at the whole input to decide what they do.
@@ -93,16 +99,21 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     needed = {"attention_mask", "position_ids", "past_key_values", "use_cache"}
     if not needed <= inspect.signature(base.forward).parameters.keys():
         return False
-    trial = [Stem(tuple(Option((0, 1, 1, 0, 1)[:n], ends) for ends in ((0, 1, 0), (1, 0, 1)))) for n in (5, 3)]
+    # Chunks that do not slide would start at padding; and the trial has to fit.
     if getattr(config, "attention_chunk_size", None) or (getattr(config, "max_position_embeddings", None) or 8) < 8:
         return False
     ids = torch.tensor([[0, 1]])
     output = _forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
     cache: Any = getattr(output, "past_key_values", None)
     # Exact types: a subclass may keep more than keys and values, such as the state of a recurrent layer.
-    plain = type(cache) is DynamicCache and len(cache.layers) == config.num_hidden_layers and not cache.offloading
+    plain = (
+        type(cache) is DynamicCache
+        and len(cache.layers) == getattr(config, "num_hidden_layers", 0)
+        and not cache.offloading
+    )
     if not plain or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
         return False
+    trial = [Stem(tuple(Option((0, 1, 1, 0, 1)[:n], ends) for ends in ((0, 1, 0), (1, 0, 1)))) for n in (5, 3)]
     apart = _merged(score(model, trial, batch_size=4, shared=True))
     whole = _merged(score(model, whole_stems(apart), batch_size=4, shared=False))
     margin = rounding_of(model)
@@ -114,7 +125,7 @@ def rotary_limit(model: PreTrainedModel | PeftModel) -> float:
 
     Sequences on both sides of it must not share a batch, nor a stem on one side serve a branch on the other.
     """
-    settings = getattr(base_of(model).config.get_text_config(), "rope_parameters", None) or {}
+    settings = getattr(base_model(model).config.get_text_config(), "rope_parameters", None) or {}
     # One setting for all layers, or one for each type of layer.
     every = [settings, *(one for one in settings.values() if isinstance(one, Mapping))]
     limits = [one["original_max_position_embeddings"] for one in every if one.get("rope_type") == "longrope"]
@@ -147,7 +158,7 @@ def _merged(scores: Sequence[Mapping[Option, float]]) -> dict[Option, float]:
 
 
 def _forward(model: PreTrainedModel | PeftModel, **arguments: Any) -> Any:
-    device = base_of(model).device
+    device = base_model(model).device
     return model(**{name: one.to(device) if torch.is_tensor(one) else one for name, one in arguments.items()})
 
 

@@ -11,7 +11,8 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from .asking import asking, base_of, refuse_nan, tie_margin_of
+from .adapters import base_model
+from .asking import asking, refuse_nan, tie_margin_of
 from .prompts import Prompt, as_texts, check_fit, check_numbers, encode
 
 __all__ = ["Answers", "Prompt", "generate_answers"]
@@ -100,7 +101,7 @@ def generate_answers(
     check_numbers(tie_margin, max_new_tokens=max_new_tokens, batch_size=batch_size)
     margin = tie_margin_of(model, tie_margin)
     rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
-    check_fit(base_of(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
+    check_fit(base_model(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
     config = _greedy_config(model, tokenizer, max_new_tokens)
     generations: dict[int, _Generation] = {}
     longest_first = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
@@ -156,7 +157,7 @@ def _generate(
     input_ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + list(row) for row in rows])
     attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     recorder = _Recorder()
-    device = base_of(model).device
+    device = base_model(model).device
     sequences: torch.Tensor = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),

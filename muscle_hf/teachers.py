@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .adapters import base_model
 from .errors import ConfigurationError, TeacherError
 from .hidden_states import (
     HIDDEN_STATES_ALONE,
     LogitTransform,
     OutputHead,
-    base_model,
     project,
     returning_hidden_states,
 )

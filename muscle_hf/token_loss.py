@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .adapters import base_model
 from .chunked_loss import chunked_compatibility_loss
 from .errors import ConfigurationError
 from .hidden_states import (
     HIDDEN_STATES_ALONE,
-    base_model,
     check_projection,
     gives_hidden_states,
     project,

@@ -9,12 +9,12 @@ import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
 
+from .adapters import base_model
 from .aligned_loss import AlignedLoss
 from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
 from .errors import ConfigurationError, InputError, ModelMismatchError
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
-from .hidden_states import base_model
 from .strategy import Strategy
 from .teacher_cache import TeacherCache
 from .teachers import FrozenModelTeacher, SharedBaseTeacher
