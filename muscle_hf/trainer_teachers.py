@@ -13,7 +13,7 @@ from .adapters import base_model
 from .aligned_loss import AlignedLoss
 from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
-from .errors import ConfigurationError, InputError, ModelMismatchError
+from .errors import ConfigurationError, ModelMismatchError
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
 from .strategy import Strategy
 from .teacher_cache import TeacherCache
@@ -91,7 +91,7 @@ class TeachersOfTraining(RowsOfTraining):
             cache=None if caches is None else CachedTargets(caches, self.new_teacher, self.accelerator.device),
         )
 
-    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> None:
+    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
         """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
 
         `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
@@ -101,15 +101,17 @@ class TeachersOfTraining(RowsOfTraining):
             process: The number of this part, from 0. Defaults to that of the training process.
             processes: How many parts there are. Defaults to the number of training processes.
 
+        Returns:
+            Whether the cache is complete; False where other parts are not there yet.
+
         Raises:
             ConfigurationError: `teacher_cache` is "none", or the disk is too small.
-            InputError: Other parts are not there yet.
             TeacherError: A teacher gives NaN.
         """
         if self._cache is None:
             raise ConfigurationError('teacher_cache is "none"; set it to "topk" or "hidden" in the config.')
         if self.old_teacher is None:
-            return
+            return True
         collate = self.data_collator if self.args.alignment == "chunks" else self._collator_alone
         self._cache.write(
             self.old_teacher,
@@ -123,13 +125,11 @@ class TeachersOfTraining(RowsOfTraining):
         self.accelerator.wait_for_everyone()
         caches = self._cache.open()
         if caches is None:
-            raise InputError(
-                f"The teacher cache in {self._cache.root} is not complete: other processes have not computed their "
-                "parts yet."
-            )
+            return False
         self.old_teacher = None
         self._pair.forget_old()
         self._make_loss(caches)
+        return True
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train, as [`transformers.Trainer.train`] does; a teacher cache is computed before the first step."""

@@ -52,7 +52,11 @@ model_init_kwargs: '{{"dtype": "float32"}}'
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
 
 
-@pytest.mark.parametrize("path", sorted((EXAMPLES / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+# The file of `muscle-hf update` has options of its own; its test is that of the command.
+CONFIGS = [path for path in sorted((EXAMPLES / "configs").glob("*.yaml")) if path.name != "update.yaml"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_names_options_that_exist(path: Path) -> None:
     script = runpy.run_path(str(EXAMPLES / "train_compatibility_adapter.py"))
     known = {field.name for field in dataclasses.fields(CompatibilityConfig)}

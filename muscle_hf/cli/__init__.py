@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from .. import __version__
 from ..errors import MuscleError
-from . import compare, demo
+from . import cache, compare, demo, update
 
 
 class Command(Protocol):
@@ -29,7 +29,7 @@ class Command(Protocol):
         """Do it and return the exit code."""
 
 
-COMMANDS: Mapping[str, Command] = {"demo": demo, "compare": compare}
+COMMANDS: Mapping[str, Command] = {"demo": demo, "compare": compare, "update": update, "cache": cache}
 
 
 class _UsageError(Exception):
@@ -66,8 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments, unknown = parser.parse_known_args(words)
+        if hasattr(arguments, "words"):
+            # A command whose options are too many, or too slow to load, to be known here: it reads its words itself.
+            arguments.words = words[words.index(arguments.command) + 1 :]
+        elif unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except _UsageError as error:
         return _complain(str(error), 2)
     except SystemExit:  # argparse has printed the help or the version; its complaints come as _UsageError.

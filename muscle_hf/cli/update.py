@@ -1,0 +1,110 @@
+"""Move a task adapter to a new base: train, compare and document a compatibility adapter in one line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any
+
+from ..errors import InputError
+from ..update.settings import REQUIRED, UpdateSettings, missing_options
+
+_GROUPS = {
+    "the update": ("old_adapter", "new_base", "old_base", "new_adapter"),
+    "data": (
+        *("dataset", "dataset_split", "test_dataset", "test_split"),
+        *("test_share", "validation_share", "split_seed", "unlabelled_dataset", "unlabelled_split"),
+    ),
+    "what is asked": ("kind", "max_new_tokens", "normalization", "ask_batch_size"),
+    "training": ("task_epochs", "task_learning_rate", "task_target_modules", "control", "measure_flips"),
+}
+_MORE = (
+    "Every field of CompatibilityConfig, which is a trl.SFTConfig, is an option too (--mask, --cross-entropy-weight, "
+    "--learning-rate, --num-train-epochs, --per-device-train-batch-size, --model-init-kwargs …) and so a key of the "
+    "YAML file; `python -m pydoc muscle_hf.config.CompatibilityConfig` describes them. Where they are not given, each "
+    "epoch is evaluated and saved, the one with the lowest validation cross-entropy is kept, and bf16 is used where "
+    "the GPU has it. The same command again goes on after the last finished stage. Exit codes: 0 done, 2 bad input, "
+    "130 interrupted."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command; those of the training are left to the parser that knows them."""
+    parser.epilog = _MORE
+    # Filled by `main` with all that follows the command.
+    parser.set_defaults(words=())
+    known = {one.name: one for one in fields(UpdateSettings)}
+    for title, names in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            _add(group, known[name])
+    run_group = parser.add_argument_group("the run")
+    run_group.add_argument("--output-dir", metavar="DIR", help="folder for adapter, card, comparison, report, answers")
+    run_group.add_argument("--config", metavar="FILE", help="YAML file with any of these options, as `new_base: …`")
+    run_group.add_argument("--seed", metavar="N", help="seed of the trainings (default: 42)")
+    run_group.add_argument("--dry-run", action="store_true", help=str(known["dry_run"].metadata["help"]))
+
+
+def _add(group: "argparse._ArgumentGroup", setting: "Field[Any]") -> None:
+    option, text = f"--{setting.name.replace('_', '-')}", str(setting.metadata["help"])
+    if setting.default is True:
+        group.add_argument(option, action=argparse.BooleanOptionalAction, help=f"{text} (default: yes)")
+    elif setting.default is False:
+        group.add_argument(option, action="store_true", help=text)
+    else:
+        several = "+" if setting.name == "task_target_modules" else None
+        group.add_argument(option, nargs=several, metavar=_metavar(setting.name), help=text)
+
+
+def _metavar(name: str) -> str:
+    return next((value for ending, value in _METAVARS.items() if name.endswith(ending)), "N")
+
+
+# By the end of the name.
+_METAVARS = {
+    "adapter": "ADAPTER",
+    "base": "MODEL",
+    "dataset": "DATA",
+    "split": "SPLIT",
+    "share": "SHARE",
+    "kind": "KIND",
+    "normalization": "HOW",
+    "rate": "X",
+    "modules": "NAME",
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the update, or say what it would do."""
+    _check_required(arguments.words)
+    from ..demo.show import quiet_libraries
+    from ..update.options import read_options
+    from ..update.plan import make_plan
+    from ..update.run import run_update
+    from ..update.show import announce, conclude, dry_run, say
+
+    quiet_libraries()
+    options = read_options(arguments.words)
+    plan = make_plan(options)
+    if options.settings.dry_run:
+        dry_run(plan)
+        return 0
+    try:
+        announce(plan)
+        conclude(plan, run_update(plan, say))
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "\nmuscle-hf update: interrupted. What is finished is kept: the same command goes on from the last "
+            f"checkpoint in {options.output_dir}.\n"
+        )
+        return 130
+    return 0
+
+
+def _check_required(words: Sequence[str]) -> None:
+    """Say at once, before the libraries are loaded, what is missing without a file."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    if "--config" not in given:
+        missing = [name for name in (*REQUIRED, "output_dir") if f"--{name.replace('_', '-')}" not in given]
+        if missing:
+            raise InputError(missing_options(missing))

@@ -1,0 +1,125 @@
+"""The teacher cache from a command line: models, data and the options of the training that will use it."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, InputError
+
+
+def _option(text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class CacheSettings:
+    """What a teacher cache is made from.
+
+    Args:
+        model: The new base, or the adapter on it.
+        new_adapter: The task adapter on the new base, where `model` is a base.
+        old_model: The old base, or the adapter on it.
+        old_adapter: The task adapter on the old base, where `old_model` is a base.
+        dataset: Training rows: a file (JSON Lines, CSV, Parquet), or the id of a data set on the Hub.
+        dataset_split: Split of a data set on the Hub.
+        eval_dataset: Validation rows, likewise; their targets go into a folder of their own.
+        process: The number of this part, from 0.
+        processes: How many parts there are.
+    """
+
+    model: str | None = _option("the new base, or the adapter on it")
+    new_adapter: str | None = _option("the task adapter on the new base, where --model is a base")
+    old_model: str | None = _option("the old base, or the adapter on it")
+    old_adapter: str | None = _option("the task adapter on the old base, where --old-model is a base")
+    dataset: str | None = _option("training rows: JSON Lines, CSV, Parquet or a data set of the Hub")
+    dataset_split: str = _option("split of a data set of the Hub (default: train)", "train")
+    eval_dataset: str | None = _option("validation rows, likewise")
+    process: int = _option("number of this part, from 0 (default: 0)", 0)
+    processes: int = _option("how many parts there are (default: 1)", 1)
+
+    def __post_init__(self) -> None:
+        """Refuse a part that does not exist."""
+        if not 0 <= self.process < self.processes:
+            raise ConfigurationError(
+                f"process={self.process} of processes={self.processes}; parts are numbered from 0 to one below their "
+                "number."
+            )
+
+
+def cache_teachers(words: Sequence[str]) -> str:
+    """Compute a cache, or this part of it.
+
+    Args:
+        words: The words after `muscle-hf cache`.
+
+    Returns:
+        A line that says what lies where.
+
+    Raises:
+        MuscleError: As [`CompatibilityTrainer`] and its `cache_teachers` raise.
+    """
+    import torch
+
+    from ..card import CompatibilityTrainer
+    from ..config import CompatibilityConfig
+    from .words import read_words
+
+    given = read_words((CacheSettings, CompatibilityConfig), words, command="cache")
+    own = {one.name for one in fields(CacheSettings)}
+    settings = CacheSettings(**{name: value for name, value in given.items() if name in own})
+    for name in ("model", "old_model", "dataset"):
+        if not getattr(settings, name):
+            raise InputError(f"{name} is missing; models and data are needed.")
+    options: dict[str, Any] = {name: value for name, value in given.items() if name not in own}
+    if not options.get("teacher_cache_dir"):
+        raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
+    on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
+    defaults = {"teacher_cache": "topk", "bf16": on_gpu, "dataloader_pin_memory": on_gpu, "report_to": "none"}
+    for name, value in defaults.items():
+        options.setdefault(name, value)
+    validation = settings.eval_dataset
+    with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it
+        options.setdefault("output_dir", nothing)
+        trainer = CompatibilityTrainer(
+            model=str(settings.model),
+            old_model=str(settings.old_model),
+            new_adapter=settings.new_adapter,
+            old_adapter=settings.old_adapter,
+            args=CompatibilityConfig(**options),
+            train_dataset=_rows(str(settings.dataset), settings.dataset_split),
+            eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
+        )
+        done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
+    folder = Path(options["teacher_cache_dir"])
+    if not done:
+        return f"Part {settings.process} of {settings.processes} of the teacher cache in {folder} is complete."
+    size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    return (
+        f"The teacher cache in {folder} is complete: {size / 2**20:.1f} MiB. "
+        f"Train with teacher_cache_dir={str(folder)!r}."
+    )
+
+
+def _rows(source: str, split: str) -> Any:
+    """Load rows as a training script would, so that the cache is one of the same rows."""
+    from datasets import load_dataset
+
+    from ..report import printable
+
+    kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+    path = Path(source)
+    try:
+        if path.suffix.lower() in kinds:
+            if not path.is_file():
+                raise InputError(f"{source} is not there; name a file of training rows.")
+            return load_dataset(kinds[path.suffix.lower()], data_files=str(path), split="train")
+        return load_dataset(source, split=split)
+    # What datasets and the Hub raise: no such data set or split, no network, a broken file.
+    except (OSError, RuntimeError, KeyError) as error:
+        raise InputError(f"{source} cannot be loaded: {printable(str(error))}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source} cannot be loaded: {printable(str(error))}") from error

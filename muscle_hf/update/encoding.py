@@ -1,0 +1,167 @@
+"""The rows as tokens, as the trainings will see them: how many, how long, and what is lost to `max_length`."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+from ..errors import InputError
+from ..losses import IGNORE_INDEX
+from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
+from ..report import printable
+from ..training_data import first_trainable_row, is_trainable
+from .rows import Example
+from .splits import as_dataset
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a split is as tokens.
+
+    Args:
+        rows: Its rows.
+        tokens: Of all rows, before any is cut.
+        longest: Tokens of the longest row.
+        cut_rows: Rows that are longer than `max_length`.
+        lost_tokens: Tokens beyond it.
+        empty_rows: Rows that teach nothing: no token that is trained on is left.
+        trained_tokens: Tokens that are trained on, after the cut.
+        sequences: What a training draws its batches from: rows, or, packed, several of them in one.
+        vocabulary: The ids of all tokens in the rows.
+    """
+
+    rows: int
+    tokens: int
+    longest: int
+    cut_rows: int
+    lost_tokens: int
+    empty_rows: int
+    trained_tokens: int
+    sequences: int
+    vocabulary: frozenset[int]
+
+
+def encode_examples(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, config: SFTConfig, name: str
+) -> Encoded:
+    """Encode rows by TRL's own code, and count.
+
+    Args:
+        examples: The rows.
+        tokenizer: The tokenizer of the new base.
+        config: The options of the training.
+        name: Of the split, for messages.
+
+    Raises:
+        InputError: No row has a token to train on, or the tokenizer cannot encode the rows.
+    """
+    rows = as_dataset(examples)
+    whole = copy.copy(config)
+    whole.max_length, whole.shuffle_dataset = None, False
+    try:
+        encoded = _prepared(rows, tokenizer, whole, packing=False)
+        used = _prepared(encoded, tokenizer, config, packing=config.packing)
+        first_trainable_row(used)
+    except InputError as error:
+        raise InputError(f"the {name} rows cannot be trained on. {error}") from error
+    # What transformers, jinja and trl raise for a conversation without a template, or one that it refuses.
+    except (ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise InputError(f"the {name} rows cannot be encoded: {printable(str(error))}") from error
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    limit = None if config.packing and config.packing_strategy != "bfd" else config.max_length
+    beyond = [0 if limit is None else max(0, length - limit) for length in lengths]
+    return Encoded(
+        rows=len(rows),
+        tokens=sum(lengths),
+        longest=max(lengths),
+        cut_rows=sum(lost > 0 for lost in beyond),
+        lost_tokens=sum(beyond),
+        empty_rows=sum(not is_trainable(labels[:limit]) for labels in encoded["labels"]),
+        trained_tokens=sum(label != IGNORE_INDEX for labels in encoded["labels"] for label in labels[1:limit]),
+        sequences=len(used),
+        vocabulary=frozenset(token for ids in encoded["input_ids"] for token in ids),
+    )
+
+
+def _prepared(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, *, packing: bool) -> Dataset:
+    completion_only = config.completion_only_loss
+    if completion_only is None:
+        completion_only = {"prompt", "completion"} <= set(rows.column_names)
+    template = None
+    if config.assistant_only_loss and not has_generation_markers(tokenizer.chat_template):
+        template = get_training_chat_template(tokenizer)
+    # A trainer needs a model with weights; this is all that its encoding reads of it.
+    trainer: Any = SimpleNamespace(_tokenizer=tokenizer, completion_only_loss=completion_only, chat_template=template)
+    return SFTTrainer._prepare_dataset(trainer, rows, tokenizer, config, packing, None, "train")
+
+
+def optimizer_steps(sequences: int, config: SFTConfig, *, epochs: float, max_steps: int) -> int:
+    """Return the optimizer steps of a training, as transformers counts them.
+
+    Args:
+        sequences: What batches are drawn from.
+        config: The options of the training, for its batch size and accumulation.
+        epochs: Epochs.
+        max_steps: Steps that take the place of epochs, where positive.
+    """
+    if max_steps > 0:
+        return max_steps
+    batches = sequences / config.train_batch_size
+    whole = math.floor(batches) if config.dataloader_drop_last else math.ceil(batches)
+    steps_an_epoch: int = max(math.ceil(whole / config.gradient_accumulation_steps), 1)
+    return math.ceil(epochs * steps_an_epoch)
+
+
+def longest_answer(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens the longest completion has, with an end token.
+
+    Args:
+        examples: Rows of all splits.
+        tokenizer: The tokenizer that needs more tokens for them.
+    """
+    texts = [one.completion for one in examples]
+    return 1 + max(map(len, tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]))
+
+
+def check_prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], *, max_new_tokens: int
+) -> None:
+    """Refuse prompts that a model could not answer, before anything is trained.
+
+    Args:
+        model: Its base, on the meta device.
+        tokenizer: Its tokenizer.
+        prompts: Texts or conversations.
+        max_new_tokens: Longest answer.
+
+    Raises:
+        InputError: A prompt that does not fit into the context, or that the tokenizer cannot encode.
+    """
+    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
+    check_fit(model, ((index, row, max_new_tokens) for index, row in enumerate(rows)))
+
+
+def check_questions(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, delimiter: str
+) -> None:
+    """Refuse questions between whose choices a model could not choose, before anything is trained.
+
+    Args:
+        model: Its base, on the meta device.
+        tokenizer: Its tokenizer.
+        examples: Rows with choices.
+        delimiter: Between prompt and choice.
+
+    Raises:
+        InputError: A prompt that does not fit into the context, or that the tokenizer cannot encode.
+    """
+    prompts, choices = [one.prompt for one in examples], [one.choices or () for one in examples]
+    questions = encode_choices(tokenizer, as_texts(tokenizer, prompts), prompts, choices, delimiter)
+    check_fit(model, ((index, one.context, len(one.targets)) for index, of in enumerate(questions) for one in of))

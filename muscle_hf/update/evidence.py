@@ -1,0 +1,209 @@
+"""What an update shows for itself: comparisons with the old model, the report, and the adapter with its card."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..adapters import Lineage
+from ..answers import Run
+from ..card import AdapterCard, library_versions
+from ..files import replaced
+from ..flips import Comparison, compare, compare_correct
+from ..jsonlines import read_objects
+from ..rates import strict_json
+from ..readers import read
+from ..runs import RunComparison, compare_runs
+from .plan import Plan
+from .training import COMPATIBILITY as FOLDER
+from .training import FACTS
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is asked.
+
+    Args:
+        name: Its row in the table.
+        key: Name of its file of answers.
+    """
+
+    name: str
+    key: str
+
+
+OLD = Contender("old model", "old")
+NEW = Contender("plain update", "new")
+CONTROL = Contender("control: same steps more", "control")
+COMPATIBILITY = Contender("compatibility adapter", FOLDER)
+
+ANSWERS, CARD, COMPARISON, REPORT = "answers", "adapter", "comparison.json", "report.html"
+"""What is made from the adapters, below the output folder."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the answers show.
+
+    Args:
+        comparisons: Name of a model -> its comparison with the old one, in the order of the table.
+        p_values: Name of a rival of the compatibility adapter -> exact paired p-values between the two, for `accuracy`
+            and for `negative_flips` (over the instances that the old model gets right).
+        report: Old model against compatibility adapter, in full.
+    """
+
+    comparisons: dict[str, Comparison]
+    p_values: dict[str, dict[str, float]]
+    report: RunComparison
+
+
+def answers_of(output_dir: Path, contender: Contender) -> Path:
+    """Return the file of a model's answers.
+
+    Args:
+        output_dir: The folder of the update.
+        contender: The model.
+    """
+    return output_dir / ANSWERS / f"{contender.key}.jsonl"
+
+
+def weigh(output_dir: Path, *, control: bool) -> Evidence:
+    """Compare every model's answers with the old one's.
+
+    Args:
+        output_dir: The folder of the update, with all answers.
+        control: Whether there is a control.
+    """
+    contenders = [OLD, NEW, *([CONTROL] if control else []), COMPATIBILITY]
+    found = {one.name: _read(answers_of(output_dir, one)) for one in contenders}
+    references = [row["reference"] for row in found[OLD.name]]
+    predictions = {name: [row["prediction"] for row in rows] for name, rows in found.items()}
+    right = {
+        name: [one == gold for one, gold in zip(of_model, references, strict=True)]
+        for name, of_model in predictions.items()
+    }
+    return Evidence(
+        comparisons={
+            one.name: compare(old=predictions[OLD.name], new=predictions[one.name], references=references)
+            for one in contenders
+            if one is not OLD
+        },
+        p_values={
+            one.name: paired_p_values(right[OLD.name], right[one.name], right[COMPATIBILITY.name])
+            for one in contenders
+            if one in (NEW, CONTROL)
+        },
+        report=compare_runs(_run(output_dir, OLD), _run(output_dir, COMPATIBILITY)),
+    )
+
+
+def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
+    """Test whether two new models differ, in accuracy and in what they keep of the old model's right answers.
+
+    Args:
+        old: Whether the old model is right, instance by instance.
+        rival: Whether the one new model is.
+        ours: Whether the other one is.
+
+    Returns:
+        Exact paired p-values, "accuracy" over all instances and "negative_flips" over those that the old model gets
+        right; nan where there are none.
+
+    Example:
+        >>> paired_p_values([True] * 6, [False] * 6, [True] * 6)
+        {'accuracy': 0.03125, 'negative_flips': 0.03125}
+    """
+    kept = [index for index, was_right in enumerate(old) if was_right]
+    on_kept = compare_correct(old=[rival[i] for i in kept], new=[ours[i] for i in kept]) if kept else None
+    return {
+        "accuracy": compare_correct(old=rival, new=ours).p_value,
+        "negative_flips": on_kept.p_value if on_kept else float("nan"),
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [row for *_, row in read_objects(path, "one JSON object a line with id, prediction, reference")]
+
+
+def _run(output_dir: Path, contender: Contender) -> Run:
+    # The report may be passed on, and shall not say where on this machine it was made.
+    path = answers_of(output_dir, contender)
+    return replace(read(path), name=contender.name, source=str(path.relative_to(output_dir)))
+
+
+def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapping[str, Any]) -> None:
+    """Write the comparison, the report, and the adapter with its card.
+
+    Args:
+        plan: The update.
+        evidence: What the answers show.
+        source: Folder of the compatibility training.
+        made_from: What the comparison was made from, such as the rows.
+    """
+    output_dir = plan.options.output_dir
+    _write(
+        output_dir / COMPARISON,
+        strict_json(
+            {
+                "old_model_against": {name: json.loads(one.to_json()) for name, one in evidence.comparisons.items()},
+                "paired_p_values_of_the_compatibility_adapter": evidence.p_values,
+                "settings": asdict(plan.settings),
+                "made_from": dict(made_from),
+                "versions": library_versions(),
+            },
+            indent=2,
+        )
+        + "\n",
+    )
+    evidence.report.to_html(output_dir / REPORT)
+    target, draft = output_dir / CARD, output_dir / f"{CARD}.tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, ignore=_not_shipped)
+    card(plan, evidence, source).write(draft)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.replace(target)
+
+
+def _not_shipped(folder: str, names: list[str]) -> list[str]:
+    """Leave out what only the training needed: of its folders, all but the tokenizer's."""
+    folders = {name for name in names if (Path(folder) / name).is_dir()} - {"additional_chat_templates"}
+    return [name for name in names if name in folders or name in ("training_args.bin", FACTS)]
+
+
+def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
+    """Make the card of the compatibility adapter.
+
+    Args:
+        plan: The update.
+        evidence: What the answers show.
+        folder: Of the compatibility training, with its facts.
+    """
+    settings = plan.settings
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    test = settings.test_dataset or settings.dataset
+    trained = "" if settings.new_adapter else ", trained by muscle-hf update with the old adapter's hyper-parameters"
+    return AdapterCard(
+        title=Path(plan.config.hub_model_id or plan.options.output_dir.resolve()).name,
+        lineage=Lineage(
+            new_base=settings.new_base,
+            new_adapter=settings.new_adapter,
+            old_base=plan.old_base.name,
+            old_adapter=settings.old_adapter,
+        ),
+        adapter_type=facts["adapter_type"],
+        training=facts["training"] | ({"start": f"a new task adapter{trained}"} if trained else {}),
+        comparisons={
+            f"{name} (this adapter)" if name == COMPATIBILITY.name else name: one
+            for name, one in evidence.comparisons.items()
+        },
+        split=f"held-out rows of {Path(test).name if Path(test).exists() else test}",
+        dataset=settings.dataset,
+        repository=plan.config.hub_model_id,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

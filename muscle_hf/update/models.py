@@ -1,0 +1,321 @@
+"""The models of an update before any weight is loaded: configurations, tokenizers, and shapes on the meta device."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download, parse_safetensors_file_metadata, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ..config import CompatibilityConfig
+from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..report import printable
+from .settings import UpdateSettings
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+# What transformers and PEFT raise for what is not there, or is nothing that they can read.
+_MISSING = (OSError, ValueError, KeyError, ImportError)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model, without its weights.
+
+    Args:
+        name: Id or path.
+        init_kwargs: Keyword arguments for `from_pretrained`.
+        model: The model on the meta device.
+    """
+
+    name: str
+    init_kwargs: Mapping[str, Any]
+    model: PreTrainedModel
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that its weights are loaded in."""
+        dtype: Any = self.init_kwargs.get("dtype", torch.float32)
+        if dtype == "auto":
+            dtype = self.model.config.dtype or torch.float32
+        found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        return found
+
+
+def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
+    """Read a base's configuration and lay it out on the meta device.
+
+    Args:
+        name: Id or path.
+        init_kwargs: Keyword arguments for `from_pretrained`.
+        option: The option that named it, for messages.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    shared = {key: init_kwargs[key] for key in ("revision", "trust_remote_code") if key in init_kwargs}
+    try:
+        config = AutoConfig.from_pretrained(name, **shared)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=bool(shared.get("trust_remote_code")), dtype=torch.float32
+            )
+    except _MISSING as error:
+        raise InputError(f"{option}={name!r} cannot be read as a base model: {printable(str(error))}") from error
+    # `from_config` knows no name, and PEFT asks for one.
+    model.config._name_or_path = name
+    return Base(name, init_kwargs, model)
+
+
+def init_kwargs(config: CompatibilityConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what new and old base are loaded with, as `CompatibilityTrainer` loads them.
+
+    Args:
+        config: The options of the training.
+    """
+    # JSON texts are dictionaries once the config is built.
+    given: Any = config.model_init_kwargs
+    of_old: Any = config.old_model_init_kwargs
+    new = dict(given or {}) | {"trust_remote_code": config.trust_remote_code}
+    shared = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
+    old = dict(of_old or {}) or {key: new[key] for key in shared if key in new}
+    return new, old
+
+
+def read_adapter(name: str, option: str) -> PeftConfig:
+    """Read an adapter's configuration.
+
+    Args:
+        name: Id or path.
+        option: The option that named it, for messages.
+
+    Raises:
+        InputError: There is no adapter.
+        UnsupportedAdapterError: Virtual tokens, which lengthen the sequence.
+    """
+    if Path(name).is_dir() and not (Path(name) / "adapter_config.json").is_file():
+        # PEFT would look for it on the Hub.
+        raise InputError(f"{option}={name!r} cannot be read as an adapter: the folder has no adapter_config.json.")
+    try:
+        config = PeftConfig.from_pretrained(name)
+    except (*_MISSING, TypeError) as error:
+        raise InputError(f"{option}={name!r} cannot be read as an adapter: {printable(str(error))}") from error
+    if config.is_prompt_learning:
+        raise UnsupportedAdapterError(
+            f"{option}={name!r} is of type {config.peft_type.value}, which puts virtual tokens before the text, so "
+            "its logits do not line up with the other model's. Use an adapter on the weights, such as LoRA."
+        )
+    return config
+
+
+def old_base_of(settings: UpdateSettings, adapter: PeftConfig) -> str:
+    """Return the name of the old base, and refuse adapters that are swapped.
+
+    Args:
+        settings: Who is named.
+        adapter: The old adapter's configuration.
+
+    Raises:
+        InputError: The old adapter names no base, and none was given.
+        ModelMismatchError: The old adapter belongs on the new base, or both bases are the same.
+    """
+    named = adapter.base_model_name_or_path
+    if settings.old_base is None and not named:
+        raise InputError(f"old_adapter={settings.old_adapter!r} does not name its base; give it with --old-base.")
+    # Folders of two versions may have one last part; then it is the option that tells.
+    told = settings.old_base is not None and named and is_same(named, settings.old_base)
+    if named and not told and is_same(named, settings.new_base):
+        raise ModelMismatchError(
+            f"old_adapter={settings.old_adapter!r} was trained on {named!r}, which is new_base: old and new are "
+            "swapped, or there is no update. Give the adapter on the old base, and the base to move to."
+        )
+    old_base = settings.old_base or str(named)
+    if is_same(old_base, settings.new_base):
+        raise ModelMismatchError(
+            f"old_base and new_base are both {old_base!r}: there is no update to be compatible to."
+        )
+    if named and not is_same(named, old_base):
+        logger.warning(
+            f"old_adapter={settings.old_adapter!r} was trained on {named!r} and is now put on old_base={old_base!r}. "
+            "If these are not the same model, its answers mean nothing."
+        )
+    return old_base
+
+
+def check_new_adapter(settings: UpdateSettings, adapter: PeftConfig, old_base: str) -> None:
+    """Refuse a new adapter that was trained on another base.
+
+    Args:
+        settings: Who is named.
+        adapter: The new adapter's configuration.
+        old_base: The old base.
+
+    Raises:
+        ModelMismatchError: It was.
+    """
+    named = adapter.base_model_name_or_path
+    if not named or is_same(named, settings.new_base):
+        return
+    swapped = " Old and new adapter are swapped." if is_same(named, old_base) else ""
+    raise ModelMismatchError(
+        f"new_adapter={settings.new_adapter!r} was trained on {named!r}, not on new_base={settings.new_base!r}."
+        f"{swapped} Give the task adapter on the new base, or leave it out and it is trained."
+    )
+
+
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two ids or paths name the same model.
+
+    A folder that is not here may have been moved, so that its last part alone counts; of what is here, the place.
+
+    Args:
+        one: Id or path.
+        other: Id or path.
+    """
+    paths = Path(one), Path(other)
+    if one == other:
+        return True
+    if all(path.exists() for path in paths):
+        return paths[0].resolve() == paths[1].resolve()
+    looks_like_path = any(Path(name).is_absolute() or name.startswith((".", "~")) for name in (one, other))
+    return looks_like_path and paths[0].name == paths[1].name
+
+
+def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
+    """Put an adapter of random weights on a base, both on the meta device.
+
+    The base is laid out anew, since PEFT changes it.
+
+    Args:
+        base: The base.
+        adapter: The adapter's configuration; it is copied.
+
+    Raises:
+        ConfigurationError: The adapter does not go on this base.
+    """
+    copied = copy.deepcopy(adapter)
+    copied.inference_mode = False
+    # Some initializations read the base's weights, which the meta device lacks; shapes do not depend on them.
+    if isinstance(getattr(copied, "init_lora_weights", None), str):
+        copied.init_lora_weights = True
+    with torch.device("meta"):
+        trust = bool(base.init_kwargs.get("trust_remote_code"))
+        model = AutoModelForCausalLM.from_config(base.model.config, trust_remote_code=trust, dtype=torch.float32)
+    try:
+        # What PEFT warns of, it warns of again when the weights are there.
+        with warnings.catch_warnings(action="ignore"):
+            return get_peft_model(model, copied, low_cpu_mem_usage=True)
+    except (ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, AttributeError) as error:
+        raise ConfigurationError(f"the adapter does not go on {base.name}: {printable(str(error))}") from error
+
+
+def check_shapes(base: Base, adapter: str, config: PeftConfig, option: str) -> None:
+    """Refuse an adapter whose weights do not fit its base, before either is loaded.
+
+    Args:
+        base: The base.
+        adapter: Id or path of the adapter.
+        config: Its configuration.
+        option: The option that named it, for messages.
+
+    Raises:
+        ModelMismatchError: A weight has another shape there than here, or none has a place.
+    """
+    expected = {
+        name: tuple(weight.shape)
+        for name, weight in get_peft_model_state_dict(with_adapter(base, config), save_embedding_layers=False).items()
+    }
+    found = _shapes(adapter)
+    wrong = sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name])
+    if wrong or not found.keys() & expected.keys():
+        detail = (
+            f"{wrong[0]} has shape {found[wrong[0]]} there and {expected[wrong[0]]} here" if wrong else "no layer fits"
+        )
+        raise ModelMismatchError(
+            f"{option}={adapter!r} does not fit on {base.name!r} ({detail}): it belongs on another base. Check that "
+            "old and new adapter are not swapped."
+        )
+
+
+def _shapes(adapter: str) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of an adapter's weights; of those on the Hub no more than the header is downloaded."""
+    for name in _WEIGHTS:
+        cached = Path(adapter) / name if Path(adapter).is_dir() else try_to_load_from_cache(adapter, name)
+        if isinstance(cached, str | Path) and Path(cached).is_file():
+            return _shapes_in(Path(cached))
+    if Path(adapter).is_dir():
+        raise InputError(f"{adapter} holds no weights of an adapter ({' or '.join(_WEIGHTS)}).")
+    try:
+        header = parse_safetensors_file_metadata(adapter, _WEIGHTS[0])
+        return {name: tuple(one.shape) for name, one in header.tensors.items()}
+    except (*_MISSING, HfHubHTTPError) as error:
+        first = error
+    try:
+        return _shapes_in(Path(hf_hub_download(adapter, _WEIGHTS[1])))
+    except (*_MISSING, HfHubHTTPError):
+        raise InputError(f"{adapter} has no weights that can be loaded: {printable(str(first))}") from first
+
+
+def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    if file.suffix == ".safetensors":
+        with safe_open(file, "pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    return {name: tuple(one.shape) for name, one in torch.load(file, map_location="meta", weights_only=True).items()}
+
+
+def read_tokenizer(config: CompatibilityConfig, init_kwargs: Mapping[str, Any], *names: str | None) -> Any:
+    """Return the first tokenizer that lies beside an adapter or its base, set up as the training sets it up.
+
+    Args:
+        config: The options of the training, for its end token, padding token and chat template.
+        init_kwargs: What the base is loaded with; the last name is the base's.
+        names: Ids or paths, those that come first win.
+
+    Raises:
+        InputError: None of them has one.
+    """
+    tokenizer: PreTrainedTokenizerBase | None = None
+    trust = {"trust_remote_code": bool(init_kwargs.get("trust_remote_code"))}
+    for name in names:
+        revision = {"revision": init_kwargs["revision"]} if name == names[-1] and "revision" in init_kwargs else {}
+        if name is None:
+            continue
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, **trust, **revision)
+            break
+        except _MISSING:  # nothing there, or nothing that is a tokenizer
+            continue
+    if tokenizer is None:
+        raise InputError(f"no tokenizer lies beside {' or '.join(filter(None, names))}; save it there.")
+    for option in ("eos_token", "pad_token"):
+        token = getattr(config, option)
+        if token is not None and token not in tokenizer.get_vocab():
+            raise InputError(f"{option}={token!r} is no token of {tokenizer.name_or_path}; name one of its tokens.")
+    if config.eos_token is not None:
+        tokenizer.eos_token = config.eos_token
+    if config.chat_template_path is not None:
+        path = Path(config.chat_template_path)
+        if not path.is_file():
+            raise InputError(
+                f"chat_template_path={config.chat_template_path!r} is no file here. A template of another model may "
+                "bring tokens that old and new model do not share; save it as a .jinja file."
+            )
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    if tokenizer.eos_token is None:
+        raise InputError(f"the tokenizer of {tokenizer.name_or_path} has no end token; set it with --eos-token.")
+    return tokenizer

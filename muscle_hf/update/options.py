@@ -1,0 +1,185 @@
+"""The words of a command line and the keys of a YAML file, as settings of the update and options of its trainings."""
+
+import copy
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import SFTConfig
+
+from ..config import CompatibilityConfig
+from ..errors import ConfigurationError, InputError, MuscleError
+from ..flip_metrics import better_when_greater
+from ..report import printable
+from ..training_log import LossSums
+from .settings import REQUIRED, UpdateSettings, missing_options
+from .words import read_words
+
+# What the command takes care of itself, or cannot do.
+_OWN = {
+    "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer",
+    "push_to_hub": "it would publish an adapter before it is compared. Push the folder `adapter` afterwards",
+    "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
+    "fsdp": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
+    "deepspeed": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
+}
+
+_BETTER_WHEN_LOWER = ("loss", "cross_entropy", "divergence_to_old_model", "divergence_to_new_model")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that was asked for.
+
+    Args:
+        settings: What is of the update.
+        given: Fields of `CompatibilityConfig` that the user gave, and those that the command sets.
+    """
+
+    settings: UpdateSettings
+    given: Mapping[str, Any]
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder that receives everything."""
+        return Path(self.given["output_dir"])
+
+    def compatibility_config(self, folder: Path, **changes: Any) -> CompatibilityConfig:
+        """Return the options of the compatibility training.
+
+        Args:
+            folder: Where it leaves its checkpoints.
+            changes: Options that differ from those that were given.
+
+        Raises:
+            ConfigurationError: Options that contradict each other, or that this machine cannot do.
+        """
+        config: CompatibilityConfig = _built(CompatibilityConfig, self.given, {"output_dir": str(folder), **changes})
+        return config
+
+    def cross_entropy_config(self, folder: Path, **changes: Any) -> SFTConfig:
+        """Return the same options for a training with plain cross-entropy, as of task adapter and control.
+
+        Args:
+            folder: Where it leaves its checkpoints.
+            changes: Options that differ.
+
+        Raises:
+            ConfigurationError: Options that contradict each other, or that this machine cannot do.
+        """
+        # Its own defaults differ in places, such as the learning rate, and the trainings shall not.
+        known = {one.name: one.default for one in fields(SFTConfig) if one.init}
+        shared = {
+            one.name: one.default
+            for one in fields(CompatibilityConfig)
+            if one.name in known and one.default is not MISSING and one.default != known[one.name]
+        }
+        given = shared | {name: value for name, value in self.given.items() if name in known}
+        if given.get("metric_for_best_model"):
+            given |= {"metric_for_best_model": "eval_loss", "greater_is_better": False}
+        # The model is loaded before, with these arguments.
+        given["model_init_kwargs"] = None
+        return _built(SFTConfig, given, {"output_dir": str(folder), **changes})
+
+
+def _built(kind: type, given: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**copy.deepcopy({**given, **changes}))
+    except MuscleError:
+        raise
+    # What transformers and trl raise for options that contradict each other, or that ask for what is not installed.
+    except (ValueError, TypeError, ImportError, NotImplementedError, RuntimeError) as error:
+        raise ConfigurationError(f"the options of the training are refused: {printable(str(error))}") from error
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """Read the words after `muscle-hf update`; the command line wins over the YAML file.
+
+    Args:
+        words: Such as `["--config", "update.yaml", "--output-dir", "out"]`. Each field of `UpdateSettings` and of
+            [`CompatibilityConfig`] is an option, with underscores or dashes, and a key of the file.
+
+    Returns:
+        The options, checked.
+
+    Raises:
+        InputError: An unknown option or key (with the nearest one), a value of the wrong kind, one that is missing, or
+            a file that is no flat YAML.
+        ConfigurationError: A value out of range, or options that contradict each other.
+    """
+    given = read_words((UpdateSettings, CompatibilityConfig), words, command="update")
+    missing = [name for name in (*REQUIRED, "output_dir") if given.get(name) is None]
+    if missing:
+        raise InputError(missing_options(missing))
+    own = {one.name for one in fields(UpdateSettings)}
+    modules = given.get("task_target_modules")
+    if isinstance(modules, str):
+        given["task_target_modules"] = [modules]
+    settings = UpdateSettings(**{name: value for name, value in given.items() if name in own})
+    found = Options(settings, _with_defaults({name: given[name] for name in given if name not in own}, settings))
+    _check(found)
+    return found
+
+
+def _with_defaults(given: dict[str, Any], settings: UpdateSettings) -> dict[str, Any]:
+    """Add the defaults of the command, which are those of the paper where there is a validation set."""
+    found = {"disable_tqdm": True} | given
+    on_gpu = torch.cuda.is_available() and not given.get("use_cpu")
+    # TRL's default, bf16, is an error on a machine that cannot do it, and a pinned memory without a GPU is a warning.
+    if given.get("bf16") is None and not given.get("fp16"):
+        found["bf16"] = on_gpu and torch.cuda.is_bf16_supported()
+    found.setdefault("dataloader_pin_memory", on_gpu)
+    evaluates = str(found.setdefault("eval_strategy", "epoch" if settings.validation_share else "no"))
+    found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
+    if found.setdefault("load_best_model_at_end", evaluates != "no" and found["save_strategy"] != "no"):
+        best = str(found.setdefault("metric_for_best_model", "eval_cross_entropy"))
+        # transformers takes every metric that is no loss for better when greater.
+        if best.removeprefix("eval_") in _BETTER_WHEN_LOWER:
+            found.setdefault("greater_is_better", False)
+    found.setdefault("save_total_limit", 1)
+    return found
+
+
+def _check(options: Options) -> None:
+    """Refuse what would fail later, or do nothing."""
+    for name, reason in _OWN.items():
+        if options.given.get(name):
+            raise ConfigurationError(f"{name} cannot be given: {reason}.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            "an update runs in one process, and this is one of several. Start it without torchrun or accelerate; for "
+            "several GPUs train with CompatibilityTrainer."
+        )
+    config = options.compatibility_config(options.output_dir)
+    if str(config.eval_strategy.value) != "no" and not options.settings.validation_share:
+        raise ConfigurationError(
+            f"eval_strategy={config.eval_strategy.value} has nothing to evaluate on with validation_share=0."
+        )
+    if options.settings.validation_share and str(config.eval_strategy.value) == "no":
+        raise ConfigurationError(
+            "with eval_strategy=no the validation rows would do nothing; set validation_share=0 to train on them."
+        )
+    options.cross_entropy_config(options.output_dir)
+    _check_metric(config, options.settings)
+    if config.n_gpu > 1 and "device_map" not in (config.model_init_kwargs or {}):
+        raise ConfigurationError(
+            f"{config.n_gpu} GPUs are visible, and the update trains on one. Make one visible with "
+            'CUDA_VISIBLE_DEVICES=0, or spread the model with model_init_kwargs={"device_map": "auto"}.'
+        )
+
+
+def _check_metric(config: CompatibilityConfig, settings: UpdateSettings) -> None:
+    """Refuse a metric that no evaluation will have."""
+    name = (config.metric_for_best_model or "loss").removeprefix("eval_")
+    known = ["loss", *LossSums().figures("mean_token_accuracy")]
+    if better_when_greater(name) is not None:
+        if not settings.measure_flips:
+            raise ConfigurationError(f"metric_for_best_model={name} needs the answers of --measure-flips; give both.")
+    elif name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean eval_{near[0]}?" if near else ""
+        raise ConfigurationError(f"there is no metric {name} that could choose the best epoch.{hint}")

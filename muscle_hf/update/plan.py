@@ -1,0 +1,271 @@
+"""Everything that can be known before a weight is loaded: who and what there is, and whether it fits together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig, PeftConfig
+from transformers import PreTrainedTokenizerBase
+
+from ..adapters import check_lm_head
+from ..alignment import check_same_vocabulary
+from ..config import CompatibilityConfig
+from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
+from ..unlabelled import check_unlabelled
+from .carryover import carried_over
+from .encoding import Encoded, check_prompts, check_questions, encode_examples, longest_answer, optimizer_steps
+from .models import (
+    Base,
+    check_new_adapter,
+    check_shapes,
+    init_kwargs,
+    old_base_of,
+    read_adapter,
+    read_base,
+    read_tokenizer,
+    with_adapter,
+)
+from .options import Options
+from .rows import read_examples, read_prompts
+from .settings import UpdateSettings
+from .splits import Splits, delimiter_of, split_examples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An update that has been checked, as far as that goes without weights.
+
+    Args:
+        options: What was asked for.
+        config: The options of the compatibility training.
+        old_base: The old base.
+        new_base: The new base.
+        old_adapter: The old adapter's configuration.
+        task_adapter: Configuration of the task adapter on the new base, given or still to be trained.
+        old_tokenizer: The old model's tokenizer.
+        tokenizer: The new model's tokenizer, which encodes the training.
+        data: The rows.
+        unlabelled: Prompts without labels; there may be none.
+        notes: What has to be known of the rows.
+        encoded: Training and validation rows as tokens.
+        max_new_tokens: Longest answer; None where choices are scored.
+        delimiter: Between prompt and choice; None where answers are generated.
+    """
+
+    options: Options
+    config: CompatibilityConfig
+    old_base: Base
+    new_base: Base
+    old_adapter: PeftConfig
+    task_adapter: PeftConfig
+    old_tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase
+    data: Splits
+    unlabelled: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    encoded: dict[str, Encoded]
+    max_new_tokens: int | None
+    delimiter: str | None
+
+    @property
+    def settings(self) -> UpdateSettings:
+        """What was asked for, beside the options of the training."""
+        return self.options.settings
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """Options of the training of a new task adapter that differ from those of the compatibility adapter."""
+        settings, config = self.settings, self.config
+        return {
+            "learning_rate": settings.task_learning_rate or config.learning_rate,
+            "num_train_epochs": settings.task_epochs or config.num_train_epochs,
+            # Steps take the place of epochs, and epochs were asked for.
+            "max_steps": config.max_steps if settings.task_epochs is None else -1,
+        }
+
+    def compatibility_config(self, folder: Path) -> CompatibilityConfig:
+        """Return the options of the compatibility training.
+
+        Args:
+            folder: Where it leaves its checkpoints.
+        """
+        # The longest completion is a better guess than the engine's 256 tokens, and one that fits into the context.
+        names = {"unlabelled_max_new_tokens": self.unlabelled, "flips_max_new_tokens": self.settings.measure_flips}
+        guessed = {name: self.max_new_tokens for name, used in names.items() if used and self.max_new_tokens}
+        changes = {name: value for name, value in guessed.items() if name not in self.options.given}
+        return self.options.compatibility_config(folder, **changes)
+
+    def steps(self, *, task: bool) -> int:
+        """Return the optimizer steps of a training.
+
+        Args:
+            task: Of the new task adapter; otherwise of the compatibility adapter, and of the control. Where unlabelled
+                rows are packed, or cut to nothing, they are a little fewer.
+        """
+        options = self.task_options if task else dict(vars(self.config))
+        labelled, ratio = self.encoded["training"].sequences, self.config.unlabelled_ratio
+        more = 0
+        if self.unlabelled and not task:
+            more = len(self.unlabelled) if ratio is None else round(ratio * self.encoded["training"].rows)
+        return optimizer_steps(
+            labelled + more,
+            self.config,
+            epochs=options["num_train_epochs"],
+            max_steps=options["max_steps"],
+        )
+
+
+def make_plan(options: Options) -> Plan:
+    """Read configurations, tokenizers and rows, and refuse what cannot come to an end; what is quick comes first.
+
+    Args:
+        options: What was asked for.
+
+    Raises:
+        MuscleError: One of its kinds, of one line: models or data that cannot be read, swapped adapters, vocabularies
+            that differ, layers that are not there, rows that cannot be trained on or asked.
+    """
+    settings = options.settings
+    config = options.compatibility_config(options.output_dir)
+    new_kwargs, old_kwargs = init_kwargs(config)
+    old_adapter = read_adapter(settings.old_adapter, "old_adapter")
+    old_base_name = old_base_of(settings, old_adapter)
+    new_adapter = None
+    if settings.new_adapter is not None:
+        new_adapter = read_adapter(settings.new_adapter, "new_adapter")
+        check_new_adapter(settings, new_adapter, old_base_name)
+    new_base = read_base(settings.new_base, new_kwargs, "new_base")
+    old_base = read_base(old_base_name, old_kwargs, "old_base")
+    _refuse_router_loss(config, new_base)
+    tokenizer = read_tokenizer(config, new_kwargs, settings.new_adapter, settings.new_base)
+    old_tokenizer = read_tokenizer(config, old_kwargs, settings.old_adapter, old_base_name)
+    pairs = None
+    if config.alignment == "tokens":
+        pairs = check_same_vocabulary(new_base.model, old_base.model, tokenizer, old_tokenizer)
+    check_shapes(old_base, settings.old_adapter, old_adapter, "old_adapter")
+    if settings.new_adapter is not None and new_adapter is not None:
+        check_shapes(new_base, settings.new_adapter, new_adapter, "new_adapter")
+        check_lm_head(with_adapter(new_base, new_adapter))
+    else:
+        new_adapter = carried_over(
+            old_adapter,
+            new_base,
+            same_tokenizer=tokenizer.get_vocab() == old_tokenizer.get_vocab(),
+            target_modules=settings.task_target_modules,
+        )
+    _check_student_rank(config, new_adapter)
+    data = _read_data(settings, config.weight_column)
+    unlabelled, notes = _read_unlabelled(settings, config, data)
+    everything = [one for _, part in data for one in part]
+    choose = settings.kind == "choice"
+    longest = max(longest_answer(everything, one) for one in (tokenizer, old_tokenizer))
+    max_new_tokens = None if choose else settings.max_new_tokens or longest
+    delimiter = delimiter_of(everything) if choose else None
+    sft = options.cross_entropy_config(options.output_dir)
+    encoded = {
+        name: encode_examples(part, tokenizer, sft, name) for name, part in data if name != "test" and len(part)
+    }
+    if pairs is not None and not pairs.identical:
+        pairs.check_tokens([one.vocabulary for one in encoded.values()], tokenizer)
+    plan = Plan(
+        options=options,
+        config=config,
+        old_base=old_base,
+        new_base=new_base,
+        old_adapter=old_adapter,
+        task_adapter=new_adapter,
+        old_tokenizer=old_tokenizer,
+        tokenizer=tokenizer,
+        data=data,
+        unlabelled=tuple(unlabelled),
+        notes=(*data.notes, *notes),
+        encoded=encoded,
+        max_new_tokens=max_new_tokens,
+        delimiter=delimiter,
+    )
+    _check_asked(plan)
+    return plan
+
+
+def _read_data(settings: UpdateSettings, weight: str | None) -> Splits:
+    choices = settings.kind == "choice"
+    rows = read_examples(
+        settings.dataset, settings.dataset_split, default_split="train", choices=choices, weight=weight
+    )
+    test = (
+        read_examples(settings.test_dataset, settings.test_split, default_split="test", choices=choices)
+        if settings.test_dataset is not None
+        else ()
+    )
+    return split_examples(
+        rows,
+        test_share=settings.held_out_share,
+        validation_share=settings.validation_share,
+        seed=settings.split_seed,
+        test=test,
+    )
+
+
+def _read_unlabelled(
+    settings: UpdateSettings, config: CompatibilityConfig, data: Splits
+) -> tuple[list[dict[str, Any]], list[str]]:
+    config.refuse_options_without_data(
+        unlabelled_dataset=settings.unlabelled_dataset is not None, flips_dataset=settings.measure_flips
+    )
+    if settings.unlabelled_dataset is None:
+        return [], []
+    rows, left_out = read_prompts(settings.unlabelled_dataset, settings.unlabelled_split, data.test)
+    check_unlabelled(Dataset.from_list(rows), teacher=config.unlabelled_teacher)
+    note = f"{left_out} unlabelled prompts are asked by the test set too, and are left out"
+    return rows, [note] if left_out else []
+
+
+def _check_asked(plan: Plan) -> None:
+    """Refuse prompts that a model could not be asked."""
+    sides = {"old": (plan.old_base, plan.old_tokenizer), "new": (plan.new_base, plan.tokenizer)}
+    for role, (base, tokenizer) in sides.items():
+        try:
+            if plan.delimiter is not None:
+                check_questions(base.model, tokenizer, plan.data.test, delimiter=plan.delimiter)
+            else:
+                prompts = [one.prompt for one in plan.data.test]
+                check_prompts(base.model, tokenizer, prompts, max_new_tokens=int(plan.max_new_tokens or 0))
+        except InputError as error:
+            raise InputError(f"the {role} model cannot be asked the test rows: {error}") from error
+    teacher, config = plan.config.unlabelled_teacher, plan.compatibility_config(plan.options.output_dir)
+    for role in list(sides) if teacher == "more_confident" else [teacher]:
+        if plan.unlabelled:
+            base, tokenizer = sides[role]
+            prompts = [row["prompt"] for row in plan.unlabelled]
+            try:
+                check_prompts(base.model, tokenizer, prompts, max_new_tokens=config.unlabelled_max_new_tokens)
+            except InputError as error:
+                raise InputError(f"the {role} model cannot be asked the unlabelled prompts: {error}") from error
+
+
+def _check_student_rank(config: CompatibilityConfig, adapter: PeftConfig) -> None:
+    """Refuse a rank that the copy of the task adapter cannot be padded to."""
+    rank = config.student_rank
+    if rank is None:
+        return
+    if type(adapter) is not LoraConfig:
+        raise UnsupportedAdapterError(
+            f"student_rank={rank} needs a LoRA adapter, and this one is of type {adapter.peft_type.value}."
+        )
+    present = max([adapter.r, *(adapter.rank_pattern or {}).values()])
+    if rank <= present:
+        raise ConfigurationError(f"student_rank={rank} must be above the task adapter's rank, {present}.")
+
+
+def _refuse_router_loss(config: CompatibilityConfig, base: Base) -> None:
+    """Refuse what the compatibility trainer refuses, before a task adapter is trained for it."""
+    text_config = base.model.config.get_text_config()
+    weight = config.router_aux_loss_coef
+    if weight is None:
+        weight = getattr(text_config, "router_aux_loss_coef", 0.0)
+    if weight and hasattr(text_config, "output_router_logits"):
+        raise ConfigurationError(
+            "the router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
+            "without it."
+        )

@@ -1,0 +1,130 @@
+"""An update from its first stage to its last; what an earlier call finished is kept."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..errors import ConfigurationError
+from ..report import printable
+from .answering import write_answers
+from .deciding import TASK, Stages
+from .evidence import (
+    ANSWERS,
+    CARD,
+    COMPARISON,
+    COMPATIBILITY,
+    CONTROL,
+    NEW,
+    OLD,
+    REPORT,
+    Evidence,
+    weigh,
+    write_evidence,
+)
+from .plan import Plan
+from .stages import FOLDER, Stage
+from .training import (
+    clean,
+    control_options,
+    release_memory,
+    train_compatibility_adapter,
+    train_control,
+    train_task_adapter,
+)
+
+Say = Callable[[str], None]
+"""Takes a line for the terminal."""
+
+
+def run_update(plan: Plan, say: Say) -> Evidence:
+    """Run every stage that is not finished yet.
+
+    Args:
+        plan: The update.
+        say: Takes a line for the terminal, when a stage starts or was found finished.
+
+    Returns:
+        What the answers show.
+
+    Raises:
+        ConfigurationError: The output folder holds an update with other settings, or something else.
+    """
+    stages = Stages(plan)
+    check_folder(stages)
+    task, steps = stages.task, plan.steps(task=False)
+    if task is not None:
+        _train(task, say, plan.steps(task=True), partial(train_task_adapter, plan))
+    new_adapter = stages.adapter(NEW)
+    _train(stages.compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
+    if plan.settings.control:
+        options = control_options(plan, stages.output_dir)
+        steps = options.get("max_steps", steps)
+        _train(stages.control, say, steps, partial(train_control, plan, new_adapter=new_adapter, options=options))
+    for contender in stages.contenders:
+        stage = stages.answers(contender)
+        ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=contender is OLD)
+        _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
+    evidence = weigh(stages.output_dir, control=plan.settings.control)
+    last = stages.evidence
+    source = stages.output_dir / COMPATIBILITY.key
+    made_from = {name: value for name, value in last.decided_by.items() if name != "named"}
+    last.once(partial(write_evidence, plan, evidence, source, made_from))
+    return evidence
+
+
+def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:
+    folder = stage.path.parent
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    what = f"training, {steps} steps" + (f", going on from {Path(checkpoint).name}" if checkpoint else "")
+    _once(stage, say, what, partial(train, folder=folder))
+    clean(folder)
+
+
+def _once(stage: Stage, say: Say, what: str, make: Callable[[], None]) -> None:
+    say(f"{stage.title}: {'finished before' if stage.finished else what}")
+    try:
+        stage.once(make)
+    except torch.OutOfMemoryError as error:
+        raise ConfigurationError(
+            f"{stage.title}: the GPU has too little memory ({printable(str(error))[:200]}). What is finished is kept, "
+            "and the same command goes on with a lower --per-device-train-batch-size and as much more of "
+            "--gradient-accumulation-steps, a lower --per-device-eval-batch-size or --ask-batch-size, or "
+            "--loss-implementation chunked."
+        ) from error
+    release_memory()
+
+
+def check_folder(stages: Stages) -> None:
+    """Refuse a folder that holds something else, before any work is done.
+
+    Args:
+        stages: The update.
+
+    Raises:
+        ConfigurationError: It does, or another update.
+    """
+    folder = stages.output_dir
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(
+            f"output_dir={str(folder)!r} is no folder; name one, or one that is still to be made."
+        )
+    if not (folder / FOLDER).is_dir():
+        ours = (TASK, COMPATIBILITY.key, CONTROL.key, ANSWERS, CARD, COMPARISON, REPORT)
+        foreign = [name for name in ours if (folder / name).exists()]
+        if foreign:
+            raise ConfigurationError(
+                f"{folder} holds {foreign[0]}, which no update of this kind has made. Choose another --output-dir."
+            )
+    known = list(stages.known())
+    for stage in known:
+        stage.claim()
+    names = {stage.name for stage in known}
+    later = sorted(mark.stem for mark in (folder / FOLDER).glob("*.json") if mark.stem not in names)
+    if stages.task is not None and not stages.task.finished and later:
+        raise ConfigurationError(
+            f"{folder} holds {later[0]}, but the task adapter that it was made from is gone. Choose another "
+            "--output-dir, or delete that folder."
+        )

@@ -1,0 +1,180 @@
+"""What `muscle-hf update` prints: who meets on what, the stages, the table at the end; or what a dry run finds."""
+
+import contextlib
+import sys
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..report import header, printable, table_rows
+from .deciding import Stages, title_of_answers
+from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
+from .evidence import ANSWERS, CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, REPORT, Evidence
+from .models import Base
+from .plan import Plan
+from .run import check_folder
+
+
+def say(line: str) -> None:
+    """Print a line.
+
+    Args:
+        line: The text; whatever stands in it does not steer the terminal.
+    """
+    _print(Text("\n".join(printable(one) for one in line.split("\n"))))
+
+
+def announce(plan: Plan) -> None:
+    """Say who meets on which data, before the first stage.
+
+    Args:
+        plan: The update.
+    """
+    settings = plan.settings
+    say(f"old model: {settings.old_adapter} on {plan.old_base.name}")
+    given = f"{settings.new_adapter} on " if settings.new_adapter else ""
+    say(f"new model: {given}{plan.new_base.name}")
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in plan.data)
+    how = "" if settings.test_dataset else f" (split by prompt, split_seed {settings.split_seed})"
+    say(f"data: {sizes} rows{how}")
+    if plan.unlabelled:
+        say(f"unlabelled: {len(plan.unlabelled):,} prompts, answered by the {plan.config.unlabelled_teacher} model")
+    for note in plan.notes:
+        say(f"note: {note}")
+
+
+def conclude(plan: Plan, evidence: Evidence) -> None:
+    """Print the table, a sentence on it, and where everything lies.
+
+    Args:
+        plan: The update.
+        evidence: What the answers show.
+    """
+    old = next(iter(evidence.comparisons.values()))
+    say(f"\n{old.n:,} test rows, old model right on {100 * old.old_accuracy:.1f} %  (in brackets: 95 % intervals)")
+    _print(_table(evidence, intervals=_console().width >= _WIDTH_OF_INTERVALS))
+    say(sentence(evidence))
+    folder = plan.options.output_dir
+    say(f"\nSaved in {folder}: {CARD}/ (the compatibility adapter with its card), {REPORT}, {COMPARISON}, {ANSWERS}/")
+
+
+def sentence(evidence: Evidence) -> str:
+    """Say in one sentence what the table shows, flattering or not.
+
+    Args:
+        evidence: What the answers show.
+    """
+    lost = {name: len(one.negative_flips) for name, one in evidence.comparisons.items()}
+    ours = lost[COMPATIBILITY.name]
+    rivals = [
+        f"{'fewer than' if ours < lost[name] else 'no fewer than'} the {lost[name]} of {_WORDS[name]} "
+        f"(paired p = {tests['negative_flips']:.2g})"
+        for name, tests in evidence.p_values.items()
+    ]
+    advice = "" if CONTROL.name in lost else " Without a control nobody can tell this from longer training."
+    return f"The compatibility adapter breaks {ours} answers that were right, {' and '.join(rivals)}.{advice}"
+
+
+_WORDS = {NEW.name: "the plain update", CONTROL.name: "as many steps more without it"}
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=_PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def _print(shown: Text | Table) -> None:
+    console = _console()
+    # Not printed by rich itself, which ends the process when the reader of a pipe is gone.
+    with console.capture() as captured:
+        console.print(shown)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(captured.get())
+        sys.stdout.flush()
+
+
+# What is piped is not cut.
+_PIPED_WIDTH = 10_000
+# A narrower terminal gets the rates without their intervals.
+_WIDTH_OF_INTERVALS = 104
+
+
+def _table(evidence: Evidence, *, intervals: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for index, title in enumerate(header()):
+        table.add_column(title.replace(", %", "\n%"), justify="right" if index else "left", no_wrap=True)
+    for name, *cells in table_rows(evidence.comparisons):
+        # The interval below its rate takes half the width.
+        table.add_row(name, *(cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in cells))
+    return table
+
+
+def dry_run(plan: Plan) -> None:
+    """Print what an update would train, take and skip.
+
+    Args:
+        plan: The update.
+
+    Raises:
+        ConfigurationError: The output folder holds another update.
+    """
+    stages = Stages(plan)
+    check_folder(stages)
+    announce(plan)
+    say(f"\n{_model('old base', plan.old_base)}\n{_model('new base', plan.new_base)}")
+    trained, all_of_it = trainable_parameters(plan), plan.new_base.model.num_parameters()
+    source = "as given" if plan.settings.new_adapter else "with the old adapter's hyper-parameters"
+    say(f"task adapter: {trained:,} parameters, {trained / all_of_it:.2%} of the base, {source}")
+    for name, one in plan.encoded.items():
+        lost = "nothing lost to max_length"
+        if one.cut_rows:
+            lost = f"{one.cut_rows:,} rows lose {one.lost_tokens / one.tokens:.1%} of all tokens to max_length"
+        empty = f", {one.empty_rows:,} rows teach nothing" if one.empty_rows else ""
+        say(f"{name}: {one.rows:,} rows, {one.tokens:,} tokens, the longest {one.longest:,}; {lost}{empty}")
+    asked = f"answers of up to {plan.max_new_tokens} tokens" if plan.max_new_tokens else "the likeliest of the choices"
+    say(f"test: {len(plan.data.test):,} rows; {asked}")
+    _say_stages(plan, stages)
+    _say_memory(plan)
+    say("\nNothing was trained and nothing written. Without --dry-run the update starts.")
+
+
+def _model(name: str, base: Base) -> str:
+    count = base.model.num_parameters()
+    return f"{name}: {count:,} parameters, {readable(weight_bytes(base))} in {str(base.dtype).removeprefix('torch.')}"
+
+
+def _say_stages(plan: Plan, stages: Stages) -> None:
+    finished = {stage.name for stage in stages.known() if stage.finished}
+    lines = [] if stages.task is None else [(stages.task.name, stages.task.title, plan.steps(task=True))]
+    lines.append((COMPATIBILITY.key, "the compatibility adapter", plan.steps(task=False)))
+    if plan.settings.control:
+        lines.append((CONTROL.key, "the control", plan.steps(task=False)))
+    say("")
+    for name, title, steps in lines:
+        say(f"{title}: {'finished before' if name in finished else f'{steps:,} steps'}")
+    for contender in stages.contenders:
+        title, done = title_of_answers(contender), f"answers-{contender.key}" in finished
+        say(f"{title}: {'finished before' if done else f'{len(plan.data.test):,} rows'}")
+
+
+def _say_memory(plan: Plan) -> None:
+    both, alone = memory(plan, compatibility=True), memory(plan, compatibility=False)
+    config = plan.config
+    say(
+        f"\nmemory for the compatibility adapter, about {readable(both.total)}:\n"
+        f"new base {readable(both.new_base)}, old base {readable(both.old_base)}, adapter with gradients, "
+        f"AdamW and a copy {readable(both.adapter)},\n"
+        f"activations {readable(both.activations)}, logits {readable(both.logits)}\n"
+        f"memory for a plain training, about {readable(alone.total)}\n"
+        f"(assumed: {config.per_device_train_batch_size} rows of the longest length at once, gradient checkpointing "
+        f"{'on' if config.gradient_checkpointing else 'off'}; activations and logits are rough)"
+    )
+    if config.teacher_cache != "none":
+        say(
+            f"teacher cache ({config.teacher_cache}): {readable(cache_bytes(plan))} on disk; while it is filled, both "
+            "bases are in memory"
+        )
+    there = device_memory(config.device)
+    say(f"device: {config.device}" + (f" with {readable(there)}" if there else ""))

@@ -1,0 +1,167 @@
+"""The rows split, so that no test question is trained on, and as the trainings take them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from datasets import Dataset
+
+from ..errors import InputError
+from .rows import Example, key_of
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows to train on, to choose epochs by, and to compare the models on.
+
+    Args:
+        training: The training rows.
+        validation: The validation rows; there may be none.
+        test: The test rows.
+        notes: What has to be known of the split, such as how many rows share a prompt.
+    """
+
+    training: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    notes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
+        """Give each split with its name."""
+        yield from (("training", self.training), ("validation", self.validation), ("test", self.test))
+
+
+def split_examples(
+    examples: Sequence[Example], *, test_share: float, validation_share: float, seed: int, test: Sequence[Example] = ()
+) -> Splits:
+    """Split rows so that those with the same prompt stay together, whatever their order in the file.
+
+    Args:
+        examples: All rows but those of a test set of its own.
+        test_share: Share to compare on; 0 with a test set of its own.
+        validation_share: Share to choose epochs by.
+        seed: Which rows these are.
+        test: The test set, where there is one. Rows that ask what it asks are left out of the others, and said.
+
+    Raises:
+        InputError: A split would be empty.
+
+    Example:
+        >>> rows = [Example({}, f"question {number}", "yes", None, number) for number in range(10)]
+        >>> splits = split_examples(rows, test_share=0.2, validation_share=0.1, seed=0)
+        >>> [len(part) for _, part in splits]
+        [7, 1, 2]
+    """
+    asked = {key_of(one.prompt) for one in test}
+    left = [one for one in examples if key_of(one.prompt) not in asked]
+    notes = []
+    if len(left) < len(examples):
+        notes.append(f"{len(examples) - len(left)} rows ask what the test set asks too, and are not trained on")
+    # By a hash of seed and prompt: the same rows on every machine, and with rows added or removed elsewhere.
+    order = sorted(left, key=lambda one: (_hash(seed, one), one.number))
+    groups = [list(group) for _, group in groupby(order, key=lambda one: key_of(one.prompt))]
+    together = sum(len(group) for group in groups if len(group) > 1)
+    if together:
+        notes.append(f"{together} rows share their prompt with another; such rows are kept on one side")
+    parts: list[list[Example]] = []
+    for share in (test_share, validation_share):
+        wanted, taken = round(share * len(left)), list[Example]()
+        while groups and len(taken) < wanted:
+            taken += groups.pop(0)
+        parts.append(taken)
+    training = [one for group in groups for one in group]
+    found = Splits(
+        training=_in_order(training),
+        validation=_in_order(parts[1]),
+        test=tuple(test) if test else _in_order(parts[0]),
+        notes=tuple(notes),
+    )
+    for name, part in found:
+        if not part and (name != "validation" or validation_share):
+            raise InputError(
+                f"the split leaves no {name} rows: there are {len(left)} rows, test_share {test_share:g} and "
+                f"validation_share {validation_share:g}. Give more rows, or other shares."
+            )
+    return found
+
+
+def _in_order(examples: Sequence[Example]) -> tuple[Example, ...]:
+    return tuple(sorted(examples, key=lambda one: one.number))
+
+
+def _hash(seed: int, example: Example) -> str:
+    return hashlib.sha256(f"{seed}:{key_of(example.prompt)}".encode()).hexdigest()
+
+
+def as_dataset(examples: Sequence[Example]) -> Dataset:
+    """Return the rows as TRL's trainers take them.
+
+    Args:
+        examples: Rows of one kind.
+    """
+    return Dataset.from_list([dict(one.row) for one in examples])
+
+
+def digest_of(examples: Sequence[Example | dict[str, Any]]) -> str:
+    """Say which rows these are: their number and the beginning of a hash of what stands in them.
+
+    Args:
+        examples: Rows in the order in which they are used.
+    """
+    rows = [one if isinstance(one, dict) else [one.row, one.completion, one.choices] for one in examples]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    return f"{len(examples)} rows ({digest[:12]})"
+
+
+def as_questions(examples: Sequence[Example], delimiter: str | None) -> Dataset:
+    """Return the rows as `flips_dataset` takes them.
+
+    Args:
+        examples: Rows of one kind.
+        delimiter: Between prompt and choice; None where answers are generated.
+    """
+    if delimiter is None:
+        return Dataset.from_list([{"prompt": one.prompt, "completion": one.completion} for one in examples])
+    return Dataset.from_list(
+        [
+            {
+                "prompt": one.prompt,
+                "choices": [f"{delimiter}{choice}" for choice in one.choices or ()],
+                "answer": [choice.strip() for choice in one.choices or ()].index(one.completion.strip()),
+            }
+            for one in examples
+        ]
+    )
+
+
+def delimiter_of(examples: Sequence[Example]) -> str:
+    """Return what stands between prompt and choice: what the completions begin with and the choices do not.
+
+    Args:
+        examples: Rows with choices.
+
+    Raises:
+        InputError: It is not the same in every row.
+    """
+    found: dict[str, Example] = {}
+    for one in examples:
+        if not isinstance(one.prompt, str):
+            found.setdefault("", one)
+            continue
+        choice = next(text for text in one.choices or () if text.strip() == one.completion.strip())
+        if not one.completion.endswith(choice):
+            raise InputError(
+                f"row {one.number + 1}: the completion {one.completion!r} does not end with its choice {choice!r}; "
+                "write both alike, white space included."
+            )
+        found.setdefault(one.completion.removesuffix(choice), one)
+    if len(found) > 1:
+        (first, one), (second, other) = list(found.items())[:2]
+        raise InputError(
+            f"between prompt and choice stands {first!r} in row {one.number + 1} and {second!r} in row "
+            f"{other.number + 1}; let all completions begin alike."
+        )
+    return next(iter(found))

@@ -1,0 +1,148 @@
+"""The trainings of an update: a new task adapter, the compatibility adapter, and the control of the same budget."""
+
+import gc
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, set_seed
+from trl import SFTTrainer
+
+from .. import CompatibilityTrainer
+from ..adapters import full_logits_allow_tied_head, has_tied_head, load_adapted_model
+from ..card import card_of_trainer
+from ..demo.task import CrossEntropyTrainer, TrainingProgress, train_and_save
+from ..files import replaced
+from ..ranks import pad_rank
+from .plan import Plan
+from .splits import as_dataset, as_questions
+
+COMPATIBILITY = "compatibility"
+"""Folder of the compatibility training, below the output folder."""
+
+CACHE = "teacher_cache"
+"""Folder of the teacher cache below that of the training, where none was named."""
+
+FACTS = "training.json"
+"""What the card says of the training, beside the adapter."""
+
+
+def train_task_adapter(plan: Plan, folder: Path) -> None:
+    """Train a task adapter on the new base with cross-entropy, with the old adapter's hyper-parameters.
+
+    Args:
+        plan: The update.
+        folder: Receives the adapter; a checkpoint there is gone on from.
+    """
+    base = plan.new_base
+    model = AutoModelForCausalLM.from_pretrained(base.name, **{"dtype": torch.float32} | dict(base.init_kwargs))
+    set_seed(plan.config.seed)
+    _train_with_cross_entropy(
+        plan, folder, get_peft_model(model, plan.task_adapter), "task adapter", plan.task_options
+    )
+
+
+def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str, Any]) -> None:
+    """Train the new task adapter on, for the steps of the compatibility adapter, with plain cross-entropy.
+
+    Args:
+        plan: The update.
+        folder: Receives the adapter; a checkpoint there is gone on from.
+        new_adapter: The task adapter on the new base.
+        options: Of its training, where they differ: see `control_options`.
+    """
+    base = plan.new_base
+    student = load_adapted_model(
+        base.name, new_adapter, role="new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
+    )
+    student.set_adapter(student.active_adapter)
+    # What may learn decides what is learned, so the control has as much room as the compatibility adapter.
+    if plan.config.student_rank is not None:
+        student = pad_rank(student, plan.config.student_rank, seed=plan.config.seed)
+    _train_with_cross_entropy(plan, folder, student, "control", options)
+
+
+def control_options(plan: Plan, output_dir: Path) -> dict[str, Any]:
+    """Return what differs in the control's options: the steps, where the compatibility adapter has more rows.
+
+    Args:
+        plan: The update.
+        output_dir: Its folder, with the compatibility training finished.
+    """
+    if not plan.unlabelled:
+        return {}
+    facts = json.loads((output_dir / COMPATIBILITY / FACTS).read_text(encoding="utf-8"))
+    return {"max_steps": facts["training"]["optimizer steps"]}
+
+
+def _train_with_cross_entropy(
+    plan: Plan, folder: Path, model: PeftModel, description: str, changes: dict[str, Any]
+) -> None:
+    config = plan.options.cross_entropy_config(folder, **changes)
+    # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
+    kind = CrossEntropyTrainer if has_tied_head(model) or config.device.type == "cpu" else SFTTrainer
+    with full_logits_allow_tied_head(model):
+        trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
+    train_and_save(trainer)
+
+
+def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> None:
+    """Train the compatibility adapter, and note beside it what the card says of its training.
+
+    Args:
+        plan: The update.
+        folder: Receives the adapter; a checkpoint there is gone on from.
+        new_adapter: The task adapter on the new base.
+    """
+    more = {}
+    if plan.unlabelled:
+        more["unlabelled_dataset"] = Dataset.from_list(list(plan.unlabelled))
+    if plan.settings.measure_flips:
+        more["flips_dataset"] = as_questions(plan.data.validation, plan.delimiter)
+    trainer = CompatibilityTrainer(
+        model=plan.new_base.name,
+        new_adapter=new_adapter,
+        old_model=plan.old_base.name,
+        old_adapter=plan.settings.old_adapter,
+        args=plan.compatibility_config(folder),
+        **_data(plan),
+        **more,
+        callbacks=[TrainingProgress("compatibility adapter")],
+    )
+    train_and_save(trainer)
+    card = card_of_trainer(trainer)
+    facts = dict(card.training)
+    if trainer.state.best_global_step:
+        facts["kept"] = f"step {trainer.state.best_global_step}, by {trainer.args.metric_for_best_model}"
+    with replaced(folder / FACTS) as temporary:
+        text = json.dumps({"adapter_type": card.adapter_type, "training": facts}, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    return {
+        "train_dataset": as_dataset(plan.data.training),
+        "eval_dataset": as_dataset(plan.data.validation) if plan.data.validation else None,
+        "processing_class": plan.tokenizer,
+    }
+
+
+def clean(folder: Path) -> None:
+    """Remove what a finished training needs no more: checkpoints and teacher cache.
+
+    Args:
+        folder: Of the training.
+    """
+    for left in (*folder.glob("checkpoint-*"), folder / CACHE):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def release_memory() -> None:
+    """Let go of the models of a stage, which hold each other in circles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
