@@ -52,7 +52,8 @@ def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -
         raise InputError(_unknown(word.partition("=")[0].replace("_", "-"), options))
     if others:
         raise InputError(f"{others[0]!r} is no option, and everything is given by options here, as in --dataset FILE.")
-    return vars(parsed)
+    given: dict[str, Any] = vars(parsed)
+    return given
 
 
 class _Parser(TrlParser):  # type: ignore[misc]  # trl is untyped
