@@ -1,5 +1,6 @@
 """The benchmark scripts run, on as little as they can."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -42,3 +43,22 @@ def test_the_comparison_benchmark_times_every_format(capsys: pytest.CaptureFixtu
     assert [[cell.strip() for cell in row] for row in rows] == [
         [kind, order] for order in ("same", "shuffled") for kind in ("jsonl", "csv", "parquet")
     ]
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"vocabulary": 256, "length": 16, "batch": 2, "hidden": 64, "layers": 1, "rounds": 1}
+    script = runpy.run_path(str(BENCHMARKS / "training.py"))
+    for way in list(script["WAYS"])[1:4]:  # each takes a process; a live and a cached way are in the trainer's tests
+        del script["WAYS"][way]
+    script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device", "cpu"])
+    shown = capsys.readouterr().out
+    for way in ("SFTTrainer", "cached, hidden"):
+        assert f"| {way} |" in shown
+    assert "ratio of times" in shown
+
+
+def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "teacher_cache.py"))["main"](["--rows", "3", "--tokens", "9000"])
+    shown = capsys.readouterr().out
+    assert re.search(r"\| completions \| \d+ \| 64 \| 331 \|", shown)
