@@ -12,6 +12,8 @@ from . import registration
 if TYPE_CHECKING:
     from .card import CompatibilityTrainer
     from .choice import choose_answers
+    from .classifier.config import CompatibilityClassifierConfig
+    from .classifier.trainer import CompatibilityClassifierTrainer
     from .config import CompatibilityConfig
     from .errors import (
         ConfigurationError,
@@ -30,6 +32,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "CompatibilityClassifierConfig",
+    "CompatibilityClassifierTrainer",
     "CompatibilityConfig",
     "CompatibilityTrainer",
     "ConfigurationError",
@@ -52,6 +56,8 @@ __all__ = [
 # Where each public name lives: name -> module of this package.
 _HOMES = {
     "Comparison": "flips",
+    "CompatibilityClassifierConfig": "classifier.config",
+    "CompatibilityClassifierTrainer": "classifier.trainer",
     "CompatibilityConfig": "config",
     # Not "trainer": that module cannot import the card, which is made from a trainer; `card` imports and joins them.
     "CompatibilityTrainer": "card",

@@ -93,7 +93,7 @@ def load_adapted_model(
         if adapter is not None:
             config = PeftConfig.from_pretrained(str(adapter))
             _check_adapter_config(config, role)
-            _warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
+            warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigurationError(
@@ -280,8 +280,15 @@ def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> N
             )
 
 
-def _warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
-    """A base may have moved, so that its path differs; another name is more likely a swapped adapter."""
+def warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
+    """Warn of an adapter that was trained on a base of another name; a base may have moved, so it is no error.
+
+    Args:
+        trained_on: The base that the adapter's config names.
+        base: The base that it is put on.
+        names: What model and adapter are called in messages.
+        adapter: Id or path of the adapter.
+    """
     if trained_on and Path(trained_on).name != Path(base).name:
         logger.warning(
             f"{names[1]}={str(adapter)!r} was trained on {trained_on!r} and is now put on {names[0]}={base!r}. If "

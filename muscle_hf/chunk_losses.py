@@ -26,6 +26,7 @@ from .losses import (
     OLD,
     CompatibilityLoss,
     choose_teachers,
+    divisor,
     focal_weights,
     sums,
     weighted_sum,
@@ -249,7 +250,7 @@ def chunk_compatibility_loss(
     tokens = trained.sum()
     total = weighted_sum(strategy, distance, -log_likelihood, row_weights, focus)
     return CompatibilityLoss(
-        loss=total / (tokens.clamp(min=1) if normalizer is None else normalizer),
+        loss=total / divisor(tokens, normalizer),
         tokens=tokens,
         **sums(teacher_of_token, distance, -log_likelihood, right),
     )

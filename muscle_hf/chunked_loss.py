@@ -18,6 +18,7 @@ from .losses import (
     OLD,
     CompatibilityLoss,
     choose_teachers,
+    divisor,
     focal_weights,
     mixture,
     sums,
@@ -91,7 +92,7 @@ def chunked_compatibility_loss(
     distance, cross_entropy, right = step.figures
     tokens = torch.tensor(len(gold), device=gold.device)
     return CompatibilityLoss(
-        loss=total / (tokens.clamp(min=1) if normalizer is None else normalizer),
+        loss=total / divisor(tokens, normalizer),
         tokens=tokens,
         **sums(teacher_of_token, distance, cross_entropy, right),
     )

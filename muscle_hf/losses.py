@@ -136,7 +136,7 @@ def compatibility_loss(
     tokens = trained.sum()
     total = weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[trained], focus)
     return CompatibilityLoss(
-        loss=total / (tokens.clamp(min=1) if normalizer is None else normalizer),
+        loss=total / divisor(tokens, normalizer),
         tokens=tokens,
         **sums(teacher_of_token, distance, cross_entropy, scores.student.right),
     )
@@ -259,6 +259,18 @@ def weighted_sum(
     # A term of weight 0 is left out, not multiplied by 0: it costs no backward pass and its infinities do no harm.
     terms = [weight * term.sum() for weight, term in ((1 - share, distance), (share, cross_entropy)) if weight > 0]
     return torch.stack(terms).sum()
+
+
+def divisor(tokens: Tensor, normalizer: Tensor | float | None) -> Tensor | float:
+    """Give what the sum over tokens is divided by: never 0, so that an optimizer step without tokens has the loss 0.
+
+    Args:
+        tokens: int64. Tokens of this call.
+        normalizer: Tokens of the whole optimizer step; None: of this call.
+    """
+    if normalizer is None:
+        return tokens.clamp(min=1)
+    return normalizer.clamp(min=1) if isinstance(normalizer, Tensor) else normalizer or 1
 
 
 def sums(teacher_of_token: Tensor, distance: Tensor, cross_entropy: Tensor, right: Tensor) -> dict[str, Tensor]:

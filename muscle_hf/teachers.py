@@ -8,7 +8,7 @@ never saved, none of which holds for a second PEFT adapter on the model.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -88,7 +88,10 @@ class SharedBaseTeacher:
             for name, parameter in student.named_parameters()
             if parameter.requires_grad
         }
-        self._projector = _Projector(student)
+
+    @cached_property
+    def _projector(self) -> "_Projector":
+        return _Projector(self.student)
 
     @torch.no_grad()
     def __call__(self, inputs: dict[str, Any]) -> Any:

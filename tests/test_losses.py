@@ -136,6 +136,10 @@ def test_a_batch_without_trained_tokens_has_a_gradient_of_zero() -> None:
     result.loss.backward()
     assert result.loss.item() == 0
     assert student.grad.abs().sum() == 0
+    # So has a whole optimizer step without any.
+    for normalizer in (torch.tensor(0), 0):
+        options = {"normalizer": normalizer}
+        assert compatibility_loss(student, student, student, torch.full((2, 3), -100), **options).loss.item() == 0
 
 
 def test_cross_entropy_weight_mixes_equation_5() -> None:

@@ -1,0 +1,141 @@
+"""The options of the compatibility trainer for classifiers."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from transformers import TrainingArguments
+
+from ..errors import ConfigurationError
+from ..flip_metrics import better_when_greater, check_min_accuracy, direction_of_best
+from ..strategy import StrategyOptions
+
+
+@dataclass
+class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type: ignore[misc]  # untyped
+    """Options of [`CompatibilityClassifierTrainer`]: all of [`transformers.TrainingArguments`], and the method's.
+
+    The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1), as in
+    [`CompatibilityConfig`]; a token there is an instance here, or a word in token classification.
+
+    Args:
+        mask: Which instances learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
+            default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
+            "negative_flip", or "none" (every instance). A function of your own goes to the trainer as `mask`.
+        divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
+            "jensen_shannon" or "logit_difference_inhibition".
+        teacher: What the marked instances learn from: "old" (the method, default), "new", "ensemble" (mean
+            probability), "log_ensemble" (mean logit) or "more_confident".
+        temperature: Divides all logits in the divergence. Defaults to 2.0.
+        scale_by_temperature_squared: Multiply the divergence by T^2. Defaults to False, as in the paper.
+        cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold classes; the
+            compatibility loss gets the rest. Defaults to 0.0.
+        jensen_shannon_beta: Of the divergence "jensen_shannon". Defaults to 0.5.
+        focal_alpha: Weight of every instance's divergence. Defaults to 1.0.
+        focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
+
+        > Parameters that control the data
+
+        text_column: Column of texts, or, in token classification, of lists of words. Defaults to None: the one column
+            "text" or "sentence", or the one pair of text and text_pair, sentence1 and sentence2, premise and
+            hypothesis, question and sentence, question1 and question2; for words "tokens" or "words".
+        text_pair_column: Column of second texts. Defaults to None: that of the pair that was found, and none beside a
+            `text_column` of your own.
+        label_column: Column of gold classes. Defaults to None: the one among "labels", "label", and, in token
+            classification, "ner_tags", "pos_tags", "chunk_tags", "tags" that is there.
+        weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
+            Defaults to None.
+        max_length: Longest input, in tokens, of each model by its own tokenizer. What is cut off is counted in a
+            warning. Defaults to None: what each model can take.
+        new_label_names: Names of the new model's classes, in the order of its logits. Defaults to None: those of its
+            config.
+        old_label_names: Names of the old model's classes, likewise.
+
+        > Parameters that control the models
+
+        model_init_kwargs: Keyword arguments for `from_pretrained`, used where `model` is an id or a path. Defaults to
+            None.
+        old_model_init_kwargs: Likewise for `old_model`. Defaults to None: the same `dtype`, `attn_implementation`,
+            `quantization_config` and `trust_remote_code` as in `model_init_kwargs`.
+
+        > Parameters that control flips in the loop
+
+        min_accuracy: A checkpoint whose `eval_accuracy` is lower is never the best one. Defaults to None.
+
+    > [!NOTE]
+    > These parameters have default values different from [`transformers.TrainingArguments`]:
+    > - `greater_is_better`: Defaults to `False` also where `metric_for_best_model` names a rate of negative flips.
+
+    Raises:
+        ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
+            or an option of the parent that the compatibility loss would ignore (`label_smoothing_factor`).
+
+    Example:
+        >>> config = CompatibilityClassifierConfig(
+        ...     output_dir="out", metric_for_best_model="negative_flip_rate", use_cpu=True, report_to="none"
+        ... )
+        >>> config.temperature, config.greater_is_better
+        (2.0, False)
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "model_init_kwargs",
+        "old_model_init_kwargs",
+    ]
+
+    text_column: str | None = field(
+        default=None, metadata={"help": "Column of texts, or of lists of words in token classification."}
+    )
+    text_pair_column: str | None = field(default=None, metadata={"help": "Column of second texts."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of gold classes."})
+    weight_column: str | None = field(
+        default=None, metadata={"help": "Column of the training set whose number multiplies the loss of its row."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest input in tokens; by default what each model can take."}
+    )
+    new_label_names: list[str] | None = field(
+        default=None, metadata={"help": "Names of the new model's classes, in the order of its logits."}
+    )
+    old_label_names: list[str] | None = field(
+        default=None, metadata={"help": "Names of the old model's classes, in the order of its logits."}
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for `from_pretrained` of the new model."}
+    )
+    old_model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for `from_pretrained` of the old model."}
+    )
+    min_accuracy: float | None = field(
+        default=None, metadata={"help": "A checkpoint with a lower `eval_accuracy` is never the best one."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options before any model is loaded."""
+        self.strategy()
+        if self.max_length is not None and (isinstance(self.max_length, bool) or self.max_length < 1):
+            raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")
+        best = self.best_metric
+        if best is not None:
+            given = getattr(self, "greater_is_better", None)
+            self.greater_is_better: bool | None = direction_of_best(best[1], given)
+        super().__post_init__()
+        if self.label_smoothing_factor:
+            raise ConfigurationError(
+                f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
+                "smoothed labels. Set it to 0."
+            )
+        check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
+
+    @property
+    def best_metric(self) -> tuple[str, str] | None:
+        """`metric_for_best_model` as the name of the evaluation set and the flip metric; None for other metrics.
+
+        With several evaluation sets their names stand before the metric's: `eval_french_negative_flip_rate`.
+        """
+        words = (self.metric_for_best_model or "").removeprefix("eval_").split("_")
+        for start in range(len(words)):
+            metric = "_".join(words[start:])
+            if better_when_greater(metric) is not None:
+                return "_".join(words[:start]), metric
+        return None

@@ -1,0 +1,99 @@
+"""One evaluation set of a classifier: both teachers are asked once, the student at every evaluation."""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from ..flip_metrics import flip_metrics
+from ..flips import Comparison, compare
+
+_ROLES = ("old", "new", "student", "references")
+
+
+class EvaluationMemory:
+    """What is known of an evaluation set, by row: the teachers' logits for good, the answers for one evaluation.
+
+    The logits lie in the memory of the processor: 4 bytes for each class of either model and each instance or word.
+
+    Example:
+        >>> memory = EvaluationMemory()
+        >>> memory.note([7], [2], torch.tensor([[0, 1], [0, 0], [0, 1], [0, 1]]))  # two words of row 7
+        >>> memory.metrics("eval")["eval_negative_flip_rate"], memory.metrics("eval")["eval_new_negative_flip_rate"]
+        (0.0, 0.5)
+    """
+
+    def __init__(self) -> None:
+        """Start knowing nothing."""
+        self._logits: dict[int, tuple[Tensor, Tensor]] = {}
+        self._answers: dict[int, list[list[int]]] = {}
+
+    def recall(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Return the old and the new model's logits of these rows, or None where some are not known.
+
+        Args:
+            rows: Numbers of rows.
+            device: Where they are needed.
+
+        Returns:
+            Two tensors, (tokens, classes) each, in the order of the rows.
+        """
+        if not all(row in self._logits for row in rows):
+            return None
+        old, new = zip(*(self._logits[row] for row in rows), strict=True)
+        return torch.cat(old).to(device), torch.cat(new).to(device)
+
+    def remember(self, rows: Sequence[int], counts: Sequence[int], old: Tensor, new: Tensor) -> None:
+        """Keep the old and the new model's logits.
+
+        Args:
+            rows: Numbers of rows.
+            counts: How many tokens each of them has.
+            old: float, (tokens, old classes).
+            new: float, (tokens, new classes).
+        """
+        # Copies, since a slice would keep the whole batch alive.
+        parts = ([part.clone() for part in torch.split(logits.cpu(), list(counts))] for logits in (old, new))
+        self._logits |= dict(zip(rows, zip(*parts, strict=True), strict=True))
+
+    def note(self, rows: Sequence[int], counts: Sequence[int], answers: Tensor) -> None:
+        """Note answers to some rows.
+
+        Args:
+            rows: Numbers of rows.
+            counts: How many tokens each of them has.
+            answers: int64, (4, tokens). Class numbers: the old, the new model's, the student's, and the right ones.
+        """
+        parts = torch.split(answers.cpu(), list(counts), dim=1)
+        self._answers |= {row: part.tolist() for row, part in zip(rows, parts, strict=True)}
+
+    def forget_answers(self) -> None:
+        """Make ready for another evaluation."""
+        self._answers.clear()
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return the flips of the answers noted since, in all processes.
+
+        Args:
+            prefix: Stands before every name.
+
+        Returns:
+            See [`flip_metrics`]; empty where nothing is labelled.
+        """
+        columns = self._columns()
+        return flip_metrics(**columns, prefix=prefix) if columns["references"] else {}
+
+    def update(self) -> Comparison | None:
+        """Compare the new model with the old one; None where nothing is labelled."""
+        columns = self._columns()
+        del columns["student"]
+        return compare(**columns) if columns["references"] else None
+
+    def _columns(self) -> dict[str, list[int]]:
+        # A row that was repeated to fill the last batch of several processes counts once.
+        answers = dict(gather_object(list(self._answers.items())))
+        return {
+            role: [answer for row in sorted(answers) for answer in answers[row][index]]
+            for index, role in enumerate(_ROLES)
+        }

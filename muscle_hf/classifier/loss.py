@@ -1,0 +1,209 @@
+"""The compatibility loss of classifiers: class logits of three models, whose classes need not be the same.
+
+The loss is that of [`compatibility_loss`] (MUSCLE, arXiv 2407.09435, Eq. 1), with an instance, or a word, in place of
+a token. What is added here is what it means that the two models do not know the same classes:
+
+- A class that was *added* has probability 0 under the old model. A forward KL and a Jensen-Shannon divergence are
+  finite all the same. A reverse KL would be infinite, and a difference of logits too: they look only at the classes
+  that the teacher knows, the student's probabilities renormalised over them.
+- A class that was *removed* is no answer any more: the old model's probabilities are renormalised over the others. An
+  instance for which the old model answers a removed class is one that it gets wrong.
+- An instance whose *gold class is an added one* learns from the new model, whatever the mask says: the old model gets
+  it wrong by definition, and would teach the student to rule the right answer out.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..divergences import Divergence, divergence_of_logits
+from ..errors import ModelMismatchError
+from ..losses import (
+    IGNORE_INDEX,
+    NEW,
+    CompatibilityLoss,
+    choose_teachers,
+    focal_weights,
+    sums,
+    teacher_logits,
+    token_losses,
+    weighted_sum,
+)
+from ..masks import LogitScores, Scores, StoredScores, gold_log_probability
+from ..strategy import Strategy
+from .labels import ClassMap
+
+# Divergences that are infinite where the student gives mass to a class that the teacher rules out.
+_NEED_SUPPORT = ("reverse_kl", "logit_difference_inhibition")
+
+
+class OldClasses:
+    """The old model's logits and answers, in the classes of the new model.
+
+    Args:
+        classes: How the classes meet.
+
+    Example:
+        >>> old = OldClasses(ClassMap(new=("joke", "news", "radio"), old=("news", "joke", "fax")))
+        >>> logits = torch.tensor([[1.0, 2.0, 3.0]])  # the likeliest class is the removed one, "fax"
+        >>> old.logits(logits)
+        tensor([[2., 1., -inf]])
+        >>> old.answers(logits)  # no number of the new model
+        tensor([5])
+    """
+
+    def __init__(self, classes: ClassMap) -> None:
+        """Turn the map into index tensors."""
+        self.classes = classes
+        self._old_of_new = torch.tensor(classes.old_of_new)
+        # An answer that was removed gets a number behind the new model's, one of its own: wrong, but told apart.
+        removed = torch.arange(len(classes.old)) + len(classes.new)
+        new_of_old = torch.tensor(classes.new_of_old)
+        self._new_of_old = torch.where(new_of_old < 0, removed, new_of_old)
+
+    def logits(self, old_logits: Tensor) -> Tensor:
+        """Return the old model's logits in the order of the new model's classes; -inf for classes that were added.
+
+        Args:
+            old_logits: float, (tokens, old classes).
+
+        Returns:
+            float, (tokens, new classes).
+
+        Raises:
+            ModelMismatchError: The logits have another number of classes than the config.
+        """
+        if old_logits.shape[-1] != len(self.classes.old):
+            raise ModelMismatchError(
+                f"The old model gives {old_logits.shape[-1]} logits and its config says {len(self.classes.old)} "
+                "classes. Load it with the num_labels that it was trained with."
+            )
+        if self.classes.is_identity:
+            return old_logits
+        place = self._old_of_new.to(old_logits.device)
+        return old_logits[:, place.clamp(min=0)].masked_fill(place < 0, -math.inf)
+
+    def answers(self, old_logits: Tensor) -> Tensor:
+        """Return what the old model answers, as a number of the new model's classes.
+
+        Args:
+            old_logits: float, (tokens, old classes).
+
+        Returns:
+            int64, (tokens,). A removed class has a number of its own, behind the new model's.
+        """
+        return self._new_of_old.to(old_logits.device)[old_logits.argmax(-1)]
+
+    def knows(self, gold: Tensor) -> Tensor:
+        """Tell which gold classes the old model knows.
+
+        Args:
+            gold: int64, (tokens,). Classes of the new model.
+
+        Returns:
+            bool, (tokens,).
+        """
+        return (self._old_of_new >= 0).to(gold.device)[gold]
+
+
+def classifier_loss(
+    student_logits: Tensor,
+    old_logits: Tensor,
+    new_logits: Tensor,
+    labels: Tensor,
+    *,
+    old_classes: OldClasses,
+    strategy: Strategy,
+    normalizer: Tensor | float | None = None,
+    sequence: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> CompatibilityLoss:
+    """Compute the compatibility loss of a batch of instances or words (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
+
+    Where both models have the same classes it is [`compatibility_loss`]. No gradient reaches the teachers or the mask.
+
+    Args:
+        student_logits: float, (tokens, new classes). Logits of the model in training.
+        old_logits: float, (tokens, old classes). Logits of the frozen old model, in its own classes.
+        new_logits: float, (tokens, new classes). Logits of the frozen new model.
+        labels: int64, (tokens,). Gold classes of the new model; -100 is not trained on.
+        old_classes: How the classes meet.
+        strategy: Mask, divergence and the rest.
+        normalizer: The sum over tokens is divided by it, or by 1 where it is less. Defaults to the tokens of this
+            call.
+        sequence: int64, (tokens,). The number of each word's sentence, from 0; needed by "sequence_likelihood".
+            Defaults to one number for each token.
+        weights: float, (tokens,). Weight of each loss. Defaults to 1.
+
+    Returns:
+        A [`CompatibilityLoss`].
+
+    Example:
+        >>> old_classes = OldClasses(ClassMap(new=("joke", "news", "radio"), old=("joke", "news")))
+        >>> result = classifier_loss(
+        ...     torch.zeros(1, 3),
+        ...     torch.zeros(1, 2),
+        ...     torch.zeros(1, 3),
+        ...     torch.tensor([1]),
+        ...     old_classes=old_classes,
+        ...     strategy=Strategy(mask="none"),
+        ... )
+        >>> round(result.loss.exp().item(), 4)  # KL((1/2, 1/2, 0) || (1/3, 1/3, 1/3)) = log(3/2)
+        1.5
+    """
+    trained = labels != IGNORE_INDEX
+    gold = labels[trained]
+    student, raw_old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
+    old = old_classes.logits(raw_old)
+    known = old_classes.knows(gold)
+    scores = Scores(
+        student=LogitScores(student.detach(), gold),
+        old=StoredScores(old_classes.answers(raw_old) == gold, gold_log_probability(old, gold)),
+        new=LogitScores(new, gold),
+        gold=gold,
+        sequence=torch.arange(len(gold), device=gold.device) if sequence is None else sequence[trained],
+    )
+    with torch.no_grad():
+        teacher_of_token = choose_teachers(strategy, scores, torch.where(known, 0, NEW))
+        teacher = teacher_logits(strategy, teacher_of_token, old, new)
+        focus = focal_weights(strategy, scores.old)
+    divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
+    if strategy.divergence in _NEED_SUPPORT and old_classes.classes.added:
+        divergence = on_known_classes(divergence, mean_over_classes=strategy.divergence == _NEED_SUPPORT[1])
+    distance, cross_entropy = token_losses(strategy, divergence, teacher, student, gold)
+    tokens = trained.sum()
+    total = weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[trained], focus)
+    return CompatibilityLoss(
+        # A step in which every label is -100 teaches nothing; divided by 0 it would turn the model to NaN.
+        loss=total / torch.as_tensor(tokens if normalizer is None else normalizer).clamp(min=1),
+        tokens=tokens,
+        **sums(teacher_of_token, distance, cross_entropy, scores.student.right),
+    )
+
+
+def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Divergence:
+    """Restrict a divergence to the classes that the teacher does not rule out, the student renormalised over them.
+
+    Args:
+        divergence: Between logits.
+        mean_over_classes: It is a mean over classes; the mean is then over the known ones.
+
+    Returns:
+        A divergence that is finite where teacher logits are -inf.
+
+    Example:
+        >>> from muscle_hf.divergences import reverse_kl
+        >>> teacher = torch.tensor([[0.0, 0.0, -math.inf]])
+        >>> student = torch.tensor([[1.0, 1.0, 7.0]])  # alike on what the teacher knows
+        >>> on_known_classes(reverse_kl, mean_over_classes=False)(teacher, student, 1.0)
+        tensor([0.])
+    """
+
+    def restricted(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+        unknown = teacher == -math.inf
+        distance = divergence(teacher, student.masked_fill(unknown, -math.inf), temperature)
+        # The classes left out are 0 in the sum.
+        return distance * (unknown.shape[-1] / (~unknown).sum(-1)) if mean_over_classes else distance
+
+    return restricted

@@ -1,0 +1,142 @@
+"""The new and the old classifier of an update, loaded, matched class by class, and ready to read the same texts."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
+from ..errors import ConfigurationError, ModelMismatchError
+from .config import CompatibilityClassifierConfig
+from .data import Side, encodes_alike
+from .labels import ClassMap, class_names, match_classes
+from .models import align_padding, classifier_task, forward_arguments, load_classifier, longest_input
+
+logger = logging.getLogger(__name__)
+
+Classifier: TypeAlias = PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True)
+class ClassifierPair:
+    """Two classifiers of one task.
+
+    Args:
+        student: The new classifier, which is trained.
+        old: The old classifier.
+        task: "sequence" or "token".
+        classes: How their classes meet.
+        new_side: How the new classifier reads a text.
+        old_side: How the old one does.
+    """
+
+    student: Classifier
+    old: Classifier
+    task: str
+    classes: ClassMap
+    new_side: Side
+    old_side: Side
+
+    @property
+    def reads_alike(self) -> bool:
+        """Whether both read a text from the same ids."""
+        return encodes_alike(self.new_side, self.old_side)
+
+    @classmethod
+    def load(
+        cls,
+        new: tuple[Model, str | Path | None, PreTrainedTokenizerBase | None],
+        old: tuple[Model, str | Path | None, PreTrainedTokenizerBase | None],
+        args: CompatibilityClassifierConfig,
+        quantization_config: Any = None,
+    ) -> "ClassifierPair":
+        """Load both classifiers, and refuse what cannot be trained against each other.
+
+        Args:
+            new: What the user passed as model, new_adapter and processing_class.
+            old: What the user passed as old_model, old_adapter and old_processing_class.
+            args: Keyword arguments for `from_pretrained`, names of classes, longest input.
+            quantization_config: For the new base.
+
+        Raises:
+            ModelMismatchError: The same model twice, two tasks, or classes that cannot be matched.
+            ConfigurationError: Models that cannot be combined, nothing to train, or no tokenizer.
+            UnsupportedAdapterError: A prompt-learning adapter.
+        """
+        if old[0] is new[0] and old[1] == new[1]:
+            raise ModelMismatchError(
+                "old_model and model are the same object: there is no update to be compatible to."
+            )
+        if shares_base(new[0], old[0]):
+            raise ConfigurationError(
+                "model and old_model share one base object, and training the one would change the other. Load the "
+                "base twice, or pass paths."
+            )
+        refuse_swapped_adapters(new[:2], old[:2])
+        new_kwargs = _as_kwargs(args.model_init_kwargs)
+        if quantization_config is not None:
+            new_kwargs["quantization_config"] = quantization_config
+        shared = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
+        inherited = {key: new_kwargs[key] for key in shared if key in new_kwargs}
+        old_kwargs = _as_kwargs(args.old_model_init_kwargs) or inherited
+        student = load_classifier(new[0], new[1], role="new", label_names=args.new_label_names, init_kwargs=new_kwargs)
+        old_model = load_classifier(
+            old[0], old[1], role="old", label_names=args.old_label_names, init_kwargs=old_kwargs
+        )
+        task = classifier_task(student, "model")
+        if classifier_task(old_model, "old_model") != task:
+            raise ModelMismatchError(
+                f"model is a {task} classifier and old_model is not: one gives a class for each text, the other one "
+                "for each token."
+            )
+        classes = match_classes(
+            class_names(student.config, args.new_label_names, role="new"),
+            class_names(old_model.config, args.old_label_names, role="old"),
+        )
+        logger.info(str(classes))
+        if args.new_label_names is not None:
+            # So that the student is saved with them, and the next update need not ask again.
+            student.config.id2label = dict(enumerate(classes.new))
+            student.config.label2id = {name: index for index, name in enumerate(classes.new)}
+        _make_trainable(student)
+        new_tokenizer = new[2] or load_tokenizer(student, new_kwargs, *new[:2])
+        old_tokenizer = old[2] or load_tokenizer(old_model, old_kwargs, *old[:2])
+        if hasattr(old_model.config, "use_cache"):
+            old_model.config.use_cache = False
+        return cls(
+            student,
+            old_model,
+            task,
+            classes,
+            _side("new", student, new_tokenizer, args.max_length),
+            _side("old", old_model, old_tokenizer, args.max_length),
+        )
+
+
+def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Options given as JSON text are dictionaries once the config is built."""
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _make_trainable(student: Any) -> None:
+    if isinstance(student, PeftModel):
+        # PEFT loads adapters frozen by default; the student's is the one that is trained.
+        student.set_adapter(student.active_adapter)
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ConfigurationError(
+            "No parameter of model requires a gradient, so nothing would be trained. Unfreeze it, or pass an adapter."
+        )
+
+
+def _side(role: str, model: Any, tokenizer: PreTrainedTokenizerBase | None, max_length: int | None) -> Side:
+    if tokenizer is None:
+        option = {"new": "processing_class", "old": "old_processing_class"}[role]
+        raise ConfigurationError(
+            f"No tokenizer lies beside the {role} model or its adapter; pass it as {option}, also where both models "
+            "have the same one."
+        )
+    align_padding(model, tokenizer, role=role)
+    return Side(role, tokenizer, longest_input(model, tokenizer, max_length, role=role), forward_arguments(model))

@@ -1,0 +1,418 @@
+"""`CompatibilityClassifierTrainer`: a `transformers.Trainer` for classifiers that keeps the old right answers."""
+
+import logging
+import math
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from datasets import Dataset, DatasetDict, IterableDataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    BitsAndBytesConfig,
+    DataCollator,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+)
+
+from ..adapters import Model
+from ..errors import ConfigurationError, InputError, ModelMismatchError
+from ..flip_metrics import is_allowed_best
+from ..losses import IGNORE_INDEX
+from ..masks import Mask
+from ..teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
+from ..training_data import check_rows
+from ..training_log import LossSums
+from .collator import ClassifierCollator
+from .config import CompatibilityClassifierConfig
+from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns
+from .evaluation import EvaluationMemory
+from .loss import OldClasses, classifier_loss
+from .pair import ClassifierPair
+
+logger = logging.getLogger(__name__)
+
+AnyDataset: TypeAlias = Dataset | IterableDataset
+EvalDataset: TypeAlias = AnyDataset | DatasetDict | dict[str, AnyDataset]
+
+# Rows that both teachers are asked before training, and rows of a stream that are looked at for a label.
+_FIRST_ROWS, _STREAM_ROWS = 8, 100
+# A plain update this unlikely to be harmless is more likely a swapped pair of models.
+_SURELY_WORSE = 0.001
+
+
+class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
+    """Train a classifier that keeps the new model's accuracy and loses fewer of the old right answers.
+
+    For sequence and token classification, encoders and decoders with a classification head, fully fine-tuned or with a
+    PEFT adapter on either side. The student starts as a copy of the new model. At every step each instance (each word,
+    in token classification) that it gets wrong is pulled to the old model, and each one that it gets right is held at
+    the new model (MUSCLE, arXiv 2407.09435, Eq. 1, on class probabilities; PCT, ELODI and others by options of
+    [`CompatibilityClassifierConfig`]). Negative flips of BERT-like classifiers were first studied by Xie 2021 (arXiv
+    2105.03048).
+
+    The two models may have different tokenizers: texts are encoded for both. Their classes are matched by name. What
+    the old model means for classes that only one of them knows stands in `muscle_hf.classifier.loss`.
+
+    Three models take part and two or three are in memory: the old model, frozen; the student; and the new model that
+    teaches, as a snapshot of what the student trains. For an adapter that is little; for a full fine-tune it is the
+    size of the model once more.
+
+    Logged beside the loss, over all instances or words since the last log: `aligned_to_old_model`,
+    `divergence_to_old_model`, `divergence_to_new_model`, `cross_entropy` and `accuracy`, as in
+    [`CompatibilityTrainer`]. Every evaluation logs the same with `eval_` before it, and the flips against the old
+    model, see [`flip_metrics`]: `eval_negative_flip_rate` and so on, which `metric_for_best_model` can name.
+
+    Args:
+        model: The new classifier (id, path or model); or its base, with `new_adapter`; or the adapter itself.
+        old_model: The old classifier, in the same ways.
+        new_adapter: Id or path of the adapter trained on the new base.
+        old_adapter: Id or path of the adapter trained on the old base.
+        args: A [`CompatibilityClassifierConfig`].
+        data_collator: In place of [`ClassifierCollator`], which it must then do the work of.
+        train_dataset: Texts (or pairs of texts, or lists of words) with labels; see the config's columns. A data set
+            that is tokenised already will do where both models read the same token ids.
+        eval_dataset: A validation set, likewise, or several by name.
+        processing_class: The new model's tokenizer. Defaults to the one beside it.
+        old_processing_class: The old model's tokenizer. Defaults to the one beside it.
+        compute_metrics: As in [`transformers.Trainer`]; it receives the student's logits.
+        callbacks: As in [`transformers.Trainer`].
+        optimizers: As in [`transformers.Trainer`].
+        optimizer_cls_and_kwargs: As in [`transformers.Trainer`].
+        preprocess_logits_for_metrics: As in [`transformers.Trainer`].
+        quantization_config: For the new base, where `model` is an id or a path.
+        mask: A function from [`Scores`] to one bool for each instance or word, in place of the config's `mask`.
+
+    Raises:
+        ModelMismatchError: No class in common, classes that cannot be matched, a task that is not the same, or the
+            same model twice.
+        UnsupportedAdapterError: A prompt-learning adapter.
+        ConfigurationError: Models or options that cannot be combined, or nothing to train.
+        InputError: A data set that cannot be read, or without a label to train on.
+        TeacherError: A teacher whose logits are NaN; also raised in training.
+
+    Example:
+        >>> trainer = CompatibilityClassifierTrainer(  # doctest: +SKIP
+        ...     model="org/intents-v2",
+        ...     old_model="org/intents-v1",
+        ...     args=CompatibilityClassifierConfig(output_dir="out", cross_entropy_weight=0.5),
+        ...     train_dataset=dataset,  # columns "text" and "label"
+        ... )
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    # `compute_loss` divides by the instances of the whole optimizer step, so the parent must not divide by the number
+    # of its pieces again.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Model,
+        old_model: Model,
+        *,
+        new_adapter: str | Path | None = None,
+        old_adapter: str | Path | None = None,
+        args: CompatibilityClassifierConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: AnyDataset | None = None,
+        eval_dataset: EvalDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        old_processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        mask: Mask | None = None,
+    ) -> None:
+        """Load the models, encode the data for both, refuse what cannot be trained, and set up the parent."""
+        args = CompatibilityClassifierConfig(output_dir="compatible-classifier") if args is None else args
+        if not isinstance(args, CompatibilityClassifierConfig):
+            raise ConfigurationError(
+                f"args is a {type(args).__name__}; a CompatibilityClassifierConfig is needed: TrainingArguments with "
+                "the options of the method."
+            )
+        self.strategy = args.strategy(mask)
+        check_rows(train_dataset)
+        pair = ClassifierPair.load(
+            (model, new_adapter, processing_class),
+            (old_model, old_adapter, old_processing_class),
+            args,
+            quantization_config,
+        )
+        self.classes = pair.classes
+        new_side, old_side = pair.new_side, None if pair.reads_alike else pair.old_side
+        columns = Columns(args.text_column, args.text_pair_column, args.label_column, args.weight_column)
+        self._encoder = ClassifierEncoder(pair.task, new_side, old_side, self.classes.new, columns)
+        with args.main_process_first(desc="encoding the data sets"):
+            train_dataset = self._encode(train_dataset, "train")
+            if eval_dataset is not None:
+                eval_dataset = self._encode(eval_dataset, "eval")
+        if data_collator is None:
+            old_tokenizer = None if old_side is None else old_side.tokenizer
+            data_collator = ClassifierCollator(pair.task, new_side.tokenizer, old_tokenizer)
+        self._arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
+        self._old_classes = OldClasses(self.classes)
+        self._sums = {"train": LossSums(), "eval": LossSums()}
+        self._memories: dict[str, EvaluationMemory] = {}
+        self._memory = EvaluationMemory()
+        self._has_warned_of_swap = False
+        super().__init__(
+            model=pair.student,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=new_side.tokenizer,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        # The parent counts the labels of the whole optimizer step for models whose loss asks for it, as the one here.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = False
+        self.label_names = ["labels"]
+        self._refuse_split_models()
+        self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
+        old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
+        # accelerate would save it with its state, and the parent would take it for the student, prepared already.
+        self.accelerator._models.remove(old)
+        self.old_teacher = FrozenModelTeacher(old)
+        self._check_teachers()
+
+    def _encode(self, dataset: Any, name: str) -> Any:
+        if isinstance(dataset, dict):
+            return {key: self._encode(one, name) for key, one in dataset.items()}
+        encoded = self._encoder(dataset, name)
+        if name != "test" and not any(_has_label(row) for row in islice(encoded, _first(encoded, _STREAM_ROWS))):
+            raise InputError(
+                f"The {name} set has no label to learn from or to measure: every one that was looked at is -100, or "
+                "lost to truncation. Check the labels, and raise max_length if texts are cut off."
+            )
+        return encoded
+
+    def _refuse_split_models(self) -> None:
+        if self.is_fsdp_enabled or (
+            self.args.deepspeed_plugin is not None and self.args.deepspeed_plugin.zero_stage == 3
+        ):
+            raise ConfigurationError(
+                "The new model is a snapshot of the student's weights, which FSDP and DeepSpeed ZeRO-3 split over "
+                "processes. Train with DDP or ZeRO-2."
+            )
+        if self.args.n_gpu > 1:
+            raise ConfigurationError(
+                f"One process with {self.args.n_gpu} GPUs (DataParallel) is not supported. Start one process for each "
+                "GPU (torchrun, accelerate launch), or show it one GPU (CUDA_VISIBLE_DEVICES)."
+            )
+
+    def _check_teachers(self) -> None:
+        """Ask both teachers about a few examples, so that bad ones are refused before training."""
+        few = islice(self.train_dataset, _first(self.train_dataset, _STREAM_ROWS))
+        rows = list(islice((row for row in few if _has_label(row)), _FIRST_ROWS))
+        inputs = self._prepare_inputs(self.data_collator(rows))
+        trained = inputs["labels"] != IGNORE_INDEX
+        old, new = self._ask_teachers(inputs, trained)
+        if new.shape[-1] != len(self.classes.new):
+            raise ModelMismatchError(
+                f"The new model gives {new.shape[-1]} logits and its config says {len(self.classes.new)} classes. "
+                "Load it with the num_labels that it was trained with."
+            )
+        in_new_classes = self._old_classes.logits(old)
+        known = ~torch.isinf(in_new_classes)
+        if torch.equal(in_new_classes[known].float(), new[known].float()):
+            raise ModelMismatchError(
+                "The old and the new model give exactly the same logits: they are the same model, and there is no "
+                "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
+            )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        ours = [*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))]
+        self._signature_columns: list[str] = list(dict.fromkeys([*self._signature_columns, *ours]))
+
+    def _model_inputs(self, inputs: dict[str, Any], role: str) -> dict[str, Any]:
+        """Return what one of the models reads of a batch, under the names that it knows; never the labels."""
+        prefix = OLD if role == "old" and f"{OLD}input_ids" in inputs else ""
+        named = {
+            name.removeprefix(prefix): value
+            for name, value in inputs.items()
+            if name.startswith(prefix) and (prefix or not name.startswith(OLD))
+        }
+        return {name: named[name] for name in named if name in self._arguments[role] and name != "labels"}
+
+    def _ask_teachers(self, inputs: dict[str, Any], trained: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both teachers' logits of the trained instances or words, each in its own classes."""
+        with self.accelerator.autocast():
+            old = self.old_teacher(self._model_inputs(inputs, "old")).logits
+            new = self.new_teacher(self._model_inputs(inputs, "new")).logits
+        if "old_positions" in inputs:
+            places = inputs["old_positions"][..., None].expand(-1, -1, old.shape[-1])
+            old = old.gather(1, places)
+        old, new = old[trained], new[trained]
+        # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
+        refuse_nan("old", bool(torch.isnan(old).any()))
+        refuse_nan("new", bool(torch.isnan(new).any()))
+        return old, new
+
+    def _teacher_logits(self, inputs: dict[str, Any], trained: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+        """Ask the teachers, once for each row that is evaluated."""
+        if mode == "train" or ROW not in inputs:
+            return self._ask_teachers(inputs, trained)
+        rows = inputs[ROW].tolist()
+        known = self._memory.recall(rows, trained.device)
+        if known is None:
+            known = self._ask_teachers(inputs, trained)
+            self._memory.remember(rows, _tokens_of_rows(trained), *known)
+        return known
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
+        mode = "train" if self.model.training else "eval"
+        labels = inputs["labels"]
+        trained = labels != IGNORE_INDEX
+        old, new = self._teacher_logits(inputs, trained, mode)
+        outputs = model(**self._model_inputs(inputs, "new"))
+        student = outputs.logits[trained]
+        numbers = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
+        weights = inputs.get("weights")
+        result = classifier_loss(
+            student,
+            old,
+            new,
+            labels[trained],
+            old_classes=self._old_classes,
+            strategy=self.strategy,
+            normalizer=num_items_in_batch,
+            sequence=numbers.expand_as(labels)[trained],
+            weights=None if weights is None else weights.view_as(numbers).expand_as(labels)[trained],
+        )
+        loss = result.loss
+        # `num_items_in_batch` counts the instances of every process, and DDP averages gradients over processes.
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        self._sums[mode].add(result, accelerator=self.accelerator)
+        if mode == "eval" and ROW in inputs:
+            answers = [self._old_classes.answers(old), new.argmax(-1), student.argmax(-1), labels[trained]]
+            self._memory.note(inputs[ROW].tolist(), _tokens_of_rows(trained), torch.stack(answers))
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: EvalDataset | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Measure the student, and its flips against the old model, on a data set of texts or an encoded one."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._encode(eval_dataset, "eval")
+        best = self.state.best_metric
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[no-any-return]
+        finally:
+            self.state.best_metric = best
+
+    def predict(
+        self, test_dataset: AnyDataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> Any:
+        """Return the student's logits on a data set of texts or an encoded one, which may lack labels."""
+        return super().predict(self._encode(test_dataset, "test"), ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """Add the method's figures and the flips of this data set to its metrics; called by the trainer."""
+        sums = self._sums["eval"]
+        sums.clear()
+        # A data set's fingerprint says what is in it; a stream has none, and nothing of it is kept.
+        dataset = dataloader.dataset
+        self._memory = EvaluationMemory()
+        if isinstance(dataset, Dataset):
+            self._memory = self._memories.setdefault(dataset._fingerprint, self._memory)
+        self._memory.forget_answers()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("accuracy").items()}
+        output.metrics.update(figures | self._memory.metrics(metric_key_prefix))
+        if self.state.best_metric is not None and self._is_below_the_bound(output.metrics):
+            # For the length of this evaluation, so that early stopping sees no improvement in what is not allowed.
+            self.state.best_metric = math.inf if self.args.greater_is_better else -math.inf
+        self._warn_of_swapped_models()
+        return output
+
+    def _warn_of_swapped_models(self) -> None:
+        update = None if self._has_warned_of_swap else self._memory.update()
+        if update is not None and update.new_accuracy < update.old_accuracy and update.p_value < _SURELY_WORSE:
+            self._has_warned_of_swap = True
+            logger.warning(
+                f"The old model is right more often than the new one ({update.old_accuracy:.1%} against "
+                f"{update.new_accuracy:.1%} of {update.n}). If that is not what you know of this update, model and "
+                "old_model are swapped, or one of them has its classes in another order than their names say."
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the method's figures, each over all instances since the last log; called by the trainer."""
+        sums = self._sums["train"]
+        if self.model.training and sums["tokens"]:
+            logs.update(sums.figures("accuracy"))
+            sums.clear()
+        super().log(logs, start_time)
+
+    def _is_below_the_bound(self, metrics: dict[str, float]) -> bool:
+        best = self.args.best_metric
+        prefix = f"eval_{best[0]}" if best is not None and best[0] else "eval"
+        if self.args.min_accuracy is None or not any(name.startswith(f"{prefix}_") for name in metrics):
+            return False
+        return not is_allowed_best(metrics, self.args.min_accuracy, prefix=prefix)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return not self._is_below_the_bound(metrics) and bool(super()._determine_best_metric(metrics, trial))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as [`transformers.Trainer.train`] does, and say so where no evaluation reached `min_accuracy`."""
+        result = super().train(*args, **kwargs)
+        if self.args.min_accuracy is not None and self.state.best_metric is None:
+            logger.warning(
+                f"No evaluation reached min_accuracy={self.args.min_accuracy}, so no checkpoint was chosen as the "
+                "best, and the model is that of the last step. Lower the bound, train longer, or give the "
+                "cross-entropy more weight."
+            )
+        return result
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and isinstance(self.new_teacher.student, PeftModel):
+            # An adapter's own config does not say what the classes are called, and the next update needs to know.
+            self.new_teacher.student.config.save_pretrained(output_dir or self.args.output_dir)
+
+
+def _tokens_of_rows(trained: Tensor) -> list[int]:
+    counts: list[int] = trained.reshape(len(trained), -1).sum(1).tolist()
+    return counts
+
+
+def _first(dataset: Any, of_a_stream: int) -> int | None:
+    """Say how many rows to look at: a stream is not read to its end."""
+    return of_a_stream if isinstance(dataset, IterableDataset) else None
+
+
+def _has_label(row: dict[str, Any]) -> bool:
+    labels = row["labels"]
+    return any(label != IGNORE_INDEX for label in (labels if isinstance(labels, list) else [labels]))
