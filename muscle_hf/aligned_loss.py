@@ -115,6 +115,8 @@ class AlignedLoss:
         places = torch.arange(int(counts.max()), device=counts.device)
         inside = places < counts[:, None]
         numbers = (batch[FIRST_CHUNK][:, None] + places)[inside]
+        if not len(numbers):
+            return StoredScores(inside, torch.zeros(inside.shape, device=inside.device))
         cache, first = self._cache_of(int(batch[FIRST_CHUNK].min()))
         found = {name: one.to(counts.device) for name, one in cache.read(numbers - first).items()}
         right = torch.ones_like(inside).masked_scatter(inside, found["old.right"].bool())

@@ -147,7 +147,9 @@ def hidden_size(config: Any) -> int:
     Args:
         config: The model's config.
     """
-    return int(config.get_text_config().hidden_size)
+    text = config.get_text_config()
+    # OPT may project them to another width before the head.
+    return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
 
 
 def precision(args: Any, model: Any) -> torch.dtype:
@@ -175,6 +177,7 @@ class CacheOfRun:
         student: The new model.
         old_config: The old base's config.
         vocabulary_size: Tokens that both models are compared on.
+        old_precision: The type in which the old model's hidden states reach its LM head.
     """
 
     def __init__(
@@ -185,17 +188,18 @@ class CacheOfRun:
         student: Any,
         old_config: Any,
         vocabulary_size: int,
+        old_precision: torch.dtype,
     ) -> None:
         """Work out what each cache has to hold."""
         self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
         self.datasets = datasets
-        kind, dtype = args.teacher_cache, precision(args, student)
+        kind, dtypes = args.teacher_cache, {"new": precision(args, student), "old": old_precision}
         sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
         self.specs = {
             name: CacheSpec(
                 kind,
                 vocabulary_size,
-                {"old": dtype, "new": dtype},
+                dtypes,
                 {**fingerprints, **_fingerprints_of_data(dataset)},
                 k=args.teacher_cache_k if kind == "topk" else None,
                 temperature=args.temperature if kind == "topk" else None,

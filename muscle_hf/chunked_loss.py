@@ -181,9 +181,11 @@ class _Chunks:
 
     def trained_leaves(self, hidden: Tensor) -> list[Tensor]:
         """Find what the head trains, wherever an adapter keeps it: the leaves below the logits of one token."""
-        if not torch.is_grad_enabled() or not len(hidden):
+        if not torch.is_grad_enabled():
             return []
-        nodes, seen = [self.head(hidden.detach()[:1]).grad_fn], set()
+        # A process without a trained token has to give the head a gradient as well, of zero: the others wait for it.
+        one = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
+        nodes, seen = [self.head(one).grad_fn], set()
         leaves: dict[int, Tensor] = {}
         while nodes:
             node = nodes.pop()

@@ -66,8 +66,9 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         > Parameters that control memory and speed
 
         loss_implementation: "plain" takes the full logits of all three models; "chunked" works from hidden states and
-            holds the logits of a few tokens at a time, with the same result up to rounding. "auto" (default) is
-            plain where the logits of a batch are small (64 MiB), and chunked above.
+            holds the logits of a few tokens at a time, with the same result up to rounding (but for dropout on the
+            LM head itself, which is drawn anew for the mask). "auto" (default) is plain where the logits of a batch
+            are small (64 MiB), and chunked above.
         teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
             at each step; the old model is then not loaded again. With `alignment="chunks"` it is "chunks": the old
             model's score of each chunk, five bytes. "none" (default) asks the teachers at each step.
@@ -217,12 +218,22 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                     f"{changed[0]}={getattr(self, changed[0])!r} would be ignored without {data}. Pass it to the "
                     "trainer, or leave the option out."
                 )
+        if unlabelled_dataset and (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            raise ConfigurationError("unlabelled_dataset works on the preparation that skip_prepare_dataset skips.")
 
     def _refuse_what_would_be_ignored(self) -> None:
         if self.full_fine_tune and self.student_rank is not None:
             raise ConfigurationError(
                 f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
             )
+        if (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            for name, is_set in (
+                ("teacher_cache", self.teacher_cache != "none"),
+                ("weight_column", self.weight_column is not None),
+                ("alignment", self.alignment != "tokens"),
+            ):
+                if is_set:
+                    raise ConfigurationError(f"{name} works on the preparation that skip_prepare_dataset skips.")
         if self.alignment == "chunks":
             self._refuse_what_chunks_cannot_do()
         elif self.teacher_cache == "chunks":
@@ -238,7 +249,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                         '"topk" or "hidden", or leave it out.'
                     )
             return
-        if self.packing and self.packing_strategy != "bfd":
+        if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
             raise ConfigurationError(
                 f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
                 'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
@@ -248,7 +259,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 f"teacher_cache_k={self.teacher_cache_k} would be ignored by teacher_cache={self.teacher_cache!r}; "
                 'it belongs to "topk".'
             )
-        if self.loss_implementation == "plain":
+        if self.loss_implementation == "plain" and self.teacher_cache != "chunks":
             raise ConfigurationError(
                 'loss_implementation="plain" takes the full logits of the teachers, which a cache does not have. '
                 'Leave it at "auto", or set teacher_cache="none".'

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that every torch code b
 from torch import Tensor, nn
 
 from .adapters import base_model
+from .asking import asking
 from .errors import ConfigurationError
 
 
@@ -160,9 +161,9 @@ def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
     Raises:
         ConfigurationError: They differ by more than rounding.
     """
-    with returning_hidden_states(model):
+    with asking(model), returning_hidden_states(model):
         output = model(**inputs)
-    logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
+        logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
     # NaN is refused elsewhere, by a better name.
     close = logits.shape == again.shape and torch.allclose(
         logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True

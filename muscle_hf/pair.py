@@ -3,6 +3,7 @@
 With a complete teacher cache, and with answers that were kept, nobody needs the old model, and it stays on the disk.
 """
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ from .adapters import (
     Lineage,
     Model,
     base_and_adapter,
+    base_model,
     check_lm_head,
     load_adapted_model,
     load_tokenizer,
@@ -30,6 +32,8 @@ from .teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tok
 
 logger = logging.getLogger(__name__)
 
+# Options of `from_pretrained` that change nothing of what a model answers.
+_INDIFFERENT = {"device_map", "token", "cache_dir", "local_files_only", "revision", "force_download", "max_memory"}
 _SHARED_BY_BOTH = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
 
 
@@ -173,6 +177,9 @@ class ModelPair:
             else:
                 of_side = fingerprint_of_model(self.old if loaded is None else loaded)
             found |= {f"{side} {part}": value for part, value in of_side.items()}
+            # Precision, attention, quantization and whatever else changes what the very same weights answer.
+            decisive = {key: str(value) for key, value in sorted(options.items()) if key not in _INDIFFERENT}
+            found[f"{side} loading options"] = json.dumps(decisive) if isinstance(model, str | Path) else "none"
         tokenizers = {"tokenizer": self.processing_class, "old tokenizer": self.old_tokenizer}
         return found | {name: fingerprint_of_tokenizer(one) for name, one in tokenizers.items() if one is not None}
 
@@ -211,6 +218,22 @@ class ModelPair:
             model.to(device)
         return model
 
+    def old_precision(self, args: Any) -> torch.dtype:
+        """Return the type in which the old model computes its logits.
+
+        Args:
+            args: The trainer's config, which may ask for mixed precision.
+        """
+        if args.bf16 or args.fp16:
+            return torch.bfloat16 if args.bf16 else torch.float16
+        if self.is_old_loaded:
+            found: torch.dtype = base_model(self.old).get_output_embeddings().weight.dtype
+            return found if found.is_floating_point else torch.float32
+        given = self._old_kwargs.get("dtype", torch.float32)
+        if isinstance(given, str):
+            given = self.old_config.dtype if given == "auto" else getattr(torch, given)
+        return given or torch.float32
+
     def take_fingerprints(self) -> None:
         """Take the fingerprints now, before training or a wider adapter changes what they are taken of."""
         _ = self.fingerprints
@@ -222,7 +245,8 @@ class ModelPair:
             max_new_tokens: Longest answer, in tokens.
         """
         found = self.fingerprints
-        models = {role: f"{found[f'{role} base']} {found[f'{role} adapter']}" for role in ("old", "new")}
+        parts = ("base", "adapter", "loading options")
+        models = {role: " ".join(found[f"{role} {part}"] for part in parts) for role in ("old", "new")}
         tokenizers = {name: found.get(name, "unknown") for name in ("tokenizer", "old tokenizer")}
         return models | tokenizers | {"max_new_tokens": max_new_tokens}
 

@@ -6,8 +6,7 @@ tensors, put in place of the student's for the length of a forward pass. A snaps
 never saved, none of which holds for a second PEFT adapter on the model.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .adapters import base_model
+from .asking import asking
 from .errors import ConfigurationError, TeacherError
 from .hidden_states import (
     HIDDEN_STATES_ALONE,
@@ -47,7 +47,7 @@ class FrozenModelTeacher:
         # A callback or `accelerate` may have put it back into training mode, where dropout would blur the target.
         if self.vocabulary is not None:
             inputs = inputs | {"input_ids": self.vocabulary.old_input_ids(inputs["input_ids"])}
-        with _eval_mode(self.model):
+        with asking(self.model):
             return self.model(**inputs)
 
     def logits(self, inputs: dict[str, Any]) -> Tensor:
@@ -96,7 +96,7 @@ class SharedBaseTeacher:
     @torch.no_grad()
     def __call__(self, inputs: dict[str, Any]) -> Any:
         """Return the outputs of the new model as it was before training."""
-        with _eval_mode(self.student):
+        with asking(self.student):
             return functional_call(self.student, self.snapshot, kwargs=inputs)
 
     def logits(self, inputs: dict[str, Any]) -> Tensor:
@@ -122,7 +122,7 @@ class SharedBaseTeacher:
         if not self._projector.is_trained:
             return self.common(project(self.student, hidden))
         snapshot = {f"model.{name}": tensor for name, tensor in self.snapshot.items()}
-        with _eval_mode(self.student):
+        with asking(self.student):
             return self.common(functional_call(self._projector, snapshot, (hidden,)))
 
     def output_head(self) -> OutputHead:
@@ -139,11 +139,9 @@ class _Projector(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        hidden_size = base_model(model).config.get_text_config().hidden_size
-        head = base_model(model).get_output_embeddings()
-        weight = next(head.parameters())
+        weight = base_model(model).get_output_embeddings().weight
         with torch.enable_grad():
-            probe = project(model, torch.zeros(1, hidden_size, dtype=weight.dtype, device=weight.device))
+            probe = project(model, torch.zeros(1, weight.shape[-1], dtype=weight.dtype, device=weight.device))
         # A head that no adapter reaches is the same before and after training, and needs no snapshot put in place.
         self.is_trained = probe.requires_grad
 
@@ -172,7 +170,7 @@ def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None =
             'teacher_cache="topk".'
         )
     weight = next(head.parameters())
-    size = base.config.get_text_config().hidden_size
+    size = head.weight.shape[-1]
     # A linear function is known by what it makes of zero and of each direction.
     unit = torch.eye(size + 1, size, dtype=weight.dtype, device=weight.device).roll(1, 0)
     images = (projection or partial(project, model))(unit)
@@ -186,18 +184,6 @@ def _on(head: OutputHead, ids: Any) -> OutputHead:
         return head
     rows = torch.as_tensor(ids, device=head.weight.device)
     return OutputHead(head.weight[rows], None if head.bias is None else head.bias[rows], head.transform)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def refuse_nan(name: str, is_nan: bool) -> None:

@@ -114,7 +114,8 @@ class TokenLoss:
             normalizer: Trained tokens of the whole optimizer step; None: of this batch.
             needs_logits: Whether somebody reads the logits of the outputs, as `compute_metrics` does.
         """
-        vocabulary = base_model(self.student).get_output_embeddings().weight.shape[0]
+        head = base_model(self.student).get_output_embeddings()
+        vocabulary = head.weight.shape[0] if head is not None else base_model(self.student).config.vocab_size
         is_small = batch["input_ids"].numel() * vocabulary <= _SMALL_LOGITS
         in_full = self._never or not self._can_chunk or (is_small and not self._always)
         if in_full and self.old is not None:
@@ -183,7 +184,11 @@ class TokenLoss:
     ) -> tuple[Any, Any]:
         if self.cache is not None:
             numbers = shifted_column(batch, "target_index", trained)
-            assert numbers is not None, "the data set was prepared for the cache"  # noqa: S101 - ours, not a user's
+            if numbers is None:
+                raise ConfigurationError(
+                    "The teacher cache has no targets for these rows. Pass them to the trainer as eval_dataset, or "
+                    "predict without a cache."
+                )
             return self.cache.targets(numbers, gold)
         old, new = (
             LiveTargets(name, _Reader(teacher, inputs, trained), teacher.project, gold, size)

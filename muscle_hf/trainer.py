@@ -77,6 +77,12 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
         preprocess_logits_for_metrics: As in [`trl.SFTTrainer`].
         quantization_config: For the new base, where `model` is an id or a path.
         formatting_func: As in [`trl.SFTTrainer`].
+        mask: A function of your own from [`Scores`][muscle_hf.masks.Scores] to bool, (tokens,), in place of the
+            config's `mask`.
+        unlabelled_dataset: Rows with a `prompt` and no label: answered by the teachers, or a log with the old model's
+            answers as `completion`. See [`CompatibilityConfig`] for how they are mixed in.
+        flips_dataset: Questions that all three models answer at each evaluation: rows with `prompt` and `completion`
+            (or `reference`), or with `choices` and `answer`.
 
     Raises:
         ModelMismatchError: The vocabularies differ, or old and new model are the same.

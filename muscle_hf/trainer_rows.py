@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from accelerate.logging import get_logger
 from datasets import Dataset
@@ -11,7 +12,7 @@ from trl.data_utils import get_dataset_column_names
 
 from .aligned_rows import align_rows, chunk_counts, with_first_chunks
 from .config import CompatibilityConfig
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InputError
 from .pair import ModelPair
 from .training_data import (
     FIRST_CHUNK,
@@ -26,6 +27,7 @@ from .training_data import (
     with_weights,
 )
 from .unlabelled import answered_rows, mixed, with_given_teachers
+from .vocabulary_map import VocabularyMap
 
 logger = get_logger(__name__)
 
@@ -38,23 +40,29 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     # Name of a data set -> its rows, numbered for the cache; sealed once the cache is opened.
     _rows_to_cache: dict[str, Dataset]
     _cache_is_open = False
+    _training_set_is_prepared = False
+    # Tokens of both models by identity, where they differ.
+    _vocabulary: VocabularyMap | None = None
 
     def _prepare_dataset(
         self, dataset: Dataset, processing_class: Any, args: Any, packing: bool, formatting_func: Any, name: str
     ) -> Dataset:
+        # The parent prepares the training set first; an evaluation set may be called "train" too.
+        of_training, self._training_set_is_prepared = not self._training_set_is_prepared, True
         if not isinstance(dataset, Dataset):
-            self._refuse_stream(dataset, args, name)
+            self._refuse_stream(dataset, args, name, of_training=of_training)
             return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
         dataset = self._encoded(dataset, processing_class, args, formatting_func, name, packing=packing)
-        if name == "train" and args.weight_column is not None:
+        if of_training and args.weight_column is not None:
             dataset = with_weights(dataset, args.weight_column)
-        if name == "train" and self._unlabelled is not None:
+        if of_training and self._unlabelled is not None:
             unlabelled = self._encoded(self._unlabelled, processing_class, args, None, "unlabelled", packing=packing)
             dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
-        if args.teacher_cache != "none":
-            dataset = self._numbered(truncated(dataset, args), args, name)
-        if not {*TOKEN_COLUMNS, *OLD_COLUMNS}.isdisjoint(dataset.column_names):
-            return packed(truncated(dataset, args), args, packing=packing)
+        if not {*TOKEN_COLUMNS, *OLD_COLUMNS}.isdisjoint(dataset.column_names) or args.teacher_cache != "none":
+            dataset = truncated(dataset, args, packing=packing)
+            if args.teacher_cache != "none":
+                dataset = self._numbered(dataset, args, "train" if of_training else f"eval-{quote(name, safe='')}")
+            return packed(dataset, args, packing=packing)
         return super()._prepare_dataset(dataset, processing_class, args, packing, None, name)
 
     def _encoded(
@@ -68,11 +76,19 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         packing: bool,
     ) -> Dataset:
         """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
+        ours = {*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK} & set(dataset.column_names)
+        if ours:
+            raise InputError(
+                f"The {name} set has the columns {sorted(ours)}, whose names are used here for something else. Rename "
+                "or remove them: dataset.remove_columns([...])."
+            )
         whole = copy.copy(args)
         whole.max_length, whole.shuffle_dataset = None, False
         dataset = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, name)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
+        if self._vocabulary is not None:
+            self._vocabulary.check_tokens(dataset["input_ids"], processing_class)
         if args.alignment == "chunks":
             old_length = getattr(self._pair.old_config.get_text_config(), "max_position_embeddings", None)
             dataset, summary = align_rows(
@@ -88,11 +104,11 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             logger.info(f"The {name} set: {summary}")
         return dataset
 
-    def _refuse_stream(self, dataset: Any, args: CompatibilityConfig, name: str) -> None:
-        of_training = name == "train"
+    def _refuse_stream(self, dataset: Any, args: CompatibilityConfig, name: str, *, of_training: bool) -> None:
         for option, is_used in (
             ("teacher_cache", args.teacher_cache != "none"),
             ("alignment", args.alignment != "tokens"),
+            ("A pair of models with other embedding rows", self._vocabulary is not None),
             ("weight_column", of_training and args.weight_column is not None),
             ("unlabelled_dataset", of_training and self._unlabelled is not None),
         ):
@@ -119,7 +135,7 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         """Number what is trained on, over all data sets, and keep the rows for the cache."""
         if self._cache_is_open:
             raise ConfigurationError(
-                f"The teacher cache has no targets for this {name} set. Pass it to the trainer as eval_dataset, by a "
+                "The teacher cache has no targets for this set. Pass it to the trainer as eval_dataset, by a "
                 "name of its own if there are several, or evaluate without a cache."
             )
         counts = chunk_counts if args.alignment == "chunks" else trained_token_counts

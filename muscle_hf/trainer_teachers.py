@@ -15,13 +15,13 @@ from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
 from .errors import ConfigurationError, ModelMismatchError
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
+from .processes import on_main_process
 from .strategy import Strategy
 from .teacher_cache import TeacherCache
 from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .token_loss import TokenLoss
 from .trainer_rows import RowsOfTraining
-from .training_data import first_trainable_row
-from .vocabulary_map import VocabularyMap
+from .training_data import a_few_tokens, first_trainable_row
 
 logger = get_logger(__name__)
 
@@ -31,7 +31,6 @@ class TeachersOfTraining(RowsOfTraining):
 
     strategy: Strategy
     old_teacher: FrozenModelTeacher | None
-    _vocabulary: VocabularyMap | None = None
     _cache: CacheOfRun | None = None
     _has_no_cache: bool
 
@@ -48,22 +47,30 @@ class TeachersOfTraining(RowsOfTraining):
         pair, args = self._pair, self.args
         if self._vocabulary is not None:
             logger.warning(str(self._vocabulary))
-            if isinstance(self.train_dataset, Dataset):
-                self._vocabulary.check_tokens(self.train_dataset["input_ids"], pair.processing_class)
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model), self._vocabulary)
         self.old_teacher, caches = None, None
         if args.teacher_cache != "none":
             size = base_model(pair.student).get_output_embeddings().weight.shape[0]
             common = size if self._vocabulary is None else len(self._vocabulary.new_ids)
             self._cache = CacheOfRun(
-                args, self._rows_to_cache, pair.fingerprints, self.new_teacher.student, pair.old_config, common
+                args,
+                self._rows_to_cache,
+                pair.fingerprints,
+                self.new_teacher.student,
+                pair.old_config,
+                common,
+                pair.old_precision(args),
             )
             self._cache_is_open = True
-            caches = self._cache.open()
-        if caches is None:
+            # Asked once for all: another process may complete it in the meantime.
+            cache = self._cache
+            caches = cache.open() if on_main_process(lambda: cache.open() is not None) else None
+        if caches is not None:
+            pair.forget_old()
+        else:
             old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
             # accelerate would keep it in memory after a cache has made it superfluous, and save it with its state.
-            self.accelerator._models.remove(old)
+            self.accelerator._models[:] = [model for model in self.accelerator._models if model is not old]
             self.old_teacher = FrozenModelTeacher(old, self._vocabulary)
         self._make_loss(caches)
         self._check_teachers()
@@ -106,10 +113,14 @@ class TeachersOfTraining(RowsOfTraining):
 
         Raises:
             ConfigurationError: `teacher_cache` is "none", or the disk is too small.
+            InputError: A damaged cache.
             TeacherError: A teacher gives NaN.
         """
         if self._cache is None:
-            raise ConfigurationError('teacher_cache is "none"; set it to "topk" or "hidden" in the config.')
+            raise ConfigurationError(
+                'teacher_cache is "none"; set it to "topk" or "hidden" in the config, or, with alignment="chunks", to '
+                '"chunks".'
+            )
         if self.old_teacher is None:
             return True
         collate = self.data_collator if self.args.alignment == "chunks" else self._collator_alone
@@ -131,16 +142,21 @@ class TeachersOfTraining(RowsOfTraining):
         self._make_loss(caches)
         return True
 
+    def _complete_cache(self) -> None:
+        if self._cache is not None and not self.cache_teachers():
+            raise ConfigurationError(
+                f"The teacher cache in {self._cache.root} is not complete although every process has computed its "
+                "part. Do all machines see the same folder? Name one that they share as teacher_cache_dir."
+            )
+
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train, as [`transformers.Trainer.train`] does; a teacher cache is computed before the first step."""
-        if self._cache is not None:
-            self.cache_teachers()
+        self._complete_cache()
         return super().train(*arguments, **options)
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """Evaluate, as [`trl.SFTTrainer`] does; a teacher cache is computed before."""
-        if self._cache is not None:
-            self.cache_teachers()
+        self._complete_cache()
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         return metrics
 
@@ -152,6 +168,8 @@ class TeachersOfTraining(RowsOfTraining):
         if self.args.remove_unused_columns:
             self._set_signature_columns_if_needed()
             row = {name: row[name] for name in self._signature_columns if name in row}
+        if self.args.alignment == "tokens":
+            row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the chunks then save
         rows = self._token_loss.check(self._prepare_inputs(self.data_collator([row])))
         if rows is not None and torch.equal(*rows):
             raise ModelMismatchError(

@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from trl import pack_dataset
 
-from .errors import InputError
+from .errors import ConfigurationError, InputError
 from .losses import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,30 @@ def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | 
         "train_dataset has no token to train on: every label is -100. With completion_only_loss=True the prompts may "
         "fill max_length on their own; raise max_length, or check the masks of the data set."
     )
+
+
+def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
+    """Cut a row to some tokens around the first one that is trained on: enough to see that a model answers.
+
+    Args:
+        row: An encoded row.
+        count: How many tokens to keep.
+
+    Example:
+        >>> a_few_tokens({"input_ids": [*range(9)], "labels": [-100] * 7 + [7, 8]}, count=4)
+        {'input_ids': [5, 6, 7, 8], 'labels': [-100, -100, 7, 8]}
+    """
+    length = len(row["input_ids"])
+    labels = row.get("labels", row["input_ids"])
+    first = next((place for place, label in enumerate(labels) if place and label != IGNORE_INDEX), 0)
+    start = max(0, min(first - count // 2, length - count))
+    cut = {
+        name: value[start : start + count] if isinstance(value, list) and len(value) == length else value
+        for name, value in row.items()
+    }
+    if "seq_lengths" in cut:
+        cut["seq_lengths"] = [len(cut["input_ids"])]
+    return cut
 
 
 def is_trainable(labels: list[int], sequence_lengths: list[int] | None = None) -> bool:
@@ -158,8 +182,19 @@ class ColumnCollator:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate the examples, and pad our columns as the tokens are padded: on the right, or not at all."""
-        batch: dict[str, Any] = self.collator(examples)
+        batch: dict[str, Any] = self.collator(
+            [{k: v for k, v in one.items() if k not in _OURS[1:]} for one in examples]
+        )
         rows, width = batch["input_ids"].shape
+        ids = [example["input_ids"] for example in examples]
+        if rows == 1 and len(ids) > 1:
+            ids = [[one for row in ids for one in row]]
+        if any(batch["input_ids"][place, : len(row)].tolist() != list(row) for place, row in enumerate(ids)):
+            raise ConfigurationError(
+                "The data collator moves the tokens of a row, for instance by padding on the left, and the numbers "
+                "that stand at each token (weights, teachers, places in a cache) would belong to others. Pad on the "
+                "right."
+            )
         for name, filler in TOKEN_COLUMNS.items():
             if name in examples[0]:
                 columns = [example[name] for example in examples]
@@ -205,20 +240,23 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
     return encoded.map(lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])})
 
 
-def truncated(encoded: Dataset, args: Any) -> Dataset:
+def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     """Cut rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would leave at full length.
 
     Args:
         encoded: Rows with `input_ids`, `labels` and columns of ours.
-        args: The trainer's config: `max_length`, `truncation_mode`.
+        args: The trainer's config: `max_length`, `truncation_mode`, `packing_strategy`.
+        packing: Whether rows will be packed: then their starts are kept, or, by the strategies that cut rows into
+            pieces, all of them.
 
     Returns:
         The rows, without those that have nothing left to train on.
     """
-    if args.max_length is None:
+    if args.max_length is None or (packing and args.packing_strategy != "bfd"):
         return encoded
     names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
-    kept = slice(-args.max_length, None) if args.truncation_mode == "keep_end" else slice(args.max_length)
+    keeps_end = args.truncation_mode == "keep_end" and not packing
+    kept = slice(-args.max_length, None) if keeps_end else slice(args.max_length)
     encoded = encoded.map(lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc)
     return encoded.filter(lambda row: any(label != IGNORE_INDEX for label in row["labels"]))
 
@@ -234,11 +272,16 @@ def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     Returns:
         Rows that are ready for the collator.
     """
+    if packing and args.max_length is None:
+        raise ConfigurationError("packing=True needs max_length, the length of a packed row; it is None.")
     ours = (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK)
     encoded = encoded.select_columns([name for name in ("input_ids", "labels", *ours) if name in encoded.column_names])
     if args.shuffle_dataset:
         encoded = encoded.shuffle(seed=args.seed)
-    return pack_dataset(encoded, args.max_length, args.packing_strategy) if packing else encoded
+    if not packing:
+        return encoded
+    packs = pack_dataset(encoded, args.max_length, args.packing_strategy)
+    return packs.shuffle(seed=args.seed) if args.shuffle_dataset else packs
 
 
 def trained_token_counts(encoded: Dataset) -> list[int]:

@@ -1,5 +1,6 @@
 """Training with a teacher cache: the same loss, no old model in memory, and never a cache of something else."""
 
+import copy
 import gc
 import weakref
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_an_evaluation_with_a_cache_has_the_loss_of_live_teachers(update: Update
 
 def test_an_evaluation_set_that_is_not_in_the_cache_is_refused(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path, **KINDS["topk"])
-    with pytest.raises(ConfigurationError, match="no targets for this eval set"):
+    with pytest.raises(ConfigurationError, match="no targets for this set"):
         trainer.evaluate(Dataset.from_list(ROWS[:2]))
 
 
@@ -189,3 +190,35 @@ def test_options_that_no_cache_can_serve_are_refused_by_the_config(
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         trainer_of(update, tmp_path, **options)
+
+
+def test_an_evaluation_set_called_train_is_not_taken_for_the_training_set(update: Update, tmp_path: Path) -> None:
+    sets = {"train": Dataset.from_list(ROWS[5:8]), "../x": Dataset.from_list(ROWS[:2])}
+    plain = _trained(update, tmp_path / "plain", **KINDS["hidden"])
+    named = _trained(update, tmp_path / "named", eval_dataset=sets, **KINDS["hidden"])
+    assert _losses(named) == _losses(plain)
+    assert named.evaluate()["eval_train_loss"] > 0
+    assert not (tmp_path / "named" / "x").exists()
+
+
+def test_a_cache_of_another_precision_of_the_old_model_is_refused(update: Update, tmp_path: Path) -> None:
+    options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
+    half = {"old_model_init_kwargs": {"dtype": "bfloat16"}}
+    trainer_of(update, tmp_path / "first", **options, **half).cache_teachers()
+    with pytest.raises(ConfigurationError, match="old loading options"):
+        trainer_of(update, tmp_path / "second", **options)
+
+
+def test_teachers_of_two_precisions_are_cached_each_in_its_own(update: Update, tmp_path: Path) -> None:
+    half = {"old_model_init_kwargs": {"dtype": "bfloat16"}}
+    live = _trained(update, tmp_path / "live", loss_implementation="chunked", **half)
+    cached = _trained(update, tmp_path / "cached", **KINDS["hidden"], **half)
+    assert _losses(cached) == pytest.approx(_losses(live), abs=1e-3)
+
+
+def test_the_padding_token_that_a_trainer_sets_does_not_make_a_cache_stale(update: Update, tmp_path: Path) -> None:
+    tokenizer = copy.deepcopy(update.tokenizer)
+    options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache"), "processing_class": tokenizer}
+    trainer_of(update, tmp_path / "first", **options).cache_teachers()
+    tokenizer.pad_token = tokenizer.eos_token
+    assert trainer_of(update, tmp_path / "second", **options).old_teacher is None

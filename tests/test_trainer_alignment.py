@@ -224,3 +224,15 @@ def test_padding_rows_of_the_old_model_are_cut_and_the_log_says_so(
     expected = compatibility_loss(new, old, new, next_token_labels(batch["labels"]))
     assert result.loss.item() == pytest.approx(expected.loss.item(), rel=2e-3)
     trainer.train()
+
+
+def test_a_row_with_a_token_that_only_the_new_model_has_is_refused_also_in_an_evaluation(tmp_path: Path) -> None:
+    update = _update(tmp_path, tiny_tokenizer())
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<new>"], special_tokens=True)
+    rows = Dataset.from_list([{"prompt": "what is <new> here\n", "completion": "yes"}])
+    student = tiny_adapter(tiny_llama(2, tokenizer, hidden_size=16, layers=1), 12)
+    with pytest.raises(ModelMismatchError, match="'<new>'"):
+        trainer_of(
+            update, tmp_path / "out", model=student, new_adapter=None, processing_class=tokenizer, eval_dataset=rows
+        )

@@ -187,3 +187,50 @@ def test_the_router_loss_of_a_mixture_of_experts_is_not_dropped_in_silence(updat
     for implementation in ("plain", "chunked"):
         options = {"router_aux_loss_coef": 0.0, "loss_implementation": implementation, "mask": "none", "max_steps": 1}
         trainer_of(update, tmp_path / implementation, **models, **options).train()
+
+
+@pytest.mark.parametrize("strategy", ["wrapped", "bfd_split"])
+def test_packing_that_keeps_ends_keeps_them_with_weights_too(update: Update, tmp_path: Path, strategy: str) -> None:
+    rows = [row | {"importance": 1.0} for row in ROWS]
+    options = {"packing": True, "max_length": 9, "packing_strategy": strategy}
+    plain = trainer_of(update, tmp_path / "plain", **options)
+    weighted = trainer_of(update, tmp_path / "weighted", rows=rows, weight_column="importance", **options)
+    kept = [sum(map(len, trainer.train_dataset["input_ids"])) for trainer in (plain, weighted)]
+    assert kept[0] == kept[1] > 9 * len(rows)
+
+
+def test_columns_with_our_names_are_not_taken_for_ours(update: Update, tmp_path: Path) -> None:
+    rows = [row | {"token_weights": 2.0} for row in ROWS]
+    with pytest.raises(InputError, match=r"columns \['token_weights'\]"):
+        trainer_of(update, tmp_path, rows=rows)
+
+
+def test_a_collator_that_pads_on_the_left_cannot_shift_weights(update: Update, tmp_path: Path) -> None:
+    class LeftPadding:
+        def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            width = max(len(one["input_ids"]) for one in examples)
+            ids, labels = (
+                torch.tensor([[filler] * (width - len(one[name])) + one[name] for one in examples])
+                for name, filler in (("input_ids", 0), ("labels", -100))
+            )
+            return {"input_ids": ids, "labels": labels, "attention_mask": (ids != 0).long()}
+
+    rows = [row | {"importance": 1.0} for row in ROWS]
+    trainer = trainer_of(update, tmp_path, rows=rows, weight_column="importance", data_collator=LeftPadding())
+    with pytest.raises(ConfigurationError, match="Pad on the right"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("option", [{"weight_column": "importance"}, {"teacher_cache": "topk"}])
+def test_rows_that_are_not_prepared_do_not_lose_an_option_in_silence(
+    update: Update, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match="skip_prepare_dataset"):
+        trainer_of(update, tmp_path, dataset_kwargs={"skip_prepare_dataset": True}, **option)
+
+
+def test_an_adapter_on_tied_embeddings_with_dropout_is_trained_in_chunks(tmp_path: Path) -> None:
+    update = make_update(
+        tmp_path, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True, lora_dropout=0.3
+    )
+    trainer_of(update, tmp_path / "out", loss_implementation="chunked").train()

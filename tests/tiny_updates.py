@@ -93,6 +93,7 @@ TRAINER_ARGUMENTS = {
     "processing_class",
     "callbacks",
     "compute_metrics",
+    "data_collator",
     "mask",
     "unlabelled_dataset",
     "flips_dataset",

@@ -106,7 +106,8 @@ def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a fingerprint of how a tokenizer turns text and conversations into ids.
 
     Args:
-        tokenizer: Any tokenizer. Padding and truncation, which change with every call, do not count.
+        tokenizer: Any tokenizer. Padding and truncation, which change with every call, do not count, nor does the
+            padding token, which trainers set.
 
     Returns:
         "loaded:" and a hash.
@@ -118,7 +119,7 @@ def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
             state.pop(name, None)
     else:
         state = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if name != "pad_token"}
     return "loaded:" + _hash_of_json([state, tokenizer.chat_template, special])
 
 

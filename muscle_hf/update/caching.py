@@ -105,6 +105,7 @@ def cache_teachers(words: Sequence[str]) -> str:
 def _rows(source: str, split: str) -> Any:
     """Load rows as a training script would, so that the cache is one of the same rows."""
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     from ..report import printable
 
@@ -117,7 +118,7 @@ def _rows(source: str, split: str) -> Any:
             return load_dataset(kinds[path.suffix.lower()], data_files=str(path), split="train")
         return load_dataset(source, split=split)
     # What datasets and the Hub raise: no such data set or split, no network, a broken file.
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, DatasetsError) as error:
         raise InputError(f"{source} cannot be loaded: {printable(str(error))}") from error
     except ValueError as error:
         if isinstance(error, InputError):
