@@ -1,4 +1,4 @@
-"""The demo over several seeds: means with 95 % t intervals, differences from the control, and the seed floor.
+"""The demo over several seeds: means with 95 % t intervals, differences from the controls, and the seed floor.
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 --output-dir demo_seeds
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from muscle_hf.demo.run import BOUND, CANDIDATES, CONTROL, NEW, DemoResult, DemoSettings, run_demo
+from muscle_hf.demo.run import BOUND, CANDIDATES, CONTROL, NEW, UPDATES, DemoResult, DemoSettings, run_demo
 from muscle_hf.demo.show import quiet_libraries
 from muscle_hf.flips import compare
 from muscle_hf.report import markdown_table
@@ -38,8 +38,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> str:
 
 
 def table(results: Sequence[DemoResult]) -> str:
-    """Return the table of all models, and of the differences from the control."""
-    names = [NEW.name, CONTROL.name, *(candidate.name for candidate in CANDIDATES), BOUND]
+    """Return the table of all models, and of the differences between each adapter and its own control."""
+    names = [NEW.name, *(contender.name for contender in UPDATES), BOUND]
 
     def figures(name: str, rate: str) -> np.ndarray:
         scale = 1 if rate.startswith("relative") else 100
@@ -48,8 +48,11 @@ def table(results: Sequence[DemoResult]) -> str:
     rows = [[name, *(mean_interval(figures(name, rate)) for rate in RATES.values())] for name in names]
     rows += [
         [
-            f"{candidate.name}, minus the control",
-            *(mean_interval(figures(candidate.name, rate) - figures(CONTROL.name, rate)) for rate in RATES.values()),
+            f"{candidate.name}, minus {'the' if candidate.control is CONTROL else 'its'} control",
+            *(
+                mean_interval(figures(candidate.name, rate) - figures(candidate.control.name, rate))
+                for rate in RATES.values()
+            ),
         ]
         for candidate in CANDIDATES
     ]

@@ -12,7 +12,20 @@ from muscle_hf import ConfigurationError, compare, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.demo.data import read_intents, read_sentences
 from muscle_hf.demo.pretrain import pretraining_texts
-from muscle_hf.demo.run import BOUND, CANDIDATES, CONTENDERS, CONTROL, NEW, OLD, DemoSettings, evaluate_answers
+from muscle_hf.demo.run import (
+    BOUND,
+    CANDIDATES,
+    CONTENDERS,
+    CONTROL,
+    LONGER_CONTROL,
+    NEW,
+    OLD,
+    UNLABELLED,
+    UPDATES,
+    DemoSettings,
+    evaluate_answers,
+)
+from muscle_hf.demo.show import sentences
 from muscle_hf.demo.task import (
     BASE_V1,
     BASE_V2,
@@ -21,10 +34,13 @@ from muscle_hf.demo.task import (
     load_base,
     load_tokenizer,
     read_rows,
+    read_unlabelled,
     train_and_save,
 )
 
-TINY = DemoSettings(training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1)
+TINY = DemoSettings(
+    training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1, unlabelled_ratio=2
+)
 
 
 def _rows(predictions: list[str], references: list[str], confidence: float) -> list[dict[str, object]]:
@@ -46,6 +62,23 @@ def test_a_part_of_the_data_has_every_intent_equally_often() -> None:
         counts[row["completion"]] = counts.get(row["completion"], 0) + 1
     assert len(counts) == 150
     assert set(counts.values()) == {40}
+
+
+def test_unlabelled_prompts_carry_a_label_or_are_among_the_labelled_ones() -> None:
+    labelled = {row["prompt"] for row in read_rows("train", 3000)}
+    rows = read_unlabelled(3000, 12000)
+    assert {tuple(row) for row in rows} == {("prompt",)}
+    prompts = {row["prompt"] for row in rows}
+    assert not prompts & labelled
+    assert len(rows) == len(prompts) == 12000
+    assert prompts | labelled == {row["prompt"] for row in read_rows("train")}
+
+
+def test_a_part_of_the_unlabelled_prompts_is_of_the_first_intents_only() -> None:
+    intents = {row["prompt"]: row["completion"] for row in read_rows("train")}
+    rows = read_unlabelled(3000, 1500)
+    assert len(rows) == 1500
+    assert len({intents[row["prompt"]] for row in rows}) == 150
 
 
 def test_no_test_utterance_is_pretrained_on_or_trained_on() -> None:
@@ -77,10 +110,10 @@ def test_both_versions_share_one_tokenizer() -> None:
 
 def test_the_adapter_is_chosen_on_validation_and_never_on_test() -> None:
     gold = list("abcd")
-    first, second = CANDIDATES
+    first, second, third = CANDIDATES
     fine, bad = _rows(list("abcd"), gold, -1.0), _rows(list("xxxx"), gold, -1.0)
     same = {contender.name: fine for contender in CONTENDERS}
-    validation = same | {first.name: bad}
+    validation = same | {first.name: bad, third.name: bad}
     test = same | {second.name: bad}
     assert evaluate_answers(validation, test).chosen == second
 
@@ -94,15 +127,41 @@ def test_the_bound_takes_the_surer_answer_of_old_and_new() -> None:
     assert [row["prediction"] for row in result.answers[BOUND]] == ["a", "b"]
 
 
-def test_p_values_compare_with_the_control_on_what_the_old_model_got_right() -> None:
+def _result(wrong: dict[str, int]) -> demo.DemoResult:
+    """Return a demo of 20 questions: the old model knows the first ten, and others err on the first few of those."""
     gold = ["a"] * 20
-    test = {contender.name: _rows(["a"] * 20, gold, -1.0) for contender in CONTENDERS}
+    test = {
+        contender.name: _rows(
+            ["x"] * wrong.get(contender.name, 0) + ["a"] * (20 - wrong.get(contender.name, 0)), gold, -1
+        )
+        for contender in CONTENDERS
+    }
     test[OLD.name] = _rows(["a"] * 10 + ["x"] * 10, gold, -1.0)
-    test[CONTROL.name] = _rows(["x"] * 8 + ["a"] * 12, gold, -1.0)
-    result = evaluate_answers(test, test)
-    # Eight discordant pairs, all in favour: 2 * (1/2)^8.
-    for contender in CANDIDATES:
-        assert result.p_values[contender.name][CONTROL.name]["negative_flips"] == pytest.approx(2 * 0.5**8)
+    return evaluate_answers(test, test)
+
+
+def test_p_values_compare_with_its_own_control_on_what_the_old_model_got_right() -> None:
+    result = _result({CONTROL.name: 8, LONGER_CONTROL.name: 6})
+    # Eight discordant pairs, all in favour: 2 * (1/2)^8; and six.
+    for candidate in CANDIDATES:
+        pairs = 6 if candidate == UNLABELLED else 8
+        assert set(result.p_values[candidate.name]) == {candidate.control.name, NEW.name}
+        assert result.p_values[candidate.name][candidate.control.name]["negative_flips"] == pytest.approx(
+            2 * 0.5**pairs
+        )
+
+
+def test_an_adapter_that_loses_to_its_control_is_praised() -> None:
+    first, second, third = CANDIDATES
+    lost = {NEW.name: 7, CONTROL.name: 5, LONGER_CONTROL.name: 2, first.name: 4, second.name: 5, third.name: 3}
+    assert sentences(_result(lost)) == [
+        "The update breaks 7 answers that were right. Asking both models each time would break 7.",
+        f"- {first.name}: breaks 4, fewer than the 5 of a plain adapter trained for as many steps (paired p = 1).",
+        f"- {second.name}: breaks 5, no fewer than the 5 of a plain adapter trained for as many steps (paired p = 1).",
+        f"- {third.name}: breaks 3, no fewer than the 2 of a plain adapter trained for as many steps (paired p = 1).",
+        # Four discordant pairs: 2 * (1/2)^4.
+        f"Validation chose {third.name}. Against the plain update itself its paired p is 0.12.",
+    ]
 
 
 def test_a_separator_in_an_answer_does_not_break_the_demo_folder(tmp_path: Path) -> None:
@@ -154,22 +213,22 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
     trained: list[str] = []
     train_update = demo._train_update
 
-    def interrupted(contender: demo.Contender, *arguments: object) -> None:
-        if contender == CANDIDATES[0] and CANDIDATES[0].name not in trained:
-            trained.append(contender.name)
-            raise KeyboardInterrupt
+    def interrupted(contender: demo.Contender, *arguments: object) -> int:
         trained.append(contender.name)
-        train_update(contender, *arguments)
+        if contender == UPDATES[1] and trained.count(contender.name) == 1:
+            raise KeyboardInterrupt
+        return train_update(contender, *arguments)
 
     monkeypatch.setattr(demo, "_train_update", interrupted)
     arguments = ["demo", "--fast", "--output-dir", str(tmp_path / "out")]
     assert main(arguments) == 130
     assert main(arguments) == 0
-    assert trained == [CONTROL.name, CANDIDATES[0].name, CANDIDATES[0].name, CANDIDATES[1].name]
+    names = [contender.name for contender in UPDATES]
+    assert trained == [*names[:2], *names[1:]]
     shown = capsys.readouterr().out
     assert "inconsistency" in shown
     assert "p, NFR" in shown
-    assert all(name in shown for name in (NEW.name, CONTROL.name, BOUND))
+    assert all(name in shown for name in (NEW.name, *names, BOUND))
 
     out = tmp_path / "out"
     evidence = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
@@ -190,6 +249,11 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
         rates = evidence["old_model_against"][name]["rates"]
         assert rates["negative_flip_rate"]["estimate"] == again.negative_flip_rate
 
+    # 64 labelled and 128 unlabelled rows in batches of 32; some answers of the old model may not end.
+    steps = {one.name: json.loads((out / one.folder / "finished").read_text("utf-8"))["steps"] for one in UPDATES}
+    assert steps[CONTROL.name] == 2
+    assert 2 < steps[UNLABELLED.name] <= 6
+    assert steps[LONGER_CONTROL.name] == steps[UNLABELLED.name]
     chosen = next(c for c in CONTENDERS if c.name == evidence["chosen_on_validation"])
     card = (out / "adapter" / "README.md").read_text(encoding="utf-8")
     assert chosen.name in card

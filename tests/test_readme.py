@@ -60,7 +60,9 @@ def test_the_comparison_in_the_readme_is_the_true_output(
 
 
 def test_nothing_is_left_to_be_filled_in() -> None:
-    assert "@@" not in README.read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    assert "@@" not in text
+    assert "<!--" not in text
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The main job in stages: each leaves its result on disk, and a second run goes on where the first one stopped.
 
-new task adapter -> compatibility adapters and the same-budget control -> answers -> comparison, card, evidence
+new task adapter -> compatibility adapters and controls of the same budget -> answers -> comparison, card, evidence
 """
 
 import gc
@@ -36,6 +36,7 @@ from .task import (
     load_base,
     load_tokenizer,
     read_rows,
+    read_unlabelled,
     train_and_save,
     train_task_adapter,
     training_options,
@@ -51,22 +52,39 @@ class Contender:
     Args:
         name: Its row in the table.
         folder: Where its adapter lies below the output folder, and the name of its files of answers.
-        cross_entropy_weight: Of a compatibility adapter; None for the others.
     """
 
     name: str
     folder: str
-    cross_entropy_weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate(Contender):
+    """A compatibility adapter.
+
+    Args:
+        cross_entropy_weight: The weight of the cross-entropy in its loss.
+        control: The new adapter, trained on with cross-entropy for as many steps.
+        unlabelled: Whether it learns from prompts without labels, too.
+    """
+
+    cross_entropy_weight: float
+    control: Contender
+    unlabelled: bool = False
 
 
 OLD = Contender("old model", "old")
 NEW = Contender("plain update", "new")
 CONTROL = Contender("control: same steps more", "control")
-EQUATION_1 = Contender("compatibility, Eq. 1", "compatibility", 0.0)
-WITH_CROSS_ENTROPY = Contender("compatibility, + CE 0.5", "compatibility-ce", 0.5)
+EQUATION_1 = Candidate("compatibility, Eq. 1", "compatibility", 0.0, CONTROL)
+WITH_CROSS_ENTROPY = Candidate("compatibility, + CE 0.5", "compatibility-ce", 0.5, CONTROL)
+LONGER_CONTROL = Contender("control: its steps", "control-unlabelled")
+UNLABELLED = Candidate("compatibility, unlabelled", "compatibility-unlabelled", 0.0, LONGER_CONTROL, unlabelled=True)
 BOUND = "bound: surer of both"
-CANDIDATES = (EQUATION_1, WITH_CROSS_ENTROPY)
-CONTENDERS = (OLD, NEW, CONTROL, *CANDIDATES)
+CANDIDATES = (EQUATION_1, WITH_CROSS_ENTROPY, UNLABELLED)
+# In the order in which they are trained and shown. The longer control has to know the steps of its adapter.
+UPDATES = (CONTROL, EQUATION_1, WITH_CROSS_ENTROPY, UNLABELLED, LONGER_CONTROL)
+CONTENDERS = (OLD, NEW, *UPDATES)
 
 
 @dataclass(frozen=True)
@@ -80,8 +98,10 @@ class DemoSettings:
         test_rows: Test utterances, of 4,500.
         task_epochs: Most epochs of the new task adapter; it stops earlier when validation does.
         task_learning_rate: Its learning rate.
-        update_epochs: Epochs of each compatibility adapter, and of the control.
-        update_learning_rate: Their learning rate.
+        update_epochs: Epochs of a compatibility adapter on the labelled rows, and of its control.
+        update_learning_rate: Learning rate of all compatibility adapters and controls.
+        unlabelled_ratio: Prompts without labels for each labelled one, of 12,000. One adapter learns from both for an
+            epoch, and its control goes as many steps.
     """
 
     seed: int = 0
@@ -92,11 +112,20 @@ class DemoSettings:
     task_learning_rate: float = 2e-3
     update_epochs: int = 3
     update_learning_rate: float = 1e-3
+    unlabelled_ratio: int = 4
 
     @classmethod
     def fast(cls, seed: int = 0) -> "DemoSettings":
         """Return settings that show every stage in under a minute, and whose figures mean nothing."""
-        return cls(seed=seed, training_rows=450, validation_rows=150, test_rows=300, task_epochs=2, update_epochs=1)
+        return cls(
+            seed=seed,
+            training_rows=450,
+            validation_rows=150,
+            test_rows=300,
+            task_epochs=2,
+            update_epochs=1,
+            unlabelled_ratio=1,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +135,7 @@ class DemoResult:
     Args:
         answers: Name of a model -> its answers, rows with `prompt`, `prediction` and `reference`.
         comparisons: Name of a model -> its comparison with the old one, in the order of the table.
-        p_values: Name of a compatibility adapter -> name of the control or the plain update -> exact paired p-values
+        p_values: Name of a compatibility adapter -> name of its control or the plain update -> exact paired p-values
             between the two, for `accuracy` and for `negative_flips` (over the instances the old model gets right).
         chosen: The compatibility adapter with the lower NFR on the validation set.
     """
@@ -114,7 +143,7 @@ class DemoResult:
     answers: dict[str, Answers]
     comparisons: dict[str, Comparison]
     p_values: dict[str, dict[str, dict[str, float]]]
-    chosen: Contender
+    chosen: Candidate
 
 
 @contextmanager
@@ -162,7 +191,7 @@ def run_demo(output_dir: Path, settings: DemoSettings) -> DemoResult:
             description=NEW.name,
         ),
     )
-    for contender in (CONTROL, *CANDIDATES):
+    for contender in UPDATES:
         _once(output_dir / contender.folder, partial(_train_update, contender, output_dir, training, settings))
     test = read_rows("test", settings.test_rows)
     answers = {
@@ -202,7 +231,9 @@ def evaluate_answers(validation: dict[str, Answers], test: dict[str, Answers]) -
         }
 
     p_values = {
-        candidate.name: {rival.name: paired(right[candidate.name], right[rival.name]) for rival in (CONTROL, NEW)}
+        candidate.name: {
+            rival.name: paired(right[candidate.name], right[rival.name]) for rival in (candidate.control, NEW)
+        }
         for candidate in CANDIDATES
     }
     return DemoResult(test, {name: against_old(test, name) for name in names}, p_values, chosen)
@@ -231,19 +262,24 @@ def _claim(output_dir: Path, settings: DemoSettings) -> None:
     _write(path, json.dumps(mine, indent=2))
 
 
-def _once(folder: Path, train: Callable[[], None]) -> None:
+def _once(folder: Path, train: Callable[[], int]) -> None:
     """Train unless an earlier run finished it; the mark is written last, so a killed training is no finished one."""
     mark = folder / "finished"
     if mark.exists():
         return
-    train()
-    mark.touch()
+    steps = train()
+    _write(mark, json.dumps({"steps": steps}))
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     gc.collect()
 
 
-def _train_update(contender: Contender, output_dir: Path, training: Sequence[Row], settings: DemoSettings) -> None:
+def _steps(folder: Path) -> int:
+    """Return the optimizer steps of a finished training."""
+    return int(json.loads((folder / "finished").read_text(encoding="utf-8"))["steps"])
+
+
+def _train_update(contender: Contender, output_dir: Path, training: Sequence[Row], settings: DemoSettings) -> int:
     """Train on from the new task adapter: with the compatibility loss, or, as the control, with cross-entropy."""
     options = training_options(
         output_dir / contender.folder,
@@ -260,11 +296,16 @@ def _train_update(contender: Contender, output_dir: Path, training: Sequence[Row
         "callbacks": [TrainingProgress(contender.name)],
     }
     new_adapter = output_dir / NEW.folder
-    if contender.cross_entropy_weight is None:
+    if not isinstance(contender, Candidate):
+        if contender is LONGER_CONTROL:
+            options["max_steps"] = _steps(output_dir / UNLABELLED.folder)
         student = PeftModel.from_pretrained(load_base(BASE_V2), new_adapter, is_trainable=True)
-        train_and_save(CrossEntropyTrainer(model=student, args=SFTConfig(**options), **common))
-        return
-    train_and_save(
+        return train_and_save(CrossEntropyTrainer(model=student, args=SFTConfig(**options), **common))
+    if contender.unlabelled:
+        prompts = read_unlabelled(len(training), settings.unlabelled_ratio * len(training))
+        common["unlabelled_dataset"] = Dataset.from_list(prompts)
+        options |= {"num_train_epochs": 1, "unlabelled_max_new_tokens": MAX_ANSWER_TOKENS}
+    return train_and_save(
         CompatibilityTrainer(
             model=BASE_V2,
             new_adapter=new_adapter,
@@ -321,10 +362,13 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
             indent=2,
         ),
     )
-    source, target = output_dir / result.chosen.folder, output_dir / "adapter"
+    chosen = result.chosen
+    prompts = f", and {settings.unlabelled_ratio} prompts without label for each" if chosen.unlabelled else ""
+    source, target = output_dir / chosen.folder, output_dir / "adapter"
     draft = output_dir / "adapter.tmp"
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, ignore=shutil.ignore_patterns("checkpoint-*", "finished", "training_args.bin"))
+    left_out = ("checkpoint-*", "finished", "training_args.bin", "unlabelled_answers")
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns(*left_out))
     AdapterCard(
         title="CLINC150 intents: compatibility adapter of the muscle_hf demo",
         lineage=Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None),
@@ -333,19 +377,19 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
         training={
             "old model": "base-v1 and task-on-v1, which ship with muscle_hf's demo",
             "new base": "base-v2, which ships with muscle_hf's demo",
-            "strategy": result.chosen.name,
-            "cross-entropy weight": result.chosen.cross_entropy_weight,
-            "epochs": settings.update_epochs,
+            "strategy": chosen.name,
+            "cross-entropy weight": chosen.cross_entropy_weight,
+            "optimizer steps": _steps(source),
             "learning rate": settings.update_learning_rate,
             "seed": settings.seed,
             "versions": library_versions(),
         },
         comparisons={
-            f"{name} (this adapter)" if name == result.chosen.name else name: comparison
+            f"{name} (this adapter)" if name == chosen.name else name: comparison
             for name, comparison in result.comparisons.items()
         },
         split="the test set of CLINC150",
-        dataset=f"CLINC150 (CC BY 3.0), {settings.training_rows} training utterances",
+        dataset=f"CLINC150 (CC BY 3.0), {settings.training_rows} labelled training utterances{prompts}",
     ).write(draft)
     shutil.rmtree(target, ignore_errors=True)
     draft.replace(target)

@@ -1,4 +1,4 @@
-"""What a demo prints: the table, a sentence about it, flipped questions with every model's answer."""
+"""What a demo prints: the table, what it says, flipped questions with every model's answer."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..report import header, table_rows
-from .run import BOUND, CANDIDATES, CONTENDERS, CONTROL, NEW, OLD, DemoResult
+from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
 
 EXAMPLES = 5
 
@@ -30,9 +30,9 @@ def quiet_libraries() -> None:
 def announce(output_dir: Path) -> None:
     """Say what is about to happen, before the first progress bar."""
     Console().print(
-        f"An update of a small language model, live: a new task adapter, two compatibility adapters and a control are "
-        "trained and asked. About six minutes. Interrupted (Ctrl-C), the same command goes on from the last finished "
-        f"epoch in {output_dir}.",
+        "An update of a small language model, live: a new task adapter, three compatibility adapters and two controls "
+        "are trained and asked. About nine minutes. Interrupted (Ctrl-C), the same command goes on from the last "
+        f"finished epoch in {output_dir}.",
         highlight=False,
         markup=False,
     )
@@ -53,7 +53,8 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
         "  (in brackets: 95 % intervals)"
     )
     console.print(_table(result, console.width))
-    console.print(Text(sentence(result)))
+    for line in sentences(result):
+        console.print(Text(line))
     if fast:
         console.print("[yellow]--fast trains for seconds: these figures show that it runs, nothing else.[/yellow]")
     _show_flips(console, result)
@@ -65,19 +66,26 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
     )
 
 
-def sentence(result: DemoResult) -> str:
-    """Say in one sentence what the table shows, flattering or not."""
-    new, control, chosen = (result.comparisons[name] for name in (NEW.name, CONTROL.name, result.chosen.name))
-    lost = {name: len(c.negative_flips) for name, c in (("new", new), ("control", control), ("chosen", chosen))}
-    p_values = {name: tests["negative_flips"] for name, tests in result.p_values[result.chosen.name].items()}
-    verdict = "fewer than" if lost["chosen"] < lost["control"] else "no fewer than"
-    return (
-        f"The update breaks {lost['new']} answers that were right; the compatibility adapter that validation chose "
-        f"({result.chosen.name}) breaks {lost['chosen']}, {verdict} the {lost['control']} of a plain adapter trained "
-        f"for as many steps (paired p = {p_values[CONTROL.name]:.2g}; against the plain update itself p = "
-        f"{p_values[NEW.name]:.2g}); asking both models each time would break "
-        f"{len(result.comparisons[BOUND].negative_flips)}."
+def sentences(result: DemoResult) -> list[str]:
+    """Say what the table shows, of each adapter against its own control, flattering or not."""
+    broken = {name: len(comparison.negative_flips) for name, comparison in result.comparisons.items()}
+    lines = [
+        f"The update breaks {broken[NEW.name]} answers that were right. Asking both models each time would break "
+        f"{broken[BOUND]}."
+    ]
+    for candidate in CANDIDATES:
+        ours, theirs = broken[candidate.name], broken[candidate.control.name]
+        verdict = "fewer than" if ours < theirs else "no fewer than"
+        p_value = result.p_values[candidate.name][candidate.control.name]["negative_flips"]
+        lines.append(
+            f"- {candidate.name}: breaks {ours}, {verdict} the {theirs} of a plain adapter trained for as many steps "
+            f"(paired p = {p_value:.2g})."
+        )
+    p_value = result.p_values[result.chosen.name][NEW.name]["negative_flips"]
+    lines.append(
+        f"Validation chose {result.chosen.name}. Against the plain update itself its paired p is {p_value:.2g}."
     )
+    return lines
 
 
 def _table(result: DemoResult, width: int) -> Table:
@@ -91,15 +99,16 @@ def _table(result: DemoResult, width: int) -> Table:
             justify="right" if index else "left",
             no_wrap=True,
         )
+    controls = {candidate.name: candidate.control.name for candidate in CANDIDATES}
     for row in table_rows(result.comparisons):
-        tests = result.p_values.get(row[0], {}).get(CONTROL.name, {})
+        tests = result.p_values[row[0]][controls[row[0]]] if row[0] in controls else {}
         shown = [f"{tests[key]:.2g}" if key in tests else "" for key in ("accuracy", "negative_flips")]
         # The interval below its rate takes half the width.
         cells = [cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in row]
         style = "bold" if row[0] == result.chosen.name else None
         table.add_row(*cells, *(shown if p_values else []), style=style)
     if p_values:
-        table.caption = "p: exact paired test against the control, of accuracy and of negative flips"
+        table.caption = "p: exact paired test against the control of as many steps, of accuracy and of negative flips"
     return table
 
 
@@ -116,10 +125,10 @@ def _show_flips(console: Console, result: DemoResult) -> None:
     if not chosen:
         return
     console.print("\n[bold]Some questions that the old model answers right and the plain update does not[/bold]")
-    names = [OLD.name, NEW.name, CONTROL.name, *(candidate.name for candidate in CANDIDATES)]
+    names = [contender.name for contender in CONTENDERS]
     width = max(map(len, names))
     for index in chosen:
-        console.print(Text(f"\n  {result.answers[OLD.name][index]['prompt']}", style="bold"))
+        console.print(Text(f"\n  {result.answers[NEW.name][index]['prompt']}", style="bold"))
         for name in names:
             is_right = right[name][index]
             line = Text(f"    {name:{width}}  {'right' if is_right else 'WRONG'}  ")

@@ -50,6 +50,19 @@ def read_rows(split: str, limit: int | None = None) -> list[Row]:
     return [{"prompt": f"{row['text']}\n", "completion": row["intent"].replace("_", " ")} for row in chosen]
 
 
+def read_unlabelled(labelled: int, limit: int) -> list[Row]:
+    """Return the `prompt` alone of training utterances that the labelled ones leave out.
+
+    Args:
+        labelled: How many of the training utterances are labelled, chosen as `read_rows` does.
+        limit: How many of the others, spread evenly over the file; fewer where there are fewer.
+    """
+    known = {row["prompt"] for row in read_rows("train", labelled)}
+    others = [{"prompt": row["prompt"]} for row in read_rows("train") if row["prompt"] not in known]
+    count = min(limit, len(others))
+    return [others[index * len(others) // count] for index in range(count)]
+
+
 def load_base(path: Path) -> PreTrainedModel:
     """Load a base model in float32."""
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
@@ -110,8 +123,12 @@ def train_task_adapter(
     epochs: int,
     learning_rate: float,
     description: str,
-) -> None:
-    """Train a task adapter with cross-entropy until validation accuracy stops rising, and save the best epoch."""
+) -> int:
+    """Train a task adapter with cross-entropy until validation accuracy stops rising, and save the best epoch.
+
+    Returns:
+        The optimizer steps of the whole training.
+    """
     options = training_options(
         output_dir,
         seed=seed,
@@ -136,11 +153,15 @@ def train_task_adapter(
         preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
         callbacks=[EarlyStoppingCallback(early_stopping_patience=2), TrainingProgress(description)],
     )
-    train_and_save(trainer)
+    return train_and_save(trainer)
 
 
-def train_and_save(trainer: Trainer) -> None:
-    """Train from the last checkpoint in the output folder, if an interrupted run left one, and save the adapter."""
+def train_and_save(trainer: Trainer) -> int:
+    """Train from the last checkpoint in the output folder, if an interrupted run left one, and save the adapter.
+
+    Returns:
+        The optimizer steps of the whole training.
+    """
     trainer.remove_callback(PrinterCallback)
     for checkpoint in Path(trainer.args.output_dir).glob("checkpoint-*"):
         # The state is written last: without it the run was killed while it wrote this checkpoint.
@@ -148,6 +169,7 @@ def train_and_save(trainer: Trainer) -> None:
             shutil.rmtree(checkpoint)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
     trainer.save_model()
+    return int(trainer.state.global_step)
 
 
 def exact_match(evaluation: EvalPrediction) -> dict[str, float]:
