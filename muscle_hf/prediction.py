@@ -94,7 +94,7 @@ def generate_answers(
         >>> model.lm_head.weight.data = 5 * torch.eye(4).roll(1, 0)
         >>> answers = generate_answers(model, tokenizer, ["red", "blue"], max_new_tokens=8, show_progress=False)
         >>> answers.texts
-        ['green blue', '']
+        [' green blue', '']
         >>> answers.token_counts
         array([3, 1])
     """
@@ -115,10 +115,7 @@ def generate_answers(
     ordered = [generations[index] for index in range(len(rows))]
     refuse_nan(one.log_likelihood for one in ordered)
     return Answers(
-        texts=[
-            str(tokenizer.decode(one.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-            for one in ordered
-        ],
+        texts=[_continuation(tokenizer, row, one.tokens) for row, one in zip(rows, ordered, strict=True)],
         log_likelihoods=np.array([one.log_likelihood for one in ordered]),
         token_counts=np.array([len(one.tokens) + one.finished for one in ordered], dtype=np.int64),
         finished=np.array([one.finished for one in ordered]),
@@ -191,3 +188,10 @@ def _greedy_config(
         # Any token that the model knows will do: padding is masked. The tokenizer's may have no embedding.
         pad_token_id=min(ends, default=0),
     )
+
+
+def _continuation(tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int]) -> str:
+    """Return what an answer adds to its prompt's text; decoded alone, some tokenizers drop the space before it."""
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    whole, before = (str(tokenizer.decode(tokens, **options)) for tokens in (prompt + answer, prompt))
+    return whole[len(before) :] if whole.startswith(before) else str(tokenizer.decode(answer, **options))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from other_tokenizers import sentencepiece_tokenizer
 from questions import BATCH_SIZES, PROMPTS, no_logged_warnings, one_thread
 from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
@@ -15,7 +16,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 
 import muscle_hf.prediction
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.prediction import Answers, generate_answers
+from muscle_hf.prediction import Answers, _continuation, generate_answers
 
 
 @pytest.fixture(autouse=True)
@@ -327,3 +328,13 @@ def test_an_example_in_the_documentation_does_not_run() -> None:
     result = doctest.testmod(muscle_hf.prediction)
     assert result.attempted > 10
     assert result.failed == 0
+
+
+def test_the_space_before_an_answer_is_kept_where_a_tokenizer_drops_it_at_the_start() -> None:
+    tokenizer = sentencepiece_tokenizer()
+    prompt, whole = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the lake", "the lake the lake")
+    )
+    answer = whole[len(prompt) :]
+    assert tokenizer.decode(answer) == "the lake"
+    assert _continuation(tokenizer, prompt, answer) == " the lake"
