@@ -215,10 +215,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("muscle_hf").setLevel(logging.ERROR)
-    disable_progress_bars()
     own = {name: getattr(parsed, name) for name in TABLES["deep model"] if getattr(parsed, name) is not None}
     tables = {"your setting": TABLES["deep model"] | own} if own else TABLES
     for title, options in tables.items():
@@ -236,4 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("muscle_hf").setLevel(logging.ERROR)
+    disable_progress_bars()
     main()
