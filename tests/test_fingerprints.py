@@ -288,13 +288,14 @@ class TestTokenizers:
             tiny_tokenizer(chat_template=CHAT_TEMPLATE),
         ]
         tokenizers.append(tiny_tokenizer())
-        tokenizers[-1].pad_token = "</s>"  # noqa: S105 - no password
+        tokenizers[-1].eos_token = "<s>"  # noqa: S105 - no password
         assert len({fingerprint_of_tokenizer(one) for one in tokenizers}) == len(tokenizers)
 
     def test_using_or_saving_a_tokenizer_makes_a_cache_stale(self, tmp_path: Path) -> None:
         tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
         first = fingerprint_of_tokenizer(tokenizer)
         tokenizer(["a", "a b"], padding=True, truncation=True, max_length=2)
+        tokenizer.pad_token = "</s>"  # noqa: S105 - no password
         assert fingerprint_of_tokenizer(tokenizer) == first
         tokenizer.save_pretrained(tmp_path)
         assert fingerprint_of_tokenizer(type(tokenizer).from_pretrained(tmp_path)) == first
