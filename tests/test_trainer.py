@@ -142,7 +142,8 @@ def test_teachers_answer_without_dropout_while_the_student_trains_with_it(tmp_pa
 
 def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
     # Models of other tests may still be there, and they start from the same seeds.
-    before = {id(one) for one in gc.get_objects()}
+    before = gc.get_objects()  # kept alive, so that no new object gets the number of one of these
+    known = {id(one) for one in before}
     trainer = trainer_of(update, tmp_path)
     base = trainer.model.get_base_model().model.layers[0].mlp.down_proj.base_layer.weight
     gc.collect()
@@ -150,7 +151,7 @@ def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
         tensor
         for tensor in gc.get_objects()
         if type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and id(tensor) not in before
+        and id(tensor) not in known
         and tensor.shape == base.shape
         and torch.equal(tensor, base)
     ]
