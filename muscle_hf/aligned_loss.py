@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .adapters import base_model
-from .chunk_losses import OldLogits, chunk_compatibility_loss, score_rows, validate_for_chunks
+from .chunk_losses import OldLogits, chunk_compatibility_loss, score_rows
 from .losses import IGNORE_INDEX, CompatibilityLoss
 from .masks import StoredScores
 from .strategy import Strategy
@@ -31,9 +31,6 @@ class AlignedLoss:
         old_vocabulary: Rows of the old model's embeddings.
         autocast: Makes the context in which the models compute.
         caches: One for each data set, with the old model's scores of all chunks; None asks the old model now.
-
-    Raises:
-        ConfigurationError: A strategy that needs one vocabulary.
     """
 
     def __init__(
@@ -49,12 +46,11 @@ class AlignedLoss:
         caches: list[TeacherCache] | None = None,
     ) -> None:
         """Find the tokens that both vocabularies have."""
-        validate_for_chunks(strategy)
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
         self.autocast = autocast
-        size = base_model(student).get_output_embeddings().weight.shape[0]
-        shared = shared_tokens(*tokenizers, new_size=size, old_size=old_vocabulary)
-        self._shared_new, self._shared_old = (torch.as_tensor(ids) for ids in shared)
+        head = base_model(student).get_output_embeddings().weight
+        shared = shared_tokens(*tokenizers, new_size=head.shape[0], old_size=old_vocabulary)
+        self._shared_new, self._shared_old = (torch.as_tensor(ids, device=head.device) for ids in shared)
         self._caches = caches
 
     def check(self, batch: dict[str, Any]) -> None:
@@ -83,15 +79,14 @@ class AlignedLoss:
             new = self._new_logits(batch)
             old = self._cached(batch) if self.old is None else self._ask_old(batch, self.old)
         outputs = model(**model_inputs(batch))
-        device = outputs.logits.device
         result = chunk_compatibility_loss(
             outputs.logits,
             old,
             new,
             batch["labels"],
             batch["chunk_ids"],
-            self._shared_new.to(device),
-            self._shared_old.to(device),
+            self._shared_new,
+            self._shared_old,
             normalizer=normalizer,
             # Both stand at every token of a row, and say the same at each.
             weights=batch["token_weights"][:, 0] if "token_weights" in batch else None,

@@ -28,6 +28,7 @@ from .losses import (
     choose_teachers,
     divisor,
     focal_weights,
+    scaled,
     sums,
     weighted_sum,
 )
@@ -244,8 +245,7 @@ def chunk_compatibility_loss(
     distance = torch.zeros_like(log_likelihood)
     for places, values in parts:
         distance = distance.index_add(0, places, values.to(distance.dtype))
-    if strategy.scale_by_temperature_squared:
-        distance = distance * strategy.temperature**2
+    distance = scaled(strategy, distance)
     row_weights = None if weights is None else weights[:, None].expand_as(trained)[trained]
     tokens = trained.sum()
     total = weighted_sum(strategy, distance, -log_likelihood, row_weights, focus)

@@ -21,6 +21,7 @@ from .losses import (
     divisor,
     focal_weights,
     mixture,
+    scaled,
     sums,
     token_losses,
     weighted_sum,
@@ -139,9 +140,7 @@ def _top_losses(strategy: Strategy, old: TopKTargets, new: TopKTargets, teachers
         ids, top, rest = (torch.where(to_old.view(-1, *[1] * (o.dim() - 1)), o, n) for o, n in pairs)
         classes = top_k_classes(student, ids, strategy.temperature)
         distance = divergence(torch.cat([top, rest[:, None]], -1), classes)
-        if strategy.scale_by_temperature_squared:
-            distance = distance * strategy.temperature**2
-        return distance, -gold_log_probability(student, gold[rows])
+        return scaled(strategy, distance), -gold_log_probability(student, gold[rows])
 
     return losses
 
@@ -172,7 +171,7 @@ class _Chunks:
         head: Head,
         gold: Tensor,
         losses_of: Losses,
-        total_of: Callable[[slice, Tensor, Tensor], Tensor],
+        total_of: Totals,
         size: int,
     ) -> None:
         self.head, self.gold, self.losses_of, self.total_of, self.size = head, gold, losses_of, total_of, size

@@ -231,9 +231,20 @@ def token_losses(
         Two float tensors, (tokens,).
     """
     distance = divergence(teacher, student, strategy.temperature)
-    if strategy.scale_by_temperature_squared:
-        distance = distance * strategy.temperature**2
-    return distance, -gold_log_probability(student, gold)
+    return scaled(strategy, distance), -gold_log_probability(student, gold)
+
+
+def scaled(strategy: Strategy, distance: Tensor) -> Tensor:
+    """Multiply a divergence by T^2 where the strategy asks for it.
+
+    Args:
+        strategy: Its temperature.
+        distance: float, (tokens,).
+
+    Returns:
+        float, (tokens,).
+    """
+    return distance * strategy.temperature**2 if strategy.scale_by_temperature_squared else distance
 
 
 def weighted_sum(

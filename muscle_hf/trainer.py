@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from .adapters import Model, full_logits_allow_tied_head
-from .chunk_losses import validate_for_chunks
 from .config import CompatibilityConfig
 from .errors import ConfigurationError
 from .flips import Comparison
@@ -163,11 +162,9 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
         )
         student, processing_class = pair.student, pair.processing_class
         self._rows_to_cache: dict[str, Dataset] = {}
-        self._has_no_cache = args.teacher_cache == "none"
         if args.alignment == "tokens":
-            self._check_vocabularies()
+            self._check_vocabularies(args)
         else:
-            validate_for_chunks(self.strategy)
             pair.required_old_tokenizer()
         if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed

@@ -13,6 +13,7 @@ from .adapters import base_model
 from .aligned_loss import AlignedLoss
 from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
+from .config import CompatibilityConfig
 from .errors import ConfigurationError, ModelMismatchError
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
 from .processes import on_main_process
@@ -32,13 +33,12 @@ class TeachersOfTraining(RowsOfTraining):
     strategy: Strategy
     old_teacher: FrozenModelTeacher | None
     _cache: CacheOfRun | None = None
-    _has_no_cache: bool
 
-    def _check_vocabularies(self) -> None:
+    def _check_vocabularies(self, args: CompatibilityConfig) -> None:
         """Pair the tokens of both models, or refuse."""
         pair = self._pair
         # Loaded now where it will be needed, so that whatever is wrong with it shows before data are encoded.
-        old = pair.old if self._has_no_cache else pair.old_outline()
+        old = pair.old if args.teacher_cache == "none" else pair.old_outline()
         found = check_same_vocabulary(pair.student, old, pair.processing_class, pair.old_tokenizer)
         self._vocabulary = None if found.identical else found
 

@@ -184,7 +184,7 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
         old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
         # accelerate would save it with its state, and the parent would take it for the student, prepared already.
-        self.accelerator._models.remove(old)
+        self.accelerator._models[:] = [model for model in self.accelerator._models if model is not old]
         self.old_teacher = FrozenModelTeacher(old)
         self._check_teachers()
 
