@@ -246,6 +246,15 @@ def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None
     return None
 
 
+def is_adapter(name: str | Path) -> bool:
+    """Tell whether an id or path is an adapter and not a model.
+
+    Args:
+        name: Id or path.
+    """
+    return _adapter_config(name) is not None
+
+
 def _adapter_config(name: str | Path) -> PeftConfig | None:
     try:
         return PeftConfig.from_pretrained(str(name))

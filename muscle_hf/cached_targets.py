@@ -1,16 +1,18 @@
 """The teacher cache from a trainer's side: what is computed for it, and what comes out of it."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .adapters import base_model
 from .aligned_loss import ChunkScorer
 from .aligned_rows import chunk_counts
-from .errors import InputError
+from .errors import ConfigurationError, InputError
 from .hidden_states import OutputHead
 from .losses import IGNORE_INDEX, next_token_labels
 from .masks import gold_log_probability
@@ -19,9 +21,11 @@ from .teacher_cache import TeacherCache
 from .teacher_cache.fingerprints import fingerprint_of_rows
 from .teacher_cache.spec import CacheSpec
 from .teacher_cache.topk import decode_top_k, encode_top_k
-from .teacher_cache.writer import write_cache
+from .teacher_cache.writer import SHARD_BYTES, write_cache
 from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .training_data import model_inputs, trained_token_counts
+
+_SMALLEST_SHARD = 2**20
 
 
 class CachedTargets:
@@ -178,6 +182,9 @@ class CacheOfRun:
         old_config: The old base's config.
         vocabulary_size: Tokens that both models are compared on.
         old_precision: The type in which the old model's hidden states reach its LM head.
+
+    Raises:
+        ConfigurationError: The folder cannot be made or written to.
     """
 
     def __init__(
@@ -192,6 +199,11 @@ class CacheOfRun:
     ) -> None:
         """Work out what each cache has to hold."""
         self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
+        there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ConfigurationError(
+                f"teacher_cache_dir={str(self.root)!r} cannot be made: {there} is no folder that can be written to."
+            )
         self.datasets = datasets
         kind, dtypes = args.teacher_cache, {"new": precision(args, student), "old": old_precision}
         sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
@@ -230,6 +242,7 @@ class CacheOfRun:
         autocast: Any,
         *,
         rows_at_once: int,
+        show_progress: bool,
         process: int,
         processes: int,
     ) -> None:
@@ -241,6 +254,7 @@ class CacheOfRun:
             collate: Makes a batch of some rows, on the teachers' device.
             autocast: Makes the context in which the models compute.
             rows_at_once: Rows of a batch.
+            show_progress: Show a progress bar on stderr, over the rows that this call computes.
             process: The number of this process, from 0.
             processes: How many share the work.
         """
@@ -249,18 +263,37 @@ class CacheOfRun:
         for name, spec in self.specs.items():
             rows = self.datasets[name]
             is_by_chunks = spec.kind == "chunks"
-            write_cache(
-                self.root / name,
-                spec,
-                chunk_counts(rows) if is_by_chunks else trained_token_counts(rows),
+            counts = chunk_counts(rows) if is_by_chunks else trained_token_counts(rows)
+            compute: Callable[[range], dict[str, Tensor]] = (
                 ChunkScorer(rows, collate, old, autocast)
                 if is_by_chunks
-                else TargetComputer(rows, collate, old, new, spec, autocast),
-                heads=heads,
-                process=process,
-                processes=processes,
-                rows_at_once=rows_at_once,
+                else TargetComputer(rows, collate, old, new, spec, autocast)
             )
+            with tqdm(desc=f"Teacher cache, {name} set", unit="row", disable=not show_progress) as bar:
+                write_cache(
+                    self.root / name,
+                    spec,
+                    counts,
+                    _Counted(compute, bar),
+                    heads=heads,
+                    process=process,
+                    processes=processes,
+                    rows_at_once=rows_at_once,
+                    # A small cache has several shards too, so that a killed run has something to go on from.
+                    shard_bytes=min(SHARD_BYTES, max(_SMALLEST_SHARD, sum(counts) * spec.bytes_per_token // 16)),
+                )
+
+
+class _Counted:
+    """Computes, and moves a progress bar on by the rows."""
+
+    def __init__(self, compute: Callable[[range], dict[str, Tensor]], bar: Any) -> None:
+        self.compute, self.bar = compute, bar
+
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        found = self.compute(rows)
+        self.bar.update(len(rows))
+        return found
 
 
 def _fingerprints_of_data(dataset: Any) -> dict[str, str]:

@@ -178,7 +178,10 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
-        if self.unlabelled_ratio is not None and not 0 < self.unlabelled_ratio < math.inf:
+        ratio = self.unlabelled_ratio
+        if ratio is not None and not (
+            isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < math.inf
+        ):
             raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
         self._refuse_what_would_be_ignored()
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
@@ -208,15 +211,16 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             ConfigurationError: An option is set and would be ignored.
         """
         defaults = {one.name: one.default for one in fields(self)}
-        for data, is_given, names in (
-            ("unlabelled_dataset", unlabelled_dataset, [name for name in defaults if name.startswith("unlabelled_")]),
-            ("flips_dataset", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),
+        of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
+        for data, option, is_given, names in (
+            ("unlabelled_dataset", "--unlabelled-dataset", unlabelled_dataset, of_unlabelled),
+            ("flips_dataset", "--measure-flips", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),
         ):
             changed = [name for name in names if getattr(self, name) != defaults[name]]
             if changed and not is_given:
                 raise ConfigurationError(
                     f"{changed[0]}={getattr(self, changed[0])!r} would be ignored without {data}. Pass it to the "
-                    "trainer, or leave the option out."
+                    f"trainer ({option} of muscle-hf update), or leave the option out."
                 )
         if unlabelled_dataset and (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ConfigurationError("unlabelled_dataset works on the preparation that skip_prepare_dataset skips.")

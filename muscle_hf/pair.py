@@ -20,6 +20,7 @@ from .adapters import (
     base_and_adapter,
     base_model,
     check_lm_head,
+    is_adapter,
     load_adapted_model,
     load_tokenizer,
     refuse_swapped_adapters,
@@ -81,6 +82,10 @@ class ModelPair:
         self.new_source, self.old_source = (model, new_adapter), (old_model, old_adapter)
         refuse_swapped_adapters(self.new_source, self.old_source)
         inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
+        if isinstance(old_model, str | Path) and old_adapter is None and not is_adapter(old_model):
+            logger.warning(
+                f"old_adapter is not given, so old_model={str(old_model)!r} teaches as it is, without a task adapter."
+            )
         self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
         self.student = load_adapted_model(
             model, new_adapter, role="new", needs_adapter=not full_fine_tune, init_kwargs=init_kwargs

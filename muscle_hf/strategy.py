@@ -73,6 +73,10 @@ class Strategy:
             raise unknown_option("divergence", self.divergence, DIVERGENCES)
         if self.teacher not in TEACHERS:
             raise unknown_option("teacher", self.teacher, TEACHERS)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigurationError(f"{one.name}={value!r} is a {type(value).__name__}; a number is needed.")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigurationError(
                 f"temperature={self.temperature!r} must be a positive number; the paper's is 2.0."

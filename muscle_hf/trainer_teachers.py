@@ -62,9 +62,15 @@ class TeachersOfTraining(RowsOfTraining):
                 pair.old_precision(args),
             )
             self._cache_is_open = True
-            # Asked once for all: another process may complete it in the meantime.
-            cache = self._cache
-            caches = cache.open() if on_main_process(lambda: cache.open() is not None) else None
+            cache, opened = self._cache, []
+
+            def look() -> bool:
+                opened.append(cache.open())
+                return opened[0] is not None
+
+            # One process looks for all: another may complete it in the meantime.
+            if on_main_process(look):
+                caches = opened[0] if opened else cache.open()
         if caches is not None:
             pair.forget_old()
         else:
@@ -130,6 +136,7 @@ class TeachersOfTraining(RowsOfTraining):
             lambda rows: self._prepare_inputs(collate(rows)),
             self.accelerator.autocast,
             rows_at_once=self.args.per_device_eval_batch_size,
+            show_progress=not self.args.disable_tqdm,
             process=self.accelerator.process_index if process is None else process,
             processes=self.accelerator.num_processes if processes is None else processes,
         )

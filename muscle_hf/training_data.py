@@ -20,13 +20,13 @@ _STREAM_ROWS = 100
 
 
 def check_rows(dataset: Any) -> None:
-    """Refuse a missing or empty training set before any model is loaded.
+    """Refuse a training set without rows, or with a row that is not whole, before any model is loaded.
 
     Args:
         dataset: What the user passed as `train_dataset`.
 
     Raises:
-        InputError: There are no rows.
+        InputError: There are no rows, no answers, or an empty cell; the row is named by its number from 0.
     """
     if dataset is None:
         raise InputError("train_dataset is missing; pass the training set of the task.")
@@ -34,6 +34,21 @@ def check_rows(dataset: Any) -> None:
         raise InputError("train_dataset has no rows; pass the training set of the task.")
     if isinstance(dataset, IterableDataset) and next(iter(dataset), None) is None:
         raise InputError("train_dataset is a stream without rows; pass the training set of the task.")
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise InputError(f"train_dataset is a {type(dataset).__name__}; a datasets.Dataset is needed.")
+    if not isinstance(dataset, Dataset) or "input_ids" in dataset.column_names:
+        return
+    if "prompt" in dataset.column_names and "completion" not in dataset.column_names:
+        raise InputError(
+            f"train_dataset has a column prompt and no completion, only {dataset.column_names}. Name the answers "
+            "completion, or pass prompts without answers as unlabelled_dataset."
+        )
+    for name in ("prompt", "completion", "messages", "text"):
+        if name not in dataset.column_names:
+            continue
+        for number, cell in enumerate(dataset[name]):
+            if not isinstance(cell, str | list):
+                raise InputError(f"train_dataset, row {number}: {name} is {cell!r}; a text or messages are needed.")
 
 
 def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | None:
@@ -237,7 +252,9 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
             raise InputError(f"row {index} of train_dataset has the weight {weight!r}; give a number of 0 or more.")
     if not any(encoded[column]):
         raise InputError(f"every weight in {column!r} is 0, so that nothing would be learned.")
-    return encoded.map(lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])})
+    return encoded.map(
+        lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])}, desc="Weighing rows"
+    )
 
 
 def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
@@ -257,8 +274,12 @@ def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
     keeps_end = args.truncation_mode == "keep_end" and not packing
     kept = slice(-args.max_length, None) if keeps_end else slice(args.max_length)
-    encoded = encoded.map(lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc)
-    return encoded.filter(lambda row: any(label != IGNORE_INDEX for label in row["labels"]))
+    encoded = encoded.map(
+        lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc, desc="Truncating rows"
+    )
+    return encoded.filter(
+        lambda row: any(label != IGNORE_INDEX for label in row["labels"]), desc="Dropping rows without labels"
+    )
 
 
 def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
@@ -314,7 +335,7 @@ def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
             number += is_trained
         return {"target_index": column}
 
-    return encoded.map(numbered, with_indices=True)
+    return encoded.map(numbered, with_indices=True, desc="Numbering trained tokens")
 
 
 def sequence_numbers(batch: dict[str, Any]) -> Tensor:

@@ -144,7 +144,7 @@ def test_a_cache_of_another_old_adapter_is_refused(update: Update, tmp_path: Pat
 def test_parts_that_were_computed_apart_make_one_cache(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muscle_hf.teacher_cache.writer.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 20_000)
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
     one = trainer_of(update, tmp_path / "one", **options)
     assert not one.cache_teachers(process=0, processes=2)
@@ -222,3 +222,17 @@ def test_the_padding_token_that_a_trainer_sets_does_not_make_a_cache_stale(updat
     trainer_of(update, tmp_path / "first", **options).cache_teachers()
     tokenizer.pad_token = tokenizer.eos_token
     assert trainer_of(update, tmp_path / "second", **options).old_teacher is None
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(update: Update, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="is no folder that can be written to"):
+        trainer_of(update, tmp_path / "out", teacher_cache_dir=str(tmp_path / "file" / "cache"), **KINDS["topk"])
+
+
+def test_a_small_cache_has_shards_to_go_on_from(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 1000)
+    trainer_of(update, tmp_path, **KINDS["topk"]).cache_teachers()
+    assert len(list((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))) > 3

@@ -44,7 +44,7 @@ def test_training_uses_the_cache_of_the_command_and_loads_no_old_model(
 def test_parts_of_several_machines_make_one_cache(
     update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muscle_hf.teacher_cache.writer.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 20_000)
     assert main(_words(update, tmp_path, "--process", "0", "--processes", "2")) == 0
     assert "Part 0 of 2" in capsys.readouterr().out
     assert main(_words(update, tmp_path, "--process", "1", "--processes", "2")) == 0

@@ -234,3 +234,38 @@ def test_an_adapter_on_tied_embeddings_with_dropout_is_trained_in_chunks(tmp_pat
         tmp_path, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True, lora_dropout=0.3
     )
     trainer_of(update, tmp_path / "out", loss_implementation="chunked").train()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"prompt": "a"}], "no completion"),
+        ([{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": None}], "row 1: completion is None"),
+        ([{"text": 3}], "row 0: text is 3"),
+    ],
+)
+def test_a_row_that_is_not_whole_is_named_before_a_model_is_loaded(
+    update: Update, tmp_path: Path, rows: list[dict[str, Any]], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        trainer_of(update, tmp_path, rows=rows, model="no/such-model")
+
+
+def test_a_list_is_no_data_set(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a list"):
+        trainer_of(update, tmp_path, train_dataset=ROWS)
+
+
+@pytest.mark.parametrize("option", [{"unlabelled_ratio": "1.0"}, {"temperature": "2"}, {"focal_beta": True}])
+def test_a_number_that_is_none_is_refused_by_name(update: Update, tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        trainer_of(update, tmp_path, **option)
+
+
+def test_an_old_model_without_its_adapter_is_pointed_out(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer_of(update, tmp_path)
+    assert "old_adapter is not given" not in caplog.text
+    trainer_of(update, tmp_path, old_adapter=None)
+    assert "old_adapter is not given" in caplog.text

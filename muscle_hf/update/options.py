@@ -154,7 +154,15 @@ def _check(options: Options) -> None:
             "an update runs in one process, and this is one of several. Start it without torchrun or accelerate; for "
             "several GPUs train with CompatibilityTrainer."
         )
+    for name in ("model_init_kwargs", "old_model_init_kwargs"):
+        if not isinstance(options.given.get(name, {}), dict | str | None):
+            raise ConfigurationError(f"{name}={options.given[name]!r} must be a mapping, such as {{dtype: bfloat16}}.")
     config = options.compatibility_config(options.output_dir)
+    if config.max_steps <= 0 and config.num_train_epochs <= 0:
+        raise ConfigurationError(f"num_train_epochs={config.num_train_epochs:g} trains nothing; give more than 0.")
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(config, name) < 1:
+            raise ConfigurationError(f"{name}={getattr(config, name)} must be 1 or more.")
     if str(config.eval_strategy.value) != "no" and not options.settings.validation_share:
         raise ConfigurationError(
             f"eval_strategy={config.eval_strategy.value} has nothing to evaluate on with validation_share=0."

@@ -153,7 +153,8 @@ def _example(where: str, row: Mapping[str, Any], number: int, choices: bool, wei
             raise InputError(f"{where}: messages has only {printable(str(messages))}; a question comes before.")
     else:
         if "prompt" not in found or "completion" not in found:
-            names = ", ".join(map(str, row)) or "nothing"
+            empty = [name for name in ("prompt", "completion") if name in row and row[name] is None]
+            names = f"no value in {empty[0]}" if empty else ", ".join(map(str, row)) or "nothing"
             raise InputError(f"{where} has {printable(names)}; prompt and completion are needed, or messages.")
         prompt, answer = found["prompt"], found["completion"]
         if not isinstance(prompt, str):
