@@ -225,6 +225,9 @@ def test_a_faulty_file_is_refused_and_says_what_is_wrong(
         (["--full-fine-tune"], "full_fine_tune cannot be given: an update makes an adapter"),
         (["--resume-from-checkpoint", "x"], "goes on by itself"),
         (["--eval-strategy", "no"], "would do nothing"),
+        (["--num-train-epochs", "0"], "trains nothing"),
+        (["--per-device-train-batch-size", "0"], "must be 1 or more"),
+        (["--model-init-kwargs", '{"dtype": "bfloat"}'], "'bfloat' is no type of torch"),
         (["--metric-for-best-model", "eval_cros_entropy"], "Did you mean eval_cross_entropy?"),
         (["--metric-for-best-model", "negative_flip_rate"], "needs the answers of --measure-flips"),
         (["--measure-flips", "--validation-share", "0"], "measure_flips asks the validation rows"),
@@ -1042,3 +1045,8 @@ def test_the_engines_further_options_reach_it_and_the_control_gets_the_same_step
     assert not [path for path in (out / "adapter").iterdir() if path.is_dir()]
     assert main(["update", *words]) == 0
     assert capsys.readouterr().out.count("finished before") == 6
+
+
+def test_a_bound_without_flips_names_the_option_of_the_command(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--measure-flips"):
+        _plan(models, tmp_path, "--min-accuracy", "0.5")

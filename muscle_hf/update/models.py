@@ -53,9 +53,7 @@ class Base:
         dtype: Any = self.init_kwargs.get("dtype", torch.float32)
         if dtype == "auto":
             dtype = self.model.config.dtype or torch.float32
-        found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-        if not isinstance(found, torch.dtype):
-            raise ConfigurationError(f"dtype={dtype!r} is no type of torch; give one such as bfloat16 or float32.")
+        found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         return found
 
 

@@ -158,6 +158,10 @@ def _check(options: Options) -> None:
         if not isinstance(options.given.get(name, {}), dict | str | None):
             raise ConfigurationError(f"{name}={options.given[name]!r} must be a mapping, such as {{dtype: bfloat16}}.")
     config = options.compatibility_config(options.output_dir)
+    for name in ("model_init_kwargs", "old_model_init_kwargs"):
+        dtype = (getattr(config, name) or {}).get("dtype", "auto")
+        if dtype != "auto" and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+            raise ConfigurationError(f"{name}: dtype={dtype!r} is no type of torch; give bfloat16, float32 or auto.")
     if config.max_steps <= 0 and config.num_train_epochs <= 0:
         raise ConfigurationError(f"num_train_epochs={config.num_train_epochs:g} trains nothing; give more than 0.")
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
