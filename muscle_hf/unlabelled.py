@@ -5,25 +5,19 @@ student learns from the model that answers. The prompts are asked once: the answ
 block by block, so a run that was killed, or one with more prompts, asks only for what is missing.
 """
 
-import hashlib
-import json
 import logging
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
-from tqdm.auto import tqdm
 
 from .errors import ConfigurationError, InputError
-from .files import replaced
-from .jsonlines import read_objects
+from .kept_answers import Ask, KeptAnswers, prompt_key
 from .losses import NEW, OLD
 from .masks import unknown_option
-from .prediction import Answers
 from .prompts import Prompt
 from .training_data import OLD_COLUMNS, TOKEN_COLUMNS
 
@@ -36,8 +30,6 @@ UNLABELLED_TEACHERS = {
 }
 # They would change what a model is asked, and `generate_answers` does not know them.
 _UNSUPPORTED_COLUMNS = ("tools", "chat_template_kwargs")
-
-Ask = Callable[[Sequence[Prompt]], Answers]
 
 
 def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> None:
@@ -143,6 +135,7 @@ def answered_rows(
 
     Example:
         >>> import tempfile
+        >>> from muscle_hf.prediction import Answers
         >>> def ask(prompts):
         ...     ones = np.ones(len(prompts))
         ...     return Answers([one.upper() for one in prompts], -ones, ones.astype(np.int64), ones.astype(bool))
@@ -164,7 +157,7 @@ def answered_rows(
         return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
     asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
     answers = [
-        _KeptAnswers(Path(folder), role, fingerprint).of(
+        KeptAnswers(Path(folder), role, fingerprint).of(
             prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
         )
         for role in asked
@@ -262,103 +255,6 @@ def _with_columns(encoded: Dataset, names: Sequence[str]) -> Dataset:
     return encoded.select_columns(list(names))
 
 
-class _KeptAnswers:
-    """The answers of one model on disk: a folder for each fingerprint, a file for each block, a line a prompt."""
-
-    def __init__(self, folder: Path, role: str, fingerprint: Mapping[str, Any]) -> None:
-        other = {"old": "new", "new": "old"}[role]
-        self.role = role
-        self.decided_by = {name: value for name, value in fingerprint.items() if name != other}
-        digest = hashlib.sha256(json.dumps(self.decided_by, sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = folder / f"{role}-{digest}"
-
-    def of(
-        self, prompts: Sequence[Prompt], ask: Ask | None, block_size: int, *, show_progress: bool
-    ) -> list[dict[str, Any]]:
-        """Return the answer to each prompt, asking for those that no block holds."""
-        keys = [_key(prompt) for prompt in prompts]
-        kept = self._read()
-        numbers: dict[str, int] = {}  # of a missing prompt's first row
-        for number, key in enumerate(keys):
-            if key not in kept:
-                numbers.setdefault(key, number)
-        if not numbers:
-            return [kept[key] for key in keys]
-        if ask is None:
-            raise ConfigurationError(
-                f"{len(numbers)} prompts of unlabelled_dataset need an answer of the {self.role} model, which is not "
-                f"at hand, and {self.folder} does not hold it."
-            )
-        self._say_what_is_asked(len(numbers), len(kept))
-        # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
-        missing = sorted(numbers, key=lambda key: -len(key))
-        description = f"Answers of the {self.role} model"
-        with tqdm(total=len(missing), desc=description, disable=not show_progress) as bar:
-            for start in range(0, len(missing), block_size):
-                block = missing[start : start + block_size]
-                rows = [numbers[key] for key in block]
-                answers = dict(zip(block, _asked(ask, [prompts[row] for row in rows], rows), strict=True))
-                self._write(answers)
-                kept |= answers
-                bar.update(len(block))
-        return [kept[key] for key in keys]
-
-    def _say_what_is_asked(self, missing: int, kept: int) -> None:
-        logger.info(f"{missing} prompts are asked of the {self.role} model; {kept} answers were kept.")
-        if self.folder.exists():
-            return
-        for path in sorted(self.folder.parent.glob(f"{self.role}-*/decided_by.json")):
-            try:
-                there = dict(json.loads(path.read_text(encoding="utf-8")))
-            except ValueError:
-                continue
-            names = sorted({*there, *self.decided_by})
-            differing = [name for name in names if there.get(name) != self.decided_by.get(name)]
-            words = ", ".join(
-                f"{name} {there.get(name)!r} there, {self.decided_by.get(name)!r} now" for name in differing
-            )
-            logger.warning(f"{path.parent} holds answers that are not used, and the prompts are asked again: {words}.")
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        kept = {}
-        for path in sorted(self.folder.glob("block-*.jsonl")):
-            for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
-                kinds = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
-                if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in kinds.items()):
-                    raise InputError(
-                        f"{path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
-                    )
-                kept[_key(row.pop("prompt"))] = row
-        return kept
-
-    def _write(self, answers: Mapping[str, dict[str, Any]]) -> None:
-        """Write a block; the file gets its name when it is whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replaced(self.folder / "decided_by.json") as temporary:
-            temporary.write_text(json.dumps(self.decided_by, indent=2) + "\n", encoding="utf-8")
-        number = 1 + max((int(path.stem.split("-")[1]) for path in self.folder.glob("block-*.jsonl")), default=-1)
-        rows = [{"prompt": json.loads(key)} | answer for key, answer in answers.items()]
-        with replaced(self.folder / f"block-{number:06}.jsonl") as temporary:
-            temporary.write_text(
-                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n"
-            )
-
-
-def _asked(ask: Ask, prompts: Sequence[Prompt], rows: Sequence[int]) -> list[dict[str, Any]]:
-    try:
-        answers = ask(prompts)
-    except InputError as error:
-        # It numbers the prompts of the block; the user knows the rows of the data set.
-        words = re.sub(r"\bprompt (\d+)", lambda found: f"row {rows[int(found[1])]}", str(error))
-        raise InputError(f"unlabelled_dataset: {words}") from error
-    return [
-        {"completion": text, "log_likelihood": float(total), "tokens": int(tokens), "finished": bool(finished)}
-        for text, total, tokens, finished in zip(
-            answers.texts, answers.log_likelihoods, answers.token_counts, answers.finished, strict=True
-        )
-    ]
-
-
 def _confidence(of_model: tuple[str, dict[str, Any]]) -> float:
     """Give `Answers.mean_log_likelihoods` of one answer."""
     return float(of_model[1]["log_likelihood"] / of_model[1]["tokens"])
@@ -392,22 +288,15 @@ def _as_completion(prompt: Any, completion: Any, number: int) -> Any:
     )
 
 
-def _key(prompt: Any) -> str:
-    """Give a prompt as a text that equal prompts share; `datasets` fills up fields that a message lacks with None."""
-    if not isinstance(prompt, str):
-        prompt = [{name: value for name, value in one.items() if value is not None} for one in prompt]
-    return json.dumps(prompt, ensure_ascii=False, sort_keys=True)
-
-
 def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:
     columns = labelled.column_names if isinstance(labelled, Dataset) else []
     if "prompt" in columns:
-        known = {_key(prompt) for prompt in labelled["prompt"] if prompt}
+        known = {prompt_key(prompt) for prompt in labelled["prompt"] if prompt}
     elif "messages" in columns:  # of which the last one is the answer
-        known = {_key(messages[:-1]) for messages in labelled["messages"] if messages}
+        known = {prompt_key(messages[:-1]) for messages in labelled["messages"] if messages}
     else:
         return
-    shared = sum(_key(prompt) in known for prompt in dataset["prompt"])
+    shared = sum(prompt_key(prompt) in known for prompt in dataset["prompt"])
     if shared:
         logger.warning(
             f"{shared} of {len(dataset)} rows of unlabelled_dataset have a prompt that train_dataset has as well. "
