@@ -261,3 +261,29 @@ def test_an_adapter_saved_by_peft_is_read_in_chunks_too(tmp_path: Any) -> None:
     tiny_adapter(tiny_llama(1, tokenizer), 2, **ADAPTERS["LoRA on embeddings"]).save_pretrained(tmp_path)
     student = PeftModel.from_pretrained(tiny_llama(1, tokenizer), tmp_path, is_trainable=True)
     _assert_both_ways_agree(student, tiny_llama(3, tokenizer), _batch(completion_only=True))
+
+
+def test_the_papers_default_is_bit_for_bit_equation_1_on_full_logits() -> None:
+    tokenizer = tiny_tokenizer()
+    student, old = tiny_adapter(tiny_llama(1, tokenizer), 2), tiny_llama(3, tokenizer)
+    teachers = FrozenModelTeacher(old), SharedBaseTeacher(student)
+    loss = TokenLoss(student, *teachers, Strategy(), implementation="auto", autocast=nullcontext)
+    _move(student)
+    batch = _batch()
+    result, gradients = _step(loss, student, batch)
+    # The same by hand, as the trainer did it before there were strategies, caches and chunks.
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
+    trained = labels != -100
+    of_old, of_new = (teacher.logits(inputs | {"use_cache": False})[trained] for teacher in teachers)
+    student.zero_grad()
+    z, gold = student(**inputs, use_cache=False).logits[trained], labels[trained]
+    wrong = z.detach().argmax(-1) != gold
+    log_p = torch.nn.functional.log_softmax(torch.where(wrong[:, None], of_old, of_new) / 2.0, dim=-1)
+    log_q = torch.nn.functional.log_softmax(z / 2.0, dim=-1)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1).sum() / trained.sum()
+    expected.backward()
+    assert torch.equal(result.loss, expected)
+    for name, weight in student.named_parameters():
+        if weight.requires_grad:
+            assert torch.equal(gradients[name], weight.grad), name
