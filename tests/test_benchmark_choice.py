@@ -14,6 +14,7 @@ BENCHMARK = str(Path(__file__).parents[1] / "benchmarks" / "choice.py")
 TINY = ["--layers", "1", "--hidden", "32", "--vocabulary", "600", "--documents", "2", "--context-tokens", "9"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_row_for_each_length_of_choice(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*TINY, "--choice-tokens", "1", "3", "--repeats", "1", "--without-harness"]
     runpy.run_path(BENCHMARK)["main"](arguments)

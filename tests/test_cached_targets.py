@@ -36,6 +36,7 @@ def _losses(trainer: CompatibilityTrainer) -> list[float]:
     return [log["loss"] for log in trainer.state.log_history if "loss" in log]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options",
@@ -58,6 +59,7 @@ def test_training_with_a_cache_is_training_with_live_teachers(
     assert largest_difference(weights_of(live), weights_of(cached)) < 10 * tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_that_reaches_the_embeddings_is_cached_as_it_was_at_the_start(tmp_path: Path, kind: str) -> None:
     update = make_update(tmp_path, **EMBEDDINGS_AND_NORMS)
@@ -66,6 +68,7 @@ def test_an_adapter_that_reaches_the_embeddings_is_cached_as_it_was_at_the_start
     assert _losses(cached) == pytest.approx(_losses(live), abs=1e-4 if kind == "hidden" else 5e-3)
 
 
+@pytest.mark.slow
 def test_the_old_model_is_not_loaded_where_the_cache_is_complete(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_cache_of_another_old_adapter_is_refused(update: Update, tmp_path: Pat
         trainer_of(update, tmp_path / "second", old_adapter=str(tmp_path / "changed"), **options)
 
 
+@pytest.mark.slow
 def test_parts_that_were_computed_apart_make_one_cache(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +196,7 @@ def test_options_that_no_cache_can_serve_are_refused_by_the_config(
         trainer_of(update, tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_an_evaluation_set_called_train_is_not_taken_for_the_training_set(update: Update, tmp_path: Path) -> None:
     sets = {"train": Dataset.from_list(ROWS[5:8]), "../x": Dataset.from_list(ROWS[:2])}
     plain = _trained(update, tmp_path / "plain", **KINDS["hidden"])
@@ -209,6 +214,7 @@ def test_a_cache_of_another_precision_of_the_old_model_is_refused(update: Update
         trainer_of(update, tmp_path / "second", **options)
 
 
+@pytest.mark.slow
 def test_teachers_of_two_precisions_are_cached_each_in_its_own(update: Update, tmp_path: Path) -> None:
     half = {"old_model_init_kwargs": {"dtype": "bfloat16"}}
     live = _trained(update, tmp_path / "live", loss_implementation="chunked", **half)

@@ -229,6 +229,7 @@ def test_a_step_follows_the_gradient_of_the_weighted_loss(tmp_path: Path) -> Non
     assert moved > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_accumulating_two_batches_is_one_batch_of_double_size(kind: Any, tmp_path: Path) -> None:
     weights = []
@@ -386,6 +387,7 @@ def test_a_full_fine_tune_is_saved_whole_and_plain_transformers_loads_it(tmp_pat
     assert trainer.new_teacher.snapshot.keys() == dict(trainer.model.named_parameters()).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "LoRA"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(adapted: bool, tmp_path: Path) -> None:
     def models() -> dict[str, Any]:

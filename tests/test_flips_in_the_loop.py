@@ -312,6 +312,7 @@ def test_early_stopping_counts_evaluations_without_fewer_flips(tmp_path: Path, e
     assert _steps(tmp_path, script, patience=2, **options) == 4
 
 
+@pytest.mark.slow
 def test_fewer_flips_below_the_bound_do_not_keep_training_alive(tmp_path: Path) -> None:
     script = [(0.4, 0.6), (0.3, 0.5), (0.2, 0.5), (0.1, 0.5), (0.05, 0.5)]
     assert _steps(tmp_path / "free", list(script), patience=2) == 5
@@ -346,6 +347,7 @@ def test_the_state_has_its_own_best_metric_back_when_an_evaluation_fails(tmp_pat
 # With real questions -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trainer_finds_the_adapter_with_the_fewest_flips_among_those_accurate_enough(tmp_path: Path) -> None:
     old = tiny_llama(5, TOKENIZER, hidden_size=16, layers=1)
     choices = [" yes", " no", " Paris", " blue"]

@@ -17,6 +17,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
     {"errors", "files"},
+    {"hub_failures", "shipping"},
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"masks", "divergences", "strategy", "losses"}
     | {"alignment", "contents", "vocabulary", "vocabulary_map", "chunk_divergences", "chunk_losses"},
@@ -31,6 +32,7 @@ LAYERS = (
         "config",
         "trainer_rows",
         "trainer_teachers",
+        "trainer_push",
         "trainer",
         "report",
         "terminal",

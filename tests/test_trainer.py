@@ -114,6 +114,7 @@ def test_the_student_starts_as_a_copy_of_the_new_model(update: Update, tmp_path:
     assert torch.equal(_logits(trainer.model, text, update.tokenizer), _logits(update.load(2), text, update.tokenizer))
 
 
+@pytest.mark.slow
 def test_training_moves_the_student_and_neither_teacher(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path)
     inputs = dict(update.tokenizer(ROWS[0]["prompt"], return_tensors="pt"))
@@ -140,6 +141,7 @@ def test_teachers_answer_without_dropout_while_the_student_trains_with_it(tmp_pa
     assert [module.training for module in trainer.model.modules()] == training
 
 
+@pytest.mark.slow
 def test_the_new_base_is_in_memory_once(update: Update, tmp_path: Path) -> None:
     # Models of other tests may still be there, and they start from the same seeds.
     before = gc.get_objects()  # kept alive, so that no new object gets the number of one of these
