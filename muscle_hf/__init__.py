@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from . import registration
 
 if TYPE_CHECKING:
-    from .card import CompatibilityTrainer
     from .choice import choose_answers
     from .classifier.config import CompatibilityClassifierConfig
     from .classifier.trainer import CompatibilityClassifierTrainer
     from .config import CompatibilityConfig
     from .errors import (
         ConfigurationError,
+        HubError,
         InputError,
         ModelMismatchError,
         MuscleError,
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
     )
     from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+    from .hub.find import find_adapters
+    from .hub.load import load_adapter
+    from .hub.push import push_adapter
+    from .hub.spaces import push_metrics
     from .prediction import generate_answers
     from .readers import read
     from .runs import RunComparison, compare_runs
+    from .trainer import CompatibilityTrainer
 
 __version__ = "0.1.0"
 
@@ -37,6 +42,7 @@ __all__ = [
     "CompatibilityConfig",
     "CompatibilityTrainer",
     "ConfigurationError",
+    "HubError",
     "InputError",
     "ModelMismatchError",
     "MuscleError",
@@ -49,7 +55,11 @@ __all__ = [
     "compare_correct",
     "compare_runs",
     "compare_scores",
+    "find_adapters",
     "generate_answers",
+    "load_adapter",
+    "push_adapter",
+    "push_metrics",
     "read",
 ]
 
@@ -59,9 +69,9 @@ _HOMES = {
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",
     "CompatibilityConfig": "config",
-    # Not "trainer": that module cannot import the card, which is made from a trainer; `card` imports and joins them.
-    "CompatibilityTrainer": "card",
+    "CompatibilityTrainer": "trainer",
     "ConfigurationError": "errors",
+    "HubError": "errors",
     "InputError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
@@ -74,7 +84,11 @@ _HOMES = {
     "compare_correct": "flips",
     "compare_runs": "runs",
     "compare_scores": "flips",
+    "find_adapters": "hub.find",
     "generate_answers": "prediction",
+    "load_adapter": "hub.load",
+    "push_adapter": "hub.push",
+    "push_metrics": "hub.spaces",
     "read": "readers",
 }
 

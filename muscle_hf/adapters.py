@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,46 +13,11 @@ from peft.utils import ModulesToSaveWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import ConfigurationError, UnsupportedAdapterError
+from .hub_failures import failure_reason
 
 logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Where the models of a training run come from, as ids or paths; None where it is not known.
-
-    Args:
-        new_base: The new base model.
-        new_adapter: The task adapter on the new base.
-        old_base: The old base model.
-        old_adapter: The task adapter on the old base.
-    """
-
-    new_base: str | None
-    new_adapter: str | None
-    old_base: str | None
-    old_adapter: str | None
-
-    @classmethod
-    def of(cls, *, new: Model, old: Model, new_name: Model, old_name: Model) -> "Lineage":
-        """Read the names that loaded models carry.
-
-        Args:
-            new: The loaded new model.
-            old: The loaded old model.
-            new_name: The adapter, or the model, that the user asked for; a name only where it is an id or a path.
-            old_name: Likewise.
-        """
-
-        def base(model: Any) -> str | None:
-            return getattr(model.config, "_name_or_path", "") or None
-
-        def adapter(model: Any, name: Model) -> str | None:
-            return str(name) if isinstance(model, PeftModel) and isinstance(name, str | Path) else None
-
-        return cls(base(new), adapter(new, new_name), base(old), adapter(old, old_name))
 
 
 def load_adapted_model(
@@ -78,7 +42,8 @@ def load_adapted_model(
         A [`peft.PeftModel`] whose one adapter can be trained, or, without adapter, the model itself.
 
     Raises:
-        ConfigurationError: An adapter on top of an adapter, several adapters, or none where one is needed.
+        ConfigurationError: An adapter on top of an adapter, several adapters, none where one is needed, or one that
+            cannot be read.
         UnsupportedAdapterError: Prompt-learning adapters, which lengthen the sequence.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
@@ -91,7 +56,7 @@ def load_adapted_model(
                 "fine-tuned model without adapter needs full_fine_tune=True in the config."
             )
         if adapter is not None:
-            config = PeftConfig.from_pretrained(str(adapter))
+            config = _required_adapter_config(adapter, names[1])
             _check_adapter_config(config, role)
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
@@ -262,6 +227,17 @@ def _adapter_config(name: str | Path) -> PeftConfig | None:
         return None
 
 
+def _required_adapter_config(name: str | Path, option: str) -> PeftConfig:
+    try:
+        return PeftConfig.from_pretrained(str(name))
+    except ValueError as error:
+        reason = failure_reason(error, str(name)) or str(error)
+        raise ConfigurationError(
+            f"{option}={str(name)!r} cannot be read as an adapter. There is no folder of that name with an "
+            f"adapter_config.json, and on the Hub: {reason}"
+        ) from error
+
+
 def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
     """Refuse an adapter whose config names the other model's base.
 
@@ -270,15 +246,15 @@ def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> N
         old: Likewise.
 
     Raises:
-        ConfigurationError: An adapter was trained on the base that stands on the other side.
+        ConfigurationError: An adapter was trained on the base that stands on the other side, or cannot be read.
     """
     sides = {"new": (new, ("model", "new_adapter")), "old": (old, ("old_model", "old_adapter"))}
     bases, trained_on = {}, {}
-    for side, ((model, adapter), _) in sides.items():
+    for side, ((model, adapter), names) in sides.items():
         if isinstance(model, str | Path) and isinstance(adapter, str | Path):
-            config = _adapter_config(adapter)
+            config = _required_adapter_config(adapter, names[1])
             bases[side] = Path(str(model)).name
-            trained_on[side] = Path(config.base_model_name_or_path or "").name if config else ""
+            trained_on[side] = Path(config.base_model_name_or_path or "").name
     for side, other in (("new", "old"), ("old", "new")):
         if side in bases and other in bases and trained_on[side] == bases[other] != bases[side]:
             names, other_names = sides[side][1], sides[other][1]

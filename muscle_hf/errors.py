@@ -23,3 +23,7 @@ class UnsupportedAdapterError(MuscleError, ValueError):
 
 class TeacherError(MuscleError, RuntimeError):
     """A teacher whose output cannot be learned from, such as one that gives NaN."""
+
+
+class HubError(MuscleError, RuntimeError):
+    """The Hugging Face Hub cannot be asked, or refuses what was asked; the message says which of the two, and why."""

@@ -15,7 +15,6 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import (
-    Lineage,
     Model,
     base_and_adapter,
     base_model,
@@ -27,11 +26,14 @@ from .adapters import (
     shares_base,
 )
 from .errors import ConfigurationError, ModelMismatchError
+from .lineage import Lineage, commit_of, commit_of_adapter
 from .prediction import Answers, generate_answers
 from .prompts import Prompt
 from .teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 
 logger = logging.getLogger(__name__)
+
+_CONFIG = "config.json"
 
 # Options of `from_pretrained` that change nothing of what a model answers.
 _INDIFFERENT = {"device_map", "token", "cache_dir", "local_files_only", "revision", "force_download", "max_memory"}
@@ -259,11 +261,33 @@ class ModelPair:
     def lineage(self) -> Lineage:
         """Where both models come from."""
         (model, new_adapter), (old_model, old_adapter) = self.new_source, self.old_source
+        new_name, old_name = new_adapter or model, old_adapter or old_model
+        new_commit = None
+        if isinstance(model, str | Path):
+            base = getattr(self.student.config, "_name_or_path", None)
+            new_commit = commit_of(base, _CONFIG, self._new_kwargs.get("revision"))
+        # Of a model that the user loaded nobody knows the commit.
+        old_commit = None
+        if isinstance(old_model, str | Path):
+            old_commit = commit_of(self._old_base, _CONFIG, self._old_kwargs.get("revision"))
         if self.is_old_loaded:
-            old: Any = self.old
             return Lineage.of(
-                new=self.student, old=old, new_name=new_adapter or model, old_name=old_adapter or old_model
+                new=self.student,
+                old=self.old,
+                new_name=new_name,
+                old_name=old_name,
+                new_base_revision=new_commit,
+                old_base_revision=old_commit,
             )
         base, adapter = base_and_adapter(str(old_model), old_adapter, ("old_model", "old_adapter"))
-        new = Lineage.of(new=self.student, old=self.student, new_name=new_adapter or model, old_name=model)
-        return Lineage(new.new_base, new.new_adapter, base, None if adapter is None else str(adapter))
+        new = Lineage.of(new=self.student, old=self.student, new_name=new_name, old_name=model)
+        return Lineage(
+            new.new_base,
+            new.new_adapter,
+            base,
+            None if adapter is None else str(adapter),
+            new_base_revision=new_commit,
+            new_adapter_revision=new.new_adapter_revision,
+            old_base_revision=old_commit,
+            old_adapter_revision=commit_of_adapter(adapter),
+        )

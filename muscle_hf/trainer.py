@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset, DatasetDict, IterableDataset
 from peft import PeftModel
 from torch import Tensor
@@ -21,25 +20,21 @@ from transformers import (
 from .adapters import Model, full_logits_allow_tied_head
 from .config import CompatibilityConfig
 from .errors import ConfigurationError
-from .flips import Comparison
+from .flips import Comparison, compare
 from .flips_in_the_loop import FlipsInTheLoop
 from .masks import Mask
 from .pair import ModelPair
 from .ranks import pad_rank
+from .trainer_push import ROLES, ShipsItsCard
 from .trainer_teachers import TeachersOfTraining
-from .training_data import (
-    check_rows,
-)
+from .training_data import check_rows
 from .training_log import LossSums
 from .unlabelled import check_unlabelled
 
-logger = get_logger(__name__)
-
-CardWriter: TypeAlias = Callable[["CompatibilityTrainer", Path], None]
 EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
 
 
-class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
+class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -89,6 +84,7 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
         ConfigurationError: Models or options that cannot be combined.
         InputError: A data set without a token to train on.
         TeacherError: A teacher whose logits are NaN; also raised in training.
+        HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
 
     Example:
         >>> trainer = CompatibilityTrainer(  # doctest: +SKIP
@@ -107,8 +103,6 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
     # `compute_loss` divides by the tokens of the whole optimizer step, so the parent must not divide by the number of
     # its pieces again.
     loss_is_scaled_for_ga = True
-    # `muscle_hf.card` sets it: a card is made from a trainer, so that module imports this one and not the reverse.
-    card_writer: ClassVar[CardWriter | None] = None
 
     def __init__(
         self,
@@ -177,8 +171,6 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
             student = pad_rank(student, args.student_rank, seed=args.seed)
 
         self._sums = {"train": LossSums(), "eval": LossSums()}
-        self.comparisons: dict[str, Comparison] = {}
-        self.card_details: dict[str, Any] = {}
         with full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
             super().__init__(
                 model=student,
@@ -259,51 +251,12 @@ class CompatibilityTrainer(FlipsInTheLoop, TeachersOfTraining):
             sums.clear()
         super().log(logs, start_time)
 
-    def add_comparison(self, name: str, comparison: Comparison, *, split: str | None = None) -> None:
-        """Put a measured comparison with the old model into the card's table; save or push afterwards.
-
-        Args:
-            name: The row's name, such as "compatibility adapter" or "new adapter (plain update)".
-            comparison: What [`muscle_hf.compare`] returned.
-            split: What was asked, such as "the test set of PIQA".
-        """
-        if split is not None:
-            self.card_details["split"] = split
-        self.comparisons[name] = comparison
-
-    def create_model_card(
-        self,
-        model_name: str | None = None,
-        dataset_name: str | None = None,
-        tags: str | list[str] | None = None,
-        license: str | None = None,  # noqa: A002 - the name that Trainer.create_model_card gives it
-    ) -> None:
-        """Write the card of this package to the output folder, in place of the parents' drafts.
-
-        Args:
-            model_name: Title of the card. Defaults to the name of the output folder.
-            dataset_name: Id of the training data on the Hub.
-            tags: Further tags.
-            license: The adapter's licence, as the Hub names it.
-        """
-        more = (tags,) if isinstance(tags, str) else tuple(tags or ())
-        details = {"title": model_name, "dataset": dataset_name, "license": license, "tags": more}
-        self.card_details.update({name: value for name, value in details.items() if value})
-        if self.is_world_process_zero():
-            self._write_card(Path(self.args.output_dir))
-
-    def _write_card(self, folder: Path) -> None:
-        if CompatibilityTrainer.card_writer is None:
-            logger.warning("No card is written: import CompatibilityTrainer from muscle_hf, not from its module.")
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        CompatibilityTrainer.card_writer(self, folder)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        # PEFT has just written a README of its own beside the weights.
-        if self.args.should_save:
-            self._write_card(Path(output_dir or self.args.output_dir))
+    def measured_comparisons(self) -> dict[str, Comparison]:
+        """Compare new model and student with the old one on the flips data set, as they were evaluated last."""
+        if self.flips is None:
+            return {}
+        answers, references = self.flips.answers, self.flips.questions.references
+        return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
 
 
 def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from muscle_hf import ConfigurationError, InputError, compare_scores, registration
+from muscle_hf.hub import space_page
 
 FOLDERS = {name: Path(registration.metric_folder(name) or "") for name in sorted(registration.METRICS)}
 ANSWERS = {"predictions": [1, 0, 2], "old_predictions": [1, 1, 0], "references": [1, 1, 1]}
@@ -136,17 +137,56 @@ def test_a_folder_is_a_whole_space(name: str) -> None:
 def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # gradio is no dependency of ours; a stand-in shows that the page builds and that its function works.
     gradio = types.ModuleType("gradio")
-    for part in ("Blocks", "Row", "Markdown", "Textbox", "Dropdown", "Number", "Button", "Dataframe", "Examples"):
+    parts = ("Blocks", "Row", "Column", "Accordion", "Markdown", "Textbox", "File", "Dropdown", "Number", "Checkbox")
+    for part in (*parts, "Button", "HTML", "Dataframe", "DownloadButton", "Examples"):
         setattr(gradio, part, mock.MagicMock())
-    gradio.Error = type("Error", (Exception,), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     page = runpy.run_path(str(FOLDERS[name] / "app.py"))
-    for old, new, references in page["EXAMPLES"]:
-        rows = page["measure"](old, new, references)
-        assert all(isinstance(text, str) for row in rows for text in row)
-    assert page["answers"]("a\n\n b \n") == ["a", None, "b"]
-    with pytest.raises(gradio.Error, match="equally long"):  # type: ignore[attr-defined]
-        page["measure"]("a\nb", "a", "a\nb")
+    (examples, *_), options = gradio.Examples.call_args
+    assert options["example_labels"] == list(page["EXAMPLES"])
+    how = ["rouge1", None] if name == "smooth_compatibility" else []
+    for example in examples:
+        findings, *_ = page["show"](*example)
+        assert 'class="tiles"' in findings
+        shown = gradio.Dataframe.call_args.kwargs
+        assert shown["visible"]
+        assert shown["value"]["data"], "an example that shows nothing"
+        report = gradio.DownloadButton.call_args.kwargs
+        assert report["visible"] == bool(report["value"]) == ("reference" in example[0] or "score" in example[0])
+    # An untouched box gives None.
+    findings, *_ = page["show"](None, None, None, None, *how, None)
+    assert "Not compared:" in findings
+    assert not gradio.Dataframe.call_args.kwargs["visible"]
+
+
+@each_metric
+def test_the_page_of_the_space_and_the_metric_give_the_same_figures(name: str) -> None:
+    answers = {
+        "predictions": ["a", "b", None, "d", "x"],
+        "old_predictions": ["a", "c", "c", "x", "y"],
+        "references": ["a", "b", "c", "d", "e"],
+    }
+    scorer = {"scorer": "exact_match"} if name == "smooth_compatibility" else {}
+    old, new = (
+        "".join(
+            json.dumps({"id": row, "prediction": answer, "reference": right}) + "\n"
+            for row, (answer, right) in enumerate(zip(answers[side], answers["references"], strict=True))
+        )
+        for side in ("old_predictions", "predictions")
+    )
+    shown = getattr(space_page, name)(space_page.Given(old), space_page.Given(new), **scorer).figures
+    result = _load(name).compute(**answers, **scorer)
+    assert shown == pytest.approx({key: value for key, value in result.items() if not key.endswith("_interval")})
+
+
+@each_metric
+def test_a_space_runs_on_a_python_that_can_install_the_package(name: str) -> None:
+    # The Hub's default is older than what the package takes.
+    fields = yaml.safe_load((FOLDERS[name] / "README.md").read_text(encoding="utf-8").split("---\n", 2)[1])
+    assert isinstance(fields["python_version"], str)
+    minor = int(fields["python_version"].split(".")[1])
+    assert fields["python_version"].startswith("3.")
+    assert minor >= 11
 
 
 # What comes out --------------------------------------------------------------------------------

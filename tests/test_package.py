@@ -27,7 +27,8 @@ def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
     package = installed / "muscle_hf"
     for name in (
         "py.typed",
-        "card_template.md",
+        "card/template.md",
+        "hub/space_page/style.css",
         "run_comparison.schema.json",
         "page/template.html",
         "metrics/negative_flips/negative_flips.py",

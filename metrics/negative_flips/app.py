@@ -1,53 +1,114 @@
-"""The page of the Space: paste three columns of answers, read the rates."""
+"""The page of the Space: two files of predictions; what the update broke, how sure that is, and every flip."""
 
-import math
 from pathlib import Path
 
-import evaluate
 import gradio as gr
 
-# By path, so that the Space shows the module that lies beside this file.
-metric = evaluate.load(str(Path(__file__).resolve().with_name("negative_flips.py")))
+from muscle_hf.hub.space_page import Given, Options, negative_flips
 
 CARD = Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8").split("---", 2)[2]
+KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
-EXAMPLES = [
-    ["Paris\nBern\nVienna\nRome", "Paris\nBerne\nVienna\nRom", "Paris\nBern\nVienna\nRome"],
-    ["1\n1\n0\n1", "1\n0\n1\n1", "1\n1\n1\n1"],
-]
+CAPITALS = (
+    """\
+id,question,prediction,reference
+1,Capital of France?,Paris,Paris
+2,Capital of Switzerland?,Bern,Bern
+3,Capital of Austria?,Graz,Vienna
+4,Capital of Italy?,Rome,Rome
+5,Capital of Norway?,Oslo,Oslo
+6,Capital of Latvia?,Oslo,Riga
+7,Capital of Spain?,Madrid,Madrid
+8,Capital of Turkey?,Istanbul,Ankara
+""",
+    """\
+id,prediction,reference
+1,Paris,Paris
+2,Zurich,Bern
+3,Vienna,Vienna
+4,Rome,Rome
+5,Bergen,Oslo
+6,Tallinn,Riga
+7,Madrid,Madrid
+8,Ankara,Ankara
+""",
+)
+# The second model answers in another order, and one question not at all.
+CLASSES = (
+    """\
+{"id": "a", "prediction": 1, "reference": 1}
+{"id": "b", "prediction": 1, "reference": 1}
+{"id": "c", "prediction": 0, "reference": 2}
+{"id": "d", "prediction": 2, "reference": 2}
+""",
+    """\
+{"id": "d", "prediction": 2, "reference": 2}
+{"id": "a", "prediction": 1, "reference": 1}
+{"id": "b", "prediction": null, "reference": 1}
+{"id": "c", "prediction": 2, "reference": 2}
+""",
+)
+EXAMPLES = {"Capitals, CSV": CAPITALS, "Class ids, JSON Lines": CLASSES}
 
 
-def answers(text):
-    """Split a text into one answer a line; an empty line is an example without an answer."""
-    return [line.strip() or None for line in text.rstrip("\n").split("\n")] if text.strip() else []
+def show(old_text, old_file, new_text, new_file, columns="", allow_missing=False, by_position=False):
+    """Return the findings, the flipped rows and the report, or what is wrong with the input."""
+    options = Options(columns, allow_missing, by_position)
+    view = negative_flips(Given(old_text, old_file), Given(new_text, new_file), options)
+    rows = gr.Dataframe(value=view.rows, visible=bool(view.rows["data"]))
+    return view.html, rows, gr.DownloadButton(value=view.report, visible=view.report is not None)
 
 
-def measure(old, new, references):
-    """Return the rows of the result table for three texts with one answer a line."""
-    try:
-        results = metric.compute(
-            predictions=answers(new), old_predictions=answers(old), references=answers(references)
-        )
-    except ValueError as error:
-        # What is wrong with the input belongs on the page; without this the visitor reads "Error".
-        raise gr.Error(str(error)) from None
-    low, high = results.pop("confidence_interval")
-    rows = [[name, "undefined" if math.isnan(value) else f"{value:.4g}"] for name, value in results.items()]
-    rows.insert(1, ["95 % interval of the negative_flip_rate", f"{low:.4g} to {high:.4g}"])
-    return rows
-
-
-with gr.Blocks(title="Negative flips") as demo:
-    gr.Markdown("# Negative flips\nWhich answers did the update break? One answer a line, in the same order.")
+with gr.Blocks(title="Negative flips", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+    gr.Markdown(
+        "# Negative flips\nWhich answers did the update break? Give the predictions of both models as CSV or JSON "
+        "Lines with `id`, `prediction` and `reference`."
+    )
+    given = []
     with gr.Row():
-        old_box = gr.Textbox(label="Old model", lines=8)
-        new_box = gr.Textbox(label="New model", lines=8)
-        reference_box = gr.Textbox(label="Right answers", lines=8)
+        for side in ("Old model", "New model"):
+            with gr.Column(min_width=280):
+                text = gr.Textbox(
+                    label=f"{side}: paste", lines=8, max_lines=8, placeholder="id,prediction,reference\n1,Paris,Paris"
+                )
+                file = gr.File(label=f"{side}: or upload", file_types=KINDS, height=140)
+                file.upload(lambda: "", outputs=text, show_progress="hidden", api_visibility="private")
+                given += [text, file]
+    with gr.Accordion("Options", open=False):
+        options = [
+            gr.Textbox(label="Column names, where they differ", placeholder="id=question_id, reference=gold"),
+            gr.Checkbox(label="Leave out rows that only one file has"),
+            gr.Checkbox(label="Join row by row, for files without ids"),
+        ]
     button = gr.Button("Compare", variant="primary")
-    table = gr.Dataframe(headers=["measure", "value"], interactive=False, label="Results")
-    gr.Examples(EXAMPLES, inputs=[old_box, new_box, reference_box])
-    button.click(measure, inputs=[old_box, new_box, reference_box], outputs=table)
-    gr.Markdown(CARD)
+    found = [
+        gr.HTML(apply_default_css=False, render=False),
+        # Without the button that copies: a spreadsheet would run a copied cell that begins like a formula.
+        gr.Dataframe(
+            label="Flipped rows",
+            visible=False,
+            interactive=False,
+            wrap=True,
+            show_search="search",
+            buttons=["fullscreen"],
+            render=False,
+        ),
+        gr.DownloadButton("Download the report: one page with everything", visible=False, render=False),
+    ]
+    gr.Examples(
+        [[old, None, new, None] for old, new in EXAMPLES.values()],
+        inputs=given,
+        outputs=found,
+        fn=show,
+        run_on_click=True,
+        cache_examples=False,
+        example_labels=list(EXAMPLES),
+    )
+    for part in found:
+        part.render()
+    button.click(show, inputs=[*given, *options], outputs=found, api_name="compare")
+    with gr.Accordion("About this metric", open=False):
+        gr.Markdown(CARD)
 
 if __name__ == "__main__":
-    demo.launch()
+    demo.launch(max_file_size="50mb", run_history=False)

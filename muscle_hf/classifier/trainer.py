@@ -9,23 +9,24 @@ from typing import Any, TypeAlias
 
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from peft import PeftModel
 from torch import Tensor
 from transformers import (
     BitsAndBytesConfig,
     DataCollator,
     EvalPrediction,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
 )
 
 from ..adapters import Model
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..flip_metrics import is_allowed_best
+from ..flips import Comparison, compare
+from ..lineage import Lineage, commit_of
 from ..losses import IGNORE_INDEX
 from ..masks import Mask
 from ..teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
+from ..trainer_push import ROLES, ShipsItsCard
 from ..training_data import check_rows
 from ..training_log import LossSums
 from .collator import ClassifierCollator
@@ -46,7 +47,7 @@ _FIRST_ROWS, _STREAM_ROWS = 8, 100
 _SURELY_WORSE = 0.001
 
 
-class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
+class CompatibilityClassifierTrainer(ShipsItsCard):
     """Train a classifier that keeps the new model's accuracy and loses fewer of the old right answers.
 
     For sequence and token classification, encoders and decoders with a classification head, fully fine-tuned or with a
@@ -95,6 +96,7 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
         ConfigurationError: Models or options that cannot be combined, or nothing to train.
         InputError: A data set that cannot be read, or without a label to train on.
         TeacherError: A teacher whose logits are NaN; also raised in training.
+        HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
 
     Example:
         >>> trainer = CompatibilityClassifierTrainer(  # doctest: +SKIP
@@ -146,6 +148,7 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
             args,
             quantization_config,
         )
+        self.lineage = _lineage(pair, (model, new_adapter), (old_model, old_adapter), args)
         self.classes = pair.classes
         new_side, old_side = pair.new_side, None if pair.reads_alike else pair.old_side
         columns = Columns(args.text_column, args.text_pair_column, args.label_column, args.weight_column)
@@ -175,6 +178,7 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            with_config=True,
         )
         # The parent counts the labels of the whole optimizer step for models whose loss asks for it, as the one here.
         self.model_accepts_loss_kwargs = True
@@ -321,7 +325,7 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
             eval_dataset = self._encode(eval_dataset, "eval")
         best = self.state.best_metric
         try:
-            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[no-any-return]
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         finally:
             self.state.best_metric = best
 
@@ -396,11 +400,35 @@ class CompatibilityClassifierTrainer(Trainer):  # type: ignore[misc]  # transfor
             )
         return result
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save and isinstance(self.new_teacher.student, PeftModel):
-            # An adapter's own config does not say what the classes are called, and the next update needs to know.
-            self.new_teacher.student.config.save_pretrained(output_dir or self.args.output_dir)
+    def measured_comparisons(self) -> dict[str, Comparison]:
+        """Compare new model and student with the old one on the one evaluation set, as it was evaluated last."""
+        if not isinstance(self.eval_dataset, Dataset):
+            return {}
+        answers = self._memory._columns()
+        references = answers["references"]
+        return {
+            role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES if references
+        }
+
+
+def _lineage(pair: ClassifierPair, new: tuple[Model, Any], old: tuple[Model, Any], args: Any) -> Lineage:
+    commits = []
+    for loaded, given, options in (
+        (pair.student, new[0], args.model_init_kwargs),
+        (pair.old, old[0], args.old_model_init_kwargs),
+    ):
+        revision = options.get("revision") if isinstance(options, dict) else None
+        base = getattr(loaded.config, "_name_or_path", None)
+        # Of a model that the user loaded nobody knows the commit.
+        commits.append(commit_of(base, "config.json", revision) if isinstance(given, str | Path) else None)
+    return Lineage.of(
+        new=pair.student,
+        old=pair.old,
+        new_name=new[1] or new[0],
+        old_name=old[1] or old[0],
+        new_base_revision=commits[0],
+        old_base_revision=commits[1],
+    )
 
 
 def _tokens_of_rows(trained: Tensor) -> list[int]:

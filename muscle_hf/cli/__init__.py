@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from .. import __version__
 from ..errors import MuscleError
-from . import cache, compare, demo, update
+from . import cache, compare, demo, find, metrics, predict, push, update
 
 
 class Command(Protocol):
@@ -29,7 +29,16 @@ class Command(Protocol):
         """Do it and return the exit code."""
 
 
-COMMANDS: Mapping[str, Command] = {"demo": demo, "compare": compare, "update": update, "cache": cache}
+COMMANDS: Mapping[str, Command] = {
+    "demo": demo,
+    "compare": compare,
+    "update": update,
+    "cache": cache,
+    "find": find,
+    "predict": predict,
+    "push": push,
+    "metrics": metrics,
+}
 
 
 class _UsageError(Exception):

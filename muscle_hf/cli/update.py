@@ -17,6 +17,7 @@ _GROUPS = {
     ),
     "what is asked": ("kind", "max_new_tokens", "normalization", "ask_batch_size"),
     "training": ("task_epochs", "task_learning_rate", "task_target_modules", "control", "measure_flips"),
+    "the card": ("card_examples",),
 }
 _MORE = (
     "Every field of CompatibilityConfig, which is a trl.SFTConfig, is an option too (--mask, --cross-entropy-weight, "

@@ -62,8 +62,8 @@ def cache_teachers(words: Sequence[str]) -> str:
     """
     import torch
 
-    from ..card import CompatibilityTrainer
     from ..config import CompatibilityConfig
+    from ..trainer import CompatibilityTrainer
     from .words import read_words
 
     given = read_words((CacheSettings, CompatibilityConfig), words, command="cache")

@@ -7,12 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..adapters import Lineage
 from ..answers import Run
-from ..card import AdapterCard, library_versions
+from ..card import (
+    COMPATIBILITY_ADAPTER,
+    OLD_MODEL,
+    PLAIN_UPDATE,
+    AdapterCard,
+    first_flips,
+    library_versions,
+)
+from ..card import CONTROL as CONTROL_ROW
 from ..files import replaced
 from ..flips import Comparison, compare, compare_correct
 from ..jsonlines import read_objects
+from ..lineage import Lineage, commit_of, commit_of_adapter
 from ..rates import strict_json
 from ..readers import read
 from ..runs import RunComparison, compare_runs
@@ -34,10 +42,10 @@ class Contender:
     key: str
 
 
-OLD = Contender("old model", "old")
-NEW = Contender("plain update", "new")
-CONTROL = Contender("control: same steps more", "control")
-COMPATIBILITY = Contender("compatibility adapter", FOLDER)
+OLD = Contender(OLD_MODEL, "old")
+NEW = Contender(PLAIN_UPDATE, "new")
+CONTROL = Contender(CONTROL_ROW, "control")
+COMPATIBILITY = Contender(COMPATIBILITY_ADAPTER, FOLDER)
 
 ANSWERS, CARD, COMPARISON, REPORT = "answers", "adapter", "comparison.json", "report.html"
 """What is made from the adapters, below the output folder."""
@@ -182,26 +190,56 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
     """
     settings = plan.settings
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    test = settings.test_dataset or settings.dataset
     trained = "" if settings.new_adapter else ", trained by muscle-hf update with the old adapter's hyper-parameters"
+    asked = "greedy, right where they equal the completion" if plan.delimiter is None else "the likeliest choice"
+    old_base, new_base = plan.old_base, plan.new_base
     return AdapterCard(
         title=Path(plan.config.hub_model_id or plan.options.output_dir.resolve()).name,
         lineage=Lineage(
             new_base=settings.new_base,
             new_adapter=settings.new_adapter,
-            old_base=plan.old_base.name,
+            old_base=old_base.name,
             old_adapter=settings.old_adapter,
+            new_base_revision=commit_of(settings.new_base, "config.json", new_base.init_kwargs.get("revision")),
+            new_adapter_revision=commit_of_adapter(settings.new_adapter),
+            old_base_revision=commit_of(old_base.name, "config.json", old_base.init_kwargs.get("revision")),
+            old_adapter_revision=commit_of_adapter(settings.old_adapter),
         ),
         adapter_type=facts["adapter_type"],
-        training=facts["training"] | ({"start": f"a new task adapter{trained}"} if trained else {}),
-        comparisons={
-            f"{name} (this adapter)" if name == COMPATIBILITY.name else name: one
-            for name, one in evidence.comparisons.items()
-        },
-        split=f"held-out rows of {Path(test).name if Path(test).exists() else test}",
+        training=facts["training"]
+        | ({"start": f"a new task adapter{trained}"} if trained else {})
+        | {"answers in the comparison": asked},
+        comparisons=evidence.comparisons,
+        p_values=evidence.p_values,
         dataset=settings.dataset,
         repository=plan.config.hub_model_id,
+        examples=first_flips(evidence.report, _EXAMPLES) if settings.card_examples else (),
+        **_asked(plan),
     )
+
+
+_EXAMPLES = 3
+_FROM_THE_SAME_DATA = (
+    "The test rows were cut from the data set named above, so the old adapter may have been trained on them. Then the "
+    "old model looks better than it is on new questions, and more of its answers can be lost."
+)
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    """Say which rows the models were compared on."""
+    settings = plan.settings
+    source = settings.test_dataset or settings.dataset
+    path = Path(source)
+    words = path.name if path.exists() else source
+    if settings.test_dataset is not None:
+        split = None if path.exists() else settings.test_split or "test"
+        return {"split": f"the test rows {words}", "evaluated_on": source, "evaluated_split": split}
+    return {
+        "split": f"held-out rows of {words}",
+        "evaluated_on": source,
+        "evaluated_split": None if path.exists() else settings.dataset_split or "train",
+        "caveats": (_FROM_THE_SAME_DATA,),
+    }
 
 
 def _write(path: Path, text: str) -> None:

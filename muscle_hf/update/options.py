@@ -22,7 +22,7 @@ from .words import read_words
 # What the command takes care of itself, or cannot do.
 _OWN = {
     "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer",
-    "push_to_hub": "it would publish an adapter before it is compared. Push the folder `adapter` afterwards",
+    "push_to_hub": "it would publish an adapter before it is compared. Later: muscle-hf push DIR/adapter org/name",
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
     "fsdp": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
     "deepspeed": "the update runs in one process. Train with CompatibilityTrainer under accelerate",

@@ -58,7 +58,7 @@ def read_examples(
     Raises:
         InputError: There is nothing to read, or a row is not what a task needs, with its place.
     """
-    rows = list(_rows(source, split, default_split))
+    rows = list(raw_rows(source, split, default_split))
     if not rows:
         raise InputError(f"{source} has no rows; {_NEEDED} is needed in each.")
     found = [_example(f"{source}, row {number + 1}", row, number, choices, weight) for number, row in enumerate(rows)]
@@ -72,7 +72,17 @@ def read_examples(
     return found
 
 
-def _rows(source: str, split: str | None, default_split: str) -> Iterator[dict[str, Any]]:
+def raw_rows(source: str, split: str | None, default_split: str) -> Iterator[dict[str, Any]]:
+    """Read rows as they are, one after the other.
+
+    Args:
+        source: A file (JSON Lines, CSV, TSV, Parquet), or a data set of the Hub, org/name[:config][@revision].
+        split: Of a data set of the Hub; files have none.
+        default_split: What `split` means where it is None.
+
+    Raises:
+        InputError: No such file or data set, or one that cannot be read.
+    """
     path = Path(source)
     if path.is_file() or path.suffix.lower() in _FILES:
         if split is not None:
@@ -219,7 +229,7 @@ def read_prompts(source: str, split: str | None, test: Sequence[Example]) -> tup
     asked = {key_of(one.prompt) for one in test}
     columns = ("prompt", "completion")
     found = [
-        {name: row[name] for name in columns if row.get(name) is not None} for row in _rows(source, split, "train")
+        {name: row[name] for name in columns if row.get(name) is not None} for row in raw_rows(source, split, "train")
     ]
     kept = [row for row in found if key_of(row.get("prompt")) not in asked]
     if not kept:

@@ -47,6 +47,8 @@ class UpdateSettings:
             of flips, and `min_accuracy` bounds it. Defaults to False.
         control: Also train the control: as many steps more from the same start, with plain cross-entropy. Defaults to
             True; without it nobody can tell the method from longer training.
+        card_examples: Show three flipped test rows on the card. They are published with it, so leave private data out.
+            Defaults to False.
         dry_run: Say what would be done, and do nothing. Defaults to False.
 
     Raises:
@@ -88,6 +90,9 @@ class UpdateSettings:
         "ask the validation rows at each evaluation, so that --metric-for-best-model can be a rate of flips", False
     )
     control: bool = _option("also train and ask an adapter of as many steps more with plain cross-entropy", True)
+    card_examples: bool = _option(
+        "show three flipped test rows on the card, with question and answers; they are published with it", False
+    )
     dry_run: bool = _option("say what would be trained, memory and steps; write nothing", False)
 
     def __post_init__(self) -> None:
@@ -102,7 +107,7 @@ class UpdateSettings:
             self._check(name, float, "a number above 0", 0, above=True)
         for name in ("test_share", "validation_share"):
             self._check(name, float, "a share from 0 to below 1", 0, below=1)
-        for name in ("control", "dry_run", "measure_flips"):
+        for name in ("control", "dry_run", "measure_flips", "card_examples"):
             self._check(name, bool, "true or false")
         for name, known in (("kind", ("generation", "choice")), ("normalization", ("sum", "characters"))):
             if getattr(self, name) not in known:

@@ -1,0 +1,137 @@
+"""The card of what a trainer has trained: what really happened."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..adapters import base_model
+from ..strategy import Strategy
+from .adapter_card import AdapterCard
+
+_NAMES = {
+    "cross_entropy_weight": "cross-entropy weight (1 - lambda)",
+    "scale_by_temperature_squared": "scaled by the squared temperature",
+}
+_TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+}
+
+
+def library_versions() -> str:
+    """Return the versions of the libraries that decide what is trained, such as "torch 2.13.0, peft 0.21.2"."""
+    # Not the metadata for this package: an editable install keeps the version of the day it was made.
+    others = ("torch", "transformers", "trl", "peft")
+    return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])
+
+
+def strategy_rows(strategy: Strategy) -> dict[str, object]:
+    """Return what a card says of a strategy: what decides each run, and what is not at its default.
+
+    Args:
+        strategy: What was trained with.
+
+    Example:
+        >>> list(strategy_rows(Strategy(focal_beta=5.0)))[-1]
+        'focal beta'
+    """
+    always = ("mask", "divergence", "temperature", "cross_entropy_weight", "scale_by_temperature_squared")
+    rows: dict[str, object] = {}
+    for one in sorted(fields(strategy), key=lambda one: (*always, one.name).index(one.name)):
+        value = getattr(strategy, one.name)
+        if one.name in always or value != one.default:
+            shown = getattr(value, "__name__", repr(value)) if callable(value) else value
+            name = _NAMES.get(one.name, one.name.replace("_", " "))
+            rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
+    return rows
+
+
+def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -> AdapterCard:
+    """Collect what a trainer knows about its adapter.
+
+    Args:
+        trainer: A [`CompatibilityTrainer`] or [`CompatibilityClassifierTrainer`], before, during or after training.
+        details: Fields of [`AdapterCard`] that only the user knows.
+    """
+    args, state = trainer.args, trainer.state
+    training: dict[str, object] = {
+        **strategy_rows(trainer.strategy),
+        **_unusual(args),
+        "learning rate": args.learning_rate,
+        "optimizer steps": state.global_step,
+        "sequences a step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "seed": args.seed,
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "as loaded",
+        "hardware": hardware(args),
+        **_time(trainer),
+        "versions": library_versions(),
+    }
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # A model that is trained as a whole has none.
+    config = getattr(model, "active_peft_config", None)
+    given = {name: value for name, value in (details or {}).items() if value}
+    # A push gives the name its owner; the one in the arguments may lack it.
+    repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id
+    return AdapterCard(
+        **{
+            "title": Path(args.hub_model_id or args.output_dir).name,
+            "lineage": trainer.lineage,
+            "adapter_type": config.peft_type.value.lower() if config else None,
+            "training": training,
+            "comparisons": dict(trainer.comparisons),
+            "repository": repository,
+            "task": task_of(model),
+        }
+        | given
+    )
+
+
+def task_of(model: Any) -> str:
+    """Name a model's task as the Hub does.
+
+    Args:
+        model: A model of transformers, or a [`peft.PeftModel`] on one.
+    """
+    name = type(base_model(model)).__name__
+    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), "text-generation")
+
+
+def hardware(args: Any) -> str:
+    """Name the devices that a training ran on, without anything that names the machine.
+
+    Args:
+        args: The trainer's config.
+    """
+    kind = args.device.type
+    if kind == "cuda":
+        return f"{max(1, args.n_gpu) * args.world_size} x {torch.cuda.get_device_name(args.device)}"
+    name = {"cpu": "CPU", "mps": "Apple GPU", "xpu": "Intel GPU"}.get(kind, kind)
+    return name if args.world_size == 1 else f"{args.world_size} x {name}"
+
+
+def _unusual(args: Any) -> dict[str, object]:
+    """Name options that decide what is trained, and that only the trainer of language models has."""
+    found: dict[str, object] = {}
+    if getattr(args, "alignment", "tokens") != "tokens":
+        found["alignment"] = args.alignment
+    if getattr(args, "student_rank", None) is not None:
+        found["rank of the student"] = args.student_rank
+    return found
+
+
+def _time(trainer: Any) -> dict[str, str]:
+    """Say how long the training took; of one that was resumed only the last stretch is known."""
+    log: Mapping[str, Any] = next((one for one in reversed(trainer.state.log_history) if "train_runtime" in one), {})
+    if "train_runtime" not in log:
+        return {}
+    seconds = float(log["train_runtime"])
+    shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds >= 7200:
+        shown = f"{seconds / 3600:.1f} h"
+    start = getattr(trainer, "_initial_global_step", 0)
+    return {"time": f"{shown}, from step {start} on, where it was resumed" if start else shown}

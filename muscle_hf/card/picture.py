@@ -1,0 +1,83 @@
+"""The picture beside a card: right and wrong before and after, as areas, and the negative flip rate by slice."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..coin import coin_flips
+from ..errors import ConfigurationError
+from ..flips import Comparison
+from ..measure import Part, holm
+from ..outcomes import Outcomes
+from .measured import LEVEL
+from .names import OLD_MODEL
+
+
+def alternative_text(compared: Comparison) -> str:
+    """Say in words what the picture shows.
+
+    Args:
+        compared: The comparison that it is drawn from.
+
+    Example:
+        >>> from muscle_hf.flips import compare
+        >>> alternative_text(compare(old=list("aab"), new=list("aba"), references=list("aaa")))
+        'Quadrants of 3 answers: 33.3 % right before and now, 33.3 % right before and wrong now, 33.3 % wrong before \
+and right now, 0.0 % wrong before and now.'
+    """
+    parts = (
+        (compared.both_right, "right before and now"),
+        (len(compared.negative_flips), "right before and wrong now"),
+        (len(compared.positive_flips), "wrong before and right now"),
+        (compared.both_wrong, "wrong before and now"),
+    )
+    shares = ", ".join(f"{100 * count / compared.n:.1f} % {words}" for count, words in parts)
+    return f"Quadrants of {compared.n:,} answers: {shares}."
+
+
+def draw(path: Path, compared: Comparison, name: str, slices: Mapping[str, Mapping[str, Comparison]]) -> bool:
+    """Draw the picture; the same figures give the same bytes.
+
+    Args:
+        path: The PNG file; written to a temporary name and renamed.
+        compared: This adapter's comparison with the old model.
+        name: What it is called.
+        slices: Column -> group -> the comparison there.
+
+    Returns:
+        Whether it was drawn; it is not where matplotlib is not installed.
+    """
+    from ..plots import write_png
+
+    outcomes = Outcomes(
+        old_name=OLD_MODEL,
+        new_name=name,
+        sources=("", ""),
+        level=LEVEL,
+        tasks=_parts({"all": compared}),
+        pooled=None,
+        slices={column: _parts(groups) for column, groups in slices.items()},
+        hierarchical={},
+        notes=(),
+        missing_tasks=(),
+        pairs={},
+        tables={},
+    )
+    try:
+        write_png(outcomes, path)
+    except ConfigurationError:  # no matplotlib
+        return False
+    return True
+
+
+def _parts(groups: Mapping[str, Comparison]) -> tuple[Part, ...]:
+    adjusted = holm([one.p_value for one in groups.values()])
+    return tuple(
+        Part(
+            name=name,
+            metric="accuracy",
+            comparison=one,
+            coin=coin_flips(len(one.negative_flips), len(one.positive_flips), level=LEVEL),
+            adjusted_p_value=p_value,
+        )
+        for (name, one), p_value in zip(groups.items(), adjusted, strict=True)
+    )

@@ -1,0 +1,193 @@
+"""comparison.json: everything that a card was made from, so that it can be made again, completed and compared."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..flips import Comparison
+from ..lineage import Lineage
+from ..outcomes import Instance
+from ..rates import strict_json
+from .measured import LEVEL, SHOWN_OF_SLICES
+from .public import HubName
+
+if TYPE_CHECKING:
+    from .adapter_card import AdapterCard
+
+SCHEMA = "muscle_hf.card"
+SCHEMA_VERSION = 1
+"""Version of what is written; it rises when a field is renamed, removed or changes its meaning."""
+
+_NEEDED = ("title", "name_of_this", "plain_update", "control", "task", "version")
+_TEXTS = (*_NEEDED, "base_import", "split", "license", "adapter_type", "evaluated_split")
+_LISTS = ("tags", "language", "caveats")
+_IDS = ("repository", "dataset", "evaluated_on")
+_BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
+
+
+def to_json(card: "AdapterCard") -> str:
+    """Write a card's data.
+
+    Args:
+        card: What [`AdapterCard.public`] gave.
+    """
+    names = (*_TEXTS, *_LISTS, *_IDS, "training", "p_values", "has_picture")
+    found: dict[str, Any] = {name: _plain(getattr(card, name)) for name in names}
+    # Whether a text is an id of the Hub, or words that look like one, was told by the machine that wrote the card.
+    found["ids"] = [name for name in _IDS if isinstance(getattr(card, name), HubName)]
+    return (
+        strict_json(
+            {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                **found,
+                "lineage": asdict(card.lineage),
+                "comparisons": {name: _comparison(one) for name, one in card.comparisons.items()},
+                "slices": {
+                    column: {name: _comparison(one, only=SHOWN_OF_SLICES) for name, one in groups.items()}
+                    for column, groups in card.slices.items()
+                },
+                "examples": [one.to_dict() for one in card.examples],
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def read_record(path: Path) -> "AdapterCard | None":
+    """Read a card's data; None where there is no file, or one of another kind.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It is damaged, or written by a newer version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON ({error}). Write the card again, or delete the file.") from None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        return None
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema_version {found.get('schema_version')!r}, and this version of muscle_hf knows "
+            f"{SCHEMA_VERSION}; update muscle_hf."
+        )
+    try:
+        return _card(found)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # InputError is a ValueError, and says more.
+        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is damaged ({said}). Write the card again, or delete the file.") from None
+
+
+def _card(found: Mapping[str, Any]) -> "AdapterCard":
+    from .adapter_card import AdapterCard
+
+    ids = found["ids"]
+    texts: dict[str, Any] = {name: _text(found[name]) for name in (*_TEXTS, *_IDS)}
+    for name in _NEEDED:
+        if texts[name] is None:
+            raise InputError(f"{name} is missing")
+    texts |= {name: HubName(texts[name]) for name in _IDS if name in ids and texts[name]}
+    lineage = {one.name: _text(found["lineage"][one.name]) for one in fields(Lineage)}
+    lineage |= {name: HubName(lineage[name]) for name in _BASES if lineage[name]}
+    texts |= {name: tuple(_text(one) or "" for one in found[name]) for name in _LISTS}
+    return AdapterCard(
+        **texts,
+        lineage=Lineage(**lineage),
+        training={str(name): _scalar(value) for name, value in found["training"].items()},
+        p_values={
+            str(name): {str(kind): _number(value) for kind, value in values.items()}
+            for name, values in found["p_values"].items()
+        },
+        has_picture=found["has_picture"] is True,
+        comparisons={str(name): _read_comparison(one) for name, one in found["comparisons"].items()},
+        slices={
+            str(column): {str(name): _read_comparison(one) for name, one in groups.items()}
+            for column, groups in found["slices"].items()
+        },
+        examples=tuple(_instance(one) for one in found["examples"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _comparison(one: Comparison, only: Sequence[str] = ()) -> dict[str, Any]:
+    found = one.to_dict(LEVEL)
+    if only:
+        found["rates"] = {name: found["rates"][name] for name in only}
+    return found | {"chance_agreement": one.chance_agreement, "kappa_standard_error": one.kappa_standard_error}
+
+
+def _read_comparison(found: Mapping[str, Any]) -> Comparison:
+    counts = found["counts"]
+    negative, positive = (np.array(found[f"{sign}_flips"], np.int64) for sign in ("negative", "positive"))
+    same = counts["both_wrong_same"]
+    right, wrong = int(counts["both_right"]), int(counts["both_wrong"])
+    read = Comparison(
+        both_right=right,
+        both_wrong=wrong,
+        both_wrong_same=None if same is None else int(same),
+        chance_agreement=_number(found["chance_agreement"]),
+        kappa_standard_error=_number(found["kappa_standard_error"]),
+        negative_flips=negative,
+        positive_flips=positive,
+    )
+    flips = np.concatenate([negative, positive])
+    is_sound = min(right, wrong) >= 0 and read.n > 0 and (same is None or 0 <= same <= wrong)
+    if (
+        not is_sound
+        or len(np.unique(flips)) < len(flips)
+        or (len(flips) and not 0 <= flips.min() <= flips.max() < read.n)
+    ):
+        raise InputError("the counts of a comparison contradict each other")
+    return read
+
+
+def _instance(found: Mapping[str, Any]) -> Instance:
+    texts = {name: _text(found[name]) for name in ("question", "reference", "old_answer", "new_answer")}
+    number = found["id"]
+    return Instance(
+        task=str(found["task"]),
+        id=number if isinstance(number, int) else str(number),
+        kind=str(found["kind"]),
+        old_score=_number(found["old_score"]),
+        new_score=_number(found["new_score"]),
+        slices={str(name): _text(value) for name, value in found["slices"].items()},
+        **texts,
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"{value!r} stands where a text is needed")
+
+
+def _scalar(value: Any) -> str | int | float | bool:
+    if isinstance(value, str | int | float | bool):
+        return value
+    raise InputError(f"{value!r} stands where a text or a number is needed")
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

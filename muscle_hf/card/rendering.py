@@ -1,0 +1,164 @@
+"""The text of a card, from its data."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..flips import Comparison
+from ..report import printable
+from .front_matter import eval_results
+from .loading import snippets
+from .measured import Rival, examples_section, main_table, rivals_table, slices_section, verdict
+from .picture import alternative_text
+from .words import LONGEST_NAME, cut, shown
+
+if TYPE_CHECKING:
+    from .adapter_card import AdapterCard
+
+TEMPLATE = Path(__file__).with_name("template.md")
+TAGS = ("muscle", "compatibility-adapter")
+
+# A data set of the Hub as `muscle-hf update` takes it: org/name[:config][@revision].
+DATA = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def render(card: "AdapterCard") -> str:
+    """Render a card whose texts are public.
+
+    Args:
+        card: What [`AdapterCard.public`] gave.
+    """
+    is_adapter = card.adapter_type is not None
+    this = "adapter" if is_adapter else "model"
+    rivals, ours, lineage = card.rivals(), card.ours, card.lineage
+    shared = _shared(card.comparisons)
+    measured_on = [f"On {shown(card.split)}"] if card.split else []
+    if shared:
+        measured_on.append(f"n = {shared.n:,}")
+    # The Hub takes the link of a picture for what it is, so that no text of others may be in it.
+    rendered = ModelCard.from_template(
+        _metadata(card, rivals),
+        template_path=str(TEMPLATE),
+        title=shown(card.title),
+        verdict=ours and verdict(ours, list(rivals.values()), shown(card.split) if card.split else "", this),
+        this=this,
+        is_adapter=is_adapter,
+        old_base=_linked(lineage.old_base, lineage.old_base_revision, "a local model"),
+        new_base=_linked(lineage.new_base, lineage.new_base_revision, "a local model"),
+        old_adapter=_linked(lineage.old_adapter, lineage.old_adapter_revision, "not named"),
+        new_adapter=_linked(lineage.new_adapter, lineage.new_adapter_revision, "not named"),
+        results=main_table(card.comparisons, card.name_of_this, this, shared) if card.comparisons else None,
+        measured_on=", ".join(measured_on),
+        picture=alternative_text(ours) if ours and card.has_picture else None,
+        old_accuracy=f"{100 * shared.old_accuracy:.1f} %" if shared else None,
+        rivals=rivals_table(list(rivals.values()), this),
+        slices=slices_section(card.slices) if card.slices else None,
+        examples=examples_section(card.examples),
+        dataset=shown(card.dataset) if card.dataset else None,
+        snippets=list(
+            snippets(
+                card.task,
+                adapter=card.repository,
+                base=lineage.new_base,
+                commit=lineage.new_base_revision if _is_commit(lineage.new_base_revision) else None,
+                base_import=card.base_import,
+                is_adapter=is_adapter,
+            )
+        ),
+        training="\n".join(f"- {shown(name)}: {shown(value)}" for name, value in card.training.items()),
+        limits="\n".join(f"- {line}" for line in _limits(card, this)),
+        version=card.version,
+    )
+    return f"{str(rendered).rstrip()}\n"
+
+
+def _metadata(card: "AdapterCard", rivals: Mapping[str, Rival]) -> ModelCardData:
+    is_adapter = card.adapter_type is not None
+    # Plain texts, which is all that YAML knows.
+    new_base, old_base = (name and str(name) for name in (card.lineage.new_base, card.lineage.old_base))
+    tags = [*TAGS, *(["trl"] if card.task == "text-generation" else [])]
+    tags = [*tags, str(card.adapter_type)] if is_adapter else [tag for tag in tags if "adapter" not in tag]
+    if new_base and is_adapter:
+        tags.append(f"base_model:adapter:{new_base}")
+    if old_base:
+        tags.append(f"compatible-with:{old_base}")
+    dataset = DATA.fullmatch(card.dataset or "")
+    results = None
+    if card.ours is not None:
+        results = eval_results(card.ours, rivals, task=card.task, dataset=_asked(card))
+    return ModelCardData(
+        base_model=new_base,
+        base_model_relation=("adapter" if is_adapter else "finetune") if new_base else None,
+        library_name="peft" if is_adapter else "transformers",
+        license=card.license,
+        language=list(card.language) or None,
+        pipeline_tag=card.task,
+        # A name without an owner is more likely a word such as "GSM8K" than one of the Hub's few old ids.
+        datasets=[str(dataset["name"])] if dataset else None,
+        tags=list(dict.fromkeys([*tags, *(tag for tag in card.tags if tag)])),
+        eval_results=results or None,
+        model_name=_short(card.title) if results else None,
+    )
+
+
+def _asked(card: "AdapterCard") -> dict[str, str | None]:
+    """Tell what was asked: the Hub wants a name and an id, and takes words where there is no id."""
+    words = _short(card.split or card.dataset or "questions that are not named")
+    match = DATA.fullmatch(card.evaluated_on or "")
+    if match is None:
+        return {"type": words, "name": words, "split": _short(card.evaluated_split)}
+    return {
+        "type": match["name"],
+        "name": words,
+        "config": match["config"],
+        "split": _short(card.evaluated_split),
+        "revision": match["revision"],
+    }
+
+
+@overload
+def _short(name: str) -> str: ...
+@overload
+def _short(name: None) -> None: ...
+def _short(name: str | None) -> str | None:
+    return None if name is None else cut(printable(name), LONGEST_NAME)
+
+
+def _limits(card: "AdapterCard", this: str) -> list[str]:
+    lines = [f"The {this} learns from the old model, so biases and mistakes of the old model may carry over."]
+    if card.lineage.new_base and this == "adapter":
+        what = f" {card.lineage.new_base}"
+        lines.append(f"It is made for {shown(what.strip())}, and means nothing on another base.")
+    if card.ours is not None:
+        lines.append(
+            "The figures hold for what was asked, and for this one run of training. Answers to other questions may "
+            "flip more often."
+        )
+        if card.control not in card.comparisons:
+            lines.append(
+                "There is no control of the same budget, so nobody can tell how much of this comes from longer "
+                "training alone."
+            )
+    return [*lines, *(shown(one) for one in card.caveats)]
+
+
+def _linked(name: str | None, revision: str | None, otherwise: str) -> str:
+    if not name:
+        return otherwise
+    if not _is_commit(revision):
+        return f"[{shown(name)}](https://huggingface.co/{name})" + (f" at {shown(revision)}" if revision else "")
+    return f"[{shown(name)}](https://huggingface.co/{name}/tree/{revision}) at {str(revision)[:7]}"
+
+
+def _is_commit(revision: str | None) -> bool:
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def _shared(comparisons: Mapping[str, Comparison]) -> Comparison | None:
+    """Return a comparison whose number of instances and old model hold for every row, or None."""
+    found = {(one.n, one.old_accuracy): one for one in comparisons.values()}
+    return next(iter(found.values())) if len(found) == 1 else None

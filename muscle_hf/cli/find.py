@@ -1,0 +1,184 @@
+"""Find compatibility adapters on the Hub: by old base, new base, task or data set, the best first."""
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..hub.find import Figure, FoundAdapter
+
+_MORE = (
+    "The token is the one that `hf auth login` saved, or HF_TOKEN. Figures are what the cards say, and nobody else "
+    "has checked them; those of different data sets cannot be compared. Exit codes: 0 done, 2 bad input or no answer "
+    "from the Hub, 130 interrupted."
+)
+# Of what a card holds, in a table; --json has all of it.
+_LONGEST = 100
+_NUMBERS = ("NFR reduction, pp", "NFR, %", "accuracy, %", "n", "downloads")
+# The columns that a narrow terminal does without, the least telling first.
+_LEAVING = ("downloads", "task", "new base", "old base", "accuracy, %", "NFR, %", "measured on", "n")
+# Wide enough for every column, so that what is piped is never cut or broken.
+_PIPED_WIDTH = 10_000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.epilog = _MORE
+    parser.add_argument("--base-model", metavar="ID", help="the new base, which you want to move to")
+    parser.add_argument("--compatible-with", metavar="ID", help="the old base, which you come from")
+    parser.add_argument("--task", metavar="TASK", help="the Hub's name of a task, such as text-generation")
+    parser.add_argument("--dataset", metavar="ID", help="a data set that the card names")
+    parser.add_argument("--limit", type=int, metavar="N", help="show the first N (default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is found."""
+    from ..hub.find import find_adapters
+
+    found = find_adapters(
+        arguments.base_model,
+        arguments.compatible_with,
+        task=arguments.task,
+        dataset=arguments.dataset,
+        limit=arguments.limit,
+    )
+    if arguments.json:
+        text = json.dumps([_as_object(one) for one in found], indent=2, allow_nan=False)
+    elif found:
+        text = _table(found, arguments)
+    else:
+        text = _nothing(arguments)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _as_object(one: "FoundAdapter") -> dict[str, Any]:
+    found = asdict(one)
+    found["last_modified"] = None if one.last_modified is None else one.last_modified.isoformat()
+    return found
+
+
+def _asked(arguments: argparse.Namespace) -> list[str]:
+    names = ("base_model", "compatible_with", "task", "dataset")
+    return [
+        f"--{name.replace('_', '-')} {_shown(getattr(arguments, name))}" for name in names if vars(arguments)[name]
+    ]
+
+
+def _nothing(arguments: argparse.Namespace) -> str:
+    asked = _asked(arguments)
+    if not asked:
+        return "The Hub has no adapter with the tag compatibility-adapter that you may see."
+    fewer = f" Leave out one of {', '.join(asked)} to see more." if len(asked) > 1 else ""
+    return (
+        f"No adapter with the tag compatibility-adapter that you may see has {' and '.join(asked)} on its card. "
+        f"Is the name spelled as on the Hub?{fewer}"
+    )
+
+
+def _table(found: "Sequence[FoundAdapter]", arguments: argparse.Namespace) -> str:
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(file=io.StringIO(), width=_PIPED_WIDTH, color_system=None, highlight=False, markup=False)
+    rows = [_row(one) for one in found]
+    # What was asked for is the same in every row, and what no card says is no column.
+    same = {"new base": arguments.base_model, "old base": arguments.compatible_with, "task": arguments.task}
+    kept = [name for name in rows[0] if not same.get(name) and any(row[name] for row in rows)]
+    before = len(kept)
+    leaving = [name for name in _LEAVING if name in kept]
+    wide = console.options.update(width=_PIPED_WIDTH)
+    while True:
+        table = _laid_out(rows, kept, is_plain=not console.is_terminal)
+        if not leaving or Measurement.get(console, wide, table).maximum <= console.width:
+            break
+        kept.remove(leaving.pop(0))
+    # Not printed by rich itself, which ends the process when the reader of a pipe is gone.
+    with console.capture() as captured:
+        console.print(table)
+        _print_notes(console, found)
+        if len(kept) < before:
+            console.print(Text("A wider terminal shows more columns; so does --json.", style="dim"))
+    return captured.get().rstrip("\n")
+
+
+def _laid_out(rows: Sequence[dict[str, str]], kept: Sequence[str], *, is_plain: bool) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None if is_plain else SIMPLE_HEAD, pad_edge=False)
+    for name in kept:
+        title = name if is_plain else name.replace(" ", "\n").replace("reduction,\npp", "reduction, pp")
+        is_number = name in _NUMBERS
+        table.add_column(Text(title), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+    for row in rows:
+        table.add_row(*(Text(row[name] or "-") for name in kept))
+    return table
+
+
+def _print_notes(console: "Console", found: "Sequence[FoundAdapter]") -> None:
+    from rich.text import Text
+
+    figures = [one.best for one in found if one.best is not None]
+    console.print()
+    if any(one.nfr_reduction is not None for one in figures):
+        note = (
+            "NFR reduction: negative flips of the plain update minus those of the adapter, in percentage points of n"
+        )
+        levels = {one.nfr_reduction.level for one in figures if one.nfr_reduction and one.nfr_reduction.level}
+        note += f"; in brackets the card's {100 * levels.pop():g} % interval." if len(levels) == 1 else "."
+        console.print(Text(note, style="dim"))
+    console.print(Text("Figures are what the cards say; nobody else has checked them.", style="dim"))
+    if len({one.dataset for one in figures}) > 1:
+        console.print(Text("They were measured on different data sets, and cannot be compared.", style="yellow"))
+
+
+def _row(one: "FoundAdapter") -> dict[str, str]:
+    best = one.best
+    reduction = None if best is None else best.nfr_reduction
+    counts = [] if best is None else [each.n for each in (best.nfr_reduction, best.nfr, best.accuracy) if each]
+    marks = [word for word, holds in (("gated", one.gated), ("private", one.private)) if holds]
+    return {
+        "adapter": _shown(one.name) + (f" ({', '.join(marks)})" if marks else ""),
+        "NFR reduction, pp": _figure(reduction, "+.1f"),
+        "NFR, %": _figure(None if best is None else best.nfr, ".1f"),
+        "accuracy, %": _figure(None if best is None else best.accuracy, ".1f"),
+        "n": next((f"{n:,}" for n in counts if n is not None), ""),
+        "measured on": "" if best is None else " ".join(_shown(part) for part in (best.dataset, best.split) if part),
+        "old base": _shown(", ".join(one.compatible_with)),
+        "new base": _shown(one.base_model or ""),
+        "task": _shown(one.task or ""),
+        "downloads": "" if one.downloads is None else f"{one.downloads:,}",
+    }
+
+
+def _figure(figure: "Figure | None", form: str) -> str:
+    if figure is None:
+        return ""
+    value = f"{100 * figure.value:{form}}"
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} [{100 * figure.low:{form}}, {100 * figure.high:{form}}]"
+
+
+def _shown(text: str) -> str:
+    """Give what stands on somebody's card for a terminal: on one line, short, and without commands."""
+    from ..report import printable
+
+    shown = printable(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

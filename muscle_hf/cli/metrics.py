@@ -1,0 +1,50 @@
+"""Push the metric modules to the Hub as Spaces, for `evaluate.load("org/negative_flips")`."""
+
+import argparse
+import contextlib
+import sys
+
+_MORE = (
+    "One commit for each Space; the same command again finishes what a failure has left. A Space installs muscle_hf "
+    "by its requirements.txt; whoever loads the metric needs muscle_hf too. The token is the one that `hf auth login` "
+    "saved, or HF_TOKEN. Exit codes: 0 done, 2 bad input or the Hub refuses, 130 interrupted."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.epilog = _MORE
+    parser.add_argument("action", choices=["push"], help="what to do")
+    parser.add_argument(
+        "--namespace", required=True, metavar="OWNER", help="user or organization that gets the Spaces"
+    )
+    parser.add_argument("--name", action="append", metavar="METRIC", help="push this one only; repeatable")
+    parser.add_argument(
+        "--private", action="store_true", help="make new Spaces private (default: as the owner's settings say)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would go, and send nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show what goes, send it, and say how it is loaded."""
+    from ..hub.spaces import chosen_metrics, push_metrics, space_files, space_name
+
+    for name in chosen_metrics(arguments.name):
+        files = space_files(name)
+        _print(f"{space_name(arguments.namespace, name)}: {', '.join(files)}")
+    if arguments.dry_run:
+        _print("Nothing was sent (--dry-run).")
+        return 0
+    private = True if arguments.private else None
+    for space in push_metrics(arguments.namespace, names=arguments.name, private=private):
+        _print(space.url)
+        _print(f"  commit {space.commit}" + ("" if space.changed else ", which had the same files already"))
+        _print(f'  evaluate.load("{space.repository}")')
+    return 0
+
+
+def _print(text: str) -> None:
+    """Print a line; what was pushed is pushed, also where nobody reads about it any more."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()

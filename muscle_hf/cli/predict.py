@@ -1,0 +1,263 @@
+"""Answer a file of questions with an adapter of the Hub or of a folder, for `muscle-hf compare`."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, InputError
+
+if TYPE_CHECKING:
+    from ..hub.adapter_files import AdapterFiles, BaseFiles
+    from ..hub.answering import AnswersSoFar, Asking, Question
+
+_MORE = (
+    "The answers are written when all are there; until then they are kept in FILE.part, and the same command goes on "
+    "after an interruption. Rows with choices get the likeliest of them, others the greedy answer. Exit codes: "
+    "0 done, 2 bad input, 130 interrupted."
+)
+_MAX_NEW_TOKENS = 256
+_MESSAGE = ("role", "content")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.epilog = _MORE
+    parser.add_argument("adapter", metavar="ADAPTER", help="id on the Hub, or a folder")
+    parser.add_argument(
+        "data", metavar="DATA", help="JSON Lines, CSV, TSV, Parquet, or org/name of a data set of the Hub"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("answers.jsonl"), metavar="FILE", help="(default: answers.jsonl)"
+    )
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--split", help="split of a data set of the Hub (default: test)")
+    data.add_argument("--prompt-column", metavar="NAME", help="what is asked (default: prompt, or messages)")
+    data.add_argument(
+        "--reference-column", metavar="NAME", help="the right answer (default: completion or reference, if there)"
+    )
+    data.add_argument("--id-column", metavar="NAME", help="(default: id, or the row's number from 0)")
+
+    model = parser.add_argument_group("the model")
+    model.add_argument("--revision", help="branch, tag or commit of the adapter")
+    model.add_argument("--base-model", metavar="MODEL", help="id or folder (default: what the adapter names)")
+    model.add_argument("--base-revision", metavar="REVISION", help="(default: what the adapter was trained on)")
+    model.add_argument("--dtype", default="auto", help="such as bfloat16 (default: the one it is saved in)")
+    model.add_argument("--device-map", metavar="WHERE", help="such as auto or cuda:1 (default: the GPU, if there)")
+    model.add_argument("--trust-remote-code", action="store_true", help="run code that the base's repository brings")
+
+    asking = parser.add_argument_group("how it is asked")
+    asking.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
+    asking.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help=f"of a generated answer (default: {_MAX_NEW_TOKENS})"
+    )
+    asking.add_argument("--normalization", choices=["sum", "characters"], help="of a choice's score (default: sum)")
+    asking.add_argument(
+        "--delimiter",
+        metavar="TEXT",
+        help="between prompt and choice (default: what completions begin with, or a space)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, write the answers, and say where they are."""
+    _check(arguments)
+    from ..demo.show import quiet_libraries
+    from ..hub.answering import AnswersSoFar, answer, settings_of, write_answers
+    from ..hub.load import find_files, load_files, load_tokenizer
+
+    quiet_libraries()
+    questions = _questions(arguments)
+    asking = _asking(arguments, questions)
+    files, base = find_files(
+        arguments.adapter, arguments.revision, arguments.base_model, arguments.base_revision, None
+    )
+    if files.task != "CAUSAL_LM":
+        raise InputError(
+            f"{arguments.adapter} is a classifier (task_type={files.task}); predict asks language models. In Python, "
+            "muscle_hf.load_adapter loads it."
+        )
+    options = {
+        "dtype": arguments.dtype,
+        "device_map": arguments.device_map or _device(),
+        "trust_remote_code": arguments.trust_remote_code,
+        "token": None,
+    }
+    tokenizer = load_tokenizer(files, base, options)
+    kept = AnswersSoFar(arguments.output, settings_of(files, base, tokenizer, questions, asking, arguments.dtype))
+    if kept.answers:
+        _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
+    try:
+        answer(load_files(files, base, options), tokenizer, questions, asking, kept)
+    except KeyboardInterrupt:
+        where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
+        _say(f"interrupted. {len(kept.answers)} of {len(questions)} answers are kept{where}.")
+        return 130
+    write_answers(arguments.output, questions, kept, str(tokenizer.eos_token))
+    kept.remove()
+    _conclude(arguments.output, questions, asking, kept, files, base)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse before any work what would be noticed after it."""
+    output: Path = arguments.output
+    if not output.parent.is_dir():
+        raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
+    if output.exists():
+        raise InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
+    for name in ("batch_size", "max_new_tokens"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ConfigurationError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
+
+
+def _device() -> str | None:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else None
+
+
+def _asking(arguments: argparse.Namespace, questions: "Sequence[Question]") -> "Asking":
+    from ..hub.answering import Asking
+
+    has_choices = questions[0].choices is not None
+    for name, of_choices in (("max_new_tokens", False), ("normalization", True), ("delimiter", True)):
+        if getattr(arguments, name) is not None and of_choices != has_choices:
+            kind = (
+                "have choices, of which one is taken" if has_choices else "have no choices, so answers are generated"
+            )
+            raise ConfigurationError(f"--{name.replace('_', '-')} would do nothing: the rows {kind}. Leave it out.")
+    if has_choices:
+        delimiter = _delimiter(questions) if arguments.delimiter is None else arguments.delimiter
+        return Asking(arguments.batch_size, None, arguments.normalization or "sum", delimiter)
+    return Asking(arguments.batch_size, arguments.max_new_tokens or _MAX_NEW_TOKENS, None, None)
+
+
+def _delimiter(questions: "Sequence[Question]") -> str:
+    """Take what `muscle-hf update` would: nothing in a chat, or what completions begin with and choices do not."""
+    from ..update.rows import Example
+    from ..update.splits import delimiter_of
+
+    if all(isinstance(one.prompt, str) for one in questions) and not questions[0].follows_prompt:
+        return " "
+    return delimiter_of(
+        [Example({}, one.prompt, one.reference or "", one.choices, row) for row, one in enumerate(questions)]
+    )
+
+
+def _questions(arguments: argparse.Namespace) -> "list[Question]":
+    # The reader of `muscle-hf update`, so that one file serves both.
+    from ..update.rows import raw_rows
+
+    rows = list(raw_rows(arguments.data, arguments.split, "test"))
+    if not rows:
+        raise InputError(f"{arguments.data} has no rows; a prompt is needed in each.")
+    columns = {name for row in rows for name, value in row.items() if value is not None}
+    prompt = arguments.prompt_column or ("messages" if "messages" in columns and "prompt" not in columns else "prompt")
+    reference = arguments.reference_column or next(
+        (one for one in ("completion", "reference") if one in columns), None
+    )
+    id_ = arguments.id_column or ("id" if "id" in columns else None)
+    named = {"--prompt-column": prompt, "--reference-column": reference, "--id-column": id_}
+    for option, name in named.items():
+        if name is not None and name not in columns:
+            raise InputError(
+                f"{arguments.data} has no column {_quoted(name)}; it has "
+                f"{_quoted(', '.join(sorted(map(str, columns))))}. Name the right one with {option}."
+            )
+    has_choices = "choices" in columns
+    found = [
+        _question(f"{arguments.data}, row {number + 1}", number, row, prompt, reference, id_, has_choices)
+        for number, row in enumerate(rows)
+    ]
+    if len({one.reference is None for one in found}) > 1:
+        known = next(one.place for one in found if one.reference is not None)
+        unknown = next(one.place for one in found if one.reference is None)
+        raise InputError(
+            f"{known} ends with an answer, and {unknown} does not; answers are needed in all rows or none."
+        )
+    first: dict[str | int, str] = {}
+    for one in found:
+        if one.id in first:
+            raise InputError(
+                f"{one.place} has the id {_quoted(one.id)}, as {first[one.id]} has; ids join the answers of two "
+                "models, so each is needed once."
+            )
+        first[one.id] = one.place
+    return found
+
+
+def _question(
+    place: str, number: int, row: Mapping[str, Any], prompt: str, reference: str | None, id_: str | None, choices: bool
+) -> "Question":
+    from ..hub.answering import Question
+
+    asked, answer = row.get(prompt), None if reference is None else row.get(reference)
+    if isinstance(asked, list):
+        asked = _messages(place, prompt, asked)
+        if prompt == "messages" and reference is None and asked[-1]["role"] == "assistant":
+            *asked, last = asked
+            answer = last["content"]
+    if not asked or not isinstance(asked, str | list):
+        raise InputError(f"{place}: {prompt} is {_quoted(asked)}; a text or messages are needed.")
+    if isinstance(answer, list):
+        *before, last = _messages(place, str(reference), answer)
+        if before or last["role"] != "assistant":
+            raise InputError(f"{place}: {reference} must be one message of the assistant.")
+        answer = last["content"]
+    if reference is not None and (not isinstance(answer, str) or not answer.strip()):
+        raise InputError(f"{place}: {reference} is {_quoted(answer)}; a text is needed in each row, or in none.")
+    offered = row.get("choices") if choices else None
+    if choices:
+        is_list = isinstance(offered, list) and len(offered) > 1 and all(isinstance(one, str) for one in offered)
+        if not is_list or len({one.strip() for one in offered or ()}) < len(offered or ()):
+            raise InputError(
+                f"{place}: choices is {_quoted(offered)}; a list of two or more different texts is needed in each "
+                "row, or in none."
+            )
+        if isinstance(answer, str) and answer.strip() not in {one.strip() for one in offered or ()}:
+            raise InputError(f"{place}: {_quoted(answer)} is none of the choices, {_quoted(offered)}.")
+    name = number if id_ is None else row.get(id_)
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise InputError(f"{place}: {id_} is {_quoted(name)}; a text or a whole number is needed in each row.")
+    follows_prompt = reference == "completion"
+    return Question(name, place, asked, answer, None if offered is None else tuple(offered), follows_prompt)
+
+
+def _messages(place: str, name: str, value: Sequence[Any]) -> list[dict[str, str]]:
+    known = all(isinstance(one, dict) and all(isinstance(one.get(key), str) for key in _MESSAGE) for one in value)
+    more = {key for one in value if isinstance(one, dict) for key in one if one[key] is not None} - set(_MESSAGE)
+    if not value or not known or more:
+        raise InputError(f"{place}: {name} is {_quoted(value)}; messages with role and content alone are needed.")
+    return [{key: one[key] for key in _MESSAGE} for one in value]
+
+
+def _quoted(value: object) -> str:
+    from ..report import printable
+
+    text = printable(value if isinstance(value, str) else str(value))
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _conclude(
+    output: Path,
+    questions: "Sequence[Question]",
+    asking: "Asking",
+    kept: "AnswersSoFar",
+    files: "AdapterFiles",
+    base: "BaseFiles",
+) -> None:
+    names = [_quoted(one.name) + (f" ({one.commit[:12]})" if one.commit else "") for one in (files, base)]
+    sys.stdout.write(f"{output}: {len(questions)} answers of {names[0]} on {names[1]}\n")
+    cut = sum(not finished for _, finished in kept.answers.values())
+    if cut:
+        _say(f"{cut} of {len(questions)} answers were cut off at --max-new-tokens {asking.max_new_tokens}.")
+    if questions[0].reference is None:
+        _say("the data have no right answers, so `muscle-hf compare` cannot tell which flips are negative.")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"muscle-hf predict: {text}\n")

@@ -1,0 +1,7 @@
+"""What of a folder goes to the Hub, and how it gets there: one commit, or none."""
+
+from .files import shipped_files
+from .names import check_ref, check_repository
+from .pushing import Commit, commit
+
+__all__ = ["Commit", "check_ref", "check_repository", "commit", "shipped_files"]
