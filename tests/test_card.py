@@ -304,6 +304,7 @@ def test_hostile_text_breaks_neither_front_matter_nor_sections(text: str) -> Non
     assert "<script" not in re.sub(fenced, "", _split(rendered)[1], flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(min_size=1) | st.text(st.sampled_from("-\n|<>`#[]()*_:'\"{}%~/\\. x"), min_size=1))
 def test_no_text_whatever_breaks_a_card(text: str) -> None:

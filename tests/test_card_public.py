@@ -192,6 +192,7 @@ def ann(monkeypatch: pytest.MonkeyPatch) -> str:
     return "annika.q"
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     folders=st.lists(NAMES.map(lambda name: f"q{name}q"), min_size=2, max_size=4, unique=True),
@@ -216,6 +217,7 @@ def test_no_folder_of_a_path_reaches_card_or_data(
     assert not [folder for folder in folders[:-1] if folder in found]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     token=st.from_regex(r"hf_[A-Za-z0-9]{34}", fullmatch=True),

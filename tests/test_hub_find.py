@@ -312,11 +312,13 @@ def test_adapters_are_found_by_what_their_cards_name_best_first(shop: Hub, tmp_p
     assert f"Leave out one of --base-model {NEW}, --compatible-with org/never to see more" in out
 
 
+@pytest.mark.slow
 def test_private_adapters_are_for_those_who_may_see_them(shop: Hub, tmp_path: Path) -> None:
     asked = ["--compatible-with", OLD, "--json"]
     assert "secret" in _names(_ask(shop, tmp_path, asked, token="token-of-ann")[0])  # noqa: S106 - of the local Hub
 
 
+@pytest.mark.slow
 def test_hostile_cards_neither_break_the_search_nor_steer_the_terminal(tmp_path: Path) -> None:
     nasty = "\x1b[2J\x9b31m\u202e[red]x[/red]\r\n" + "y" * 100_000
     with hub() as running:
@@ -341,6 +343,7 @@ def test_hostile_cards_neither_break_the_search_nor_steer_the_terminal(tmp_path:
     assert len(out.splitlines()) < 20
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_told_apart_in_one_line(shop: Hub, tmp_path: Path) -> None:
     asked = ["--compatible-with", OLD]
     wrong = "hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -533,6 +533,7 @@ def test_hostile_words_on_the_card_do_not_become_commands_of_the_terminal(
     assert "\x1b" not in done["stdout"] + done["stderr"]
 
 
+@pytest.mark.slow
 def test_the_reader_of_a_pipe_may_go_away(server: Hub, name: str, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "out")
     done = subprocess.run(  # noqa: S602 - our own words

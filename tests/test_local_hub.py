@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from local_hub import Fault, Hub, User, hub, run_client
 
+pytestmark = pytest.mark.slow
+
 ANN, BOB = "token-of-ann", "token-of-bob"
 TOKENS = {
     ANN: User("ann", orgs=("acme",)),
@@ -637,7 +639,6 @@ say([told(commit, {"w.safetensors": b"w" * 1000, "a.txt": b"new"}) for _ in rang
     assert refused[:2] == ["HfHubHTTPError", 403]
 
 
-@pytest.mark.slow
 def test_a_space_is_loaded_by_evaluate(server: Hub, tmp_path: Path) -> None:
     module = """
 import datasets

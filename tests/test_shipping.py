@@ -106,6 +106,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSALS)
 def test_no_fault_leaves_a_repository_in_between_and_the_same_push_finishes(
     server: Hub, worker: Worker, name: str, case: str
@@ -216,6 +217,7 @@ def test_a_new_branch_does_not_stay_without_its_commit(server: Hub, worker: Work
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_branch_that_others_filled_meanwhile_is_not_taken_away(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:
@@ -259,6 +261,7 @@ def test_a_tag_is_not_moved_to_other_files(server: Hub, worker: Worker, name: st
     assert state(server, name) == before
 
 
+@pytest.mark.slow
 def test_of_two_who_push_at_a_time_one_is_told_and_nothing_is_mixed(server: Hub, worker: Worker, name: str) -> None:
     server.fault(Fault(path="/commit/", delay=1.5))
     texts = {path: content.decode("latin-1") for path, content in NEW.items()}
@@ -277,6 +280,7 @@ def test_of_two_who_push_at_a_time_one_is_told_and_nothing_is_mixed(server: Hub,
     assert state(server, name) == with_main(NEW)
 
 
+@pytest.mark.slow
 def test_of_two_who_push_the_same_both_are_told_that_it_is_there(server: Hub, worker: Worker, name: str) -> None:
     server.fault(Fault(path="/commit/", delay=1.5))
     texts = {path: content.decode("latin-1") for path, content in NEW.items()}
@@ -300,6 +304,7 @@ def test_files_made_from_an_older_state_do_not_undo_what_came_after(server: Hub,
     assert state(server, name) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["upload", "commit"])
 def test_ctrl_c_in_the_middle_leaves_the_old_or_the_new_state(
     server: Hub, worker: Worker, name: str, where: str, tmp_path: Path
@@ -556,6 +561,7 @@ def test_names_of_branches_and_tags_are_judged_as_git_does(tmp_path: Path) -> No
         check_ref("refs/pr/3", "tag")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "words"), [(None, ""), (401, "the token is wrong or has expired (401)"), (403, "no right to do that")]
 )
