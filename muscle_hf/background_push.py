@@ -119,7 +119,7 @@ def resumable_files(folder: Path) -> dict[str, bytes | Path]:
     if _STATE in files:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         best = state.get("best_model_checkpoint")
-        if best and Path(best).is_absolute():
+        if best:
             state["best_model_checkpoint"] = Path(best).name
             files[_STATE] = (json.dumps(state, indent=2, sort_keys=True) + "\n").encode()
     return files

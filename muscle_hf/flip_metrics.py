@@ -18,6 +18,9 @@ _OF_STUDENT = {
 # The same for the plain update.
 _OF_UPDATE = {"new_accuracy": "new_accuracy", "new_negative_flip_rate": "negative_flip_rate"}
 
+FLIP_FIGURES = frozenset(_OF_STUDENT | _OF_UPDATE)
+"""Names of what is logged, without what stands before them."""
+
 
 def flip_metrics(
     *,

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from traceback import walk_tb
 from types import TracebackType
 from urllib.parse import unquote
@@ -30,20 +30,27 @@ _WRONG_TOKEN = (
     "HF_TOKEN comes before a saved token."
 )
 _WRITE_TOKEN = "take a token with write access, of an account that may write there"  # noqa: S105 - no token
+_READ_TOKEN = "take a token that may read it, of an account that may; a fine-grained one has to name it"  # noqa: S105
 # Tokens of the Hub (`hf_…`, `api_org_…`, `hf_oauth_…`), whatever sent them back to us.
 _TOKEN = re.compile(r"\b(?:hf_|api_org_)[A-Za-z0-9_.-]{20,}|(?<=[Bb]earer )\S+|(?<=//)[^/\s@]+(?=@)")
 _REVISION = re.compile(r"/(?:resolve|revision|tree|paths-info|preupload|commit|tag)/([^/?]+)(?:/([^?]+))?")
+# Not every version of the client tells whose file it was that could not be downloaded.
+_DOWNLOAD = re.compile(r"https?://[^/]+/(?:(datasets|spaces)/)?([^/?]+/[^/?]+)/resolve/")
+_XET_TOKEN = re.compile(r"status (?:client|server) error \((\d{3})[^)]*\).*/xet-(read|write)-token/", re.DOTALL)
 _LONGEST = 600
 
 
 @contextlib.contextmanager
-def hub_failures(action: str, repository: str | None = None, kind: str = "model") -> Iterator[None]:
+def hub_failures(
+    action: str, repository: str | None = None, kind: str = "model", *, after: Callable[[], str] | None = None
+) -> Iterator[None]:
     """Turn what the Hub's client raises in a block into one `HubError` of one line; everything else passes unchanged.
 
     Args:
         action: What the block does, as it stands after "could not", such as "push the adapter".
         repository: The repository that is meant where an answer of the Hub does not name one.
         kind: "model", "dataset" or "space".
+        after: Says, once it has failed, what else is to be told, such as the state that the repository is in.
 
     Yields:
         None.
@@ -68,7 +75,8 @@ def hub_failures(action: str, repository: str | None = None, kind: str = "model"
         reason = failure_reason(error, repository, kind)
         if reason is None:
             raise
-        raise HubError(f"could not {action}: {reason}") from error
+        more = f" {after()}" if after is not None else ""
+        raise HubError(f"could not {action}: {reason}{more}") from error
 
 
 def failure_reason(error: BaseException, repository: str | None = None, kind: str = "model") -> str | None:
@@ -121,8 +129,8 @@ def _reason(error: BaseException, repository: str | None, kind: str) -> str | No
 def _answer_reason(error: HfHubHTTPError, repository: str | None, kind: str) -> str:
     """Say what an answer with an error status means."""
     status, url = error.response.status_code, str(error.response.url)
-    name = _named(getattr(error, "repo_id", None) or repository, getattr(error, "repo_type", None) or kind)
-    page = _page(getattr(error, "repo_id", None) or repository, getattr(error, "repo_type", None) or kind)
+    repository, kind = _meant(error, url) or (repository, kind)
+    name, page = _named(repository, kind), _page(repository, kind)
     # Not error.request: the client's exception forgets it.
     request = error.response.request
     sent_token = "authorization" in request.headers
@@ -149,10 +157,9 @@ def _answer_reason(error: HfHubHTTPError, repository: str | None, kind: str) -> 
     if status == 403 and request.method == "PUT":
         return "the Hub's storage refused the upload (403); the link may have expired: try again."
     if status == 403:
-        need = _WRITE_TOKEN if sent_token else _LOG_IN
-        return f"there is no right to do that in {name} (403); {need}.{said}"
+        return _no_right(name, reads=request.method in ("GET", "HEAD"), sent_token=sent_token) + said
     if status in (409, 412):
-        return f"{name} was changed by somebody else meanwhile ({status}); look at it and try again.{said}"
+        return _conflict(name, status) + said
     if status == 429:
         seconds = _seconds(error)
         return f"too many requests (429); try again {f'in {seconds} seconds' if seconds else 'later'}."
@@ -182,12 +189,35 @@ def _xet_reason(error: BaseException, repository: str | None, kind: str) -> str 
     last = frames[-1][0]
     if "xet" not in last.f_code.co_name or not last.f_globals.get("__name__", "").startswith("huggingface_hub"):
         return None
-    status = re.search(r"status (?:client|server) error \((\d{3})", str(error))
-    if status is not None and status[1] == "401":
+    name, refused = _named(repository, kind), _XET_TOKEN.search(str(error))
+    # What the Hub itself says; the storage behind it knows neither accounts nor repositories.
+    if refused is not None and refused[1] == "401":
         return _WRONG_TOKEN
-    if status is not None and status[1] == "403":
-        return f"there is no right to do that in {_named(repository, kind)} (403); {_WRITE_TOKEN}."
+    if refused is not None and refused[1] == "403":
+        return _no_right(name, reads=refused[2] == "read", sent_token=True)
+    if refused is not None and refused[1] == "404":
+        return f"{name} or its revision does not exist, or this token does not see it; check its name (404)."
+    if refused is not None and refused[1] in ("409", "412"):
+        return _conflict(name, int(refused[1]))
     return f"the Hub's storage (Xet) failed; try again, or set HF_HUB_DISABLE_XET=1 to go another way. {error}"
+
+
+def _no_right(name: str, *, reads: bool, sent_token: bool) -> str:
+    need = _LOG_IN if not sent_token else _READ_TOKEN if reads else _WRITE_TOKEN
+    return f"there is no right to {f'read {name}' if reads else f'do that in {name}'} (403); {need}."
+
+
+def _conflict(name: str, status: int) -> str:
+    return f"{name} was changed by somebody else meanwhile ({status}); look at it and try again."
+
+
+def _meant(error: HfHubHTTPError, url: str) -> tuple[str, str] | None:
+    """Return which repository an answer is about, and its kind, as far as the client or the address tells."""
+    if named := getattr(error, "repo_id", None):
+        return named, getattr(error, "repo_type", None) or "model"
+    if place := _DOWNLOAD.match(url):
+        return unquote(place[2]), (place[1] or "models").removesuffix("s")
+    return None
 
 
 def _from_an_answer(traceback: TracebackType | None) -> bool:
@@ -223,4 +253,6 @@ def _one_line(text: str, errors: list[BaseException]) -> str:
             text = text.replace(token, "<token>")
     text = " ".join(_TOKEN.sub("<token>", text).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    if len(text) > _LONGEST:
+        return f"{text[:_LONGEST]} …"
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

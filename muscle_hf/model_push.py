@@ -38,6 +38,14 @@ class CardSource:
         self._trainer: Callable[[], Any] = weakref.ref(trainer)
         self.with_config = with_config
         self._last: Any = None
+        self._tokenizer: Any = None
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer that the model was trained with, or None."""
+        trainer = self._trainer()
+        if trainer is not None:
+            self._tokenizer = trainer.processing_class
+        return self._tokenizer
 
     def card(self, repository: str | None = None) -> Any:
         """Return the card as it is now, or, without a trainer, as it was last; None if there never was one.
@@ -47,6 +55,7 @@ class CardSource:
         """
         trainer = self._trainer()
         if trainer is not None:
+            self._tokenizer = trainer.processing_class
             self._last = trainer.card()
             return self._last if repository is None else trainer.card(repository)
         if repository is None or self._last is None:
@@ -59,7 +68,7 @@ class CardSource:
 
     def __getstate__(self) -> dict[str, Any]:
         """Take the card along, and not the trainer."""
-        return {"with_config": self.with_config, "_last": self.card()}
+        return {"with_config": self.with_config, "_last": self.card(), "_tokenizer": self.tokenizer()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on with the card that was taken along."""
@@ -125,7 +134,9 @@ def _save_with_card(
     if card is not None:
         card.write(folder)
     if push_to_hub:
-        model.push_to_hub(hub.pop("repo_id", folder.name), **hub)
+        # The push saves once more, and has to save the same.
+        saving = {name: value for name, value in options.items() if name != "save_directory"}
+        model.push_to_hub(hub.pop("repo_id", folder.name), **hub, **saving)
 
 
 def _push_with_card(
@@ -149,6 +160,10 @@ def _push_with_card(
         name = repo_id if "/" in repo_id else f"{HfApi().whoami(token)['name']}/{repo_id}"
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, **saving)
+        # The card's snippets load it from there.
+        tokenizer = source.tokenizer()
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         card = source.card(name)
         if card is not None:
             more = (tags,) if isinstance(tags, str) else tuple(tags or ())

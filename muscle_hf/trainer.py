@@ -20,6 +20,7 @@ from transformers import (
 from .adapters import Model, full_logits_allow_tied_head
 from .config import CompatibilityConfig
 from .errors import ConfigurationError
+from .flip_metrics import FLIP_FIGURES
 from .flips import Comparison, compare
 from .flips_in_the_loop import FlipsInTheLoop
 from .masks import Mask
@@ -250,6 +251,11 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
             logs.update(sums.figures("mean_token_accuracy") | {"num_tokens": seen + sums["positions"]})
             sums.clear()
         super().log(logs, start_time)
+
+    @property
+    def _is_chosen_by_what_is_measured(self) -> bool:
+        metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        return metric in FLIP_FIGURES
 
     def measured_comparisons(self) -> dict[str, Comparison]:
         """Compare new model and student with the old one on the flips data set, as they were evaluated last."""

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
+from accelerate.logging import get_logger
 from huggingface_hub import CommitInfo
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
@@ -23,6 +24,8 @@ from .lineage import Lineage
 from .model_push import CardSource, bring_card_along, cards, checked_files, record_base, refuse_local_base
 from .runs import RunComparison
 from .shipping import commit
+
+logger = get_logger(__name__)
 
 ROLES = ("new", "student")
 """Whom `measured_comparisons` compares with the old model."""
@@ -57,6 +60,7 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
     def __init__(self, model: Any, args: Any, *, with_config: bool = False, **options: Any) -> None:
         """Set up the trainer, and let its model bring the card along wherever it is saved or pushed."""
         self.comparisons, self.card_details = {}, {}
+        self._splits: dict[str, str | None] = {}
         self._evaluations: dict[int, Mapping[str, Comparison]] = {}
         self._background = BackgroundPushes(args.output_dir)
         self._newest_push: Future[CommitInfo] | None = None
@@ -74,10 +78,12 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
         """Put a measured comparison with the old model into the card's table; save or push afterwards.
 
         Args:
-            name: The row's name, such as "compatibility adapter" or "plain update".
+            name: The row's name. "compatibility adapter" is what is trained here: the verdict, the picture and the
+                figures that the Hub searches are of that row, and the next training takes it away. "plain update" and
+                "control: same steps more" are what it is compared with; other rows stand in the table.
             comparison: What [`muscle_hf.compare`] or [`muscle_hf.compare_runs`] returned; of the latter, the row that
                 speaks for all tasks, and, for "compatibility adapter", the slices.
-            split: What was asked, such as "the test set of PIQA".
+            split: What was asked, such as "the test set of PIQA". A row of another one says so in its name.
 
         Raises:
             InputError: A comparison of scores, which tell no right answers from wrong ones.
@@ -94,9 +100,8 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
                 f"{name!r} compares scores, and the card's table has shares of right answers. Compare answers, or "
                 "scores of 0 and 1, or pass the comparison of one task."
             )
-        if split is not None:
-            self.card_details["split"] = split
         self.comparisons[name] = found
+        self._splits[name] = split
         if name == self._names.COMPATIBILITY_ADAPTER:
             self.card_details["slices"] = slices
         self._source.card()
@@ -136,12 +141,20 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
         details = dict(self.card_details)
         if repository is not None:
             details = {"title": repository.rpartition("/")[2]} | details | {"repository": repository}
+        if self.comparisons:
+            ours = self._names.COMPATIBILITY_ADAPTER
+            split = self._splits[ours if ours in self.comparisons else next(iter(self.comparisons))]
+            details["split"] = split
+            details["comparisons"] = {
+                name if self._splits[name] in (None, split) else f"{name}, {self._splits[name]}": one
+                for name, one in self.comparisons.items()
+            }
         evaluated = self._evaluations.get(self._step_of_weights, {})
         if evaluated and not self.comparisons:
             rows = dict(zip(ROLES, (self._names.PLAIN_UPDATE, self._names.COMPATIBILITY_ADAPTER), strict=True))
             details["comparisons"] = {rows[role]: one for role, one in evaluated.items()}
             details["split"] = "the validation questions"
-            if self._is_best_checkpoint:
+            if self._is_best_checkpoint and self._is_chosen_by_what_is_measured:
                 details["caveats"] = ("The checkpoint was chosen by the questions that it was measured on.",)
         return cards().card_of_trainer(self, details)
 
@@ -151,13 +164,18 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
 
     @property
     def _default_title(self) -> str:
-        return PurePath(self.args.hub_model_id or self.args.output_dir).name
+        return PurePath(self.args.hub_model_id or Path(self.args.output_dir).resolve()).name
 
     @property
     def _is_best_checkpoint(self) -> bool:
         """Whether training has ended, with the best checkpoint."""
         is_loaded = self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None
         return is_loaded and not self.is_in_train
+
+    @property
+    def _is_chosen_by_what_is_measured(self) -> bool:
+        """Whether the figure that chooses the best checkpoint is of the questions whose flips are measured."""
+        return True
 
     @property
     def _step_of_weights(self) -> int:
@@ -181,6 +199,10 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train; at the end, push where the newest checkpoint should be on the Hub and is not."""
         self._evaluations.clear()
+        ours = self._names.COMPATIBILITY_ADAPTER
+        if self.comparisons.pop(ours, None) is not None:
+            self.card_details.pop("slices", None)
+            logger.warning(f"The comparison {ours!r} is off the card: training goes on, and it was measured before.")
         self._newest_push, self._newest_was_left_out = None, False
         output = super().train(*arguments, **options)
         self._source.card()

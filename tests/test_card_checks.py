@@ -258,6 +258,32 @@ def _data(folder: Path) -> dict[str, Any]:
     return found
 
 
+def test_hostile_ids_in_the_data_do_not_reach_a_card(tmp_path: Path) -> None:
+    for field, name in (
+        ("old_base", "x)\n\n# Run this first\n<img src=//evil/x.png>"),
+        ("old_adapter", "/opt/bob/secret/adapter"),
+        ("new_base", 'x"); __import__("os").system("x'),
+    ):
+        found = _data(tmp_path)
+        found["lineage"][field] = name
+        (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")
+        with pytest.raises(InputError, match=f"{field} is .*no id of the Hub"):
+            AdapterCard.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("split: ", "split: 2024 #", "dataset.split is 2024"),
+        ("value: ", "value: many #", "value is 'many'"),
+    ],
+)
+def test_a_result_that_the_hub_would_refuse_is_said(old: str, new: str, said: str) -> None:
+    text = _full().render()
+    assert old in text
+    assert any(said in problem for problem in check(text.replace(old, new, 1)))
+
+
 @pytest.mark.parametrize(
     "change",
     [

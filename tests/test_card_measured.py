@@ -224,8 +224,8 @@ def test_lines_and_indentation_of_an_answer_stay() -> None:
 def test_an_example_shows_question_answers_and_what_changed() -> None:
     one = Instance("t", "q-7", "negative_flip", "Where?", "Oslo", "Oslo", "Bergen", 1.0, 0.0, {})
     text = _card(examples=(one,)).render()
-    assert "**q-7**: right before, wrong now\n\nQuestion:\n\n```text\nWhere?\n```\n" in text
-    assert "Old model:\n\n```text\nOslo\n```\n\nNew model:\n\n```text\nBergen\n```\n" in text
+    assert "**t, q-7**: right before, wrong now\n\nQuestion:\n\n```text\nWhere?\n```\n" in text
+    assert "Old model:\n\n```text\nOslo\n```\n\nThis model:\n\n```text\nBergen\n```\n" in text
 
 
 # The picture ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.card import AdapterCard, hub_id
-from muscle_hf.card.public import NO_TOKEN, NO_USER, leaks, public, public_text
+from muscle_hf.card.public import NO_TOKEN, NO_USER, leaks, leaks_of_values, public, public_text
 from muscle_hf.flips import Comparison, compare
 from muscle_hf.lineage import Lineage
 from muscle_hf.outcomes import Instance
@@ -330,6 +330,12 @@ def test_an_id_stays_one_wherever_the_card_is_read_again(somewhere: Path) -> Non
         "C:\\Users\\bob\\x",
         "path:/tmp/pytest-of-bob/x",
         f"hf_{'a1B2' * 8}xy",
+        "from /data/priv/x",
+        "from /srv/models/x",
+        "/opt/models/x",
+        '{"a": "C:\\\\Users\\\\bob\\\\x"}',
+        "in ~/x",
+        "/data2/bob/x",
     ],
 )
 def test_a_leak_in_an_edited_card_is_found(text: str) -> None:
@@ -352,10 +358,49 @@ def test_the_folder_that_one_works_in_is_found(somewhere: Path, ann: str) -> Non
         "a/b, and/or, 1/2",
         "~5 of 7",
         "hf_hub_download",
+        "https://example.org/data/a/b and //cdn.example.org/opt/a/b",
+        "GET /data/items/3 and POST /content/a/b",
+        "org/data/x, a ~ b, ~/ and s/data/model/g",
     ],
 )
 def test_an_edited_card_without_leaks_is_not_suspected(text: str) -> None:
     assert leaks(text) == []
+
+
+def test_a_path_is_found_however_deep_it_lies_and_whatever_it_begins_with() -> None:
+    for path in (
+        "/nas/bob/x",
+        "/data/x",
+        "~/x",
+        "./out/base",
+        "../base",
+        "C:\\Users\\bob\\x",
+        "C:/runs",
+        "\\\\host\\share\\x",
+    ):
+        assert leaks_of_values({"a": {"b": [{"c": path}]}}) == [f"a path of a machine: {path}"]
+        assert leaks_of_values({path: 1})
+    assert "a1B2" not in str(leaks_of_values(["hf_" + "a1B2" * 8])) != "[]"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "org/name",
+        "and/or",
+        "</s>",
+        "/",
+        "a/b/c.json",
+        r".*\.layers\.\d+",
+        r".\d+",
+        r"\w+",
+        "https://example.org/data/a/b",
+        3,
+        None,
+    ],
+)
+def test_what_a_configuration_needs_is_no_path(value: Any) -> None:
+    assert leaks_of_values({"a": [value]}) == []
 
 
 def test_a_card_of_ours_never_leaks() -> None:

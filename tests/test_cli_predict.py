@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,91 @@ def test_a_tokenizer_beside_the_adapter_comes_before_the_bases(adapter: Path, tm
     assert expected != plain
 
 
+@pytest.mark.parametrize("has_end", [True, False])
+def test_the_end_token_goes_from_reference_choices_and_prediction_alike(
+    adapter: Path, tmp_path: Path, has_end: bool
+) -> None:
+    source = _with_tokenizer(adapter, tmp_path, eos_token=TOKENIZER.eos_token if has_end else None)
+    end = TOKENIZER.eos_token
+    # The word that a missing token is called by in Python is an answer as any other.
+    written = ["None", "Some", f"no{end}", f" yes {end}"]
+    assert _predict(source, tmp_path, [{"prompt": "x", "choices": written, "reference": one} for one in written]) == 0
+    found = _read(tmp_path / "answers.jsonl")
+    expected = ["None", "Some", "no", "yes"] if has_end else ["None", "Some", f"no{end}", f"yes {end}"]
+    assert [row["reference"] for row in found] == expected
+    assert all(row["choices"] == expected and row["prediction"] in expected for row in found)
+    # Whichever is chosen, one of the rows is right.
+    assert sum(row["prediction"] == row["reference"] for row in found) == 1
+
+
+def _with_tokenizer(adapter: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of the adapter with a tokenizer of its own."""
+    shutil.copytree(adapter, folder / "adapter")
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    tokenizer.save_pretrained(folder / "adapter")
+    return folder / "adapter"
+
+
+def test_choices_that_are_the_same_without_the_end_token_are_refused(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _predict(adapter, tmp_path, [{"prompt": "x", "choices": ["no", f"no{TOKENIZER.eos_token}"]}]) == 2
+    assert "row 1: 'no' is a choice twice" in _last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("rows", "longest"),
+    [
+        # As the completion stands, and with the space that a reference lacks.
+        (ROWS, max(len(TOKENIZER(f" {one}", add_special_tokens=False)["input_ids"]) for one in ANSWERS) + 1),
+        ([{"prompt": "x", "reference": "card"}], len(TOKENIZER(" card", add_special_tokens=False)["input_ids"]) + 1),
+    ],
+)
+def test_answers_may_be_as_long_as_the_longest_reference(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: Any, longest: int
+) -> None:
+    assert _predict(adapter, tmp_path, rows) == 0
+    by_default = _read(tmp_path / "answers.jsonl")
+    (tmp_path / "answers.jsonl").unlink()
+    assert f"were cut off at --max-new-tokens {longest}." in capsys.readouterr().err
+    assert _predict(adapter, tmp_path, rows, "--max-new-tokens", str(longest)) == 0
+    assert _read(tmp_path / "answers.jsonl") == by_default
+
+
+def test_a_default_that_does_not_fit_names_the_option(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _predict(adapter, tmp_path, [{"prompt": "card"}]) == 2
+    line = _last_line(capsys)
+    assert f"the prompt of {tmp_path / 'data.jsonl'}, row 1 has" in line
+    assert "its answer may take 256 more" in line
+    assert "The longest answer is max_new_tokens, now 256" in line
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('no system') }}", "chat template: no system."),
+        ("{{ messages[0].content + 1 }}", "chat template: "),
+        ("{{ 1 // 0 }}", "chat template: "),
+        ("{{ messages[0].content.x.y }}", "chat template: "),
+        ("{% if %}", "chat template: "),
+        ("{{ raise_exception('prompt 99 \x1b[2J') }}", "chat template: prompt 99"),
+    ],
+)
+def test_a_chat_template_that_fails_is_told_with_the_row(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str, words: str
+) -> None:
+    source = _with_tokenizer(adapter, tmp_path, chat_template=template)
+    rows = [{"prompt": [{"role": "user", "content": "hi"}]}]
+    assert _predict(source, tmp_path, rows, "--max-new-tokens", "2") == 2
+    line = _last_line(capsys)
+    assert f"the prompt of {tmp_path / 'data.jsonl'}, row 1 cannot be written by the tokenizer's {words}" in line
+    assert line.isprintable()
+
+
 # Bad input -----------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +301,17 @@ def test_a_tokenizer_beside_the_adapter_comes_before_the_bases(adapter: Path, tm
         ([{"prompt": "a", "id": 1}, {"prompt": "b", "id": 1}], (), "row 2 has the id 1, as "),
         ([{"prompt": "a", "id": 1}, {"prompt": "b"}], (), "row 2: id is None; a text or a whole number"),
         ([{"prompt": "a", "id": 1.5}], (), "row 1: id is 1.5"),
+        # `muscle-hf compare` reads no file that has both.
+        ([{"prompt": "a", "id": 1}, {"prompt": "b", "id": "1"}], (), "row 2 '1': ids must be all whole numbers or"),
+        ([{"prompt": "a", "id": "\ud800"}], (), "row 1: id holds half of a character"),
+        ([{"prompt": "a", "reference": "\ud800"}], (), "row 1: reference holds half of a character"),
+        ([{"prompt": "a\udc00"}], (), "row 1: prompt holds half of a character"),
+        ([{"prompt": "a", "choices": ["\ud800", "b"]}], (), "row 1: choices holds half of a character"),
+        (
+            [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\ud800"}]}],
+            (),
+            "row 1: messages holds half of a character",
+        ),
         ([CHOICES[0], ROWS[1]], (), "row 2: choices is None; a list of two or more different texts"),
         ([ROWS[0] | {"choices": ["savings", " savings"]}], (), "row 1: choices is ['savings', ' savings']"),
         ([ROWS[0] | {"choices": ["a", "b"]}], (), "row 1: savings is none of the choices"),
@@ -225,7 +322,9 @@ def test_a_tokenizer_beside_the_adapter_comes_before_the_bases(adapter: Path, tm
         (ROWS, ("--max-new-tokens", "x"), "invalid int value: 'x'"),
         (ROWS, ("--split", "test"), "which has no split"),
         (ROWS, ("--max-new-tokens", "120"), "the prompt of"),
-        (ROWS, ("--dtype", "float23"), "float23"),
+        (ROWS, ("--dtype", "float23"), "dtype is float23, which is no type of weights"),
+        (ROWS, ("--device-map", "cuda:99"), "device_map is cuda:99, and there is no such device"),
+        (ROWS, ("--device-map", "nope"), "device_map is nope, and there is no such device"),
         (ROWS, ("--base-model", "/nowhere"), "/nowhere is neither a folder with the base model"),
         ([{"prompt": "\x1b[2J", "completion": ["\x1b[2J"]}], (), "messages with role and content"),
     ],
@@ -335,6 +434,58 @@ def test_a_line_that_was_cut_off_is_asked_again(
     assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == 0
     assert sum(interrupted()) == 3
     assert _read(tmp_path / "answers.jsonl") == _expected(adapter, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 40])
+def test_a_kill_before_the_first_answer_was_kept_does_not_block_the_next_run(
+    adapter: Path, tmp_path: Path, interrupted: Callable[[], list[int]], kept: int
+) -> None:
+    part = tmp_path / "answers.jsonl.part"
+    part.write_bytes(part.read_bytes()[:kept])
+    assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == 0
+    assert sum(interrupted()) == 4
+    assert _read(tmp_path / "answers.jsonl") == _expected(adapter, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "7",
+        '{"a": 1, "b": 2, "c": 3}',
+        "[null, null, null]",
+        "[0, null, true]",
+        '[0, "x", 1]',
+        '[4, "x", true]',
+        '[-1, "x", true]',
+        '[true, "x", true]',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_told_and_is_no_answer(
+    adapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    interrupted: Callable[[], list[int]],
+    line: str,
+) -> None:
+    part = tmp_path / "answers.jsonl.part"
+    part.write_bytes(part.read_bytes() + line.encode() + b"\n")
+    before = part.read_bytes()
+    assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == 2
+    assert "or is damaged" in _last_line(capsys)
+    assert interrupted() == []
+    assert part.read_bytes() == before
+
+
+def test_a_file_of_something_else_is_not_taken_for_kept_answers(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = tmp_path / "answers.jsonl.part"
+    part.write_text("precious", encoding="utf-8")
+    assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == 2
+    assert "or is damaged" in _last_line(capsys)
+    assert part.read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.parametrize("what", ["options", "data", "adapter", "damaged"])

@@ -86,7 +86,14 @@ ANSWERS: dict[str, tuple[Callable[[], HfHubHTTPError], str]] = {
         lambda: answered(404, url=f"{ENDPOINT}/acme/x/resolve/main/a/b.json", headers={CODE: "EntryNotFound"}),
         "acme/x has no file 'a/b.json'",
     ),
-    "no right": (lambda: answered(403, body={"error": "You do not own it"}), r"no right.*\(403\).*You do not own it"),
+    "no right to read": (
+        lambda: answered(403, url=f"{ENDPOINT}/acme/base/resolve/main/config.json"),
+        r"no right to read acme/base \(403\); take a token that may read it",
+    ),
+    "no right": (
+        lambda: answered(403, method="POST", body={"error": "You do not own it"}),
+        r"no right to do that.*\(403\); take a token with write access.*You do not own it",
+    ),
     "conflict": (lambda: answered(412, method="POST"), r"changed by somebody else meanwhile \(412\); look"),
     "too many": (lambda: answered(429), r"too many requests \(429\); try again later"),
     "too many, with seconds": (
@@ -117,6 +124,55 @@ def test_every_refusal_is_told_apart_from_all_others(case: str) -> None:
     same = [name for name, other in others.items() if re.search(other, said) and not re.search(words, other)]
     allowed = {"too many"} if case.startswith("too many") else set()
     assert set(same) <= allowed
+
+
+def test_a_download_names_its_own_repository_where_the_client_does_not_tell_it() -> None:
+    # As with huggingface_hub 1.31, which tells it for /api/… only.
+    for place, name in (("acme/base", "acme/base"), ("datasets/acme/rows", "the dataset acme/rows")):
+        error = answered(404, url=f"{ENDPOINT}/{place}/resolve/main/a.json", headers={CODE: "EntryNotFound"})
+        error.repo_id = error.repo_type = None  # type: ignore[attr-defined]
+        assert failure_reason(error, "acme/other") == f"{name} has no file 'a.json'; check its name and the revision."
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (401, "write", "the token is wrong or has expired (401)"),
+        (403, "write", "no right to do that in acme/x (403); take a token with write access"),
+        (403, "read", "no right to read acme/x (403); take a token that may read it"),
+        (404, "read", "acme/x or its revision does not exist"),
+        (409, "write", "acme/x was changed by somebody else meanwhile (409)"),
+        (500, "write", "the Hub's storage (Xet) failed"),
+    ],
+)
+def test_what_the_hub_refuses_to_the_large_file_storage_is_not_the_storages_fault(
+    status: int, kind: str, words: str
+) -> None:
+    level = "client" if status < 500 else "server"
+    address = f"{ENDPOINT}/api/models/acme/x/xet-{kind}-token/main"
+    text = f"Network error: HTTP status {level} error ({status} Word), domain: {address}"
+
+    def raised(text: str) -> str:
+        names: dict[str, Any] = {"__name__": "huggingface_hub._commit_api"}
+        exec("def _upload_xet_files(text):\n    raise RuntimeError(text)", names)  # noqa: S102 - as its frame looks
+        with pytest.raises(RuntimeError) as caught:
+            names["_upload_xet_files"](text)
+        return str(failure_reason(caught.value, "acme/x"))
+
+    said = raised(text)
+    assert words in said
+    assert said.endswith(".")
+    # The storage itself knows neither accounts nor repositories.
+    assert "storage (Xet) failed" in raised(text.replace("/api/models/acme/x/xet-", "/xet/"))
+
+
+def test_what_follows_a_reason_is_a_sentence_of_its_own() -> None:
+    with pytest.raises(HubError) as caught, hub_failures("do it", after=lambda: "Nothing was changed."):
+        raise answered(400, body={"error": "Bad license"})
+    assert (
+        str(caught.value)
+        == "could not do it: the Hub refuses it (400). The Hub says: Bad license. Nothing was changed."
+    )
 
 
 def test_what_a_hostile_server_says_stays_one_line_without_commands_and_tokens() -> None:

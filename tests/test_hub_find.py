@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -15,6 +16,7 @@ from huggingface_hub import ModelInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_hub import Fault, Hub, User, hub, run_client
+from rich.cells import cell_len
 
 from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError
@@ -194,6 +196,35 @@ def test_a_narrow_terminal_loses_columns_but_no_names_and_no_reductions(
         assert "+2.0 [+0.0, +10.0]" in line
     assert ("A wider terminal" in text) == (width < 200)
     assert ("downloads" in text, "old" in text) == (False, width == 200)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("org\u200b/\u200eba\u00adse\ufeff", "org/base"),
+        ("a" + "\u0301" * 50 + "b", "áb"),
+        ("e\u20dd", "e"),
+        # Written in two characters, as some systems do.
+        ("re\u0301sume\u0301", "résumé"),
+        ("数据 набор", "数据 набор"),
+    ],
+)
+def test_characters_without_width_do_not_shift_the_columns(
+    monkeypatch: pytest.MonkeyPatch, text: str, shown: str
+) -> None:
+    metric = _metric("negative_flip_rate_reduction", 0.5, n=3)
+    made = [find._adapter(_info(_index((name, [metric]))), None) for name in (text, "org/data")]
+    monkeypatch.setattr("muscle_hf.hub.find.find_adapters", lambda *_, **__: made)
+    with redirect_stdout(io.StringIO()) as out:
+        assert main(["find"]) == 0
+    lines = out.getvalue().splitlines()
+    assert shown in lines[1]
+    assert not [one for one in out.getvalue() if unicodedata.category(one) in ("Cf", "Mn", "Me")]
+    assert len({_cells_before(OLD, line) for line in lines[1:3]}) == 1
+
+
+def _cells_before(text: str, line: str) -> int:
+    return cell_len(line[: line.index(text)])
 
 
 # On a Hub ------------------------------------------------------------------------------------------------------------

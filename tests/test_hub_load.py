@@ -6,13 +6,23 @@ import pickle
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from local_hub import Fault, Hub, User, hub, run_client
-from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+from peft import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    LoraConfig,
+    PeftModel,
+    PeftType,
+    PromptLearningConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
 from safetensors.torch import load_file, save_file
 from tiny_classifiers import NAMES, tiny_classifier
 from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
@@ -25,6 +35,8 @@ from transformers import (
 )
 
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, MuscleError, UnsupportedAdapterError
+from muscle_hf.hub import adapter_files, load
+from muscle_hf.hub.base_files import BaseFiles
 from muscle_hf.hub.load import load_adapter
 
 TOKENIZER = tiny_tokenizer()
@@ -123,8 +135,25 @@ def test_type_and_device_are_those_that_were_asked_for(saved: Path) -> None:
     assert half.device.type == "cpu"
     eager = load_adapter(saved / "adapter", attn_implementation="eager")
     assert eager.config._attn_implementation == "eager"
-    with pytest.raises(InputError, match="float23"):
-        load_adapter(saved / "adapter", dtype="float23")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "float23"}, "dtype is float23, which is no type"),
+        ({"dtype": "int8"}, "dtype is int8"),
+        ({"dtype": "save"}, "dtype is save"),
+        ({"device_map": "nope"}, "device_map is nope"),
+        ({"device_map": "cuda:99"}, "device_map is cuda:99"),
+        ({"device_map": 99}, "device_map is 99"),
+        ({"device_map": "meta"}, "device_map is meta"),
+    ],
+)
+def test_a_type_or_a_device_that_is_not_there_is_not_blamed_on_the_base(options: dict[str, Any], words: str) -> None:
+    # Before anything is looked for: there is no such adapter either.
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load_adapter("/nowhere", **options)
+    assert str(caught.value).isprintable()
 
 
 def _classifier_adapter(folder: Path, kind: type[PreTrainedModel], task: str, *, saves_head: bool = True) -> Any:
@@ -184,6 +213,30 @@ def test_a_pickle_beside_the_safetensors_is_not_opened(folder: Path) -> None:
         _plant(folder / "base" / name, mark)
     assert torch.equal(_logits(load_adapter(folder / "adapter")), _plain(folder))
     assert not mark.exists()
+
+
+def test_a_type_that_loads_a_further_model_is_refused_before_that_is_opened(folder: Path) -> None:
+    mark, third = folder / "mark", folder / "third"
+    shutil.copytree(folder / "base", third)
+    (third / "model.safetensors").unlink()
+    _plant(third / "pytorch_model.bin", mark)
+    _edit(folder / "adapter" / "adapter_config.json", peft_type="SHADOW", shadow_model=str(third))
+    with pytest.raises(UnsupportedAdapterError, match="SHADOW, which loads a further model"):
+        load_adapter(folder / "adapter")
+    assert not mark.exists()
+
+
+def test_every_type_that_peft_has_is_known_or_refused_with_its_reason() -> None:
+    types = {str(one.value) for one in PeftType}
+    refused = {*adapter_files._REFUSED}
+    # One that a newer PEFT brings is refused until somebody has read what it loads.
+    assert types <= adapter_files._KNOWN | refused
+    assert not adapter_files._KNOWN & refused
+    # Learned tokens stand before the text by PEFT's own account.
+    learned = {
+        str(one.value) for one, kind in PEFT_TYPE_TO_CONFIG_MAPPING.items() if issubclass(kind, PromptLearningConfig)
+    }
+    assert learned <= refused
 
 
 def test_an_adapter_that_is_only_a_pickle_is_refused_without_opening_it(folder: Path) -> None:
@@ -284,6 +337,37 @@ def test_a_base_of_another_name_is_said(folder: Path, caplog: pytest.LogCaptureF
     assert f"is now put on {folder / 'other'}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("named", "given", "commit", "is_said"),
+    [
+        # Of somebody else: another model.
+        ("acme/base-v2", "bob/base-v2", "c" * 40, True),
+        ("acme/base-v2", "acme/base-v3", "c" * 40, True),
+        ("acme/base-v2", "acme/base-v2", "c" * 40, False),
+        # A folder has no owner in its name.
+        ("acme/base-v2", "runs/base-v2", None, False),
+        ("acme/base-v2", "runs/base-v3", None, True),
+        ("/home/ann/base-v2", "acme/base-v2", "c" * 40, False),
+        ("./base-v1", "acme/base-v2", "c" * 40, True),
+    ],
+)
+def test_a_base_of_another_owner_is_said(
+    saved: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    given: str,
+    commit: str | None,
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr(load, "base_files", lambda name, **_: BaseFiles(name, commit))
+    files = replace(adapter_files.adapter_files(saved / "adapter"), base=named)
+    with caplog.at_level(logging.WARNING, "muscle_hf"):
+        load._base_of(files, given, None, None)
+    assert (f"was trained on the base {named}, and is now put on {given}" in caplog.text) == is_said
+    assert (caplog.text == "") != is_said
+
+
 def test_the_base_of_the_config_is_taken_without_a_word(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "muscle_hf"):
         load_adapter(saved / "adapter")
@@ -353,8 +437,9 @@ def test_weights_for_layers_that_the_base_lacks_are_not_left_out_in_silence(
         ({"base_model_name_or_path": "\x1b[31m/evil"}, InputError, "neither a folder"),
         ({"revision": 7}, InputError, "7 as revision"),
         ({"peft_type": None}, InputError, "no peft_type"),
-        ({"peft_type": "NOTHING"}, ModelMismatchError, "NOTHING"),
+        ({"peft_type": "NOTHING"}, UnsupportedAdapterError, "NOTHING, of which it is not known"),
         ({"peft_type": "XLORA"}, UnsupportedAdapterError, "further adapters"),
+        ({"rank_pattern": {"q_proj": 4, "(": 4}}, InputError, "no regular expression"),
         ({"task_type": "SEQ_2_SEQ_LM"}, InputError, "task_type=SEQ_2_SEQ_LM"),
         ({"task_type": None}, InputError, "task_type=None"),
         ({"target_modules": ["nowhere"]}, ModelMismatchError, "nowhere"),
@@ -370,6 +455,51 @@ def test_a_broken_config_is_one_line_that_names_the_fault(
     assert words in message
     assert message.isprintable()
     assert len(message) < 2000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"r": 5 * 10**7},
+        {"r": 10**5000},
+        {"r": 5},
+        {"rank_pattern": {"q_proj": 5 * 10**7}},
+        {"rank_pattern": {"layers.0.self_attn.v_proj": 5}},
+        # Of a layer that has no weights in the file, and would get them before PEFT misses some.
+        {"rank_pattern": {"lm_head": 5 * 10**7}, "target_modules": ["q_proj", "lm_head"]},
+        {"peft_type": "ADALORA", "init_r": 5 * 10**7},
+    ],
+)
+def test_a_rank_that_the_weights_do_not_have_takes_no_memory(
+    saved: Path, folder: Path, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muscle_hf.hub.load.base_files", _never)
+    ranks = {shape[0] for key, shape in adapter_files.adapter_files(saved / "adapter").shapes.items() if "_A." in key}
+    assert ranks == {4}
+    text = json.dumps(json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8")))
+    changed = ", ".join(f"{json.dumps(key)}: {_number(value)}" for key, value in fields.items())
+    (folder / "adapter" / "adapter_config.json").write_text(f"{text[:-1]}, {changed}}}", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"(r|init_r|rank_pattern\[.*\])=.* do not belong together|is not a JSON"
+    ) as caught:
+        load_adapter(folder / "adapter")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+def _never(*_: Any, **__: Any) -> None:
+    raise AssertionError("the base was asked for")
+
+
+def _number(value: Any) -> str:
+    # Python itself writes no number of thousands of digits.
+    return f"1{'0' * 5000}" if isinstance(value, int) and value > 10**4000 else json.dumps(value)
+
+
+def test_ranks_of_a_pattern_are_not_taken_for_faults(tmp_path: Path) -> None:
+    pattern = {"q_proj": 1, "layers.0.self_attn.v_proj": 5, r".*\.mlp\..*": 3}
+    _save(tmp_path, rank_pattern=pattern)
+    assert torch.equal(_logits(load_adapter(tmp_path / "adapter")), _plain(tmp_path))
 
 
 def test_prompt_tuning_is_told_from_a_broken_adapter(folder: Path) -> None:

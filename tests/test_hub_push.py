@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from hub_worker import Worker
-from local_hub import Fault, Hub, User, hub
+from local_hub import Fault, Hub, User, hub, run_client
 from safetensors.numpy import save_file
 
 from muscle_hf.card import AdapterCard
@@ -131,6 +131,17 @@ def test_one_commit_holds_the_adapter_its_card_and_its_evidence(
     assert read.repository == name
     assert server.refs(name)["refs/tags/v1"] == server.commits(name)[0][0]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the folder itself was changed"
+
+
+def test_hidden_files_beside_the_answers_do_not_stop_the_push_halfway(
+    server: Hub, worker: Worker, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / ".git").mkdir(parents=True)
+    (tmp_path / "runs" / ".git" / "a.json").write_text("{}")
+    (tmp_path / "runs" / "ok.jsonl").write_text("{}\n")
+    done = command(worker, adapter(tmp_path / "out"), name, "--predictions", tmp_path / "runs")
+    assert done["result"] == 0, done
+    assert [one for one in server.files(name) if one.startswith("predictions/")] == ["predictions/ok.jsonl"]
 
 
 def test_the_same_push_again_makes_no_commit_and_says_so(
@@ -257,11 +268,23 @@ def test_a_data_set_that_is_not_there_is_refused(server: Hub, worker: Worker, na
     assert not server.exists(name)
 
 
-def test_a_wrong_name_is_refused_without_the_seconds_that_torch_takes(worker: Worker, tmp_path: Path) -> None:
-    loaded = worker.run(
-        "import sys\nresult = [one for one in ('torch', 'transformers', 'peft') if one in sys.modules]"
-    )
-    assert loaded["result"] == []
+@pytest.mark.parametrize(
+    "words",
+    [["acme/a/b"], ["acme/x", "--revision", "a..b"], ["acme/x", "--tag", "a..b"]],
+    ids=["name", "branch", "tag"],
+)
+def test_a_wrong_name_is_refused_without_the_seconds_that_torch_takes(
+    server: Hub, tmp_path: Path, words: list[str]
+) -> None:
+    code = f"""
+import sys
+from muscle_hf.cli import main
+print(main(["push", *{[str(adapter(tmp_path / "out")), *words]!r}]))
+print([one for one in ("torch", "transformers", "peft", "numpy", "muscle_hf.card") if one in sys.modules])
+"""
+    done = run_client(code, server, home=tmp_path, token=ANN)
+    assert done.stdout.splitlines() == ["2", "[]"], done.stderr
+    assert done.stderr.startswith("muscle-hf push: ")
 
 
 # ---- what goes wrong on the way; test_shipping has the rest
@@ -319,6 +342,29 @@ def test_the_old_card_names_its_successor_once(server: Hub, worker: Worker, name
     assert again["result"] == 0
     assert "The old card says so already" in again["stdout"]
     assert len(server.commits(old)) == 2
+
+
+def test_an_old_card_with_the_ends_of_lines_of_windows_keeps_them(
+    server: Hub, worker: Worker, name: str, tmp_path: Path
+) -> None:
+    old, card = old_of("acme", name), OLD_CARD.replace(b"\n", b"\r\n")
+    server.create(old, files={"README.md": card})
+    done = command(worker, adapter(tmp_path / "out", old=old), name, "--link-old")
+    assert done["result"] == 0, done
+    assert server.files(old)["README.md"] == card.replace(b"[a, b]\r\n", f"[a, b]\r\nnew_version: {name}\r\n".encode())
+
+
+def test_an_old_card_that_is_no_text_is_one_line_after_the_push(
+    server: Hub, worker: Worker, name: str, tmp_path: Path
+) -> None:
+    old = old_of("acme", name)
+    server.create(old, files={"README.md": b"---\nlicense: mit\n---\n\xff\xfe"})
+    done = command(worker, adapter(tmp_path / "out", old=old), name, "--link-old")
+    assert done["result"] == 2, done
+    assert done["stderr"].startswith("muscle-hf push: the adapter is pushed (")
+    assert f"the card of {old} is no UTF-8 text" in done["stderr"]
+    assert len(done["stderr"].splitlines()) == 1
+    assert "adapter_model.safetensors" in server.files(name)
 
 
 def test_the_card_of_somebody_else_gets_a_pull_request_once(
@@ -445,10 +491,84 @@ def test_a_path_or_a_token_elsewhere_in_a_file_is_refused(tmp_path: Path) -> Non
             pack_adapter(folder, "acme/x")
 
 
+def test_a_name_of_this_machine_deep_in_a_file_is_taken_out_and_any_other_path_is_refused(tmp_path: Path) -> None:
+    files = ("tokenizer_config.json", "config.json", "preprocessor_config.json", "processor_config.json")
+    for number, name in enumerate(files):
+        folder = adapter(tmp_path / str(number))
+        deep = {
+            "x": 1,
+            "init": {"name_or_path": "/data/priv/x", "parts": [{"_name_or_path": "~/x", "kept": "acme/y"}]},
+        }
+        (folder / name).write_text(json.dumps(deep))
+        packed = pack_adapter(folder, "acme/x")
+        sent = packed.files[name]
+        assert isinstance(sent, bytes)
+        assert json.loads(sent) == {"x": 1, "init": {"parts": [{"kept": "acme/y"}]}}
+        assert len(packed.notices) == 1
+        for path in ("/data/priv/x", "C:\\Users\\me\\x", "/nas/me/x"):
+            (folder / name).write_text(json.dumps({"a": [{"vocabulary": path}]}))
+            with pytest.raises(InputError, match=rf"{name} holds .*take it out"):
+                pack_adapter(folder, "acme/x")
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "NOTICE.md", "chat_template.jinja", "additional_chat_templates/a.jinja"])
+def test_every_text_that_goes_is_looked_through(tmp_path: Path, name: str) -> None:
+    folder = adapter(tmp_path / "out")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{{ messages }} and/or https://example.org/data/a/b")
+    assert name in pack_adapter(folder, "acme/x").files
+    for leak in (f"hf_{'a1' * 17}", "/home/somebody/x/y.txt"):
+        (folder / name).write_text(f"see {leak}")
+        with pytest.raises(InputError, match="take it out") as caught:
+            pack_adapter(folder, "acme/x")
+        assert "a1a1" not in str(caught.value)
+
+
+def test_words_of_a_vocabulary_are_no_paths(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "out")
+    words = {"/home/somebody/x": 1, "pre_tokenizer": {"Regex": r"\s+|/tmp/[a-z]+"}}
+    for name in ("tokenizer.json", "vocab.json", "added_tokens.json"):
+        (folder / name).write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("/home/ somebody/x\n/home/somebody/ y\n")
+    assert len(pack_adapter(folder, "acme/x").files) == 10
+    modules = r".*\.layers\.\d+\.(q_proj|v_proj)"
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"target_modules": modules}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    assert pack_adapter(folder, "acme/x").notices == ()
+
+
+def test_a_comparison_that_is_no_evidence_of_a_card_stays_here(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "out")
+    (folder / "comparison.json").write_text(json.dumps({"old": "/home/somebody/old.jsonl", "t": f"hf_{'a1' * 17}"}))
+    packed = pack_adapter(folder, "acme/x")
+    assert "comparison.json" not in packed.files
+    assert "comparison.json is not the evidence of a card, so it is not sent." in packed.notices
+
+
+def test_a_token_in_the_evidence_or_in_answers_is_refused_and_a_path_in_answers_is_told(tmp_path: Path) -> None:
+    folder, answers = adapter(tmp_path / "out"), tmp_path / "answers.jsonl"
+    answers.write_text('{"id": 1, "prediction": "cd /home/somebody/x"}\n')
+    assert (
+        "predictions/answers.jsonl holds a path of a machine: /home/somebody/x; everybody will be able to read it."
+        in (pack_adapter(folder, "acme/x", predictions=answers).notices)
+    )
+    answers.write_text(json.dumps({"id": 1, "prediction": f"/home/somebody/x hf_{'a1' * 17}"}))
+    with pytest.raises(InputError, match=r"answers\.jsonl holds an access token"):
+        pack_adapter(folder, "acme/x", predictions=answers)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Edited\n")
+    record = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").write_text(json.dumps(record | {"title": f"hf_{'a1' * 17}"}))
+    with pytest.raises(InputError, match=r"comparison\.json holds an access token"):
+        pack_adapter(folder, "acme/x")
+
+
 def test_an_edited_card_keeps_every_byte_but_the_fields_given(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "out")
     path = folder / "README.md"
-    path.write_text(path.read_text().replace("# Task", "# My own words\n\nHello  \n"))
+    edited = path.read_bytes().replace(b"# Task", b"# My own words\n\nHello  \n")
+    path.write_bytes(edited.replace(b"\n", b"\r\n"))
+    assert pack_adapter(folder, "acme/x").files["README.md"] == path.read_bytes()
+    path.write_bytes(edited)
     packed = pack_adapter(folder, "acme/x")
     assert packed.files["README.md"] == path.read_bytes()
     assert packed.notices == ("README.md is not as muscle_hf wrote it, so it is sent as it is.",)

@@ -41,7 +41,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Hub]:
-    users = {ANN: User("ann", orgs=("acme", "other", "cut", "secret")), BOB: User("bob", can_write=False)}
+    users = {ANN: User("ann", orgs=("acme", "other", "cut", "secret", "seen")), BOB: User("bob", can_write=False)}
     with hub(tokens=users) as running:
         yield running
 
@@ -116,6 +116,36 @@ def test_a_space_that_is_something_else_is_not_overwritten(server: Hub, worker: 
     assert not server.exists("other/consistency", "space"), "what comes before it was pushed all the same"
     # Those that do not collide can be pushed.
     assert [space["name"] for space in push(worker, "other", names=["consistency"])["result"]] == ["consistency"]
+
+
+def test_a_public_space_is_told_before_a_private_one_is_pushed(server: Hub, worker: Worker) -> None:
+    server.create("seen/negative_flips", kind="space", files=contents("negative_flips"))
+    refused = push(worker, "seen", private=True)
+    assert refused["error"] == "ConfigurationError"
+    assert "the Space seen/negative_flips is public, and a push does not make it private" in refused["message"]
+    assert refused["message"].endswith("Nothing was pushed.")
+    assert not server.exists("seen/consistency", "space")
+
+
+def test_what_we_refuse_in_the_middle_names_what_is_there_as_well(server: Hub, worker: Worker) -> None:
+    code = f"""
+from muscle_hf.errors import ConfigurationError
+from muscle_hf.hub import spaces
+real = spaces.commit
+def commit(files, repository, **options):
+    if repository == "seen/smooth_compatibility":
+        raise ConfigurationError("it became public meanwhile. Nothing was changed there.")
+    return real(files, repository, **options)
+spaces.commit = commit
+try:
+    {PUSH.strip().replace(chr(10), chr(10) + "    ")}
+finally:
+    spaces.commit = real
+"""
+    options = {"names": ["consistency", "smooth_compatibility"]}
+    refused = worker.run(code, token=ANN, namespace="seen", options=options)
+    assert refused["error"] == "ConfigurationError"
+    assert refused["message"].endswith("Nothing was changed there. Pushed before: seen/consistency.")
 
 
 def test_a_private_space_is_hidden_from_others(server: Hub, worker: Worker) -> None:

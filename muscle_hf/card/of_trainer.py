@@ -45,10 +45,15 @@ def strategy_rows(strategy: Strategy) -> dict[str, object]:
     for one in sorted(fields(strategy), key=lambda one: (*always, one.name).index(one.name)):
         value = getattr(strategy, one.name)
         if one.name in always or value != one.default:
-            shown = getattr(value, "__name__", repr(value)) if callable(value) else value
+            shown = _function_name(value) if callable(value) else value
             name = _NAMES.get(one.name, one.name.replace("_", " "))
             rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
     return rows
+
+
+def _function_name(function: Any) -> str:
+    """Name a function without what Python shows of its address; a partial one is named after the function in it."""
+    return str(getattr(getattr(function, "func", function), "__name__", "a function of one's own"))
 
 
 def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -> AdapterCard:
@@ -59,12 +64,15 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
         details: Fields of [`AdapterCard`] that only the user knows.
     """
     args, state = trainer.args, trainer.state
+    # The state knows the batch where it had to be made smaller.
+    batch = getattr(state, "train_batch_size", None) or args.train_batch_size
     training: dict[str, object] = {
         **strategy_rows(trainer.strategy),
         **_unusual(args),
-        "learning rate": args.learning_rate,
+        "learning rate": _learning_rate(trainer),
         "optimizer steps": state.global_step,
-        "sequences a step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        **_kept(trainer),
+        "sequences a step": batch * args.gradient_accumulation_steps * args.world_size,
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "as loaded",
         "hardware": hardware(args),
@@ -79,7 +87,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id
     return AdapterCard(
         **{
-            "title": Path(args.hub_model_id or args.output_dir).name,
+            "title": Path(args.hub_model_id or Path(args.output_dir).resolve()).name,
             "lineage": trainer.lineage,
             "adapter_type": config.peft_type.value.lower() if config else None,
             "training": training,
@@ -122,6 +130,21 @@ def _unusual(args: Any) -> dict[str, object]:
     if getattr(args, "student_rank", None) is not None:
         found["rank of the student"] = args.student_rank
     return found
+
+
+def _learning_rate(trainer: Any) -> object:
+    """Give the rate that training began with; an optimizer of one's own may have another than the config."""
+    groups = getattr(getattr(trainer, "optimizer", None), "param_groups", ())
+    rates = list(dict.fromkeys(group["initial_lr"] for group in groups if "initial_lr" in group))
+    return ", ".join(f"{rate:g}" for rate in rates) if rates else trainer.args.learning_rate
+
+
+def _kept(trainer: Any) -> dict[str, str]:
+    """Say which step's weights are kept, where training has ended with the best checkpoint."""
+    args, state = trainer.args, trainer.state
+    if not getattr(args, "load_best_model_at_end", False) or trainer.is_in_train or not state.best_global_step:
+        return {}
+    return {"kept": f"step {state.best_global_step}, by {args.metric_for_best_model}"}
 
 
 def _time(trainer: Any) -> dict[str, str]:

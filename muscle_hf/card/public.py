@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 from huggingface_hub import get_token
@@ -19,14 +20,26 @@ _ABSOLUTE_PATH = re.compile(
 )
 # Below these lies what belongs to somebody; a text that a person wrote may well speak of /usr/bin or of "GET /data/x".
 _PRIVATE_PATH = re.compile(
-    r"(?:(?<![\w.:~\\/-])|(?<=:)(?!//)|(?<=file://))(?:~[\w.-]*/[\w.-]+/|[A-Za-z]:\\[^\s\\\"'<>|]+\\|[A-Za-z]:/users/"
-    r"|/(?:home|users|root|tmp|private|mnt|media|scratch|workspace|gpfs|lustre|nfs|fsx|dbfs|kaggle|var/folders)/)"
+    r"(?:(?<![\w.:~\\/-])|(?<=:)(?!//)|(?<=file://))"
+    r"(?:~(?:/|[A-Za-z][\w.-]*/[\w.-]+/)|[A-Za-z]:\\+[^\s\\\"'<>|]+\\+|[A-Za-z]:/users/"
+    r"|/(?:home|users|root|tmp|private|mnt|media|scratch|workspace|gpfs|lustre|nfs|fsx|dbfs|kaggle|var/folders)/"
+    # These begin addresses within a server as well, so they need a folder below, and no word of HTTP before.
+    r"|(?<!get )(?<!put )(?<!post )(?<!head )(?<!patch )(?<!delete )"
+    r"/(?:data\d*|datasets|srv|opt|work|projects?|storage|volumes|content)/[\w.~-]+/)"
     r"[\w.~-][^\s\"'<>|)`]*",
+    re.IGNORECASE,
+)
+# A whole value of a configuration, where nothing but a path looks like this.
+_WHOLE_PATH = re.compile(
+    r"(?:/[\w.~ @+-]+){2,}/?|(?:~[\w.-]*|\.{1,2})(?:/[\w.~ @+-]+)+/?"
+    # Backslashes begin regular expressions as well, such as those that name the modules of an adapter.
+    r"|[A-Za-z]:[/\\][\w.~-].*|\\\\[\w.-]+\\[\w.$-]+.*|file:/.*",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SHORTEST_SECRET = 6
+A_TOKEN = "an access token of the Hub; revoke it at https://huggingface.co/settings/tokens"  # noqa: S105 - no token
 NO_TOKEN, NO_USER, A_FOLDER = "(token left out)", "(user name left out)", "a local folder"
 # Accounts that belong to a machine and not to a person; their names are words that a card needs.
 _ACCOUNTS = """
@@ -172,8 +185,31 @@ def leaks(text: str) -> list[str]:
         if folder in text and not any(folder in line for line in found)
     ]
     if _TOKEN.search(text) or any(secret in text for secret in _secrets()):
-        found.append("an access token of the Hub; revoke it at https://huggingface.co/settings/tokens")
+        found.append(A_TOKEN)
     return list(dict.fromkeys(found))
+
+
+def leaks_of_values(value: object) -> list[str]:
+    """Say what in a configuration tells about a machine or opens an account, however deep it lies.
+
+    Args:
+        value: What JSON holds. Of a value that is a path as a whole it needs less to be one than of words in a text.
+
+    Returns:
+        A sentence for each, as `leaks` does.
+
+    Example:
+        >>> leaks_of_values({"init": [{"vocabulary": "/nas/somebody/vocabulary.txt"}], "classes": "and/or"})
+        ['a path of a machine: /nas/somebody/vocabulary.txt']
+    """
+    if isinstance(value, str):
+        return [f"a path of a machine: {value}"] if _WHOLE_PATH.fullmatch(value) else leaks(value)
+    parts: list[object] = []
+    if isinstance(value, Mapping):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list):
+        parts = value
+    return list(dict.fromkeys(found for part in parts for found in leaks_of_values(part)))
 
 
 def _own_folders() -> list[str]:

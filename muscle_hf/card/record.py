@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..lineage import Lineage
 from ..outcomes import Instance
 from ..rates import strict_json
 from .measured import LEVEL, SHOWN_OF_SLICES
-from .public import HubName
+from .public import HubName, is_hub_id
 
 if TYPE_CHECKING:
     from .adapter_card import AdapterCard
@@ -103,9 +104,9 @@ def _card(found: Mapping[str, Any]) -> "AdapterCard":
     for name in _NEEDED:
         if texts[name] is None:
             raise InputError(f"{name} is missing")
-    texts |= {name: HubName(texts[name]) for name in _IDS if name in ids and texts[name]}
+    texts |= {name: _hub_name(texts[name], name) for name in _IDS if name in ids and texts[name]}
     lineage = {one.name: _text(found["lineage"][one.name]) for one in fields(Lineage)}
-    lineage |= {name: HubName(lineage[name]) for name in _BASES if lineage[name]}
+    lineage |= {name: _hub_name(lineage[name], name) for name in _BASES if lineage[name]}
     texts |= {name: tuple(_text(one) or "" for one in found[name]) for name in _LISTS}
     return AdapterCard(
         **texts,
@@ -181,6 +182,16 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise InputError(f"{value!r} stands where a text is needed")
+
+
+def _hub_name(value: str | None, field: str) -> HubName:
+    # A data set may have a configuration and a revision behind its id.
+    name, more = value or "", ""
+    if field in _IDS and (mark := re.search("[:@]", name)):
+        name, more = name[: mark.start()], name[mark.end() :]
+    if value is None or not is_hub_id(name) or not re.fullmatch(r"[\w./:@-]*", more, re.ASCII):
+        raise InputError(f"{field} is {value!r}, which is no id of the Hub")
+    return HubName(value)
 
 
 def _scalar(value: Any) -> str | int | float | bool:

@@ -107,7 +107,8 @@ def _metadata(card: "AdapterCard", rivals: Mapping[str, Rival]) -> ModelCardData
 
 def _asked(card: "AdapterCard") -> dict[str, str | None]:
     """Tell what was asked: the Hub wants a name and an id, and takes words where there is no id."""
-    words = _short(card.split or card.dataset or "questions that are not named")
+    # Not what was trained on: that is seldom what was asked.
+    words = _short(card.split or "questions that are not named")
     match = DATA.fullmatch(card.evaluated_on or "")
     if match is None:
         return {"type": words, "name": words, "split": _short(card.evaluated_split)}

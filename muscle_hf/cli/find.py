@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _MORE = (
 )
 # Of what a card holds, in a table; --json has all of it.
 _LONGEST = 100
+_WITHOUT_WIDTH = ("Cf", "Mn", "Me")
 _NUMBERS = ("NFR reduction, pp", "NFR, %", "accuracy, %", "n", "downloads")
 # The columns that a narrow terminal does without, the least telling first.
 _LEAVING = ("downloads", "task", "new base", "old base", "accuracy, %", "NFR, %", "measured on", "n")
@@ -177,8 +179,13 @@ def _figure(figure: "Figure | None", form: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Give what stands on somebody's card for a terminal: on one line, short, and without commands."""
+    """Give what stands on somebody's card for a terminal: on one line, short, and without commands.
+
+    Characters that take no room of their own go: piled up they shift the columns, and two names would look alike.
+    """
     from ..report import printable
 
-    shown = printable(text)
+    # Letters with marks that are one character stay.
+    composed = unicodedata.normalize("NFC", printable(text))
+    shown = "".join(one for one in composed if unicodedata.category(one) not in _WITHOUT_WIDTH)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

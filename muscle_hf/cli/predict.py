@@ -1,16 +1,20 @@
 """Answer a file of questions with an adapter of the Hub or of a folder, for `muscle-hf compare`."""
 
 import argparse
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from ..hub.adapter_files import AdapterFiles, BaseFiles
-    from ..hub.answering import AnswersSoFar, Asking, Question
+    from ..hub.adapter_files import AdapterFiles
+    from ..hub.answering import Asking, Question
+    from ..hub.answers_so_far import AnswersSoFar
+    from ..hub.base_files import BaseFiles
 
 _MORE = (
     "The answers are written when all are there; until then they are kept in FILE.part, and the same command goes on "
@@ -18,6 +22,8 @@ _MORE = (
     "0 done, 2 bad input, 130 interrupted."
 )
 _MAX_NEW_TOKENS = 256
+# Half of a character, which JSON can spell and no file can hold.
+_HALF = re.compile(r"[\ud800-\udfff]")
 _MESSAGE = ("role", "content")
 
 
@@ -51,7 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     asking = parser.add_argument_group("how it is asked")
     asking.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
     asking.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help=f"of a generated answer (default: {_MAX_NEW_TOKENS})"
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="longest generated answer, in tokens (default: the longest right answer of the data and an end token, or "
+        f"{_MAX_NEW_TOKENS} for data without right answers)",
     )
     asking.add_argument("--normalization", choices=["sum", "characters"], help="of a choice's score (default: sum)")
     asking.add_argument(
@@ -65,10 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, write the answers, and say where they are."""
     _check(arguments)
     from ..demo.show import quiet_libraries
-    from ..hub.answering import AnswersSoFar, answer, settings_of, write_answers
+    from ..hub.answering import answer, end_of, longest_reference, settings_of, write_answers
+    from ..hub.answers_so_far import AnswersSoFar
     from ..hub.load import find_files, load_files, load_tokenizer
+    from ..hub.placing import check_placing
 
     quiet_libraries()
+    check_placing(arguments.dtype, arguments.device_map)
     questions = _questions(arguments)
     asking = _asking(arguments, questions)
     files, base = find_files(
@@ -86,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         "token": None,
     }
     tokenizer = load_tokenizer(files, base, options)
+    end = end_of(tokenizer, questions)
+    if asking.max_new_tokens and arguments.max_new_tokens is None and questions[0].reference is not None:
+        asking = replace(asking, max_new_tokens=longest_reference(tokenizer, questions))
     kept = AnswersSoFar(arguments.output, settings_of(files, base, tokenizer, questions, asking, arguments.dtype))
     if kept.answers:
         _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
@@ -95,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
         _say(f"interrupted. {len(kept.answers)} of {len(questions)} answers are kept{where}.")
         return 130
-    write_answers(arguments.output, questions, kept, str(tokenizer.eos_token))
+    write_answers(arguments.output, questions, kept, end)
     kept.remove()
     _conclude(arguments.output, questions, asking, kept, files, base)
     return 0
@@ -181,6 +197,11 @@ def _questions(arguments: argparse.Namespace) -> "list[Question]":
         )
     first: dict[str | int, str] = {}
     for one in found:
+        if type(one.id) is not type(found[0].id):
+            raise InputError(
+                f"{found[0].place} has the id {found[0].id!r}, and {one.place} {_quoted(repr(one.id))}: ids must be "
+                "all whole numbers or all texts, since `muscle-hf compare` reads no others."
+            )
         if one.id in first:
             raise InputError(
                 f"{one.place} has the id {_quoted(one.id)}, as {first[one.id]} has; ids join the answers of two "
@@ -223,8 +244,31 @@ def _question(
     name = number if id_ is None else row.get(id_)
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise InputError(f"{place}: {id_} is {_quoted(name)}; a text or a whole number is needed in each row.")
+    for part, text in _texts(prompt, asked, reference, answer, offered, id_, name):
+        if _HALF.search(text):
+            raise InputError(
+                f"{place}: {part} holds half of a character (a surrogate, such as \\ud800), which cannot be written "
+                "as UTF-8; was a text cut in the middle of an emoji?"
+            )
     follows_prompt = reference == "completion"
     return Question(name, place, asked, answer, None if offered is None else tuple(offered), follows_prompt)
+
+
+def _texts(
+    prompt: str,
+    asked: str | list[dict[str, str]],
+    reference: str | None,
+    answer: str | None,
+    offered: list[str] | None,
+    id_: str | None,
+    name: str | int,
+) -> Iterator[tuple[str, str]]:
+    """Name every text of a row."""
+    for message in [asked] if isinstance(asked, str) else [text for one in asked for text in one.values()]:
+        yield prompt, message
+    yield reference or prompt, answer or ""
+    yield from (("choices", one) for one in offered or ())
+    yield str(id_), str(name)
 
 
 def _messages(place: str, name: str, value: Sequence[Any]) -> list[dict[str, str]]:

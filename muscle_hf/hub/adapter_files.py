@@ -1,34 +1,39 @@
-"""The files of an adapter and of its base, from a folder or the Hub: what there is and what it says; no pickles."""
+"""The files of an adapter, from a folder or the Hub: what there is and what it says; no pickles."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, file_exists, hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub import file_exists
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError, UnsupportedAdapterError
 from ..hub_failures import hub_failures
 from ..report import printable
+from .repository_files import check_id, download, is_folder, read_object
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-_BASE_CONFIG, _BASE_WEIGHTS, _BASE_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+# How PEFT calls the weights of the base in an adapter's file.
+PREFIX = "base_model.model."
 _TOKENIZER = "tokenizer_config.json"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-# These read more than their own two files, or lengthen the sequence.
+# These read nothing but their own two files. A list of what is known, since a new type may open anything.
+_KNOWN = {
+    *("ADALORA", "ADAMSS", "ADAPTION_PROMPT", "BEFT", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA"),
+    *("GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT"),
+    *("POLY", "PSOFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA"),
+    *("VBLORA", "VERA", "WAVEFT"),
+}
 _REFUSED = {
     **dict.fromkeys(
         ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"),
         "puts learned tokens before the text instead of changing weights",
     ),
     "XLORA": "is made of further adapters, which its own files do not hold",
+    "SHADOW": "loads a further model, which may be a pickle",
 }
-_PATH_BEGINNINGS = ("/", ".", "~", "\\")
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,10 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
         token: Of the Hub; None takes the saved one.
 
     Raises:
-        InputError: There is no adapter, its weights are only there as a pickle, or its files are broken.
-        UnsupportedAdapterError: An adapter of virtual tokens, or one made of further adapters.
+        InputError: There is no adapter, its weights are only there as a pickle, or its files are broken or do not
+            belong together.
+        UnsupportedAdapterError: An adapter of virtual tokens, one that loads more than its own files, or one of a
+            type that is not known to load no more.
         HubError: The Hub does not give it.
     """
     shown = printable(str(name))
@@ -78,14 +85,14 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
         folder, commit = Path(name), None
         has_config, has_weights, has_pickle = ((folder / one).is_file() for one in (CONFIG, WEIGHTS, PICKLE))
     else:
-        _check_id(str(name), "adapter")
-        config = _download(str(name), CONFIG, revision, token, "adapter")
+        check_id(str(name), "adapter")
+        config = download(str(name), CONFIG, revision, token, "adapter")
         has_config = config is not None
         has_weights = has_pickle = False
         if config is not None:
             folder, commit = config.parent, config.parent.name
             # Of the same commit, also where somebody pushes meanwhile.
-            has_weights = _download(str(name), WEIGHTS, commit, token, "adapter") is not None
+            has_weights = download(str(name), WEIGHTS, commit, token, "adapter") is not None
             if not has_weights:
                 with hub_failures("load the adapter", str(name)):
                     has_pickle = file_exists(str(name), PICKLE, revision=commit, token=token)
@@ -102,21 +109,23 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
                 f"{WEIGHTS}; or ask its author to."
             )
         raise InputError(f"{shown} has {CONFIG}, but no weights: there is no {WEIGHTS}.")
-    found = _read_object(folder / CONFIG)
+    found = read_object(folder / CONFIG)
     beside: Path | None = None
     if found.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         beside = folder / "config.json"
         if commit is not None:
-            beside = _download(str(name), "config.json", commit, token, "adapter")
+            beside = download(str(name), "config.json", commit, token, "adapter")
+    kind, shapes = _kind_of(found, shown), _shapes(folder / WEIGHTS)
+    _check_ranks(found, kind, shapes, shown)
     return AdapterFiles(
         name=str(name),
         folder=folder,
         commit=commit,
         base=_text_of(found, "base_model_name_or_path", shown),
         base_revision=_text_of(found, "revision", shown),
-        peft_type=_kind_of(found, shown),
+        peft_type=kind,
         task=_text_of(found, "task_type", shown) or _task_of_class(found),
-        shapes=_shapes(folder / WEIGHTS),
+        shapes=shapes,
         label_names=_label_names(beside) if beside is not None and beside.is_file() else None,
     )
 
@@ -130,140 +139,7 @@ def has_tokenizer(files: AdapterFiles, token: str | bool | None) -> bool:
     """
     if files.commit is None:
         return (files.folder / _TOKENIZER).is_file()
-    return _download(files.name, _TOKENIZER, files.commit, token, "tokenizer") is not None
-
-
-@dataclass(frozen=True)
-class BaseFiles:
-    """A base's files on this machine.
-
-    Args:
-        name: Id or path.
-        commit: The commit of the Hub that they belong to; None for a folder of this machine.
-    """
-
-    name: str
-    commit: str | None
-
-
-def base_files(name: str, *, revision: str | None = None, token: str | bool | None = None) -> BaseFiles:
-    """Bring a base model's configuration and weights onto this machine, and refuse what is no model in safetensors.
-
-    Args:
-        name: Id on the Hub, or a folder.
-        revision: Branch, tag or commit on the Hub.
-        token: Of the Hub; None takes the saved one.
-
-    Raises:
-        InputError: There is no such model, it is an adapter itself, or its weights are only there as pickles.
-        HubError: The Hub does not give it.
-    """
-    shown = printable(name)
-    if not is_folder(name):
-        _check_id(name, "base model")
-        config = _download(name, _BASE_CONFIG, revision, token, "base model")
-        commit = None if config is None else config.parent.name
-
-        def find(file: str) -> Path | None:
-            return _download(name, file, commit or revision, token, "base model")
-
-    else:
-        commit = None
-        folder = Path(name)
-
-        def find(file: str) -> Path | None:
-            return folder / file if (folder / file).is_file() else None
-
-        config = find(_BASE_CONFIG)
-    # transformers would put that adapter onto its base first, pickles included.
-    if find(CONFIG) is not None:
-        raise InputError(f"the base {shown} holds an adapter itself ({CONFIG}); name the model below it as the base.")
-    if config is None:
-        raise InputError(f"the base {shown} has no {_BASE_CONFIG}, so it is no model of transformers.")
-    if _read_object(config).get("transformers_weights") is not None:
-        # It may name a pickle, and transformers would take that first.
-        raise InputError(
-            f"the {_BASE_CONFIG} of the base {shown} names its weights itself (transformers_weights); only "
-            f"{_BASE_WEIGHTS} and {_BASE_INDEX} are opened. Take the line out of a copy, and name that as the base."
-        )
-    is_whole = find(_BASE_WEIGHTS) is not None
-    index = None if is_whole else find(_BASE_INDEX)
-    if not is_whole and index is None:
-        raise InputError(
-            f"the base {shown} has no {_BASE_WEIGHTS} and no {_BASE_INDEX}; weights in pickles are not opened, since "
-            "they can run any code. Where you trust them, load the model with transformers once, save_pretrained it, "
-            "and name that folder as the base."
-        )
-    if index is not None:
-        parts = _parts(index)
-        if commit is not None:
-            with hub_failures("load the base model", name):
-                snapshot_download(name, revision=commit, token=token, allow_patterns=parts)
-    return BaseFiles(name, commit)
-
-
-def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is a commit, and so cannot move.
-
-    Args:
-        revision: Branch, tag or commit.
-    """
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
-
-
-def is_folder(name: str | Path) -> bool:
-    """Tell whether a name is that of a folder of this machine.
-
-    Args:
-        name: Id or path.
-    """
-    try:
-        return Path(name).is_dir()
-    except OSError:  # longer than any path
-        return False
-
-
-def is_id(name: str) -> bool:
-    """Tell whether a name can be one on the Hub.
-
-    Args:
-        name: Any text.
-    """
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
-
-
-def _check_id(name: str, what: str) -> None:
-    if not is_id(name) or name.startswith(_PATH_BEGINNINGS) or Path(name).exists():
-        raise InputError(
-            f"{printable(name)[:200]} is neither a folder with the {what} nor an id of the Hub, org/name. Is the path "
-            "right?"
-        )
-
-
-def _download(name: str, file: str, revision: str | None, token: str | bool | None, what: str) -> Path | None:
-    if is_commit(revision) and try_to_load_from_cache(name, file, revision=revision) is _CACHED_NO_EXIST:
-        return None  # Known, also without a network.
-    with hub_failures(f"load the {what}", name):
-        try:
-            return Path(hf_hub_download(name, file, revision=revision, token=token))
-        except LocalEntryNotFoundError:  # not in the cache, and no network to ask
-            raise
-        except EntryNotFoundError:
-            return None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{printable(str(path))} is not a JSON object; was the file cut off?")
-    return found
+    return download(files.name, _TOKENIZER, files.commit, token, "tokenizer") is not None
 
 
 def _text_of(found: Mapping[str, Any], key: str, shown: str) -> str | None:
@@ -281,7 +157,55 @@ def _kind_of(found: Mapping[str, Any], shown: str) -> str:
         raise UnsupportedAdapterError(
             f"{shown} is of type {kind}, which {_REFUSED[kind]}; use an adapter on the weights, such as LoRA."
         )
+    if kind not in _KNOWN:
+        raise UnsupportedAdapterError(
+            f"{shown} is of type {printable(kind)[:80]}, of which it is not known whether it loads its own two files "
+            "alone; use a known one, such as LoRA. Where you trust it, PeftModel.from_pretrained(base, adapter) of "
+            "peft may load it."
+        )
     return kind
+
+
+def _check_ranks(found: Mapping[str, Any], kind: str, shapes: Mapping[str, tuple[int, ...]], shown: str) -> None:
+    """Refuse a rank that the weights do not have: PEFT would make room for it before it compares them."""
+    if kind not in ("LORA", "ADALORA"):
+        return
+    largest = max((max(shape) for shape in shapes.values() if shape and 0 not in shape), default=0)
+    pattern = found.get("rank_pattern") if kind == "LORA" else None
+    patterns = pattern if isinstance(pattern, dict) else {}
+    # AdaLoRA does not use r.
+    used = "r" if kind == "LORA" else "init_r"
+    named = {used: found.get(used)} | {f"rank_pattern[{key!r}]": rank for key, rank in patterns.items()}
+    for name, rank in named.items():
+        # Also for layers that have no weights at all in the file.
+        if isinstance(rank, int) and rank > largest:
+            raise _wrong_rank(shown, name, rank, f"no side of a weight is longer than {largest}")
+    if kind != "LORA" or (patterns and found.get("target_parameters")):
+        return  # AdaLoRA leaves out rows of what it has made, and patterns name parameters in another way.
+    for key, shape in shapes.items():
+        layer, middle, _ = key.removeprefix(PREFIX).partition(".lora_")
+        if not middle or not key.removesuffix(".weight").endswith(("lora_A", "lora_embedding_A")) or not shape:
+            continue
+        try:
+            matched = get_pattern_key(tuple(patterns), layer)
+        except re.error as error:
+            raise InputError(
+                f"the {CONFIG} of {shown} has a rank_pattern that is no regular expression: {printable(str(error))}."
+            ) from error
+        rank = patterns.get(matched, found.get("r", 8))
+        # One that is too small takes no room, and PEFT tells it. Adapted parameters have rank times experts rows.
+        if isinstance(rank, int) and rank > shape[0]:
+            name = f"rank_pattern[{matched!r}]" if matched in patterns else "r"
+            raise _wrong_rank(shown, name, rank, f"{printable(key)[:200]} has the rank {shape[0]}")
+
+
+def _wrong_rank(shown: str, name: str, rank: int, but: str) -> InputError:
+    # A number may have thousands of digits.
+    number = str(rank) if abs(rank) < 10**18 else "more than 10**18"
+    return InputError(
+        f"the {CONFIG} of {shown} has {printable(name)[:200]}={number}, but in {WEIGHTS} {but}; these two files do "
+        "not belong together."
+    )
 
 
 def _task_of_class(found: Mapping[str, Any]) -> str | None:
@@ -301,22 +225,10 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _label_names(path: Path) -> tuple[str, ...] | None:
-    names = _read_object(path).get("id2label")
+    names = read_object(path).get("id2label")
     if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
         return None
     # JSON has no numbers as keys.
     if set(names) != set(map(str, range(len(names)))):
         return None
     return tuple(names[str(index)] for index in range(len(names))) or None
-
-
-def _parts(index: Path) -> list[str]:
-    weights = _read_object(index).get("weight_map")
-    parts = sorted({str(one) for one in weights.values()}) if isinstance(weights, dict) else []
-    strange = [one for one in parts if not one.endswith(".safetensors") or set("*?[/\\") & set(one)]
-    if not parts or strange:
-        raise InputError(
-            f"{printable(str(index))} names {printable(strange[0]) if strange else 'no file'} as weights; "
-            "names of .safetensors files are needed, and no other is opened."
-        )
-    return parts

@@ -1,15 +1,16 @@
 """Answer a file of questions with an adapter; what is answered is kept, so that an interruption loses nothing."""
 
-import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
 from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -22,10 +23,14 @@ from ..prediction import generate_answers
 from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
 from ..report import printable
 from ..teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
-from .adapter_files import AdapterFiles, BaseFiles
+from .adapter_files import AdapterFiles
+from .answers_so_far import AnswersSoFar
+from .base_files import BaseFiles
 
 # Batches between two savings.
 _KEPT_AFTER = 4
+# A template is a program, which may fail in its own words or in Python's.
+_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _LIBRARIES = ("torch", "transformers", "peft")
 
 
@@ -67,59 +72,6 @@ class Asking:
     delimiter: str | None
 
 
-class AnswersSoFar:
-    """The answers so far, in a file beside the one that they are for: whose they are, then one a line."""
-
-    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
-        """Open them.
-
-        Args:
-            output: The file that they are for.
-            settings: What decides the answers.
-
-        Raises:
-            InputError: They are of another run.
-        """
-        self.path = output.with_name(f"{output.name}.part")
-        self.answers: dict[int, tuple[str, bool]] = {}
-        self._header = json.dumps({"decided_by": _digest(settings)}) + "\n"
-        if not self.path.exists():
-            return
-        # What follows the last line break was cut off while it was written, and is asked again.
-        whole, _, cut = self.path.read_bytes().rpartition(b"\n")
-        header, *lines = whole.split(b"\n")
-        try:
-            if header.decode() + "\n" != self._header:
-                raise ValueError("another run's")
-            for line in lines:
-                row, prediction, finished = json.loads(line)
-                self.answers[int(row)] = (str(prediction), bool(finished))
-        except ValueError:
-            raise InputError(
-                f"{printable(str(self.path))} holds answers of an interrupted run with another adapter, base, data or "
-                "options, or is damaged. Give the same ones to go on, remove it to start anew, or name another output."
-            ) from None
-        if cut:
-            with replaced(self.path) as temporary:
-                temporary.write_bytes(whole + b"\n")
-
-    def add(self, answers: Mapping[int, tuple[str, bool]]) -> None:
-        """Keep some more.
-
-        Args:
-            answers: Number of the question -> the answer, and whether it came to its end.
-        """
-        self.answers |= answers
-        with self.path.open("a", encoding="utf-8") as file:
-            if not file.tell():
-                file.write(self._header)
-            file.writelines(json.dumps([row, *found]) + "\n" for row, found in answers.items())
-
-    def remove(self) -> None:
-        """Remove the file."""
-        self.path.unlink(missing_ok=True)
-
-
 def settings_of(
     files: AdapterFiles,
     base: BaseFiles,
@@ -148,10 +100,6 @@ def settings_of(
         "dtype": dtype,
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
     }
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def answer(
@@ -191,8 +139,13 @@ def _places(questions: Sequence[Question]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        words = re.sub(r"\bprompt (\d+)", lambda found: f"the prompt of {questions[int(found[1])].place}", str(error))
-        raise InputError(words) from error
+
+        def place(found: re.Match[str]) -> str:
+            # A text of the data, quoted in the message, may hold these words as well.
+            is_row = int(found[1]) < len(questions)
+            return f"the prompt of {questions[int(found[1])].place}" if is_row else found[0]
+
+        raise InputError(re.sub(r"\bprompt (\d{1,9})\b", place, str(error))) from error
 
 
 def _blocks(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -205,10 +158,17 @@ def _lengths(
 ) -> list[int]:
     """Count the tokens of all prompts, and refuse what does not fit before the first is asked."""
     prompts = [one.prompt for one in questions]
-    texts = as_texts(tokenizer, prompts)
+    texts = [_text(tokenizer, index, prompt) for index, prompt in enumerate(prompts)]
     rows = encode(tokenizer, texts, prompts)
     if asking.max_new_tokens is not None:
-        check_fit(base_model(model), ((index, row, int(asking.max_new_tokens or 0)) for index, row in enumerate(rows)))
+        more = asking.max_new_tokens
+        try:
+            check_fit(base_model(model), ((index, row, more) for index, row in enumerate(rows)))
+        except InputError as error:
+            limit = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
+            if limit is None or max(map(len, rows)) + more <= limit:
+                raise
+            raise InputError(f"{error} The longest answer is max_new_tokens, now {more}.") from error
     else:
         choices = [one.choices or () for one in questions]
         options = encode_choices(tokenizer, texts, prompts, choices, str(asking.delimiter))
@@ -217,6 +177,18 @@ def _lengths(
             ((index, one.context, len(one.targets)) for index, of_row in enumerate(options) for one in of_row),
         )
     return [len(row) for row in rows]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, index: int, prompt: Prompt) -> str:
+    try:
+        return as_texts(tokenizer, [prompt])[0]
+    except InputError as error:
+        raise InputError(str(error).replace("prompt 0", f"prompt {index}", 1)) from error
+    except _TEMPLATE_ERRORS as error:
+        raise InputError(
+            f"prompt {index} cannot be written by the tokenizer's chat template: "
+            f"{printable(str(error))[:300] or type(error).__name__}. Change its messages, or give prompts as texts."
+        ) from error
 
 
 def _answers(
@@ -240,6 +212,58 @@ def _answers(
     return [(of_row[index].strip(), True) for of_row, index in zip(choices, chosen.tolist(), strict=True)]
 
 
+def without_end(text: str, end: str) -> str:
+    """Return an answer without white space around it and without the end token, which some data have written out.
+
+    Args:
+        text: A reference, a choice or a prediction.
+        end: The tokenizer's end token, empty where it has none.
+
+    Example:
+        >>> without_end(" no</s>", "</s>")
+        'no'
+        >>> without_end(" None", "")
+        'None'
+    """
+    return text.strip().removesuffix(end).strip()
+
+
+def end_of(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> str:
+    """Return the tokenizer's end token, empty where it has none.
+
+    Args:
+        tokenizer: The tokenizer.
+        questions: What is asked.
+
+    Raises:
+        InputError: Two choices of a question are the same without it.
+    """
+    end = str(tokenizer.eos_token or "")
+    for one in questions:
+        counts = Counter(without_end(choice, end) for choice in one.choices or ())
+        same = next((choice for choice, count in counts.items() if count > 1), None)
+        if same is not None:
+            raise InputError(
+                f"{one.place}: {printable(same)[:200]!r} is a choice twice, with and without the end token {end!r}; "
+                "leave one out."
+            )
+    return end
+
+
+def longest_reference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> int:
+    """Count the tokens of the longest reference, and the end token.
+
+    Args:
+        tokenizer: The tokenizer.
+        questions: What is asked; each has a reference.
+    """
+    references = [one.reference or "" for one in questions]
+    # A model may begin its answer with the space that this reference does not have.
+    spaced = [f" {text}" for one, text in zip(questions, references, strict=True) if not one.follows_prompt]
+    encoded = tokenizer([*references, *spaced], add_special_tokens=False, verbose=False)["input_ids"]
+    return 1 + max(map(len, encoded))
+
+
 def write_answers(output: Path, questions: Sequence[Question], kept: AnswersSoFar, end: str) -> None:
     """Write the answers as `muscle-hf compare` reads them, in the order of the questions.
 
@@ -248,7 +272,7 @@ def write_answers(output: Path, questions: Sequence[Question], kept: AnswersSoFa
             `choices`.
         questions: What was asked.
         kept: All answers.
-        end: The tokenizer's end token, which some data have written out and no answer holds.
+        end: As `end_of` gives it; it stands in no answer of the file.
     """
     with replaced(output) as temporary, temporary.open("w", encoding="utf-8") as file:
         for index, one in enumerate(questions):
@@ -257,9 +281,10 @@ def write_answers(output: Path, questions: Sequence[Question], kept: AnswersSoFa
                 if isinstance(one.prompt, str)
                 else "\n".join(f"{message['role']}: {message['content']}" for message in one.prompt)
             )
-            row: dict[str, Any] = {"id": one.id, "question": prompt.strip(), "prediction": kept.answers[index][0]}
+            prediction = without_end(kept.answers[index][0], end)
+            row: dict[str, Any] = {"id": one.id, "question": prompt.strip(), "prediction": prediction}
             if one.reference is not None:
-                row["reference"] = one.reference.strip().removesuffix(end).strip()
+                row["reference"] = without_end(one.reference, end)
             if one.choices is not None:
-                row["choices"] = [choice.strip() for choice in one.choices]
+                row["choices"] = [without_end(choice, end) for choice in one.choices]
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

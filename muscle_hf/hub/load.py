@@ -25,7 +25,10 @@ from transformers import (
 
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError, UnsupportedAdapterError
 from ..report import printable
-from .adapter_files import AdapterFiles, BaseFiles, adapter_files, base_files, has_tokenizer, is_commit, is_folder
+from .adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
+from .base_files import BaseFiles, base_files
+from .placing import check_placing
+from .repository_files import has_path_form, is_commit, is_folder, is_id
 
 __all__ = ["load_adapter"]
 
@@ -36,8 +39,6 @@ _LOADERS = {
     "SEQ_CLS": AutoModelForSequenceClassification,
     "TOKEN_CLS": AutoModelForTokenClassification,
 }
-# How PEFT calls the weights of the base in an adapter's file.
-_PREFIX = "base_model.model."
 # Weights of a classifier's last layer, one row a class, as the models of transformers call them.
 _HEADS = ("score.weight", "classifier.out_proj.weight", "classifier.weight")
 # What transformers and PEFT raise for files that are not what they should be.
@@ -84,9 +85,11 @@ def load_adapter(
 
     Raises:
         InputError: There is no such adapter or base, a file is broken, or there are only pickles.
-        ConfigurationError: `merge` with `is_trainable`, or a base that needs `trust_remote_code`.
+        ConfigurationError: `merge` with `is_trainable`, a type or device that is not there, or a base that needs
+            `trust_remote_code`.
         ModelMismatchError: The adapter does not fit its base, or leaves weights of it random.
-        UnsupportedAdapterError: An adapter of virtual tokens, or one that cannot be merged.
+        UnsupportedAdapterError: An adapter of virtual tokens, one of a type that may load more than its own files, or
+            one that cannot be merged.
         HubError: The Hub does not give the adapter or the base: no network, a wrong token, a gated repository, …
 
     Example:
@@ -110,6 +113,7 @@ def load_adapter(
     """
     if merge and is_trainable:
         raise ConfigurationError("merge=True leaves no adapter to train; leave one of merge and is_trainable out.")
+    check_placing(dtype, device_map)
     files, base = find_files(name, revision, base_model, base_revision, token)
     options = {
         "dtype": dtype,
@@ -198,7 +202,7 @@ def _base_of(
         raise InputError(f"{adapter} does not name the base that it was trained on; give it as base_model.")
     name = str(files.base if base_model is None else base_model)
     is_named = name == files.base
-    if is_named and not is_folder(name) and name.startswith(("/", ".", "~")):
+    if is_named and not is_folder(name) and has_path_form(name):
         raise InputError(
             f"{adapter} was trained on the base {named}, a folder of another machine; give the same model as "
             "base_model, an id of the Hub or a folder here."
@@ -222,7 +226,7 @@ def _base_of(
             f"the base {named} that {adapter} names is a folder of this machine as well, and that is taken, not the "
             "Hub's."
         )
-    if Path(name).name != Path(files.base).name:
+    if not _may_be_same(base, files.base):
         logger.warning(
             f"{adapter} was trained on the base {named}, and is now put on {printable(name)}. If these are not the "
             "same model, its answers mean nothing."
@@ -234,6 +238,13 @@ def _base_of(
             "answers may differ from those on its card."
         )
     return base
+
+
+def _may_be_same(base: BaseFiles, named: str) -> bool:
+    """Compare the base's name with that in the adapter's config: whole ids, or the last part where one is a folder."""
+    if base.commit is not None and is_id(named) and not has_path_form(named):
+        return base.name == named
+    return Path(base.name).name == Path(named).name
 
 
 def _load_base(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
@@ -303,7 +314,7 @@ def _resize_embeddings(files: AdapterFiles, model: PreTrainedModel) -> None:
     """Make room for tokens that were added for the adapter; it then brings all rows of the embeddings."""
     embeddings = model.get_input_embeddings()
     name = next((one for one, module in model.named_modules() if module is embeddings), None)
-    shape = files.shapes.get(f"{_PREFIX}{name}.weight")
+    shape = files.shapes.get(f"{PREFIX}{name}.weight")
     if embeddings is not None and shape is not None and shape[0] != embeddings.weight.shape[0]:
         model.resize_token_embeddings(shape[0], mean_resizing=False)
 
@@ -311,11 +322,11 @@ def _resize_embeddings(files: AdapterFiles, model: PreTrainedModel) -> None:
 def _refuse_untrained(files: AdapterFiles, base: BaseFiles, model: PeftModel, untrained: set[str]) -> None:
     """Weights that neither the base nor the adapter brought are random, and others at the next loading."""
     saved = tuple(
-        f"{name.removeprefix(_PREFIX)}."
+        f"{name.removeprefix(PREFIX)}."
         for name, module in model.named_modules()
         if isinstance(module, ModulesToSaveWrapper)
     )
-    random = sorted(key for key in untrained if not key.startswith(saved) and f"{_PREFIX}{key}" not in files.shapes)
+    random = sorted(key for key in untrained if not key.startswith(saved) and f"{PREFIX}{key}" not in files.shapes)
     if random:
         more = f" and {len(random) - 3} more" if len(random) > 3 else ""
         raise ModelMismatchError(

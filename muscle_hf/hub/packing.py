@@ -1,7 +1,7 @@
 """An adapter's folder made ready for the Hub: what goes, with a card that is complete and names of the Hub only."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ..card import AdapterCard
 from ..card.checks import check
 from ..card.front_matter import read_front_matter, with_front_matter
 from ..card.names import CARD, PICTURE, RECORD
-from ..card.public import HubName, hub_id, leaks
+from ..card.public import A_TOKEN, HubName, hub_id, leaks, leaks_of_values
 from ..card.record import to_json
 from ..errors import ConfigurationError, InputError
 from ..report import printable
@@ -20,7 +20,18 @@ _ADAPTER = "adapter_config.json"
 _BASE = "base_model_name_or_path"
 # Where libraries note what a thing was loaded from: only for information, but for an adapter's base.
 _NAMES = (_BASE, "name_or_path", "_name_or_path", "tokenizer_name_or_path")
-_READ = (_ADAPTER, "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_READ = (
+    _ADAPTER,
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+# Words of a language, among which anything may be found; and what is no text.
+_NOT_TEXT = (".safetensors", ".png", ".model", ".parquet")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _BASE_TAG = "base_model:adapter:"
 
 
@@ -75,8 +86,8 @@ def pack_adapter(
     Raises:
         ConfigurationError: A name, a licence or a language that the Hub does not know, or a base that contradicts the
             adapter's own.
-        InputError: No adapter there, a base that is a path of this machine, or a card that the Hub would refuse or
-            that tells about this machine.
+        InputError: No adapter there, a base that is a path of this machine, a card that the Hub would refuse, or any
+            file that tells about this machine; of answers, only a token is refused and a path is told in a notice.
 
     Example:
         >>> sorted(pack_adapter("out/adapter", "org/adapter", license="mit").files)  # doctest: +SKIP
@@ -99,10 +110,14 @@ def pack_adapter(
     for name, config in configs.items():
         if _without_local_names(config, base):
             files[name] = _json(config)
-            notices.append(f"{name} is sent with {base or 'no name'} in place of a path of this machine.")
-        if found := leaks(json.dumps(config, ensure_ascii=False)):
-            raise InputError(f"{root / name} holds {printable(found[0])}; take it out before everybody can read it.")
+            instead = f"with {base} for the base, and without any other" if base else "without it"
+            notices.append(f"{name} names a path of this machine; it is sent {instead}.")
+        if found := leaks_of_values(config):
+            raise _leaking(root / name, found)
     card = AdapterCard.read(root)
+    if card is None and files.pop(RECORD, None) is not None:
+        notices.append(f"{RECORD} is not the evidence of a card, so it is not sent.")
+    notices += _checked_texts({name: path for name, path in files.items() if name not in (*configs, CARD)})
     text = _text_of_card(root, card)
     if card is not None and text == card.render():
         card = replace(card, has_picture=PICTURE in files)
@@ -114,7 +129,7 @@ def pack_adapter(
         notices.append(f"{CARD} is not as muscle_hf wrote it, so it is sent as it is{kept}.")
         text = changed
     sent = files[CARD]
-    if problems := check(sent.decode() if isinstance(sent, bytes) else sent.read_text(encoding="utf-8")):
+    if problems := check(sent.decode() if isinstance(sent, bytes) else sent.read_bytes().decode()):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{root / CARD} cannot go to the Hub: {printable(problems[0])}{more}")
     old = card.lineage.old_adapter if card is not None else None
@@ -139,6 +154,7 @@ def _base_of(adapter: dict[str, Any] | None, base_model: str | None) -> str | No
 
 def _without_local_names(config: dict[str, Any], base: str | None) -> bool:
     """Put the base's id in place of paths of this machine; True where there were any."""
+    has_more = [_drop_local_names(value) for value in config.values()]
     local = [key for key in _NAMES if isinstance(config.get(key), str) and hub_id(config[key]) is None]
     if _BASE in config and not config[_BASE]:
         local.append(_BASE)
@@ -147,12 +163,61 @@ def _without_local_names(config: dict[str, Any], base: str | None) -> bool:
             del config[key]
         else:
             config[key] = base
-    return bool(local)
+    return bool(local) or any(has_more)
+
+
+def _drop_local_names(value: object) -> bool:
+    """Take the paths out of the parts of a configuration; of those, nobody knows which base they mean."""
+    local: list[str] = []
+    if isinstance(value, dict):
+        local = [
+            one for one in _NAMES if isinstance(value.get(one), str) and value[one] and hub_id(value[one]) is None
+        ]
+        for key in local:
+            del value[key]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    has_more = [_drop_local_names(part) for part in parts]
+    return bool(local) or any(has_more)
+
+
+def _checked_texts(files: dict[str, bytes | Path]) -> list[str]:
+    """Refuse files that tell about this machine, and return what is to be said of answers that seem to."""
+    notices = []
+    for name, path in files.items():
+        if not isinstance(path, Path) or name in _VOCABULARIES or name.endswith(_NOT_TEXT):
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            # Not as JSON writes it, where a path of Windows has twice its backslashes.
+            found = leaks("\n".join(_texts(json.loads(text)))) if name.endswith(".json") else leaks(text)
+        except (ValueError, RecursionError):
+            found = leaks(text)
+        is_answer = name.startswith("predictions/")
+        if A_TOKEN in found or (found and not is_answer):
+            raise _leaking(path, [A_TOKEN] if A_TOKEN in found else found)
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            notices.append(f"{name} holds {found[0]}{more}; everybody will be able to read it.")
+    return notices
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Give every text of what JSON holds, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for one in pair for text in _texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in _texts(one))
+
+
+def _leaking(path: Path, found: list[str]) -> InputError:
+    return InputError(f"{path} holds {printable(found[0])}; take it out before everybody can read it.")
 
 
 def _text_of_card(root: Path, card: AdapterCard | None) -> str:
     try:
-        return (root / CARD).read_text(encoding="utf-8")
+        return (root / CARD).read_bytes().decode()  # with the ends of its lines as they are
     except FileNotFoundError:
         if card is None:
             raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..errors import ConfigurationError, HubError
+from ..errors import ConfigurationError, MuscleError
 from ..hub_failures import hub_failures
 from ..registration import METRICS, metric_folder
 from ..shipping import check_repository, commit
@@ -56,7 +56,7 @@ def push_metrics(
 
     Raises:
         ConfigurationError: No such metric, a namespace that the Hub cannot have, or a Space of that name that is
-            something else.
+            something else, or public where private ones are asked for.
         HubError: The Hub cannot be reached or refuses; the message says which Spaces are there by then.
 
     Example:
@@ -66,7 +66,7 @@ def push_metrics(
     folders = {name: space_files(name) for name in chosen_metrics(names)}
     repositories = {name: space_name(namespace, name) for name in folders}
     for name, repository in repositories.items():
-        _refuse_others(name, repository, token)
+        _refuse_others(name, repository, private, token)
     pushed: list[PushedSpace] = []
     for name, files in folders.items():
         repository = repositories[name]
@@ -80,10 +80,10 @@ def push_metrics(
                 private=private,
                 token=token,
             )
-        except HubError as error:
+        except MuscleError as error:
             if not pushed:
                 raise
-            raise HubError(f"{error} Pushed before: {', '.join(space.repository for space in pushed)}.") from error
+            raise type(error)(f"{error} Pushed before: {', '.join(space.repository for space in pushed)}.") from error
         url = done.repo_url.url
         pushed.append(PushedSpace(name, repository, url, done.oid, done.changed, tuple(sorted(files))))
     return pushed
@@ -153,13 +153,20 @@ def space_files(name: str) -> Mapping[str, Path]:
     return {path.name: path for path in kept}
 
 
-def _refuse_others(name: str, repository: str, token: str | bool | None) -> None:
-    """Refuse to write into a Space that is something else and only happens to have the name."""
+def _refuse_others(name: str, repository: str, private: bool | None, token: str | bool | None) -> None:
+    """Refuse to write into a Space that is something else, or that others see and should not."""
     with hub_failures("look at the Space", repository, "space"):
         try:
-            there = set(HfApi(token=token).list_repo_files(repository, repo_type="space"))
+            found = HfApi(token=token).space_info(repository)
         except RepositoryNotFoundError:
             return  # new, or hidden from this token, which the push will find out
+    there = {one.rfilename for one in found.siblings or ()}
+    if private is not None and bool(found.private) != private:
+        is_now, wanted = ("private", "public") if found.private else ("public", "private")
+        raise ConfigurationError(
+            f"the Space {repository} is {is_now}, and a push does not make it {wanted}; change that in its settings, "
+            "or leave the option out. Nothing was pushed."
+        )
     if "app.py" in there and f"{name}.py" not in there:
         raise ConfigurationError(
             f"the Space {repository} has an app.py and no {name}.py, so it is something else; rename or delete it on "

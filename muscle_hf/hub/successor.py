@@ -8,7 +8,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..card.front_matter import read_front_matter, with_front_matter
 from ..card.names import CARD
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InputError
 from ..hub_failures import hub_failures
 from ..report import printable
 from ..shipping import check_repository, commit
@@ -46,6 +46,7 @@ def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | N
 
     Raises:
         ConfigurationError: The two are the same, or the new one is private and the old one is not.
+        InputError: The old card is no UTF-8 text, or its front matter is no YAML.
         HubError: The card cannot be read or changed.
 
     Example:
@@ -65,9 +66,12 @@ def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | N
         if new.private and not old.private:
             raise ConfigurationError(f"{repository} is private, so the public card of {old_adapter} cannot name it.")
         try:
-            text = Path(hf_hub_download(old_adapter, CARD, revision=old.sha, token=token)).read_text(encoding="utf-8")
+            # Not as text, which would lose the ends of its lines.
+            text = Path(hf_hub_download(old_adapter, CARD, revision=old.sha, token=token)).read_bytes().decode()
         except RemoteEntryNotFoundError:
             text = ""
+        except UnicodeDecodeError as error:
+            raise InputError(f"the card of {old_adapter} is no UTF-8 text ({error}); correct it there.") from error
         before = (read_front_matter(text) or {}).get("new_version")
         page = f"{api.endpoint}/{old_adapter}"
         if before == repository:

@@ -1,5 +1,6 @@
 """Which files of a folder are meant for the Hub."""
 
+import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
 
+_INDEX = "model.safetensors.index.json"
 # Everything else stays: optimizer states, caches, logs, pickles (training_args.bin holds paths and may hold a token).
 _SHIPPED = (
     # The model.
@@ -17,7 +19,7 @@ _SHIPPED = (
     "generation_config.json",
     "model.safetensors",
     "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
+    _INDEX,
     # What tells about it.
     "README.md",
     "LICENSE",
@@ -60,7 +62,8 @@ def shipped_files(folder: str | Path, *, predictions: str | Path | None = None) 
         states, checkpoints, caches and `training_args.bin`.
 
     Raises:
-        InputError: No such folder, no weights in it, weights that are pickled or broken, or no predictions there.
+        InputError: No such folder, no weights in it, weights that are pickled, broken or only half there, a link that
+            leads out of the folder, or no predictions there.
 
     Example:
         >>> sorted(shipped_files("out/adapter"))  # doctest: +SKIP
@@ -94,9 +97,38 @@ def shipped_files(folder: str | Path, *, predictions: str | Path | None = None) 
         )
     if "adapter_model.safetensors" in shipped and "adapter_config.json" not in shipped:
         raise InputError(f"{folder} holds no adapter_config.json, without which nobody can load the adapter.")
+    for path in shipped.values():
+        _check_place(path, root)
+    _check_parts(set(weights), shipped.get(_INDEX))
     for name in weights:
         _check_weights(shipped[name])
     return shipped | (_answers(Path(predictions)) if predictions is not None else {})
+
+
+def _check_place(path: Path, root: Path) -> None:
+    """Refuse a link to what was never put into the folder, such as a key of its owner."""
+    real, inside = path.resolve(), root.resolve()
+    # The cache of the Hub's client is made of links: snapshots/COMMIT/FILE leads to blobs/HASH.
+    is_cached = inside.parent.name == "snapshots" and real.is_relative_to(inside.parent.parent / "blobs")
+    if not real.is_relative_to(inside) and not is_cached:
+        raise InputError(f"{path} is a link to {real}, outside of {root}; put the file itself there, or take it out.")
+
+
+def _check_parts(weights: set[str], index: Path | None) -> None:
+    """Refuse a model of which only some parts are there, or parts that the index does not know."""
+    parts = {name for name in weights if "-of-" in name}
+    if index is None:
+        if parts:
+            raise InputError(f"{min(parts)} is a part of a model, and there is no {_INDEX}; save the model again.")
+        return
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} names no weights ({error!r}); save the model again.") from error
+    if missing := sorted(map(str, named - weights)):
+        raise InputError(f"{index} names {missing[0]}, which is not there; save the model again, or take both out.")
+    if unknown := sorted(parts - named):
+        raise InputError(f"{index} does not name {unknown[0]}, which is there; save the model into an empty folder.")
 
 
 def _check_weights(path: Path) -> None:
@@ -111,13 +143,20 @@ def _check_weights(path: Path) -> None:
 
 
 def _answers(source: Path) -> dict[str, Path]:
+    if source.is_file() and source.name.startswith("."):
+        raise InputError(f"{source} is hidden, so it is not taken for answers that are to be sent; rename it.")
     if source.is_file() and source.suffix in _PREDICTIONS:
         return {f"predictions/{source.name}": source}
     found = {
         f"predictions/{path.relative_to(source).as_posix()}": path
         for path in sorted(source.rglob("*"))
-        if path.is_file() and path.suffix in _PREDICTIONS
+        if path.is_file()
+        and path.suffix in _PREDICTIONS
+        # Hidden ones belong to tools, such as .git and .ipynb_checkpoints.
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
     }
     if not found:
         raise InputError(f"{source}: no predictions there; give a {', '.join(_PREDICTIONS)} file or a folder of them.")
+    for path in found.values():
+        _check_place(path, source)
     return found

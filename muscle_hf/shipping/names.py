@@ -30,6 +30,8 @@ def check_repository(name: str) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise ConfigurationError(f"{name!r} is no name of a repository, such as owner/name. {error}") from error
+    if not name.isascii():  # which older versions of the client let pass
+        raise ConfigurationError(f"{name!r} is no name of a repository; take letters from a to z, digits, - _ and .")
     if "/" not in name:
         raise ConfigurationError(f"{name!r} lacks its owner; write owner/{name}, with your name or an organization's.")
     return name

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from .. import generate_answers
 from ..adapters import load_adapted_model
 from ..files import replaced
+from ..hub.answering import without_end
 from ..prompts import Prompt
 from .plan import Plan
 from .rows import Example
@@ -35,7 +36,7 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for example, prediction in zip(plan.data.test, predictions, strict=True):
-            row = _row(example, prediction, str(tokenizer.eos_token))
+            row = _row(example, prediction, str(tokenizer.eos_token or ""))
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -46,7 +47,7 @@ def _predictions(plan: Plan, model: PeftModel, tokenizer: PreTrainedTokenizerBas
         texts = generate_answers(
             model, tokenizer, prompts, max_new_tokens=int(plan.max_new_tokens or 0), **shared
         ).texts
-        return [text.strip() for text in texts]
+        return list(texts)
     from .. import choose_answers
 
     choices = [list(one.choices or ()) for one in plan.data.test]
@@ -59,7 +60,7 @@ def _predictions(plan: Plan, model: PeftModel, tokenizer: PreTrainedTokenizerBas
         delimiter=plan.delimiter,
         **shared,
     ).indices
-    return [of_row[index].strip() for of_row, index in zip(choices, chosen.tolist(), strict=True)]
+    return [of_row[index] for of_row, index in zip(choices, chosen.tolist(), strict=True)]
 
 
 def _row(example: Example, prediction: str, end: str) -> dict[str, Any]:
@@ -71,8 +72,7 @@ def _row(example: Example, prediction: str, end: str) -> dict[str, Any]:
     row = {
         "id": example.number,
         "question": question.strip(),
-        "prediction": prediction,
-        # Some data have the end token written out, which no answer holds.
-        "reference": example.completion.strip().removesuffix(end).strip(),
+        "prediction": without_end(prediction, end),
+        "reference": without_end(example.completion, end),
     }
-    return row | ({} if example.choices is None else {"choices": [one.strip() for one in example.choices]})
+    return row | ({} if example.choices is None else {"choices": [without_end(one, end) for one in example.choices]})

@@ -23,6 +23,7 @@ from transformers import (
 
 from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..hub_failures import failure_reason
 from ..report import printable
 from .settings import UpdateSettings
 
@@ -76,7 +77,8 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
                 config, trust_remote_code=bool(shared.get("trust_remote_code")), dtype=torch.float32
             )
     except _MISSING as error:
-        raise InputError(f"{option}={name!r} cannot be read as a base model: {printable(str(error))}") from error
+        reason = failure_reason(error, name) or printable(str(error))
+        raise InputError(f"{option}={name!r} cannot be read as a base model: {reason}") from error
     # `from_config` knows no name, and PEFT asks for one.
     model.config._name_or_path = name
     return Base(name, init_kwargs, model)

@@ -115,11 +115,9 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
     )
     train_and_save(trainer)
     card = card_of_trainer(trainer)
-    facts = dict(card.training)
-    if trainer.state.best_global_step:
-        facts["kept"] = f"step {trainer.state.best_global_step}, by {trainer.args.metric_for_best_model}"
+    facts = {"adapter_type": card.adapter_type, "training": dict(card.training)}
     with replaced(folder / FACTS) as temporary:
-        text = json.dumps({"adapter_type": card.adapter_type, "training": facts}, indent=2, ensure_ascii=False)
+        text = json.dumps(facts, indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,43 @@
+"""Where a model goes and in which type: refused before anything is downloaded where there is no such thing."""
+
+from typing import Any
+
+import torch
+
+from ..errors import ConfigurationError
+from ..report import printable
+
+# What accelerate makes a map of.
+_PLACINGS = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+def check_placing(dtype: str | torch.dtype, device_map: Any) -> None:
+    """Refuse a type of weights or a device that is not there, before anything is brought here.
+
+    Args:
+        dtype: As in `load_adapter`.
+        device_map: As in `load_adapter`; one with a device for each part is left to accelerate.
+
+    Raises:
+        ConfigurationError: There is no such type or device.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ConfigurationError(
+            f"dtype is {printable(str(dtype))[:80]}, which is no type of weights; give auto, float32, bfloat16 or "
+            "float16."
+        )
+    if device_map is None or isinstance(device_map, dict) or device_map in _PLACINGS:
+        return
+    try:
+        device = torch.device(device_map)
+        torch.empty(0, device=device)
+    # Without CUDA, torch fails with an assertion.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        why = printable(str(error))[:200]
+        raise ConfigurationError(
+            f"device_map is {printable(str(device_map))[:80]}, and there is no such device here ({why}); give auto, "
+            "cpu, or cuda:0 for the first GPU."
+        ) from error
+    if device.type == "meta":
+        raise ConfigurationError("device_map is meta, where no weights are; give a device that holds them.")
