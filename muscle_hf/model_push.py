@@ -189,7 +189,7 @@ def cards(module: str | None = None) -> Any:
 
 
 def checked_files(folder: Path) -> dict[str, Path]:
-    """List what of a folder goes to the Hub, if its card can go there.
+    """List what of a folder goes to the Hub, if its card can go there and nothing in it tells about this machine.
 
     Args:
         folder: Where a model was saved.
@@ -200,7 +200,9 @@ def checked_files(folder: Path) -> dict[str, Path]:
     problems = cards().check((folder / "README.md").read_text(encoding="utf-8"))
     if problems:
         raise InputError(f"The card in {folder} cannot go to the Hub: {' '.join(problems)}")
-    return shipped_files(folder)
+    files = shipped_files(folder)
+    cards("public_files").checked_texts({name: path for name, path in files.items() if name != "README.md"})
+    return files
 
 
 def record_base(model: Any, lineage: Lineage) -> None:

@@ -217,6 +217,20 @@ def test_no_folder_of_a_path_reaches_card_or_data(
     assert not [folder for folder in folders[:-1] if folder in found]
 
 
+def test_a_short_working_directory_is_not_found_in_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In containers it is often /app, /project or /abs.
+    for folder, text in (
+        ("/app", "made for apple/model, see a/apple"),
+        ("/project", "https://pypi.org/project/muscle_hf/"),
+        ("/abs", "[arXiv](https://arxiv.org/abs/2407.09435)"),
+    ):
+        monkeypatch.setattr(Path, "cwd", lambda folder=folder: Path(folder))
+        assert (public(text), public_text(text), leaks(text)) == (text, text, [])
+        assert leaks(f"in {folder}/it") and leaks(f"in {folder}")
+        assert folder not in public(f"rows of {folder}/secret/it.jsonl")
+        assert folder not in public_text(f"rows of {folder}/secret/it.jsonl")
+
+
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(

@@ -156,6 +156,33 @@ def test_the_same_push_again_makes_no_commit_and_says_so(
     assert everything(server) == before
 
 
+def test_what_the_card_on_the_hub_says_and_this_push_leaves_open_is_kept_and_told(
+    server: Hub, worker: Worker, name: str, tmp_path: Path
+) -> None:
+    folder = adapter(tmp_path / "out")
+    card = b"---\nlicense: mit\nlanguage: [en]\nnew_version: org/even-newer\n---\n# by hand\n"
+    server.create(name, files={"README.md": card})
+    done = command(worker, folder, name, "--license", "apache-2.0")
+    assert done["result"] == 0
+    assert "Note: kept from the card that is there: new_version, language." in done["stdout"]
+    found = front_matter(server.files(name)["README.md"])
+    assert (found["license"], found["language"], found["new_version"]) == ("apache-2.0", ["en"], "org/even-newer")
+    again = command(worker, folder, name, "--license", "apache-2.0")
+    assert "Nothing has changed" in again["stdout"]
+
+
+@pytest.mark.parametrize("title", ["ann.smith", "secret-client", "Chosen"])
+def test_the_name_of_a_folder_is_no_title_for_everybody(title: str, tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "secret-client" / "ann.smith")
+    written = AdapterCard.read(folder)
+    assert written is not None
+    replace(written, title=title).write(folder)
+    sent = pack_adapter(folder, "org/task-compat").files
+    text = b"".join(content for content in sent.values() if isinstance(content, bytes)).decode()
+    assert ("# Chosen\n" if title == "Chosen" else "# task-compat\n") in text
+    assert "ann.smith" not in text and "secret-client" not in text
+
+
 def test_a_dry_run_sends_nothing_and_shows_all(server: Hub, worker: Worker, name: str, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "out")
     (tmp_path / "answers.jsonl").write_text('{"id": 1, "prediction": "a"}\n')

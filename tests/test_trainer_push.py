@@ -24,7 +24,7 @@ from muscle_hf import ConfigurationError, InputError, compare, compare_runs, com
 from muscle_hf.background_push import resumable_files
 from muscle_hf.errors import HubError
 from muscle_hf.lineage import Lineage
-from muscle_hf.model_push import record_base
+from muscle_hf.model_push import checked_files, record_base
 
 TESTS = Path(__file__).parent
 TOKEN = "secret-of-ann"  # noqa: S105 - a token of the local Hub
@@ -179,6 +179,18 @@ def test_a_checkpoint_for_the_hub_tells_no_path_and_no_arguments(tmp_path: Path)
     content = files["trainer_state.json"]
     assert isinstance(content, bytes)
     assert json.loads(content) == state | {"best_model_checkpoint": "checkpoint-1"}
+
+
+def test_a_path_in_a_file_beside_the_card_keeps_a_trainers_push_at_home(update: Update, tmp_path: Path) -> None:
+    trainer_of(update, tmp_path / "out").save_model()
+    for file, more in (
+        ("adapter_config.json", {"base_model_name_or_path": "acme/base-v2"}),
+        ("tokenizer_config.json", {"terms": "/home/bob/secret/terms.txt"}),
+    ):
+        config = tmp_path / "out" / file
+        config.write_text(json.dumps(json.loads(config.read_text()) | more))
+    with pytest.raises(InputError, match=r"tokenizer_config\.json holds a path of a machine"):
+        checked_files(tmp_path / "out")
 
 
 def test_scores_are_no_row_of_a_table_of_right_answers(update: Update, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _without_traces(text: str) -> str:
     # Tokens first, while they are whole. The name last: a folder of that name may have been the last part of a path.
     text = _without_tokens(text)
     for folder in _own_folders():  # there may be a space in it, where a path within a sentence seems to end
-        text = text.replace(f"{folder}/", "~/").replace(f"{folder}\\", "~\\")
+        text = re.sub(rf"{_folder_pattern(folder)}(?=[/\\])", "~", text)
     return _without_user(_without_paths(text)).strip()
 
 
@@ -143,9 +143,7 @@ def public_text(text: str) -> str:
     """
     text = _without_tokens(text)
     for folder in _own_folders():
-        text = re.sub(
-            rf"{re.escape(folder)}(?:[/\\][^\s\"'<>|]*|(?![\w.-]))", lambda match: _last_part(match[0]), text
-        )
+        text = re.sub(rf"{_folder_pattern(folder)}(?:[/\\][^\s\"'<>|]*)?", lambda match: _last_part(match[0]), text)
     text = _PRIVATE_PATH.sub(lambda match: _last_part(match[0]), text)
     return _without_user(text)
 
@@ -182,7 +180,7 @@ def leaks(text: str) -> list[str]:
     found += [
         f"a folder of this machine: {folder}"
         for folder in _own_folders()
-        if folder in text and not any(folder in line for line in found)
+        if re.search(_folder_pattern(folder), text) and not any(folder in line for line in found)
     ]
     if _TOKEN.search(text) or any(secret in text for secret in _secrets()):
         found.append(A_TOKEN)
@@ -210,6 +208,11 @@ def leaks_of_values(value: object) -> list[str]:
     elif isinstance(value, list):
         parts = value
     return list(dict.fromkeys(found for part in parts for found in leaks_of_values(part)))
+
+
+def _folder_pattern(folder: str) -> str:
+    # Not the "/project" of "pypi.org/project", nor the "/app" of "/apple".
+    return rf"(?<![\w.:/~-]){re.escape(folder)}(?=[/\\]|(?![\w-]))"
 
 
 def _own_folders() -> list[str]:

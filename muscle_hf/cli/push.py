@@ -88,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         link_old=arguments.link_old,
         message=arguments.message,
     )
+    for notice in pushed.notices[len(packed.notices) :]:
+        _print(f"Note: {notice}")
     _print(pushed.pull_request or pushed.url)
     if pushed.changed:
         _print(f"commit {pushed.commit}")

@@ -1,7 +1,7 @@
 """An adapter's folder made ready for the Hub: what goes, with a card that is complete and names of the Hub only."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from ..card import AdapterCard
 from ..card.checks import check
 from ..card.front_matter import read_front_matter, with_front_matter
 from ..card.names import CARD, PICTURE, RECORD
-from ..card.public import A_TOKEN, HubName, hub_id, leaks, leaks_of_values
+from ..card.public import HubName, hub_id, leaks_of_values
+from ..card.public_files import checked_texts, leaking
 from ..card.record import to_json
 from ..errors import ConfigurationError, InputError
 from ..report import printable
@@ -29,9 +30,6 @@ _READ = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-# Words of a language, among which anything may be found; and what is no text.
-_NOT_TEXT = (".safetensors", ".png", ".model", ".parquet")
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _BASE_TAG = "base_model:adapter:"
 
 
@@ -113,14 +111,18 @@ def pack_adapter(
             instead = f"with {base} for the base, and without any other" if base else "without it"
             notices.append(f"{name} names a path of this machine; it is sent {instead}.")
         if found := leaks_of_values(config):
-            raise _leaking(root / name, found)
+            raise leaking(root / name, found)
     card = AdapterCard.read(root)
     if card is None and files.pop(RECORD, None) is not None:
         notices.append(f"{RECORD} is not the evidence of a card, so it is not sent.")
-    notices += _checked_texts({name: path for name, path in files.items() if name not in (*configs, CARD)})
+    notices += checked_texts({name: path for name, path in files.items() if name not in (*configs, CARD)})
     text = _text_of_card(root, card)
     if card is not None and text == card.render():
         card = replace(card, has_picture=PICTURE in files)
+        where = root.resolve()
+        if card.title in (where.name, where.parent.name):
+            # What nobody chose as a title: the name of a folder of this machine.
+            card = replace(card, title=repository.rpartition("/")[2])
         files |= _completed(card, repository, base, license, languages, dataset)
     else:
         changed = _edited(text, given | {"base_model": base_model and base})
@@ -178,41 +180,6 @@ def _drop_local_names(value: object) -> bool:
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     has_more = [_drop_local_names(part) for part in parts]
     return bool(local) or any(has_more)
-
-
-def _checked_texts(files: dict[str, bytes | Path]) -> list[str]:
-    """Refuse files that tell about this machine, and return what is to be said of answers that seem to."""
-    notices = []
-    for name, path in files.items():
-        if not isinstance(path, Path) or name in _VOCABULARIES or name.endswith(_NOT_TEXT):
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        try:
-            # Not as JSON writes it, where a path of Windows has twice its backslashes.
-            found = leaks("\n".join(_texts(json.loads(text)))) if name.endswith(".json") else leaks(text)
-        except (ValueError, RecursionError):
-            found = leaks(text)
-        is_answer = name.startswith("predictions/")
-        if A_TOKEN in found or (found and not is_answer):
-            raise _leaking(path, [A_TOKEN] if A_TOKEN in found else found)
-        if found:
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            notices.append(f"{name} holds {found[0]}{more}; everybody will be able to read it.")
-    return notices
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Give every text of what JSON holds, names included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for pair in value.items() for one in pair for text in _texts(one))
-    elif isinstance(value, list):
-        yield from (text for one in value for text in _texts(one))
-
-
-def _leaking(path: Path, found: list[str]) -> InputError:
-    return InputError(f"{path} holds {printable(found[0])}; take it out before everybody can read it.")
 
 
 def _text_of_card(root: Path, card: AdapterCard | None) -> str:

@@ -5,15 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from ..errors import ConfigurationError, HubError, MuscleError
+from ..card.front_matter import read_front_matter, with_front_matter
+from ..card.names import CARD
+from ..errors import ConfigurationError, HubError, InputError, MuscleError
 from ..hub_failures import hub_failures
-from ..shipping import check_ref, commit
+from ..shipping import check_message, check_ref, commit
 from .packing import PackedAdapter, pack_adapter
 from .successor import LinkedAdapter, link_old_adapter
 
 MESSAGE = "Upload adapter"
+# What others, or an earlier push, may have written on the card there, and what this push need not know.
+_KEPT = ("new_version", "license", "language")
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,11 @@ def check_options(*, revision: str | None, tag: str | None, create_pr: bool, lin
     Raises:
         ConfigurationError: They do.
     """
+    if create_pr and (revision or tag):
+        raise ConfigurationError(
+            f"A pull request goes to main and is tagged once it is merged; leave out the "
+            f"{'revision' if revision else 'tag'}."
+        )
     if revision is not None:
         check_ref(revision)
     if tag is not None:
@@ -170,6 +185,7 @@ def send_adapter(
         ConfigurationError: No old adapter is known that could be linked.
         HubError: The Hub cannot be reached or refuses.
     """
+    check_message(message or MESSAGE)
     api = HfApi(token=token)
     if link_old and packed.old_adapter is None:
         raise ConfigurationError(
@@ -185,8 +201,9 @@ def send_adapter(
     if dataset is not None:
         with hub_failures("look up the data set", dataset, "dataset"):
             api.dataset_info(dataset)
+    files, kept = _with_what_is_there(packed, revision, token)
     done = commit(
-        packed.files,
+        files,
         packed.repository,
         message=message or MESSAGE,
         private=private,
@@ -205,8 +222,33 @@ def send_adapter(
         created=done.created,
         pull_request=done.pr_url,
         files=tuple(packed.files),
-        notices=packed.notices,
+        notices=packed.notices + kept,
     )
+
+
+def _with_what_is_there(
+    packed: PackedAdapter, revision: str | None, token: str | bool | None
+) -> tuple[dict[str, bytes | Path], tuple[str, ...]]:
+    """Keep fields of the card on the Hub that the new one leaves open; also say so."""
+    try:
+        with hub_failures("read the card that is there", packed.repository):
+            try:
+                path = hf_hub_download(packed.repository, CARD, revision=revision, token=token)
+            except GatedRepoError:
+                raise
+            except (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError):
+                return packed.files, ()  # nothing is there, or the push itself will say what is wrong
+        there = read_front_matter(Path(path).read_bytes().decode()) or {}
+    except (InputError, UnicodeDecodeError):
+        return packed.files, ()  # no card that could be read
+    new = packed.files[CARD]
+    text = (new if isinstance(new, bytes) else new.read_bytes()).decode()
+    ours = read_front_matter(text) or {}
+    kept = {name: there[name] for name in _KEPT if there.get(name) and not ours.get(name)}
+    if not kept:
+        return packed.files, ()
+    said = f"kept from the card that is there: {', '.join(kept)}."
+    return packed.files | {CARD: with_front_matter(text, **kept).encode()}, (said,)
 
 
 def link_pushed(packed: PackedAdapter, pushed: PushedAdapter, *, token: str | bool | None = None) -> PushedAdapter:

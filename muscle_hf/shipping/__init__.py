@@ -2,7 +2,7 @@
 
 from .attempt import Commit
 from .files import shipped_files
-from .names import check_ref, check_repository
+from .names import check_message, check_ref, check_repository
 from .pushing import commit
 
-__all__ = ["Commit", "check_ref", "check_repository", "commit", "shipped_files"]
+__all__ = ["Commit", "check_message", "check_ref", "check_repository", "commit", "shipped_files"]

@@ -58,3 +58,21 @@ def check_ref(name: str, what: str = "branch") -> str:
     if name.startswith("refs/") and not (what == "branch" and _PULL_REQUEST.fullmatch(name)):
         raise ConfigurationError(f"{name!r} is no name for a {what}; leave out the beginning refs/….")
     return name
+
+
+def check_message(message: str) -> str:
+    """Return the message of a commit, or refuse one that is empty or has more than its first line.
+
+    Args:
+        message: The message.
+
+    Raises:
+        ConfigurationError: It is.
+
+    Example:
+        >>> check_message("Upload adapter")
+        'Upload adapter'
+    """
+    if not message.strip() or len(message.splitlines()) > 1:
+        raise ConfigurationError(f"A commit needs a message of one line, but got {message!r}.")
+    return message

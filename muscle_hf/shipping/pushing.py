@@ -9,7 +9,7 @@ from .. import __version__
 from ..errors import ConfigurationError, HubError
 from ..hub_failures import hub_failures
 from .attempt import MAIN, Commit, Push
-from .names import check_ref, check_repository
+from .names import check_message, check_ref, check_repository
 
 
 def commit(
@@ -70,8 +70,7 @@ def commit(
         raise ConfigurationError(
             f"A pull request goes to main and is tagged once it is merged; leave out the {other}."
         )
-    if not message.strip() or len(message.splitlines()) > 1:
-        raise ConfigurationError(f"A commit needs a message of one line, but got {message!r}.")
+    check_message(message)
     if not files and not delete:
         raise ConfigurationError("There is nothing to send: no files.")
     if kind == "space" and space_sdk is None:
