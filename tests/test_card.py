@@ -37,6 +37,7 @@ from muscle_hf.report import header, table_rows
 from muscle_hf.strategy import Strategy
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
+MODEL_CARDS = Path(__file__).parents[1] / "model_cards"
 NOTHING = Lineage(new_base=None, new_adapter=None, old_base=None, old_adapter=None)
 KNOWN = Lineage(
     new_base="org/base-v2", new_adapter="org/task-on-v2", old_base="org/base-v1", old_adapter="org/task-on-v1"
@@ -456,3 +457,17 @@ def test_a_model_trained_as_a_whole_is_not_called_an_adapter() -> None:
     assert 'AutoModelForCausalLM.from_pretrained("org/whole")' in text
     assert "peft" not in text
     assert "this model" in text
+
+
+# In the repository ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in MODEL_CARDS.glob("*/comparison.json")))
+def test_a_card_in_the_repository_says_what_its_data_say(name: str) -> None:
+    folder = MODEL_CARDS / name
+    card = AdapterCard.read(folder)
+    assert card is not None
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text == card.render()
+    assert check(text) == []
+    assert f"]({name}/README.md)" in (MODEL_CARDS / "README.md").read_text(encoding="utf-8")
