@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A file of tests stays in one process, since its fixtures are made once; ARGS="-n 0" runs everything in one.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 .PHONY: demo test test-fast lint clean
 
@@ -10,10 +12,10 @@ demo: $(READY)
 	$(BIN)/muscle-hf demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _LATE = sorted({"datasets", "evaluate", "huggingface_hub", "transformers"} & set(sys.modules))
 if _LATE:
@@ -44,6 +45,10 @@ os.environ.update(
         "OMP_NUM_THREADS": "1",
     }
 )
+
+# How long an example takes, or making one, says how busy the machine is and nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _LOOPBACK = ("localhost", "ip6-localhost", "::1", "0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
 

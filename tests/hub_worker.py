@@ -23,23 +23,33 @@ while line := sys.stdin.readline():
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
     answer |= {"result": names.get("result"), "stdout": out.getvalue(), "stderr": err.getvalue()}
-    answers.write(json.dumps(answer) + "\\n")
+    answers.write(json.dumps(answer | {"number": asked["number"]}) + "\\n")
     answers.flush()
 """
 
 
 class Worker:
-    """The process. Every call gets its own token, names and standard streams; modules stay imported."""
+    """The process. Every call gets its own token, names and standard streams; modules stay imported.
+
+    Requests are numbered, and whoever begins one whose predecessor was never waited for, because its test failed, gets
+    a fresh process: no test is given the answer that belongs to another.
+    """
 
     def __init__(self, hub: Hub, home: Path) -> None:
         """Start it, with `home` for its caches and as its working directory."""
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        self._hub, self._home = hub, home
+        self._number = 0
+        self._is_asked = False
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(  # noqa: S603 - our own interpreter
             [sys.executable, "-W", "error::UserWarning", "-c", _LOOP],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=hub.environment(None, home=home),
-            cwd=home,
+            env=self._hub.environment(None, home=self._home),
+            cwd=self._home,
         )
 
     def run(self, code: str, *, token: str | None = None, **values: Any) -> dict[str, Any]:
@@ -55,16 +65,33 @@ class Worker:
 
     def begin(self, code: str, *, token: str | None = None, **values: Any) -> None:
         """Begin to run code, as `run` does, and do not wait for it."""
+        if self._is_asked or self._process.poll() is not None:
+            self._kill()
+            self._process = self._start()
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"code": code, "token": token, "values": values}) + "\n")
+        self._number += 1
+        self._is_asked = True
+        request = {"number": self._number, "code": code, "token": token, "values": values}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
 
     def end(self) -> dict[str, Any]:
         """Wait for what `begin` began."""
         assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, f"the process ended with {self._process.wait()} before it answered request {self._number}"
+        answer: dict[str, Any] = json.loads(line)
+        assert answer.pop("number") == self._number, "an answer to another request"
+        self._is_asked = False
         return answer
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, at once where nobody waited for its answer."""
+        if self._is_asked:
+            self._kill()
+        else:
+            self._process.communicate()
+
+    def _kill(self) -> None:
+        self._process.kill()
         self._process.communicate()

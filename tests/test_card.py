@@ -296,9 +296,9 @@ def _check_is_whole(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_breaks_neither_front_matter_nor_sections(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     rendered = _with(text).render()
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     _check_is_whole(rendered)
     assert _split(rendered)[0].get("base_model") != "evil/model"
     fenced = r"(`{3,})text\n.*?\n\1\n"

@@ -59,7 +59,7 @@ def _run(folder: Path, **environment: str) -> subprocess.Popen[str]:
 def _finish(processes: list[subprocess.Popen[str]]) -> None:
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=900)
             assert process.returncode == 0, said
     finally:
         for process in processes:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from hub_worker import Worker
-from local_hub import Fault, Hub, User, hub, run_client
+from local_hub import Fault, Hold, Hub, User, hub, run_client
 from safetensors.numpy import save_file
 
 from muscle_hf.card import AdapterCard
@@ -702,22 +701,18 @@ def test_ctrl_c_ends_with_130_and_the_same_command_finishes(
 ) -> None:
     folder = adapter(tmp_path / "out")
     server.create(name, files={"README.md": OLD_CARD})
-    server.fault(Fault(path=f"/{where}/", delay=0.7))
-    seen = len(server.requests)
+    hold = Hold()
+    server.fault(Fault(path=f"/{where}/", hold=hold))
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "muscle_hf", "push", str(folder), name],
         env=server.environment(ANN, home=tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    last = {"upload": "/objects/batch", "commit": "/api/validate-yaml"}[where]
-    for _ in range(500):
-        if any(path.endswith(last) for _, path, _ in server.requests[seen:]):
-            break
-        time.sleep(0.02)
-    time.sleep(0.2)
+    hold.wait_until_reached()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    hold.release()
+    _, errors = process.communicate()
     assert (process.returncode, errors) == (130, "muscle-hf push: interrupted\n")
-    time.sleep(0.8)  # The Hub may still do what it was asked.
+    hold.wait_until_done()  # The Hub may still do what it was asked.
     assert server.files(name) == {"README.md": OLD_CARD} or "adapter_model.safetensors" in server.files(name)
     assert command(worker, folder, name)["result"] == 0
     assert "adapter_model.safetensors" in server.files(name)

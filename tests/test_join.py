@@ -146,13 +146,13 @@ def test_a_million_ids_that_do_not_match_make_one_short_message_at_once() -> Non
     old = TaskAnswers("quiz", "old.jsonl", ids, scores=np.zeros(count))
     new = TaskAnswers("quiz", "new.jsonl", pa.array(np.arange(count) + count), scores=np.zeros(count))
     twice = TaskAnswers("quiz", "new.jsonl", pa.array(np.arange(count) // 2), scores=np.zeros(count))
-    start = time.perf_counter()
+    start = time.process_time()
     assert "lacks 1000000 of the 1000000 ids" in _refusal(old, new)
     assert "500000 ids stand more than once, for instance 0, 1, 2, …" in _refusal(old, twice)
     other = TaskAnswers("quiz", "new.jsonl", ids, scores=np.zeros(count), documents=pa.array(np.arange(count)))
     same = TaskAnswers("quiz", "old.jsonl", ids, scores=np.zeros(count), documents=pa.array(np.arange(count) + 1))
     assert "the documents of 1000000 of 1000000 ids differ" in _refusal(same, other)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_huge_id_or_answer_does_not_make_a_huge_message() -> None:

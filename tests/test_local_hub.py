@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_hub import Fault, Hub, User, hub, run_client
+from local_hub import Fault, Hold, Hub, User, hub, run_client
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def ask(server: Hub, home: Path, code: str, *, token: str | None = ANN, **option
 
 def send(address: str, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Any:
     """Send what no client of the Hub would send, and give status, headers and body."""
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=900)
     try:
         connection.request(method, path, body or None, headers or {})
         answer = connection.getresponse()
@@ -508,12 +508,15 @@ say([told(commit, {"w.safetensors": b"w"})[0], waited])
 
 def test_a_slow_answer_is_slow_and_what_was_asked_is_done(server: Hub, tmp_path: Path) -> None:
     server.create("acme/x", files={"a.txt": b"a"})
-    server.fault(Fault(path="^/api/models/acme/x$", delay=1.5))
+    hold = Hold()
+    server.fault(Fault(path="^/api/models/acme/x$", hold=hold))
     code = """
-say([told(api.model_info, "acme/x", timeout=0.3), told(api.model_info, "acme/x", timeout=0.3)[0]])
+say([told(api.model_info, "acme/x", timeout=0.3), told(api.model_info, "acme/x", timeout=900)[0]])
 """
     slow, later = ask(server, tmp_path, code)
     assert (slow[0], later) == ("ReadTimeout", "done")
+    hold.release()
+    hold.wait_until_done()
 
 
 def test_a_download_that_is_cut_goes_on_where_it_was(server: Hub, tmp_path: Path) -> None:

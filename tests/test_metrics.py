@@ -552,7 +552,7 @@ def test_two_processes_count_together(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=900)
     assert results[1] is None
     assert results[0]["negative_flips"] == 2
     assert not math.isnan(results[0]["p_value"])

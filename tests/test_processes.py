@@ -109,7 +109,7 @@ def test_two_processes_answer_every_row_once_and_fail_together(tmp_path: Path) -
     ]
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=900)
             assert process.returncode == 0, said
     finally:
         for process in processes:

@@ -95,7 +95,7 @@ def _ask(endpoint: str, home: Path, asked: Sequence[tuple[str, Row]]) -> list[Ro
     }
     command = [sys.executable, "-c", _CLIENT, json.dumps(asked)]
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        command, capture_output=True, text=True, timeout=120, env=environment, cwd=home
+        command, capture_output=True, text=True, timeout=900, env=environment, cwd=home
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

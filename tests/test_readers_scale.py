@@ -30,9 +30,9 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
-before, start = peak(), time.perf_counter()
+before, start = peak(), time.process_time()
 {work}
-print(peak() - before, time.perf_counter() - start, result)
+print(peak() - before, time.process_time() - start, result)
 """
 READ = """
 import numpy
@@ -53,7 +53,7 @@ def _measure(work: str, *arguments: Path) -> tuple[float, float, list[int]]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     megabytes, seconds, *numbers = done.stdout.split()
     return float(megabytes), float(seconds), list(map(int, numbers))

@@ -16,7 +16,7 @@ import local_hub
 import pytest
 import torch
 from datasets import Dataset
-from local_hub import Fault, User
+from local_hub import Fault, Hold, User
 from safetensors.torch import load_file
 from tiny_updates import ROWS, Update, make_update, trainer_of
 
@@ -294,10 +294,12 @@ def test_the_card_says_which_step_is_kept_and_what_chose_it(update: Update, tmp_
 
 CHILD = """
 import json, logging, sys, traceback
+from pathlib import Path
 import torch
 from datasets import Dataset
 from muscle_hf import compare
 from tiny_updates import ROWS, trainer_of, weights_of
+from transformers import TrainerCallback
 from types import SimpleNamespace
 
 torch.set_num_threads(1)
@@ -313,6 +315,12 @@ def make(name, **options):
     if options.get("push_to_hub"):
         options.setdefault("hub_always_push", True)
     return trainer_of(SimpleNamespace(arguments={}), name, **ids | {"hub_model_id": f"acme/{name}"} | options)
+
+class TellSteps(TrainerCallback):
+    # Leaves a file when a step is saved and what is to be pushed of it is decided.
+
+    def on_save(self, args, state, control, **others):
+        Path(args.output_dir, f"saved-{state.global_step}").touch()
 
 for line in sys.stdin:
     told.clear()
@@ -363,7 +371,7 @@ class Client:
         with self._process, self._stderr:
             assert self._process.stdin is not None
             self._process.stdin.close()
-            assert self._process.wait(60) == 0
+            assert self._process.wait(900) == 0
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -392,6 +400,13 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "filled_hub" in request.fixturenames:
         request.getfixturevalue("filled_hub").clear_faults()
+
+
+def hold_until(client: Client, repository: str, file: str) -> None:
+    """Hold the first commit to a repository until the client leaves a file."""
+    hold = Hold()
+    client.hub.fault(Fault(method="POST", path=f"{repository}/commit/", hold=hold))
+    hold.release_when((client.folder / file).exists)
 
 
 ADAPTER = {"README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -494,8 +509,11 @@ def test_a_checkpoint_on_the_hub_holds_what_resuming_needs(client: Client) -> No
 @pytest.mark.slow
 def test_all_checkpoints_are_there_although_only_one_stays_on_the_disk(client: Client) -> None:
     # The upload of the first one is still under way when it is deleted.
-    client.hub.fault(Fault(method="POST", path="acme/all/commit/", delay=1.5))
-    client.run("make('all', push_to_hub=True, hub_strategy='all_checkpoints', save_total_limit=1).train()")
+    hold_until(client, "acme/all", "all/saved-2")
+    client.run(
+        "trainer = make('all', push_to_hub=True, hub_strategy='all_checkpoints', save_total_limit=1)\n"
+        "trainer.add_callback(TellSteps); trainer.train()"
+    )
     assert not (client.folder / "all" / "checkpoint-1").exists()
     both = {f"checkpoint-{step}/{name}" for step in (1, 2) for name in ADAPTER | RESUMING}
     files = _check_pushed(client, "acme/all", kinds=ADAPTER | both)
@@ -507,8 +525,11 @@ def test_all_checkpoints_are_there_although_only_one_stays_on_the_disk(client: C
 
 @pytest.mark.slow
 def test_a_checkpoint_that_was_left_out_while_another_was_under_way_is_made_up_for(client: Client) -> None:
-    client.hub.fault(Fault(method="POST", path="acme/busy/commit/", delay=1.5))
-    client.run("make('busy', push_to_hub=True, hub_always_push=False).train()")
+    hold_until(client, "acme/busy", "busy/saved-2")
+    client.run(
+        "trainer = make('busy', push_to_hub=True, hub_always_push=False)\n"
+        "trainer.add_callback(TellSteps); trainer.train()"
+    )
     assert _messages(client.hub, "acme/busy") == ["Training in progress, step 1", "End of training"]
     saved = client.folder / "busy" / "adapter_model.safetensors"
     assert _check_pushed(client, "acme/busy")["adapter_model.safetensors"] == saved.read_bytes()
@@ -580,7 +601,7 @@ def test_a_wrong_token_is_told_before_training(client: Client) -> None:
 
 @pytest.mark.slow
 def test_a_push_that_is_not_waited_for_arrives_as_it_was_when_it_was_asked_for(client: Client) -> None:
-    client.hub.fault(Fault(method="POST", path="acme/later/commit/", delay=1))
+    hold_until(client, "acme/later", "later/zeros-saved")
     found = client.run(
         "trainer = make('later')\n"
         "future = trainer.push_to_hub(blocking=False)\n"
@@ -588,6 +609,7 @@ def test_a_push_that_is_not_waited_for_arrives_as_it_was_when_it_was_asked_for(c
         "for name, weight in trainer.model.named_parameters():\n"
         "    weight.data.zero_()\n"
         "trainer.save_model()\n"
+        "Path('later/zeros-saved').touch()\n"
         "answer = [was_done, future.result().oid]"
     )
     assert found["answer"] == [False, client.hub.commits("acme/later")[0][0]]

@@ -13,8 +13,8 @@ second address, as they do at the real Hub. What it does not know is 404 with a 
 
 from .accounts import User
 from .client import run_client
-from .faults import Fault
+from .faults import Fault, Hold
 from .repository import PullRequest
 from .serving import Hub, hub, serve
 
-__all__ = ["Fault", "Hub", "PullRequest", "User", "hub", "run_client", "serve"]
+__all__ = ["Fault", "Hold", "Hub", "PullRequest", "User", "hub", "run_client", "serve"]

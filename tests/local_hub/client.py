@@ -15,7 +15,7 @@ def run_client(
     token: str | None = None,
     xet: bool = False,
     arguments: tuple[str, ...] = (),
-    timeout: float = 120,
+    timeout: float = 900,
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python code in a fresh interpreter that knows this Hub.
 

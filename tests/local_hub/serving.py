@@ -42,7 +42,7 @@ class Hub:
 
     def stop(self) -> None:
         """Stop it; a crash of the Hub itself is no answer that a test should get away with."""
-        self._log.closing.set()
+        self._faults.clear()
         self._server.stop()
         self._storage.stop()
         self._xet.cleanup()
@@ -73,6 +73,9 @@ class Hub:
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            # A busy machine is no Hub that does not answer.
+            "HF_HUB_ETAG_TIMEOUT": "600",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "600",
             # evaluate counts its loads at an address that is not the Hub's.
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "DO_NOT_TRACK": "1",

@@ -31,7 +31,6 @@ class Log:
         """Begin empty."""
         self.requests: list[tuple[str, str, int]] = []
         self.crashes: list[str] = []
-        self.closing = threading.Event()
 
 
 class Server(ThreadingHTTPServer):
@@ -70,9 +69,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.faults.take(self.command, self.path)
         try:
             body = self._body(fault)
-            if fault is not None and fault.delay is not None:
-                self.server.log.closing.wait(fault.delay)
+            hold = None if fault is None else fault.hold
+            if hold is not None:
+                hold.keep()
             answer = self._faulty(fault) if fault is not None and fault.status is not None else self._answer(body)
+            if hold is not None:
+                hold.finish()
             if fault is not None and fault.answer_lost:
                 raise _Cut
             self._send(answer, fault)

@@ -82,7 +82,7 @@ def _content(folder: Path, digest: str, size: int) -> bytes:
         copy, target = Path(scratch, "copy"), Path(scratch, "content")
         shutil.copytree(folder, copy)
         command = [sys.executable, "-c", _READ, str(copy), digest, str(size), str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603 - our own interpreter
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)  # noqa: S603 - our own interpreter
         if done.returncode != 0:
             raise RuntimeError(f"hf_xet cannot read what it wrote: {done.stderr}")
         return target.read_bytes()
