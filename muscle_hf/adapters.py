@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from .errors import ConfigurationError, UnsupportedAdapterError
 from .hub_failures import failure_reason
+from .pointers import refuse_pointers
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,10 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
 
     Raises:
         ConfigurationError: An adapter on top of an adapter, or one that does not name its base.
+        InputError: A folder of which a file is a pointer that git keeps in its place.
     """
+    for folder in filter(None, (model, adapter)):
+        refuse_pointers(folder)
     config = _adapter_config(model)
     if config is None:
         return model, adapter
@@ -130,6 +134,7 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
             f"{names[0]}={model!r} is an adapter that does not name its base. Pass the base as {names[0]} and this "
             f"adapter as {names[1]}."
         )
+    refuse_pointers(config.base_model_name_or_path)
     return str(config.base_model_name_or_path), model
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from .answers import BIG, Column, answer_column, label, one_line, quote, some
 from .errors import InputError
 from .jsonlines import checked, column_of, opened, read_objects, type_of
+from .pointers import refuse_pointer
 
 T = TypeVar("T")
 Use = Callable[[int, dict[str, Column]], T]
@@ -276,6 +277,7 @@ class Parquet:
     def _file(self) -> Any:
         import pyarrow.parquet
 
+        refuse_pointer(self.path)
         try:
             # Buffered, or a whole column of a row group would be held in memory.
             return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)

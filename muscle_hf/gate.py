@@ -15,6 +15,7 @@ from .columns import is_number
 from .errors import InputError
 from .measure import Part
 from .outcomes import Outcomes
+from .pointers import refuse_pointer
 from .report import printable
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
     import yaml
 
     path = Path(path)
+    refuse_pointer(path)
     try:
         root = yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from .answers import BIG, Column, answer_column, label, quote
 from .errors import InputError
+from .pointers import refuse_pointer
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -44,8 +45,9 @@ def opened(path: Path, needed: str) -> Any:
     """Open a file for reading as bytes.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is a pointer that git keeps in its place.
     """
+    refuse_pointer(path)
     try:
         return path.open("rb")
     except OSError as error:

@@ -13,6 +13,7 @@ from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_li
 from .errors import InputError
 from .harness import contradiction
 from .harness_sample import NoMetricError
+from .pointers import refuse_pointer
 
 COLUMNS = frozenset({"doc", "metric", "model_response"})
 _BATCH = 500
@@ -134,6 +135,7 @@ def read_details(
 
 def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
     """Read the rows without tokens and logits; where only some are wanted, the others are empty."""
+    refuse_pointer(path)
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20) as file:
             columns = _columns(path, file.schema_arrow)

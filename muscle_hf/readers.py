@@ -10,6 +10,7 @@ from .answers import Run, TaskAnswers, listed, one_line, quote
 from .errors import InputError
 from .harness import TaskConfig, is_array, is_samples, read_samples, task_config
 from .harness_sample import NoFilterError, NoMetricError
+from .pointers import is_pointer, refuse_pointer
 from .tables import FIELDS, read_table
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
@@ -93,6 +94,7 @@ def read(
 def _split(source: str) -> tuple[Path | None, str | None]:
     """Tell a path from a path with a column, and both from an id of the Hub (no path)."""
     path = Path(source)
+    refuse_pointer(path)
     if path.exists():
         return path, None
     # A column may have colons in its name, and so may a file.
@@ -162,7 +164,9 @@ def _read_folder(
     slices: Sequence[str],
 ) -> Run:
     kinds = (".jsonl", ".parquet", ".json")
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in kinds and file.is_file()]
+    files = [
+        file for file in sorted(folder.rglob("*")) if file.suffix in kinds and (file.is_file() or is_pointer(file))
+    ]
     found: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
     for file in files:
         for kind, pattern in (("samples", _SAMPLES), ("details", _DETAILS)):
@@ -274,7 +278,7 @@ def _old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
     found = []
     lines = [file for file in files if file.suffix == ".jsonl" and not _SAMPLES.fullmatch(file.name)]
     for folder in dict.fromkeys(file.parent for file in lines):
-        arrays = [file for file in lines if file.parent == folder and is_array(file)]
+        arrays = [file for file in lines if file.parent == folder and not is_pointer(file) and is_array(file)]
         # Of tasks whose names end alike, such as `x_piqa` and `piqa`, the longest name is the right one.
         results = [_results(file).get("configs") or () for file in (_old_results(folder) if arrays else ())]
         tasks = sorted({task for configs in results for task in configs}, key=len, reverse=True)
@@ -316,6 +320,7 @@ def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
 
 
 def _results(file: Path) -> dict[str, Any]:
+    refuse_pointer(file)
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

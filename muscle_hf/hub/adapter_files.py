@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError, UnsupportedAdapterError
 from ..hub_failures import hub_failures
+from ..pointers import refuse_pointers
 from ..report import printable
 from .repository_files import check_id, download, is_folder, read_object
 
@@ -83,6 +84,7 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
         if revision is not None:
             raise InputError(f"{shown} is a folder of this machine, which has no revision; leave it out.")
         folder, commit = Path(name), None
+        refuse_pointers(folder)
         has_config, has_weights, has_pickle = ((folder / one).is_file() for one in (CONFIG, WEIGHTS, PICKLE))
     else:
         check_id(str(name), "adapter")

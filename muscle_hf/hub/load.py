@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..pointers import refuse_pointers
 from ..report import printable
 from .adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
 from .base_files import BaseFiles, base_files
@@ -251,6 +252,7 @@ def _load_base(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) ->
     """Load the base, and name the weights that no checkpoint gave it."""
     classes = _classes(files)
     shown = printable(base.name)
+    refuse_pointers(base.name)
     try:
         model, report = _LOADERS[str(files.task)].from_pretrained(
             base.name,

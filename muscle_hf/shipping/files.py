@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
+from ..pointers import refuse_pointer
 
 _INDEX = "model.safetensors.index.json"
 # Everything else stays: optimizer states, caches, logs, pickles (training_args.bin holds paths and may hold a token).
@@ -133,6 +134,7 @@ def _check_parts(weights: set[str], index: Path | None) -> None:
 
 def _check_weights(path: Path) -> None:
     """Refuse a file that is cut off, a pickle of that name, or the pointer that git keeps of a large file."""
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, InputError
+from ..pointers import refuse_pointer
 
 
 def _option(text: str, default: Any = None) -> Any:
@@ -111,6 +112,7 @@ def _rows(source: str, split: str) -> Any:
 
     kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
     path = Path(source)
+    refuse_pointer(path)
     try:
         if path.suffix.lower() in kinds:
             if not path.is_file():

@@ -24,6 +24,7 @@ from transformers import (
 from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from ..hub_failures import failure_reason
+from ..pointers import refuse_pointers
 from ..report import printable
 from .settings import UpdateSettings
 
@@ -70,6 +71,7 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
         InputError: There is no such model.
     """
     shared = {key: init_kwargs[key] for key in ("revision", "trust_remote_code") if key in init_kwargs}
+    refuse_pointers(name)
     try:
         config = AutoConfig.from_pretrained(name, **shared)
         with torch.device("meta"):
@@ -110,6 +112,7 @@ def read_adapter(name: str, option: str) -> PeftConfig:
         InputError: There is no adapter.
         UnsupportedAdapterError: Virtual tokens, which lengthen the sequence.
     """
+    refuse_pointers(name)
     if Path(name).is_dir() and not (Path(name) / "adapter_config.json").is_file():
         # PEFT would look for it on the Hub.
         raise InputError(f"{option}={name!r} cannot be read as an adapter: the folder has no adapter_config.json.")

@@ -12,6 +12,7 @@ from datasets import load_dataset
 
 from ..errors import InputError
 from ..jsonlines import read_objects
+from ..pointers import refuse_pointer
 from ..prompts import Prompt
 from ..report import printable
 
@@ -112,6 +113,7 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
         import pyarrow as pa
         import pyarrow.parquet
 
+        refuse_pointer(path)
         try:
             for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
@@ -124,6 +126,7 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of_csv(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+    refuse_pointer(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file, delimiter=delimiter, strict=True, restval=_CUT, restkey=_CUT):

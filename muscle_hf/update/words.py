@@ -11,6 +11,7 @@ import yaml
 from trl import TrlParser
 
 from ..errors import InputError
+from ..pointers import refuse_pointer
 from ..report import printable
 
 
@@ -81,6 +82,7 @@ def _without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:
 
 def _yaml(path: Path) -> dict[str, Any]:
     """Read a flat YAML file; of a key that stands twice PyYAML would keep the last value without a word."""
+    refuse_pointer(path)
     try:
         text = path.read_bytes().decode("utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
