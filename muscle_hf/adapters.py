@@ -119,7 +119,7 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
         ConfigurationError: An adapter on top of an adapter, or one that does not name its base.
         InputError: A folder of which a file is a pointer that git keeps in its place.
     """
-    for folder in filter(None, (model, adapter)):
+    for folder in (model,) if adapter is None else (model, adapter):
         refuse_pointers(folder)
     config = _adapter_config(model)
     if config is None:

@@ -17,7 +17,7 @@ _KINDS = (
     (re.compile(rb"# xet version \d"), "git-xet", "git xet checkout"),
 )
 _SIZE = re.compile(rb"^(?:size|filesize =) (\d{1,18})\b", re.MULTILINE)
-# What transformers and PEFT load of a folder; others beside them, such as weights for other libraries, may be pointers.
+# What transformers and PEFT load of a folder; others beside them, such as weights for other libraries, may be one.
 _OF_A_MODEL = ("adapter_*", "model*.safetensors", "*config.json", "*token*", "vocab*", "merges.txt", "*.jinja")
 # No pointer is longer, by the specification of Git LFS.
 _LONGEST = 1024

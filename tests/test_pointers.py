@@ -91,7 +91,7 @@ def test_a_link_that_git_annex_has_not_fetched_is_told(tmp_path: Path) -> None:
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / name).symlink_to(f"../.git/annex/objects/xX/zZ/SHA256E-s1--0.parquet/{name}")
     for source in (tmp_path / "v1" / name, tmp_path / "v1"):
-        with pytest.raises(InputError, match="is a git-annex pointer, .* `git annex get`"):
+        with pytest.raises(InputError, match=r"is a git-annex pointer, .* `git annex get`"):
             read(source)
 
 

@@ -540,14 +540,19 @@ def test_weights_in_a_pickle_are_refused_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"\x80\x04K\x01.", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", None],
+    ("content", "said"),
+    [
+        (b"", "cannot be read as safetensors"),
+        (b"\x80\x04K\x01.", "cannot be read as safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "is a Git LFS pointer"),
+        (None, "cannot be read as safetensors"),
+    ],
     ids=["empty", "pickle", "pointer", "cut off"],
 )
-def test_weights_that_nobody_can_load_are_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_weights_that_nobody_can_load_are_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
     path = adapter(tmp_path / "out") / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-4] if content is None else content)
-    with pytest.raises(InputError, match="cannot be read as safetensors"):
+    with pytest.raises(InputError, match=said):
         shipped_files(tmp_path / "out")
 
 
