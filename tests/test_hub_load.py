@@ -183,6 +183,7 @@ def test_a_classifier_gets_the_classes_that_it_was_trained_for(
         trained.config.save_pretrained(tmp_path / "adapter")
     model = load_adapter(tmp_path / "adapter")
     assert torch.equal(_logits(model), _logits(trained))
+    torch.testing.assert_close(_logits(load_adapter(tmp_path / "adapter", merge=True)), _logits(trained))
     names = tuple(model.config.id2label.values())
     assert names == (NAMES if has_names else ("LABEL_0", "LABEL_1", "LABEL_2"))
 

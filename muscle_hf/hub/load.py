@@ -23,7 +23,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError
+from ..merging import merge_adapter
 from ..pointers import refuse_pointers
 from ..report import printable
 from .adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
@@ -76,7 +77,8 @@ def load_adapter(
         device_map: Where they go, as in transformers: "auto", "cuda:0", … None leaves them on the CPU.
         attn_implementation: As in transformers.
         quantization_config: As in transformers.
-        merge: Add the adapter's weights to the base's, and return that model, which no longer needs PEFT.
+        merge: Add the adapter's weights to the base's, and return that model, which no longer needs PEFT. It gives the
+            adapter's logits, up to the rounding of its type, or is not returned: see docs/train.md.
         is_trainable: Let the adapter be trained further; by default it is frozen.
         trust_remote_code: Run the code that the base's repository brings, if it brings any. Read it first.
         token: Of the Hub; None takes the saved one, False none.
@@ -90,7 +92,7 @@ def load_adapter(
             `trust_remote_code`.
         ModelMismatchError: The adapter does not fit its base, or leaves weights of it random.
         UnsupportedAdapterError: An adapter of virtual tokens, one of a type that may load more than its own files, or
-            one that cannot be merged.
+            one that cannot be merged, or whose merged model gives other logits.
         HubError: The Hub does not give the adapter or the base: no network, a wrong token, a gated repository, …
 
     Example:
@@ -126,7 +128,9 @@ def load_adapter(
         **({} if quantization_config is None else {"quantization_config": quantization_config}),
     }
     adapted = load_files(files, base, options, is_trainable=is_trainable)
-    return _merged(files, adapted) if merge else adapted
+    if not merge:
+        return adapted
+    return merge_adapter(adapted, f"{printable(files.name)} of type {printable(files.peft_type)}")
 
 
 def find_files(
@@ -292,6 +296,8 @@ def _put_on(files: AdapterFiles, model: PreTrainedModel, *, is_trainable: bool) 
             warnings.filterwarnings("error", message="Found missing adapter keys")
             # PEFT 0.21 asks a model for what transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            # It speaks of merging, which `merge_adapter` takes care of.
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
             adapted = PeftModel.from_pretrained(model, str(files.folder), is_trainable=is_trainable)
     except torch.OutOfMemoryError:
         raise
@@ -335,17 +341,6 @@ def _refuse_untrained(files: AdapterFiles, base: BaseFiles, model: PeftModel, un
             f"{', '.join(random[:3])}{more} are in neither the base {printable(base.name)} nor the adapter "
             f"{printable(files.name)}, so they would be random. Give the model that it was trained on as base_model."
         )
-
-
-def _merged(files: AdapterFiles, model: PeftModel) -> PreTrainedModel:
-    try:
-        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
-    except (AttributeError, NotImplementedError, ValueError) as error:
-        raise UnsupportedAdapterError(
-            f"{printable(files.name)} of type {printable(files.peft_type)} cannot be merged: {_first_words(error)} "
-            "Load it without merge."
-        ) from error
-    return merged
 
 
 def _first_words(error: BaseException) -> str:
