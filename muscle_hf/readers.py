@@ -15,7 +15,8 @@ from .tables import FIELDS, read_table
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
 _DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
-_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl")
+# The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.
+_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl?")
 _DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{_DATE})\.parquet")
 _RESULTS = re.compile(rf"results_(?P<date>{_DATE})\.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
@@ -184,7 +185,7 @@ def _read_folder(
     runs = found[kind]
     if not runs:
         raise InputError(
-            f"{folder} holds no samples_*.jsonl of lm-evaluation-harness (run it with --log_samples) and no "
+            f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples) and no "
             "details_*.parquet of lighteval; name a file, or the folder that holds them."
         )
     models = sorted({_model_folder(file, kind) for *_, file in runs})
@@ -290,7 +291,12 @@ def _old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
 def _old_results(folder: Path) -> list[Path]:
     """Find results files of versions up to 0.4.2: `results.json`, or whatever the output path named."""
     named = folder / "results.json"
-    return [named] if named.is_file() else list(filter(_is_results, sorted(folder.glob("*.json"))))
+    return [named] if named.is_file() else list(filter(_is_results, _json_files(folder, "*.json")))
+
+
+def _json_files(folder: Path, pattern: str) -> list[Path]:
+    """Find files that may hold results; samples may have such names too."""
+    return [file for file in sorted(folder.glob(pattern)) if not _SAMPLES.fullmatch(file.name)]
 
 
 def _is_results(file: Path) -> bool:
@@ -303,7 +309,7 @@ def _is_results(file: Path) -> bool:
 def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
     """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
     # An output path `x.json` makes `x_<date>.json`.
-    same = sorted(folder.glob(f"*_{date}.json")) if date else _old_results(folder)
+    same = _json_files(folder, f"*_{date}.json") if date else _old_results(folder)
     others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
     for file in (*same, *others):
         if file.is_file():

@@ -80,6 +80,33 @@ def test_tasks_that_only_one_folder_has_are_named(tmp_path: Path) -> None:
     assert f"only in {tmp_path / 'v2'}, not compared: boolq" in result.notes
 
 
+@pytest.mark.parametrize("suffixes", [("json", "json"), ("json", "jsonl"), ("jsonl", "json")], ids="-".join)
+def test_samples_named_json_are_found_in_folders(suffixes: tuple[str, str], tmp_path: Path) -> None:
+    """The harness of April to June 2024 named them so, and with it the Open LLM Leaderboard."""
+    for model, suffix, said in (("v1", suffixes[0], "4"), ("v2", suffixes[1], "5")):
+        folder = tmp_path / model / f"org__{model}"
+        _results(folder, FIRST, "leaderboard_x", higher_is_better={"leaderboard_x": {"exact_match": True}})
+        written = _samples(folder, "leaderboard_x", FIRST, said)
+        written.rename(written.with_suffix(f".{suffix}"))
+    result = compare_runs(tmp_path / "v1", tmp_path / "v2")
+    assert [part.name for part in result.tasks] == ["leaderboard_x"]
+    assert result.tasks[0].comparison.negative_flips.tolist() == [0, 1, 2]
+    assert not result.notes
+
+
+@pytest.mark.parametrize("name", ["results", "out"])
+def test_samples_named_json_are_not_taken_for_the_results_of_their_run(name: str, tmp_path: Path) -> None:
+    # Sorted by name, these samples come before both files of results.
+    for task in ("a_ter", "ter"):
+        path = _samples(tmp_path, task, FIRST, ter=0.5)
+        path.rename(path.with_suffix(".json"))
+    _results(tmp_path, FIRST, "ter", "a_ter", name=name, higher_is_better={"ter": {"ter": False}})
+    for source in (tmp_path, tmp_path / f"samples_ter_{FIRST}.json"):
+        found = read(source).tasks["ter"]
+        assert found.higher_is_better is False
+        assert not found.notes
+
+
 def test_the_newest_run_of_each_task_is_read_and_a_note_says_so(tmp_path: Path) -> None:
     _samples(tmp_path, "piqa", SECOND, "5")
     _samples(tmp_path, "piqa", FIRST)
