@@ -151,8 +151,8 @@ class Run:
     """Task name -> what was answered."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know about the run as a whole."""
-    left_out: tuple[str, ...] = ()
-    """Tasks that are there and cannot be compared as asked; the notes say why."""
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    """Task that is there and cannot be compared as asked -> why."""
 
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:

@@ -14,6 +14,7 @@ from .answers import quote
 from .columns import is_number
 from .errors import InputError
 from .measure import Part
+from .not_compared import incomplete
 from .outcomes import Outcomes
 from .pointers import refuse_pointer
 from .report import printable
@@ -227,8 +228,9 @@ def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
         What is broken, in the order of the bounds; empty where all hold.
 
     Raises:
-        InputError: A row that is not there, a rate that a named row has not, or that none of the rows of a "*" has; a
-            change of accuracy beyond -1 to 1; another word for `gate_on`.
+        InputError: Tasks that were not compared, where the comparison did not allow for it; a row that is not there, a
+            rate that a named row has not, or that none of the rows of a "*" has; a change of accuracy beyond -1 to 1;
+            another word for `gate_on`.
 
     Example:
         >>> from muscle_hf.runs import compare_runs
@@ -243,6 +245,8 @@ def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
     """
     if gate_on not in GATE_ON:
         raise InputError(f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}.")
+    if outcomes.not_compared and not outcomes.allow_missing:
+        raise incomplete(outcomes.not_compared, len(outcomes.tasks))
     held = [
         _hold(bound, row, part, outcomes.level, gate_on) for bound in bounds for row, part in _rows(outcomes, bound)
     ]
@@ -275,7 +279,9 @@ def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
 
 def _no_row(outcomes: Outcomes, bound: Bound, rows: list[str]) -> InputError:
     hint = ""
-    if bound.where == "all":
+    if bound.where in outcomes.not_compared:
+        hint = f", because it was not compared: {outcomes.not_compared[bound.where].rstrip('.')}"
+    elif bound.where == "all":
         hint = ", because tasks with scores are not pooled; bound each with '*' or by name"
     elif "=" in bound.where and not any(bound.where.startswith(f"{column}=") for column in outcomes.slices):
         hint = "; slices are made with --by COLUMN (by=)"

@@ -16,6 +16,7 @@ from .coin import GroupedCoinFlips, grouped_coin_flips
 from .errors import InputError
 from .join import Aligned
 from .measure import Part, Table, holm, measure, tabulate
+from .not_compared import each_task
 from .rates import strict_json
 
 SCHEMA = "muscle_hf.run_comparison"
@@ -73,6 +74,10 @@ class Outcomes:
     """What has to be known about the comparison: what was left out, what was chosen by default."""
     missing_tasks: tuple[str, ...]
     """Tasks of the old model's evaluation that the new one's lacks, so that nobody knows what broke there."""
+    not_compared: Mapping[str, str]
+    """Task of the old model's evaluation that is in none of the rows -> why; also the missing ones."""
+    allow_missing: bool
+    """Whether that was accepted beforehand; otherwise no gate passes."""
     pairs: Mapping[str, Aligned] = field(repr=False)
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
@@ -175,6 +180,7 @@ class Outcomes:
             "slices": {name: [part.to_dict(self.level) for part in parts] for name, parts in self.slices.items()},
             "hierarchical_coin_flips": {name: view.to_dict() for name, view in self.hierarchical.items()},
             "missing_tasks": list(self.missing_tasks),
+            "not_compared": dict(self.not_compared),
             "notes": list(self.notes),
         }
 
@@ -196,6 +202,8 @@ def assemble(
     prior: tuple[float, float] = (1.0, 1.0),
     notes: Sequence[str] = (),
     missing_tasks: Sequence[str] = (),
+    not_compared: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Work out every field of `Outcomes` from aligned answers.
 
@@ -211,20 +219,27 @@ def assemble(
         prior: Beta prior of the coin-flip view.
         notes: What has to be known.
         missing_tasks: Tasks that the new model's evaluation lacks.
+        not_compared: Task that is not among the pairs -> why.
+        allow_missing: Whether that was accepted beforehand.
 
     Returns:
         The fields by name.
 
     Raises:
-        InputError: A slice column that no task has, a tolerance where nothing has scores, or what `tabulate` refuses.
+        InputError: A slice column that no task has, a tolerance where nothing has scores, or what `tabulate` refuses
+            of all tasks, or of all seed floors.
     """
-    floors = seed_floor or {}
-    tables = {
-        name: tabulate(
-            pair, tolerance=tolerance, level=level, seed_floor=floors.get(name, ()), by_position=by_position
-        )
-        for name, pair in pairs.items()
-    }
+    options: dict[str, Any] = {"tolerance": tolerance, "level": level}
+    tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
+    pairs = {name: pairs[name] for name in tables}
+    floors = {name: runs for name, runs in (seed_floor or {}).items() if name in tables}
+    with_floors, floorless = each_task(
+        floors,
+        lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **options),
+        none="none of the tasks has a seed floor",
+    )
+    tables |= with_floors
+    notes = [*notes, *(f"{name}: no seed floor: {reason}" for name, reason in floorless.items())]
     if tolerance is not None and not any(table.has_scores for table in tables.values()):
         raise InputError(
             f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
@@ -259,6 +274,8 @@ def assemble(
         },
         "notes": tuple(dict.fromkeys([*notes, *(note for pair in pairs.values() for note in pair.notes)])),
         "missing_tasks": tuple(missing_tasks),
+        "not_compared": refused,
+        "allow_missing": allow_missing,
         "pairs": pairs,
         "tables": tables,
     }

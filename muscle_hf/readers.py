@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .answers import Run, TaskAnswers, listed, one_line, quote
 from .errors import InputError
 from .harness import TaskConfig, is_array, is_samples, read_samples, task_config
-from .harness_sample import NoFilterError, NoMetricError
+from .harness_sample import NoFilterError
+from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
 from .tables import FIELDS, read_table
 
@@ -224,27 +225,10 @@ def _read_folder(
         filtered.append(task)
         return answers
 
-    loaded, notes, left_out = _load_all(newest, load, notes)
+    loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
     if not filtered and kind == "samples":
         raise InputError(f"{folder} has no task with a filter {chosen!r}.")
-    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), left_out)
-
-
-def _load_all(
-    newest: Mapping[str, tuple[str, Path]], load: Callable[[str, str, Path], TaskAnswers], notes: list[str]
-) -> tuple[dict[str, TaskAnswers], list[str], tuple[str, ...]]:
-    """Load each task; also give what has to be noted, and the tasks that cannot be compared."""
-    loaded: dict[str, TaskAnswers] = {}
-    for task, (date, file) in newest.items():
-        try:
-            loaded[task] = load(task, date, file)
-        except NoMetricError as error:
-            if len(newest) == 1:
-                raise
-            notes.append(f"{task}: not compared: {error.reason}")
-    if not loaded:
-        raise InputError(f"none of the tasks can be compared. {listed(notes)}")
-    return loaded, notes, tuple(task for task in newest if task not in loaded)
+    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), not_compared)
 
 
 def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .answers import listed
 from .coin import CoinFlips, GroupedCoinFlips
 from .errors import InputError
 from .files import replaced
@@ -124,7 +125,17 @@ def verdict(outcomes: Outcomes) -> list[str]:
     alone = (
         [part for part in outcomes.tasks if part.has_scores or not outcomes.pooled] if len(outcomes.tasks) > 1 else []
     )
-    return head + [f"{part.name}: {_sentence(part)}" for part in alone]
+    told = [f"{part.name}: {_sentence(part)}" for part in alone]
+    if outcomes.not_compared:
+        count, names = len(outcomes.not_compared), listed(outcomes.not_compared)
+        told.append(f"{count} of {count + len(outcomes.tasks)} tasks not compared: {names}.")
+    return head + told
+
+
+def notes_of(outcomes: Outcomes) -> list[str]:
+    """Say which tasks are not compared and why, and whatever else has to be known."""
+    reasons = outcomes.not_compared.items()
+    return [*(f"{name}: not compared: {reason}" for name, reason in reasons), *outcomes.notes]
 
 
 def _sentence(part: Part) -> str:
@@ -279,7 +290,8 @@ def markdown(outcomes: Outcomes) -> str:
     title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
     blocks = [title, *(escape_markdown(line) for line in verdict(outcomes))]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
-    notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes), *outcomes.notes]
+    notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
+    notes += notes_of(outcomes)
     blocks.append("\n".join(f"- {escape_markdown(line)}" for line in [interval_note(outcomes), *notes]))
     return "\n\n".join(blocks) + "\n"
 

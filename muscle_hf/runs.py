@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .answers import Run, TaskAnswers
 from .errors import InputError
-from .join import align
+from .join import Aligned, align
+from .not_compared import each_task
 from .outcomes import Outcomes, assemble
 
 if TYPE_CHECKING:
@@ -158,19 +159,26 @@ def compare_runs(
     floors = [_read(source, (), reading) for source in seed_floor]
     for run in (first, second):
         _check_slices(run, columns)
-    matched, notes, missing = _match(first, second)
+    matched, notes, missing, not_compared = _match(first, second)
     notes += _twice(first, second, floors)
-    pairs = {
-        name: align(replace(before, task=name), after, allow_missing=allow_missing, by_position=by_position)
-        for name, (before, after) in matched.items()
-    }
+
+    def aligned(name: str) -> Aligned:
+        before, after = matched[name]
+        return align(replace(before, task=name), after, allow_missing=allow_missing, by_position=by_position)
+
+    pairs, not_compared = each_task(matched, aligned, not_compared)
+    alone = len(matched) == 1 and not not_compared
     seeds: dict[str, list[TaskAnswers]] = {}
-    for name, (before, _) in matched.items():
-        runs = [task for run in floors if (task := _task(run, before, alone=len(matched) == 1)) is not None]
+    for name in pairs:
+        runs = [task for run in floors if (task := _task(run, matched[name][0], alone=alone)) is not None]
         if len(runs) == len(floors) > 0:
             seeds[name] = runs
         elif floors:
-            notes.append(f"{name}: no seed floor, {len(floors) - len(runs)} of its {len(floors)} runs lack the task")
+            faults = [f" ({run.not_compared[name]})" for run in floors if name in run.not_compared]
+            notes.append(
+                f"{name}: no seed floor, {len(floors) - len(runs)} of its {len(floors)} runs lack the task"
+                f"{''.join(faults)}"
+            )
     if floors and not seeds:
         raise InputError(
             f"the seed floor has none of the compared tasks ({', '.join(matched)}) in all of its runs; it has: "
@@ -189,6 +197,8 @@ def compare_runs(
         prior=prior,
         notes=[*first.notes, *second.notes, *notes],
         missing_tasks=missing,
+        not_compared=not_compared,
+        allow_missing=allow_missing,
     )
     return RunComparison(**fields)
 
@@ -202,7 +212,7 @@ def _read(source: Source, slices: Sequence[str], options: Mapping[str, Any]) -> 
 
 
 def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:
-    if alone and len(run.tasks) == 1:
+    if alone and len(run.tasks) == 1 and not run.not_compared:
         return next(iter(run.tasks.values()))
     return run.tasks.get(like.task)
 
@@ -223,22 +233,27 @@ def _twice(old: Run, new: Run, floors: Sequence[Run]) -> list[str]:
     return notes + [f"the seed floor has {source} more than once, which makes it look lower" for source in twice]
 
 
-def _match(old: Run, new: Run) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str], list[str]]:
-    """Pair the tasks; also give what has to be noted, and the tasks that the new run lacks."""
-    if len(old.tasks) == len(new.tasks) == 1:
+def _match(
+    old: Run, new: Run
+) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str], list[str], dict[str, str]]:
+    """Pair the tasks; also give the notes, the tasks that the new run lacks, and why tasks are not compared."""
+    not_compared = dict(old.not_compared)
+    for name in (name for name in new.not_compared if name in old.tasks):
+        not_compared[name] = new.not_compared[name]
+    # What stands alone is what was meant, whatever it is called; what is left of several need not be one task.
+    if len(old.tasks) == len(new.tasks) == 1 and not old.not_compared and not new.not_compared:
         before, after = *old.tasks.values(), *new.tasks.values()
-        return {before.task if before.task == after.task else "all": (before, after)}, [], []
+        return {before.task if before.task == after.task else "all": (before, after)}, [], [], {}
+    known = {*new.tasks, *new.not_compared}
+    missing = [name for name in (*old.tasks, *old.not_compared) if name not in known]
+    not_compared |= {name: f"{new.source} lacks it" for name in missing if name in old.tasks}
     common = [name for name in old.tasks if name in new.tasks]
-    if not common:
+    if not common and not (known & not_compared.keys()):
         raise InputError(
             f"{old.source} and {new.source} have no task in common: the first has {', '.join(old.tasks)}; the second "
             f"{', '.join(new.tasks)}."
         )
-    notes = [
-        f"only in {run.source}, not compared: {', '.join(name for name in run.tasks if name not in other.tasks)}"
-        for run, other in ((old, new), (new, old))
-        if set(run.tasks) - set(other.tasks)
-    ]
-    # A task that the new run has, but that cannot be compared, is told in the run's own notes.
-    missing = [name for name in old.tasks if name not in new.tasks and name not in new.left_out]
-    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes, missing
+    # Nothing of the old model's is lost there.
+    more = [name for name in (*new.tasks, *new.not_compared) if name not in {*old.tasks, *old.not_compared}]
+    notes = [f"only in {new.source}, not compared: {', '.join(more)}"] if more else []
+    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes, missing, not_compared

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .outcomes import Outcomes
-from .report import coin_lines, interval_note, printable, reliable_lines, update_tables, verdict
+from .report import coin_lines, interval_note, notes_of, printable, reliable_lines, update_tables, verdict
 
 # Wide enough for every column, so that what is piped is never cut or broken.
 _PIPED_WIDTH = 10_000
@@ -51,7 +51,7 @@ def show(outcomes: Outcomes, console: Console) -> None:
     if narrow:
         console.print(_text("A wider terminal shows intervals too; so do --json, --markdown and --html."))
     console.print(_text(interval_note(outcomes), style="dim"))
-    for note in outcomes.notes:
+    for note in notes_of(outcomes):
         console.print(_text(f"note: {note}", style="yellow"))
 
 

@@ -288,11 +288,15 @@ def test_a_task_that_vanished_does_not_pass_the_gate(
         "new": run("v2", answers("aa", "aa"), answers("aa", "aa", task="b")),
     }
     monkeypatch.setattr("muscle_hf.readers.read", lambda source, **_: runs[source])
-    assert main(["compare", "old", "new"]) == 0
-    capsys.readouterr()
-    assert main(["compare", "old", "new", "--max-nfr", "*:0.5"]) == 2
-    assert "new lacks trivia of old, so a gate cannot tell" in _one_line(capsys)
-    assert main(["compare", "old", "new", "--max-nfr", "*:0.5", "--allow-missing"]) == 0
+    for gate in ([], ["--max-nfr", "*:0.5"]):
+        assert main(["compare", "old", "new", *gate]) == 2
+        out, err = capsys.readouterr()
+        assert "\nquiz " in out, "what was compared is shown"
+        assert err.startswith(
+            "muscle-hf compare: 1 of 3 tasks not compared. trivia: v2.jsonl lacks it. --allow-missing"
+        )
+        assert main(["compare", "old", "new", *gate, "--allow-missing"]) == 0
+        assert ("the gate does not judge what was not compared: trivia" in capsys.readouterr().err) == bool(gate)
 
 
 @pytest.mark.parametrize("bound", ["0.5", "1", "5e-1", "0.50"])

@@ -74,7 +74,7 @@ def _with_gate() -> dict[str, Any]:
 def _objects(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Give the path of every object whose fields are fixed."""
     if isinstance(value, dict):
-        if path not in (("slices",), ("hierarchical_coin_flips",)):
+        if path not in (("slices",), ("hierarchical_coin_flips",), ("not_compared",)):
             yield path
         for name, item in value.items():
             yield from _objects(item, (*path, name))

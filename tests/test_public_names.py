@@ -27,7 +27,7 @@ LAYERS = (
     | {"processes", "asking", "prompts", "prediction", "likelihood", "choice"}
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
-    | {"measure", "outcomes"},
+    | {"measure", "not_compared", "outcomes"},
     {
         "config",
         "trainer_rows",
@@ -75,6 +75,7 @@ WITHOUT_TORCH = (
         "readers",
         "join",
         "measure",
+        "not_compared",
         "outcomes",
     }
     | {"report", "terminal", "page", "plots", "gate", "runs"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_tasks_that_only_one_folder_has_are_named(tmp_path: Path) -> None:
             _samples(tmp_path / folder, task, FIRST)
     result = compare_runs(tmp_path / "v1", tmp_path / "v2")
     assert [part.name for part in result.tasks] == ["piqa"]
-    assert f"only in {tmp_path / 'v1'}, not compared: arc" in result.notes
+    assert result.not_compared == {"arc": f"{tmp_path / 'v2'} lacks it"}
     assert f"only in {tmp_path / 'v2'}, not compared: boolq" in result.notes
 
 
@@ -181,22 +182,26 @@ def test_options_of_tables_are_refused_and_not_ignored(tmp_path: Path, option: R
     assert f"{next(iter(option))}=" in _refusal(tmp_path, **option)
 
 
-def test_a_metric_that_only_some_tasks_have_skips_the_others_with_a_note(tmp_path: Path) -> None:
+def test_a_metric_that_only_some_tasks_have_skips_the_others_with_the_reason(tmp_path: Path) -> None:
     _samples(tmp_path, "piqa", FIRST, f1=0.5)
     _samples(tmp_path, "arc", FIRST)
     run = read(tmp_path, metric="f1")
     assert list(run.tasks) == ["piqa"]
-    assert run.notes == ("arc: not compared: there is no metric 'f1'; usable: 'exact_match'.",)
+    assert run.not_compared == {"arc": "there is no metric 'f1'; usable: 'exact_match'."}
     with pytest.raises(InputError, match=r"none of the tasks can be compared.*'bleu'"):
         read(tmp_path, metric="bleu")
 
 
-def test_a_fault_in_one_task_is_an_error_and_not_a_note(tmp_path: Path) -> None:
-    _samples(tmp_path, "piqa", FIRST)
-    path = _samples(tmp_path, "arc", FIRST)
+def test_a_fault_in_one_task_does_not_stop_the_others_and_alone_is_the_error_it_was(tmp_path: Path) -> None:
+    piqa, path = _samples(tmp_path, "piqa", FIRST), _samples(tmp_path, "arc", FIRST)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(InputError, match=r"line 3 is not JSON .* was it cut off"):
-        read(tmp_path)
+    run = read(tmp_path)
+    assert list(run.tasks) == ["piqa"]
+    assert re.search(r"line 3 is not JSON .* was it cut off", run.not_compared["arc"])
+    piqa.unlink()
+    for alone in (path, tmp_path):
+        with pytest.raises(InputError, match=re.escape(run.not_compared["arc"])):
+            read(alone)
 
 
 def test_a_filter_that_only_some_tasks_have_leaves_those_without_filters_in(tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_a_filter_that_only_some_tasks_have_leaves_those_without_filters_in(tmp_
     _samples(tmp_path, "piqa", FIRST)
     run = read(tmp_path, filter="loose")
     assert {name: float(task.values().mean()) for name, task in run.tasks.items()} == {"gsm": 0.0, "piqa": 1.0}
-    assert "other: not compared: there is no filter 'loose'; it has 'maj@8'." in run.notes
+    assert run.not_compared == {"other": "there is no filter 'loose'; it has 'maj@8'."}
 
 
 def test_a_filter_that_no_task_has_is_refused_and_not_passed_over(tmp_path: Path) -> None:

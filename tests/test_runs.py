@@ -42,7 +42,7 @@ def test_tasks_that_only_one_run_has_are_named_and_not_dropped_in_silence() -> N
     new = run("v2", answers("ab", "aa"), answers("ab", "aa", task="both"), answers("ab", "aa", task="new only"))
     result = compare_runs(old, new)
     assert [part.name for part in result.tasks] == ["quiz", "both"]
-    assert "only in v1.jsonl, not compared: old only" in result.notes
+    assert result.not_compared == {"old only": "v2.jsonl lacks it"}
     assert "only in v2.jsonl, not compared: new only" in result.notes
 
 
@@ -112,8 +112,10 @@ def test_notes_call_a_task_as_the_table_does(tmp_path: Path) -> None:
 def test_tasks_that_vanished_are_told_apart_from_those_that_cannot_be_compared() -> None:
     old = run("v1", answers("ab", "aa"), answers("ab", "aa", task="b"), answers("ab", "aa", task="gone"))
     tasks = {task.task: task for task in (answers("ab", "aa"), answers("ab", "aa", task="b"))}
-    assert compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks)).missing_tasks == ("gone",)
-    assert compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks, left_out=("gone",))).missing_tasks == ()
+    result = compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks))
+    assert (result.missing_tasks, result.not_compared) == (("gone",), {"gone": "v2 lacks it"})
+    result = compare_runs(old, muscle_hf.answers.Run("v2", "v2", tasks, not_compared={"gone": "cut off"}))
+    assert (result.missing_tasks, result.not_compared) == ((), {"gone": "cut off"})
 
 
 # The seed floor ------------------------------------------------------------------------------------------------------

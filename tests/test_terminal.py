@@ -58,7 +58,10 @@ def test_many_groups_are_cut_with_a_word_about_it() -> None:
 def test_notes_are_shown() -> None:
     old, new = run("v1", answers("ab", "aa"), answers("a", "a", task="x")), run("v2", answers("ab", "aa"))
     both = run("v2", *new.tasks.values(), answers("a", "a", task="y"))
-    assert "note: only in v1.jsonl, not compared: x" in plain_text(compare_runs(old, both))
+    text = plain_text(compare_runs(old, both))
+    assert "\n1 of 2 tasks not compared: x.\n" in text, "said right below the verdict"
+    assert "note: x: not compared: v2.jsonl lacks it" in text
+    assert "note: only in v2.jsonl, not compared: y" in text
 
 
 @pytest.mark.parametrize("scores", [False, True])

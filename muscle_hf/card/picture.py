@@ -59,6 +59,8 @@ def draw(path: Path, compared: Comparison, name: str, slices: Mapping[str, Mappi
         hierarchical={},
         notes=(),
         missing_tasks=(),
+        not_compared={},
+        allow_missing=False,
         pairs={},
         tables={},
     )

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write the files; 1 where the gate is broken."""
+    from ..answers import listed
     from ..gate import check
     from ..runs import compare_runs
     from ..terminal import terminal_text
@@ -126,23 +128,27 @@ def run(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         split=arguments.split,
     )
-    if bounds and result.missing_tasks and not arguments.allow_missing:
-        raise InputError(
-            f"{arguments.new} lacks {', '.join(result.missing_tasks)} of {arguments.old}, so a gate cannot tell what "
-            "broke there; --allow-missing holds the tasks in common to the bounds."
-        )
-    violations = check(result, bounds, gate_on=gate_on)
+    violations, unjudged = [], None
+    try:
+        violations = check(result, bounds, gate_on=gate_on)
+    except InputError as error:
+        # What was compared is shown all the same.
+        if not result.not_compared:
+            raise
+        unjudged = error
     _write(arguments, result)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
     with contextlib.suppress(BrokenPipeError):
         if arguments.json:
-            sys.stdout.write(f"{_json(result, bounds, gate_on, violations)}\n")
+            sys.stdout.write(f"{_json(result, () if unjudged else bounds, gate_on, violations)}\n")
         elif arguments.markdown:
             sys.stdout.write(result.to_markdown())
             sys.stdout.write("".join(f"\n**Gate broken:** {_escaped(broken.message)}\n" for broken in violations))
         else:
             sys.stdout.write(f"{terminal_text(result)}\n")
         sys.stdout.flush()
+    if unjudged:
+        raise unjudged
     with contextlib.suppress(BrokenPipeError):
         scored = [part.name for part in result.tasks if part.has_scores] if result.pooled else []
         if scored and any(bound.where == "all" for bound in bounds):
@@ -150,6 +156,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f"muscle-hf compare: note: a bound without a task holds the pooled answers; {', '.join(scored)} with "
                 "scores can be bounded by name or with '*:'\n"
             )
+        if bounds and result.not_compared:
+            names = listed(result.not_compared)
+            sys.stderr.write(f"muscle-hf compare: note: the gate does not judge what was not compared: {names}\n")
         for broken in violations:
             sys.stderr.write(f"muscle-hf compare: {broken.message}\n")
         sys.stderr.flush()
@@ -219,7 +228,7 @@ def _write(arguments: argparse.Namespace, result: "RunComparison") -> None:
         result.to_jsonl(arguments.jsonl)
 
 
-def _json(result: "RunComparison", bounds: "list[Bound]", gate_on: str, violations: "list[Violation]") -> str:
+def _json(result: "RunComparison", bounds: "Sequence[Bound]", gate_on: str, violations: "list[Violation]") -> str:
     found: dict[str, Any] = json.loads(result.to_json())
     if bounds:
         found["gate"] = {"gate_on": gate_on, "violations": [broken.to_dict() for broken in violations]}

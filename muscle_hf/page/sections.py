@@ -10,7 +10,7 @@ from ..coin import CoinFlips, GroupedCoinFlips
 from ..flips import ScoreComparison
 from ..measure import Part
 from ..outcomes import Outcomes
-from ..report import bayes_factor, update_table, verdict
+from ..report import bayes_factor, notes_of, update_table, verdict
 from .figures import bar, counted, ends, mosaic, whisker
 from .text import KINDS, bounds, clean, name_of, number, percent, plain, round_up, typeset
 
@@ -58,9 +58,9 @@ def page_fields(outcomes: Outcomes) -> dict[str, str]:
         pooled = [outcomes.pooled] if outcomes.pooled else []
         tables.insert(0, ("tasks", "Tasks", "task", [*pooled, *ordered]))
     links = [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
-    links += [("instances", "Instances"), *([("notes", "Notes")] if outcomes.notes else [])]
+    links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
     told = "".join(f"<p>{typeset(text)}</p>" for text in verdict(outcomes))
-    notes = "".join(f'<li dir="auto">{plain(note)}</li>' for note in outcomes.notes)
+    notes = "".join(f'<li dir="auto">{plain(note)}</li>' for note in notes_of(outcomes))
     sections = [
         f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>'
         f"{_tables(parts, column, outcomes, key)}</section>"
