@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from . import intervals
 from .columns import Values, equal, is_number, number, take_answers, take_flags, take_scores
 from .errors import InputError
-from .rates import SCHEMA_VERSION, Rate, Result, mean, quotient, share
+from .rates import SCHEMA_VERSION, Rate, Result, mean, p_equation, quotient, share
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -120,7 +120,9 @@ class Comparison(Result):
     new_accuracy = share("↑", lambda c: (c.both_right + c._positive, c.n))
     """acc2 = #c2 / N."""
     accuracy_change = Rate(
-        "↑", lambda c: (c._positive - c._negative) / c.n, lambda c, level, _: intervals.newcombe(c._cells, level)
+        "↑",
+        lambda c: (c._positive - c._negative) / c.n,
+        lambda c, level, _: intervals.change_interval(c._cells, level),
     )
     """acc2 - acc1 = PFR - NFR."""
     negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
@@ -135,7 +137,7 @@ class Comparison(Result):
         "↓",
         # With one division, so that nothing is lost to rounding.
         lambda c: quotient(c._negative * c.n, (c.both_right + c._negative) * (c.both_wrong + c._negative)),
-        lambda c, level, seed: intervals.relative_interval(c._cells, level, seed),
+        lambda c, level, _: intervals.relative_interval(c._cells, level),
     )
     """NFR / (acc1 * (1 - acc2)): 1 where errors fall as if the old model did not matter (after Yan 2021)."""
     backward_trust_compatibility = share("↑", lambda c: (c.both_right, c.both_right + c._negative))
@@ -166,6 +168,7 @@ class Comparison(Result):
 
         Under a neutral update every flip is a fair coin, so this is the exact two-sided binomial test on the flips
         (the exact form of McNemar's test, without mid-p). With no flips there is nothing against a neutral update: 1.
+        Below 2.2e-308, the smallest that a float holds in full, it is given as that, never as 0.
         """
         return intervals.coin_test(self._negative, self._positive)
 
@@ -175,7 +178,7 @@ class Comparison(Result):
     def _headline(self) -> list[str]:
         return [
             f"{self.n} instances, {self._negative} negative and {self._positive} positive flips",
-            f"exact paired test, negative against positive flips: p = {self.p_value:.3g}",
+            f"exact paired test, negative against positive flips: {p_equation(self.p_value, 3)}",
         ]
 
 
@@ -241,7 +244,7 @@ class ScoreComparison(Result):
         fell, rose = len(self.negative_flips), len(self.positive_flips)
         return [
             f"{self.n} instances, {fell} scores fell and {rose} rose by more than {self.tolerance:g}",
-            f"Wilcoxon signed-rank test of the changes: p = {self.p_value:.3g}",
+            f"Wilcoxon signed-rank test of the changes: {p_equation(self.p_value, 3)}",
         ]
 
 

@@ -4,6 +4,8 @@ The four cells of paired answers come as (both right, new right alone, old right
 """
 
 import math
+import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -13,9 +15,12 @@ Interval: TypeAlias = tuple[float, float]
 Cells: TypeAlias = tuple[int, int, int, int]
 Numbers: TypeAlias = NDArray[np.float64]
 
-# Enough for the third digit of a 95 % bound. Cells are drawn all at once; scores have to be drawn one by one.
-_CELL_RESAMPLES = 10_000
+LEAST_P = sys.float_info.min
+"""Smaller p-values are given as this one (2.2e-308), never as 0, which no finite number of flips can show."""
+
 _SCORE_RESAMPLES = 2_000
+# Halvings of an interval, until floats have no digit more.
+_HALVINGS = 60
 # Above this many scores the bootstrap of a mean and the normal interval no longer differ in any digit that is shown.
 _BOOTSTRAP_LIMIT = 5_000
 
@@ -45,18 +50,49 @@ def newcombe(cells: Cells, level: float) -> Interval:
     return max(-1.0, first - second - under), min(1.0, first - second + over)
 
 
-def relative_interval(cells: Cells, level: float, seed: int) -> Interval:
-    """Bound the negative flip rate over acc1 * (1 - acc2) by a bootstrap of the cells."""
+def change_interval(cells: Cells, level: float) -> Interval:
+    """Bound the change of accuracy so that 0 lies outside exactly where `coin_test` says so.
+
+    The hull of Newcombe's interval and of what the exact test leaves: given how many flips there are, the shares of
+    positive ones that it does not reject (Clopper and Pearson 1934), as a change. The first alone excludes 0 on few
+    flips where the test does not.
+    """
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
+
+    n, (_, positive, negative, _) = sum(cells), cells
+    low, high = newcombe(cells, level)
+    flips, tail = positive + negative, 0.5 - level / 2
+    least = float(betaincinv(positive, negative + 1, tail)) if positive else 0.0
+    most = float(betaincinv(positive + 1, negative, 1 - tail)) if negative else 1.0
+    return min(low, (2 * least - 1) * flips / n), max(high, (2 * most - 1) * flips / n)
+
+
+def relative_interval(cells: Cells, level: float) -> Interval:
+    """Bound the negative flip rate over acc1 * (1 - acc2), its value being theta, by inverting a score test.
+
+    Had theta a value t, then (negative flips) - t * (old right) * (new wrong) / n would be 0 but for chance. The
+    bounds are the t at which it is off by a quantile of its standard error under t, and by half a flip more, since
+    flips are counted (Yates 1934). `benchmarks/intervals.py` measures how often the truth lies beyond a bound.
+    """
     n, (both_right, _, negative, both_wrong) = sum(cells), cells
-    if not negative:  # every resample would be 0
-        return 0.0, wilson(0, n, level)[1] * n * n / (both_right * both_wrong)
-    # Resampling instances and counting their cells is one draw of the cells from a multinomial: instant for any n.
-    draws = np.random.default_rng(seed).multinomial(n, np.array(cells) / n, size=_CELL_RESAMPLES)
-    right, _, flipped, wrong = draws.T.astype(np.float64)
-    expected = (right + flipped) * (wrong + flipped)
-    # A resample without old successes or new errors has no relative rate, as such data would have none.
-    defined = expected > 0
-    return _quantiles(flipped[defined] * n / expected[defined], level)
+    old_right, new_wrong = both_right + negative, both_wrong + negative
+    x, y, quantile = old_right / n, new_wrong / n, normal_quantile(level)
+
+    def deviation(t: float, correction: float) -> float:
+        flip = min(t * x * y, x, y)
+        # What an instance of each kind moves the difference by, and the spread of that.
+        both, first, second = 1 - t * (x + y), -t * y, -t * x
+        mean = flip * both + (x - flip) * first + (y - flip) * second
+        square = flip * both**2 + (x - flip) * first**2 + (y - flip) * second**2
+        error = math.sqrt(max(n * (square - mean**2), 0.0))
+        off = negative - t * old_right * new_wrong / n + correction
+        return off / error if error else math.copysign(math.inf, off)
+
+    estimate = negative * n / (old_right * new_wrong)
+    # More than all of the old successes, or of the new errors, cannot flip.
+    most = min(1 / wilson(side, n, level)[0] for side in (old_right, new_wrong))
+    low = _root(lambda t: deviation(t, -0.5) - quantile, 0.0, estimate) if negative else 0.0
+    return low, _root(lambda t: deviation(t, 0.5) + quantile, estimate, max(estimate, most))
 
 
 def mean_interval(values: Numbers, level: float, seed: int) -> Interval:
@@ -106,9 +142,9 @@ def kappa_interval(estimate: float, error: float, level: float) -> Interval:
 def coin_test(first: int, second: int) -> float:
     """Test exactly, two-sided, whether two counts are those of a fair coin (McNemar's test without mid-p)."""
     # scipy.special, because scipy.stats takes ten times as long to import; and here, because counting needs neither.
-    from scipy.special import bdtr  # type: ignore[import-untyped]
+    from scipy.special import bdtr
 
-    return min(1.0, 2.0 * float(bdtr(min(first, second), first + second, 0.5)))
+    return _p_value(2.0 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 def signed_rank_test(changes: Numbers) -> float:
@@ -124,14 +160,14 @@ def signed_rank_test(changes: Numbers) -> float:
     total, risen = int(ranks.sum()), int(ranks[changes > 0].sum())
     if len(changes) > 50:
         deviation = (2 * risen - total) / math.sqrt(float((ranks.astype(np.float64) ** 2).sum()))
-        return math.erfc(abs(deviation) / math.sqrt(2))
+        return _p_value(math.erfc(abs(deviation) / math.sqrt(2)))
     # The chance of each rank sum when every sign is a fair coin, one instance after the other.
     chances = np.zeros(total + 1)
     chances[0] = 1.0
     for rank in ranks.tolist():
         moved = np.concatenate([np.zeros(rank), chances[: total + 1 - rank]])
         chances = (chances + moved) / 2
-    return min(1.0, 2 * float(chances[: min(risen, total - risen) + 1].sum()))
+    return _p_value(2 * float(chances[: min(risen, total - risen) + 1].sum()))
 
 
 def normal_quantile(level: float) -> float:
@@ -139,6 +175,22 @@ def normal_quantile(level: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2))
+
+
+def _p_value(value: float) -> float:
+    """Keep a p-value off what rounding made of it: above 1, or 0."""
+    return min(1.0, max(LEAST_P, value))
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Find where a falling function crosses 0 between two points; the end that it does not reach where it does not."""
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def _normal(estimate: float, error: float, level: float) -> Interval:

@@ -12,6 +12,7 @@ from .files import replaced
 from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
+from .rates import p_equation
 from .report import printable
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class _Picture:
             ("negative flip rate", self.rate(part)),
             *self.floor_fact(part),
             ("relative NFR", _number(compared.relative_negative_flip_rate)),
-            ("exact paired test", f"p = {compared.p_value:.2g}"),
+            ("exact paired test", p_equation(compared.p_value)),
             ("instances", f"{part.n:,}"),
         ]
         for label, value in facts:

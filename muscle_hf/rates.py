@@ -16,6 +16,9 @@ from .intervals import Interval, mean_interval, wilson
 SCHEMA_VERSION = 1
 """Version of what `to_dict` and `to_json` give; it rises when a field is renamed, removed or changes its meaning."""
 
+# Holm's factor cannot lift what is kept of a smaller one, `intervals.LEAST_P`, above it.
+_LEAST_SHOWN = 1e-300
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -76,9 +79,9 @@ class Result:
         Which interval it is:
             - A count over a count: Wilson's score interval. Where the denominator is itself counted (backward
               compatibility, flip impact, `error_agreement`), it holds given that denominator.
-            - `accuracy_change`: Newcombe's interval for paired proportions (1998, method 10).
-            - `relative_negative_flip_rate`: percentile bootstrap over the four cells of right and wrong (10,000
-              resamples). With no negative flip, the bounds of the negative flip rate divided by acc1 * (1 - acc2).
+            - `accuracy_change`: Newcombe's interval for paired proportions (1998, method 10), widened to what the
+              exact paired test leaves, so that 0 lies outside just where that test's p-value is below 1 - level.
+            - `relative_negative_flip_rate`: the values that a score test with continuity correction does not reject.
             - `kappa`: large-sample normal interval (Fleiss, Cohen and Everitt 1969).
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
@@ -179,6 +182,26 @@ class Result:
 
     def _headline(self) -> list[str]:
         return [f"{self.n} instances"]
+
+
+def p_number(p_value: float, digits: int = 2) -> str:
+    """Show a p-value; never as 0.
+
+    Args:
+        p_value: The p-value.
+        digits: How many of its digits to show.
+
+    Example:
+        >>> p_number(0.01234), p_number(2.3e-308)
+        ('0.012', '< 1e-300')
+    """
+    return f"{p_value:.{digits}g}" if not p_value < _LEAST_SHOWN else f"< {_LEAST_SHOWN:g}"
+
+
+def p_equation(p_value: float, digits: int = 2) -> str:
+    """Show a p-value with its name: "p = 0.012" or "p < 1e-300"."""
+    shown = p_number(p_value, digits)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:

@@ -12,7 +12,7 @@ from .files import replaced
 from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
-from .rates import strict_json
+from .rates import p_equation, p_number, strict_json
 
 # Column title, attribute of `Comparison`, direction in which it gets better.
 COLUMNS = (
@@ -49,7 +49,7 @@ def table_rows(comparisons: Mapping[str, Comparison], *, level: float = 0.95) ->
     Example:
         >>> from muscle_hf.flips import compare
         >>> table_rows({"new": compare(old=[1, 1], new=[1, 0], references=[1, 1])})
-        [['new', '50.0 [9.5, 90.5]', '50.0 [9.5, 90.5]', '0.0 [0.0, 65.8]', '50.0 [9.5, 90.5]', '1.00 [1.00, 1.00]']]
+        [['new', '50.0 [9.5, 90.5]', '50.0 [9.5, 90.5]', '0.0 [0.0, 65.8]', '50.0 [9.5, 90.5]', '1.00 [0.06, 2.92]']]
     """
     return [
         [name]
@@ -142,7 +142,7 @@ def _sentence(part: Part) -> str:
     compared = part.comparison
     negative, positive = f"{part.coin.negative:,}", f"{part.coin.positive:,}"
     shares = [f"{100 * rate:.1f} %" for rate in (compared.negative_flip_rate, compared.positive_flip_rate)]
-    p_value = f"p = {compared.p_value:.2g}"
+    p_value = p_equation(compared.p_value)
     if isinstance(compared, Comparison):
         text = (
             f"Of {part.n:,} answers the update breaks {negative} that were right ({shares[0]}) and repairs {positive} "
@@ -208,7 +208,7 @@ def _update_row(part: Part, level: float, floor: bool) -> list[str]:
         cells += [pfr, *(_score(compared, name, level) for name in ("mean_gain", "mean_regression"))]
     else:
         cells += [pfr, _rate(compared, RELATIVE[1], level, percent=False)]
-    return [*cells, f"{compared.p_value:.2g}", f"{part.adjusted_p_value:.2g}"]
+    return [*cells, p_number(compared.p_value), p_number(part.adjusted_p_value)]
 
 
 def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[str]]]]:

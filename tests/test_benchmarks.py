@@ -62,3 +62,12 @@ def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.Capture
     runpy.run_path(str(BENCHMARKS / "teacher_cache.py"))["main"](["--rows", "3", "--tokens", "9000"])
     shown = capsys.readouterr().out
     assert re.search(r"\| completions \| \d+ \| 64 \| 331 \|", shown)
+
+
+def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "intervals.py"))
+    script["main"](["--exact", "6", "--simulated", "40", "--draws", "20", "--contradictions", "6"])
+    shown = capsys.readouterr().out
+    assert re.search(r"\| 6 \| enumeration \| \d+ \| [\d.]+, [\d.]+ \| [\d.]+, [\d.]+ \|", shown)
+    assert "| 40 | 20 draws each |" in shown
+    assert re.search(r"differ on \d+ of the 209 outcomes of 1 to 6 instances", shown)

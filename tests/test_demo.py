@@ -160,7 +160,7 @@ def test_an_adapter_that_loses_to_its_control_is_praised() -> None:
         f"- {second.name}: breaks 5, no fewer than the 5 of a plain adapter trained for as many steps (paired p = 1).",
         f"- {third.name}: breaks 3, no fewer than the 2 of a plain adapter trained for as many steps (paired p = 1).",
         # Four discordant pairs: 2 * (1/2)^4.
-        f"Validation chose {third.name}. Against the plain update itself its paired p is 0.12.",
+        f"Validation chose {third.name}. Against the plain update itself its paired p = 0.12.",
     ]
 
 

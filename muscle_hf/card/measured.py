@@ -9,6 +9,7 @@ import numpy as np
 
 from ..flips import Comparison, compare_correct
 from ..outcomes import Instance, Outcomes
+from ..rates import p_equation, p_number
 from ..report import COLUMNS, header, markdown_table, rate, table_rows
 from .names import OLD_MODEL
 from .words import LONGEST_NAME, cut, fenced, shown, without_formulas
@@ -112,7 +113,7 @@ def verdict(ours: Comparison, rivals: Sequence[Rival], where: str, this: str) ->
 def _against(one: Rival, count: int, this: str) -> str:
     theirs = len(one.comparison.negative_flips)
     p_value = one.p_values.get("negative_flips", math.nan)
-    known = "" if math.isnan(p_value) else f"paired p = {p_value:.2g}"
+    known = "" if math.isnan(p_value) else f"paired {p_equation(p_value)}"
     if one.broken is None:
         return f"{_percent(one.comparison.negative_flip_rate)} with {one.words}, on other questions"
     how = {-1: "fewer than", 0: "as many as", 1: "more than"}[(count > theirs) - (count < theirs)]
@@ -162,7 +163,7 @@ def rivals_table(rivals: Sequence[Rival], this: str) -> str | None:
             p_values = (one.p_values.get(name, math.nan) for name in ("negative_flips", "accuracy"))
             reduction = rate(one.broken, "accuracy_change", level=LEVEL, percent=True)
             rows.append(
-                [cut(one.name, LONGEST_NAME), reduction, *("" if math.isnan(p) else f"{p:.2g}" for p in p_values)]
+                [cut(one.name, LONGEST_NAME), reduction, *("" if math.isnan(p) else p_number(p) for p in p_values)]
             )
     if not rows:
         return None

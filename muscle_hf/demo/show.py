@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..rates import p_equation, p_number
 from ..report import header, table_rows
 from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
 
@@ -79,11 +80,11 @@ def sentences(result: DemoResult) -> list[str]:
         p_value = result.p_values[candidate.name][candidate.control.name]["negative_flips"]
         lines.append(
             f"- {candidate.name}: breaks {ours}, {verdict} the {theirs} of a plain adapter trained for as many steps "
-            f"(paired p = {p_value:.2g})."
+            f"(paired {p_equation(p_value)})."
         )
     p_value = result.p_values[result.chosen.name][NEW.name]["negative_flips"]
     lines.append(
-        f"Validation chose {result.chosen.name}. Against the plain update itself its paired p is {p_value:.2g}."
+        f"Validation chose {result.chosen.name}. Against the plain update itself its paired {p_equation(p_value)}."
     )
     return lines
 
@@ -102,7 +103,7 @@ def _table(result: DemoResult, width: int) -> Table:
     controls = {candidate.name: candidate.control.name for candidate in CANDIDATES}
     for row in table_rows(result.comparisons):
         tests = result.p_values[row[0]][controls[row[0]]] if row[0] in controls else {}
-        shown = [f"{tests[key]:.2g}" if key in tests else "" for key in ("accuracy", "negative_flips")]
+        shown = [p_number(tests[key]) if key in tests else "" for key in ("accuracy", "negative_flips")]
         # The interval below its rate takes half the width.
         cells = [cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in row]
         style = "bold" if row[0] == result.chosen.name else None

@@ -10,6 +10,7 @@ from ..coin import CoinFlips, GroupedCoinFlips
 from ..flips import ScoreComparison
 from ..measure import Part
 from ..outcomes import Outcomes
+from ..rates import p_equation
 from ..report import bayes_factor, notes_of, update_table, verdict
 from .figures import bar, counted, ends, mosaic, whisker
 from .text import KINDS, bounds, clean, name_of, number, percent, plain, round_up, typeset
@@ -122,7 +123,7 @@ def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
         (titles[0], negative[0], f"{interval} {negative[1]}", *floor),
         (titles[1], positive[0], f"{interval} {positive[1]}"),
         (titles[2], both, f"Change {change[0]}, {interval} {change[1]}"),
-        ("Can it be chance?", f"p = {compared.p_value:.2g}", test),
+        ("Can it be chance?", plain(p_equation(compared.p_value)), test),
     )
     shown = "".join(
         f'<div><dt>{title}</dt><dd class="figure">{figure}</dd>{"".join(f"<dd>{text}</dd>" for text in texts)}</div>'

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..rates import p_equation
 from ..report import header, printable, table_rows
 from .deciding import Stages, title_of_answers
 from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
@@ -70,7 +71,7 @@ def sentence(evidence: Evidence) -> str:
     ours = lost[COMPATIBILITY.name]
     rivals = [
         f"{'fewer than' if ours < lost[name] else 'no fewer than'} the {lost[name]} of {_WORDS[name]} "
-        f"(paired p = {tests['negative_flips']:.2g})"
+        f"(paired {p_equation(tests['negative_flips'])})"
         for name, tests in evidence.p_values.items()
     ]
     advice = "" if CONTROL.name in lost else " Without a control nobody can tell this from longer training."

@@ -8,6 +8,7 @@ from importlib.resources import files
 from ...flips import Agreement, Comparison, ScoreComparison
 from ...page.figures import bar, counted, mosaic
 from ...page.text import KINDS, bounds, number, percent, plain, typeset
+from ...rates import p_equation
 
 _MEANINGS = {
     "negative_flip_rate": "right before, wrong now",
@@ -96,13 +97,13 @@ def _tiles(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str
         tile("Fell: negative flip rate ↓", "negative_flip_rate")
         tile("Rose: positive flip rate ↑", "positive_flip_rate")
         tile("Mean score ↑", "new_mean", means, "mean_change")
-        tiles.append(("Can it be chance?", f"p = {compared.p_value:.2g}", "Wilcoxon's signed-rank test"))
+        tiles.append(("Can it be chance?", plain(p_equation(compared.p_value)), "Wilcoxon's signed-rank test"))
     elif isinstance(compared, Comparison):
         sides = f"{100 * compared.old_accuracy:.1f} → {percent(compared.new_accuracy)}"
         tile("Broken: negative flip rate ↓", "negative_flip_rate")
         tile("Repaired: positive flip rate ↑", "positive_flip_rate")
         tile("Accuracy ↑", "new_accuracy", sides, "accuracy_change")
-        tiles.append(("Can it be chance?", f"p = {compared.p_value:.2g}", "Exact paired test on the flips"))
+        tiles.append(("Can it be chance?", plain(p_equation(compared.p_value)), "Exact paired test on the flips"))
     body = "".join(
         f'<div><dt>{title}</dt><dd class="figure">{figure}</dd><dd>{note}</dd></div>' for title, figure, note in tiles
     )
