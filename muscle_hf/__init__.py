@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .classifier.trainer import CompatibilityClassifierTrainer
     from .config import CompatibilityConfig
     from .errors import (
+        ArgumentError,
         ConfigurationError,
         HubError,
         InputError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
     "Comparison",
     "CompatibilityClassifierConfig",
     "CompatibilityClassifierTrainer",
@@ -65,6 +67,7 @@ __all__ = [
 
 # Where each public name lives: name -> module of this package.
 _HOMES = {
+    "ArgumentError": "errors",
     "Comparison": "flips",
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",

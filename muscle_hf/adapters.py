@@ -12,7 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import ConfigurationError, UnsupportedAdapterError
+from .answers import one_line
+from .errors import ConfigurationError, MuscleError, UnsupportedAdapterError
 from .hub_failures import failure_reason
 from .pointers import refuse_pointers
 
@@ -60,7 +61,8 @@ def load_adapted_model(
             config = _required_adapter_config(adapter, names[1])
             _check_adapter_config(config, role)
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
-        model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
+        with naming_the_base(names[0], model):
+            model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigurationError(
             f"transformers has put an adapter into {names[0]} itself, which cannot be told from the base any more. "
@@ -93,6 +95,27 @@ def load_adapted_model(
         )
     _check_adapter_config(model.peft_config[model.active_adapter], role)
     return model
+
+
+@contextmanager
+def naming_the_base(option: str, base: str) -> Iterator[None]:
+    """Say which argument it was, where a base cannot be loaded.
+
+    Args:
+        option: The argument, such as "old_model".
+        base: Id or path of the base.
+
+    Raises:
+        ConfigurationError: What is wrong with it, in one line.
+    """
+    try:
+        yield
+    except MuscleError:
+        raise
+    except (OSError, ValueError, KeyError) as error:  # nothing there, or nothing that transformers can read
+        reason = failure_reason(error, base) or one_line(error)
+        where = "The folder is there, but" if Path(base).is_dir() else "There is no such folder, and on the Hub"
+        raise ConfigurationError(f"{option}={base!r} cannot be loaded as a model. {where}: {reason}") from error
 
 
 def base_model(model: Any) -> Any:

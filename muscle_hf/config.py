@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
+from .arguments import PLACED, RENAMED, checks_arguments
 from .chunk_losses import validate_for_chunks
 from .errors import ConfigurationError
 from .flip_metrics import check_min_accuracy, direction_of_best
 from .masks import unknown_option
+from .precision import bf16_of_device
 from .strategy import StrategyOptions
 from .unlabelled import UNLABELLED_TEACHERS
 
@@ -22,7 +24,11 @@ TEACHER_CACHES = {
 }
 ALIGNMENTS = {"tokens": "one vocabulary", "chunks": "two tokenizers"}
 
+# Arguments of the trainer that are tried here.
+_OF_TRAINER = (*PLACED, "formatting_func", "unlabelled_dataset", "flips_dataset", "quantization_config")
 
+
+@checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityTrainer({}=…)": _OF_TRAINER})
 @dataclass
 class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # trl is untyped
     """Options of [`CompatibilityTrainer`]: every option of [`trl.SFTConfig`], and those of the method.
@@ -91,16 +97,19 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
     > [!NOTE]
     > These parameters have default values different from [`trl.SFTConfig`]:
     > - `learning_rate`: Defaults to `1e-4` instead of `2e-5` (Table 8 of the paper).
+    > - `bf16`: Defaults to what the device can do instead of `True`: bfloat16 on a GPU that computes in it, and
+    >   otherwise float32, as on a CPU.
     > - `completion_only_loss`: Defaults to `False` instead of `None`: the paper trains on context and answer (A.1).
     >   Set it to `True` to train on the completion alone, or to `None` for the parent's choice by data set.
 
     Raises:
         ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
-            or an option of the parent that the compatibility loss would ignore (`loss_type`,
-            `label_smoothing_factor`).
+            an option of the parent that the compatibility loss would ignore (`loss_type`, `label_smoothing_factor`),
+            or what the parent refuses.
+        ArgumentError: An option that does not exist, with what to write instead.
 
     Example:
-        >>> CompatibilityConfig(output_dir="out", bf16=False, use_cpu=True, report_to="none").temperature
+        >>> CompatibilityConfig(report_to="none").temperature
         2.0
     """
 
@@ -187,6 +196,8 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
         best, direction = self.metric_for_best_model, self.greater_is_better
         self.greater_is_better: bool | None = direction_of_best(best, direction)
+        # The parent takes bf16 wherever nothing is said, which a machine without such a GPU refuses.
+        self.bf16: bool | None = bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
         super().__post_init__()
         check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
         if self.loss_type != "nll":

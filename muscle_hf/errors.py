@@ -13,6 +13,10 @@ class ConfigurationError(MuscleError, ValueError):
     """Options that contradict each other or that have no meaning."""
 
 
+class ArgumentError(ConfigurationError, TypeError):
+    """An argument that a trainer or a config does not have, or one that is missing."""
+
+
 class ModelMismatchError(MuscleError, ValueError):
     """Two models that cannot be trained against each other, such as ones with different vocabularies."""
 

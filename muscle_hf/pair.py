@@ -22,6 +22,7 @@ from .adapters import (
     is_adapter,
     load_adapted_model,
     load_tokenizer,
+    naming_the_base,
     refuse_swapped_adapters,
     shares_base,
 )
@@ -134,9 +135,9 @@ class ModelPair:
         if self.is_old_loaded:
             return self.old.config
         names = ("revision", "trust_remote_code")
-        return AutoConfig.from_pretrained(
-            self._old_base, **{name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
-        )
+        options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
+        with naming_the_base("old_model", self._old_base):
+            return AutoConfig.from_pretrained(self._old_base, **options)
 
     def old_outline(self) -> Any:
         """Return the old model, or, where it is not loaded, one of its shape that has no weights in memory."""

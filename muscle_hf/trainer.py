@@ -1,7 +1,9 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +18,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
+from transformers.trainer_utils import IntervalStrategy
 
 from .adapters import Model, full_logits_allow_tied_head
+from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_callbacks, checks_arguments
 from .config import CompatibilityConfig
 from .errors import ConfigurationError
 from .flip_metrics import FLIP_FIGURES
@@ -26,15 +30,24 @@ from .flips_in_the_loop import FlipsInTheLoop
 from .masks import Mask
 from .pair import ModelPair
 from .ranks import pad_rank
+from .row_checks import check_chat_template, check_layouts, check_rows
 from .trainer_push import ROLES, ShipsItsCard
 from .trainer_teachers import TeachersOfTraining
-from .training_data import check_rows
 from .training_log import LossSums
 from .unlabelled import check_unlabelled
 
+logger = logging.getLogger(__name__)
+
 EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
 
+_OPTIONS = tuple(one.name for one in fields(CompatibilityConfig))
 
+
+@checks_arguments(
+    OF_OTHER_TRAINERS,
+    missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
+    elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
+)
 class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
@@ -130,15 +143,14 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
     ) -> None:
         """Load the models, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
-        if not isinstance(args, CompatibilityConfig):
-            raise ConfigurationError(
-                f"args is a {type(args).__name__}; a CompatibilityConfig is needed: it is an SFTConfig with the "
-                "options of the method."
-            )
+        check_args(args, CompatibilityConfig, "SFTConfig", old_model)
+        check_callbacks(callbacks)
         self.strategy = args.strategy(mask)
         check_rows(train_dataset)
+        check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
             check_unlabelled(unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset)
+        _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
         )
@@ -156,6 +168,7 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
             full_fine_tune=args.full_fine_tune,
         )
         student, processing_class = pair.student, pair.processing_class
+        check_chat_template(train_dataset, eval_dataset, args, processing_class)
         self._rows_to_cache: dict[str, Dataset] = {}
         if args.alignment == "tokens":
             self._check_vocabularies(args)
@@ -263,6 +276,22 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
             return {}
         answers, references = self.flips.answers, self.flips.questions.references
         return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
+
+
+def _choose_when_to_evaluate(args: CompatibilityConfig, evaluates: bool, measures_flips: bool) -> None:
+    """Refuse an evaluation of nothing; with flips to measure and no word on when, measure them."""
+    if args.eval_strategy == "no":
+        if measures_flips:
+            args.eval_strategy = IntervalStrategy.EPOCH if args.eval_steps is None else IntervalStrategy.STEPS
+            logger.warning(
+                "flips_dataset is asked at each evaluation, and eval_strategy is not set, so it is now "
+                f"eval_strategy={args.eval_strategy.value!r}."
+            )
+    elif not evaluates and not measures_flips:
+        raise ConfigurationError(
+            f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
+            "questions of a flips_dataset, or leave eval_strategy out."
+        )
 
 
 def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:

@@ -19,38 +19,6 @@ logger = logging.getLogger(__name__)
 _STREAM_ROWS = 100
 
 
-def check_rows(dataset: Any) -> None:
-    """Refuse a training set without rows, or with a row that is not whole, before any model is loaded.
-
-    Args:
-        dataset: What the user passed as `train_dataset`.
-
-    Raises:
-        InputError: There are no rows, no answers, or an empty cell; the row is named by its number from 0.
-    """
-    if dataset is None:
-        raise InputError("train_dataset is missing; pass the training set of the task.")
-    if isinstance(dataset, Dataset) and len(dataset) == 0:
-        raise InputError("train_dataset has no rows; pass the training set of the task.")
-    if isinstance(dataset, IterableDataset) and next(iter(dataset), None) is None:
-        raise InputError("train_dataset is a stream without rows; pass the training set of the task.")
-    if not isinstance(dataset, Dataset | IterableDataset):
-        raise InputError(f"train_dataset is a {type(dataset).__name__}; a datasets.Dataset is needed.")
-    if not isinstance(dataset, Dataset) or "input_ids" in dataset.column_names:
-        return
-    if "prompt" in dataset.column_names and "completion" not in dataset.column_names:
-        raise InputError(
-            f"train_dataset has a column prompt and no completion, only {dataset.column_names}. Name the answers "
-            "completion, or pass prompts without answers as unlabelled_dataset."
-        )
-    for name in ("prompt", "completion", "messages", "text"):
-        if name not in dataset.column_names:
-            continue
-        for number, cell in enumerate(dataset[name]):
-            if not isinstance(cell, str | list):
-                raise InputError(f"train_dataset, row {number}: {name} is {cell!r}; a text or messages are needed.")
-
-
 def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | None:
     """Return the first encoded row with a token to train on.
 

@@ -16,7 +16,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # A module may import modules of the layers before its own, and of its own layer as long as no circle comes of it. A
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
-    {"errors", "files", "pointers"},
+    {"errors", "files", "pointers", "arguments"},
     {"hub_failures", "shipping", "lineage"},
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"masks", "divergences", "strategy", "losses"}
@@ -24,7 +24,7 @@ LAYERS = (
     {"adapters", "merging", "ranks", "pair", "hidden_states", "teachers", "targets", "teacher_cache", "cached_targets"}
     | {"training_data", "training_log", "chunked_loss", "token_loss", "chunk_encoding", "kept_answers", "unlabelled"}
     | {"aligned_rows", "aligned_loss"}
-    | {"processes", "asking", "prompts", "prediction", "likelihood", "choice"}
+    | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
     | {"measure", "not_compared", "outcomes"},
@@ -54,6 +54,7 @@ WITHOUT_TORCH = (
         "errors",
         "files",
         "pointers",
+        "arguments",
         "columns",
         "intervals",
         "rates",

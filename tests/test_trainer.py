@@ -678,15 +678,6 @@ def test_options_without_an_effect_are_refused_by_the_config(
         config_of(tmp_path, **options)
 
 
-def test_arguments_of_another_trainer_are_refused(update: Update, tmp_path: Path) -> None:
-    from trl import SFTConfig
-
-    with pytest.raises(ConfigurationError, match="CompatibilityConfig is needed"):
-        CompatibilityTrainer(
-            **update.arguments, args=SFTConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
-        )
-
-
 def test_the_defaults_are_the_papers(tmp_path: Path) -> None:
     config = CompatibilityConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
     assert (config.mask, config.divergence, config.temperature) == ("student_wrong", "forward_kl", 2.0)

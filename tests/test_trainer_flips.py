@@ -87,3 +87,18 @@ def test_flips_are_never_maximized_by_default(update: Update, tmp_path: Path) ->
     assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is False
     best["metric_for_best_model"] = "eval_accuracy"
     assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is True
+
+
+@pytest.mark.parametrize(("options", "chosen"), [({}, "epoch"), ({"eval_steps": 3}, "steps")])
+def test_a_flips_data_set_without_a_strategy_is_never_asked(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], chosen: str
+) -> None:
+    trainer = trainer_of(update, tmp_path, max_steps=-1, num_train_epochs=1, **OPTIONS | options)
+    assert f"eval_strategy={chosen!r}" in caplog.text
+    trainer.train()
+    assert any("eval_negative_flip_rate" in log for log in trainer.state.log_history)
+
+
+def test_an_evaluation_of_nothing_is_refused_after_the_models_are_loaded(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"eval_strategy='epoch' has nothing to evaluate\. Pass an eval_data"):
+        trainer_of(update, tmp_path, eval_strategy="epoch", model="no/such-model")

@@ -251,6 +251,82 @@ def test_a_row_that_is_not_whole_is_named_before_a_model_is_loaded(
         trainer_of(update, tmp_path, rows=rows, model="no/such-model")
 
 
+CHAT = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}]
+SHAREGPT = [{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]}]
+ALPACA = [{"instruction": "say", "input": "yes", "output": "yes"}]
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (
+            ALPACA,
+            r"train_dataset has the columns \['input', 'instruction', 'output'\]. It needs prompt and completion",
+        ),
+        ([{"question": "a", "answer": "b"}], "Rename yours"),
+        (SHAREGPT, "a turn of conversations is from 'human'"),
+        ({"train": ROWS}, r"holds the splits train; pass one of them"),
+        ("org/data", r"a str; a datasets.Dataset is needed: write load_dataset\(name"),
+        (ROWS, r"a list; a datasets.Dataset is needed: write Dataset.from_list\(rows\)"),
+    ],
+)
+def test_rows_of_another_layout_are_a_key_error_of_a_library(
+    update: Update, tmp_path: Path, train: Any, words: str
+) -> None:
+    is_table = isinstance(train, list) and train is not ROWS
+    with pytest.raises(InputError, match=words):
+        trainer_of(
+            update, tmp_path, train_dataset=Dataset.from_list(train) if is_table else train, model="no/such-model"
+        )
+
+
+def test_an_evaluation_set_of_another_layout_is_named(update: Update, tmp_path: Path) -> None:
+    other = {"good": Dataset.from_list(ROWS), "bad": Dataset.from_list(ALPACA)}
+    with pytest.raises(InputError, match=r"eval_dataset\['bad'\] has the columns"):
+        trainer_of(update, tmp_path, eval_dataset=other, model="no/such-model")
+    with pytest.raises(InputError, match="eval_dataset is a list"):
+        trainer_of(update, tmp_path, eval_dataset=ROWS, model="no/such-model")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        (CHAT, {}, "train_dataset holds conversations, and the tokenizer has no chat template"),
+        (CHAT, {"assistant_only_loss": True}, "assistant_only_loss=True needs a chat template"),
+        (ROWS, {"assistant_only_loss": True}, "assistant_only_loss=True is for conversations"),
+    ],
+)
+def test_a_missing_chat_template_is_a_type_error_of_a_library(
+    update: Update, tmp_path: Path, rows: list[Any], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        trainer_of(update, tmp_path, rows=rows, **options)
+
+
+def test_a_formatting_function_of_batches_is_refused_and_one_of_rows_is_not(update: Update, tmp_path: Path) -> None:
+    rows = Dataset.from_list(ALPACA * 4)
+    with pytest.raises(ConfigurationError, match="formatting_func gives a list for the first row of train_dataset"):
+        trainer_of(update, tmp_path, train_dataset=rows, formatting_func=lambda row: [row["output"]])
+    trainer = trainer_of(update, tmp_path, train_dataset=rows, formatting_func=lambda row: row["output"])
+    assert len(trainer.train_dataset) == 4
+
+
+def test_the_completions_of_a_conversation_are_not_the_whole_of_it_without_a_word(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer_of(update, tmp_path, rows=[{"text": "say yes"}] * 4, completion_only_loss=True)
+    assert "completion_only_loss=True does nothing for train_dataset" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["model", "old_model", "new_adapter", "old_adapter"])
+@pytest.mark.parametrize("name", ["./nowhere", "folder"])
+def test_a_wrong_path_does_not_name_its_argument(update: Update, tmp_path: Path, option: str, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigurationError, match=f"^{option}=.*{name}") as caught:
+        trainer_of(update, tmp_path, **{option: name if name == "./nowhere" else str(tmp_path / name)})
+    assert "\n" not in str(caught.value)
+
+
 def test_a_list_is_no_data_set(update: Update, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a list"):
         trainer_of(update, tmp_path, train_dataset=ROWS)

@@ -94,6 +94,7 @@ TRAINER_ARGUMENTS = {
     "callbacks",
     "compute_metrics",
     "data_collator",
+    "formatting_func",
     "mask",
     "unlabelled_dataset",
     "flips_dataset",

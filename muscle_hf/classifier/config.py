@@ -5,11 +5,17 @@ from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
+from ..arguments import PLACED, RENAMED, checks_arguments
 from ..errors import ConfigurationError
 from ..flip_metrics import better_when_greater, check_min_accuracy, direction_of_best
+from ..precision import bf16_of_device
 from ..strategy import StrategyOptions
 
+# Arguments of the trainer that are tried here.
+_OF_TRAINER = (*PLACED, "old_processing_class", "quantization_config")
 
+
+@checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityClassifierTrainer({}=…)": _OF_TRAINER})
 @dataclass
 class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type: ignore[misc]  # untyped
     """Options of [`CompatibilityClassifierTrainer`]: all of [`transformers.TrainingArguments`], and the method's.
@@ -67,7 +73,9 @@ class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type
 
     Raises:
         ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
-            or an option of the parent that the compatibility loss would ignore (`label_smoothing_factor`).
+            an option of the parent that the compatibility loss would ignore (`label_smoothing_factor`), or what the
+            parent refuses.
+        ArgumentError: An option that does not exist, with what to write instead.
 
     Example:
         >>> config = CompatibilityClassifierConfig(
@@ -119,6 +127,7 @@ class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type
         if best is not None:
             given = getattr(self, "greater_is_better", None)
             self.greater_is_better: bool | None = direction_of_best(best[1], given)
+        bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
         super().__post_init__()
         if self.label_smoothing_factor:
             raise ConfigurationError(

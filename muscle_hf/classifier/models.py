@@ -18,7 +18,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..adapters import Model, base_and_adapter, base_model, load_adapted_model, warn_of_another_base
+from ..adapters import (
+    Model,
+    base_and_adapter,
+    base_model,
+    load_adapted_model,
+    naming_the_base,
+    warn_of_another_base,
+)
 from ..errors import ConfigurationError, ModelMismatchError
 
 SEQUENCE, TOKEN = "sequence", "token"
@@ -63,9 +70,10 @@ def load_classifier(
         config = None if adapter is None else PeftConfig.from_pretrained(str(adapter))
         if config is not None:
             warn_of_another_base(config.base_model_name_or_path, base, names, str(adapter))
-        task = _task_of(base, config, names)
         options = {"dtype": torch.float32} | _named_classes(label_names, adapter) | (init_kwargs or {})
-        loaded, report = _LOADERS[task].from_pretrained(base, output_loading_info=True, **options)
+        with naming_the_base(names[0], base):
+            task = _task_of(base, config, names)
+            loaded, report = _LOADERS[task].from_pretrained(base, output_loading_info=True, **options)
         untrained = set(report["missing_keys"])
     else:
         loaded, untrained = model, set()

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,15 +20,16 @@ from transformers import (
 )
 
 from ..adapters import Model
+from ..arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_callbacks, checks_arguments
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..flip_metrics import is_allowed_best
 from ..flips import Comparison, compare
 from ..lineage import Lineage, commit_of
 from ..losses import IGNORE_INDEX
 from ..masks import Mask
+from ..row_checks import check_rows
 from ..teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
 from ..trainer_push import ROLES, ShipsItsCard
-from ..training_data import check_rows
 from ..training_log import LossSums
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
@@ -46,7 +48,19 @@ _FIRST_ROWS, _STREAM_ROWS = 8, 100
 # A plain update this unlikely to be harmless is more likely a swapped pair of models.
 _SURELY_WORSE = 0.001
 
+_ADVICE = OF_OTHER_TRAINERS | {
+    "flips_dataset": "flips are measured on eval_dataset, at each evaluation",
+    "unlabelled_dataset": "it is for language models, with CompatibilityTrainer",
+    "formatting_func": "name the columns in the config, by text_column and label_column",
+}
+_OPTIONS = tuple(one.name for one in fields(CompatibilityClassifierConfig))
 
+
+@checks_arguments(
+    _ADVICE,
+    missing={name: reason.format(parent="transformers.Trainer") for name, reason in MISSING.items()},
+    elsewhere=lambda: {"args=CompatibilityClassifierConfig({}=…)": _OPTIONS},
+)
 class CompatibilityClassifierTrainer(ShipsItsCard):
     """Train a classifier that keeps the new model's accuracy and loses fewer of the old right answers.
 
@@ -135,11 +149,8 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
     ) -> None:
         """Load the models, encode the data for both, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityClassifierConfig(output_dir="compatible-classifier") if args is None else args
-        if not isinstance(args, CompatibilityClassifierConfig):
-            raise ConfigurationError(
-                f"args is a {type(args).__name__}; a CompatibilityClassifierConfig is needed: TrainingArguments with "
-                "the options of the method."
-            )
+        check_args(args, CompatibilityClassifierConfig, "TrainingArguments", old_model)
+        check_callbacks(callbacks)
         self.strategy = args.strategy(mask)
         check_rows(train_dataset)
         pair = ClassifierPair.load(

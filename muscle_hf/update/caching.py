@@ -77,7 +77,7 @@ def cache_teachers(words: Sequence[str]) -> str:
     if not options.get("teacher_cache_dir"):
         raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
-    defaults = {"teacher_cache": "topk", "bf16": on_gpu, "dataloader_pin_memory": on_gpu, "report_to": "none"}
+    defaults = {"teacher_cache": "topk", "dataloader_pin_memory": on_gpu, "report_to": "none"}
     for name, value in defaults.items():
         options.setdefault(name, value)
     validation = settings.eval_dataset

@@ -14,6 +14,7 @@ from trl import SFTConfig
 from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flip_metrics import better_when_greater
+from ..precision import bf16_of_device
 from ..report import printable
 from ..training_log import LossSums
 from .settings import REQUIRED, UpdateSettings, missing_options
@@ -129,9 +130,10 @@ def _with_defaults(given: dict[str, Any], settings: UpdateSettings) -> dict[str,
     """Add the defaults of the command, which are those of the paper where there is a validation set."""
     found = {"disable_tqdm": True} | given
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu")
-    # TRL's default, bf16, is an error on a machine that cannot do it, and a pinned memory without a GPU is a warning.
-    if given.get("bf16") is None and not given.get("fp16"):
-        found["bf16"] = on_gpu and torch.cuda.is_bf16_supported()
+    # Also for the trainings by TRL's own config, whose default is an error on a machine that cannot do it.
+    if given.get("bf16") is None:
+        found["bf16"] = bf16_of_device(None, fp16=bool(given.get("fp16")), use_cpu=bool(given.get("use_cpu")))
+    # A pinned memory without a GPU is a warning.
     found.setdefault("dataloader_pin_memory", on_gpu)
     evaluates = str(found.setdefault("eval_strategy", "epoch" if settings.validation_share else "no"))
     found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
