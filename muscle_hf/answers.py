@@ -39,6 +39,18 @@ class Text(NamedTuple):
     answer: str | None
 
 
+class Filter(NamedTuple):
+    """Which of its filters' answers a file of lm-evaluation-harness was read for."""
+
+    name: str
+    names: tuple[str, ...]
+    """All that the file has."""
+    known: bool
+    """Whether a file says these names; otherwise they are counted, since old versions wrote none."""
+    asked: bool
+    """Whether it was chosen by name, and not for being the first."""
+
+
 @dataclass(frozen=True, eq=False)
 class TaskAnswers:
     """What one model version answered on one task, one row for each instance.
@@ -62,6 +74,8 @@ class TaskAnswers:
     """Name of the score."""
     higher_is_better: bool = True
     """Whether a larger score is the better one."""
+    filter: Filter | None = None
+    """The filter that took the answers from the responses; None where the file knows no filters."""
     samples: NDArray[np.int64] | None = field(default=None, repr=False)
     """How many sampled answers a score is the mean of; None for one answer to each instance."""
     documents: Column | None = field(default=None, repr=False)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .answers import Positions, TaskAnswers, Text, answer_column, label, listed, quote, short
+from .answers import Filter, Positions, TaskAnswers, Text, answer_column, label, listed, quote, short
 from .errors import InputError
 from .harness_sample import (
     HASHES,
@@ -130,6 +130,7 @@ class _Reader:
         self, path: Path, metric: str | None, chosen: str | None, slices: Sequence[str], config: TaskConfig
     ) -> None:
         self.path, self.metric, self.chosen, self.config = path, metric, chosen, config
+        self.asked = chosen is not None
         self.named = True
         self.filters: dict[str, int] = {}
         self.seen: dict[Any, int] = {}
@@ -238,6 +239,7 @@ class _Reader:
             scores=np.array(self.scores),
             metric=metric,
             higher_is_better=better,
+            filter=Filter(str(self.chosen), tuple(self.filters), self.named or bool(self.config.filters), self.asked),
             documents=columns["doc_hash"],
             targets=columns["target_hash"],
             prompts=columns["prompt_hash"],

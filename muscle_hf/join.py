@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, quote, some
+from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, listed, quote, some
 from .errors import InputError
 
 
@@ -36,8 +36,9 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         Both, row by row about the same instances, in the order of `old`.
 
     Raises:
-        InputError: An id stands twice in a file; ids that only one file has, documents or right answers that differ
-            (counted, with examples); no common id; other kinds of ids or answers; other metrics.
+        InputError: Other filters, unless each was chosen by name; an id stands twice in a file; ids that only one file
+            has, documents or right answers that differ (counted, with examples); no common id; other kinds of ids or
+            answers; other metrics.
 
     Example:
         >>> import pyarrow as pa
@@ -51,10 +52,10 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             f"{old.source} holds {_measure(old)} and {new.source} {_measure(new)}: both must hold the same. Choose "
             "one that both have with --metric (metric=)."
         )
+    notes = _same_filter(old, new)
     if old.typed != new.typed:
         # A CSV file cannot say that its 7 is a number, so beside one all are texts.
         old, new = _as_text(old), _as_text(new)
-    notes: list[str] = []
     if by_position:
         if len(old) != len(new):
             raise InputError(
@@ -96,6 +97,38 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             notes.append(f"{count} of {len(old)} prompts differ (other chat templates or examples?)")
     notes = [f"{old.task}: {note}" for note in notes]
     return Aligned(old, new, tuple(dict.fromkeys([*old.notes, *new.notes, *notes])))
+
+
+def _same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
+    """Refuse answers that different filters took from the responses, unless each was chosen by name; note it then."""
+    first, second = old.filter, new.filter
+    if first is None or second is None:
+        # A table does not say what took its answers from the responses.
+        chosen = first or second
+        if chosen is None or chosen.asked or len(chosen.names) == 1:
+            return []
+        side, told = (old, new) if first else (new, old), "which filter took its answers is not known"
+        raise InputError(
+            f"{side[0].source} has the filters {listed(map(quote, chosen.names))}, and of {side[1].source} {told}: "
+            "choose one with --filter NAME (filter=NAME)."
+        )
+    if first.known == second.known:
+        same = first.name == second.name and (first.known or first.names == second.names)
+    else:
+        # What has no name can only be told by being the only one.
+        same = len(first.names) == len(second.names) == 1
+    if same:
+        return []
+    if first.asked and second.asked:
+        return [f"filters differ, as chosen: {first.name!r} in {old.source} and {second.name!r} in {new.source}"]
+    common = [name for name in first.names if name in second.names and first.known and second.known]
+    both = f"one that both have with --filter NAME (filter=NAME): {listed(common)}; or " if common else ""
+    alone = f"; for this task alone write --filter '{old.task}:NAME'" if old.task == new.task else ""
+    raise InputError(
+        f"{old.source} is scored by the filter {first.name!r} and {new.source} by {second.name!r}, which take other "
+        f"answers from the same responses. Choose {both}one for each with --filter {first.name!r} --filter "
+        f"{second.name!r} (filter=(old, new)){alone}."
+    )
 
 
 def _join(old: TaskAnswers, new: TaskAnswers, allow_missing: bool) -> tuple[TaskAnswers, TaskAnswers, list[str]]:

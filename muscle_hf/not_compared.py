@@ -64,11 +64,12 @@ def incomplete(reasons: Mapping[str, str], compared: int) -> InputError:
 
     Example:
         >>> print(incomplete({"gpqa": "v2 lacks it."}, 1))
-        1 of 2 tasks not compared. gpqa: v2 lacks it. --allow-missing (allow_missing=True) accepts that.
+        1 of 2 tasks not compared. gpqa: v2 lacks it. --allow-missing (allow_missing=True) accepts that, and --tasks \
+(tasks=) names the tasks to compare.
     """
     return InputError(
         f"{len(reasons)} of {compared + len(reasons)} tasks not compared. {_told(reasons)} --allow-missing "
-        "(allow_missing=True) accepts that."
+        "(allow_missing=True) accepts that, and --tasks (tasks=) names the tasks to compare."
     )
 
 

@@ -12,6 +12,7 @@ from .harness import TaskConfig, is_array, is_samples, read_samples, task_config
 from .harness_sample import NoFilterError
 from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
+from .selection import FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
@@ -26,8 +27,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 def read(
     source: str | Path,
     *,
+    tasks: str | Sequence[str] = (),
     metric: str | None = None,
-    filter: str | None = None,  # noqa: A002 - the harness's word
+    filter: FilterChoice = None,  # noqa: A002 - the harness's word
     run: str | None = None,
     columns: Mapping[str, str] | None = None,
     slices: Sequence[str] = (),
@@ -46,10 +48,12 @@ def read(
               holds several sampled answers to one instance;
             - `table.csv:column`, a wide table with a column of answers for each model;
             - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
+        tasks: The tasks to read, by their names or patterns such as "mmlu_*"; all if none is named.
         metric: The metric to compare. None takes the first of a task that gives one number an instance; of a table,
             `score` where it has one and otherwise whether prediction and reference are equal ("accuracy").
-        filter: The harness's filter; None takes the first of the file, and says so where there are more. Tasks of a
-            folder that have no filters of their own are read whatever it is.
+        filter: The harness's filter, or task -> filter ("*" for the other tasks); None takes the first of the file,
+            and says so where there are more. Tasks of a folder that have no filters of their own are read whatever is
+            chosen for all.
         run: Beginning of the date of the run to read, of a folder; None takes the newest run of each task.
         columns: What a column is ("id", "prediction", "reference", "score", "choices", "question", "sample") -> its
             name in the table, where that is another.
@@ -61,7 +65,7 @@ def read(
         The answers, task by task. Texts stay in the file until they are shown.
 
     Raises:
-        InputError: There is nothing to read, more than one model, a fault in a file (with its line), or no such
+        InputError: There is nothing to read, more than one model, a fault in a file (with its line), or no such task,
             metric, filter, run or column.
 
     Example:
@@ -85,12 +89,14 @@ def read(
         if value:
             raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
     if path is None:
-        return _read_hub(str(source), config, split, table)
-    if path.is_dir():
-        return _read_folder(path, metric, filter, run, slices)
-    name = path.name if column is None else column
-    found = _read_file(path, column, filter, table)
-    return Run(name, str(source), {found.task: found})
+        found = _read_hub(str(source), config, split, table)
+    elif path.is_dir():
+        return _read_folder(path, tasks, metric, filter, run, slices)
+    else:
+        answers = _read_file(path, column, filter, table)
+        found = Run(path.name if column is None else column, str(source), {answers.task: answers})
+    choose_tasks(found.tasks, tasks, str(source))
+    return found
 
 
 def _split(source: str) -> tuple[Path | None, str | None]:
@@ -117,7 +123,7 @@ def _is_file_name(source: str) -> bool:
     return Path(source).suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
-def _read_file(path: Path, column: str | None, chosen: str | None, table: Mapping[str, Any]) -> TaskAnswers:
+def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapping[str, Any]) -> TaskAnswers:
     from . import columnar
 
     source, task = str(path) if column is None else f"{path}:{column}", path.stem
@@ -144,24 +150,30 @@ def _read_file(path: Path, column: str | None, chosen: str | None, table: Mappin
                     "and choose what is compared with --metric and --filter."
                 )
             task, date = _task_of(path)
+            choose_tasks([task], filtered_tasks(chosen), source)
             return read_samples(
                 path,
                 task,
                 metric=table["metric"],
-                filter=chosen,
+                filter=filter_of(chosen, task),
                 slices=table["slices"],
                 config=_config(path.parent, task, date),
             )
         found = read_table(lines, task, source, **options)
     if chosen is not None:
-        raise InputError(f"{source} is a table, which has no filter {chosen!r}; leave the filter out.")
+        raise InputError(f"{source} is a table, which has no filter {_filter_text(chosen)}; leave the filter out.")
     return found
+
+
+def _filter_text(chosen: FilterChoice) -> str:
+    return listed(map(repr, [chosen] if chosen is None or isinstance(chosen, str) else dict.fromkeys(chosen.values())))
 
 
 def _read_folder(
     folder: Path,
+    tasks: str | Sequence[str],
     metric: str | None,
-    chosen: str | None,
+    chosen: FilterChoice,
     run: str | None,
     slices: Sequence[str],
 ) -> Run:
@@ -181,7 +193,7 @@ def _read_folder(
     kind = "details" if found["details"] else "samples"
     if kind == "details" and chosen is not None:
         raise InputError(
-            f"{folder} holds details of lighteval, which have no filter {chosen!r}; leave the filter out."
+            f"{folder} holds details of lighteval, which have no filter {_filter_text(chosen)}; leave the filter out."
         )
     runs = found[kind]
     if not runs:
@@ -200,6 +212,8 @@ def _read_folder(
     if len(names) > 1:
         raise InputError(f"{folder} holds the runs of {len(names)} models ({listed(sorted(names))}); name a file.")
     newest = _newest(folder, runs, run)
+    choose_tasks(newest, filtered_tasks(chosen), str(folder))
+    newest = {task: newest[task] for task in choose_tasks(newest, tasks, str(folder))}
     notes = []
     older = sum(len({date for task, date, _ in runs if task == name}) > 1 for name in newest)
     if older and run is None:
@@ -216,10 +230,10 @@ def _read_folder(
             return read_details(file, task, metric=metric, slices=slices)
         options: dict[str, Any] = {"metric": metric, "slices": slices, "config": _config(file.parent, task, date)}
         try:
-            answers = read_samples(file, task, filter=chosen, **options)
+            answers = read_samples(file, task, filter=filter_of(chosen, task), **options)
         except NoFilterError as error:
-            # A task without filters of its own leaves nothing to choose.
-            if list(error.filters) != ["none"]:
+            # A task without filters of its own leaves nothing to choose, unless it is itself what was chosen for.
+            if list(error.filters) != ["none"] or task in filtered_tasks(chosen):
                 raise
             return read_samples(file, task, **options)
         filtered.append(task)
@@ -227,7 +241,7 @@ def _read_folder(
 
     loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
     if not filtered and kind == "samples":
-        raise InputError(f"{folder} has no task with a filter {chosen!r}.")
+        raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
     return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), not_compared)
 
 

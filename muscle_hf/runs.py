@@ -10,6 +10,7 @@ from .errors import InputError
 from .join import Aligned, align
 from .not_compared import each_task
 from .outcomes import Outcomes, assemble
+from .selection import both_sides, choose_tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,6 +105,7 @@ def compare_runs(
     new: Source,
     *,
     by: str | Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     seed_floor: Sequence[Source] = (),
     tolerance: float | None = None,
     level: float = 0.95,
@@ -118,6 +120,7 @@ def compare_runs(
         old: Evaluation of the old model: anything that `read` takes, or what it gave.
         new: Evaluation of the new model, of the same instances.
         by: One or more columns to slice by, such as "category".
+        tasks: The tasks to compare, by their names or patterns such as "mmlu_*"; all if none is named.
         seed_floor: Two or more evaluations of one and the same version (other seeds or samples): the flips among them
             are what no update is to blame for.
         tolerance: Changes of a score up to this size count as none. None is 0, and the reliable-change rule for shares
@@ -126,7 +129,8 @@ def compare_runs(
         prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
         allow_missing: Compare the instances that both have; the notes say how many were left out.
         by_position: Join row by row, for files without ids.
-        reading: Options of `read` for all sources that are not read yet. `run` may be a pair: old and new.
+        reading: Options of `read` for all sources that are not read yet. `run` and `filter` may be pairs: old and new.
+            A seed floor takes the old one's filter.
 
     Returns:
         The comparison: a row for each task, all tasks pooled, and the slices.
@@ -151,12 +155,14 @@ def compare_runs(
     given = [name for name, value in reading.items() if value]
     if given and all(isinstance(source, Run) for source in sources):
         raise InputError(f"everything is read already, so {', '.join(given)} would do nothing; give them to read().")
-    chosen = reading.pop("run", None)
-    choices = (chosen, chosen) if chosen is None or isinstance(chosen, str) else tuple(chosen)
-    first, second = (
-        _read(source, columns, reading | {"run": choice}) for source, choice in zip((old, new), choices, strict=True)
-    )
-    floors = [_read(source, (), reading) for source in seed_floor]
+    sides = [
+        reading | {"run": run, "filter": filtered}
+        for run, filtered in zip(
+            both_sides("run", reading.pop("run", None)), both_sides("filter", reading.pop("filter", None)), strict=True
+        )
+    ]
+    first, second = (_read(source, columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
+    floors = [_read(source, (), (), sides[0] | {"run": None}) for source in seed_floor]
     for run in (first, second):
         _check_slices(run, columns)
     matched, notes, missing, not_compared = _match(first, second)
@@ -203,12 +209,17 @@ def compare_runs(
     return RunComparison(**fields)
 
 
-def _read(source: Source, slices: Sequence[str], options: Mapping[str, Any]) -> Run:
-    if isinstance(source, Run):
-        return source
-    from .readers import read
+def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], options: Mapping[str, Any]) -> Run:
+    if not isinstance(source, Run):
+        from .readers import read
 
-    return read(source, slices=slices, **options)
+        return read(source, slices=slices, tasks=tasks, **options)
+    chosen = choose_tasks([*source.tasks, *source.not_compared], tasks, source.source)
+    return replace(
+        source,
+        tasks={name: answers for name, answers in source.tasks.items() if name in chosen},
+        not_compared={name: reason for name, reason in source.not_compared.items() if name in chosen},
+    )
 
 
 def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:

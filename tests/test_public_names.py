@@ -27,7 +27,7 @@ LAYERS = (
     | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
-    | {"measure", "not_compared", "outcomes"},
+    | {"measure", "not_compared", "outcomes", "selection"},
     {
         "config",
         "trainer_rows",
@@ -78,6 +78,7 @@ WITHOUT_TORCH = (
         "measure",
         "not_compared",
         "outcomes",
+        "selection",
     }
     | {"report", "terminal", "page", "plots", "gate", "runs"}
     | {"hub_failures", "shipping"}

@@ -33,7 +33,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     reading = parser.add_argument_group("what is read")
     reading.add_argument("--metric", help="the metric to compare (default: the first that is one number an instance)")
-    reading.add_argument("--filter", help="the filter of lm-evaluation-harness (default: the first)")
+    reading.add_argument(
+        "--tasks",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="compare these tasks only; patterns such as 'mmlu_*', repeat it or separate by commas",
+    )
+    reading.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="[TASK:]NAME",
+        help="the filter of lm-evaluation-harness (default: the first, which must be the same on both sides); given "
+        "twice, for OLD and NEW",
+    )
     reading.add_argument(
         "--run",
         action="append",
@@ -51,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--reference", metavar="NAME", help="column of the right answers; short for --columns")
     reading.add_argument("--config", help="configuration of a data set of the Hub")
     reading.add_argument("--split", help="split of a data set of the Hub")
-    reading.add_argument("--allow-missing", action="store_true", help="compare the instances that both have")
+    reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
     reading.add_argument("--by-position", action="store_true", help="join row by row, for files without ids")
 
     statistics = parser.add_argument_group("statistics")
@@ -106,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..answers import listed
     from ..gate import check
     from ..runs import compare_runs
+    from ..selection import parse_filters
     from ..terminal import terminal_text
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.
@@ -115,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.old,
         arguments.new,
         by=arguments.by,
+        tasks=[name for text in arguments.tasks for name in text.split(",")],
         seed_floor=arguments.seed_floor,
         tolerance=arguments.tolerance,
         level=arguments.level,
@@ -122,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         allow_missing=arguments.allow_missing,
         by_position=arguments.by_position,
         metric=arguments.metric,
-        filter=arguments.filter,
+        filter=parse_filters(arguments.filter),
         run=_run(arguments.run),
         columns=_columns(arguments),
         config=arguments.config,
