@@ -1,7 +1,7 @@
-"""Details of lighteval: one Parquet file a task, with the columns `doc`, `metric` and `model_response`."""
+"""Details of lighteval: one Parquet file a task, since 0.11 with the columns `doc`, `metric` and `model_response`."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,24 @@ from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_li
 from .errors import InputError
 from .harness import contradiction
 from .harness_sample import NoMetricError
+from .lighteval_names import numbered
+from .lighteval_old import READ as OLD
+from .lighteval_old import as_new, is_old
 from .pointers import refuse_pointer
 
-COLUMNS = frozenset({"doc", "metric", "model_response"})
 _BATCH = 500
 # Parts of a row that nothing here needs, and that may be large: images, tokens, logits.
 _READ = {
-    "doc": ("query", "choices", "gold_index", "specific", "original_query", "id", "task_name"),
+    "doc": ("query", "choices", "gold_index", "specific", "original_query", "id", "task_name", "sampling_methods"),
     "model_response": ("text", "text_post_processed", "logprobs", "unconditioned_logprobs"),
 }
 _LOWER_IS_BETTER = frozenset({"edit_distance"})
 """Metrics that are one number a sample and lower is better, in lighteval 0.13."""
+
+
+def is_details(columns: Collection[str]) -> bool:
+    """Tell whether a Parquet file with some columns holds details of lighteval, of any version."""
+    return set(columns) >= {"doc", "metric", "model_response"} or is_old(columns)
 
 
 def read_details(
@@ -69,9 +76,10 @@ def read_details(
         likely.append(-1 if index is None else index in _gold(row))
         values = {
             "own": None if doc.get("id") in (None, "") else str(doc["id"]),
-            "digest": digest([doc["query"], doc.get("choices")]),
+            # Of generated text, old versions tell the right answers alone.
+            "digest": digest([doc["query"], _right_texts(row) if _is_generated(doc) else doc.get("choices")]),
             "answer": answer,
-            "target": digest(_gold(row)),
+            "target": digest(_right_texts(row) if _is_generated(doc) else _gold(row)),
             **{key: label(doc.get(name, specific.get(name))) for key, name in fields.items()},
         }
         for key, value in values.items():
@@ -119,7 +127,8 @@ def read_details(
     return TaskAnswers(
         task=task,
         source=str(path),
-        ids=own if unique else columns["digest"],
+        # Since 0.11 every document has an id, so two alike without are a fault of the task.
+        ids=own if unique else columns["digest"] if "id" in first else numbered(columns["digest"]),
         answers=columns["answer"] if known else None,
         scores=values_of,
         metric=chosen,
@@ -138,16 +147,29 @@ def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
     refuse_pointer(path)
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-            columns = _columns(path, file.schema_arrow)
+            schema = file.schema_arrow
+            old = is_old(schema.names)
+            columns = [name for name in OLD if name in schema.names] if old else _columns(path, schema)
             start = 0
             for batch in file.iter_batches(_BATCH, columns=columns):
                 inside = wanted is None or not wanted.isdisjoint(range(start, start + len(batch)))
-                yield from batch.to_pylist() if inside else ({} for _ in range(len(batch)))
+                rows = batch.to_pylist() if inside else [{}] * len(batch)
+                yield from _as_new(path, start, rows) if old and inside else rows
                 start += len(batch)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} cannot be read as details of lighteval ({one_line(error)}); was it cut off?"
         ) from None
+
+
+def _as_new(path: Path, start: int, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, start=start + 1):
+        try:
+            yield as_new(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}, row {number} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
+            ) from None
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
@@ -158,8 +180,9 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
         inner = [field.name for field in kind] if pa.types.is_struct(kind) else []
         if not pa.types.is_struct(kind) or not set(needed) <= set(inner):
             raise InputError(
-                f"{path} has no column {name!r} as lighteval 0.13 writes it (it has {listed(schema.names)}). Run "
-                "the evaluation again with that version, or name the columns of a table with --columns (columns=)."
+                f"{path} has no column {name!r} as lighteval writes it since 0.11, nor the columns of its versions up "
+                f"to 0.10 (it has {listed(schema.names)}). Run the evaluation again, or write a table with "
+                "the columns id, prediction and reference."
             )
         found += [f"{name}.{part}" for part in _READ.get(name, inner) if part in inner]
     return found
@@ -180,6 +203,16 @@ def _specific(doc: Mapping[str, Any]) -> Mapping[str, Any]:
 def _gold(row: Mapping[str, Any]) -> list[int]:
     gold = row["doc"].get("gold_index")
     return [] if gold is None else [int(index) for index in gold] if isinstance(gold, list) else [int(gold)]
+
+
+def _right_texts(row: Mapping[str, Any]) -> list[str]:
+    choices = row["doc"].get("choices") or []
+    return [str(choices[index]) for index in _gold(row) if 0 <= index < len(choices)]
+
+
+def _is_generated(doc: Mapping[str, Any]) -> bool:
+    """Tell whether a text was asked for, and not how likely each choice is."""
+    return "LOGPROBS" not in (doc.get("sampling_methods") or ("LOGPROBS",))
 
 
 def _answer(row: Mapping[str, Any]) -> tuple[Any, int | None]:

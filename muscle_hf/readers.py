@@ -42,7 +42,7 @@ def read(
         source: One of
             - samples of lm-evaluation-harness (`--log_samples`, 0.4.0 to 0.4.13): a file, or the output folder of one
               model;
-            - details of lighteval: a Parquet file, or the folder of one model;
+            - details of lighteval (0.1 to 0.13): a Parquet file, or the folder of one model;
             - a table with `id, prediction, reference` (or `score`): JSON Lines, CSV, TSV or Parquet; optional are
               `choices`, `question` and any column to slice by. A list as prediction or score, or a column `sample`,
               holds several sampled answers to one instance;
@@ -133,9 +133,9 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
         found = read_table(columnar.Csv(path), task, source, **options)
     elif kind == ".parquet":
         parquet = columnar.Parquet(path)
-        if set(parquet.names) >= {"doc", "metric", "model_response"} and column is None:
-            from .lighteval import read_details
+        from .lighteval import is_details, read_details
 
+        if is_details(parquet.names) and column is None:
             if chosen is not None or table["columns"]:
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
             named = _DETAILS.fullmatch(path.name)

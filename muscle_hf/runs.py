@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .answers import Run, TaskAnswers
 from .errors import InputError
 from .join import Aligned, align
+from .lighteval_names import alike
 from .not_compared import each_task
 from .outcomes import Outcomes, assemble
 from .selection import both_sides, choose_tasks
@@ -163,6 +164,7 @@ def compare_runs(
     ]
     first, second = (_read(source, columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
     floors = [_read(source, (), (), sides[0] | {"run": None}) for source in seed_floor]
+    first, second, *floors = alike([first, second, *floors])
     for run in (first, second):
         _check_slices(run, columns)
     matched, notes, missing, not_compared = _match(first, second)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from .answers import listed, quote
 from .errors import InputError
+from .lighteval_names import is_same_task
 
 EVERY = "*"
 """In place of a task: all that have no choice of their own."""
@@ -40,7 +41,11 @@ def choose_tasks(names: Iterable[str], wanted: str | Sequence[str], source: str)
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
     for pattern in patterns:
         # A name may hold what stands for any text in a pattern.
-        matched = [name for name in names if name == pattern] or [name for name in names if fnmatchcase(name, pattern)]
+        matched = (
+            [name for name in names if name == pattern]
+            or [name for name in names if is_same_task(name, pattern)]
+            or [name for name in names if fnmatchcase(name, pattern)]
+        )
         if not matched:
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(map(quote, near))}?" if near else "."

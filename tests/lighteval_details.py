@@ -52,6 +52,36 @@ def detail(key: int | str, *, doc: Row | None = None, response: Row | None = Non
     }
 
 
+def old(row: Row) -> Row:
+    """Give a detail as lighteval 0.8 to 0.10 wrote it: flat, typed, log-likelihoods with their flag of greediness."""
+    doc, response = row["doc"], row["model_response"]
+    is_generated = "GENERATIVE" in doc["sampling_methods"]
+    places = doc["gold_index"] if isinstance(doc["gold_index"], list) else [doc["gold_index"]]
+    return {
+        "example": doc["query"],
+        "instruction": "",
+        "full_prompt": "the prompt",
+        "num_effective_few_shots": 0,
+        "num_asked_few_shots": 0,
+        "predictions": response["text"] if is_generated else [(value, False) for value in response["logprobs"]],
+        "input_tokens": [[1, 2, 3]],
+        "cont_tokens": [[4], [5]],
+        "truncated": [0],
+        "padded": [0],
+        "gold": [doc["choices"][place] for place in places] if is_generated else [],
+        "pred_logits": [],
+        "choices": [] if is_generated else doc["choices"],
+        "gold_index": [] if is_generated else places,
+        "metrics": row["metric"],
+        "specifics": doc["specific"],
+    }
+
+
+def as_texts(row: Row) -> Row:
+    """Give a detail as lighteval 0.4 to 0.7 wrote it: every value as the text that Python makes of it."""
+    return {name: str(value) for name, value in old(row).items()}
+
+
 def write(path: Path, rows: Sequence[Row]) -> Path:
     """Write details into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,8 @@ LAYERS = (
     | {"aligned_rows", "aligned_loss"}
     | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
-    | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "lighteval", "readers", "join"}
+    | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
+    | {"lighteval", "lighteval_names", "lighteval_old"}
     | {"measure", "not_compared", "outcomes", "selection"},
     {
         "config",
@@ -73,6 +74,8 @@ WITHOUT_TORCH = (
         "harness",
         "harness_sample",
         "lighteval",
+        "lighteval_names",
+        "lighteval_old",
         "readers",
         "join",
         "measure",
