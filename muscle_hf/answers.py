@@ -96,6 +96,8 @@ class TaskAnswers:
     """The file whose row numbers serve as ids, because it has none; rows of another file are not the same ones."""
     typed: bool = True
     """Whether the file tells the integer 1 from the text "1"; a CSV file does not."""
+    not_whole: str | None = None
+    """Why these are not all that the run scored, in a sentence; None where nothing says so."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know, such as a filter that was chosen by default."""
 

@@ -7,7 +7,7 @@ neither its filter nor its metrics. A task with several filters has a line for e
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from .harness_sample import (
     text_of,
 )
 from .jsonlines import opened, read_array, read_at, read_objects
+from .whole_run import Declared, not_whole
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
 # Metrics that need no results file to say it.
@@ -44,6 +45,8 @@ class TaskConfig:
     """Their names in order; known only where the task is."""
     delimiter: str = " "
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
+    """What it says of the samples themselves; nothing where it is of another run."""
 
 
 def is_samples(row: Mapping[str, Any]) -> bool:
@@ -231,7 +234,7 @@ class _Reader:
             chosen = [(starts[position], lengths[position]) for position in positions.tolist()]
             return read_at(path, chosen, lambda row: text_of(row, metric, delimiter))
 
-        return TaskAnswers(
+        answers_of_task = TaskAnswers(
             task=task,
             source=str(self.path),
             ids=columns["id"],
@@ -252,6 +255,7 @@ class _Reader:
             texts=texts,
             notes=tuple(notes),
         )
+        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.config.declared))
 
 
 def _joined(blocks: list[pa.Array]) -> pa.Array:

@@ -28,17 +28,17 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
     Args:
         old: The old model's answers.
         new: The new model's answers to the same task, in any order.
-        allow_missing: Compare the instances that both have, about the same document and with the same right answer;
-            the notes say how many were left out.
+        allow_missing: Compare the instances that both have, about the same document and with the same right answer,
+            also where a run says that it scored others; the notes say how many were left out.
         by_position: Join row by row, for files that have no ids.
 
     Returns:
         Both, row by row about the same instances, in the order of `old`.
 
     Raises:
-        InputError: Other filters, unless each was chosen by name; an id stands twice in a file; ids that only one file
-            has, documents or right answers that differ (counted, with examples); no common id; other kinds of ids or
-            answers; other metrics.
+        InputError: Not all that a run scored; other filters, unless each was chosen by name; an id stands twice in a
+            file; ids that only one file has, documents or right answers that differ (counted, with examples); no
+            common id; other kinds of ids or answers; other metrics.
 
     Example:
         >>> import pyarrow as pa
@@ -52,7 +52,13 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             f"{old.source} holds {_measure(old)} and {new.source} {_measure(new)}: both must hold the same. Choose "
             "one that both have with --metric (metric=)."
         )
-    notes = _same_filter(old, new)
+    notes = [side.not_whole for side in (old, new) if side.not_whole]
+    if notes and not allow_missing:
+        raise InputError(
+            f"{' '.join(notes)} Restore the file, or run the evaluation again; --allow-missing (allow_missing=True) "
+            "compares what is there."
+        )
+    notes += _same_filter(old, new)
     if old.typed != new.typed:
         # A CSV file cannot say that its 7 is a number, so beside one all are texts.
         old, new = _as_text(old), _as_text(new)

@@ -14,6 +14,7 @@ from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
 from .selection import FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
+from .whole_run import harness_says
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
 _DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
@@ -306,13 +307,18 @@ def _is_results(file: Path) -> bool:
 
 def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
     """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
+    # Without a date, the samples of two models may share the results file that the second one left.
+    alone = date is not None or [name for name, *_ in _old_samples(sorted(folder.glob("*.json*")))].count(task) == 1
     # An output path `x.json` makes `x_<date>.json`.
     same = _json_files(folder, f"*_{date}.json") if date else _old_results(folder)
     others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
     for file in (*same, *others):
         if file.is_file():
             try:
-                found = task_config(_results(file), task)
+                results = _results(file)
+                found = task_config(results, task)
+                if alone and file in same:
+                    found.declared = harness_says(results, task, str(file))
             except (AttributeError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{file}: what it says of the task {task} is not what lm-evaluation-harness writes "

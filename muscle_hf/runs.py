@@ -179,10 +179,12 @@ def compare_runs(
     seeds: dict[str, list[TaskAnswers]] = {}
     for name in pairs:
         runs = [task for run in floors if (task := _task(run, matched[name][0], alone=alone)) is not None]
+        faults = [f" ({run.not_compared[name]})" for run in floors if name in run.not_compared]
+        faults += [f" ({task.not_whole})" for task in runs if task.not_whole and not allow_missing]
+        runs = [task for task in runs if not task.not_whole or allow_missing]
         if len(runs) == len(floors) > 0:
             seeds[name] = runs
         elif floors:
-            faults = [f" ({run.not_compared[name]})" for run in floors if name in run.not_compared]
             notes.append(
                 f"{name}: no seed floor, {len(floors) - len(runs)} of its {len(floors)} runs lack the task"
                 f"{''.join(faults)}"

@@ -28,7 +28,7 @@ LAYERS = (
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
     | {"lighteval", "lighteval_names", "lighteval_old"}
-    | {"measure", "not_compared", "outcomes", "selection"},
+    | {"measure", "not_compared", "outcomes", "selection", "whole_run"},
     {
         "config",
         "trainer_rows",
@@ -82,6 +82,7 @@ WITHOUT_TORCH = (
         "not_compared",
         "outcomes",
         "selection",
+        "whole_run",
     }
     | {"report", "terminal", "page", "plots", "gate", "runs"}
     | {"hub_failures", "shipping"}

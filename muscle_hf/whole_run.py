@@ -1,0 +1,107 @@
+"""Whether samples are all that a run scored: their number and their mean against what the run says itself."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .answers import TaskAnswers
+
+# Figures are written in full; four decimals are as much as a person would round them to.
+_ROUNDED = 5e-5
+# What the harness takes the mean of where a task does not say it.
+_MEANS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the results file of a run says of one task."""
+
+    source: str = ""
+    """The results file."""
+    count: int | None = None
+    """How many instances were scored; None where it does not say."""
+    of_chosen: bool = True
+    """Whether that is also the number where the instances were chosen one by one (`--samples`)."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """"metric,filter" -> the score of the task; only those that are means over its instances."""
+
+
+def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared:
+    """Read what a results file of lm-evaluation-harness says of a task.
+
+    Args:
+        results: The file's content.
+        task: Name of the task.
+        source: The file.
+
+    Example:
+        >>> said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
+        >>> said.count, said.of_chosen
+        (3, False)
+    """
+    scores, counts, config = (_part(_part(results, name), task) for name in ("results", "n-samples", "configs"))
+    means = {
+        metric.get("metric")
+        for metric in config.get("metric_list") or ()
+        if metric.get("aggregation", "mean" if metric.get("metric") in _MEANS else None) == "mean"
+    }
+    # `--samples` does not change "effective"; later versions also count what they scored.
+    exact = scores.get("sample_len")
+    count = exact if _is_count(exact) else counts.get("effective")
+    return Declared(
+        source=source,
+        count=count if _is_count(count) else None,
+        of_chosen=_is_count(exact),
+        scores={
+            name: float(value)
+            for name, value in scores.items()
+            if name.partition(",")[0] in means and isinstance(value, int | float) and math.isfinite(value)
+        },
+    )
+
+
+def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
+    """Say why answers are not what their run scored; None where nothing says so.
+
+    Args:
+        answers: All that the file holds, as it was read.
+        declared: What the run says of the task.
+
+    Returns:
+        A sentence with both counts and both scores, as far as they are known.
+    """
+    n, count = len(answers), declared.count
+    said = declared.scores.get(f"{answers.metric},{answers.filter.name}" if answers.filter else answers.metric)
+    mean = float(answers.scores.mean()) if answers.scores is not None and n else math.nan
+    told = "" if said is None else f", with {answers.metric} {said:.4g} there and {mean:.4g} here"
+    differs = said is not None and abs(mean - said) > _ROUNDED * max(1.0, abs(said))
+    if count is not None and n != count:
+        if n < count and not declared.of_chosen and said is not None and not differs and _are_chosen(answers):
+            return None
+        cause = "cut off, or only partly copied" if n < count else "written to twice"
+        return (
+            f"{answers.source} holds {n} samples, but {declared.source} says that {count} were scored{told}: was it "
+            f"{cause}?"
+        )
+    if differs:
+        return (
+            f"the samples of {answers.source} are not those that {declared.source} was made from: the mean "
+            f"{answers.metric} is {mean:.6g} here and {said:.6g} there. Was either changed, or cut off?"
+        )
+    return None
+
+
+def _are_chosen(answers: TaskAnswers) -> bool:
+    """Tell whether instances were chosen one by one: the first ones alone would be what a cut leaves."""
+    ids = answers.ids.to_pylist()
+    return all(isinstance(key, int) for key in ids) and max(ids) >= len(ids)
+
+
+def _part(value: Any, name: str) -> Mapping[str, Any]:
+    part = value.get(name) if isinstance(value, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
