@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
 from .selection import FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
-from .whole_run import harness_says
+from .whole_run import DATE, harness_says, lighteval_says, not_whole
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
-_DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 # The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.
-_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl?")
-_DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{_DATE})\.parquet")
-_RESULTS = re.compile(rf"results_(?P<date>{_DATE})\.json")
+_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
+_DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
+_RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
@@ -140,7 +140,8 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
             if chosen is not None or table["columns"]:
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
             named = _DETAILS.fullmatch(path.name)
-            return read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
+            details = read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
+            return replace(details, not_whole=not_whole(details, lighteval_says(path, details.task)))
         found = read_table(parquet, task, source, **options)
     else:
         lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
@@ -228,7 +229,8 @@ def _read_folder(
         if kind == "details":
             from .lighteval import read_details
 
-            return read_details(file, task, metric=metric, slices=slices)
+            details = read_details(file, task, metric=metric, slices=slices)
+            return replace(details, not_whole=not_whole(details, lighteval_says(file, task)))
         options: dict[str, Any] = {"metric": metric, "slices": slices, "config": _config(file.parent, task, date)}
         try:
             answers = read_samples(file, task, filter=filter_of(chosen, task), **options)
@@ -261,7 +263,7 @@ def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None
 
 def _model_folder(file: Path, kind: str) -> Path:
     # lighteval has a folder for each date below the model's.
-    dated = kind == "details" and re.fullmatch(_DATE, file.parent.name)
+    dated = kind == "details" and re.fullmatch(DATE, file.parent.name)
     return file.parent.parent if dated else file.parent
 
 

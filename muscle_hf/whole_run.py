@@ -1,11 +1,18 @@
 """Whether samples are all that a run scored: their number and their mean against what the run says itself."""
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .answers import TaskAnswers
+from .lighteval_names import is_same_task
+
+DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
+"""A date as both harnesses write it into the names of their files."""
 
 # Figures are written in full; four decimals are as much as a person would round them to.
 _ROUNDED = 5e-5
@@ -59,6 +66,36 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
             if name.partition(",")[0] in means and isinstance(value, int | float) and math.isfinite(value)
         },
     )
+
+
+def lighteval_says(details: Path, task: str) -> Declared:
+    """Read what lighteval says of a task in the results file of the same run; nothing where there is none.
+
+    Args:
+        details: The file of details, `<out>/details/<model>/<date>/details_<task>_<date>.parquet`; its results are
+            `<out>/results/<model>/results_<date>.json`.
+        task: Name of the task.
+    """
+    date = re.search(rf"_({DATE})\.parquet$", details.name)
+    if date is None:
+        return Declared()
+    name = f"results_{date[1]}.json"
+    files = [details.parent / name]
+    for parent in details.absolute().parents:
+        if parent.name == "details":
+            model = details.absolute().parent.relative_to(parent)
+            files.append(parent.parent / "results" / (model.parent if model.name == date[1] else model) / name)
+    for file in filter(Path.is_file, files):
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue  # nothing else is read of it
+        for key, config in _part(results, "config_tasks").items():
+            # Some versions leave the number of few-shot examples out there.
+            if is_same_task(key, task) or key == task.rpartition("|")[0]:
+                count = config.get("effective_num_docs") if isinstance(config, Mapping) else None
+                return Declared(source=str(file), count=count if _is_count(count) else None)
+    return Declared()
 
 
 def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lighteval_details
 import numpy as np
 import pytest
 from harness_samples import FOLDER, generation, with_plain_values, without_filter, write, write_array
@@ -178,6 +179,33 @@ def test_no_beginning_of_a_file_passes_for_the_whole(tmp_path: Path, kept: int, 
     results = {"gsm": {"exact_match,none": right / N}}
     task = read(_run(tmp_path, _rows(right=right)[:kept], results=results)).tasks["gsm"]
     assert task.not_whole and f"holds {kept} samples" in task.not_whole
+
+
+# lighteval -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["leaderboard|arc:challenge|25", "arc:challenge|25", "leaderboard|arc:challenge"])
+@pytest.mark.parametrize(("count", "whole"), [(3, True), (4, False), (2, False), (-1, True), (None, True)])
+def test_details_of_lighteval_are_counted_too(tmp_path: Path, count: int | None, whole: bool, key: str) -> None:
+    rows = [lighteval_details.detail(i, response={"logprobs": [0.0, -1.0]}, acc=1) for i in range(3)]
+    file = lighteval_details.write(lighteval_details.run_file(tmp_path, "org/v1", DATE), rows)
+    results = tmp_path / "results" / "org" / "v1" / f"results_{DATE}.json"
+    results.parent.mkdir(parents=True)
+    results.write_text(json.dumps({"config_tasks": {"other|3": 1, key: {"effective_num_docs": count}}}))
+    for source in (tmp_path, tmp_path / "details", file.parent, file):
+        (task,) = read(source).tasks.values()
+        assert (task.not_whole is None) == whole
+        assert whole or (
+            str(results) in str(task.not_whole) and f"says that {count} were scored" in str(task.not_whole)
+        )
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"config_tasks": 3}', '{"config_tasks": {"arc:challenge|25": 3}}'])
+def test_a_results_file_of_lighteval_that_says_nothing_is_passed_over(tmp_path: Path, text: str) -> None:
+    rows = [lighteval_details.detail(0, response={"logprobs": [0.0, -1.0]}, acc=1)]
+    file = lighteval_details.write(lighteval_details.run_file(tmp_path, "v1", DATE), rows)
+    (file.parent / f"results_{DATE}.json").write_text(text)
+    assert next(iter(read(file).tasks.values())).not_whole is None
 
 
 # Old versions --------------------------------------------------------------------------------------------------------
