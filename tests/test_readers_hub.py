@@ -66,6 +66,13 @@ configs:
 ---
 """
 
+_COUNTED = b"""---
+dataset_info:
+  features: [{name: id, dtype: int64}, {name: prediction, dtype: string}, {name: reference, dtype: string}]
+  splits: [{name: test, num_bytes: 60, num_examples: 3}]
+---
+"""
+
 REPOSITORIES = {
     "org/answers": {
         "main": {"answers.jsonl": _jsonl("AB", question="What?", subject="law"), "README.md": b"# Answers\n"},
@@ -73,6 +80,8 @@ REPOSITORIES = {
     },
     "org/wide": {"main": {"wide.csv": b"id,reference,model-a,model-b\n1,A,A,B\n2,B,A,B\n"}},
     "org/parquet": {"main": {"data/test-00000-of-00001.parquet": _parquet("ABA")}},
+    "org/whole": {"main": {"data/test-00000-of-00001.parquet": _parquet("ABA"), "README.md": _COUNTED}},
+    "org/cut": {"main": {"data/test-00000-of-00001.parquet": _parquet("AB"), "README.md": _COUNTED}},
     "org/splits": {"main": {"train.jsonl": _jsonl("AA"), "test.jsonl": _jsonl("BB")}},
     "org/configs": {"main": {"easy.jsonl": _jsonl("AA"), "hard.jsonl": _jsonl("BB"), "README.md": _CARD}},
     "org/other": {"main": {"data.jsonl": b'{"text": "a"}\n{"text": "b"}\n'}},
@@ -106,6 +115,8 @@ ASKED: list[tuple[str, Row]] = [
     ("org/answers@v1", {}),
     ("org/wide:model-b", {}),
     ("org/parquet", {}),
+    ("org/whole", {}),
+    ("org/cut", {}),
     ("org/version-1.5", {}),
     ("org/splits", {}),
     ("org/splits", {"split": "test"}),
@@ -179,6 +190,13 @@ def test_rows_of_two_splits_are_not_joined_by_their_number(told: dict[str, Row])
 @pytest.mark.slow
 def test_parquet_of_the_hub_is_read(told: dict[str, Row]) -> None:
     assert told["org/parquet"]["tasks"]["parquet"]["answers"] == ["A", "B", "A"]
+
+
+@pytest.mark.slow
+def test_fewer_rows_than_the_card_counts_are_refused_with_both_counts(told: dict[str, Row]) -> None:
+    assert told["org/whole"]["tasks"]["whole"]["answers"] == ["A", "B", "A"]
+    message = _error(told, "org/cut")
+    assert "num_examples=3" in message and "num_examples=2" in message
 
 
 @pytest.mark.slow
