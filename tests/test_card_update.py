@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _made(folder: Path, **changes: Any) -> str:
+def _made(folder: Path, known: int = 0, **changes: Any) -> str:
     (folder / "data.jsonl").touch()
     given = {"old_adapter": "org/task-v1", "new_base": "org/base-v2", "dataset": str(folder / "data.jsonl")} | changes
     plan: Any = SimpleNamespace(
@@ -40,6 +40,7 @@ def _made(folder: Path, **changes: Any) -> str:
         old_base=SimpleNamespace(name="org/base-v1", init_kwargs={}),
         new_base=SimpleNamespace(name="org/base-v2", init_kwargs={}),
         delimiter=None,
+        data=SimpleNamespace(known=range(known), test=range(5)),
     )
     return card(plan, weigh(folder, control=True), folder).render()
 
@@ -64,6 +65,7 @@ def test_rows_cut_from_the_training_data_are_said_to_be_known_to_the_old_adapter
     text = _made(folder, test_dataset="org/rows:full@v1", test_split="check")
     assert "On the test rows org/rows:full@v1" in text
     assert words not in text
+    assert "2 of the 5 test rows are asked in the training data too." in _made(folder, 2, test_dataset="org/rows")
     assert "type: org/rows\n      config: full\n      split: check\n      revision: v1\n" in text
 
 

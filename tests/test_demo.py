@@ -156,9 +156,11 @@ def test_an_adapter_that_loses_to_its_control_is_praised() -> None:
     lost = {NEW.name: 7, CONTROL.name: 5, LONGER_CONTROL.name: 2, first.name: 4, second.name: 5, third.name: 3}
     assert sentences(_result(lost)) == [
         "The update breaks 7 answers that were right. Asking both models each time would break 7.",
-        f"- {first.name}: breaks 4, fewer than the 5 of a plain adapter trained for as many steps (paired p = 1).",
-        f"- {second.name}: breaks 5, no fewer than the 5 of a plain adapter trained for as many steps (paired p = 1).",
-        f"- {third.name}: breaks 3, no fewer than the 2 of a plain adapter trained for as many steps (paired p = 1).",
+        f"- {first.name}: breaks 4, fewer than the 5 of a plain adapter trained for as many steps (paired p = 1, "
+        "which may be chance).",
+        f"- {second.name}: breaks 5, as many as the 5 of a plain adapter trained for as many steps (paired p = 1).",
+        f"- {third.name}: breaks 3, more than the 2 of a plain adapter trained for as many steps (paired p = 1, "
+        "which may be chance).",
         # Four discordant pairs: 2 * (1/2)^4.
         f"Validation chose {third.name}. Against the plain update itself its paired p = 0.12.",
     ]

@@ -51,11 +51,12 @@ from muscle_hf.ranks import pad_rank
 from muscle_hf.update.carryover import carried_over
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
 from muscle_hf.update.estimate import cache_bytes, memory, readable, trainable_parameters, weight_bytes
+from muscle_hf.update.evidence import weigh, write_evidence
 from muscle_hf.update.models import check_shapes, is_same, read_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
 from muscle_hf.update.rows import Example, read_examples
-from muscle_hf.update.show import say
+from muscle_hf.update.show import say, sentence
 from muscle_hf.update.splits import as_dataset, delimiter_of, split_examples
 from muscle_hf.update.stages import Stage
 
@@ -307,10 +308,12 @@ def test_another_split_seed_gives_other_test_rows() -> None:
 
 def test_what_the_test_set_asks_is_not_trained_on_and_that_is_said() -> None:
     splits = split_examples(
-        _examples(["a", "b", "c", "a"]), test_share=0, validation_share=0, seed=0, test=_examples(["a"])
+        _examples(["a", "b", "c", " A\n"]), test_share=0, validation_share=0, seed=0, test=_examples(["d", "a"])
     )
     assert [one.prompt for one in splits.training] == ["b", "c"]
-    assert splits.notes == ("2 rows ask what the test set asks too, and are not trained on",)
+    assert [one.prompt for one in splits.known] == ["a"]
+    (note,) = splits.notes
+    assert note.startswith("1 of the 2 test rows are asked in the data to train on too, for instance 'a': 2 rows are")
     splits = split_examples(_examples(["a", "b", "a", "c"]), test_share=0.3, validation_share=0, seed=0)
     assert splits.notes == ("2 rows share their prompt with another; such rows are kept on one side",)
 
@@ -788,7 +791,7 @@ def test_the_whole_update_in_one_line_is_kept_and_shows_what_it_did(
     steps = plan.steps(task=False)
     assert training["optimizer steps"] == steps == 2 * math.ceil(len(plan.data.training) / 4)
     assert f"the compatibility adapter: {steps} steps" in promised
-    assert all(name in shown for name in ("plain update", "control: same steps more", "relative NFR", "paired p ="))
+    assert all(name in shown for name in ("plain update", "control: same steps more", "relative NFR", "of the plain update"))
 
     # The task adapter has the old one's hyper-parameters.
     task, old = (PeftConfig.from_pretrained(path) for path in (out / "task-adapter", models / "task-on-v1"))
@@ -871,6 +874,72 @@ class _InterruptAtStep(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step:
             raise KeyboardInterrupt
+
+
+def _canned(right: dict[str, int]) -> Callable[..., None]:
+    """Answer in place of a model: so many test rows right."""
+
+    def write(plan: Plan, adapter: str, path: Path, *, old: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"id": number, "question": "?", "prediction": "a" if number < right[path.stem] else "b", "reference": "a"}
+            for number in range(20)
+        ]
+        _write_rows(path, rows)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("right", "words", "told"),
+    [
+        ({"old": 16, "new": 0}, (), "is right on 0 of 20 test rows (0.0 %), the old model on 16 (80.0 %)"),
+        ({"old": 16, "new": 0}, ("--new-adapter",), "check that --new-adapter was trained for this task"),
+        ({"old": 16, "new": 0}, (), "--task-epochs, --task-learning-rate"),
+        ({"old": 16, "new": 9}, (), None),
+        ({"old": 3, "new": 0}, (), None),  # may be chance
+        ({"old": 0, "new": 0}, (), None),
+    ],
+)
+def test_a_task_adapter_that_learned_nothing_is_said_after_hours_of_compatibility_training(
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    right: dict[str, int],
+    words: Sequence[str],
+    told: str | None,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "train_task_adapter", lambda *_, folder: shutil.copytree(
+        models / "task-on-v2", folder, dirs_exist_ok=True
+    ))  # fmt: skip
+    monkeypatch.setattr(running, "write_answers", _canned(right))
+    monkeypatch.setattr(running, "train_compatibility_adapter", interrupted)
+    more = [*words, str(models / "task-on-v2")] if words else []
+    assert main(["update", *_words(models, tmp_path / "out", *more)]) == 130
+    shown = capsys.readouterr().out
+    assert ("warning: " in shown) == (told is not None)
+    assert told is None or told in shown
+
+
+@pytest.mark.parametrize("control", [True, False])
+def test_a_card_and_a_page_hide_that_the_task_adapter_learned_nothing(
+    models: Path, tmp_path: Path, control: bool
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(models / "task-on-v2", out / "compatibility")
+    (out / "compatibility" / "training.json").write_text('{"adapter_type": "lora", "training": {}}')
+    for name, count in {"old": 16, "new": 0, "control": 2, "compatibility": 3}.items():
+        _canned({name: count})(None, "", out / "answers" / f"{name}.jsonl", old=False)  # type: ignore[arg-type]
+    evidence = weigh(out, control=control)
+    plan = _plan(models, out)
+    write_evidence(plan, evidence, out / "compatibility", {})
+    for text in ((out / "report.html").read_text("utf-8"), (out / "adapter" / "README.md").read_text("utf-8")):
+        assert "is right on 0 of 20 test rows (0.0 %), the old model on 16 (80.0 %)" in text
+    assert "which may be chance" in sentence(evidence)
 
 
 @pytest.mark.slow
@@ -968,7 +1037,7 @@ def test_choices_a_given_adapter_conversations_and_a_test_set_of_its_own(
     assert main(["update", "--config", str(file), "--output-dir", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "15 training, 0 validation, 5 test rows" in shown
-    assert "5 rows ask what the test set asks too" in shown
+    assert "5 of the 5 test rows are asked in the data to train on too" in shown
     assert not (out / "task-adapter").exists() and not (out / "control").exists()
     answers = _read_lines(out / "answers" / "compatibility.jsonl")
     assert [one["reference"] for one in answers] == [WORDS[number % 3] for number in range(15, 20)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .adapter_card import AdapterCard
 from .checks import check
 from .front_matter import with_front_matter
-from .measured import first_flips
+from .measured import against, first_flips
 from .names import COMPATIBILITY_ADAPTER, CONTROL, OLD_MODEL, PLAIN_UPDATE
 from .public import hub_id
 
@@ -22,6 +22,7 @@ __all__ = [
     "OLD_MODEL",
     "PLAIN_UPDATE",
     "AdapterCard",
+    "against",
     "card_of_trainer",
     "check",
     "first_flips",

@@ -105,22 +105,35 @@ def verdict(ours: Comparison, rivals: Sequence[Rival], where: str, this: str) ->
     text = f"{begin} {this} breaks {count:,} {answers} that the old model had right ({share})"
     if not rivals:
         return f"{text}; neither the plain update nor a control was asked, so nobody can tell whether that is few."
-    text += ": " + " and ".join(_against(one, count, this) for one in rivals)
+    text += ": " + " and ".join(_against(one, count) for one in rivals)
     accuracies = [f"{_percent(one.comparison.new_accuracy)} of {one.words}" for one in rivals]
     return f"{text}; its accuracy is {_percent(ours.new_accuracy)}, against {' and '.join(accuracies)}."
 
 
-def _against(one: Rival, count: int, this: str) -> str:
-    theirs = len(one.comparison.negative_flips)
-    p_value = one.p_values.get("negative_flips", math.nan)
-    known = "" if math.isnan(p_value) else f"paired {p_equation(p_value)}"
+def _against(one: Rival, count: int) -> str:
     if one.broken is None:
         return f"{_percent(one.comparison.negative_flip_rate)} with {one.words}, on other questions"
-    how = {-1: "fewer than", 0: "as many as", 1: "more than"}[(count > theirs) - (count < theirs)]
-    chance = ", which may be chance" if count != theirs and p_value >= _SURE else ""
-    return (
-        f"{how} the {theirs:,} of {one.words} ({known}{chance})" if known else f"{how} the {theirs:,} of {one.words}"
-    )
+    p_value = one.p_values.get("negative_flips", math.nan)
+    return against(count, len(one.comparison.negative_flips), one.words, p_value)
+
+
+def against(ours: int, theirs: int, rival: str, p_value: float) -> str:
+    """Say how many broken answers are beside those of a rival, and whether that may be chance.
+
+    Args:
+        ours: Negative flips of this adapter.
+        theirs: Negative flips of the rival.
+        rival: What a sentence calls it.
+        p_value: Exact paired p-value of the two; nan where it is not known.
+
+    Example:
+        >>> against(7, 9, "the plain update", 0.7)
+        'fewer than the 9 of the plain update (paired p = 0.7, which may be chance)'
+    """
+    how = {-1: "fewer than", 0: "as many as", 1: "more than"}[(ours > theirs) - (ours < theirs)]
+    chance = ", which may be chance" if ours != theirs and p_value >= _SURE else ""
+    known = "" if math.isnan(p_value) else f" (paired {p_equation(p_value)}{chance})"
+    return f"{how} the {theirs:,} of {rival}{known}"
 
 
 def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: str, shared: Comparison | None) -> str:

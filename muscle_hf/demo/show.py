@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..card import against
 from ..rates import p_equation, p_number
 from ..report import header, table_rows
 from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
@@ -76,12 +77,9 @@ def sentences(result: DemoResult) -> list[str]:
     ]
     for candidate in CANDIDATES:
         ours, theirs = broken[candidate.name], broken[candidate.control.name]
-        verdict = "fewer than" if ours < theirs else "no fewer than"
         p_value = result.p_values[candidate.name][candidate.control.name]["negative_flips"]
-        lines.append(
-            f"- {candidate.name}: breaks {ours}, {verdict} the {theirs} of a plain adapter trained for as many steps "
-            f"(paired {p_equation(p_value)})."
-        )
+        compared = against(ours, theirs, "a plain adapter trained for as many steps", p_value)
+        lines.append(f"- {candidate.name}: breaks {ours}, {compared}.")
     p_value = result.p_values[result.chosen.name][NEW.name]["negative_flips"]
     lines.append(
         f"Validation chose {result.chosen.name}. Against the plain update itself its paired {p_equation(p_value)}."

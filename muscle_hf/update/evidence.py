@@ -60,11 +60,13 @@ class Evidence:
         p_values: Name of a rival of the compatibility adapter -> exact paired p-values between the two, for `accuracy`
             and for `negative_flips` (over the instances that the old model gets right).
         report: Old model against compatibility adapter, in full.
+        warning: That the new task adapter learned little, where it did.
     """
 
     comparisons: dict[str, Comparison]
     p_values: dict[str, dict[str, float]]
     report: RunComparison
+    warning: str | None
 
 
 def answers_of(output_dir: Path, contender: Contender) -> Path:
@@ -92,19 +94,51 @@ def weigh(output_dir: Path, *, control: bool) -> Evidence:
         name: [one == gold for one, gold in zip(of_model, references, strict=True)]
         for name, of_model in predictions.items()
     }
+    comparisons = {
+        one.name: compare(old=predictions[OLD.name], new=predictions[one.name], references=references)
+        for one in contenders
+        if one is not OLD
+    }
     return Evidence(
-        comparisons={
-            one.name: compare(old=predictions[OLD.name], new=predictions[one.name], references=references)
-            for one in contenders
-            if one is not OLD
-        },
+        comparisons=comparisons,
         p_values={
             one.name: paired_p_values(right[OLD.name], right[one.name], right[COMPATIBILITY.name])
             for one in contenders
             if one in (NEW, CONTROL)
         },
         report=compare_runs(_run(output_dir, OLD), _run(output_dir, COMPATIBILITY)),
+        warning=_warning(comparisons[NEW.name]),
     )
+
+
+def warning_of_a_weak_update(output_dir: Path) -> str | None:
+    """Say that the new task adapter learned little or nothing, as soon as old and new model have answered.
+
+    Args:
+        output_dir: The folder of the update, with the answers of both.
+
+    Returns:
+        The warning; None where the new model is right on half as many rows as the old one or more, or where the exact
+        paired test leaves it to chance.
+    """
+    old, new = (_read(answers_of(output_dir, one)) for one in (OLD, NEW))
+    answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
+    return _warning(compare(**answers, references=[row["reference"] for row in old]))
+
+
+def _warning(update: Comparison) -> str | None:
+    if update.new_accuracy >= update.old_accuracy / 2 or update.p_value >= _SURE:
+        return None
+    right = [f"{round(share * update.n):,}" for share in (update.new_accuracy, update.old_accuracy)]
+    return (
+        f"the new base with its task adapter is right on {right[0]} of {update.n:,} test rows "
+        f"({100 * update.new_accuracy:.1f} %), the old model on {right[1]} ({100 * update.old_accuracy:.1f} %): the "
+        "task adapter has learned little or nothing of the task, and the compatibility adapter starts as its copy"
+    )
+
+
+# What the exact paired test leaves to chance is no warning.
+_SURE = 0.05
 
 
 def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
@@ -165,7 +199,9 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
         )
         + "\n",
     )
-    evidence.report.to_html(output_dir / REPORT)
+    notes = [*([f"Warning: {evidence.warning}"] if evidence.warning else []), *_caveats(plan)]
+    report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
+    report.to_html(output_dir / REPORT)
     target, draft = output_dir / CARD, output_dir / f"{CARD}.tmp"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(source, draft, ignore=_not_shipped)
@@ -214,6 +250,7 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
         dataset=settings.dataset,
         repository=plan.config.hub_model_id,
         examples=first_flips(evidence.report, _EXAMPLES) if settings.card_examples else (),
+        caveats=(*([_sentence(evidence.warning)] if evidence.warning else []), *_caveats(plan)),
         **_asked(plan),
     )
 
@@ -223,6 +260,23 @@ _FROM_THE_SAME_DATA = (
     "The test rows were cut from the data set named above, so the old adapter may have been trained on them. Then the "
     "old model looks better than it is on new questions, and more of its answers can be lost."
 )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _caveats(plan: Plan) -> tuple[str, ...]:
+    """Say what the old model may know of the test rows."""
+    if plan.settings.test_dataset is None:
+        return (_FROM_THE_SAME_DATA,)
+    known, count = len(plan.data.known), len(plan.data.test)
+    if not known:
+        return ()
+    return (
+        f"{known:,} of the {count:,} test rows are asked in the training data too. They were not trained on here, but "
+        "the old adapter may have been trained on them, and then the old model looks better than it is.",
+    )
 
 
 def _asked(plan: Plan) -> dict[str, Any]:
@@ -238,7 +292,6 @@ def _asked(plan: Plan) -> dict[str, Any]:
         "split": f"held-out rows of {words}",
         "evaluated_on": source,
         "evaluated_split": None if path.exists() else settings.dataset_split or "train",
-        "caveats": (_FROM_THE_SAME_DATA,),
     }
 
 

@@ -20,7 +20,9 @@ from .evidence import (
     NEW,
     OLD,
     REPORT,
+    Contender,
     Evidence,
+    warning_of_a_weak_update,
     weigh,
     write_evidence,
 )
@@ -58,21 +60,41 @@ def run_update(plan: Plan, say: Say) -> Evidence:
     if task is not None:
         _train(task, say, plan.steps(task=True), partial(train_task_adapter, plan))
     new_adapter = stages.adapter(NEW)
+    # Before hours of training that may be for nothing.
+    _ask(stages, OLD, say)
+    _ask(stages, NEW, say)
+    if (warning := warning_of_a_weak_update(stages.output_dir)) is not None:
+        say(f"warning: {warning}. {_way_out(plan)}")
     _train(stages.compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
     if plan.settings.control:
         options = control_options(plan, stages.output_dir)
         steps = options.get("max_steps", steps)
         _train(stages.control, say, steps, partial(train_control, plan, new_adapter=new_adapter, options=options))
     for contender in stages.contenders:
-        stage = stages.answers(contender)
-        ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=contender is OLD)
-        _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
+        if contender not in (OLD, NEW):
+            _ask(stages, contender, say)
     evidence = weigh(stages.output_dir, control=plan.settings.control)
     last = stages.evidence
     source = stages.output_dir / COMPATIBILITY.key
     made_from = {name: value for name, value in last.decided_by.items() if name != "named"}
     last.once(partial(write_evidence, plan, evidence, source, made_from))
     return evidence
+
+
+def _way_out(plan: Plan) -> str:
+    kept = "Ctrl-C stops here, and what is finished is kept"
+    if plan.settings.new_adapter is not None:
+        return f"{kept}; check that --new-adapter was trained for this task and this base."
+    return (
+        f"{kept}; train longer or faster (--task-epochs, --task-learning-rate) into another --output-dir, or give a "
+        "--new-adapter."
+    )
+
+
+def _ask(stages: Stages, contender: Contender, say: Say) -> None:
+    stage, plan = stages.answers(contender), stages.plan
+    ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=contender is OLD)
+    _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
 
 
 def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:

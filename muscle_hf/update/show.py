@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..rates import p_equation
+from ..card import against
 from ..report import header, printable, table_rows
 from .deciding import Stages, title_of_answers
 from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
@@ -70,9 +70,7 @@ def sentence(evidence: Evidence) -> str:
     lost = {name: len(one.negative_flips) for name, one in evidence.comparisons.items()}
     ours = lost[COMPATIBILITY.name]
     rivals = [
-        f"{'fewer than' if ours < lost[name] else 'no fewer than'} the {lost[name]} of {_WORDS[name]} "
-        f"(paired {p_equation(tests['negative_flips'])})"
-        for name, tests in evidence.p_values.items()
+        against(ours, lost[name], _WORDS[name], tests["negative_flips"]) for name, tests in evidence.p_values.items()
     ]
     advice = "" if CONTROL.name in lost else " Without a control nobody can tell this from longer training."
     return f"The compatibility adapter breaks {ours} answers that were right, {' and '.join(rivals)}.{advice}"

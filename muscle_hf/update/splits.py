@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..answers import quote
 from ..errors import InputError
 from .rows import Example, key_of
 
@@ -22,12 +23,14 @@ class Splits:
         validation: The validation rows; there may be none.
         test: The test rows.
         notes: What has to be known of the split, such as how many rows share a prompt.
+        known: Test rows of a set of its own whose prompts the data to train on have too, but for case and white space.
     """
 
     training: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     notes: tuple[str, ...]
+    known: tuple[Example, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Example, ...]]]:
         """Give each split with its name."""
@@ -44,7 +47,8 @@ def split_examples(
         test_share: Share to compare on; 0 with a test set of its own.
         validation_share: Share to choose epochs by.
         seed: Which rows these are.
-        test: The test set, where there is one. Rows that ask what it asks are left out of the others, and said.
+        test: The test set, where there is one. Rows that ask what it asks, but for case and white space, are left out
+            of the others, and said.
 
     Raises:
         InputError: A split would be empty.
@@ -55,11 +59,17 @@ def split_examples(
         >>> [len(part) for _, part in splits]
         [7, 1, 2]
     """
-    asked = {key_of(one.prompt) for one in test}
-    left = [one for one in examples if key_of(one.prompt) not in asked]
+    asked = {_loosely(one) for one in test}
+    left = [one for one in examples if _loosely(one) not in asked]
+    trained_on = {_loosely(one) for one in examples}
+    known = tuple(one for one in test if _loosely(one) in trained_on)
     notes = []
-    if len(left) < len(examples):
-        notes.append(f"{len(examples) - len(left)} rows ask what the test set asks too, and are not trained on")
+    if known:
+        notes.append(
+            f"{len(known)} of the {len(test)} test rows are asked in the data to train on too, for instance "
+            f"{_shown(known[0])}: {len(examples) - len(left)} rows are not trained on for that, but the old adapter "
+            "may have been trained on them, and then the old model looks better than it is"
+        )
     # By a hash of seed and prompt: the same rows on every machine, and with rows added or removed elsewhere.
     order = sorted(left, key=lambda one: (_hash(seed, one), one.number))
     groups = [list(group) for _, group in groupby(order, key=lambda one: key_of(one.prompt))]
@@ -78,6 +88,7 @@ def split_examples(
         validation=_in_order(parts[1]),
         test=tuple(test) if test else _in_order(parts[0]),
         notes=tuple(notes),
+        known=known,
     )
     for name, part in found:
         if not part and (name != "validation" or validation_share):
@@ -86,6 +97,18 @@ def split_examples(
                 f"validation_share {validation_share:g}. Give more rows, or other shares."
             )
     return found
+
+
+def _shown(example: Example) -> str:
+    prompt = example.prompt if isinstance(example.prompt, str) else example.prompt[-1]["content"]
+    return quote(prompt.strip())
+
+
+def _loosely(example: Example) -> str:
+    """Give a text that prompts share which differ in case and white space alone."""
+    prompt = example.prompt
+    text = prompt if isinstance(prompt, str) else "\n".join(f"{one['role']}: {one['content']}" for one in prompt)
+    return " ".join(text.split()).casefold()
 
 
 def _in_order(examples: Sequence[Example]) -> tuple[Example, ...]:
