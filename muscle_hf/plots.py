@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -65,12 +65,13 @@ def plot(outcomes: Outcomes) -> "Figure":
         return _Picture(outcomes).finish()
 
 
-def write_png(outcomes: Outcomes, path: str | Path) -> Path:
+def write_png(outcomes: Outcomes, path: str | Path, models: Mapping[str, Comparison] | None = None) -> Path:
     """Draw what an update changed into a PNG file; the same comparison gives the same bytes.
 
     Args:
         outcomes: What was compared.
         path: The file; written to a temporary name and renamed.
+        models: Name -> comparison with the old model, of several new models to draw side by side.
 
     Returns:
         The path.
@@ -81,7 +82,7 @@ def write_png(outcomes: Outcomes, path: str | Path) -> Path:
         OSError: The file cannot be written.
     """
     with _plain_style(), replaced(path) as temporary:
-        _Picture(outcomes).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
+        _Picture(outcomes, models).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
     return Path(path)
 
 
@@ -98,7 +99,7 @@ def _plain_style() -> AbstractContextManager[None]:
 class _Picture:
     """One drawing area in inches, filled from top to bottom; its height is known when it is finished."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, outcomes: Outcomes, models: Mapping[str, Comparison] | None = None) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -118,6 +119,8 @@ class _Picture:
             self.square(outcomes.pooled or answers[0])
         if scores:
             self.bars(scores)
+        if models:
+            self.models(outcomes.old_name, models)
         panels = [("task", outcomes.tasks)] if len(outcomes.tasks) > 1 else []
         self.panels([*panels, *outcomes.slices.items()])
 
@@ -207,6 +210,32 @@ class _Picture:
             self.y += 0.25
         self.y += 0.15
 
+    def models(self, old_name: str, models: Mapping[str, Comparison]) -> None:
+        """Draw accuracy and negative flip rate of several new models below those of the old one, each to its scale."""
+        columns = ((_PANEL_LEFT, "accuracy", "new_accuracy", _INK), (3.9, "NFR", "negative_flip_rate", _WORSE))
+        width, bottom = 1.45, self.y + 0.32 + _ROW * (len(models) + 1)
+        self.text(_LEFT, self.y, "Models side by side", 9, bold=True)
+        old = next(iter(models.values()))
+        for left, title, name, color in columns:
+            rows = [(getattr(one, name), one.confidence_interval(name, self.level)) for one in models.values()]
+            if name == "new_accuracy":
+                rows.insert(0, (old.old_accuracy, old.confidence_interval("old_accuracy", self.level)))
+            else:
+                rows.insert(0, (0.0, (0.0, 0.0)))  # The old model breaks nothing of its own.
+            ends = [end for _, interval in rows for end in interval]
+            low, high = (0.0 if name != "new_accuracy" else min(ends)), max(max(ends), 0.01)
+            scale = (width - 0.5) / max(high - low, 1e-9)
+            self.text(left, self.y + 0.2, f"{title}, {100 * self.level:g} % interval", 7.5, color=_FAINT)
+            for place, (value, (start, end)) in enumerate(rows):
+                y = self.y + 0.32 + _ROW * (place + 0.5)
+                start, end, middle = (left + 0.05 + scale * (x - low) for x in (start, end, value))
+                self.whisker(start, end, middle, y, color)
+                self.text(left + width + 0.35, y, _percent(value), 8, at="right")
+        for place, name in enumerate([old_name, *models]):
+            y = self.y + 0.32 + _ROW * (place + 0.5)
+            self.text(_PANEL_LEFT - 0.1, y, name, 8, at="right", width=_PANEL_LEFT - 0.1 - _LEFT)
+        self.y = bottom + 0.28
+
     def panels(self, panels: Sequence[tuple[str, Sequence[Part]]]) -> None:
         """Draw dots with whiskers for each group of each column, all to one scale."""
         if not panels:
@@ -287,9 +316,9 @@ class _Picture:
         """Give where a rate lies in a panel."""
         return _PANEL_LEFT + (_PANEL_RIGHT - _PANEL_LEFT) * rate / self.reach
 
-    def whisker(self, low: float, high: float, middle: float, y: float) -> None:
-        self.axes.plot([low, high], [y, y], color=_WORSE, linewidth=1.4, solid_capstyle="butt", zorder=3)
-        self.axes.plot([middle], [y], color=_WORSE, marker="o", markersize=4.5, markeredgewidth=0, zorder=4)
+    def whisker(self, low: float, high: float, middle: float, y: float, color: str = _WORSE) -> None:
+        self.axes.plot([low, high], [y, y], color=color, linewidth=1.4, solid_capstyle="butt", zorder=3)
+        self.axes.plot([middle], [y], color=color, marker="o", markersize=4.5, markeredgewidth=0, zorder=4)
 
     def box(self, x: float, y: float, width: float, height: float, color: str) -> None:
         from matplotlib.patches import Rectangle

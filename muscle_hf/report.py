@@ -36,12 +36,16 @@ def header() -> list[str]:
     return ["model", *(f"{title}, % {arrow}" for title, _, arrow in COLUMNS), f"{RELATIVE[0]} {RELATIVE[2]}"]
 
 
-def table_rows(comparisons: Mapping[str, Comparison], *, level: float = 0.95) -> list[list[str]]:
+def table_rows(
+    comparisons: Mapping[str, Comparison], *, level: float = 0.95, old_name: str | None = None
+) -> list[list[str]]:
     """Return one row of text for each comparison, as wide as [`header`].
 
     Args:
         comparisons: Name of the new model -> its comparison with the old model.
         level: Level of the confidence intervals in brackets.
+        old_name: What the old model is called in a first row of its own, where all comparisons are with the same
+            answers of it; None leaves that row out.
 
     Returns:
         A list of rows; rates in percent, the relative NFR as a ratio.
@@ -51,7 +55,11 @@ def table_rows(comparisons: Mapping[str, Comparison], *, level: float = 0.95) ->
         >>> table_rows({"new": compare(old=[1, 1], new=[1, 0], references=[1, 1])})
         [['new', '50.0 [9.5, 90.5]', '50.0 [9.5, 90.5]', '0.0 [0.0, 65.8]', '50.0 [9.5, 90.5]', '1.00 [0.06, 2.92]']]
     """
-    return [
+    rows = []
+    if old_name is not None and comparisons:
+        old = next(iter(comparisons.values()))
+        rows.append([old_name, rate(old, "old_accuracy", level=level, percent=True), *[""] * len(COLUMNS)])
+    return rows + [
         [name]
         + [rate(comparison, attribute, level=level, percent=True) for _, attribute, _ in COLUMNS]
         + [rate(comparison, RELATIVE[1], level=level, percent=False)]

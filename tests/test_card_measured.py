@@ -262,5 +262,5 @@ def test_without_matplotlib_the_card_has_no_broken_picture(tmp_path: Any, monkey
 
 
 def test_instances_are_counted_once_in_the_words_for_the_picture() -> None:
-    shares = re.findall(r"([\d.]+) %", picture.alternative_text(_lost(3, 1)))
+    shares = re.findall(r"([\d.]+) %", picture.alternative_text(_lost(3, 1), {}))
     assert np.isclose(sum(map(float, shares)), 100)

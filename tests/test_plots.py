@@ -163,6 +163,22 @@ def test_dots_and_whiskers_are_rates_and_intervals_and_the_worst_is_on_top() -> 
     assert labels == ["trivia", "quiz", "b", "a", "c"]
 
 
+def test_models_side_by_side_lie_elsewhere_than_their_rates() -> None:
+    outcomes = compared({"quiz": QUIZ})
+    ours = outcomes.tasks[0].comparison
+    worse = compared({"quiz": right(both=40, broken=30, repaired=20, neither=10)}).tasks[0].comparison
+    figure = plots._Picture(outcomes, {"plain update": worse, "adapter": ours}).finish()
+    texts = _texts(figure)
+    places = [texts.index(name) for name in ("plain update", "adapter")]
+    assert places == sorted(places)
+    lines = [line for line in _axes(figure).lines if line.get_marker() == "o"]
+    x = [float(line.get_xdata()[0]) for line in lines]
+    # Accuracies 70, 60 and 80 %, then flip rates 0, 30 and 10 %: all to one scale each.
+    assert (x[0] - x[1]) == pytest.approx(x[2] - x[0])
+    assert (x[4] - x[3]) == pytest.approx(3 * (x[5] - x[3]))
+    assert {"70.0 %", "60.0 %", "80.0 %", "0.0 %", "30.0 %", "10.0 %"} <= set(texts)
+
+
 def test_the_level_reaches_whiskers_and_words() -> None:
     shown = _texts(plot(compared({"quiz": QUIZ, "trivia": QUIZ}, level=0.8)))
     assert "negative flip rate (NFR), 80 % interval" in shown

@@ -791,7 +791,8 @@ def test_the_whole_update_in_one_line_is_kept_and_shows_what_it_did(
     steps = plan.steps(task=False)
     assert training["optimizer steps"] == steps == 2 * math.ceil(len(plan.data.training) / 4)
     assert f"the compatibility adapter: {steps} steps" in promised
-    assert all(name in shown for name in ("plain update", "control: same steps more", "relative NFR", "of the plain update"))
+    names = ("plain update", "control: same steps more", "relative NFR", "of the plain update")
+    assert all(name in shown for name in names)
 
     # The task adapter has the old one's hyper-parameters.
     task, old = (PeftConfig.from_pretrained(path) for path in (out / "task-adapter", models / "task-on-v1"))
@@ -937,7 +938,13 @@ def test_a_card_and_a_page_hide_that_the_task_adapter_learned_nothing(
     evidence = weigh(out, control=control)
     plan = _plan(models, out)
     write_evidence(plan, evidence, out / "compatibility", {})
-    for text in ((out / "report.html").read_text("utf-8"), (out / "adapter" / "README.md").read_text("utf-8")):
+    # Page and picture show all models; the card describes the picture.
+    page = (out / "report.html").read_text("utf-8").partition("Models side by side")[2].partition("</section>")[0]
+    named = re.findall(r'<th scope="row"><bdi>(.*?)</bdi>', page)
+    assert named == ["old model", "plain update", *["control: same steps more"] * control, "compatibility adapter"]
+    shown = (out / "adapter" / "README.md").read_text("utf-8")
+    assert "rate of all models of the table side by side.](quadrants.png)" in shown
+    for text in ((out / "report.html").read_text("utf-8"), shown):
         assert "is right on 0 of 20 test rows (0.0 %), the old model on 16 (80.0 %)" in text
     assert "which may be chance" in sentence(evidence)
 

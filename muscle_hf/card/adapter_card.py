@@ -27,7 +27,7 @@ from .names import (
 )
 from .picture import draw
 from .public import HubName, hub_id, is_hub_id, public, public_text
-from .rendering import DATA, render
+from .rendering import DATA, models_side_by_side, render
 
 _IMPORT = re.compile(r"from [A-Za-z_][\w.]* import [A-Za-z_]\w*", re.ASCII)
 _VERSION = re.compile(r"[\w.+!-]{1,50}", re.ASCII)
@@ -170,7 +170,9 @@ class AdapterCard:
 
         target = Path(folder)
         card = self.public()
-        drawn = card.ours is not None and draw(target / PICTURE, card.ours, card.name_of_this, card.slices)
+        drawn = card.ours is not None and draw(
+            target / PICTURE, card.ours, card.name_of_this, card.slices, models_side_by_side(card.comparisons)
+        )
         card = replace(card, has_picture=drawn)
         if not drawn:
             (target / PICTURE).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 from ..flips import Comparison, compare_correct
 from ..outcomes import Instance, Outcomes
 from ..rates import p_equation, p_number
-from ..report import COLUMNS, header, markdown_table, rate, table_rows
+from ..report import header, markdown_table, rate, table_rows
 from .names import OLD_MODEL
 from .words import LONGEST_NAME, cut, fenced, shown, without_formulas
 
@@ -150,16 +150,13 @@ def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: st
         name: f"{cut(name, LONGEST_NAME)} (this {kind})" if name == this else cut(name, LONGEST_NAME)
         for name in comparisons
     }
-    rows = table_rows(comparisons, level=LEVEL)
-    for row in rows:
+    rows = table_rows(comparisons, level=LEVEL, old_name=OLD_MODEL if shared is not None else None)
+    for row in rows[-len(names) :]:
         row[0] = names[row[0]]
     if shared is None:
         head += ["n", "old model's accuracy, %"]
         for row, one in zip(rows, comparisons.values(), strict=True):
             row += [f"{one.n:,}", rate(one, "old_accuracy", level=LEVEL, percent=True)]
-    else:
-        accuracy = rate(shared, "old_accuracy", level=LEVEL, percent=True)
-        rows.insert(0, [OLD_MODEL, accuracy, *[""] * len(COLUMNS)])
     return without_formulas(markdown_table(head, rows))
 
 

@@ -12,15 +12,16 @@ from .measured import LEVEL
 from .names import OLD_MODEL
 
 
-def alternative_text(compared: Comparison) -> str:
+def alternative_text(compared: Comparison, models: Mapping[str, Comparison]) -> str:
     """Say in words what the picture shows.
 
     Args:
         compared: The comparison that it is drawn from.
+        models: What is drawn side by side; none where there is no such part.
 
     Example:
         >>> from muscle_hf.flips import compare
-        >>> alternative_text(compare(old=list("aab"), new=list("aba"), references=list("aaa")))
+        >>> alternative_text(compare(old=list("aab"), new=list("aba"), references=list("aaa")), {})
         'Quadrants of 3 answers: 33.3 % right before and now, 33.3 % right before and wrong now, 33.3 % wrong before \
 and right now, 0.0 % wrong before and now.'
     """
@@ -31,10 +32,20 @@ and right now, 0.0 % wrong before and now.'
         (compared.both_wrong, "wrong before and now"),
     )
     shares = ", ".join(f"{100 * count / compared.n:.1f} % {words}" for count, words in parts)
-    return f"Quadrants of {compared.n:,} answers: {shares}."
+    text = f"Quadrants of {compared.n:,} answers: {shares}."
+    # Without their names, which are texts of others and may not stand in the link of a picture.
+    return (
+        f"{text} Below, accuracy and negative flip rate of all models of the table side by side." if models else text
+    )
 
 
-def draw(path: Path, compared: Comparison, name: str, slices: Mapping[str, Mapping[str, Comparison]]) -> bool:
+def draw(
+    path: Path,
+    compared: Comparison,
+    name: str,
+    slices: Mapping[str, Mapping[str, Comparison]],
+    models: Mapping[str, Comparison],
+) -> bool:
     """Draw the picture; the same figures give the same bytes.
 
     Args:
@@ -42,6 +53,7 @@ def draw(path: Path, compared: Comparison, name: str, slices: Mapping[str, Mappi
         compared: This adapter's comparison with the old model.
         name: What it is called.
         slices: Column -> group -> the comparison there.
+        models: All models that were asked the same questions, for a second part with all of them side by side.
 
     Returns:
         Whether it was drawn; it is not where matplotlib is not installed.
@@ -65,7 +77,7 @@ def draw(path: Path, compared: Comparison, name: str, slices: Mapping[str, Mappi
         tables={},
     )
     try:
-        write_png(outcomes, path)
+        write_png(outcomes, path, models)
     except ConfigurationError:  # no matplotlib
         return False
     return True

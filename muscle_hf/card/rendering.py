@@ -53,7 +53,7 @@ def render(card: "AdapterCard") -> str:
         new_adapter=_linked(lineage.new_adapter, lineage.new_adapter_revision, "not named"),
         results=main_table(card.comparisons, card.name_of_this, this, shared) if card.comparisons else None,
         measured_on=", ".join(measured_on),
-        picture=alternative_text(ours) if ours and card.has_picture else None,
+        picture=alternative_text(ours, models_side_by_side(card.comparisons)) if ours and card.has_picture else None,
         old_accuracy=f"{100 * shared.old_accuracy:.1f} %" if shared else None,
         rivals=rivals_table(list(rivals.values()), this),
         slices=slices_section(card.slices) if card.slices else None,
@@ -157,6 +157,11 @@ def _linked(name: str | None, revision: str | None, otherwise: str) -> str:
 
 def _is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def models_side_by_side(comparisons: Mapping[str, Comparison]) -> Mapping[str, Comparison]:
+    """Return the models that can be drawn side by side: all, where there are several asked the same; or none."""
+    return comparisons if len(comparisons) > 1 and _shared(comparisons) is not None else {}
 
 
 def _shared(comparisons: Mapping[str, Comparison]) -> Comparison | None:

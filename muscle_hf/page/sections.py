@@ -46,7 +46,7 @@ _RATES = {
 _MEANINGS_OF_SCORES = {"negative_flip_rate": "the score fell", "positive_flip_rate": "the score rose"}
 
 
-def page_fields(outcomes: Outcomes) -> dict[str, str]:
+def page_fields(outcomes: Outcomes, models: Sequence[Sequence[str]] = ()) -> dict[str, str]:
     """Fill the fields of the template but `policy`, `data` and `about`."""
     overall = outcomes.overall
     # Scores cannot be pooled with right and wrong answers, so they speak for themselves beside them.
@@ -68,6 +68,9 @@ def page_fields(outcomes: Outcomes) -> dict[str, str]:
         for key, title, column, parts in tables
     ]
     figures = "".join(_head(part, outcomes, alone=len(heads) == 1) for part in heads)
+    if models:
+        links.insert(0, ("models", "Models"))
+        figures = f"{_models(models)}{figures}"
     if len(heads) > _OPEN:  # Then the table of the tasks comes first.
         if not overall:
             count = f"{len(heads)} tasks that cannot be counted together: what changed in each"
@@ -89,6 +92,16 @@ def page_fields(outcomes: Outcomes) -> dict[str, str]:
         "level": f"{100 * outcomes.level:g} %",
         "version": plain(__version__),
     }
+
+
+def _models(models: Sequence[Sequence[str]]) -> str:
+    """Lay out several new models beside the old one; the page below is about one of them."""
+    titles, *rows = models
+    cells = [[name_of(name), *map(typeset, values)] for name, *values in rows]
+    return (
+        '<section aria-labelledby="models"><h2 id="models">Models side by side</h2>'
+        f"{_grid('Models side by side', [*map(plain, titles)], cells)}</section>"
+    )
 
 
 def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:

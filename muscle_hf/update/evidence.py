@@ -21,8 +21,10 @@ from ..files import replaced
 from ..flips import Comparison, compare, compare_correct
 from ..jsonlines import read_objects
 from ..lineage import Lineage, commit_of, commit_of_adapter
+from ..page import write_html
 from ..rates import strict_json
 from ..readers import read
+from ..report import header, table_rows
 from ..runs import RunComparison, compare_runs
 from .plan import Plan
 from .training import COMPATIBILITY as FOLDER
@@ -201,13 +203,24 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
     )
     notes = [*([f"Warning: {evidence.warning}"] if evidence.warning else []), *_caveats(plan)]
     report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
-    report.to_html(output_dir / REPORT)
+    write_html(report, output_dir / REPORT, _models(evidence))
     target, draft = output_dir / CARD, output_dir / f"{CARD}.tmp"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(source, draft, ignore=_not_shipped)
     card(plan, evidence, source).write(draft)
     shutil.rmtree(target, ignore_errors=True)
     draft.replace(target)
+
+
+def _models(evidence: Evidence) -> list[list[str]]:
+    """Lay out all models, with the paired tests between the compatibility adapter and its rivals."""
+    rows = table_rows(evidence.comparisons, old_name=OLD.name)
+    tests = [evidence.p_values.get(name) for name, *_ in rows]
+    shown = [
+        ["" if test is None else f"{test[what]:.2g}" for what in ("accuracy", "negative_flips")] for test in tests
+    ]
+    titles = [*header(), "p against the compatibility adapter: accuracy", "negative flips"]
+    return [titles, *(row + p_values for row, p_values in zip(rows, shown, strict=True))]
 
 
 def _not_shipped(folder: str, names: list[str]) -> list[str]:
