@@ -22,7 +22,7 @@ from ..flips import Comparison, compare, compare_correct
 from ..jsonlines import read_objects
 from ..lineage import Lineage, commit_of, commit_of_adapter
 from ..page import write_html
-from ..rates import strict_json
+from ..rates import p_number, strict_json
 from ..readers import read
 from ..report import header, table_rows
 from ..runs import RunComparison, compare_runs
@@ -217,7 +217,7 @@ def _models(evidence: Evidence) -> list[list[str]]:
     rows = table_rows(evidence.comparisons, old_name=OLD.name)
     tests = [evidence.p_values.get(name) for name, *_ in rows]
     shown = [
-        ["" if test is None else f"{test[what]:.2g}" for what in ("accuracy", "negative_flips")] for test in tests
+        ["" if test is None else p_number(test[what]) for what in ("accuracy", "negative_flips")] for test in tests
     ]
     titles = [*header(), "p against the compatibility adapter: accuracy", "negative flips"]
     return [titles, *(row + p_values for row, p_values in zip(rows, shown, strict=True))]
