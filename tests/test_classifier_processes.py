@@ -1,8 +1,10 @@
 """Two processes (DDP) train and measure a classifier as one process does."""
 
+import contextlib
 import json
 import math
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -66,13 +68,19 @@ def _finish(processes: list[subprocess.Popen[str]]) -> None:
             process.kill()
 
 
+def _free_port() -> int:
+    """Choose a port that no other test is given meanwhile: below those that the system hands out by itself."""
+    for port in random.sample(range(12_000, 30_000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_count_flips_as_one_does(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
     _finish([_run(tmp_path, RANK=rank, LOCAL_RANK=rank, **meeting) for rank in ("0", "1")])
     _finish([_run(tmp_path)])
     found: dict[str, Any] = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("0", "1", "alone")}
