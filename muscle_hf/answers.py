@@ -74,6 +74,10 @@ class TaskAnswers:
     """Name of the score."""
     higher_is_better: bool = True
     """Whether a larger score is the better one."""
+    grades: bool = False
+    """Whether scores are known to be grades of the answers: then 0 and 1 are no wrong and right ones."""
+    contradicted: int = 0
+    """How many answers say otherwise than their scores, if these are right and wrong; then answers are not kept."""
     filter: Filter | None = None
     """The filter that took the answers from the responses; None where the file knows no filters."""
     samples: NDArray[np.int64] | None = field(default=None, repr=False)

@@ -4,7 +4,6 @@ What differs between versions: up to 0.4.2 a file is one indented JSON array, wi
 neither its filter nor its metrics. A task with several filters has a line for each document and filter.
 """
 
-import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .answers import Filter, Positions, TaskAnswers, Text, answer_column, label, listed, quote, short
+from .answers import Filter, Positions, TaskAnswers, Text, answer_column, label, quote, short
 from .errors import InputError
 from .harness_sample import (
     HASHES,
@@ -25,15 +24,16 @@ from .harness_sample import (
     choose_metric,
     contradicts,
     hash_of,
+    is_probability_mass,
     number_of,
     text_of,
 )
 from .jsonlines import opened, read_array, read_at, read_objects
+from .metric_names import higher_is_better, is_grade
+from .task_notes import choice_note
 from .whole_run import Declared, not_whole
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
-# Metrics that need no results file to say it.
-_HIGHER = re.compile(r"acc|exact_match|pass@|rouge|bleu|chrf|prompt_level_|(em|f1|mcc)$")
 _BLOCK = 10_000
 
 
@@ -58,14 +58,6 @@ def is_array(path: Path) -> bool:
     """Tell whether a file is one JSON array, as versions up to 0.4.2 wrote."""
     with opened(path, _NEEDED) as file:
         return bool(file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["))
-
-
-def contradiction(task: str, metric: str, count: int, n: int) -> str:
-    """Say that answers are not what their scores say, so that they are left out."""
-    return (
-        f"{task}: the most likely choice contradicts {metric} on {count} of {n} instances, so the answers themselves "
-        "are not compared"
-    )
 
 
 def task_config(results: Mapping[str, Any], task: str) -> TaskConfig:
@@ -134,6 +126,8 @@ class _Reader:
     ) -> None:
         self.path, self.metric, self.chosen, self.config = path, metric, chosen, config
         self.asked = chosen is not None
+        self.metrics: Sequence[str] = ()  # that could have been chosen; none where one was asked for
+        self.grades = False
         self.named = True
         self.filters: dict[str, int] = {}
         self.seen: dict[Any, int] = {}
@@ -146,7 +140,6 @@ class _Reader:
         self.blocks: dict[str, list[pa.Array]] = {name: [] for name in self.block}
         self.columns: tuple[str, ...] = ()
         self.contradicted = 0
-        self.choices = False
 
     def add(self, where: str, row: Mapping[str, Any], start: int, length: int) -> None:
         key, doc = row["doc_id"], row["doc"] if isinstance(row["doc"], Mapping) else {}
@@ -162,13 +155,15 @@ class _Reader:
         if name != self.chosen:
             return
         if self.metric is None or not self.scores:
-            self.metric = choose_metric(where, row, self.metric)
+            wanted = self.metric
+            self.metric, metrics = choose_metric(where, row, wanted)
+            self.metrics = metrics if wanted is None else ()
         score = number_of(row[self.metric])
         if score is None:
             raise InputError(f"{where}: metric {self.metric!r} is {quote(row[self.metric])}, not one number.")
+        self.grades = self.grades or (self.metric == "acc" and is_probability_mass(row))
         answer, text_index = answer_of(row, self.metric, self.config.delimiter)
         if text_index:
-            self.choices = True
             self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
         self.scores.append(score)
         self.places[0].append(start)
@@ -212,22 +207,23 @@ class _Reader:
                 "once, twice, …) without being answers of as many filters. Was the file written to twice?"
             )
         self._flush()
-        notes, better = [], self.config.higher_is_better.get(str(self.metric), True)
+        metric = str(self.metric)
+        by_name = higher_is_better(metric)
+        notes, better = [], self.config.higher_is_better.get(metric, by_name is not False)
         if self.metric == "perplexity" and max(self.scores) <= 0:
             # The harness turns log-likelihoods into a perplexity only when it takes their mean.
             notes.append(f"{task}: perplexity is logged as log-likelihoods, so higher is better")
             better = True
-        elif self.metric not in self.config.higher_is_better and not _HIGHER.match(str(self.metric)):
+        elif self.metric not in self.config.higher_is_better and by_name is None:
             notes.append(f"{task}: no results file says whether a higher {self.metric} is better; it counts as better")
-        if len(self.filters) > 1:
-            others = listed(quote(name) for name in self.filters if name != self.chosen)
-            notes.append(f"{task}: filter {self.chosen!r} compared (there is also {others}; see --filter)")
+        choices = choice_note("metric", metric, self.metrics) + choice_note("filter", str(self.chosen), self.filters)
+        notes += [f"{task}: {note}" for note in choices]
         columns = {name: _joined(self.blocks.pop(name)) for name in list(self.blocks)}
         answers: pa.Array | None = columns["answer"]
-        if self.choices and self.contradicted:
-            notes.append(contradiction(task, str(self.metric), self.contradicted, len(self.scores)))
+        # An answer that is not known is none that two models could share.
+        if self.contradicted or columns["answer"].null_count:
             answers = None
-        metric, delimiter, path = str(self.metric), self.config.delimiter, self.path
+        delimiter, path = self.config.delimiter, self.path
         starts, lengths = self.places
 
         def texts(positions: Positions) -> list[Text]:
@@ -238,10 +234,12 @@ class _Reader:
             task=task,
             source=str(self.path),
             ids=columns["id"],
-            answers=None if answers is None or answers.null_count == len(answers) else answers,
+            answers=answers,
             scores=np.array(self.scores),
             metric=metric,
             higher_is_better=better,
+            grades=self.grades or is_grade(metric, task),
+            contradicted=self.contradicted,
             filter=Filter(str(self.chosen), tuple(self.filters), self.named or bool(self.config.filters), self.asked),
             documents=columns["doc_hash"],
             targets=columns["target_hash"],

@@ -47,8 +47,8 @@ def number_of(value: Any) -> float | None:
         return None
 
 
-def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> str:
-    """Choose the metric that was asked for, or the first that gives one number a sample.
+def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> tuple[str, list[str]]:
+    """Choose the metric that was asked for, or the first that gives one number a sample; also name all that do.
 
     Raises:
         NoMetricError: There is none, or it gives no number.
@@ -65,7 +65,7 @@ def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> str
                 f"no metric gives one number a sample ({listed(map(quote, lists)) or 'there is none'}; parts of a "
                 "corpus score cannot be compared sample by sample).",
             )
-        return str(next((name for name in usable if row.get(name) is not None), usable[0]))
+        return str(next((name for name in usable if row.get(name) is not None), usable[0])), usable
     if wanted in lists:
         raise NoMetricError(
             where,
@@ -74,7 +74,7 @@ def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> str
         )
     if wanted not in usable:
         raise NoMetricError(where, f"there is no metric {quote(wanted)}; {shown}.")
-    return wanted
+    return wanted, usable
 
 
 def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any, bool]:
@@ -90,6 +90,8 @@ def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any,
             # The second half are the same choices without their question.
             count //= 2
             values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
+        if metric == "exact_match":
+            return _greedy(row, delimiter), False
         if metric in ("acc_norm", "acc_bytes"):
             if _in_context(arguments):
                 return None, False  # the contexts hold the choices, and no one knows where
@@ -99,7 +101,7 @@ def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any,
                 values = values / np.array(sizes, dtype=np.float64)
         return int(np.argmax(values)), True
     if pairs and None not in pairs:
-        return None, False  # one log-likelihood is a score, no answer
+        return _greedy(row, delimiter), False  # one log-likelihood is a score, no answer
     answer = filtered[0] if isinstance(filtered, list) and filtered else filtered
     answer = answer[0] if isinstance(answer, list) and answer else answer
     if answer == _INVALID:
@@ -107,6 +109,24 @@ def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any,
         responses = _responses(row["resps"])
         return f"{_INVALID} {responses[0] if len(responses) == 1 else json.dumps(responses)}", False
     return answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True), False
+
+
+def _greedy(row: Mapping[str, Any], delimiter: str) -> str | None:
+    """Give the choice that the model itself writes, which is what `exact_match` asks; None where it writes another."""
+    if _in_context(arguments_of(row)):
+        return None
+    texts = zip(_choices(row, delimiter), row["filtered_resps"], strict=False)
+    return max((text for text, item in texts if str(item[1]) == "True"), key=len, default=None)
+
+
+def is_probability_mass(row: Mapping[str, Any]) -> bool:
+    """Tell whether a sample is of TruthfulQA with several right choices, whose `acc` is their share of probability."""
+    doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
+    counts = [
+        len(targets["choices"]) if isinstance(targets, Mapping) and isinstance(targets.get("choices"), list) else 0
+        for targets in (doc.get("mc2_targets"), doc.get("mc1_targets"))
+    ]
+    return len(row["filtered_resps"]) == counts[0] != counts[1]
 
 
 def _likelihood(item: Any) -> float | None:
@@ -123,14 +143,19 @@ def contradicts(row: Mapping[str, Any], answer: int, metric: str, score: float, 
     """Tell whether the answer's score says otherwise than the target, read as numbers of choices or as a text."""
     if metric not in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info"):
         return False
-    target = str(row["target"])
-    if re.fullmatch(r"\d{1,4}|\[\d{1,4}(, \d{1,4})*\]", target) is None:
-        return False
-    if (answer in map(int, re.findall(r"\d+", target))) == (score == 1):
+    target, right = str(row["target"]), _numbers(row["target"])
+    if not right or (answer in right) == (score == 1):
         return False
     # A target may be the text of a choice too, and that text a number.
     choices = _choices(row, delimiter)
     return target not in choices or (choices[answer] == target) != (score == 1)
+
+
+def _numbers(target: Any) -> set[int]:
+    """Read the numbers of the right choices; none where the target is something else."""
+    if re.fullmatch(r"\d{1,4}|\[\d{1,4}(, \d{1,4})*\]", str(target)) is None:
+        return set()
+    return set(map(int, re.findall(r"\d+", str(target))))
 
 
 def arguments_of(row: Mapping[str, Any]) -> list[list[Any]]:
@@ -169,17 +194,26 @@ def text_of(row: Mapping[str, Any], metric: str, delimiter: str) -> Text:
         question = next((str(argument[0]) for argument in arguments_of(row) if argument), None)
     target = str(row["target"])
     answer, is_choice = answer_of(row, metric, delimiter)
+    if is_choice and len(_choices(row, delimiter)) == len(_numbers(target)):
+        # Every choice is right, being another way to say the same, so which is the likeliest says nothing.
+        answer, is_choice = _greedy(row, delimiter), False
     if is_choice:
         choices = _choices(row, delimiter)
-        said = f"{answer}: {choices[answer]}"
-        if re.fullmatch(r"\d{1,4}", target) and int(target) < len(choices):
-            target = f"{target}: {choices[int(target)]}"
-        return Text(question, target, said)
-    if answer is None:
-        return Text(question, target, None)
+        return Text(question, _right_choices(target, choices, numbers=True), f"{answer}: {choices[answer]}")
+    if all(_likelihood(item) is not None for item in row["filtered_resps"]) and row["filtered_resps"]:
+        choices = [] if _in_context(arguments_of(row)) else _choices(row, delimiter)
+        return Text(question, _right_choices(target, choices, numbers=False), answer)
     response = next(iter(_responses(row["resps"])), "")
     return Text(question, target, answer if response.strip() in (answer.strip(), "") or answer.startswith(_INVALID)
                 else f"{answer}\n\n{response}")  # fmt: skip
+
+
+def _right_choices(target: str, choices: Sequence[str], *, numbers: bool) -> str:
+    """Show the right choices; the target as it is where it does not number them."""
+    right = sorted(_numbers(target))
+    if len(choices) < 2 or not right or right[-1] >= len(choices):
+        return target
+    return " / ".join(f"{number}: {choices[number]}" if numbers else choices[number] for number in right)
 
 
 def canonical(doc: Any) -> str:

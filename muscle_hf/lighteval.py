@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 
 from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
 from .errors import InputError
-from .harness import contradiction
 from .harness_sample import NoMetricError
 from .lighteval_names import numbered
 from .lighteval_old import READ as OLD
 from .lighteval_old import as_new, is_old
+from .metric_names import higher_is_better, is_grade
 from .pointers import refuse_pointer
+from .task_notes import choice_note
 
 _BATCH = 500
 # Parts of a row that nothing here needs, and that may be large: images, tokens, logits.
@@ -24,8 +25,6 @@ _READ = {
     "doc": ("query", "choices", "gold_index", "specific", "original_query", "id", "task_name", "sampling_methods"),
     "model_response": ("text", "text_post_processed", "logprobs", "unconditioned_logprobs"),
 }
-_LOWER_IS_BETTER = frozenset({"edit_distance"})
-"""Metrics that are one number a sample and lower is better, in lighteval 0.13."""
 
 
 def is_details(columns: Collection[str]) -> bool:
@@ -112,11 +111,9 @@ def read_details(
     own = columns["own"]
     unique = not own.null_count and len(own.dictionary_encode().dictionary) == len(own)
     task = task or str(first.get("task_name") or path.stem)
-    notes = [f"{task}: metric {chosen!r} compared ({shown}; see --metric)"] if metric is None and usable[1:] else []
+    notes = [f"{task}: {note}" for note in choice_note("metric", chosen, usable if metric is None else ())]
     right = np.array(likely)
     wrong = int(np.count_nonzero((right >= 0) & np.isin(values_of, (0, 1)) & ((right == 1) != (values_of == 1))))
-    if wrong:
-        notes.append(contradiction(task, chosen, wrong, len(right)))
     known = not wrong and columns["answer"].null_count < len(columns["answer"])
 
     def texts(positions: Positions) -> list[Text]:
@@ -132,7 +129,9 @@ def read_details(
         answers=columns["answer"] if known else None,
         scores=values_of,
         metric=chosen,
-        higher_is_better=chosen not in _LOWER_IS_BETTER,
+        higher_is_better=higher_is_better(chosen) is not False,
+        grades=is_grade(chosen, task),
+        contradicted=wrong,
         documents=columns["digest"],
         targets=columns["target"],
         slices={name: columns[key] for key, name in fields.items() if columns[key].null_count < len(columns[key])},

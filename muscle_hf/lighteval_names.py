@@ -91,13 +91,18 @@ def _named_alike(run: Run, like: Run) -> Run:
     note = f"{run.source}: {quote(name)} is taken for {quote(other)} of {like.source}"
     if more:
         note += f", and {len(more)} more tasks for those whose names differ in no more than that"
-    tasks = {names.get(name, name): answers for name, answers in run.tasks.items()}
     return replace(
         run,
-        tasks={name: replace(answers, task=name) for name, answers in tasks.items()},
+        tasks={names.get(name, name): _renamed(answers, names.get(name, name)) for name, answers in run.tasks.items()},
         not_compared={names.get(name, name): reason for name, reason in run.not_compared.items()},
         notes=(*run.notes, note),
     )
+
+
+def _renamed(answers: TaskAnswers, name: str) -> TaskAnswers:
+    prefix = f"{answers.task}: "
+    notes = (f"{name}: {note.removeprefix(prefix)}" if note.startswith(prefix) else note for note in answers.notes)
+    return replace(answers, task=name, notes=tuple(notes))
 
 
 def _same(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:

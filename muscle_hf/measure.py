@@ -173,7 +173,8 @@ def tabulate(
         by_position: Join these runs row by row, for files without ids.
 
     Returns:
-        The table. Scores where lower is better are negated. Scores that are all 0 or 1 are wrong and right answers.
+        The table. Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and
+        right answers, unless their metric is known to give grades.
 
     Raises:
         InputError: Scores that are not finite; a seed floor of one run, or of other instances; sampled answers where
@@ -181,7 +182,8 @@ def tabulate(
     """
     old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
-    answers = not sampled and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
+    grades = pair.old.grades or pair.new.grades
+    answers = not sampled and not grades and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
     table = Table(
         metric=pair.old.metric if pair.old.higher_is_better else f"negated {pair.old.metric}",
         old=old,

@@ -18,6 +18,7 @@ from .join import Aligned
 from .measure import Part, Table, holm, measure, tabulate
 from .not_compared import each_task
 from .rates import strict_json
+from .task_notes import grouped
 
 SCHEMA = "muscle_hf.run_comparison"
 SCHEMA_VERSION = 1
@@ -272,12 +273,28 @@ def assemble(
             for name, parts in groups.items()
             if len(parts) > 1
         },
-        "notes": tuple(dict.fromkeys([*notes, *(note for pair in pairs.values() for note in pair.notes)])),
+        "notes": tuple(dict.fromkeys([*notes, *grouped(_task_notes(pairs, tables))])),
         "missing_tasks": tuple(missing_tasks),
         "not_compared": refused,
         "allow_missing": allow_missing,
         "pairs": pairs,
         "tables": tables,
+    }
+
+
+def _task_notes(pairs: Mapping[str, Aligned], tables: Mapping[str, Table]) -> dict[str, list[str]]:
+    """Give the notes of each task; grades cannot contradict answers, so only what is right or wrong is said to."""
+    return {
+        name: [
+            *pair.notes,
+            *(
+                f"{name}: the most likely choice contradicts {side.metric} on {side.contradicted} of {len(side)} "
+                "instances, so the answers themselves are not compared"
+                for side in (pair.old, pair.new)
+                if side.contradicted and not tables[name].has_scores
+            ),
+        ]
+        for name, pair in pairs.items()
     }
 
 

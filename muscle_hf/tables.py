@@ -25,6 +25,7 @@ from .answers import (
 )
 from .columnar import Columns
 from .errors import InputError
+from .metric_names import higher_is_better, is_grade
 from .scorers import SCORERS, score_texts
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
@@ -104,11 +105,14 @@ def read_table(
     _refuse_kind(ids, layout.id or "", source)
     if references is not None:
         _refuse_kind(_filled(references, str(layout.reference), source), str(layout.reference), source)
+    name = scorer or layout.score or "accuracy"
     answer = TaskAnswers(
         task=task,
         source=source,
         ids=ids,
-        metric=scorer or layout.score or "accuracy",
+        metric=name,
+        higher_is_better=higher_is_better(name) is not False,
+        grades=is_grade(name),
         slices={name: _labels(found[name], name, source) for name in slices},
         columns=tuple(name for name in table.names if name not in wanted or name in slices),
         texts=lambda positions: _texts(table, layout, positions, source),
@@ -129,6 +133,7 @@ def read_table(
         scores, samples = _means(found[layout.score], layout.score, source)
     if scorer:
         scores = np.concatenate(scored)
+    samples = None if answer.grades else samples  # of grades there is no share of right ones
     answer = replace(answer, answers=answers, references=references, scores=scores, samples=samples)
     return answer if layout.sample is None else _grouped(answer, found[layout.sample])
 
@@ -320,8 +325,9 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
                 f"{some(rows.ids.filter(pa.array(differ)))}."
             )
     counts, values = np.bincount(groups, minlength=len(ids)), rows.values()
+    values = values if rows.higher_is_better else -values  # as the file has them
     scores = np.bincount(groups, weights=values, minlength=len(ids)) / counts
-    shares = np.isin(values, (0.0, 1.0)).all()
+    shares = np.isin(values, (0.0, 1.0)).all() and not rows.grades
     return replace(rows.take(first), answers=None, scores=scores, samples=counts if shares else None)
 
 

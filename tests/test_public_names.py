@@ -28,7 +28,8 @@ LAYERS = (
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
     | {"lighteval", "lighteval_names", "lighteval_old"}
-    | {"measure", "not_compared", "outcomes", "selection", "whole_run"},
+    | {"measure", "not_compared", "outcomes", "selection", "whole_run"}
+    | {"metric_names", "task_notes"},
     {
         "config",
         "trainer_rows",
@@ -80,6 +81,8 @@ WITHOUT_TORCH = (
         "join",
         "measure",
         "not_compared",
+        "task_notes",
+        "metric_names",
         "outcomes",
         "selection",
         "whole_run",

@@ -1,0 +1,78 @@
+"""What the name of a metric says: whether it tells right from wrong or gives a grade, and which way is better."""
+
+import re
+
+_RIGHT_OR_WRONG = {"acc", "accuracy", "exact", "em", "pass", "match"}
+_GRADES = {
+    *("f1", "mf1", "fscore", "mcc", "mrr", "ndcg", "map", "anls", "iou", "precision", "recall", "mc2"),
+    *("ter", "wer", "cer", "mer", "ppl", "nll", "loss", "bpb", "logprob", "logprobs", "prob", "probability"),
+    *("bert", "summac", "similarity", "sim", "distance", "density", "coverage", "compression"),
+    *("mae", "mse", "rmse", "ece", "pearson", "pearsonr", "spearman", "spearmanr"),
+}
+_KINDS_OF_GRADES = (
+    "rouge",
+    "bleu",
+    "chrf",
+    "bertscore",
+    "meteor",
+    "comet",
+    "perplex",
+    "likelihood",
+    "loglik",
+    "brier",
+)
+_LOWER = {"ter", "wer", "cer", "mer", "ppl", "nll", "loss", "bpb", "distance", "mae", "mse", "rmse", "ece"}
+_KINDS_OF_LOWER = ("perplex", "brier")
+_BITS = re.compile(r"bits?[_ -]?per[_ -]?byte", re.IGNORECASE)
+_HIGHER = re.compile(r"acc|exact_match|pass@|rouge|bleu|chrf|prompt_level_|(em|f1|mcc)$")
+# Of TruthfulQA with several right choices, "acc" is their share of the probability.
+_MASS = re.compile(r"(^|[^a-z0-9])mc2([^a-z0-9]|$)", re.IGNORECASE)
+
+
+def is_grade(metric: str, task: str = "") -> bool:
+    """Tell whether a metric is known to give grades, so that 0 and 1 are no wrong and right answers.
+
+    Args:
+        metric: Its name.
+        task: Name of the task; some have a metric of another kind under a usual name.
+
+    Returns:
+        True for those that are known by name. Others may be grades as well, which their values show.
+
+    Example:
+        >>> [name for name in ("acc", "rougeL", "rouge1_acc", "f1", "em", "recall@1") if is_grade(name)]
+        ['rougeL', 'f1']
+        >>> is_grade("acc", "truthfulqa_mc2")
+        True
+    """
+    words = _words(metric)
+    if _MASS.search(task) and words == ["acc"]:
+        return True
+    # "@1" counts whether there is one right answer among so many.
+    if _RIGHT_OR_WRONG.intersection(words) or re.search(r"@\d", metric):
+        return False
+    return bool(
+        _BITS.search(metric) or _GRADES.intersection(words) or any(w.startswith(_KINDS_OF_GRADES) for w in words)
+    )
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Tell which way a metric is better, by its name; None where the name does not say it.
+
+    Args:
+        metric: Its name.
+
+    Example:
+        >>> higher_is_better("acc_norm"), higher_is_better("word_perplexity"), higher_is_better("bias_score")
+        (True, False, None)
+    """
+    words = _words(metric)
+    if not _RIGHT_OR_WRONG.intersection(words) and (
+        _BITS.search(metric) or _LOWER.intersection(words) or any(w.startswith(_KINDS_OF_LOWER) for w in words)
+    ):
+        return False
+    return True if _HIGHER.match(metric) else None
+
+
+def _words(metric: str) -> list[str]:
+    return re.findall(r"[a-z]+\d*", metric.lower())
