@@ -49,6 +49,8 @@ class Filter(NamedTuple):
     """Whether a file says these names; otherwise they are counted, since old versions wrote none."""
     asked: bool
     """Whether it was chosen by name, and not for being the first."""
+    does: str | None = None
+    """What the results file of the same run says that it does."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,9 +123,18 @@ def _same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
     else:
         # What has no name can only be told by being the only one.
         same = len(first.names) == len(second.names) == 1
+    asked = first.asked and second.asked
+    if same and first.known and None not in (first.does, second.does) and first.does != second.does:
+        told = f"the filter {first.name!r} of {old.source} is {first.does}, and that of {new.source} {second.does}"
+        if asked:
+            return [told]
+        raise InputError(
+            f"{told}: they take other answers from the same responses. Run both evaluations with one version of the "
+            f"task; --filter {first.name!r} (filter={first.name!r}) compares them all the same."
+        )
     if same:
         return []
-    if first.asked and second.asked:
+    if asked:
         return [f"filters differ, as chosen: {first.name!r} in {old.source} and {second.name!r} in {new.source}"]
     common = [name for name in first.names if name in second.names and first.known and second.known]
     both = f"one that both have with --filter NAME (filter=NAME): {listed(common)}; or " if common else ""

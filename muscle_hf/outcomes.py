@@ -241,7 +241,8 @@ def assemble(
     )
     tables |= with_floors
     notes = [*notes, *(f"{name}: no seed floor: {reason}" for name, reason in floorless.items())]
-    if tolerance is not None and not any(table.has_scores for table in tables.values()):
+    # Those that are not compared may have had scores, or the columns.
+    if tolerance is not None and not refused and not any(table.has_scores for table in tables.values()):
         raise InputError(
             f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
             "leave it out."
@@ -252,6 +253,11 @@ def assemble(
     if len(graded) > 1:
         joined = Table.pooled([tables[name] for name in graded])
         pooled = measure("all tasks", joined, level=level, prior=prior)
+    if refused:
+        sliced = {name for pair in pairs.values() for name in (*pair.old.slices, *pair.new.slices)}
+        lost = [column for column in by if column not in sliced]
+        notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
+        by = [column for column in by if column in sliced]
     slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
     notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
     groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}

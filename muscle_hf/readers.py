@@ -223,7 +223,7 @@ def _read_folder(
             f"{folder}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
         )
 
-    filtered = []
+    unfiltered = []
 
     def load(task: str, date: str, file: Path) -> TaskAnswers:
         if kind == "details":
@@ -233,17 +233,16 @@ def _read_folder(
             return replace(details, not_whole=not_whole(details, lighteval_says(file, task)))
         options: dict[str, Any] = {"metric": metric, "slices": slices, "config": _config(file.parent, task, date)}
         try:
-            answers = read_samples(file, task, filter=filter_of(chosen, task), **options)
+            return read_samples(file, task, filter=filter_of(chosen, task), **options)
         except NoFilterError as error:
             # A task without filters of its own leaves nothing to choose, unless it is itself what was chosen for.
+            unfiltered.append(task)
             if list(error.filters) != ["none"] or task in filtered_tasks(chosen):
                 raise
             return read_samples(file, task, **options)
-        filtered.append(task)
-        return answers
 
     loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
-    if not filtered and kind == "samples":
+    if len(unfiltered) == len(newest):
         raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
     return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), not_compared)
 

@@ -255,6 +255,9 @@ def _match(
     not_compared = dict(old.not_compared)
     for name in (name for name in new.not_compared if name in old.tasks):
         not_compared[name] = new.not_compared[name]
+    for name in old.not_compared.keys() & new.not_compared.keys():
+        if old.not_compared[name] != new.not_compared[name]:
+            not_compared[name] = f"{old.not_compared[name].rstrip('.')}; {new.not_compared[name]}"
     # What stands alone is what was meant, whatever it is called; what is left of several need not be one task.
     if len(old.tasks) == len(new.tasks) == 1 and not old.not_compared and not new.not_compared:
         before, after = *old.tasks.values(), *new.tasks.values()

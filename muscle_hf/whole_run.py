@@ -32,6 +32,8 @@ class Declared:
     """Whether that is also the number where the instances were chosen one by one (`--samples`)."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """"metric,filter" -> the score of the task; only those that are means over its instances."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Filter -> what it does, where that can be told."""
 
 
 def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared:
@@ -64,6 +66,12 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
             name: float(value)
             for name, value in scores.items()
             if name.partition(",")[0] in means and isinstance(value, int | float) and math.isfinite(value)
+        },
+        filters={
+            item["name"]: what
+            for item in config.get("filter_list") or ()
+            # A function is written with its address in memory, which says nothing.
+            if " at 0x" not in (what := json.dumps(item.get("filter"), sort_keys=True, default=str))
         },
     )
 

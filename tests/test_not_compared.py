@@ -70,7 +70,8 @@ def test_a_bad_task_is_told_and_the_others_are_compared(folders: tuple[Path, Pat
     spoil, reason = FAULTS[fault]
     spoil(_file(bad, "piqa"))
     if fault == "not there" and bad == old:
-        pytest.skip("nothing of the old model's is lost")
+        assert compare_runs(old, new).not_compared == {}, "nothing of the old model's is lost"
+        return
     result = compare_runs(old, new)
     assert [part.name for part in result.tasks] == ["arc", "wino"]
     assert result.overall is not None and result.overall.comparison.negative_flip_rate == 0.25
@@ -143,6 +144,30 @@ def test_what_is_left_of_two_runs_is_not_taken_for_one_task(tmp_path: Path) -> N
     _cut(_file(new, "piqa"))
     with pytest.raises(InputError, match=r"none of the tasks can be compared\. arc: .* piqa: "):
         compare_runs(old, new)
+
+
+def test_options_for_the_bad_task_do_not_stop_the_others(tmp_path: Path) -> None:
+    for name in ("v1", "v2"):
+        _folder(tmp_path / name, tasks=("arc",))
+        rows = [generation(i, "4", doc={"question": "?", "topic": "x"}, f1=0.5) for i in range(4)]
+        write(_file(tmp_path / name, "piqa"), rows)
+    folders = tmp_path / "v1", tmp_path / "v2"
+    options: dict[str, Any] = {"by": "topic", "tolerance": 0.1}
+    assert list(compare_runs(*folders, **options).slices) == ["topic"]
+    _cut(_file(folders[1], "piqa"))
+    result = compare_runs(*folders, **options)
+    assert [part.name for part in result.tasks] == ["arc"]
+    assert "no compared task has a column 'topic' to slice by" in result.notes
+    with pytest.raises(InputError, match="only right and wrong answers"):
+        compare_runs(*folders, tolerance=0.1, tasks="arc")
+
+
+def test_a_task_that_is_bad_on_both_sides_has_both_reasons(tmp_path: Path) -> None:
+    old, new = _folder(tmp_path / "v1"), _folder(tmp_path / "v2")
+    _cut(_file(old, "piqa"))
+    _file(new, "piqa").write_text("")
+    reason = compare_runs(old, new).not_compared["piqa"]
+    assert "was it cut off" in reason and "is empty" in reason
 
 
 def test_a_bad_task_that_the_old_run_lacks_is_only_noted(tmp_path: Path) -> None:

@@ -112,6 +112,32 @@ def test_a_seed_floor_is_scored_by_the_same_filter_too(tmp_path: Path) -> None:
     assert result.tasks[0].seed_floor.negative_flip_rate == 0
 
 
+@pytest.mark.parametrize("change", [{}, {"group_select": -1}, {"regex_pattern": "(.*)"}])
+def test_one_name_for_two_filters_is_no_common_filter(tmp_path: Path, change: dict[str, Any]) -> None:
+    files = []
+    for side, more in (("v1", {}), ("v2", change)):
+        files.append(_named(tmp_path / side / f"samples_gsm_{DATE}.jsonl", STRICT, LOOSE))
+        step = {"function": "regex", "regex_pattern": "#### (.*)"} | more
+        config = {"gsm": {"filter_list": [{"name": STRICT, "filter": [step]}, {"name": LOOSE}]}}
+        (tmp_path / side / f"results_{DATE}.json").write_text(json.dumps({"configs": config}), encoding="utf-8")
+    if not change:
+        assert compare_runs(*files).tasks[0].comparison.flip_rate == 0
+        return
+    with pytest.raises(InputError, match="they take other answers from the same responses"):
+        compare_runs(*files)
+    assert any("#### (.*)" in note for note in compare_runs(*files, filter=STRICT).notes)
+    assert compare_runs(*files, filter=LOOSE).tasks[0].comparison.flip_rate == 0
+
+
+def test_functions_among_the_filters_are_not_told_apart_by_their_address(tmp_path: Path) -> None:
+    for side in ("v1", "v2"):
+        _folder(tmp_path / side, gsm=(STRICT,))
+        step = {"function": "custom", "filter_fn": f"<function take at 0x7f{side}>"}
+        config = {"gsm": {"filter_list": [{"name": STRICT, "filter": [step]}]}}
+        (tmp_path / side / f"results_{DATE}.json").write_text(json.dumps({"configs": config}), encoding="utf-8")
+    assert compare_runs(tmp_path / "v1", tmp_path / "v2").tasks[0].comparison.flip_rate == 0
+
+
 # Folders -------------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +152,15 @@ def folders(tmp_path: Path) -> list[str]:
     old = _folder(tmp_path / "v1", gsm=(STRICT, LOOSE), math=(STRICT, LOOSE), mmlu_a=(NONE,), mmlu_b=(NONE,))
     new = _folder(tmp_path / "v2", gsm=(LOOSE, STRICT), math=(STRICT, LOOSE), mmlu_a=(NONE,), mmlu_b=(NONE,))
     return [str(old), str(new)]
+
+
+def test_a_bad_task_with_the_chosen_filter_is_told_and_not_the_filter_blamed(folders: list[str]) -> None:
+    for folder in folders:
+        (Path(folder) / f"samples_math_{DATE}.jsonl").unlink()
+    (Path(folders[0]) / f"samples_gsm_{DATE}.jsonl").write_text("{", encoding="utf-8")
+    result = compare_runs(*folders, filter=STRICT)
+    assert [part.name for part in result.tasks] == ["mmlu_a", "mmlu_b"]
+    assert "is not JSON" in result.not_compared["gsm"]
 
 
 def test_a_task_with_other_filters_does_not_stop_the_others(folders: list[str]) -> None:
