@@ -1,6 +1,7 @@
 """The models of an update: bases and adapters from ids, paths or loaded models, and what of them is refused."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,19 @@ import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .answers import one_line
-from .errors import ConfigurationError, MuscleError, UnsupportedAdapterError
+from .embedding_rows import fit_rows, saved_shapes
+from .errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from .hub_failures import failure_reason
 from .pointers import refuse_pointers
 
 logger = logging.getLogger(__name__)
+
+# What PEFT says of weights of other shapes, and of such that are not there.
+_UNFIT = ("Error(s) in loading state_dict", "Found missing adapter keys")
 
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
 
@@ -46,6 +52,7 @@ def load_adapted_model(
     Raises:
         ConfigurationError: An adapter on top of an adapter, several adapters, none where one is needed, or one that
             cannot be read.
+        ModelMismatchError: The adapter does not fit on the model, or rows of its embeddings would be random.
         UnsupportedAdapterError: Prompt-learning adapters, which lengthen the sequence.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
@@ -77,7 +84,15 @@ def load_adapted_model(
                     "model without adapter needs full_fine_tune=True in the config."
                 )
             return model
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+        try:
+            return put_on(model, adapter, names)
+        except (RuntimeError, UserWarning) as error:
+            if not str(error).startswith(_UNFIT):
+                raise
+            raise ModelMismatchError(
+                f"{names[1]}={str(adapter)!r} does not fit on {names[0]}, a {type(model).__name__}: it belongs on "
+                f"another base. Check that old and new adapter are not swapped. PEFT says: {one_line(error)}"
+            ) from error
     if adapter is not None:
         raise ConfigurationError(
             f"{names[0]} already carries an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Leave "
@@ -116,6 +131,49 @@ def naming_the_base(option: str, base: str) -> Iterator[None]:
         reason = failure_reason(error, base) or one_line(error)
         where = "The folder is there, but" if Path(base).is_dir() else "There is no such folder, and on the Hub"
         raise ConfigurationError(f"{option}={base!r} cannot be loaded as a model. {where}: {reason}") from error
+
+
+def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> PeftModel:
+    """Put a trainable adapter on a base, which first gets the rows of embeddings that the adapter was trained with.
+
+    Args:
+        base: The base; it is changed in place.
+        adapter: Id or path of the adapter.
+        names: What model and adapter are called in messages.
+
+    Raises:
+        ConfigurationError: It cannot be read as an adapter.
+        ModelMismatchError: Rows of the embeddings would be random.
+        RuntimeError: PEFT's word for weights of other shapes.
+        UserWarning: PEFT's word for weights that the adapter lacks.
+    """
+    fit_to_adapter(base, adapter, names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        # It speaks of merging, which `merge_adapter` takes care of.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
+        return PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+
+
+def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> None:
+    """Give a base the rows of embeddings that an adapter was trained with, as `put_on` does.
+
+    Args:
+        base: The base; it is changed in place.
+        adapter: Id or path of the adapter.
+        names: What model and adapter are called in messages.
+
+    Raises:
+        ConfigurationError: It cannot be read as an adapter.
+        ModelMismatchError: Rows of the embeddings would be random.
+    """
+    fit_rows(
+        base,
+        saved_shapes(str(adapter)),
+        _required_adapter_config(adapter, names[1]),
+        adapter=f"{names[1]}={str(adapter)!r}",
+        name=f"its base {base.config._name_or_path!r}",
+    )
 
 
 def base_model(model: Any) -> Any:
@@ -168,7 +226,7 @@ def shares_base(new: Model, old: Model) -> bool:
 
 
 def check_lm_head(model: PeftModel) -> None:
-    """Refuse an adapter on the LM head, unless it is one with the adapter on the embeddings.
+    """Refuse a low-rank adapter on the LM head, unless it is one with the adapter on the embeddings.
 
     A loss that multiplies hidden states by the head's weight ignores such an adapter and never trains it; TRL refuses
     it for the same reason.
@@ -179,13 +237,13 @@ def check_lm_head(model: PeftModel) -> None:
     Raises:
         UnsupportedAdapterError: Naming the layer and what to do.
     """
-    head = model.get_output_embeddings()
-    if isinstance(head, BaseTunerLayer | ModulesToSaveWrapper) and not has_tied_head(model):
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer) and not has_tied_head(model):
         raise UnsupportedAdapterError(
-            "The adapter has weights of its own on the LM head. Losses that read the head's base weight, such as "
-            "TRL's fused one, would ignore them, so it is not supported. Train the task adapter without the head in "
-            "`target_modules` and `modules_to_save`; or, where the model ties its head to the embeddings, adapt both "
-            "together: the embeddings in `target_modules` or `modules_to_save`, and `ensure_weight_tying=True`."
+            "The adapter has low-rank weights of its own on the LM head. Losses that read the head's base weight, "
+            "such as TRL's fused one, would ignore them, so it is not supported. Train the task adapter without the "
+            'head in `target_modules`, or with a copy of it, `modules_to_save=["lm_head"]`; or, where the model ties '
+            "its head to the embeddings, adapt both together: the embeddings in `target_modules`, and "
+            "`ensure_weight_tying=True`."
         )
 
 
@@ -198,6 +256,16 @@ def has_tied_head(model: PeftModel) -> bool:
     config = model.peft_config[model.active_adapter]
     tied = getattr(config, "target_modules_to_tie", None) or getattr(config, "modules_to_tie", None)
     return bool(getattr(config, "ensure_weight_tying", False) and tied)
+
+
+def has_whole_head(model: PeftModel) -> bool:
+    """Tell whether the LM head is one matrix: the base's, or a copy of it that the adapter trains.
+
+    Args:
+        model: A model with an adapter.
+    """
+    head = model.get_output_embeddings()
+    return isinstance(head, nn.Linear | ModulesToSaveWrapper) and not has_tied_head(model)
 
 
 @contextmanager
@@ -219,17 +287,20 @@ def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[
 
 
 def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
-    """Return the tokenizer that lies beside a model or its adapter, or None where there is none.
+    """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's.
 
     Args:
-        model: The loaded model, or its config; its base is looked up first.
+        model: The loaded model, or its config; its base is looked up last.
         init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
         names: What the user passed as model and adapter; loaded models among them are passed over.
+
+    Returns:
+        The tokenizer, or None where there is none.
     """
     base = getattr(getattr(model, "config", model), "_name_or_path", "")
     shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
     of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
-    for name in dict.fromkeys([base, *(str(name) for name in names if isinstance(name, str | Path))]):
+    for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), base]):
         if not name:
             continue
         try:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from .adapters import has_tied_head
 from .asking import asking
+from .embedding_rows import layer_of_base
 from .errors import UnsupportedAdapterError
 
 _ROWS, _LENGTH = 4, 8
@@ -66,20 +67,11 @@ def _part_tied_weights(base: PreTrainedModel) -> bool:
         isinstance(one, BaseTunerLayer | AuxiliaryTrainingWrapper) for one in (embeddings, head)
     ):
         return False
-    below = _below(head)
-    if below.weight is not _below(embeddings).weight:
+    below = layer_of_base(head)
+    if below.weight is not layer_of_base(embeddings).weight:
         return False
     below.weight = nn.Parameter(below.weight.detach().clone(), requires_grad=below.weight.requires_grad)
     return True
-
-
-def _below(module: Any) -> Any:
-    """Return the layer of the base under whatever PEFT has put around it."""
-    while True:
-        inner = getattr(module, "base_layer", None) or getattr(module, "original_module", None)
-        if inner is None:
-            return module
-        module = inner
 
 
 def _tie_again(merged: PreTrainedModel, *, always: bool) -> None:

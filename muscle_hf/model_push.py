@@ -15,6 +15,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from peft import PeftModel
 from torch import nn
 
+from .embedding_rows import add_lacking_rows, changed_rows
 from .errors import ConfigurationError, InputError
 from .hub_failures import hub_failures
 from .lineage import Lineage, record_base_commit
@@ -122,10 +123,16 @@ def _save_with_card(
     hub = {name: options.pop(name) for name in (*_HUB_OPTIONS, "repo_id") if push_to_hub and name in options}
     save = type(model).save_pretrained
     given = inspect.signature(save).bind(model, *arguments, **options).arguments
+    # PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
+    has_own_rows = "save_embedding_layers" not in given and changed_rows(model) is not None
+    if has_own_rows:
+        options["save_embedding_layers"] = True
     save(model, *arguments, **options)
     if not given.get("is_main_process", True):
         return
     folder = Path(given["save_directory"])
+    if has_own_rows:
+        add_lacking_rows(folder, model)
     if source.with_config and isinstance(model, PeftModel):
         # An adapter's own config does not say what the classes are called, and the next update needs to know.
         model.config.save_pretrained(folder)

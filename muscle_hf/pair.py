@@ -19,6 +19,7 @@ from .adapters import (
     base_and_adapter,
     base_model,
     check_lm_head,
+    fit_to_adapter,
     is_adapter,
     load_adapted_model,
     load_tokenizer,
@@ -129,24 +130,33 @@ class ModelPair:
         model, adapter = self.old_source
         return base_and_adapter(str(model), adapter, ("old_model", "old_adapter"))[0]
 
-    @cached_property
+    @property
     def old_config(self) -> Any:
-        """The old base's config; read from the disk, or the Hub, where the old model is not loaded."""
-        if self.is_old_loaded:
-            return self.old.config
-        names = ("revision", "trust_remote_code")
-        options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
-        with naming_the_base("old_model", self._old_base):
-            return AutoConfig.from_pretrained(self._old_base, **options)
+        """The old base's config, as its adapter needs it; the old model's weights are not loaded for it."""
+        return self.old_outline().config
 
     def old_outline(self) -> Any:
         """Return the old model, or, where it is not loaded, one of its shape that has no weights in memory."""
-        if self.is_old_loaded:
-            return self.old
+        return self.old if self.is_old_loaded else self._outline
+
+    @cached_property
+    def _outline(self) -> Any:
+        """The old base without weights, with the rows of embeddings that its adapter was trained with."""
+        names = ("revision", "trust_remote_code")
+        (model, adapter), option = self.old_source, ("old_model", "old_adapter")
+        base, adapter = base_and_adapter(str(model), adapter, option)
+        options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
+        with naming_the_base("old_model", base):
+            config = AutoConfig.from_pretrained(base, **options)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(
-                self.old_config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
+            outline = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
             )
+        # `from_config` knows no name.
+        outline.config._name_or_path = base
+        if adapter is not None:
+            fit_to_adapter(outline, adapter, option)
+        return outline
 
     @cached_property
     def old_tokenizer(self) -> PreTrainedTokenizerBase | None:

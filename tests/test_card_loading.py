@@ -27,6 +27,7 @@ from muscle_hf.lineage import Lineage
 pytestmark = pytest.mark.slow
 
 IDS = torch.arange(3, 19)[None]
+ROWS = len(tiny_tokenizer()) + 2
 NAMES = {0: "savings", 1: "checking", 2: "spanish", 3: "weather"}
 CLASSIFIERS = {"text-classification": ("SEQ_CLS", AutoModelForSequenceClassification)}
 CLASSIFIERS["token-classification"] = ("TOKEN_CLS", AutoModelForTokenClassification)
@@ -106,6 +107,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Sa
     BertModel(plain).save_pretrained(folder / "bert")
     llama = tiny_adapter(LlamaForCausalLM.from_pretrained(folder / "llama"), 2)
     saved = {"generation": _save(llama, folder / "generation", "text-generation", "acme/llama")}
+    grown = LlamaForCausalLM.from_pretrained(folder / "llama")
+    grown.resize_token_embeddings(ROWS, mean_resizing=False)
+    saved["grown"] = _save(tiny_adapter(grown, 2), folder / "grown", "text-generation", "acme/llama")
     for task in CLASSIFIERS:
         saved[task] = _classifier(folder / task, task, folder / "bert")
     whole = tiny_llama(7, tokenizer)
@@ -145,9 +149,10 @@ def test_all_code_on_cards_of_the_hub_loads_the_model_that_was_trained(
                 training={},
                 repository=f"acme/{name}",
                 task=one.task,
+                embedding_rows=ROWS if name == "grown" else None,
             )
             found = _snippets(card)
-            assert len(found) == (1 if name == "whole" else 3)
+            assert len(found) == {"whole": 1, "grown": 2}.get(name, 3)
             codes |= {f"{name} {place}": code for place, code in enumerate(found)}
             expected |= {f"{name} {place}": one for place in range(len(found))}
         (tmp_path / "snippets.json").write_text(json.dumps(codes), encoding="utf-8")
@@ -159,12 +164,13 @@ def test_all_code_on_cards_of_the_hub_loads_the_model_that_was_trained(
     assert found["commits"] == [commits["llama"], commits["generation"]]
 
 
+@pytest.mark.parametrize(("name", "rows"), [("generation", None), ("grown", ROWS)])
 def test_the_code_on_a_card_of_a_folder_runs_beside_the_folders_that_it_names(
-    models: tuple[Path, dict[str, Saved]], tmp_path: Path
+    models: tuple[Path, dict[str, Saved]], tmp_path: Path, name: str, rows: int | None
 ) -> None:
     folder, saved = models
-    one = saved["generation"]
-    card = AdapterCard(title="t", lineage=Lineage(None, None, None, None), adapter_type="lora", training={})
+    one, nowhere = saved[name], Lineage(None, None, None, None)
+    card = AdapterCard(title="t", lineage=nowhere, adapter_type="lora", training={}, embedding_rows=rows)
     codes = {str(place): code for place, code in enumerate(_snippets(card))}
     assert len(codes) == 2
     (tmp_path / "path/to/the/new").mkdir(parents=True)

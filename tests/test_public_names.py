@@ -21,7 +21,18 @@ LAYERS = (
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"masks", "divergences", "strategy", "losses"}
     | {"alignment", "contents", "vocabulary", "vocabulary_map", "chunk_divergences", "chunk_losses"},
-    {"adapters", "merging", "ranks", "pair", "hidden_states", "teachers", "targets", "teacher_cache", "cached_targets"}
+    {
+        "adapters",
+        "embedding_rows",
+        "merging",
+        "ranks",
+        "pair",
+        "hidden_states",
+        "teachers",
+        "targets",
+        "teacher_cache",
+        "cached_targets",
+    }
     | {"training_data", "training_log", "chunked_loss", "token_loss", "chunk_encoding", "kept_answers", "unlabelled"}
     | {"aligned_rows", "aligned_loss"}
     | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}

@@ -556,12 +556,9 @@ def test_vocabularies_of_one_size_with_other_tokens_are_refused(update: Update, 
         trainer_of(update, tmp_path / "out", old_model=str(tmp_path / "base"))
 
 
-def test_an_adapter_on_an_lm_head_of_its_own_is_refused(tmp_path: Path) -> None:
+def test_a_low_rank_adapter_on_an_lm_head_of_its_own_is_refused(tmp_path: Path) -> None:
     update = make_update(tmp_path, tie_word_embeddings=False, target_modules=["q_proj", "lm_head"])
-    with pytest.raises(UnsupportedAdapterError, match="ensure_weight_tying"):
-        trainer_of(update, tmp_path / "out")
-    update = make_update(tmp_path / "copied", tie_word_embeddings=False, modules_to_save=["lm_head"])
-    with pytest.raises(UnsupportedAdapterError, match="modules_to_save"):
+    with pytest.raises(UnsupportedAdapterError, match=r"modules_to_save.*ensure_weight_tying"):
         trainer_of(update, tmp_path / "out")
 
 

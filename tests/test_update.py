@@ -39,12 +39,11 @@ from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-import muscle_hf.update.models as models_module
 import muscle_hf.update.rows as rows_module
 import muscle_hf.update.run as running
 import muscle_hf.update.training as training_module
 import muscle_hf.update.words as words_module
-from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, generate_answers
+from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, embedding_rows, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from muscle_hf.ranks import pad_rank
@@ -52,7 +51,7 @@ from muscle_hf.update.carryover import carried_over
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
 from muscle_hf.update.estimate import cache_bytes, memory, readable, trainable_parameters, weight_bytes
 from muscle_hf.update.evidence import weigh, write_evidence
-from muscle_hf.update.models import check_shapes, is_same, read_base
+from muscle_hf.update.models import fit_to, is_same, read_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
 from muscle_hf.update.rows import Example, read_examples
@@ -564,7 +563,7 @@ def test_the_old_adapters_hyper_parameters_are_taken_over_whole(models: Path) ->
         ({"alpha_pattern": {"layers.7.mlp": 4}}, ConfigurationError, "alpha_pattern names layers.7.mlp"),
         ({"trainable_token_indices": [3]}, UnsupportedAdapterError, "these ids stand for other tokens"),
         ({"init_lora_weights": "eva", "eva_config": EvaConfig()}, UnsupportedAdapterError, "initialized by 'eva'"),
-        ({"modules_to_save": ["lm_head"]}, UnsupportedAdapterError, "weights of its own on the LM head"),
+        ({"target_modules": ["lm_head"]}, UnsupportedAdapterError, "weights of its own on the LM head"),
     ],
 )
 def test_what_cannot_be_taken_over_is_named_with_what_there_is(
@@ -687,15 +686,15 @@ def test_of_an_adapter_of_the_hub_the_header_alone_is_read(models: Path, monkeyp
         shapes = {key: SimpleNamespace(shape=list(one.shape)) for key, one in weights.items()}
         return SimpleNamespace(tensors=shapes)
 
-    monkeypatch.setattr(models_module, "parse_safetensors_file_metadata", header)
+    monkeypatch.setattr(embedding_rows, "parse_safetensors_file_metadata", header)
     base = read_base(str(models / "base-v2"), {}, "new_base")
     config = PeftConfig.from_pretrained(models / "task-on-v2")
-    check_shapes(base, "org/task-on-v2", config, "new_adapter")
+    fit_to(base, "org/task-on-v2", config, "new_adapter")
     assert asked == [("org/task-on-v2", "adapter_model.safetensors")]
     del weights[next(key for key in weights)]
     weights = {f"other.{key}": one for key, one in weights.items()}
     with pytest.raises(ModelMismatchError, match="no layer fits"):
-        check_shapes(base, "org/task-on-v2", config, "new_adapter")
+        fit_to(base, "org/task-on-v2", config, "new_adapter")
 
 
 def test_too_little_memory_says_what_to_lower(

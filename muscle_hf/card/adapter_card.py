@@ -49,6 +49,7 @@ class AdapterCard:
         repository: The adapter's id on the Hub, "org/name"; without the owner it would load nothing, and stays out.
         license: The adapter's licence, as the Hub names it.
         tags: Further tags.
+        embedding_rows: Rows of the token embeddings, where tokens were added to the new base's or taken away.
         base_import: Where the new base is not on the Hub, an import statement whose last word is its path.
         language: Codes of the languages, such as "en".
         task: "text-generation" (default), "text-classification" or "token-classification".
@@ -80,6 +81,7 @@ class AdapterCard:
     repository: str | None = None
     license: str | None = None
     tags: tuple[str, ...] = ()
+    embedding_rows: int | None = None
     base_import: str | None = None
     language: tuple[str, ...] = ()
     task: str = "text-generation"

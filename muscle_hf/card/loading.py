@@ -27,7 +27,14 @@ class Snippet:
 
 
 def snippets(
-    task: str, *, adapter: str | None, base: str | None, commit: str | None, base_import: str | None, is_adapter: bool
+    task: str,
+    *,
+    adapter: str | None,
+    base: str | None,
+    commit: str | None,
+    base_import: str | None,
+    is_adapter: bool,
+    rows: int | None = None,
 ) -> Iterator[Snippet]:
     """Give the ways to load a model, the one that needs least first.
 
@@ -38,6 +45,7 @@ def snippets(
         commit: Commit of that base.
         base_import: Where the base is not on the Hub, an import statement whose last word is its path.
         is_adapter: Whether it is an adapter, or a model that was trained as a whole.
+        rows: Rows of the token embeddings, where the base has another number.
     """
     kind, this = CLASSES[task], f'"{adapter or THIS_FOLDER}"'
     if not is_adapter:
@@ -55,16 +63,17 @@ def snippets(
     # An adapter does not say how many classes there are; the configuration beside it does.
     config = f"config = AutoConfig.from_pretrained({this})  # the names of the classes\n" if is_classifier else ""
     with_config = ", config=config" if is_classifier else ""
+    resized = f"base.resize_token_embeddings({rows}, mean_resizing=False)  # as in training\n" if rows else ""
     names = ", ".join(sorted(["AutoTokenizer", kind, *(["AutoConfig"] if is_classifier else [])]))
     yield Snippet(
         "With PEFT:",
         f"from peft import PeftModel\nfrom transformers import {names}\n{imported}\n{config}"
         f"base = {kind}.from_pretrained({source}{pinned}{with_config})\n"
-        f"model = PeftModel.from_pretrained(base, {this})\n"
+        f"{resized}model = PeftModel.from_pretrained(base, {this})\n"
         f"tokenizer = AutoTokenizer.from_pretrained({this})",
     )
     # It finds the base by the adapter's configuration, and beside a config.json only where that lies on the Hub.
-    if base and (adapter or not is_classifier):
+    if base and (adapter or not is_classifier) and not rows:
         names = ", ".join(sorted([kind, *(["AutoConfig"] if is_classifier else [])]))
         newest = ", which takes the newest commit of the base" if commit else ""
         yield Snippet(

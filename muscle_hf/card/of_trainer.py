@@ -10,6 +10,7 @@ import torch
 
 from .. import __version__
 from ..adapters import base_model
+from ..embedding_rows import changed_rows
 from ..strategy import Strategy
 from .adapter_card import AdapterCard
 
@@ -90,6 +91,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
             "title": Path(args.hub_model_id or Path(args.output_dir).resolve()).name,
             "lineage": trainer.lineage,
             "adapter_type": config.peft_type.value.lower() if config else None,
+            "embedding_rows": changed_rows(model),
             "training": training,
             "comparisons": dict(trainer.comparisons),
             "repository": repository,

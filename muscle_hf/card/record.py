@@ -40,6 +40,8 @@ def to_json(card: "AdapterCard") -> str:
     """
     names = (*_TEXTS, *_LISTS, *_IDS, "training", "p_values", "has_picture")
     found: dict[str, Any] = {name: _plain(getattr(card, name)) for name in names}
+    if card.embedding_rows is not None:
+        found["embedding_rows"] = card.embedding_rows
     # Whether a text is an id of the Hub, or words that look like one, was told by the machine that wrote the card.
     found["ids"] = [name for name in _IDS if isinstance(getattr(card, name), HubName)]
     return (
@@ -117,6 +119,7 @@ def _card(found: Mapping[str, Any]) -> "AdapterCard":
             for name, values in found["p_values"].items()
         },
         has_picture=found["has_picture"] is True,
+        embedding_rows=None if found.get("embedding_rows") is None else int(found["embedding_rows"]),
         comparisons={str(name): _read_comparison(one) for name, one in found["comparisons"].items()},
         slices={
             str(column): {str(name): _read_comparison(one) for name, one in groups.items()}

@@ -66,6 +66,7 @@ def render(card: "AdapterCard") -> str:
                 base=lineage.new_base,
                 commit=lineage.new_base_revision if _is_commit(lineage.new_base_revision) else None,
                 base_import=card.base_import,
+                rows=card.embedding_rows,
                 is_adapter=is_adapter,
             )
         ),

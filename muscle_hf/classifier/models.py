@@ -24,6 +24,7 @@ from ..adapters import (
     base_model,
     load_adapted_model,
     naming_the_base,
+    put_on,
     warn_of_another_base,
 )
 from ..errors import ConfigurationError, ModelMismatchError
@@ -79,7 +80,7 @@ def load_classifier(
         loaded, untrained = model, set()
     try:
         if adapter is not None and not isinstance(loaded, PeftModel):
-            loaded, adapter = PeftModel.from_pretrained(loaded, str(adapter), is_trainable=True), None
+            loaded, adapter = put_on(loaded, adapter, names), None
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise

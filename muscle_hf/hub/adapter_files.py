@@ -10,6 +10,7 @@ from huggingface_hub import file_exists
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 
+from ..embedding_rows import PREFIX
 from ..errors import InputError, UnsupportedAdapterError
 from ..hub_failures import hub_failures
 from ..pointers import refuse_pointers
@@ -17,8 +18,6 @@ from ..report import printable
 from .repository_files import check_id, download, is_folder, read_object
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-# How PEFT calls the weights of the base in an adapter's file.
-PREFIX = "base_model.model."
 _TOKENIZER = "tokenizer_config.json"
 # These read nothing but their own two files. A list of what is known, since a new type may open anything.
 _KNOWN = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import RevisionNotFoundError
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
@@ -23,11 +23,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..embedding_rows import PREFIX, fit_rows
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError
 from ..merging import merge_adapter
 from ..pointers import refuse_pointers
 from ..report import printable
-from .adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
+from .adapter_files import AdapterFiles, adapter_files, has_tokenizer
 from .base_files import BaseFiles, base_files
 from .placing import check_placing
 from .repository_files import has_path_form, is_commit, is_folder, is_id
@@ -290,8 +291,10 @@ def _classes(files: AdapterFiles) -> dict[str, Any]:
 
 
 def _put_on(files: AdapterFiles, model: PreTrainedModel, *, is_trainable: bool) -> PeftModel:
-    _resize_embeddings(files, model)
+    kind = type(model).__name__
     try:
+        config = PeftConfig.from_pretrained(str(files.folder))
+        fit_rows(model, files.shapes, config, adapter=printable(files.name), name=f"its base, a {kind},")
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             # PEFT 0.21 asks a model for what transformers 5.23 has renamed.
@@ -299,12 +302,12 @@ def _put_on(files: AdapterFiles, model: PreTrainedModel, *, is_trainable: bool) 
             # It speaks of merging, which `merge_adapter` takes care of.
             warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
             adapted = PeftModel.from_pretrained(model, str(files.folder), is_trainable=is_trainable)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, ModelMismatchError):
         raise
     except (*_BROKEN, RuntimeError, UserWarning) as error:
         said = f"no weights for {_first_words(error)}" if isinstance(error, KeyError) else _first_words(error)
         raise ModelMismatchError(
-            f"{printable(files.name)} does not fit its base, a {type(model).__name__}. Is it the base that it was "
+            f"{printable(files.name)} does not fit its base, a {kind}. Is it the base that it was "
             f"trained on? PEFT says: {said}"
         ) from error
     # PEFT passes over weights for layers that the base does not have.
@@ -316,15 +319,6 @@ def _put_on(files: AdapterFiles, model: PreTrainedModel, *, is_trainable: bool) 
             "base that the adapter was trained on?"
         )
     return adapted
-
-
-def _resize_embeddings(files: AdapterFiles, model: PreTrainedModel) -> None:
-    """Make room for tokens that were added for the adapter; it then brings all rows of the embeddings."""
-    embeddings = model.get_input_embeddings()
-    name = next((one for one, module in model.named_modules() if module is embeddings), None)
-    shape = files.shapes.get(f"{PREFIX}{name}.weight")
-    if embeddings is not None and shape is not None and shape[0] != embeddings.weight.shape[0]:
-        model.resize_token_embeddings(shape[0], mean_resizing=False)
 
 
 def _refuse_untrained(files: AdapterFiles, base: BaseFiles, model: PeftModel, untrained: set[str]) -> None:

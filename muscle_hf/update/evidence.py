@@ -255,6 +255,7 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
             old_adapter_revision=commit_of_adapter(settings.old_adapter),
         ),
         adapter_type=facts["adapter_type"],
+        embedding_rows=facts.get("embedding_rows"),
         training=facts["training"]
         | ({"start": f"a new task adapter{trained}"} if trained else {})
         | {"answers in the comparison": asked},

@@ -4,15 +4,12 @@ import copy
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, parse_safetensors_file_metadata, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,6 +19,7 @@ from transformers import (
 )
 
 from ..config import CompatibilityConfig
+from ..embedding_rows import fit_rows, saved_shapes
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from ..hub_failures import failure_reason
 from ..pointers import refuse_pointers
@@ -30,7 +28,6 @@ from .settings import UpdateSettings
 
 logger = logging.getLogger(__name__)
 
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What transformers and PEFT raise for what is not there, or is nothing that they can read.
 _MISSING = (OSError, ValueError, KeyError, ImportError)
 
@@ -229,8 +226,8 @@ def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
         raise ConfigurationError(f"the adapter does not go on {base.name}: {printable(str(error))}") from error
 
 
-def check_shapes(base: Base, adapter: str, config: PeftConfig, option: str) -> None:
-    """Refuse an adapter whose weights do not fit its base, before either is loaded.
+def fit_to(base: Base, adapter: str, config: PeftConfig, option: str) -> Base:
+    """Give a base the rows of embeddings that an adapter was trained with, and refuse an adapter that does not fit.
 
     Args:
         base: The base.
@@ -238,14 +235,21 @@ def check_shapes(base: Base, adapter: str, config: PeftConfig, option: str) -> N
         config: Its configuration.
         option: The option that named it, for messages.
 
+    Returns:
+        The base, laid out anew where tokens were added for the adapter.
+
     Raises:
-        ModelMismatchError: A weight has another shape there than here, or none has a place.
+        ModelMismatchError: A weight has another shape there than here, or none has a place; or rows are missing.
     """
+    found = saved_shapes(adapter)
+    fitted = replace(base, model=copy.deepcopy(base.model))
+    fit_rows(fitted.model, found, config, adapter=f"{option}={adapter!r}", name=f"its base {base.name!r}")
     expected = {
         name: tuple(weight.shape)
-        for name, weight in get_peft_model_state_dict(with_adapter(base, config), save_embedding_layers=False).items()
+        for name, weight in get_peft_model_state_dict(
+            with_adapter(fitted, config), save_embedding_layers=False
+        ).items()
     }
-    found = _shapes(adapter)
     wrong = sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name])
     if wrong or not found.keys() & expected.keys():
         detail = (
@@ -255,32 +259,7 @@ def check_shapes(base: Base, adapter: str, config: PeftConfig, option: str) -> N
             f"{option}={adapter!r} does not fit on {base.name!r} ({detail}): it belongs on another base. Check that "
             "old and new adapter are not swapped."
         )
-
-
-def _shapes(adapter: str) -> dict[str, tuple[int, ...]]:
-    """Read the shapes of an adapter's weights; of those on the Hub no more than the header is downloaded."""
-    for name in _WEIGHTS:
-        cached = Path(adapter) / name if Path(adapter).is_dir() else try_to_load_from_cache(adapter, name)
-        if isinstance(cached, str | Path) and Path(cached).is_file():
-            return _shapes_in(Path(cached))
-    if Path(adapter).is_dir():
-        raise InputError(f"{adapter} holds no weights of an adapter ({' or '.join(_WEIGHTS)}).")
-    try:
-        header = parse_safetensors_file_metadata(adapter, _WEIGHTS[0])
-        return {name: tuple(one.shape) for name, one in header.tensors.items()}
-    except (*_MISSING, HfHubHTTPError) as error:
-        first = error
-    try:
-        return _shapes_in(Path(hf_hub_download(adapter, _WEIGHTS[1])))
-    except (*_MISSING, HfHubHTTPError):
-        raise InputError(f"{adapter} has no weights that can be loaded: {printable(str(first))}") from first
-
-
-def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    if file.suffix == ".safetensors":
-        with safe_open(file, "pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    return {name: tuple(one.shape) for name, one in torch.load(file, map_location="meta", weights_only=True).items()}
+    return fitted
 
 
 def read_tokenizer(config: CompatibilityConfig, init_kwargs: Mapping[str, Any], *names: str | None) -> Any:

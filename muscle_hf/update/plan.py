@@ -18,7 +18,7 @@ from .encoding import Encoded, check_prompts, check_questions, encode_examples, 
 from .models import (
     Base,
     check_new_adapter,
-    check_shapes,
+    fit_to,
     init_kwargs,
     old_base_of,
     read_adapter,
@@ -137,15 +137,16 @@ def make_plan(options: Options) -> Plan:
         check_new_adapter(settings, new_adapter, old_base_name)
     new_base = read_base(settings.new_base, new_kwargs, "new_base")
     old_base = read_base(old_base_name, old_kwargs, "old_base")
+    old_base = fit_to(old_base, settings.old_adapter, old_adapter, "old_adapter")
+    if settings.new_adapter is not None and new_adapter is not None:
+        new_base = fit_to(new_base, settings.new_adapter, new_adapter, "new_adapter")
     _refuse_router_loss(config, new_base)
     tokenizer = read_tokenizer(config, new_kwargs, settings.new_adapter, settings.new_base)
     old_tokenizer = read_tokenizer(config, old_kwargs, settings.old_adapter, old_base_name)
     pairs = None
     if config.alignment == "tokens":
         pairs = check_same_vocabulary(new_base.model, old_base.model, tokenizer, old_tokenizer)
-    check_shapes(old_base, settings.old_adapter, old_adapter, "old_adapter")
-    if settings.new_adapter is not None and new_adapter is not None:
-        check_shapes(new_base, settings.new_adapter, new_adapter, "new_adapter")
+    if new_adapter is not None:
         check_lm_head(with_adapter(new_base, new_adapter))
     else:
         new_adapter = carried_over(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from trl import SFTTrainer
 
 from .. import CompatibilityTrainer
-from ..adapters import full_logits_allow_tied_head, has_tied_head, load_adapted_model
+from ..adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
 from ..card import card_of_trainer
 from ..demo.task import CrossEntropyTrainer, TrainingProgress, train_and_save
 from ..files import replaced
@@ -84,7 +84,8 @@ def _train_with_cross_entropy(
 ) -> None:
     config = plan.options.cross_entropy_config(folder, **changes)
     # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
-    kind = CrossEntropyTrainer if has_tied_head(model) or config.device.type == "cpu" else SFTTrainer
+    is_fused = has_whole_head(model) and config.device.type != "cpu"
+    kind = SFTTrainer if is_fused else CrossEntropyTrainer
     with full_logits_allow_tied_head(model):
         trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
     train_and_save(trainer)
@@ -115,7 +116,11 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
     )
     train_and_save(trainer)
     card = card_of_trainer(trainer)
-    facts = {"adapter_type": card.adapter_type, "training": dict(card.training)}
+    facts = {
+        "adapter_type": card.adapter_type,
+        "embedding_rows": card.embedding_rows,
+        "training": dict(card.training),
+    }
     with replaced(folder / FACTS) as temporary:
         text = json.dumps(facts, indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
