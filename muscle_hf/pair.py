@@ -58,7 +58,7 @@ class ModelPair:
     Raises:
         ModelMismatchError: Both are one model.
         ConfigurationError: Both share one base object, adapters are missing or too many, or there is no tokenizer.
-        UnsupportedAdapterError: A prompt-learning adapter, or an adapter on an LM head of its own.
+        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
     """
 
     def __init__(

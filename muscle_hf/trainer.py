@@ -94,7 +94,7 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
 
     Raises:
         ModelMismatchError: The vocabularies differ, or old and new model are the same.
-        UnsupportedAdapterError: A prompt-learning adapter, or an adapter on an LM head of its own.
+        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
         ConfigurationError: Models or options that cannot be combined.
         InputError: A data set without a token to train on.
         TeacherError: A teacher whose logits are NaN; also raised in training.
