@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .number_texts import Column as Column
+from .same_answer import Spelling
+from .spelled_otherwise import SpelledOtherwise
 
-Column: TypeAlias = pa.Array
 Positions: TypeAlias = NDArray[np.int64]
 
 LONG = 128
@@ -104,6 +106,10 @@ class TaskAnswers:
     """Whether the file tells the integer 1 from the text "1"; a CSV file does not."""
     not_whole: str | None = None
     """Why these are not all that the run scored, in a sentence; None where nothing says so."""
+    spelling: Spelling | None = None
+    """How answers were spelled alike, of a table; None where the file's own program compared them."""
+    spelled_otherwise: SpelledOtherwise | None = None
+    """How many sampled answers are right ones in another spelling; of single answers it is told from `answers`."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know, such as a filter that was chosen by default."""
 

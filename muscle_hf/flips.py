@@ -255,6 +255,8 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
 
     Args:
         old: The old model's answers, shape (n,): all ints (class ids) or all strings; None where it gave no answer.
+            They are compared exactly: "1.0" is not "1", and "A " is not "A". Files are read with more care by
+            `compare_runs`.
         new: The new model's answers to the same instances in the same order.
         references: The right answers, in the same order, of the same type; never None.
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, listed, quote, some
 from .errors import InputError
+from .pair_spelling import spelled_alike, spelling_notes
+from .same_answer import NUMBERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +61,7 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             "compares what is there."
         )
     notes += _same_filter(old, new)
-    if old.typed != new.typed:
-        # A CSV file cannot say that its 7 is a number, so beside one all are texts.
-        old, new = _as_text(old), _as_text(new)
+    old, new = spelled_alike(old, new)
     if by_position:
         if len(old) != len(new):
             raise InputError(
@@ -101,7 +101,7 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         count = pc.sum(pc.not_equal(old.prompts, new.prompts)).as_py() or 0
         if count:
             notes.append(f"{count} of {len(old)} prompts differ (other chat templates or examples?)")
-    notes = [f"{old.task}: {note}" for note in notes]
+    notes = [f"{old.task}: {note}" for note in [*notes, *spelling_notes(old, new)]]
     return Aligned(old, new, tuple(dict.fromkeys([*old.notes, *new.notes, *notes])))
 
 
@@ -199,15 +199,6 @@ def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:
         )
 
 
-def _as_text(side: TaskAnswers) -> TaskAnswers:
-    changed: dict[str, Any] = {
-        name: column.cast(pa.string())
-        for name in ("ids", "answers", "references")
-        if (column := getattr(side, name)) is not None
-    }
-    return replace(side, **changed)
-
-
 def _same_types(old: TaskAnswers, new: TaskAnswers) -> tuple[TaskAnswers, TaskAnswers]:
     """Make the answers of both sides one type, and refuse integers beside strings."""
     columns = [
@@ -217,11 +208,13 @@ def _same_types(old: TaskAnswers, new: TaskAnswers) -> tuple[TaskAnswers, TaskAn
         if (column := getattr(side, name)) is not None and column.null_count < len(column)
     ]
     kinds = [kind_of(column.type) for _, column in columns]
+    if len(set(kinds)) > 1 and all(side.spelling and side.spelling.kind == NUMBERS for side in (old, new)):
+        kinds = ["strings"]  # 1 beside 1.5, which only a text holds as exactly
     if len(set(kinds)) > 1:
         shown = ", ".join(f"the {label} are {kind}" for (label, _), kind in zip(columns, kinds, strict=True))
         raise InputError(
             f"{shown}: 1 and '1' are different answers, so all of them would count as wrong. Write all answers as "
-            "strings or all as integers."
+            "strings or all as integers, or compare them as numbers with --normalize numbers (normalize='numbers')."
         )
     kind = next(iter(kinds), "strings")
     big = any(column.type == BIG for _, column in columns)

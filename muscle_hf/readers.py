@@ -36,6 +36,7 @@ def read(
     slices: Sequence[str] = (),
     config: str | None = None,
     split: str | None = None,
+    normalize: str | Sequence[str] | None = None,
 ) -> Run:
     """Read the evaluation of one model version.
 
@@ -61,6 +62,8 @@ def read(
         slices: Columns, or fields of the harness's documents, to slice by.
         config: Configuration of a data set of the Hub.
         split: Split of a data set of the Hub; None takes the only one.
+        normalize: What need not count when answers of a table are compared: "case", "numbers" and others, see
+            `same_answer.NAMES`; "none" compares them as they are spelled.
 
     Returns:
         The answers, task by task. Texts stay in the file until they are shown.
@@ -77,7 +80,7 @@ def read(
         >>> task.ids.to_pylist(), task.answers.to_pylist()
         ([1], ['A'])
     """
-    table = {"metric": metric, "columns": columns, "slices": slices}
+    table = {"metric": metric, "columns": columns, "slices": slices, "normalize": normalize}
     path, column = _split(str(source))
     # What does nothing here was meant for something else.
     kind = "a file"
@@ -85,7 +88,8 @@ def read(
     if path is None:
         kind, unused = "a data set of the Hub", {"run": run, "filter": filter}
     elif path.is_dir():
-        kind, unused = "a folder of runs", {"columns": columns, "config": config, "split": split}
+        kind = "a folder of runs"
+        unused = {"columns": columns, "config": config, "split": split, "normalize": normalize}
     for option, value in unused.items():
         if value:
             raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
@@ -139,6 +143,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
         if is_details(parquet.names) and column is None:
             if chosen is not None or table["columns"]:
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
+            _refuse_normalize(source, "lighteval", table)
             named = _DETAILS.fullmatch(path.name)
             details = read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
             return replace(details, not_whole=not_whole(details, lighteval_says(path, details.task)))
@@ -151,6 +156,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                     f"{source} holds samples of lm-evaluation-harness, whose columns are known; leave out the column, "
                     "and choose what is compared with --metric and --filter."
                 )
+            _refuse_normalize(source, "lm-evaluation-harness", table)
             task, date = _task_of(path)
             choose_tasks([task], filtered_tasks(chosen), source)
             return read_samples(
@@ -169,6 +175,14 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
 
 def _filter_text(chosen: FilterChoice) -> str:
     return listed(map(repr, [chosen] if chosen is None or isinstance(chosen, str) else dict.fromkeys(chosen.values())))
+
+
+def _refuse_normalize(source: str, program: str, table: Mapping[str, Any]) -> None:
+    if table["normalize"]:
+        raise InputError(
+            f"{source}: {program} has scored these answers itself, so --normalize {table['normalize']} (normalize=) "
+            "would change nothing; leave it out."
+        )
 
 
 def _read_folder(

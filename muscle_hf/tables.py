@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from .answer_columns import alike, held_by, is_number, refuse_kind, settled
 from .answers import (
-    BIG,
     Column,
     Positions,
     TaskAnswers,
     Text,
-    kind_of,
     label,
     listed,
     quote,
@@ -26,7 +25,10 @@ from .answers import (
 from .columnar import Columns
 from .errors import InputError
 from .metric_names import higher_is_better, is_grade
+from .number_texts import as_text, whole_numbers
+from .same_answer import Spelling, parse_names, trimmed
 from .scorers import SCORERS, score_texts
+from .spelled_otherwise import SpelledOtherwise, spelled_otherwise
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
 """What a column may be, by its default name."""
@@ -55,6 +57,7 @@ def read_table(
     metric: str | None = None,
     columns: Mapping[str, str] | None = None,
     slices: Sequence[str] = (),
+    normalize: str | Sequence[str] | None = None,
 ) -> TaskAnswers:
     """Read the answers of one model from a table.
 
@@ -68,6 +71,7 @@ def read_table(
             `scorers.SCORERS` to score texts against their references.
         columns: What a column is -> its name, for columns with other names than `FIELDS`.
         slices: Columns to slice by.
+        normalize: What need not count when answers are compared, see `same_answer.NAMES`.
 
     Returns:
         The answers. Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id,
@@ -87,9 +91,19 @@ def read_table(
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))
     scored: list[NDArray[np.float64]] = []
+    spelling = Spelling(parse_names(normalize), table.typed)
 
     def keep(_: int, block: Mapping[str, Column]) -> dict[str, Column]:
-        if scorer:  # While the texts are whole.
+        # While the texts are whole.
+        block = {
+            name: spelling.respell(values)
+            if name in (layout.prediction, layout.reference)
+            else values
+            if table.typed
+            else trimmed(values)
+            for name, values in block.items()
+        }
+        if scorer:
             scored.append(_score_texts(block[str(layout.prediction)], block[str(layout.reference)], scorer, source))
         return {name: shorten(values) for name, values in block.items()}
 
@@ -101,10 +115,14 @@ def read_table(
     n = len(found[wanted[0]])
     answers = None if layout.prediction is None else found[layout.prediction]
     references = None if layout.reference is None else found[layout.reference]
-    ids = pa.array(np.arange(n)) if layout.id is None else _filled(found[layout.id], layout.id, source)
-    _refuse_kind(ids, layout.id or "", source)
+    ids = pa.array(np.arange(n)) if layout.id is None else _filled(_whole(found[layout.id], table), layout.id, source)
+    refuse_kind(ids, layout.id or "", source)
+    notes: list[str] = []
     if references is not None:
-        _refuse_kind(_filled(references, str(layout.reference), source), str(layout.reference), source)
+        right = str(layout.reference)
+        spelling = replace(spelling, kind=held_by(references.type)) if table.typed else spelling.settle(references)
+        references = _filled(settled(references, spelling, right, source, notes), right, source)
+        refuse_kind(references, right, source)
     name = scorer or layout.score or "accuracy"
     answer = TaskAnswers(
         task=task,
@@ -113,29 +131,40 @@ def read_table(
         metric=name,
         higher_is_better=higher_is_better(name) is not False,
         grades=is_grade(name),
-        slices={name: _labels(found[name], name, source) for name in slices},
+        slices={name: _labels(_whole(found[name], table), name, source) for name in slices},
         columns=tuple(name for name in table.names if name not in wanted or name in slices),
-        texts=lambda positions: _texts(table, layout, positions, source),
+        texts=lambda positions: _texts(table, layout, positions, source, spelling),
         row_ids_of=file if layout.id is None else None,
         typed=table.typed,
+        spelling=spelling,
     )
     scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
     samples: NDArray[np.int64] | None = None
+    otherwise: SpelledOtherwise | None = None
     if answers is not None and pa.types.is_list(answers.type):
         if scores is None:
-            scores, samples = _shares(answers, references, str(layout.prediction), source)
+            scores, samples, otherwise = _shares(answers, references, spelling, str(layout.prediction), source, notes)
         answers = None
     elif answers is not None:
-        _refuse_kind(answers, str(layout.prediction), source)
         if references is not None:
-            answers, references = _alike(answers, references, str(layout.prediction), source)
+            answers, references = alike(answers, references, spelling, str(layout.prediction), source, notes)
+        else:
+            answers = settled(answers, spelling, str(layout.prediction), source, notes)
+            refuse_kind(answers, str(layout.prediction), source)
     if layout.score is not None and pa.types.is_list(found[layout.score].type):
         scores, samples = _means(found[layout.score], layout.score, source)
     if scorer:
         scores = np.concatenate(scored)
     samples = None if answer.grades else samples  # of grades there is no share of right ones
-    answer = replace(answer, answers=answers, references=references, scores=scores, samples=samples)
-    return answer if layout.sample is None else _grouped(answer, found[layout.sample])
+    if not scorer:
+        notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
+        answer = replace(answer, notes=tuple(notes))
+    if layout.sample is not None and scores is None:
+        otherwise = spelled_otherwise(answers, references)
+    answer = replace(
+        answer, answers=answers, references=references, scores=scores, samples=samples, spelled_otherwise=otherwise
+    )
+    return answer if layout.sample is None else _grouped(answer, _whole(found[layout.sample], table))
 
 
 def _layout(table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]) -> _Layout:
@@ -179,13 +208,9 @@ def _common(kinds: Collection[pa.DataType]) -> pa.DataType | None:
         inner = {kind.value_type for kind in kinds} - {pa.null()}
         joined = _common(inner) if len(inner) > 1 else next(iter(inner))
         return None if joined is None else pa.list_(joined)
-    if not all(map(_is_number, kinds)):
+    if not all(map(is_number, kinds)):
         return None
     return pa.float64() if any(map(pa.types.is_floating, kinds)) else next(filter(pa.types.is_decimal, kinds))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _filled(column: Column, name: str, source: str) -> Column:
@@ -198,26 +223,15 @@ def _filled(column: Column, name: str, source: str) -> Column:
     return column
 
 
-def _refuse_kind(column: Column, name: str, source: str) -> None:
-    kind = column.type
-    if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        given = pc.is_valid(column)
-        if pa.types.is_floating(kind) and (odd := pc.not_equal(column, pc.floor(column))).true_count:
-            given = odd  # the number that no integer can be
-        row = int(np.argmax(np.asarray(pc.fill_null(given, False))))
-        words = {"double": "numbers with a decimal point", "bool": "true and false"}.get(str(kind), "lists")
-        raise InputError(
-            f"{source}: {quote(name)} holds {words}, for instance {quote(column[row].as_py())} in row {row + 1}; a "
-            "string or an integer is needed."
-        )
+def _whole(column: Column, table: Columns) -> Column:
+    """Read 1.0 as the integer that it was, of ids and groups; not of texts of a file that has integers as well."""
+    return column if table.typed and pa.types.is_string(column.type) else whole_numbers(column)
 
 
 def _labels(column: Column, name: str, source: str) -> Column:
     if pa.types.is_list(column.type):
         raise InputError(f"{source}: column {quote(name)} holds lists, so it cannot group instances.")
-    if pa.types.is_floating(column.type):
-        return pa.array(map(label, column.to_pylist()), pa.string())
-    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+    return as_text(column)
 
 
 def _scores(column: Column, name: str, source: str) -> NDArray[np.float64]:
@@ -261,33 +275,18 @@ def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:
 
 
 def _shares(
-    lists: Column, references: Column | None, name: str, source: str
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Give the share of right answers of each list, and how many there are."""
+    lists: Column, references: Column | None, spelling: Spelling, name: str, source: str, notes: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], SpelledOtherwise | None]:
+    """Give the share of right answers of each list, how many there are, and how many are only spelled otherwise."""
     if references is None:
         raise InputError(f"{source}: {name} holds lists of sampled answers, which need a column of right ones.")
     lengths = _lengths(lists, name, source)
     parents = np.repeat(np.arange(len(lists)), lengths)
     flat, gold = shorten(lists.flatten()), references.take(pa.array(parents))
-    flat, gold = _alike(flat, gold, name, source)
+    flat, gold = alike(flat, gold, spelling, name, source, notes)
     right = np.asarray(pc.fill_null(pc.equal(flat, gold), False), dtype=np.float64)
-    return np.bincount(parents, weights=right, minlength=len(lists)) / lengths, lengths
-
-
-def _alike(answers: Column, references: Column, name: str, source: str) -> tuple[Column, Column]:
-    """Make answers and right answers one type, or refuse what can never be equal."""
-    if answers.null_count == len(answers):
-        return pa.nulls(len(answers), references.type), references
-    _refuse_kind(answers, name, source)
-    kinds = kind_of(answers.type), kind_of(references.type)
-    if kinds[0] != kinds[1]:
-        raise InputError(
-            f"{source}: {quote(name)} holds {kinds[0]} and the right answers are {kinds[1]}: 1 and '1' are different "
-            "answers, so all of them would count as wrong. Write both in the same way."
-        )
-    if answers.type == references.type:
-        return answers, references
-    return answers.cast(BIG), references.cast(BIG)
+    shares = np.bincount(parents, weights=right, minlength=len(lists)) / lengths
+    return shares, lengths, spelled_otherwise(flat, gold)
 
 
 def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
@@ -331,7 +330,7 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
     return replace(rows.take(first), answers=None, scores=scores, samples=counts if shares else None)
 
 
-def _texts(table: Columns, layout: _Layout, positions: Positions, source: str) -> list[Text]:
+def _texts(table: Columns, layout: _Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:
     """Read question, right answer and answer of some rows again, whole."""
     wanted = [layout.question, layout.reference, layout.prediction, layout.choices]
     names = list(dict.fromkeys(name for name in wanted if name))
@@ -343,7 +342,11 @@ def _texts(table: Columns, layout: _Layout, positions: Positions, source: str) -
     def pick(start: int, block: dict[str, Column]) -> list[dict[str, Any]]:
         size = len(block[names[0]])
         inside = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + size)] - start
-        taken = {name: block[name].take(pa.array(inside)).to_pylist() for name in names}
+        columns = {name: block[name].take(pa.array(inside)) for name in names}
+        for name in (layout.reference, layout.prediction):
+            if name:  # What is shown is what was compared.
+                columns[name] = spelling.shown(columns[name])
+        taken = {name: column.to_pylist() for name, column in columns.items()}
         return [{name: taken[name][row] for name in names} for row in range(len(inside))]
 
     rows = [row for block in table.scan(names, pick) for row in block]

@@ -338,7 +338,7 @@ def test_a_bound_that_no_rate_could_break_is_refused_before_anything_is_read(
         (b"{", "line 1 is not JSON"),
         (b"\xff\xfe{", "line 1 is not UTF-8"),
         (b"[" * 100_000, "line 1"),
-        (b'{"id": 1, "prediction": 1.5, "reference": 1}', "1.5 in row 1; a string or an integer"),
+        (b'{"id": 1.5, "prediction": 1, "reference": 1}', "1.5 in row 1; a string or an integer"),
         (b'{"id": "a", "prediction": "x", "reference": "x"}', "lacks 3 of the 4 ids"),
     ],
 )

@@ -19,6 +19,7 @@ LAYERS = (
     {"errors", "files", "pointers", "arguments"},
     {"hub_failures", "shipping", "lineage"},
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
+    | {"number_texts", "same_answer", "spelled_otherwise"}
     | {"masks", "divergences", "strategy", "losses"}
     | {"alignment", "contents", "vocabulary", "vocabulary_map", "chunk_divergences", "chunk_losses"},
     {
@@ -38,6 +39,7 @@ LAYERS = (
     | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
+    | {"answer_columns", "pair_spelling"}
     | {"lighteval", "lighteval_names", "lighteval_old"}
     | {"measure", "not_compared", "outcomes", "selection", "whole_run"}
     | {"metric_names", "task_notes"},
@@ -77,9 +79,14 @@ WITHOUT_TORCH = (
         "beta_binomial",
         "coin",
         "registration",
+        "number_texts",
+        "same_answer",
+        "spelled_otherwise",
     }
     | {
         "answers",
+        "answer_columns",
+        "pair_spelling",
         "jsonlines",
         "columnar",
         "tables",

@@ -50,9 +50,9 @@ CLASSES = (
 EXAMPLES = {"Plain traffic, CSV": TRAFFIC, "With right answers, JSON Lines": CLASSES}
 
 
-def show(old_text, old_file, new_text, new_file, columns="", allow_missing=False, by_position=False):
+def show(old_text, old_file, new_text, new_file, columns="", allow_missing=False, by_position=False, normalize=""):
     """Return the findings, the rows that differ and the report, or what is wrong with the input."""
-    options = Options(columns, allow_missing, by_position)
+    options = Options(columns, allow_missing, by_position, normalize)
     view = consistency(Given(old_text, old_file), Given(new_text, new_file), options)
     rows = gr.Dataframe(value=view.rows, visible=bool(view.rows["data"]))
     return view.html, rows, gr.DownloadButton(value=view.report, visible=view.report is not None)
@@ -76,6 +76,7 @@ with gr.Blocks(title="Consistency", analytics_enabled=False, delete_cache=(3600,
             gr.Textbox(label="Column names, where they differ", placeholder="id=question_id, reference=gold"),
             gr.Checkbox(label="Leave out rows that only one file has"),
             gr.Checkbox(label="Join row by row, for files without ids"),
+            gr.Textbox(label="What need not count", placeholder="case, whitespace, quotes, numbers; or none"),
         ]
     button = gr.Button("Compare", variant="primary")
     found = [

@@ -63,6 +63,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "sample; repeat it or separate by commas",
     )
     reading.add_argument("--reference", metavar="NAME", help="column of the right answers; short for --columns")
+    reading.add_argument(
+        "--normalize",
+        metavar="NAME[,NAME]",
+        help="what need not count when answers of a table are compared: unicode, whitespace, quotes, punctuation, "
+        "case, thousands, decimal-comma, numbers, booleans; none: nothing (default: in CSV files surrounding spaces, "
+        "and how a number is written where all right answers are numbers)",
+    )
     reading.add_argument("--config", help="configuration of a data set of the Hub")
     reading.add_argument("--split", help="split of a data set of the Hub")
     reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
@@ -143,6 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
         columns=_columns(arguments),
         config=arguments.config,
         split=arguments.split,
+        normalize=arguments.normalize,
     )
     violations, unjudged = [], None
     try:

@@ -23,7 +23,7 @@ from ...outcomes import Instance
 from ...report import printable, verdict
 from ...runs import RunComparison
 from ...scorers import SCORERS
-from .files import File, Given, Options, answers_alone, compare_files, has_references, opened
+from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
 from .html import Shown, problem_html, result_html
 
 __all__ = ["SCORES", "Given", "Options", "View", "consistency", "negative_flips", "smooth_compatibility"]
@@ -135,7 +135,7 @@ def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> V
             )
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
-        shown = Shown(result.level, verdict(result), [*result.notes, *told])
+        shown = Shown(result.level, verdict(result), [*map(on_the_page, result.notes), *told])
         figures = _figures(compared, _OF_FLIPS)
         return View(result_html(shown, compared, _OF_FLIPS), rows, _report(result), figures)
 
@@ -174,7 +174,9 @@ def consistency(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> View
             raise InputError("the files hold scores, and only answers can be the same; give a column prediction.")
         places = np.flatnonzero(~same)
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
-        shown = Shown(result.level, [_agreement_words(compared), *verdict(result)], [*result.notes, *told])
+        shown = Shown(
+            result.level, [_agreement_words(compared), *verdict(result)], [*map(on_the_page, result.notes), *told]
+        )
         figures = _figures(compared, _OF_CONSISTENCY)
         return View(result_html(shown, compared, _OF_CONSISTENCY), rows, _report(result), figures)
 
@@ -218,7 +220,7 @@ def smooth_compatibility(
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         places = places[np.argsort(compared.changes[places], kind="stable")]  # the worst first
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_scores, whole=_WHOLE)
-        shown = Shown(result.level, words, [*result.notes, *told])
+        shown = Shown(result.level, words, [*map(on_the_page, result.notes), *told])
         return View(result_html(shown, compared, _OF_SCORES), rows, _report(result), _figures(compared, _OF_SCORES))
 
 
@@ -230,7 +232,7 @@ def _plain_consistency(files: Sequence[File], options: Options) -> View:
     compared = agreement(old=before, new=after)
     places = np.flatnonzero(before != after)
     rows, told = _rows(_answer_rows(pair, places[:_MOST_ROWS]), len(places), lambda _: "")
-    shown = Shown(0.95, [_agreement_words(compared)], [*pair.notes, *told])
+    shown = Shown(0.95, [_agreement_words(compared)], [*map(on_the_page, pair.notes), *told])
     return View(result_html(shown, compared, _OF_AGREEMENT), rows, None, _figures(compared, _OF_AGREEMENT))
 
 

@@ -3,6 +3,7 @@
 What goes wrong is told with the names that the visitor knows, not with the places on the server.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ...answers import Run, TaskAnswers, Text, answer_column, label, listed, quote
 from ...columnar import Columns, Csv, JsonLines, Parquet
 from ...errors import InputError, MuscleError
 from ...harness import is_array, is_samples
+from ...number_texts import whole_numbers
 from ...readers import read
 from ...report import printable
 from ...runs import RunComparison, compare_runs
+from ...same_answer import Spelling, parse_names, trimmed
 
 _NEEDED = "one JSON object a line with id, prediction"
 _PLACES = ("old", "new")
@@ -27,6 +32,7 @@ _ON_THE_PAGE = {
     "with --by-position (by_position=True)": 'with "Join row by row"',
     "--allow-missing (allow_missing=True)": '"Leave out rows that only one file has"',
 }
+_NORMALIZE = re.compile(r"--normalize ([a-z,-]+?)(?: \(normalize=[^)]*\))?(?=[,;.:)]* |[.,)]*$)")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Options:
     """Leave out the rows that only one file has."""
     by_position: bool = False
     """Join row by row, for files without ids."""
+    normalize: str | None = ""
+    """What need not count when answers are compared: "case, whitespace"."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,14 @@ def opened(old: Given, new: Given) -> Iterator[list[File]]:
             for file in files:
                 for path in (file.path.resolve(), file.path):
                     message = message.replace(str(path), file.name)
-            for option, name in _ON_THE_PAGE.items():
-                message = message.replace(option, name)
-            raise InputError(message) from error
+            raise InputError(on_the_page(message)) from error
+
+
+def on_the_page(text: str) -> str:
+    """Say with the words of the page what a message or a note says with options."""
+    for option, name in _ON_THE_PAGE.items():
+        text = text.replace(option, name)
+    return _NORMALIZE.sub(r'"\1" under "What need not count"', text)
 
 
 def _written(text: str, stem: Path) -> Path:
@@ -132,7 +145,7 @@ def compare_files(files: Sequence[File], options: Options, *, answers: bool = Fa
     if answers and all(table and columns.get("prediction", "prediction") in table.names for table in tables):
         reading["metric"] = "accuracy"
     if any(tables):
-        reading["columns"] = columns
+        reading |= {"columns": columns, "normalize": options.normalize}
     runs = [_named(read(file.path, **reading), file.name) for file in files]
     return compare_runs(*runs, allow_missing=options.allow_missing, by_position=options.by_position, **how)
 
@@ -153,8 +166,16 @@ def answers_alone(file: File, options: Options) -> TaskAnswers:
         raise InputError(f"{file.name} has no column {quote(prediction)}; it has {listed(map(quote, table.names))}.")
     wanted = [name for name in (key, prediction) if name in table.names]
 
+    spelling = Spelling(parse_names(options.normalize), table.typed)
+
     def keep(_: int, block: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return {name: block[name].to_pylist() for name in wanted}
+        columns = {name: block[name] if table.typed else trimmed(block[name]) for name in wanted}
+        columns[prediction] = spelling.respell(block[prediction])
+        # A float that is a whole number is that number; texts are looked at when all are there.
+        return {
+            name: (column if pa.types.is_string(column.type) else whole_numbers(column)).to_pylist()
+            for name, column in columns.items()
+        }
 
     found: dict[str, list[Any]] = {name: [] for name in wanted}
     for block in table.scan(wanted, keep, strict=wanted):
@@ -165,14 +186,16 @@ def answers_alone(file: File, options: Options) -> TaskAnswers:
     answers = found[prediction]
     if not answers:
         raise InputError(f"{file.name} holds no answers; rows with id and prediction are needed.")
+    ids = answer_column(found.get(key, list(range(len(answers)))))
     return TaskAnswers(
         task="all",
         source=file.name,
-        ids=answer_column(found.get(key, list(range(len(answers))))),
+        ids=ids if table.typed else whole_numbers(ids),
         answers=answer_column(answers),
         texts=lambda places: [Text(None, None, label(answers[place])) for place in places.tolist()],
         row_ids_of=None if key in found else file.name,
         typed=table.typed,
+        spelling=spelling,
     )
 
 

@@ -1,0 +1,103 @@
+"""Answers that differ in their spelling alone: found, counted, told with the name under which they are the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .number_texts import Column
+from .same_answer import NAMES, respell
+
+# Of more differing rows than this, so many are looked at first: mostly there are none that a spelling joins.
+_LOOK = 20_000
+# Names that join less than this share of what all together do are not worth proposing.
+_WORTH = 0.05
+# From the least likely to be meant; what is not needed is left out in this order.
+_LEAST_LIKELY = (
+    "unicode",
+    "booleans",
+    "punctuation",
+    "quotes",
+    "decimal-comma",
+    "thousands",
+    "numbers",
+    "case",
+    "whitespace",
+)
+
+
+@dataclass(frozen=True)
+class SpelledOtherwise:
+    """Rows whose two texts differ, and would be the same if something need not count."""
+
+    names: tuple[str, ...]
+    """What must not count for that, of `same_answer.NAMES`."""
+    rows: int
+    of: int
+    """How many rows there are."""
+    already: int
+    """How many are the same as they are spelled."""
+    example: tuple[str, str]
+
+
+def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOtherwise | None:
+    """Find the rows in which two columns of texts hold the same in another spelling.
+
+    Args:
+        first: Texts, as they are compared now.
+        second: Others, row by row.
+
+    Returns:
+        How many rows would be the same, and under which names; None where there are none.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> found = spelled_otherwise(pa.array(["a", "(B)", "c"]), pa.array(["A", "B", "d"]))
+        >>> found.names, found.rows, found.example
+        (('punctuation', 'case'), 2, ('a', 'A'))
+    """
+    if first is None or second is None or not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
+        return None
+    rows = np.flatnonzero(pc.fill_null(pc.not_equal(first, second), False))
+    if len(rows) > _LOOK:
+        some = rows[:: len(rows) // _LOOK]
+        if not any(_same(first.take(some), second.take(some), names).any() for names in _everything()):
+            return None
+    if not len(rows):
+        return None
+    firsts, seconds, counts = _distinct(first.take(rows), second.take(rows))
+    joined = [(_same(firsts, seconds, names), names) for names in _everything()]
+    same, names = max(joined, key=lambda pair: int(counts[pair[0]].sum()))
+    total = int(counts[same].sum())
+    if not total:
+        return None
+    firsts, seconds, counts = firsts.filter(pa.array(same)), seconds.filter(pa.array(same)), counts[same]
+    for name in _LEAST_LIKELY:
+        fewer = tuple(other for other in names if other != name)
+        if name in names and counts[_same(firsts, seconds, fewer)].sum() >= (1 - _WORTH) * total:
+            names = fewer
+    left = np.flatnonzero(_same(firsts, seconds, names))
+    most = int(left[np.argmax(counts[left])])
+    example = firsts[most].as_py(), seconds[most].as_py()
+    already = pc.sum(pc.equal(first, second)).as_py() or 0
+    return SpelledOtherwise(names, int(counts[left].sum()), len(first), already, example)
+
+
+def _everything() -> list[tuple[str, ...]]:
+    """Give all names, with the one or the other reading of 1,000."""
+    return [tuple(name for name in NAMES if name != other) for other in ("decimal-comma", "thousands")]
+
+
+def _same(first: Column, second: Column, names: Sequence[str]) -> NDArray[np.bool_]:
+    return np.asarray(pc.equal(respell(first, names), respell(second, names)))
+
+
+def _distinct(first: Column, second: Column) -> tuple[Column, Column, NDArray[np.int64]]:
+    """Give the distinct pairs, and how often each occurs."""
+    firsts, seconds = first.dictionary_encode(), second.dictionary_encode()
+    keys = firsts.indices.to_numpy().astype(np.int64) * len(seconds.dictionary) + seconds.indices.to_numpy()
+    _, places, counts = np.unique(keys, return_index=True, return_counts=True)
+    return first.take(pa.array(places)), second.take(pa.array(places)), counts
