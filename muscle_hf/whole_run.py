@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from .answers import TaskAnswers
 from .lighteval_names import is_same_task
@@ -26,10 +26,10 @@ class Declared:
 
     source: str = ""
     """The results file."""
-    count: int | None = None
-    """How many instances were scored; None where it does not say."""
-    of_chosen: bool = True
-    """Whether that is also the number where the instances were chosen one by one (`--samples`)."""
+    counts: tuple[int, ...] = ()
+    """How many instances were scored: one of these, the surest first; none where it does not say."""
+    may_be_chosen: bool = False
+    """Whether instances may have been chosen one by one (`--samples`) without being counted."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """"metric,filter" -> the score of the task; only those that are means over its instances."""
     filters: Mapping[str, str] = field(default_factory=dict)
@@ -46,8 +46,8 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
 
     Example:
         >>> said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
-        >>> said.count, said.of_chosen
-        (3, False)
+        >>> said.counts, said.may_be_chosen
+        ((3,), True)
     """
     scores, counts, config = (_part(_part(results, name), task) for name in ("results", "n-samples", "configs"))
     means = {
@@ -55,13 +55,12 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
         for metric in config.get("metric_list") or ()
         if metric.get("aggregation", "mean" if metric.get("metric") in _MEANS else None) == "mean"
     }
-    # `--samples` does not change "effective"; later versions also count what they scored.
-    exact = scores.get("sample_len")
-    count = exact if _is_count(exact) else counts.get("effective")
+    # `--samples` does not change "effective"; later versions also count what one of the metrics was taken from.
+    found = (scores.get("sample_len"), counts.get("effective"))
     return Declared(
         source=source,
-        count=count if _is_count(count) else None,
-        of_chosen=_is_count(exact),
+        counts=tuple(filter(_is_count, found)),
+        may_be_chosen=not _is_count(found[0]),
         scores={
             name: float(value)
             for name, value in scores.items()
@@ -102,7 +101,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
             # Some versions leave the number of few-shot examples out there.
             if is_same_task(key, task) or key == task.rpartition("|")[0]:
                 count = config.get("effective_num_docs") if isinstance(config, Mapping) else None
-                return Declared(source=str(file), count=count if _is_count(count) else None)
+                return Declared(source=str(file), counts=tuple(filter(_is_count, [count])))
     return Declared()
 
 
@@ -116,13 +115,14 @@ def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
     Returns:
         A sentence with both counts and both scores, as far as they are known.
     """
-    n, count = len(answers), declared.count
+    n = len(answers)
     said = declared.scores.get(f"{answers.metric},{answers.filter.name}" if answers.filter else answers.metric)
     mean = float(answers.scores.mean()) if answers.scores is not None and n else math.nan
     told = "" if said is None else f", with {answers.metric} {said:.4g} there and {mean:.4g} here"
     differs = said is not None and abs(mean - said) > _ROUNDED * max(1.0, abs(said))
-    if count is not None and n != count:
-        if n < count and not declared.of_chosen and said is not None and not differs and _are_chosen(answers):
+    if declared.counts and n not in declared.counts:
+        count = declared.counts[0]
+        if n < count and declared.may_be_chosen and said is not None and not differs and _are_chosen(answers):
             return None
         cause = "cut off, or only partly copied" if n < count else "written to twice"
         return (
@@ -148,5 +148,5 @@ def _part(value: Any, name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value > 0

@@ -233,7 +233,7 @@ def test_a_filter_that_says_nothing_is_refused(texts: list[str]) -> None:
     ("options", "tasks"),
     [
         (["--tasks", "math"], ["math"]),
-        (["--tasks", "mmlu_b,math"], ["math", "mmlu_b"]),
+        (["--tasks", "mmlu_b, math"], ["math", "mmlu_b"]),
         (["--tasks", "mmlu_b", "--tasks", "math"], ["math", "mmlu_b"]),
         (["--tasks", "mmlu_*"], ["mmlu_a", "mmlu_b"]),
         (["--tasks", "m*"], ["math", "mmlu_a", "mmlu_b"]),

@@ -119,6 +119,10 @@ WHOLE: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
             "n_samples": {"gsm": {"original": 100, "effective": 100}},
         },
     ),
+    "another metric that only some instances have": (
+        _rows(),
+        {"results": {"gsm": {"exact_match,none": 2 / N, "sample_len": 3}}},
+    ),
     "two filters": (
         [*_rows(name="strict"), *_rows(right=5, name="loose")],
         {"results": {"gsm": {"exact_match,strict": 2 / N, "exact_match,loose": 5 / N}}},

@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.old,
         arguments.new,
         by=arguments.by,
-        tasks=[name for text in arguments.tasks for name in text.split(",")],
+        tasks=[name.strip() for text in arguments.tasks for name in text.split(",")],
         seed_floor=arguments.seed_floor,
         tolerance=arguments.tolerance,
         level=arguments.level,
