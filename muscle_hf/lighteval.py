@@ -58,6 +58,7 @@ def read_details(
     block: dict[str, list[Any]] = {name: [] for name in ("own", "digest", "answer", "target", *fields)}
     blocks: dict[str, list[pa.Array]] = {name: [] for name in block}
     likely = array("b")  # whether the most likely choice is right; -1 where the answer is no choice
+    aliases = array("b")  # whether every choice is right, being another way to say the same
     first: dict[str, Any] = {}
 
     def flush() -> None:
@@ -72,6 +73,7 @@ def read_details(
                 lists.add(name)
             metrics.setdefault(name, array("d")).append(value if name not in lists else 0.0)
         doc, specific, (answer, index) = row["doc"], _specific(row["doc"]), _answer(row)
+        aliases.append(index is not None and len(set(_gold(row))) == len(doc["choices"]))
         likely.append(-1 if index is None else index in _gold(row))
         values = {
             "own": None if doc.get("id") in (None, "") else str(doc["id"]),
@@ -113,7 +115,11 @@ def read_details(
     task = task or str(first.get("task_name") or path.stem)
     notes = [f"{task}: {note}" for note in choice_note("metric", chosen, usable if metric is None else ())]
     right = np.array(likely)
-    wrong = int(np.count_nonzero((right >= 0) & np.isin(values_of, (0, 1)) & ((right == 1) != (values_of == 1))))
+    differs = (right >= 0) & np.isin(values_of, (0, 1)) & ((right == 1) != (values_of == 1))
+    wrong = int(np.count_nonzero(differs))
+    # Other metrics of likelihoods ask something else than which choice is the likeliest: `truthfulqa_mc1`, and `acc`
+    # of aliases, which asks whether the model writes one.
+    contradicted = wrong if "acc" in chosen and not np.any(differs & np.array(aliases, dtype=np.bool_)) else 0
     known = not wrong and columns["answer"].null_count < len(columns["answer"])
 
     def texts(positions: Positions) -> list[Text]:
@@ -131,7 +137,7 @@ def read_details(
         metric=chosen,
         higher_is_better=higher_is_better(chosen) is not False,
         grades=is_grade(chosen, task),
-        contradicted=wrong,
+        contradicted=contradicted,
         documents=columns["digest"],
         targets=columns["target"],
         slices={name: columns[key] for key, name in fields.items() if columns[key].null_count < len(columns[key])},
@@ -240,7 +246,7 @@ def _text(row: Mapping[str, Any]) -> Text:
     gold = [str(choices[index]) if 0 <= index < len(choices) else str(index) for index in _gold(row)]
     answer, index = _answer(row)
     if index is not None:
-        answer = f"{index}: {choices[index]}"
+        answer = None if len(gold) == len(choices) else f"{index}: {choices[index]}"
     elif answer is not None and (whole := _first_text(row["model_response"], "text")) not in (None, answer):
         answer = f"{answer}\n\n{whole}"
     return Text(doc.get("original_query") or doc["query"], " / ".join(gold) or None, answer)

@@ -367,6 +367,7 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
     from huggingface_hub.errors import HfHubHTTPError
 
     from .columnar import HubDataset
+    from .lighteval import is_details
 
     # Rows without ids are those of one table, and another split is another table.
     table = {**table, "file": repr((source.partition(":")[0], config, split))}
@@ -386,5 +387,11 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
             raise InputError(f"{source} has the splits {listed(loaded)}; choose one with --split (split=).")
         loaded = next(iter(loaded.values()))
     task = path.rpartition("/")[2]
-    found = read_table(HubDataset(loaded, source), task, source, prediction=column or None, **table)
+    rows = HubDataset(loaded, source)
+    if is_details(rows.names) or is_samples(dict.fromkeys(rows.names)):
+        raise InputError(
+            f"{source} holds a run of {'lighteval' if is_details(rows.names) else 'lm-evaluation-harness'}, which is "
+            f"read from its files: `hf download {path} --repo-type dataset --local-dir DIR`, then compare the folders."
+        )
+    found = read_table(rows, task, source, prediction=column or None, **table)
     return Run(column or name, source, {task: found})

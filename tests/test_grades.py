@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lighteval_details
+import numpy as np
 import pytest
 from harness_samples import Row, choice, generation, write
 from lighteval_details import detail, run_file
@@ -163,6 +164,28 @@ def test_a_single_alias_is_shown_where_it_was_written(tmp_path: Path) -> None:
     new = write(tmp_path / "v2.jsonl", [_alias(0, None, count=1)])
     (flip,) = compare_runs(old, new).flips()
     assert (flip.old_answer, flip.new_answer) == ("the USA", None)
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_aliases_in_details_of_lighteval_are_no_answers(said: int, tmp_path: Path) -> None:
+    rows = [
+        detail(key, doc={"gold_index": [0, 1]}, response={"logprobs": [-1.0 - said, -2.0 + said]}, acc=float(key == 0))
+        for key in range(2)
+    ]
+    path = lighteval_details.write(tmp_path / "d.parquet", rows)
+    result = compare_runs(path, path)
+    (part,) = result.tasks
+    assert isinstance(part.comparison, Comparison) and part.comparison.both_wrong_same is None
+    assert [one.new_answer for one in result.instances(part.name, np.arange(2))] == [None, None]
+    assert not [note for note in result.notes if "contradict" in note]
+
+
+def test_another_score_of_likelihoods_is_not_contradicted_by_the_likeliest_choice(tmp_path: Path) -> None:
+    rows = [detail(key, response={"logprobs": [-2.0, -1.0]}, truthfulqa_mc1=1.0) for key in range(2)]
+    path = lighteval_details.write(tmp_path / "d.parquet", rows)
+    result = compare_runs(path, path)
+    assert not [note for note in result.notes if "contradict" in note]
+    assert next(iter(read(path).tasks.values())).answers is None
 
 
 def test_choices_are_still_answers_where_some_are_wrong(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lighteval_details import detail, old
 from local_hub import serve
 
 from muscle_hf import InputError, read
@@ -88,6 +89,8 @@ REPOSITORIES = {
     "org/rows": {"main": {"train.csv": b"reference,a:b\nA,A\n", "test.csv": b"reference,a:b\nB,B\n"}},
     "org/broken": {"main": {"data.jsonl": b'{"id": 1, "prediction": "A"\n'}},
     "org/version-1.5": {"main": {"data.jsonl": _jsonl("BBA")}},
+    "org/harness": {"main": {"data.jsonl": b'{"doc_id": 0, "resps": "[]", "filtered_resps": "[]", "acc": 1.0}\n'}},
+    "org/lighteval": {"main": {"data.jsonl": json.dumps(old(detail(0, acc=1.0))).encode() + b"\n"}},
     "org/empty": {"main": {"README.md": b"# Nothing\n"}},
 }
 
@@ -129,6 +132,8 @@ ASKED: list[tuple[str, Row]] = [
     ("org/answers@v9", {}),
     ("org/other", {}),
     ("org/broken", {}),
+    ("org/harness", {}),
+    ("org/lighteval", {}),
     ("org/empty", {}),
     ("org/wide:model-c", {}),
     ("org/answers", {"run": "2026"}),
@@ -227,6 +232,8 @@ def test_of_two_configurations_none_is_picked(told: dict[str, Row]) -> None:
         ("org/other", ("org/other", "text")),
         ("org/broken", ("org/broken", "cannot be loaded")),
         ("org/empty", ("org/empty", "cannot be loaded")),
+        ("org/harness", ("a run of lm-evaluation-harness", "`hf download org/harness --repo-type dataset")),
+        ("org/lighteval", ("a run of lighteval", "`hf download org/lighteval --repo-type dataset")),
         ("org/wide:model-c", ("org/wide:model-c", "model-c")),
         ("org/answers {'run': '2026'}", ("org/answers", "run='2026'")),
         ("org/answers {'filter': 'strict'}", ("org/answers", "filter='strict'")),
