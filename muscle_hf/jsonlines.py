@@ -96,6 +96,35 @@ def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[st
         raise InputError(f"{path}, line {number}: the JSON array does not end: was the file cut off?")
 
 
+def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
+    """Read the objects of a file that is one JSON array, in whatever lines it was written.
+
+    Args:
+        path: The file.
+        needed: What it should hold, for messages.
+
+    Raises:
+        InputError: The file cannot be read, is not UTF-8, no JSON, cut off, or holds something else than objects.
+    """
+    with opened(path, needed) as file:
+        content = file.read().removeprefix(BYTE_ORDER_MARK)
+    try:
+        rows = json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path} is no JSON array ({error.msg}, {place}): was the file cut off?") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply.") from None
+    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
+        raise InputError(f"{path} cannot be read: {error}.") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number} is {quote(row)}, not a JSON object with {needed}.")
+    return list(rows)
+
+
 def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> dict[str, Any]:
     """Parse one object.
 

@@ -149,7 +149,9 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
-            check_unlabelled(unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset)
+            unlabelled_dataset = check_unlabelled(
+                unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
+            )
         _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None

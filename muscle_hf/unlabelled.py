@@ -16,9 +16,11 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from .errors import ConfigurationError, InputError
 from .kept_answers import Ask, KeptAnswers, prompt_key
+from .layouts import RENAME
 from .losses import NEW, OLD
 from .masks import unknown_option
 from .prompts import Prompt
+from .questions import described, read_unlabelled
 from .training_data import OLD_COLUMNS, TOKEN_COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -28,23 +30,24 @@ UNLABELLED_TEACHERS = {
     "new": "the new model: self-distillation, a control",
     "more_confident": "for each prompt the model whose answer has the higher mean log-likelihood a token",
 }
-# They would change what a model is asked, and `generate_answers` does not know them.
-_UNSUPPORTED_COLUMNS = ("tools", "chat_template_kwargs")
 
 
-def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> None:
-    """Refuse unlabelled rows that cannot be learned from; to be called before any model is loaded.
+def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dataset:
+    """Read unlabelled rows, and refuse those that cannot be learned from; to be called before any model is loaded.
 
     Args:
-        dataset: What the user passed as `unlabelled_dataset`: a column `prompt` of texts or chat messages, and
-            optionally `completion`, the old model's answers.
+        dataset: What the user passed as `unlabelled_dataset`, of a shape that [`read_unlabelled`] knows; a column
+            `completion` beside `prompt` holds the old model's answers.
         teacher: A key of `UNLABELLED_TEACHERS`.
         labelled: The training set; rows that share a prompt with it are kept, and counted in a warning. None, or a
             data set whose prompts do not stand alone (plain text, a stream), is not looked at.
 
+    Returns:
+        The rows with `prompt`, and `completion` where they bring the old model's answers.
+
     Raises:
         ConfigurationError: An unknown teacher, or one that did not give the answers in `completion`.
-        InputError: A stream, no rows, no column `prompt`, or a bad row, which is named by its number from 0.
+        InputError: A stream, no rows, no shape that is known, or a bad row, which is named by its number from 0.
 
     Example:
         >>> check_unlabelled(Dataset.from_dict({"prompt": ["a", None]}), teacher="old")  # doctest: +ELLIPSIS
@@ -62,35 +65,27 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Non
         raise InputError(
             f"unlabelled_dataset is a {type(dataset).__name__}; a datasets.Dataset with a column prompt is needed."
         )
-    if "prompt" not in dataset.column_names:
-        raise InputError(
-            f"unlabelled_dataset has the columns {dataset.column_names}; a column prompt is needed, with texts or "
-            "chat messages. Rename yours: dataset.rename_column(name, 'prompt')."
-        )
-    if not len(dataset):
-        raise InputError("unlabelled_dataset has no rows; give at least one prompt, or leave it out.")
-    unsupported = [name for name in _UNSUPPORTED_COLUMNS if name in dataset.column_names]
-    if unsupported:
-        raise InputError(
-            f"unlabelled_dataset has the columns {unsupported}, without which the models would be asked something "
-            "else. They are not supported: write them into the prompts, or remove the columns."
-        )
-    if "completion" in dataset.column_names and teacher != "old":
+    layout, rows = read_unlabelled(
+        dataset.to_list(),
+        "unlabelled_dataset",
+        place="unlabelled_dataset, row {}".format,
+        names=dataset.column_names,
+        way_out=RENAME,
+    )
+    logger.log(
+        logging.INFO if layout.is_plain else logging.WARNING, f"unlabelled_dataset: {described(layout, rows[0])}"
+    )
+    has_answers = rows[0].answer is not None
+    if has_answers and teacher != "old":
         raise ConfigurationError(
             f"unlabelled_dataset has a column completion, which is taken for the old model's answers, but "
             f'unlabelled_teacher={teacher!r}. Set it to "old", or remove the column to have the prompts answered.'
         )
-    for number, prompt in enumerate(dataset["prompt"]):
-        if not (_is_conversation(prompt) or (isinstance(prompt, str) and prompt)):
-            raise InputError(
-                f"unlabelled_dataset, row {number}: prompt is {prompt!r}; a text of at least one character, or a list "
-                'of chat messages with "role" and "content", is needed.'
-            )
-    if "completion" in dataset.column_names:
-        pairs = zip(dataset["prompt"], dataset["completion"], strict=True)
-        for number, (prompt, completion) in enumerate(pairs):
-            _as_completion(prompt, completion, number)
-    _warn_about_shared_prompts(dataset, labelled)
+    read = Dataset.from_list(
+        [{"prompt": one.prompt, **({"completion": one.answer} if has_answers else {})} for one in rows]
+    )
+    _warn_about_shared_prompts(read, labelled)
+    return read
 
 
 def answered_rows(
@@ -146,13 +141,13 @@ def answered_rows(
         ...     ).to_list()
         [{'prompt': 'a', 'completion': 'A', 'teacher': 1}, {'prompt': 'b', 'completion': 'B', 'teacher': 1}]
     """
-    check_unlabelled(dataset, teacher=teacher)
+    dataset = check_unlabelled(dataset, teacher=teacher)
     prompts: list[Prompt] = list(dataset["prompt"])
     if "completion" in dataset.column_names:
         logger.info("%d rows of unlabelled_dataset bring their answers, taken for the old model's.", len(prompts))
         completions = [
-            _as_completion(*pair, number)
-            for number, pair in enumerate(zip(prompts, dataset["completion"], strict=True))
+            _as_completion(prompt, completion)
+            for prompt, completion in zip(prompts, dataset["completion"], strict=True)
         ]
         return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
     asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
@@ -173,7 +168,7 @@ def answered_rows(
     return _answered(
         dataset,
         ended,
-        [_as_completion(prompts[index], chosen[index][1]["completion"], index) for index in ended],
+        [_as_completion(prompts[index], chosen[index][1]["completion"]) for index in ended],
         [OLD if chosen[index][0] == "old" else NEW for index in ended],
     )
 
@@ -265,27 +260,9 @@ def _answered(dataset: Dataset, rows: Sequence[int], completions: list[Any], tea
     return kept.add_column("completion", completions).add_column("teacher", teachers)
 
 
-def _is_conversation(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(one, Mapping) and one.get("role") and "content" in one for one in value)
-    )
-
-
-def _as_completion(prompt: Any, completion: Any, number: int) -> Any:
-    """Give an answer in the form of its prompt: a text, or messages of the assistant."""
-    if _is_conversation(prompt):
-        if isinstance(completion, str):
-            return [{"role": "assistant", "content": completion}]
-        if _is_conversation(completion):
-            return completion
-    elif isinstance(completion, str):
-        return completion
-    raise InputError(
-        f"unlabelled_dataset, row {number}: completion is {completion!r}; a text is needed, or chat messages where "
-        "the prompt is a conversation. Remove the row, or the column to have all prompts answered."
-    )
+def _as_completion(prompt: Prompt, completion: str) -> Any:
+    """Give an answer in the form of its prompt: a text, or a message of the assistant."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
 def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:

@@ -375,11 +375,11 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
         ({"prompt": 5, "completion": "x"}, "prompt is 5"),
         ({"prompt": None, "completion": "x"}, "prompt is None"),
         ({"prompt": [], "completion": "x"}, "prompt is []"),
-        ({"prompt": [{"role": "user", "content": None}], "completion": "x"}, "prompt is [{"),
+        ({"prompt": [{"role": "user", "content": None}], "completion": "x"}, "prompt has {'role': 'user'}; messages"),
         ({"prompt": "a", "completion": None}, "completion is None"),
         ({"prompt": "a", "completion": 5}, "completion is 5"),
-        ({"prompt": "a", "reference": " \n"}, "reference is empty"),
-        ({"prompt": "a", "completion": MESSAGES * 2}, "completion is [{"),
+        ({"prompt": "a", "reference": " \n"}, "has an empty reference"),
+        ({"prompt": "a", "completion": MESSAGES * 2}, "completion must be one message"),
         ({"prompt": "a", "choices": ["x"], "answer": 0}, "choices is ['x']"),
         ({"prompt": "a", "choices": None, "answer": 0}, "choices is None"),
         ({"prompt": "a", "choices": ["x", None], "answer": 0}, "choices is ['x', None]"),
@@ -391,16 +391,16 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
     ],
 )
 def test_a_row_that_cannot_be_asked_is_refused(row: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=f"^Row 0 of the flips data set: {re.escape(said)}"):
+    with pytest.raises(InputError, match=f"^Row 0 of the flips data set:? {re.escape(said)}"):
         read_questions(Dataset.from_list([row]))
 
 
 def test_a_bad_row_is_named_by_its_number() -> None:
     rows = [{"prompt": "a", "choices": ["x", "y"], "answer": answer} for answer in (0, 1, 2, 3)]
-    with pytest.raises(InputError, match=r"^Row 2 of the flips data set: answer is 2"):
+    with pytest.raises(InputError, match=r"^Row 2 of the flips data set: answer is 2.* 1 more of the 4 rows cannot"):
         read_questions(Dataset.from_list(rows))
     rows = [{"prompt": "a", "completion": completion} for completion in ("x", "", "x")]
-    with pytest.raises(InputError, match=r"^Row 1 of the flips data set: completion is empty"):
+    with pytest.raises(InputError, match=r"^Row 1 of the flips data set has an empty completion"):
         read_questions(Dataset.from_list(rows))
 
 
@@ -416,7 +416,7 @@ def test_a_bad_row_is_named_by_its_number() -> None:
     ],
 )
 def test_columns_that_leave_open_what_is_asked_are_refused(columns: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="It needs `prompt` and exactly one of these"):
+    with pytest.raises(InputError, match=r"^The flips data set has the columns"):
         read_questions(Dataset.from_dict(columns))
 
 
@@ -438,10 +438,10 @@ def test_the_right_choice_may_be_told_by_number_or_text() -> None:
 
 def test_what_a_model_cannot_read_is_refused_before_any_model_is_asked(tmp_path: Path) -> None:
     empty = Dataset.from_list([{"prompt": "a", "completion": "x"}, {"prompt": "", "completion": "x"}])
-    with pytest.raises(InputError, match="Row 1 of the flips data set: the prompt has no tokens"):
+    with pytest.raises(InputError, match="Row 1 of the flips data set: prompt is"):
         _evaluation(tmp_path, empty)
     empty = Dataset.from_list([{"prompt": prompt, "choices": ["x", "y"], "answer": 0} for prompt in ("a", " ")])
-    with pytest.raises(InputError, match="Row 1 of the flips data set: the prompt has no tokens"):
+    with pytest.raises(InputError, match="Row 1 of the flips data set: prompt is"):
         _evaluation(tmp_path, empty)
     chat = Dataset.from_list([{"prompt": MESSAGES, "completion": "x"}])
     with pytest.raises(InputError, match="no chat template"):

@@ -11,8 +11,8 @@ import muscle_hf.pointers
 from muscle_hf import InputError, compare_runs, load_adapter, read
 from muscle_hf.cli import main
 from muscle_hf.gate import read_bounds
+from muscle_hf.plain_rows import raw_rows
 from muscle_hf.pointers import is_pointer, refuse_pointers
-from muscle_hf.update.rows import raw_rows
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 63 + "1\nsize 42816258\n"
 DATE = "2025-01-25T04-48-43.622918"

@@ -36,7 +36,19 @@ LAYERS = (
     }
     | {"training_data", "training_log", "chunked_loss", "token_loss", "chunk_encoding", "kept_answers", "unlabelled"}
     | {"aligned_rows", "aligned_loss"}
-    | {"precision", "row_checks", "processes", "asking", "prompts", "prediction", "likelihood", "choice"}
+    | {
+        "precision",
+        "row_checks",
+        "layouts",
+        "questions",
+        "plain_rows",
+        "processes",
+        "asking",
+        "prompts",
+        "prediction",
+        "likelihood",
+        "choice",
+    }
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
     | {"answer_columns", "pair_spelling"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,7 +40,6 @@ from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-import muscle_hf.update.rows as rows_module
 import muscle_hf.update.run as running
 import muscle_hf.update.training as training_module
 import muscle_hf.update.words as words_module
@@ -335,7 +335,7 @@ def test_files_of_all_kinds_give_the_same_rows(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     read = [
-        read_examples(str(path), None, default_split="train", choices=False)
+        read_examples(str(path), None, default_split="train", choices=False)[0]
         for path in (lines, tmp_path / "rows.parquet", tmp_path / "rows.csv")
     ]
     assert [(one.prompt, one.completion) for one in read[0]] == [(row["prompt"], row["completion"]) for row in rows]
@@ -345,10 +345,10 @@ def test_files_of_all_kinds_give_the_same_rows(tmp_path: Path) -> None:
 def test_a_conversation_is_asked_up_to_its_last_message(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "hello?"}, {"role": "assistant", "content": "yes "}]
     file = _write_rows(tmp_path / "rows.jsonl", [{"messages": talk}])
-    (one,) = read_examples(str(file), None, default_split="train", choices=False)
+    ((one,), _) = read_examples(str(file), None, default_split="train", choices=False)
     assert (one.row, one.prompt, one.completion) == ({"messages": talk}, talk[:1], "yes ")
     file = _write_rows(tmp_path / "rows.jsonl", [{"prompt": talk[:1], "completion": talk[1:]}])
-    (one,) = read_examples(str(file), None, default_split="train", choices=False)
+    ((one,), _) = read_examples(str(file), None, default_split="train", choices=False)
     assert (one.prompt, one.completion) == (talk[:1], "yes ")
 
 
@@ -359,17 +359,23 @@ _USER, _ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "con
     ("rows", "message"),
     [
         ([], "is empty|no rows"),
-        ([{"text": "a"}], "row 1 has text; prompt and completion are needed"),
+        (
+            [{"text": "a"}],
+            r"has the columns text, which is no shape that is known: prompt and .* --columns prompt=NAME",
+        ),
         ([{"prompt": "a", "completion": 3}], "row 1: completion is 3; a text is needed"),
         ([{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": " "}], "row 2 has an empty completion"),
-        ([{"prompt": "a", "completion": "b", "messages": [_USER, _ASSISTANT]}], "leave one of them out"),
+        ([{"prompt": "a", "completion": "b"}, {"prompt": " ", "completion": "b"}], "row 2: prompt is ' '"),
+        ([{"prompt": "a", "completion": "b"}, *[{"prompt": "a"}] * 3], "2 more of the 4 rows cannot be read either"),
+        ([{"prompt": "a", "completion": "b", "messages": [_USER, _ASSISTANT]}], "both prompt and messages could be"),
         ([{"messages": [_ASSISTANT]}], "a question comes before"),
-        ([{"messages": [_USER]}], "a question comes before"),
-        ([{"messages": [_USER, _USER]}], "one message of the assistant"),
+        ([{"messages": [_USER]}], "must be one message of the assistant"),
+        ([{"messages": [_USER, _USER]}], "must be one message of the assistant"),
         ([{"messages": "a"}], "messages with role and content are needed"),
         ([{"messages": [_USER, _ASSISTANT | {"tool_calls": ["x"]}]}], "a message has tool_calls"),
         ([{"prompt": [_USER], "completion": [_ASSISTANT], "tools": ["x"]}], "row 1 has tools"),
         ([{"prompt": "a", "completion": "b"}, {"messages": [_USER, _ASSISTANT]}], "Bring all rows to one form"),
+        ([{"prompt": "a", "completion": "b"}, {"prompt": [_USER], "completion": "b"}], "Bring all rows to one form"),
     ],
 )
 def test_rows_that_are_no_task_are_named(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
@@ -382,7 +388,7 @@ def test_sources_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: py
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(rows_module, "load_dataset", offline)
+    monkeypatch.setattr(datasets, "load_dataset", offline)
     for source, split, message in (
         (str(tmp_path / "nowhere.jsonl"), None, "cannot be read"),
         (str(tmp_path), None, "neither a file"),
@@ -401,13 +407,13 @@ def test_what_stands_between_prompt_and_choice_is_read_off_the_completions(tmp_p
         whole = [{"prompt": "a", "completion": completion, "choices": choices} for completion, choices in rows]
         return read_examples(
             str(_write_rows(tmp_path / "rows.jsonl", whole)), None, default_split="train", choices=True
-        )
+        )[0]
 
     assert delimiter_of(read((" yes", ["yes", "no"]), (" no", ["yes", "no"]))) == " "
     assert delimiter_of(read((" yes", [" yes", " no"]))) == ""
     with pytest.raises(InputError, match="let all completions begin alike"):
         delimiter_of(read((" yes", ["yes", "no"]), ("no", ["yes", "no"])))
-    with pytest.raises(InputError, match="must be one of the choices, once"):
+    with pytest.raises(InputError, match="which must be one of the choices"):
         read(("maybe", ["yes", "no"]))
     with pytest.raises(InputError, match="two or more"):
         read(("yes", ["yes"]))
@@ -585,7 +591,7 @@ def test_rows_are_counted_as_the_trainer_encodes_them(models: Path, tmp_path: Pa
     tokenizer = AutoTokenizer.from_pretrained(models / "base-v2")
     options = {"gradient_accumulation_steps": 3, "num_train_epochs": 2.5, "per_device_train_batch_size": 2} | more
     config = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none", completion_only_loss=True, **options)
-    examples = read_examples(str(models / "data.jsonl"), None, default_split="train", choices=False)
+    examples, _ = read_examples(str(models / "data.jsonl"), None, default_split="train", choices=False)
     found = encode_examples(examples, tokenizer, config, "training")
     trainer = SFTTrainer(
         LlamaForCausalLM.from_pretrained(models / "base-v2"),
@@ -651,7 +657,7 @@ _CLIENT = """
 import json, sys
 from muscle_hf.update.rows import read_examples
 for source, split in json.loads(sys.argv[1]):
-    found = read_examples(source, split, default_split="train", choices=False)
+    found, _ = read_examples(source, split, default_split="train", choices=False)
     print(json.dumps([[one.prompt, one.completion] for one in found]))
 """
 

@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ _MORE = (
 _MAX_NEW_TOKENS = 256
 # Half of a character, which JSON can spell and no file can hold.
 _HALF = re.compile(r"[\ud800-\udfff]")
-_MESSAGE = ("role", "content")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,19 +31,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _MORE
     parser.add_argument("adapter", metavar="ADAPTER", help="id on the Hub, or a folder")
     parser.add_argument(
-        "data", metavar="DATA", help="JSON Lines, CSV, TSV, Parquet, or org/name of a data set of the Hub"
+        "data",
+        metavar="DATA",
+        help="JSON Lines, a JSON array, CSV, TSV, Parquet, or org/name of a data set of the Hub",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("answers.jsonl"), metavar="FILE", help="(default: answers.jsonl)"
     )
 
     data = parser.add_argument_group("data")
+    data.add_argument("--config", metavar="NAME", help="configuration of a data set of the Hub")
     data.add_argument("--split", help="split of a data set of the Hub (default: test)")
-    data.add_argument("--prompt-column", metavar="NAME", help="what is asked (default: prompt, or messages)")
     data.add_argument(
-        "--reference-column", metavar="NAME", help="the right answer (default: completion or reference, if there)"
+        "--columns",
+        action="append",
+        default=[],
+        metavar="WHAT=NAME",
+        help="which column is what, where no shape is recognised, such as prompt=asked,reference=gold. "
+        "WHAT: prompt, completion, reference, choices, messages, id; repeat it or separate by commas",
     )
-    data.add_argument("--id-column", metavar="NAME", help="(default: id, or the row's number from 0)")
+    for what in ("prompt", "reference", "id"):
+        data.add_argument(f"--{what}-column", metavar="NAME", help=f"short for --columns {what}=NAME")
 
     model = parser.add_argument_group("the model")
     model.add_argument("--revision", help="branch, tag or commit of the adapter")
@@ -165,118 +172,65 @@ def _delimiter(questions: "Sequence[Question]") -> str:
 
 
 def _questions(arguments: argparse.Namespace) -> "list[Question]":
-    # The reader of `muscle-hf update`, so that one file serves both.
-    from ..update.rows import raw_rows
-
-    rows = list(raw_rows(arguments.data, arguments.split, "test"))
-    if not rows:
-        raise InputError(f"{arguments.data} has no rows; a prompt is needed in each.")
-    columns = {name for row in rows for name, value in row.items() if value is not None}
-    prompt = arguments.prompt_column or ("messages" if "messages" in columns and "prompt" not in columns else "prompt")
-    reference = arguments.reference_column or next(
-        (one for one in ("completion", "reference") if one in columns), None
-    )
-    id_ = arguments.id_column or ("id" if "id" in columns else None)
-    named = {"--prompt-column": prompt, "--reference-column": reference, "--id-column": id_}
-    for option, name in named.items():
-        if name is not None and name not in columns:
-            raise InputError(
-                f"{arguments.data} has no column {_quoted(name)}; it has "
-                f"{_quoted(', '.join(sorted(map(str, columns))))}. Name the right one with {option}."
-            )
-    has_choices = "choices" in columns
-    found = [
-        _question(f"{arguments.data}, row {number + 1}", number, row, prompt, reference, id_, has_choices)
-        for number, row in enumerate(rows)
-    ]
-    if len({one.reference is None for one in found}) > 1:
-        known = next(one.place for one in found if one.reference is not None)
-        unknown = next(one.place for one in found if one.reference is None)
-        raise InputError(
-            f"{known} ends with an answer, and {unknown} does not; answers are needed in all rows or none."
-        )
-    first: dict[str | int, str] = {}
-    for one in found:
-        if type(one.id) is not type(found[0].id):
-            raise InputError(
-                f"{found[0].place} has the id {found[0].id!r}, and {one.place} {_quoted(repr(one.id))}: ids must be "
-                "all whole numbers or all texts, since `muscle-hf compare` reads no others."
-            )
-        if one.id in first:
-            raise InputError(
-                f"{one.place} has the id {_quoted(one.id)}, as {first[one.id]} has; ids join the answers of two "
-                "models, so each is needed once."
-            )
-        first[one.id] = one.place
-    return found
-
-
-def _question(
-    place: str, number: int, row: Mapping[str, Any], prompt: str, reference: str | None, id_: str | None, choices: bool
-) -> "Question":
+    # The readers of `muscle-hf update`, so that one file serves both.
     from ..hub.answering import Question
+    from ..layouts import named_columns
+    from ..plain_rows import raw_rows
+    from ..questions import described, read_task
 
-    asked, answer = row.get(prompt), None if reference is None else row.get(reference)
-    if isinstance(asked, list):
-        asked = _messages(place, prompt, asked)
-        if prompt == "messages" and reference is None and asked[-1]["role"] == "assistant":
-            *asked, last = asked
-            answer = last["content"]
-    if not asked or not isinstance(asked, str | list):
-        raise InputError(f"{place}: {prompt} is {_quoted(asked)}; a text or messages are needed.")
-    if isinstance(answer, list):
-        *before, last = _messages(place, str(reference), answer)
-        if before or last["role"] != "assistant":
-            raise InputError(f"{place}: {reference} must be one message of the assistant.")
-        answer = last["content"]
-    if reference is not None and (not isinstance(answer, str) or not answer.strip()):
-        raise InputError(f"{place}: {reference} is {_quoted(answer)}; a text is needed in each row, or in none.")
-    offered = row.get("choices") if choices else None
-    if choices:
-        is_list = isinstance(offered, list) and len(offered) > 1 and all(isinstance(one, str) for one in offered)
-        if not is_list or len({one.strip() for one in offered or ()}) < len(offered or ()):
+    named = named_columns(
+        [
+            *arguments.columns,
+            *(
+                f"{what}={name}"
+                for what in ("prompt", "reference", "id")
+                if (name := getattr(arguments, f"{what}_column")) is not None
+            ),
+        ]
+    )
+    rows = list(raw_rows(arguments.data, arguments.split, "test", config=arguments.config))
+    layout, read = read_task(
+        rows,
+        arguments.data,
+        place=lambda number: f"{arguments.data}, row {number + 1}",
+        named=named,
+        answers="allowed",
+        choices="allowed",
+    )
+    _say(f"{_quoted(arguments.data)} is {described(layout, read[0])}.")
+    ids = _ids([one.place for one in read], rows, named.get("id"))
+    return [
+        Question(id_, one.place, one.prompt, one.answer, one.choices, layout.answer not in (None, "reference"))
+        for id_, one in zip(ids, read, strict=True)
+    ]
+
+
+def _ids(places: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str | None) -> list[str | int]:
+    """Give what the rows of two models are joined by: a column, or the number of a row from 0."""
+    if name is None and any(row.get("id") is not None for row in rows):
+        name = "id"
+    if name is None:
+        return list(range(len(rows)))
+    first: dict[str | int, str] = {}
+    for place, row in zip(places, rows, strict=True):
+        id_ = row.get(name)
+        if isinstance(id_, bool) or not isinstance(id_, str | int):
+            raise InputError(f"{place}: {name} is {_quoted(id_)}; a text or a whole number is needed in each row.")
+        if isinstance(id_, str) and _HALF.search(id_):
+            raise InputError(f"{place}: {name} holds half of a character (a surrogate), which no file can hold.")
+        begin = next(iter(first), id_)
+        if type(id_) is not type(begin):
             raise InputError(
-                f"{place}: choices is {_quoted(offered)}; a list of two or more different texts is needed in each "
-                "row, or in none."
+                f"{first[begin]} has the id {begin!r}, and {place} {_quoted(repr(id_))}: ids must be all whole "
+                "numbers or all texts, since `muscle-hf compare` reads no others."
             )
-        if isinstance(answer, str) and answer.strip() not in {one.strip() for one in offered or ()}:
-            raise InputError(f"{place}: {_quoted(answer)} is none of the choices, {_quoted(offered)}.")
-    name = number if id_ is None else row.get(id_)
-    if isinstance(name, bool) or not isinstance(name, str | int):
-        raise InputError(f"{place}: {id_} is {_quoted(name)}; a text or a whole number is needed in each row.")
-    for part, text in _texts(prompt, asked, reference, answer, offered, id_, name):
-        if _HALF.search(text):
+        if id_ in first:
             raise InputError(
-                f"{place}: {part} holds half of a character (a surrogate, such as \\ud800), which cannot be written "
-                "as UTF-8; was a text cut in the middle of an emoji?"
+                f"{place} has the id {_quoted(id_)}, as {first[id_]} has; ids join the answers of two models, so each "
+                "is needed once."
             )
-    follows_prompt = reference == "completion"
-    return Question(name, place, asked, answer, None if offered is None else tuple(offered), follows_prompt)
-
-
-def _texts(
-    prompt: str,
-    asked: str | list[dict[str, str]],
-    reference: str | None,
-    answer: str | None,
-    offered: list[str] | None,
-    id_: str | None,
-    name: str | int,
-) -> Iterator[tuple[str, str]]:
-    """Name every text of a row."""
-    for message in [asked] if isinstance(asked, str) else [text for one in asked for text in one.values()]:
-        yield prompt, message
-    yield reference or prompt, answer or ""
-    yield from (("choices", one) for one in offered or ())
-    yield str(id_), str(name)
-
-
-def _messages(place: str, name: str, value: Sequence[Any]) -> list[dict[str, str]]:
-    known = all(isinstance(one, dict) and all(isinstance(one.get(key), str) for key in _MESSAGE) for one in value)
-    more = {key for one in value if isinstance(one, dict) for key in one if one[key] is not None} - set(_MESSAGE)
-    if not value or not known or more:
-        raise InputError(f"{place}: {name} is {_quoted(value)}; messages with role and content alone are needed.")
-    return [{key: one[key] for key in _MESSAGE} for one in value]
+        first[id_] = place
+    return list(first)
 
 
 def _quoted(value: object) -> str:

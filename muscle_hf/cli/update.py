@@ -12,7 +12,7 @@ from ..update.settings import REQUIRED, UpdateSettings, missing_options
 _GROUPS = {
     "the update": ("old_adapter", "new_base", "old_base", "new_adapter"),
     "data": (
-        *("dataset", "dataset_split", "test_dataset", "test_split"),
+        *("dataset", "dataset_split", "dataset_config", "columns", "test_dataset", "test_split"),
         *("test_share", "validation_share", "split_seed", "unlabelled_dataset", "unlabelled_split"),
     ),
     "what is asked": ("kind", "max_new_tokens", "normalization", "ask_batch_size"),
@@ -53,7 +53,7 @@ def _add(group: "argparse._ArgumentGroup", setting: "Field[Any]") -> None:
     elif setting.default is False:
         group.add_argument(option, action="store_true", help=text)
     else:
-        several = "+" if setting.name == "task_target_modules" else None
+        several = "+" if setting.name in ("task_target_modules", "columns") else None
         group.add_argument(option, nargs=several, metavar=_metavar(setting.name), help=text)
 
 
@@ -67,6 +67,8 @@ _METAVARS = {
     "base": "MODEL",
     "dataset": "DATA",
     "split": "SPLIT",
+    "config": "NAME",
+    "columns": "WHAT=NAME",
     "share": "SHARE",
     "kind": "KIND",
     "normalization": "HOW",

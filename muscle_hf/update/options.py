@@ -117,9 +117,9 @@ def read_options(words: Sequence[str]) -> Options:
     if missing:
         raise InputError(missing_options(missing))
     own = {one.name for one in fields(UpdateSettings)}
-    modules = given.get("task_target_modules")
-    if isinstance(modules, str):
-        given["task_target_modules"] = [modules]
+    for name in ("task_target_modules", "columns"):
+        if isinstance(given.get(name), str):
+            given[name] = [given[name]]
     settings = UpdateSettings(**{name: value for name, value in given.items() if name in own})
     found = Options(settings, _with_defaults({name: given[name] for name in given if name not in own}, settings))
     _check(found)

@@ -12,6 +12,7 @@ from ..adapters import check_lm_head
 from ..alignment import check_same_vocabulary
 from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
+from ..layouts import named_columns
 from ..unlabelled import check_unlabelled
 from .carryover import carried_over
 from .encoding import Encoded, check_prompts, check_questions, encode_examples, longest_answer, optimizer_steps
@@ -27,7 +28,7 @@ from .models import (
     with_adapter,
 )
 from .options import Options
-from .rows import read_examples, read_prompts
+from .rows import Example, read_examples, read_prompts
 from .settings import UpdateSettings
 from .splits import Splits, delimiter_of, split_examples
 
@@ -156,7 +157,7 @@ def make_plan(options: Options) -> Plan:
             target_modules=settings.task_target_modules,
         )
     _check_student_rank(config, new_adapter)
-    data = _read_data(settings, config.weight_column)
+    data, shapes = _read_data(settings, config.weight_column)
     unlabelled, notes = _read_unlabelled(settings, config, data)
     everything = [one for _, part in data for one in part]
     choose = settings.kind == "choice"
@@ -180,7 +181,7 @@ def make_plan(options: Options) -> Plan:
         tokenizer=tokenizer,
         data=data,
         unlabelled=tuple(unlabelled),
-        notes=(*data.notes, *notes),
+        notes=(*shapes, *data.notes, *notes),
         encoded=encoded,
         max_new_tokens=max_new_tokens,
         delimiter=delimiter,
@@ -189,23 +190,38 @@ def make_plan(options: Options) -> Plan:
     return plan
 
 
-def _read_data(settings: UpdateSettings, weight: str | None) -> Splits:
+def _read_data(settings: UpdateSettings, weight: str | None) -> tuple[Splits, list[str]]:
     choices = settings.kind == "choice"
-    rows = read_examples(
-        settings.dataset, settings.dataset_split, default_split="train", choices=choices, weight=weight
+    columns = named_columns(settings.columns or ())
+    rows, note = read_examples(
+        settings.dataset,
+        settings.dataset_split,
+        default_split="train",
+        choices=choices,
+        weight=weight,
+        config=settings.dataset_config,
+        columns=columns,
     )
-    test = (
-        read_examples(settings.test_dataset, settings.test_split, default_split="test", choices=choices)
-        if settings.test_dataset is not None
-        else ()
-    )
-    return split_examples(
+    test: list[Example] = []
+    notes = [note]
+    if settings.test_dataset is not None:
+        test, note = read_examples(
+            settings.test_dataset,
+            settings.test_split,
+            default_split="test",
+            choices=choices,
+            columns=columns,
+            only_there=True,
+        )
+        notes.append(note)
+    splits = split_examples(
         rows,
         test_share=settings.held_out_share,
         validation_share=settings.validation_share,
         seed=settings.split_seed,
         test=test,
     )
+    return splits, notes
 
 
 def _read_unlabelled(
@@ -216,10 +232,14 @@ def _read_unlabelled(
     )
     if settings.unlabelled_dataset is None:
         return [], []
-    rows, left_out = read_prompts(settings.unlabelled_dataset, settings.unlabelled_split, data.test)
+    rows, notes = read_prompts(
+        settings.unlabelled_dataset,
+        settings.unlabelled_split,
+        data.test,
+        columns=named_columns(settings.columns or ()),
+    )
     check_unlabelled(Dataset.from_list(rows), teacher=config.unlabelled_teacher)
-    note = f"{left_out} unlabelled prompts are asked by the test set too, and are left out"
-    return rows, [note] if left_out else []
+    return rows, notes
 
 
 def _check_asked(plan: Plan) -> None:

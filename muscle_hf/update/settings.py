@@ -23,10 +23,14 @@ class UpdateSettings:
     Args:
         old_adapter: Id or path of the task adapter on the old base.
         new_base: Id or path of the new base model.
-        dataset: The task's data: a JSON Lines, CSV or Parquet file, or `org/name[:config][@revision]` of the Hub.
+        dataset: The task's data: a JSON Lines, JSON, CSV or Parquet file, or `org/name[:config][@revision]` of the
+            Hub, with rows of a shape that [`read_task`][muscle_hf.questions.read_task] knows.
         old_base: The old base. Defaults to the one that the old adapter names.
         new_adapter: Id or path of the task adapter on the new base. Defaults to None: it is trained.
         dataset_split: Split of a data set of the Hub. Defaults to "train".
+        dataset_config: Configuration of it, where `dataset` does not name it.
+        columns: Which column is what, where the rows are of no shape that is known: `["prompt=question",
+            "completion=answer"]`. Of the test set and the unlabelled prompts it holds for columns that are there.
         test_dataset: Rows to compare the models on, in the same forms. Defaults to a share of `dataset`.
         test_split: Split of it on the Hub. Defaults to "test".
         test_share: Share of `dataset` to compare on, where there is no `test_dataset`, in [0, 1). Defaults to 0.2.
@@ -58,12 +62,16 @@ class UpdateSettings:
     old_adapter: str = _option("id or path of the task adapter on the old base")
     new_base: str = _option("id or path of the new base model")
     dataset: str = _option(
-        "the task's data: JSONL, CSV or Parquet with prompt and completion (or messages), or org/name[:config]"
-        "[@revision] of the Hub"
+        "the task's data: JSONL, JSON, CSV or Parquet with prompt and completion (or messages, question and answer, "
+        "alpaca, ShareGPT), or org/name[:config][@revision] of the Hub"
     )
     old_base: str | None = _option("the old base, where it is another than the one that the old adapter names", None)
     new_adapter: str | None = _option("the task adapter on the new base (default: it is trained)", None)
     dataset_split: str | None = _option("split of a data set of the Hub (default: train)", None)
+    dataset_config: str | None = _option("configuration of a data set of the Hub", None)
+    columns: list[str] | None = field(
+        default=None, metadata={"help": "which column is what, such as prompt=question,completion=answer"}
+    )
     test_dataset: str | None = _option("rows to compare the models on (default: a share of the data)", None)
     test_split: str | None = _option("split of a test set of the Hub (default: test)", None)
     test_share: float | None = _option("share of the data to compare on, without a test set (default: 0.2)", None)
@@ -99,8 +107,8 @@ class UpdateSettings:
         """Check what a YAML file may have made of a value, too."""
         for name in ("old_adapter", "new_base", "dataset", "old_base", "new_adapter", *_FURTHER_DATA):
             self._check(name, str, "an id or a path")
-        for name in ("dataset_split", "test_split", "unlabelled_split"):
-            self._check(name, str, "the name of a split")
+        for name in ("dataset_split", "test_split", "unlabelled_split", "dataset_config"):
+            self._check(name, str, "the name of a split" if name.endswith("split") else "a name")
         for name, least in (("split_seed", 0), ("max_new_tokens", 1), ("ask_batch_size", 1)):
             self._check(name, int, f"a whole number from {least} up", least)
         for name in ("task_epochs", "task_learning_rate"):
@@ -112,6 +120,8 @@ class UpdateSettings:
         for name, known in (("kind", ("generation", "choice")), ("normalization", ("sum", "characters"))):
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(known)}.")
+        if self.columns is not None and not all(isinstance(one, str) for one in self.columns):
+            raise ConfigurationError(f"columns is {self.columns!r}; texts are needed, such as prompt=question.")
         modules = self.task_target_modules
         if modules is not None and (not modules or not all(isinstance(one, str) and one for one in modules)):
             raise ConfigurationError(f"task_target_modules is {modules!r}; names of layers are needed, or all-linear.")
