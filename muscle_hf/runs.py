@@ -128,17 +128,20 @@ def compare_runs(
             of right sampled answers.
         level: Level of all intervals.
         prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
-        allow_missing: Compare the instances that both have; the notes say how many were left out.
+        allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
+            were left out. A gate then holds what could be compared.
         by_position: Join row by row, for files without ids.
         reading: Options of `read` for all sources that are not read yet. `run` and `filter` may be pairs: old and new.
             A seed floor takes the old one's filter.
 
     Returns:
-        The comparison: a row for each task, all tasks pooled, and the slices.
+        The comparison: a row for each task, all tasks pooled, and the slices; in `not_compared` the tasks that could
+        not be compared, with the reasons.
 
     Raises:
-        InputError: No task or no id in common, other documents or right answers, duplicate ids, a slice column that
-            there is not, scores that are not finite; or what `read` refuses.
+        InputError: No task in common, or none that can be compared: no id in common, other documents or right answers,
+            duplicate ids, scores that are not finite, other filters, not all that a run scored, or what `read`
+            refuses. A task or a slice column that there is not.
 
     Example:
         >>> import muscle_hf, pathlib, tempfile
@@ -176,24 +179,8 @@ def compare_runs(
 
     pairs, not_compared = each_task(matched, aligned, not_compared)
     alone = len(matched) == 1 and not not_compared
-    seeds: dict[str, list[TaskAnswers]] = {}
-    for name in pairs:
-        runs = [task for run in floors if (task := _task(run, matched[name][0], alone=alone)) is not None]
-        faults = [f" ({run.not_compared[name]})" for run in floors if name in run.not_compared]
-        faults += [f" ({task.not_whole})" for task in runs if task.not_whole and not allow_missing]
-        runs = [task for task in runs if not task.not_whole or allow_missing]
-        if len(runs) == len(floors) > 0:
-            seeds[name] = runs
-        elif floors:
-            notes.append(
-                f"{name}: no seed floor, {len(floors) - len(runs)} of its {len(floors)} runs lack the task"
-                f"{''.join(faults)}"
-            )
-    if floors and not seeds:
-        raise InputError(
-            f"the seed floor has none of the compared tasks ({', '.join(matched)}) in all of its runs; it has: "
-            f"{', '.join(dict.fromkeys(name for run in floors for name in run.tasks))}."
-        )
+    seeds, floorless = _seeds({name: matched[name][0] for name in pairs}, floors, alone, allow_missing)
+    notes += floorless
     names = (first.name, second.name) if first.name != second.name else (first.source, second.source)
     fields = assemble(
         pairs,
@@ -230,6 +217,33 @@ def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:
     if alone and len(run.tasks) == 1 and not run.not_compared:
         return next(iter(run.tasks.values()))
     return run.tasks.get(like.task)
+
+
+def _seeds(
+    tasks: Mapping[str, TaskAnswers], floors: Sequence[Run], alone: bool, allow_missing: bool
+) -> tuple[dict[str, list[TaskAnswers]], list[str]]:
+    """Give the runs of the seed floor of each task where all have it, and a note of every other task."""
+    seeds: dict[str, list[TaskAnswers]] = {}
+    notes, faults = [], list[str]()
+    for name, like in tasks.items() if floors else ():
+        found = [task for run in floors if (task := _task(run, like, alone=alone)) is not None]
+        reasons = [run.not_compared[name] for run in floors if name in run.not_compared]
+        reasons += [task.not_whole for task in found if task.not_whole and not allow_missing]
+        if len(found) == len(floors) and not reasons:
+            seeds[name] = found
+            continue
+        count = max(len(floors) - len(found), len(reasons))
+        told = "".join(f" ({reason})" for reason in reasons)
+        notes.append(f"{name}: no seed floor, {count} of its {len(floors)} runs lack the task{told}")
+        faults += reasons
+    if floors and not seeds and faults:
+        raise InputError(f"none of the tasks has a seed floor: {faults[0]}")
+    if floors and not seeds:
+        raise InputError(
+            f"the seed floor has none of the compared tasks ({', '.join(tasks)}) in all of its runs; it has: "
+            f"{', '.join(dict.fromkeys(name for run in floors for name in run.tasks))}."
+        )
+    return seeds, notes
 
 
 def _check_slices(run: Run, columns: Sequence[str]) -> None:
