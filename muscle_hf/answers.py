@@ -92,6 +92,11 @@ class TaskAnswers:
     """A digest of each instance's right answer; without it, `references` are compared."""
     prompts: Column | None = field(default=None, repr=False)
     """A digest of each prompt, which may differ between models."""
+    outputs: Column | None = field(default=None, repr=False)
+    """A digest of what the model gave for each instance, of a kind that two models cannot share; null where it is of
+    no such kind, see `identical`. Without it, long `answers` and `scores` tell."""
+    likelihoods: bool = False
+    """Whether `outputs` are of log-likelihoods; otherwise of generated texts."""
     slices: Mapping[str, Column] = field(default_factory=dict, repr=False)
     """Column name -> the group of each instance, as strings, null where it has none."""
     columns: tuple[str, ...] = ()
@@ -119,7 +124,7 @@ class TaskAnswers:
 
     def take(self, positions: Positions) -> "TaskAnswers":
         """Give the rows at some positions, in that order."""
-        columns = ("ids", "answers", "references", "scores", "samples", "documents", "targets", "prompts")
+        columns = ("ids", "answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
         indices = pa.array(positions)
         changed: dict[str, Any] = {
             name: column[positions] if isinstance(column, np.ndarray) else column.take(indices)

@@ -1,0 +1,221 @@
+"""Two runs that are one: outputs that two models cannot share, and whether old and new share them.
+
+What can tell: log-likelihoods (no two models give the same digits), long answers, and scores that are no simple
+fractions. Letters, labels and other short answers cannot: two good models agree on them.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .answers import Column, TaskAnswers
+from .join import Aligned
+
+LONG_ANSWER = 100
+"""From so many bytes of UTF-8 on, some twenty words, an answer can tell two models apart."""
+_SHORTENED = r"… \[[0-9a-f]{32}\] \d+$"  # what `answers.shorten` makes of longer ones
+# Below it, a likelihood is 1 but for rounding.
+_CERTAIN = 1e-3
+# Scores such as 2/3 and 0.85 are shares of a few words or samples, and common to many models.
+_DENOMINATORS = np.arange(1, 21)
+_ROUNDED = 1e-4
+
+
+class _Rule(NamedTuple):
+    least: int
+    """So many rows have to be able to tell."""
+    share: float
+    """Old and new are one where at least this share of them is identical."""
+    words: str
+
+
+_RULES = {
+    # A run that was killed leaves a cache with a part of the likelihoods, and no honest pair shares even that.
+    "likelihoods": _Rule(5, 0.5, "log-likelihoods"),
+    # A model and its 8-bit form agree on many long answers, but not on nearly all.
+    "answers": _Rule(10, 0.95, "long answers"),
+    "scores": _Rule(10, 0.95, "scores"),
+}
+_WAY_OUT = "--allow-identical (allow_identical=True) accepts that."
+
+
+@dataclass(frozen=True)
+class Identical:
+    """A task on which old and new are one and the same run."""
+
+    task: str
+    what: str
+    """What is identical: "source", "likelihoods", "answers" or "scores"."""
+    rows: int
+    """Rows that can tell two models apart; where the source is one, all."""
+    identical: int
+    """Those of them that are identical to the last bit."""
+    message: str
+    """One line that says so, and what to do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values."""
+        return dict(vars(self))
+
+
+def likelihoods_digest(values: Sequence[float]) -> int | None:
+    """Give a digest of the log-likelihoods of one row; None where they are whole, infinite or certain.
+
+    Example:
+        >>> likelihoods_digest([-1.25, -3.5]) == likelihoods_digest([-1.25, -3.5]), likelihoods_digest([-1.0, -0.0])
+        (True, None)
+    """
+    if not any(math.isfinite(value) and value % 1 and abs(value) > _CERTAIN for value in values):
+        return None
+    return _digest(np.asarray(values, dtype=np.float64).tobytes())
+
+
+def answer_digest(texts: Sequence[str], right: str | None = None) -> int | None:
+    """Give a digest of what was generated for one row; None where it is short, or the right answer itself.
+
+    Example:
+        >>> answer_digest(["B"]), answer_digest(["so " * 50], right="so " * 50)
+        (None, None)
+    """
+    telling = [text for text in texts if text.strip() != (right or "").strip()]
+    encoded = [text.encode("utf-8", "backslashreplace") for text in telling]
+    if not any(len(text) >= LONG_ANSWER for text in encoded):
+        return None
+    return _digest(b"\0".join(encoded))
+
+
+def digest_column(digests: Sequence[int | None]) -> Column | None:
+    """Make the column `TaskAnswers.outputs`; None where no row can tell."""
+    return pa.array(digests, pa.uint64()) if any(digest is not None for digest in digests) else None
+
+
+def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) -> tuple[Identical, ...]:
+    """Find the tasks on which old and new share what two models cannot share.
+
+    Args:
+        pairs: Task name -> both models' aligned answers.
+        one_source: Whether both were read from one and the same place.
+
+    Returns:
+        One for each such task.
+
+    Example:
+        >>> ids, values = pa.array(range(20)), np.sqrt(np.arange(20) + 2.5)
+        >>> old, new = (TaskAnswers("t", name, ids, scores=values) for name in ("v1", "v2"))
+        >>> find_identical({"t": Aligned(old, new)})[0].identical
+        20
+    """
+    found = (identical(name, pair.old, pair.new, one_source=one_source) for name, pair in pairs.items())
+    return tuple(item for item in found if item is not None)
+
+
+def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool = False) -> Identical | None:
+    """Tell whether two runs of a task, row by row about the same instances, are one and the same.
+
+    A digest that stands on several rows is that of a canned answer, and tells nothing where it is identical.
+    """
+    if _one_file(old.source, new.source) or (one_source and old.source == new.source):
+        if not _same_content(old, new):
+            return None  # read in two ways on purpose, such as by two filters
+        text = f"{task}: old and new are one and the same, {old.source}, compared with itself"
+        return Identical(task, "source", len(old), len(old), f"{text}. {_WAY_OUT}")
+    for (what, before, first), (other, after, second) in zip(_evidence(old), _evidence(new), strict=True):
+        if what != other or before is None or after is None:
+            continue
+        rule, both = _RULES[what], first & second
+        same = both & (before == after)
+        if np.count_nonzero(same) < rule.least:
+            continue
+        repeated = _repeated(before, same)
+        rows, count = (int(np.count_nonzero(mask & ~repeated)) for mask in (both, same))
+        if rows >= rule.least and count >= rule.share * rows:
+            text = (
+                f"{task}: {count:,} of {rows:,} {rule.words} are identical to the last bit in {old.source} and "
+                f"{new.source}, which no two models give: one run under two names? A cache that both used "
+                "(--use_cache), one model evaluated twice, or a copied file does that"
+            )
+            return Identical(task, what, rows, count, f"{text}. {_WAY_OUT}")
+    return None
+
+
+_Evidence: TypeAlias = tuple[str, NDArray[Any] | None, NDArray[np.bool_]]
+
+
+def _evidence(side: TaskAnswers) -> tuple[_Evidence, _Evidence]:
+    """Give what can tell models apart, each with its kind and the rows that can: outputs, then scores."""
+    none = np.zeros(len(side), np.bool_)
+    kind, outputs = ("likelihoods" if side.likelihoods else "answers"), side.outputs
+    if outputs is None and side.answers is not None and pa.types.is_string(side.answers.type):
+        outputs = long_answers(side.answers, side.references)
+    scores: _Evidence = ("scores", None, none)
+    if side.scores is not None and side.samples is None and side.outputs is None:
+        scores = ("scores", side.scores, _odd(side.scores))
+    if outputs is None:
+        return (kind, None, none), scores
+    valid = np.asarray(pc.is_valid(outputs))
+    return (kind, np.asarray(pc.fill_null(outputs, 0)), valid), scores
+
+
+def long_answers(answers: Column, references: Column | None) -> Column | None:
+    """Make `TaskAnswers.outputs` of a column of texts; None where none is long."""
+    long = pc.greater_equal(pc.binary_length(answers), LONG_ANSWER)
+    long = pc.fill_null(pc.or_(long, pc.match_substring_regex(answers, _SHORTENED)), False)
+    if references is not None and pa.types.is_string(references.type):
+        long = pc.and_(long, pc.fill_null(pc.not_equal(answers, references), True))
+    places = np.flatnonzero(np.asarray(long))
+    if not len(places):
+        return None
+    digests = np.zeros(len(answers), np.uint64)
+    digests[places] = [_digest(text.encode()) for text in answers.take(pa.array(places)).to_pylist()]
+    return pa.array(digests, mask=~np.asarray(long))
+
+
+def _odd(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which scores are no simple fraction, nor one in percent."""
+    odd = np.isfinite(scores)
+    for scale in (1.0, 0.01):
+        for denominator in _DENOMINATORS:
+            parts = np.where(odd, scores * scale * denominator, 0.5)
+            odd &= np.abs(parts - np.round(parts)) > _ROUNDED * denominator
+            if not odd.any():
+                return odd
+    return odd
+
+
+def _repeated(values: NDArray[Any], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which of some values stand on several rows."""
+    _, place, count = np.unique(values[among], return_inverse=True, return_counts=True)
+    repeated = np.zeros(len(values), np.bool_)
+    repeated[among] = count[place.reshape(-1)] > 1
+    return repeated
+
+
+def _same_content(old: TaskAnswers, new: TaskAnswers) -> bool:
+    """Tell whether both sides hold the same scores and answers."""
+    if not np.array_equal(old.values(), new.values()):
+        return False
+    return old.answers is None or new.answers is None or bool(old.answers.equals(new.answers))
+
+
+def _one_file(first: str, second: str) -> bool:
+    """Tell whether two sources, as messages name them, are one file, or one column of it."""
+    for left, right in ((first, second), (first.rpartition(":")[0], second.rpartition(":")[0])):
+        if left and right and first.removeprefix(left) == second.removeprefix(right):
+            try:
+                if os.path.samefile(left, right):
+                    return True
+            except (OSError, ValueError):  # not both are files
+                continue
+    return False
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
