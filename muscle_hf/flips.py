@@ -100,7 +100,7 @@ class Comparison(Result):
         return sum(self._cells)
 
     @property
-    def _cells(self) -> intervals.Cells:
+    def _cells(self) -> tuple[int, int, int, int]:
         return self.both_right, self._positive, self._negative, self.both_wrong
 
     @property

@@ -1,98 +1,41 @@
-"""A gate for CI: hold a comparison of two model versions to bounds, given as options or in a file of a project.
+"""A gate for CI: hold a comparison of two model versions to bounds.
 
 Every bound is checked: a row that has one of its own is held to that of "*" too. A rate exactly on a bound keeps it.
 """
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
-from .answers import quote
-from .columns import is_number
+from .answers import listed, quote
+from .bounds import GATE_ON, RATES, Bound, parse_bound, read_bounds
 from .errors import InputError
+from .flips import Comparison
+from .identical import one_run
+from .intervals import change_interval, relative_interval, wilson
 from .measure import Part
 from .not_compared import incomplete
 from .outcomes import Outcomes
-from .pointers import refuse_pointer
-from .report import printable
+from .report import GateShown, printable
 
-if TYPE_CHECKING:
-    from yaml import Node
+__all__ = ["GATE_ON", "RATES", "Bound", "Gate", "Judgement", "check", "judge", "parse_bound", "read_bounds"]
 
-GATE_ON = ("estimate", "upper")
-_SHOWN_ROWS = 20
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_MERGE = "tag:yaml.org,2002:merge"
-
-
-class _Kind(NamedTuple):
-    answers: str | None
-    """The rate of a `Comparison` that is bounded; None where answers have none."""
-    scores: str | None
-    """The same of a `ScoreComparison`."""
-    low: float
-    high: float
-    expected: str
-
-
-RATES = {
-    "max_nfr": _Kind(
-        "negative_flip_rate", "negative_flip_rate", 0, 1, "a rate from 0 to 1, such as 0.02 for 2 % of all instances"
-    ),
-    "max_relative_nfr": _Kind("relative_negative_flip_rate", None, 0, math.inf, "a ratio from 0 up, such as 0.5"),
-    "max_regression": _Kind(
-        None, "mean_regression", 0, math.inf, "a size of falls from 0 up in the unit of the score, such as 0.1"
-    ),
-    "min_accuracy_change": _Kind(
-        "accuracy_change", "mean_change", -math.inf, math.inf, "a change, such as -0.01 for one point of accuracy less"
-    ),
-}
-"""What can be bounded, by the name of the option."""
+REFUSED, BROKEN, TOO_FEW, KEPT = "refused", "broken", "too few rows", "kept"
+# Beyond so many rows no evaluation is made longer.
+_MOST_ROWS = 10**9
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What a rate must not be above ("max_...") or below ("min_...").
-
-    Raises:
-        InputError: No such rate, no row, or a value that the rate cannot have.
-    """
-
-    rate: str
-    """One of `RATES`."""
-    where: str
-    """A row: "all", a task or "column=value"; or several: "*" for each task, "column=*" for each group of a column."""
-    value: float
-    source: str = field(default="", compare=False)
-    """Where it was given, as messages name it."""
-
-    def __post_init__(self) -> None:
-        """Refuse what would never be checked, or never hold."""
-        if self.rate not in RATES:
-            raise InputError(f"there is no bound named {quote(self.rate)}; there are: {', '.join(RATES)}.")
-        if not isinstance(self.where, str) or not self.where:
-            raise InputError(
-                f"{self}: the name of the row is empty; without a name and colon the bound is for all instances."
-            )
-        kind = RATES[self.rate]
-        if not is_number(self.value) or not kind.low <= self.value <= kind.high:
-            raise InputError(f"{self}: the value is {quote(self.value)}, but must be {kind.expected}.")
-
-    def __str__(self) -> str:
-        """Say where it was given, or what it is."""
-        return printable(self.source or f"{self.rate} {self.where}:{self.value}")
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A bound that a row breaks; made by `check`."""
+class Judgement:
+    """A row held to a bound; made by `judge`."""
 
     bound: Bound
     row: str
     """The row as a gate calls it: "all", a task, or "column=value"."""
+    verdict: str
+    """"kept" or "broken"; "too few rows", where so wide an interval could not keep the bound even without a negative
+    flip; or "refused", where the comparison is no evidence."""
     estimate: float
     low: float
     """The interval at the level of the comparison; nan where there is none."""
@@ -109,7 +52,7 @@ class Violation:
 
         Returns:
             `row`; `bound`, the number; `rate`, the name of the bound; `value`, what was held to it; `estimate`,
-            `low`, `high` and `message`. Undefined numbers are nan.
+            `low`, `high`, `n`, `verdict` and `message`. Undefined numbers are nan.
         """
         return {
             "row": self.row,
@@ -119,100 +62,70 @@ class Violation:
             "estimate": self.estimate,
             "low": self.low,
             "high": self.high,
+            "n": self.n,
+            "verdict": self.verdict,
             "message": self.message,
         }
 
 
-def parse_bound(rate: str, text: str) -> Bound:
-    """Read a bound as the command line has it: VALUE or WHERE:VALUE.
+@dataclass(frozen=True)
+class Gate:
+    """What came of holding a comparison to bounds; made by `judge`."""
 
-    Args:
-        rate: One of `RATES`, such as "max_nfr".
-        text: The value, after the last colon; before it the row, which is "all" if left out. Names of tasks may hold
-            colons themselves.
+    gate_on: str
+    judgements: tuple[Judgement, ...]
+    """Every row and bound, in the order of the bounds."""
+    refusals: tuple[str, ...]
+    """Why the comparison is no evidence, so that no bound is kept by it; empty where it is."""
 
-    Returns:
-        The bound.
+    def of(self, verdict: str) -> list[Judgement]:
+        """Give the judgements of a verdict."""
+        return [judged for judged in self.judgements if judged.verdict == verdict]
 
-    Raises:
-        InputError: No such rate, no row before the colon, a value that is no number or out of range.
+    @property
+    def verdict(self) -> str:
+        """ "refused", "broken", "too few rows" or "kept": the first of these that holds."""
+        if self.refusals:
+            return REFUSED
+        return next((verdict for verdict in (BROKEN, TOO_FEW) if self.of(verdict)), KEPT)
 
-    Example:
-        >>> bound = parse_bound("max_nfr", "leaderboard|mmlu:law|5:0.05")
-        >>> bound.where, bound.value
-        ('leaderboard|mmlu:law|5', 0.05)
-        >>> parse_bound("max_nfr", "0.02").where
-        'all'
-    """
-    where, colon, value = text.rpartition(":")
-    return _bound(rate, where if colon else "all", value.strip(), f"--{rate.replace('_', '-')} {text}")
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `muscle_hf/run_comparison.schema.json` describes, as plain Python values."""
+        return {
+            "gate_on": self.gate_on,
+            "verdict": self.verdict,
+            "refusals": list(self.refusals),
+            "bounds": [judged.to_dict() for judged in self.judgements],
+            "violations": [judged.to_dict() for judged in self.of(BROKEN)],
+        }
 
-
-def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
-    """Read the bounds of a project from a YAML file.
-
-    The rates of `RATES` at the top are for all instances together; `tasks` has a task or "*" -> rates, and `slices` a
-    column -> a group or "*" -> rates. Names are taken as they are written: `no` is no truth value here.
-
-    Args:
-        path: The file, UTF-8.
-
-    Returns:
-        The bounds in the order of the file, and its `gate_on`; None where it has none.
-
-    Raises:
-        InputError: Not YAML or not UTF-8, a key that is unknown or stands twice, a value of the wrong type or out of
-            range, no bound at all; or the file cannot be read. The message names the line.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "gate.yaml"
-        >>> _ = file.write_text('gate_on: upper\\nmax_nfr: 0.02\\ntasks: {"*": {max_nfr: 0.05}}')
-        >>> bounds, gate_on = read_bounds(file)
-        >>> [(bound.where, bound.value) for bound in bounds], gate_on
-        ([('all', 0.02), ('*', 0.05)], 'upper')
-    """
-    import yaml
-
-    path = Path(path)
-    refuse_pointer(path)
-    try:
-        root = yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}); a YAML file of bounds is needed."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path}{place}: not YAML: {printable(error.problem or error.context or '')}.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: not YAML: {printable(str(error))}.") from None
-    if root is None:
-        raise InputError(f"{path} is empty: a gate needs at least one bound, such as `max_nfr: 0.02`.")
-    bounds, gate_on = [], None
-    for key, value in _entries(path, root, "the file", ("gate_on", *RATES, "tasks", "slices")):
-        if key in RATES:
-            bounds.append(_from_file(path, value, key, "all"))
-        elif key == "gate_on":
-            gate_on = _scalar(path, value, key)
-            if gate_on not in GATE_ON:
-                raise _fault(path, value, f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}")
-        elif key == "tasks":
-            for task, rates in _entries(path, value, key):
-                bounds += _rates(path, rates, f"the task {quote(task)}", task)
-        else:
-            for column, groups in _entries(path, value, key):
-                for group, rates in _entries(path, groups, f"the column {quote(column)}"):
-                    bounds += _rates(path, rates, f"the group {quote(group)}", f"{column}={group}")
-    if not bounds:
-        raise InputError(f"{path} has no bound, so nothing would be checked: give one, such as `max_nfr: 0.02`.")
-    return bounds, gate_on
+    def shown(self) -> GateShown:
+        """Give a heading and a table for reports: what is broken comes first."""
+        count, held = len(self.judgements), {"estimate": "the estimate", "upper": "the worse end of the interval"}
+        of_all = f"{len(self.of(self.verdict))} of {count} {'bound' if count == 1 else 'bounds'}"
+        of_all += f", {held[self.gate_on]} held to {'it' if count == 1 else 'each'}"
+        heading = {
+            # The first sentences; reports say the rest elsewhere.
+            REFUSED: f"Gate not passed: {'; '.join(text.partition('. ')[0] for text in self.refusals)}",
+            BROKEN: f"Gate broken: {of_all}",
+            TOO_FEW: f"Gate not passed: too few rows for {of_all}",
+            KEPT: f"Gate kept: {of_all}",
+        }[self.verdict]
+        rows = [
+            [
+                judged.row,
+                RATES[judged.bound.rate].words,
+                "undefined" if math.isnan(judged.compared_value) else f"{judged.compared_value:z.4g}",
+                f"{'≤' if judged.bound.rate.startswith('max') else '≥'} {judged.bound.value:g}",
+                judged.verdict,
+            ]
+            for verdict in (REFUSED, BROKEN, TOO_FEW, KEPT)
+            for judged in self.of(verdict)
+        ]
+        return GateShown(self.verdict, printable(heading), ["row", "rate", "value", "bound", "verdict"], rows)
 
 
-def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Violation]:
+def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> Gate:
     """Hold a comparison to bounds.
 
     Relative NFR and mean regression are undefined only where nothing can flip or nothing fell: the bound holds.
@@ -222,15 +135,15 @@ def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
         bounds: All of them are checked. Of score tasks, only "*" and their names speak: "all" is the one task, or the
             right and wrong answers of several.
         gate_on: "estimate", or "upper" for the worse end of the interval: the rate must be known to keep the bound. A
-            rate without interval then breaks it.
+            rate without interval then breaks it, and rows too few to keep it even without a negative flip are told.
 
     Returns:
-        What is broken, in the order of the bounds; empty where all hold.
+        Each row with each bound, and why nothing can be judged: tasks that were not compared, and old and new that are
+        one run, where the comparison did not allow for it.
 
     Raises:
-        InputError: Tasks that were not compared, where the comparison did not allow for it; a row that is not there, a
-            rate that a named row has not, or that none of the rows of a "*" has; a change of accuracy beyond -1 to 1;
-            another word for `gate_on`.
+        InputError: A row that is not there, a rate that a named row has not, or that none of the rows of a "*" has; a
+            change of accuracy beyond -1 to 1; another word for `gate_on`.
 
     Example:
         >>> from muscle_hf.runs import compare_runs
@@ -240,20 +153,54 @@ def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
         >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
         >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
         >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
-        >>> print(check(result, [parse_bound("max_nfr", "quiz:0.4")])[0].message)
+        >>> gate = judge(result, [parse_bound("max_nfr", "quiz:0.4")])
+        >>> gate.verdict
+        'broken'
+        >>> print(gate.judgements[0].message)
         quiz: negative flip rate 0.5 (1 of 2), 95 % interval 0.09453 to 0.9055, is above the bound: --max-nfr quiz:0.4
     """
     if gate_on not in GATE_ON:
         raise InputError(f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}.")
+    refusals = []
     if outcomes.not_compared and not outcomes.allow_missing:
-        raise incomplete(outcomes.not_compared, len(outcomes.tasks))
-    held = [
-        _hold(bound, row, part, outcomes.level, gate_on) for bound in bounds for row, part in _rows(outcomes, bound)
-    ]
-    return [violation for violation in held if violation]
+        refusals.append(str(incomplete(outcomes.not_compared, len(outcomes.tasks))))
+    if outcomes.identical and bounds:
+        refusals.append(one_run(outcomes.identical, len(outcomes.tasks)))
+    held: list[Judgement] = []
+    try:
+        for bound in bounds:
+            held += [_hold(bound, row, part, outcomes.level, gate_on) for row, part in _rows(outcomes, bound)]
+    except InputError as error:
+        # Where tasks lack, so may the rows; what was compared is shown all the same.
+        if not outcomes.not_compared and not refusals:
+            raise
+        refusals.append(str(error))
+    if refusals:
+        held = [replace(judged, verdict=REFUSED) for judged in held]
+    return Gate(gate_on, tuple(held), tuple(refusals))
 
 
-# Checking ------------------------------------------------------------------------------------------------------------
+def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:
+    """Give what is broken, see `judge`, and raise where nothing can be judged.
+
+    Args:
+        outcomes: What was compared.
+        bounds: All of them are checked.
+        gate_on: "estimate", or "upper" for the worse end of the interval.
+
+    Returns:
+        What is broken, in the order of the bounds; empty where all hold.
+
+    Raises:
+        InputError: What `judge` raises; tasks that were not compared, or old and new that are one run, where the
+            comparison did not allow for it; nothing is broken, but there are too few rows to keep a bound.
+    """
+    gate = judge(outcomes, bounds, gate_on=gate_on)
+    if gate.refusals:
+        raise InputError(" ".join(gate.refusals))
+    if gate.verdict == TOO_FEW:
+        raise InputError(" ".join(f"{judged.message}." for judged in gate.of(TOO_FEW)))
+    return gate.of(BROKEN)
 
 
 def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
@@ -285,9 +232,9 @@ def _no_row(outcomes: Outcomes, bound: Bound, rows: list[str]) -> InputError:
         hint = ", because tasks with scores are not pooled; bound each with '*' or by name"
     elif "=" in bound.where and not any(bound.where.startswith(f"{column}=") for column in outcomes.slices):
         hint = "; slices are made with --by COLUMN (by=)"
-    names = ", ".join(map(quote, rows[:_SHOWN_ROWS]))
-    more = f", … ({len(rows)} in all)" if len(rows) > _SHOWN_ROWS else ""
-    return InputError(f"{bound}: there is no row {quote(bound.where)}{hint}. Rows: {names}{more}.")
+    # The only task may be called "all" as well.
+    names = listed(map(quote, dict.fromkeys(rows)))
+    return InputError(f"{bound}: there is no row {quote(bound.where)}{hint}. Rows: {names}.")
 
 
 def _rate(bound: Bound, part: Part) -> str | None:
@@ -295,32 +242,77 @@ def _rate(bound: Bound, part: Part) -> str | None:
     return kind.scores if part.has_scores else kind.answers
 
 
-def _hold(bound: Bound, row: str, part: Part, level: float, gate_on: str) -> Violation | None:
+def _hold(bound: Bound, row: str, part: Part, level: float, gate_on: str) -> Judgement:
     """Hold one row to a bound, given that the row has the rate."""
     name, above = _rate(bound, part) or "", bound.rate.startswith("max")
     estimate = float(getattr(part.comparison, name))
-    broken = estimate > bound.value if above else estimate < bound.value
-    if math.isnan(estimate) or (gate_on == "estimate" and not broken):
-        return None
     low, high = part.comparison.confidence_interval(name, level)
-    compared = estimate
-    if gate_on == "upper" and not math.isnan(low):
-        # A bootstrap of few and skewed values may lie on one side of its estimate.
-        compared = max(estimate, high) if above else min(estimate, low)
-        if not (compared > bound.value if above else compared < bound.value):
-            return None
-    elif gate_on == "upper" and not broken:
-        compared = math.nan
+
+    def beyond(value: float) -> bool:
+        return value > bound.value if above else value < bound.value
+
+    compared, verdict, needed = estimate, BROKEN if beyond(estimate) else KEPT, None
+    if gate_on == "upper" and not math.isnan(estimate):
+        # A bootstrap of few and skewed values may lie on one side of its estimate; of a single value there is none.
+        if not math.isnan(low):
+            compared = max(estimate, high) if above else min(estimate, low)
+        elif verdict == KEPT:
+            compared = math.nan
+        if math.isnan(compared) or beyond(compared):
+            needed = _needed(bound, part, level) if verdict == KEPT else None
+            verdict = TOO_FEW if needed else BROKEN
     # So many digits that the message does not say that 0.02 is above 0.02.
     digits = next((d for d in (4, 6, 9) if f"{compared:.{d}g}" != f"{bound.value:.{d}g}"), 17)
-    text = f"{row}: {name.replace('_', ' ')} {estimate:z.{digits}g} ({_count(bound, part)})"
+    if compared == bound.value:
+        digits = 4
+    text = f"{row}: {name.replace('_', ' ')} "
+    text += "undefined" if math.isnan(estimate) else f"{estimate:z.{digits}g}"
+    text += f" ({_count(bound, part)})"
     if not math.isnan(low):
         text += f", {100 * level:g} % interval {low:z.{digits}g} to {high:z.{digits}g},"
-    if math.isnan(compared):
+    if verdict == KEPT:
+        text += " keeps the bound"
+    elif needed:
+        rows = "no number of rows is enough" if needed > _MOST_ROWS else f"{needed:,} rows are needed"
+        text += f" cannot keep the bound with {part.n:,} rows, even without a negative flip: {rows}"
+    elif math.isnan(compared):
         text += " has no interval, being the mean of a single value, and so cannot be shown to keep the bound"
     else:
-        text += f" {'is' if broken else 'reaches'} {'above' if above else 'below'} the bound"
-    return Violation(bound, row, estimate, low, high, part.n, compared, printable(f"{text}: {bound}"))
+        text += f" {'is' if beyond(estimate) else 'reaches'} {'above' if above else 'below'} the bound"
+    message = printable(f"{text}: {bound}" if not needed else f"{text}; {bound}")
+    return Judgement(bound, row, verdict, estimate, low, high, part.n, compared, message)
+
+
+def _needed(bound: Bound, part: Part, level: float) -> int | None:
+    """Say how many rows like these a bound needs, were there no negative flip; None where these would do."""
+    if not isinstance(part.comparison, Comparison):
+        cells = part.n, 0, 0, 0
+        if bound.rate != "max_nfr":
+            return None
+    else:
+        counts = part.comparison.counts
+        negative = counts["negative_flips"] or 0
+        cells = ((counts["both_right"] or 0) + negative, counts["positive_flips"] or 0, 0, counts["both_wrong"] or 0)
+
+    def kept(n: int) -> bool:
+        right, positive, _, wrong = (n * count / part.n for count in cells)
+        if bound.rate == "max_nfr":
+            return wilson(0, n, level)[1] <= bound.value
+        if bound.rate == "min_accuracy_change":
+            return change_interval((right, positive, 0, wrong), level)[0] >= bound.value
+        return not (right and wrong) or relative_interval((right, positive, 0, wrong), level)[1] <= bound.value
+
+    if kept(part.n):
+        return None
+    few, many = part.n, 2 * part.n
+    while not kept(many):
+        few, many = many, 2 * many
+        if few > _MOST_ROWS:
+            return few
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if kept(middle) else (middle, many)
+    return many
 
 
 def _count(bound: Bound, part: Part) -> str:
@@ -331,54 +323,3 @@ def _count(bound: Bound, part: Part) -> str:
         words = ("fell", "rose") if part.has_scores else ("broken", "repaired")
         return f"{negative} {words[0]} and {positive} {words[1]} of {part.n}"
     return f"{negative} of {part.n}"
-
-
-# Reading -------------------------------------------------------------------------------------------------------------
-
-
-def _bound(rate: str, where: str, text: str, source: str) -> Bound:
-    value: Any = float(text) if _NUMBER.fullmatch(text) else text  # which is refused as no number
-    return Bound(rate, where, value, source)
-
-
-def _rates(path: Path, node: "Node", what: str, where: str) -> list[Bound]:
-    return [_from_file(path, value, rate, where) for rate, value in _entries(path, node, what, tuple(RATES))]
-
-
-def _from_file(path: Path, node: "Node", rate: str, where: str) -> Bound:
-    text = _scalar(path, node, rate)
-    place = "" if where == "all" else f" of {quote(where)}"
-    return _bound(rate, where, text, f"{rate}{place}: {text} in {path}, line {node.start_mark.line + 1}")
-
-
-def _scalar(path: Path, node: "Node", what: str) -> str:
-    """Give a value as it is written; quotes make a number a text."""
-    from yaml import ScalarNode
-
-    if not isinstance(node, ScalarNode):
-        raise _fault(path, node, f"{what} must be one value, not a list or a mapping")
-    if node.style and what in RATES:
-        raise _fault(path, node, f"{what} is the text {quote(node.value)}; write the number without quotes")
-    return str(node.value)
-
-
-def _entries(path: Path, node: "Node", what: str, known: tuple[str, ...] = ()) -> list[tuple[str, "Node"]]:
-    """Give the keys of a mapping as they are written, with their values; any key where none is known beforehand."""
-    from yaml import MappingNode, ScalarNode
-
-    if not isinstance(node, MappingNode):
-        raise _fault(path, node, f"{what} must be a mapping, such as {{max_nfr: 0.05}}")
-    found: dict[str, Node] = {}
-    for key, value in node.value:
-        if not isinstance(key, ScalarNode) or key.tag == _MERGE:
-            raise _fault(path, key, f"every key of {what} must be a name; merge keys (<<) are not read")
-        if key.value in found:
-            raise _fault(path, key, f"{quote(key.value)} stands twice in {what}; YAML would keep the last one only")
-        if known and key.value not in known:
-            raise _fault(path, key, f"{quote(key.value)} of {what} is not known; there are: {', '.join(known)}")
-        found[key.value] = value
-    return list(found.items())
-
-
-def _fault(path: Path, node: "Node", text: str) -> InputError:
-    return InputError(f"{path}, line {node.start_mark.line + 1}: {text}.")

@@ -26,8 +26,10 @@ from .harness_sample import (
     hash_of,
     is_probability_mass,
     number_of,
+    output_of,
     text_of,
 )
+from .identical import digest_column
 from .jsonlines import opened, read_array, read_at, read_objects
 from .metric_names import higher_is_better, is_grade
 from .task_notes import choice_note
@@ -132,6 +134,8 @@ class _Reader:
         self.filters: dict[str, int] = {}
         self.seen: dict[Any, int] = {}
         self.scores = array("d")
+        self.outputs: list[int | None] = []
+        self.likelihoods = False
         self.places = (array("q"), array("q"))
         # Fields of the documents have a mark, because one may be called "answer" or "id".
         self.slices = {f"doc.{name}": name for name in slices}
@@ -166,6 +170,8 @@ class _Reader:
         if text_index:
             self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
         self.scores.append(score)
+        output, self.likelihoods = output_of(row)
+        self.outputs.append(output)
         self.places[0].append(start)
         self.places[1].append(length)
         values = {
@@ -250,6 +256,8 @@ class _Reader:
             documents=columns["doc_hash"],
             targets=columns["target_hash"],
             prompts=columns["prompt_hash"],
+            outputs=digest_column(self.outputs),
+            likelihoods=self.likelihoods,
             slices={
                 field_name: columns[name].cast(pa.string())
                 for name, field_name in self.slices.items()

@@ -10,6 +10,7 @@ import numpy as np
 
 from .answers import Text, listed, quote
 from .errors import InputError
+from .identical import answer_digest, likelihoods_digest
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 _KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *HASHES}
@@ -127,6 +128,19 @@ def is_probability_mass(row: Mapping[str, Any]) -> bool:
         for targets in (doc.get("mc2_targets"), doc.get("mc1_targets"))
     ]
     return len(row["filtered_resps"]) == counts[0] != counts[1]
+
+
+def output_of(row: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """Give a digest of what the model gave, of a kind that two models cannot share, and whether of likelihoods."""
+    filtered = row["filtered_resps"]
+    values = [_likelihood(item) for item in filtered] if isinstance(filtered, list) else []
+    known = [value for value in values if value is not None]
+    if not known and all(len(argument) == 1 for argument in arguments_of(row)):
+        # Of a whole text there is the likelihood alone, without a continuation.
+        known = [value for item in _responses(row["resps"]) if (value := number_of(item)) is not None]
+    if known:
+        return likelihoods_digest(known), True
+    return answer_digest(_responses(row["resps"]), str(row["target"])), False
 
 
 def _likelihood(item: Any) -> float | None:

@@ -6,9 +6,9 @@ fractions. Letters, labels and other short answers cannot: two good models agree
 
 import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .answers import Column, TaskAnswers
+from .answers import Column, TaskAnswers, listed
 from .join import Aligned
 
 LONG_ANSWER = 100
@@ -27,6 +27,7 @@ _CERTAIN = 1e-3
 # Scores such as 2/3 and 0.85 are shares of a few words or samples, and common to many models.
 _DENOMINATORS = np.arange(1, 21)
 _ROUNDED = 1e-4
+_TOLD = 3  # so many tasks are told with their counts
 
 
 class _Rule(NamedTuple):
@@ -44,7 +45,6 @@ _RULES = {
     "answers": _Rule(10, 0.95, "long answers"),
     "scores": _Rule(10, 0.95, "scores"),
 }
-_WAY_OUT = "--allow-identical (allow_identical=True) accepts that."
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,33 @@ class Identical:
     identical: int
     """Those of them that are identical to the last bit."""
     message: str
-    """One line that says so, and what to do."""
+    """One line that says so."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as a dictionary of plain Python values."""
         return dict(vars(self))
+
+
+def one_run(items: Sequence[Identical], tasks: int) -> str:
+    """Say loudly that old and new are one, on which tasks, and how to accept that.
+
+    Args:
+        items: The tasks where they are; at least one.
+        tasks: How many tasks were compared.
+    """
+    where = f" on {len(items)} of {tasks} tasks" if len(items) < tasks else ""
+    told = ". ".join(item.message for item in items[:_TOLD])
+    more = f". So are {listed(item.task for item in items[_TOLD:])}" if len(items) > _TOLD else ""
+    why = ""
+    if any(item.what != "source" for item in items):
+        why = (
+            " Two models do not share these: a cache that both runs used (--use_cache), one model evaluated twice, or "
+            "a copied file does that."
+        )
+    return (
+        f"OLD AND NEW ARE ONE RUN{where}, so nothing is compared there. {told}{more}.{why} --allow-identical "
+        "(allow_identical=True) accepts that."
+    )
 
 
 def likelihoods_digest(values: Sequence[float]) -> int | None:
@@ -94,7 +116,7 @@ def answer_digest(texts: Sequence[str], right: str | None = None) -> int | None:
 
 def digest_column(digests: Sequence[int | None]) -> Column | None:
     """Make the column `TaskAnswers.outputs`; None where no row can tell."""
-    return pa.array(digests, pa.uint64()) if any(digest is not None for digest in digests) else None
+    return pa.array(digests, pa.int64()) if any(digest is not None for digest in digests) else None
 
 
 def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) -> tuple[Identical, ...]:
@@ -125,8 +147,8 @@ def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool
     if _one_file(old.source, new.source) or (one_source and old.source == new.source):
         if not _same_content(old, new):
             return None  # read in two ways on purpose, such as by two filters
-        text = f"{task}: old and new are one and the same, {old.source}, compared with itself"
-        return Identical(task, "source", len(old), len(old), f"{text}. {_WAY_OUT}")
+        text = f"{task}: {old.source} is compared with itself"
+        return Identical(task, "source", len(old), len(old), text)
     for (what, before, first), (other, after, second) in zip(_evidence(old), _evidence(new), strict=True):
         if what != other or before is None or after is None:
             continue
@@ -137,12 +159,8 @@ def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool
         repeated = _repeated(before, same)
         rows, count = (int(np.count_nonzero(mask & ~repeated)) for mask in (both, same))
         if rows >= rule.least and count >= rule.share * rows:
-            text = (
-                f"{task}: {count:,} of {rows:,} {rule.words} are identical to the last bit in {old.source} and "
-                f"{new.source}, which no two models give: one run under two names? A cache that both used "
-                "(--use_cache), one model evaluated twice, or a copied file does that"
-            )
-            return Identical(task, what, rows, count, f"{text}. {_WAY_OUT}")
+            text = f"{task}: the {rule.words} of {count:,} of {rows:,} rows are identical to the last bit"
+            return Identical(task, what, rows, count, text)
     return None
 
 
@@ -153,7 +171,7 @@ def _evidence(side: TaskAnswers) -> tuple[_Evidence, _Evidence]:
     """Give what can tell models apart, each with its kind and the rows that can: outputs, then scores."""
     none = np.zeros(len(side), np.bool_)
     kind, outputs = ("likelihoods" if side.likelihoods else "answers"), side.outputs
-    if outputs is None and side.answers is not None and pa.types.is_string(side.answers.type):
+    if outputs is None and side.answers is not None:
         outputs = long_answers(side.answers, side.references)
     scores: _Evidence = ("scores", None, none)
     if side.scores is not None and side.samples is None and side.outputs is None:
@@ -165,7 +183,9 @@ def _evidence(side: TaskAnswers) -> tuple[_Evidence, _Evidence]:
 
 
 def long_answers(answers: Column, references: Column | None) -> Column | None:
-    """Make `TaskAnswers.outputs` of a column of texts; None where none is long."""
+    """Make `TaskAnswers.outputs` of a column of answers; None where none is a long text."""
+    if not pa.types.is_string(answers.type):
+        return None
     long = pc.greater_equal(pc.binary_length(answers), LONG_ANSWER)
     long = pc.fill_null(pc.or_(long, pc.match_substring_regex(answers, _SHORTENED)), False)
     if references is not None and pa.types.is_string(references.type):
@@ -173,7 +193,7 @@ def long_answers(answers: Column, references: Column | None) -> Column | None:
     places = np.flatnonzero(np.asarray(long))
     if not len(places):
         return None
-    digests = np.zeros(len(answers), np.uint64)
+    digests = np.zeros(len(answers), np.int64)
     digests[places] = [_digest(text.encode()) for text in answers.take(pa.array(places)).to_pylist()]
     return pa.array(digests, mask=~np.asarray(long))
 
@@ -210,7 +230,7 @@ def _one_file(first: str, second: str) -> bool:
     for left, right in ((first, second), (first.rpartition(":")[0], second.rpartition(":")[0])):
         if left and right and first.removeprefix(left) == second.removeprefix(right):
             try:
-                if os.path.samefile(left, right):
+                if Path(left).samefile(right):
                     return True
             except (OSError, ValueError):  # not both are files
                 continue
@@ -218,4 +238,4 @@ def _one_file(first: str, second: str) -> bool:
 
 
 def _digest(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Interval: TypeAlias = tuple[float, float]
-Cells: TypeAlias = tuple[int, int, int, int]
+Cells: TypeAlias = tuple[float, float, float, float]
 Numbers: TypeAlias = NDArray[np.float64]
 
 LEAST_P = sys.float_info.min
@@ -25,7 +25,7 @@ _HALVINGS = 60
 _BOOTSTRAP_LIMIT = 5_000
 
 
-def wilson(count: float, n: int, level: float) -> Interval:
+def wilson(count: float, n: float, level: float) -> Interval:
     """Bound a proportion by Wilson's score interval (1927)."""
     z2 = normal_quantile(level) ** 2
     middle = (count + z2 / 2) / (n + z2)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
 from .errors import InputError
 from .harness_sample import NoMetricError
+from .identical import answer_digest, digest_column, likelihoods_digest
 from .lighteval_names import numbered
 from .lighteval_old import READ as OLD
 from .lighteval_old import as_new, is_old
@@ -57,9 +58,11 @@ def read_details(
     fields = {f"doc.{name}": name for name in slices}
     block: dict[str, list[Any]] = {name: [] for name in ("own", "digest", "answer", "target", *fields)}
     blocks: dict[str, list[pa.Array]] = {name: [] for name in block}
+    outputs: list[int | None] = []
     likely = array("b")  # whether the most likely choice is right; -1 where the answer is no choice
     aliases = array("b")  # whether every choice is right, being another way to say the same
     first: dict[str, Any] = {}
+    last: dict[str, Any] = {}
 
     def flush() -> None:
         for key, values in block.items():
@@ -74,6 +77,7 @@ def read_details(
             metrics.setdefault(name, array("d")).append(value if name not in lists else 0.0)
         doc, specific, (answer, index) = row["doc"], _specific(row["doc"]), _answer(row)
         aliases.append(index is not None and len(set(_gold(row))) == len(doc["choices"]))
+        outputs.append(_output(row))
         likely.append(-1 if index is None else index in _gold(row))
         values = {
             "own": None if doc.get("id") in (None, "") else str(doc["id"]),
@@ -87,7 +91,7 @@ def read_details(
             block[key].append(value if value is None else short(value))
 
     for number, row in enumerate(_rows(path, None)):
-        first = first or row["doc"]
+        first, last = first or row["doc"], row
         try:
             add(row)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -140,6 +144,8 @@ def read_details(
         contradicted=contradicted,
         documents=columns["digest"],
         targets=columns["target"],
+        outputs=digest_column(outputs),
+        likelihoods=bool(_likelihoods(last)),
         slices={name: columns[key] for key, name in fields.items() if columns[key].null_count < len(columns[key])},
         columns=tuple(_fields(first)),
         texts=texts,
@@ -231,6 +237,20 @@ def _answer(row: Mapping[str, Any]) -> tuple[Any, int | None]:
         return str(index), index
     whole = _first_text(response, "text")
     return (_first_text(response, "text_post_processed") if response.get("text_post_processed") else whole), None
+
+
+def _likelihoods(row: Mapping[str, Any]) -> list[float]:
+    values = row["model_response"].get("logprobs") or []
+    return [float(value) for value in values if isinstance(value, int | float)] if isinstance(values, list) else []
+
+
+def _output(row: Mapping[str, Any]) -> int | None:
+    """Give a digest of what the model gave, of a kind that two models cannot share."""
+    if values := _likelihoods(row):
+        return likelihoods_digest(values)
+    texts = row["model_response"].get("text") or []
+    right = _right_texts(row)
+    return answer_digest([str(text) for text in texts if text not in right] if isinstance(texts, list) else [])
 
 
 def _first_text(response: Mapping[str, Any], name: str) -> str | None:

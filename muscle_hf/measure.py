@@ -20,6 +20,7 @@ from .answers import Positions, TaskAnswers, codes, some
 from .coin import CoinFlips, coin_flips
 from .errors import InputError
 from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+from .identical import identical
 from .intervals import mean_interval, normal_quantile
 from .join import Aligned, align
 
@@ -161,6 +162,7 @@ def tabulate(
     level: float = 0.95,
     seed_floor: Sequence[TaskAnswers] = (),
     by_position: bool = False,
+    allow_identical: bool = False,
 ) -> Table:
     """Work out from two models' aligned answers what has to be known of each instance.
 
@@ -171,14 +173,15 @@ def tabulate(
         level: Level of the reliable-change rule.
         seed_floor: The same task, answered by two or more runs of one version.
         by_position: Join these runs row by row, for files without ids.
+        allow_identical: Accept two of these runs that are one.
 
     Returns:
         The table. Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and
         right answers, unless their metric is known to give grades.
 
     Raises:
-        InputError: Scores that are not finite; a seed floor of one run, or of other instances; sampled answers where
-            one side has no two to an instance; neither answers with references nor scores.
+        InputError: Scores that are not finite; a seed floor of one run, of two that are one, or of other instances;
+            sampled answers where one side has no two to an instance; neither answers with references nor scores.
     """
     old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
@@ -201,7 +204,7 @@ def tabulate(
     if sampled and tolerance is None:
         rule = reliable_change(pair, level)
         table = replace(table, tolerance=rule.threshold, reliable_change=rule)
-    return _with_floor(table, pair, seed_floor, by_position) if seed_floor else table
+    return _with_floor(table, pair, seed_floor, by_position, allow_identical) if seed_floor else table
 
 
 def measure(
@@ -302,10 +305,12 @@ def reliable_change(pair: Aligned, level: float = 0.95) -> ReliableChange:
     )
 
 
-def _with_floor(table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_position: bool) -> Table:
+def _with_floor(
+    table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_position: bool, allow_identical: bool
+) -> Table:
     if len(runs) < 2:
         raise InputError("a seed floor needs two or more runs of the same version; got one.")
-    columns = []
+    joins: list[TaskAnswers] = []
     for run in runs:
         # Instances beyond the compared ones do no harm, those that lack do.
         joined = align(pair.old, run, allow_missing=not by_position, by_position=by_position)
@@ -316,7 +321,16 @@ def _with_floor(table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_pos
                 f"{some(missing)}, or has them with another document or right answer: every run must have answered "
                 "the same instances."
             )
-        columns.append(joined.new.values())
+        joins.append(joined.new)
+    for before, after in itertools.combinations(joins, 2):
+        one = None if allow_identical else identical(pair.old.task, before, after)
+        if one is not None:
+            raise InputError(
+                "two runs of the seed floor are one, so they show nothing of what retraining or sampling changes. "
+                f"{one.message}. Log-likelihoods and greedy answers do not change with the seed of sampling: give "
+                "runs that were trained with other seeds. --allow-identical (allow_identical=True) accepts these."
+            )
+    columns = [run.values() for run in joins]
     flips = np.zeros(len(table))
     for first, second in itertools.permutations(columns, 2):
         flips[compare_scores(old=first, new=second, tolerance=table.tolerance).negative_flips] += 1

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from .answers import Positions, TaskAnswers
 from .coin import GroupedCoinFlips, grouped_coin_flips
 from .errors import InputError
+from .identical import Identical, find_identical
 from .join import Aligned
 from .measure import Part, Table, holm, measure, tabulate
 from .not_compared import each_task
@@ -79,6 +80,8 @@ class Outcomes:
     """Task of the old model's evaluation that is in none of the rows -> why; also the missing ones."""
     allow_missing: bool
     """Whether that was accepted beforehand; otherwise no gate passes."""
+    identical: tuple[Identical, ...]
+    """Tasks on which old and new are one run, unless that was accepted beforehand; no gate passes then."""
     pairs: Mapping[str, Aligned] = field(repr=False)
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
@@ -182,6 +185,7 @@ class Outcomes:
             "hierarchical_coin_flips": {name: view.to_dict() for name, view in self.hierarchical.items()},
             "missing_tasks": list(self.missing_tasks),
             "not_compared": dict(self.not_compared),
+            "identical": [item.to_dict() for item in self.identical],
             "notes": list(self.notes),
         }
 
@@ -205,6 +209,7 @@ def assemble(
     missing_tasks: Sequence[str] = (),
     not_compared: Mapping[str, str] | None = None,
     allow_missing: bool = False,
+    allow_identical: bool = False,
 ) -> dict[str, Any]:
     """Work out every field of `Outcomes` from aligned answers.
 
@@ -222,6 +227,7 @@ def assemble(
         missing_tasks: Tasks that the new model's evaluation lacks.
         not_compared: Task that is not among the pairs -> why.
         allow_missing: Whether that was accepted beforehand.
+        allow_identical: Whether runs that are one, see `identical`, were accepted beforehand; the notes say it then.
 
     Returns:
         The fields by name.
@@ -231,12 +237,15 @@ def assemble(
             of all tasks, or of all seed floors.
     """
     options: dict[str, Any] = {"tolerance": tolerance, "level": level}
+    seeding = options | {"allow_identical": allow_identical}
     tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
     pairs = {name: pairs[name] for name in tables}
+    identical = find_identical(pairs, one_source=sources[0] == sources[1])
+    notes = [*notes, *(item.message for item in identical if allow_identical)]
     floors = {name: runs for name, runs in (seed_floor or {}).items() if name in tables}
     with_floors, floorless = each_task(
         floors,
-        lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **options),
+        lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **seeding),
         none="none of the tasks has a seed floor",
     )
     tables |= with_floors
@@ -283,6 +292,7 @@ def assemble(
         "missing_tasks": tuple(missing_tasks),
         "not_compared": refused,
         "allow_missing": allow_missing,
+        "identical": () if allow_identical else identical,
         "pairs": pairs,
         "tables": tables,
     }

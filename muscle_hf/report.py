@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .answers import listed
 from .coin import CoinFlips, GroupedCoinFlips
 from .errors import InputError
 from .files import replaced
 from .flips import Comparison, ScoreComparison
+from .identical import one_run
 from .measure import Part
 from .outcomes import Outcomes
 from .rates import p_equation, p_number, strict_json
@@ -29,6 +31,18 @@ _MARKUP = re.compile(r"[\\`*~|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|#(?=#*$)")
 _BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=\[])|^(\d{1,9})(?=[.)](?: |$))")
 # Also what turns the direction of all that follows; the marks that a right-to-left text needs stay.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class GateShown(NamedTuple):
+    """What reports show of a gate; made by `Gate.shown`."""
+
+    verdict: str
+    """"kept", "broken", "too few rows" or "refused"."""
+    heading: str
+    head: list[str]
+    """Titles of the columns."""
+    rows: list[list[str]]
+    """One for each row and bound: broken ones first, the verdict last."""
 
 
 def header() -> list[str]:
@@ -138,6 +152,11 @@ def verdict(outcomes: Outcomes) -> list[str]:
         count, names = len(outcomes.not_compared), listed(outcomes.not_compared)
         told.append(f"{count} of {count + len(outcomes.tasks)} tasks not compared: {names}.")
     return head + told
+
+
+def warnings_of(outcomes: Outcomes) -> list[str]:
+    """Say what has to be known before anything else: why the comparison may be no evidence."""
+    return [one_run(outcomes.identical, len(outcomes.tasks))] if outcomes.identical else []
 
 
 def notes_of(outcomes: Outcomes) -> list[str]:
@@ -286,17 +305,22 @@ def reliable_lines(outcomes: Outcomes) -> list[str]:
     ]
 
 
-def markdown(outcomes: Outcomes) -> str:
-    """Give verdict, tables, coin-flip view and notes in GitHub's Markdown, for a pull-request comment.
+def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
+    """Give verdict, gate, tables, coin-flip view and notes in GitHub's Markdown, for a pull-request comment.
 
     Args:
         outcomes: What was compared.
+        gate: What it was held to.
 
     Returns:
         The text; names from files are escaped.
     """
     title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
-    blocks = [title, *(escape_markdown(line) for line in verdict(outcomes))]
+    blocks = [f"> [!WARNING]\n> {escape_markdown(line)}" for line in warnings_of(outcomes)]
+    blocks += [title, *(escape_markdown(line) for line in verdict(outcomes))]
+    if gate:
+        blocks.append(f"**{escape_markdown(gate.heading)}**")
+        blocks += [markdown_table(gate.head, gate.rows)] if gate.rows else []
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
     notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
     notes += notes_of(outcomes)

@@ -16,6 +16,8 @@ from .selection import both_sides, choose_tasks
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .gate import Gate
+
 Source: TypeAlias = str | Path | Run
 
 
@@ -32,17 +34,22 @@ class RunComparison(Outcomes):
 
         return plain_text(self)
 
-    def to_markdown(self) -> str:
-        """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment."""
+    def to_markdown(self, gate: "Gate | None" = None) -> str:
+        """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
+
+        Args:
+            gate: What the comparison was held to, see `muscle_hf.gate.judge`; it is shown too.
+        """
         from .report import markdown
 
-        return markdown(self)
+        return markdown(self, gate.shown() if gate else None)
 
-    def to_html(self, path: str | Path) -> Path:
+    def to_html(self, path: str | Path, gate: "Gate | None" = None) -> Path:
         """Write a page that stands alone: verdict, quadrants, slices and every flipped instance, to search and filter.
 
         Args:
             path: The file; written to a temporary name and renamed.
+            gate: What the comparison was held to, see `muscle_hf.gate.judge`; it is shown too.
 
         Returns:
             The path.
@@ -53,7 +60,7 @@ class RunComparison(Outcomes):
         """
         from .page import write_html
 
-        return write_html(self, path)
+        return write_html(self, path, gate=gate.shown() if gate else None)
 
     def to_jsonl(self, path: str | Path) -> Path:
         """Write every flipped instance with both answers, one JSON object a line.
@@ -113,6 +120,7 @@ def compare_runs(
     prior: tuple[float, float] = (1.0, 1.0),
     allow_missing: bool = False,
     by_position: bool = False,
+    allow_identical: bool = False,
     **reading: Any,
 ) -> RunComparison:
     """Compare what two model versions answered: what broke, what was repaired, where, and can it be chance?
@@ -131,6 +139,8 @@ def compare_runs(
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
             were left out. A gate then holds what could be compared.
         by_position: Join row by row, for files without ids.
+        allow_identical: Accept that old and new, or two runs of the seed floor, share what two models cannot, such as
+            log-likelihoods to the last digit; the notes say it then. Otherwise that is told first, and no gate passes.
         reading: Options of `read` for all sources that are not read yet. `run` and `filter` may be pairs: old and new.
             A seed floor takes the old one's filter.
 
@@ -170,8 +180,13 @@ def compare_runs(
     first, second, *floors = alike([first, second, *floors])
     for run in (first, second):
         _check_slices(run, columns)
+    again = [run.source for place, run in enumerate(floors) if run.source in {run.source for run in floors[:place]}]
+    if again and not allow_identical:
+        raise InputError(
+            f"the seed floor has {again[0]} more than once; a run compared with itself shows nothing of what "
+            "retraining or sampling changes. Give another run, or --allow-identical (allow_identical=True)."
+        )
     matched, notes, missing, not_compared = _match(first, second)
-    notes += _twice(first, second, floors)
 
     def aligned(name: str) -> Aligned:
         before, after = matched[name]
@@ -196,6 +211,7 @@ def compare_runs(
         missing_tasks=missing,
         not_compared=not_compared,
         allow_missing=allow_missing,
+        allow_identical=allow_identical,
     )
     return RunComparison(**fields)
 
@@ -252,14 +268,6 @@ def _check_slices(run: Run, columns: Sequence[str]) -> None:
         known = any(column in task.columns for task in run.tasks.values())
         if known and not any(column in task.slices for task in run.tasks.values()):
             raise InputError(f"{run.source} was read without {column!r}; read it with slices=[{column!r}].")
-
-
-def _twice(old: Run, new: Run, floors: Sequence[Run]) -> list[str]:
-    """Note what is compared with itself, which is seldom meant."""
-    notes = [f"old and new are the same: {old.source}"] if old.source == new.source else []
-    sources = [run.source for run in floors]
-    twice = [source for source in dict.fromkeys(sources) if sources.count(source) > 1]
-    return notes + [f"the seed floor has {source} more than once, which makes it look lower" for source in twice]
 
 
 def _match(

@@ -24,6 +24,7 @@ from .answers import (
 )
 from .columnar import Columns
 from .errors import InputError
+from .identical import long_answers
 from .metric_names import higher_is_better, is_grade
 from .number_texts import as_text, whole_numbers
 from .same_answer import Spelling, parse_names, trimmed
@@ -140,10 +141,12 @@ def read_table(
     )
     scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
     samples: NDArray[np.int64] | None = None
+    outputs: Column | None = None
     otherwise: SpelledOtherwise | None = None
     if answers is not None and pa.types.is_list(answers.type):
         if scores is None:
             scores, samples, otherwise = _shares(answers, references, spelling, str(layout.prediction), source, notes)
+        outputs = _first_outputs(answers, references)
         answers = None
     elif answers is not None:
         if references is not None:
@@ -162,7 +165,13 @@ def read_table(
     if layout.sample is not None and scores is None:
         otherwise = spelled_otherwise(answers, references)
     answer = replace(
-        answer, answers=answers, references=references, scores=scores, samples=samples, spelled_otherwise=otherwise
+        answer,
+        answers=answers,
+        references=references,
+        scores=scores,
+        samples=samples,
+        outputs=outputs,
+        spelled_otherwise=otherwise,
     )
     return answer if layout.sample is None else _grouped(answer, _whole(found[layout.sample], table))
 
@@ -289,6 +298,12 @@ def _shares(
     return shares, lengths, spelled_otherwise(flat, gold)
 
 
+def _first_outputs(lists: Column, references: Column | None) -> Column | None:
+    """Give what tells two models apart in the first sampled answer of each instance."""
+    first = pc.list_element(lists, 0) if pc.min(pc.list_value_length(lists)).as_py() else None
+    return None if first is None else long_answers(first, references)
+
+
 def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     """Give the mean of each list, and of how many; None where it is no share of right ones."""
     lengths = _lengths(lists, name, source)
@@ -327,7 +342,9 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
     values = values if rows.higher_is_better else -values  # as the file has them
     scores = np.bincount(groups, weights=values, minlength=len(ids)) / counts
     shares = np.isin(values, (0.0, 1.0)).all() and not rows.grades
-    return replace(rows.take(first), answers=None, scores=scores, samples=counts if shares else None)
+    made = rows.take(first)
+    outputs = None if made.answers is None else long_answers(made.answers, made.references)
+    return replace(made, answers=None, scores=scores, samples=counts if shares else None, outputs=outputs)
 
 
 def _texts(table: Columns, layout: _Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:

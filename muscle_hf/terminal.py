@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from .outcomes import Outcomes
-from .report import coin_lines, interval_note, notes_of, printable, reliable_lines, update_tables, verdict
+from .report import (
+    GateShown,
+    coin_lines,
+    interval_note,
+    notes_of,
+    printable,
+    reliable_lines,
+    update_tables,
+    verdict,
+    warnings_of,
+)
 
 # Wide enough for every column, so that what is piped is never cut or broken.
 _PIPED_WIDTH = 10_000
@@ -21,14 +31,17 @@ _AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False}
 _LAYOUTS = ("wide", "stacked", "short", "least")
 
 
-def show(outcomes: Outcomes, console: Console) -> None:
-    """Print verdict, tables, coin-flip view and notes.
+def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) -> None:
+    """Print verdict, tables, coin-flip view, notes and gate.
 
     Args:
         outcomes: What was compared.
         console: Where to; plain and without colours where that is no terminal.
+        gate: What the comparison was held to.
     """
     plain = not console.is_terminal
+    for line in warnings_of(outcomes):
+        console.print(_text(line, style="bold red"))
     console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
     for line in verdict(outcomes):
         console.print(_text(line, style="bold"))
@@ -53,6 +66,15 @@ def show(outcomes: Outcomes, console: Console) -> None:
     console.print(_text(interval_note(outcomes), style="dim"))
     for note in notes_of(outcomes):
         console.print(_text(f"note: {note}", style="yellow"))
+    if gate:
+        console.print()
+        console.print(_text(gate.heading, style="bold" if gate.verdict == "kept" else "bold red"))
+        if gate.rows:
+            console.print(_table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=None if plain else SIMPLE_HEAD))
+        if len(gate.rows) > _MOST_ROWS:
+            console.print(
+                _text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all")
+            )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], layout: str, box: Box | None) -> Table:
@@ -82,19 +104,19 @@ def _text(text: str, style: str = "") -> Text:
     return Text("\n".join(printable(line) for line in text.split("\n")), style=style)
 
 
-def plain_text(outcomes: Outcomes) -> str:
+def plain_text(outcomes: Outcomes, gate: GateShown | None = None) -> str:
     """Give as text what a pipe gets: no colours, and no line is cut or broken."""
-    return _text_of(outcomes, Console(file=io.StringIO(), width=_PIPED_WIDTH, color_system=None, **_AS_IT_IS))
+    return _text_of(outcomes, gate, Console(file=io.StringIO(), width=_PIPED_WIDTH, color_system=None, **_AS_IT_IS))
 
 
-def terminal_text(outcomes: Outcomes) -> str:
+def terminal_text(outcomes: Outcomes, gate: GateShown | None = None) -> str:
     """Give as text what standard output gets: as wide as the terminal and in its colours, or plain for a pipe."""
     console = Console(**_AS_IT_IS)
-    return _text_of(outcomes, console) if console.is_terminal else plain_text(outcomes)
+    return _text_of(outcomes, gate, console) if console.is_terminal else plain_text(outcomes, gate)
 
 
-def _text_of(outcomes: Outcomes, console: Console) -> str:
+def _text_of(outcomes: Outcomes, gate: GateShown | None, console: Console) -> str:
     # Not printed by rich itself, which ends the process when the reader of a pipe is gone.
     with console.capture() as captured:
-        show(outcomes, console)
+        show(outcomes, console, gate)
     return captured.get().rstrip("\n")

@@ -186,7 +186,8 @@ def test_markdown_for_a_pull_request_has_the_table_and_the_broken_bound(
     out = capsys.readouterr().out
     assert out.startswith("### old.jsonl -> new.jsonl\n")
     assert "| task | n |" in out
-    assert "**Gate broken:**" in out
+    assert "**Gate broken: 1 of 1 bound, the estimate held to it**" in out
+    assert "| all | NFR | 0.5 | ≤ 0.1 | broken |" in out
 
 
 def test_a_seed_floor_stands_beside_the_flips(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +255,10 @@ def test_a_broken_gate_leaves_the_json_on_stdout_alone(files: list[str], capsys:
 
 def test_a_gate_that_holds_says_so_in_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--json", "--max-nfr", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["gate"] == {"gate_on": "estimate", "violations": []}
+    gate = json.loads(capsys.readouterr().out)["gate"]
+    assert (gate["gate_on"], gate["verdict"], gate["refusals"], gate["violations"]) == ("estimate", "kept", [], [])
+    (bound,) = gate["bounds"]
+    assert (bound["row"], bound["value"], bound["bound"], bound["verdict"]) == ("all", 0.5, 1.0, "kept")
 
 
 def test_the_bounds_of_a_file_and_of_options_are_all_checked(
@@ -272,8 +276,8 @@ def test_the_bounds_of_a_file_and_of_options_are_all_checked(
 def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = run("v1", answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7]))
-    monkeypatch.setattr("muscle_hf.readers.read", lambda *_, **__: old)
+    tasks = answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7])
+    monkeypatch.setattr("muscle_hf.readers.read", lambda source, **_: run(source, *tasks))
     assert main(["compare", "a", "b", "--max-nfr", "0.5"]) == 0
     assert "summaries with scores can be bounded by name" in capsys.readouterr().err
     assert main(["compare", "a", "b", "--max-nfr", "*:0.5"]) == 0

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from muscle_hf import gate
 from muscle_hf.errors import InputError
 from muscle_hf.flips import Comparison, ScoreComparison
-from muscle_hf.gate import GATE_ON, RATES, Bound, Violation, check, parse_bound, read_bounds
+from muscle_hf.gate import GATE_ON, RATES, Bound, Judgement, check, judge, parse_bound, read_bounds
 from muscle_hf.runs import RunComparison
+from muscle_hf.terminal import plain_text
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -206,9 +207,9 @@ def test_a_rate_without_interval_does_not_pass_a_gate_on_intervals() -> None:
 
 def test_the_upper_end_is_of_the_level_of_the_comparison() -> None:
     wide, narrow = (compared({"quiz": QUIZ}, level=level) for level in (0.99, 0.5))
-    assert _broken(wide, "0.06", gate_on="upper") == ["all"]
-    assert _broken(narrow, "0.06", gate_on="upper") == []
-    (violation,) = check(wide, [parse_bound("max_nfr", "0.06")], gate_on="upper")
+    assert _broken(wide, "0.08", gate_on="upper") == ["all"]
+    assert _broken(narrow, "0.08", gate_on="upper") == []
+    (violation,) = check(wide, [parse_bound("max_nfr", "0.08")], gate_on="upper")
     assert (violation.low, violation.high) == wide.tasks[0].comparison.confidence_interval("negative_flip_rate", 0.99)
     assert violation.compared_value == violation.high
     assert "99 % interval" in violation.message
@@ -236,9 +237,9 @@ def test_an_interval_beside_its_estimate_is_not_more_lenient() -> None:
 
 def test_for_a_change_the_lower_end_is_the_pessimistic_one() -> None:
     result = compared({"quiz": QUIZ})  # +0.06
-    assert _broken(result, "0.05", rate="min_accuracy_change") == []
-    (violation,) = check(result, [parse_bound("min_accuracy_change", "0.05")], gate_on="upper")
-    assert violation.compared_value == violation.low < 0.05 < violation.estimate
+    assert _broken(result, "0.01", rate="min_accuracy_change") == []
+    (violation,) = check(result, [parse_bound("min_accuracy_change", "0.01")], gate_on="upper")
+    assert violation.compared_value == violation.low < 0.01 < violation.estimate
 
 
 def test_another_word_for_what_is_gated_is_refused() -> None:
@@ -357,7 +358,7 @@ def test_hostile_names_cannot_forge_a_line_of_the_log() -> None:
 
 def test_a_violation_is_plain_data_for_json() -> None:
     (violation,) = check(compared({"quiz": QUIZ}), [Bound("max_nfr", "quiz", 0)])
-    assert isinstance(violation, Violation)
+    assert isinstance(violation, Judgement)
     assert violation.n == 100
     shown = violation.to_dict()
     assert {name: type(value) for name, value in shown.items()} == {
@@ -368,6 +369,8 @@ def test_a_violation_is_plain_data_for_json() -> None:
         "estimate": float,
         "low": float,
         "high": float,
+        "n": int,
+        "verdict": str,
         "message": str,
     }
     assert (shown["row"], shown["bound"], shown["rate"], shown["value"]) == ("quiz", 0.0, "max_nfr", 0.02)
@@ -583,3 +586,86 @@ def test_the_examples_in_the_documentation_are_true() -> None:
     result = doctest.testmod(gate, raise_on_error=True)
     assert result.attempted
     assert not result.failed
+
+
+# Too few rows --------------------------------------------------------------------------------------------------------
+
+
+def _cells(right_: int, positive: int, negative: int, wrong: int) -> RunComparison:
+    return compared({"quiz": right(both=right_, repaired=positive, broken=negative, neither=wrong)})
+
+
+@pytest.mark.parametrize(
+    ("cells", "rate", "bound", "needed"),
+    [
+        ((30, 0, 0, 20), "max_nfr", "0.05", "73 rows are needed"),
+        ((30, 0, 1, 19), "max_nfr", "0.05", "73 rows are needed"),
+        ((100, 0, 0, 88), "max_nfr", "0.02", "189 rows are needed"),
+        ((30, 0, 0, 20), "max_nfr", "0", "no number of rows is enough"),
+        ((12, 3, 0, 10), "max_relative_nfr", "0.4", "rows are needed"),
+        ((15, 0, 0, 5), "min_accuracy_change", "-0.05", "rows are needed"),
+    ],
+)
+def test_rows_too_few_for_a_bound_are_not_called_broken(
+    cells: tuple[int, int, int, int], rate: str, bound: str, needed: str
+) -> None:
+    result = _cells(*cells)
+    gate = judge(result, [parse_bound(rate, bound)], gate_on="upper")
+    assert gate.verdict == "too few rows"
+    (judged,) = gate.judgements
+    assert f"with {sum(cells)} rows, even without a negative flip: " in judged.message
+    assert needed in judged.message
+    with pytest.raises(InputError, match="even without a negative flip"):
+        check(result, [parse_bound(rate, bound)], gate_on="upper")
+    assert judge(result, [parse_bound(rate, bound)]).verdict in ("kept", "broken"), "the estimate needs no rows"
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(72, "too few rows"), (73, "kept")])
+def test_the_rows_that_are_said_to_be_needed_are_enough(n: int, verdict: str) -> None:
+    result = _cells(n // 2, 0, 0, n - n // 2)
+    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == verdict
+
+
+def test_what_is_broken_whatever_the_rows_stays_broken() -> None:
+    result = _cells(20, 0, 10, 20)
+    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
+    # 100 rows could keep it, these do not.
+    assert judge(_cells(50, 0, 4, 46), [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
+
+
+def test_the_readmes_gate_names_the_slices_that_are_too_small() -> None:
+    rows = right(both=330, repaired=30, broken=0, neither=190)
+    rows["category"] = ["small" if i < 50 else "big" for i in range(550)]
+    result = compared({"quiz": rows}, by=["category"])
+    bounds = [parse_bound("max_nfr", "0.02"), parse_bound("max_nfr", "category=*:0.05")]
+    gate = judge(result, bounds, gate_on="upper")
+    assert {judged.row: judged.verdict for judged in gate.judgements} == {
+        "all": "kept",
+        "category=small": "too few rows",
+        "category=big": "kept",
+    }
+    assert gate.verdict == "too few rows"
+
+
+def test_every_bound_is_shown_with_its_value_and_what_is_broken_first() -> None:
+    result = compared({"quiz": QUIZ})
+    gate = judge(result, [parse_bound("max_nfr", "0.5"), parse_bound("max_nfr", "quiz:0.01")])
+    shown = gate.shown()
+    assert shown.heading == "Gate broken: 1 of 2 bounds, the estimate held to each"
+    assert shown.rows == [["quiz", "NFR", "0.02", "≤ 0.01", "broken"], ["all", "NFR", "0.02", "≤ 0.5", "kept"]]
+    assert "keeps the bound: --max-nfr 0.5" in gate.judgements[0].message
+    for text in (result.to_markdown(gate), plain_text(result, shown)):
+        assert shown.heading in text
+    assert "| all | NFR | 0.02 | ≤ 0.5 | kept |" in result.to_markdown(gate)
+
+
+def test_an_undefined_rate_keeps_its_bound_and_says_so() -> None:
+    gate = judge(_cells(10, 0, 0, 0), [parse_bound("max_relative_nfr", "0.5")], gate_on="upper")
+    assert gate.verdict == "kept"
+    assert gate.shown().rows == [["all", "relative NFR", "undefined", "≤ 0.5", "kept"]]
+
+
+def test_a_message_does_not_name_a_row_twice() -> None:
+    result = compared({"all": QUIZ})
+    with pytest.raises(InputError, match=r"Rows: 'all'\.$"):
+        check(result, [parse_bound("max_nfr", "quiz:0.1")])

@@ -3,14 +3,19 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from compared_rows import compared, right
 from jsonschema import Draft202012Validator
 
-from muscle_hf.gate import GATE_ON, RATES, check, parse_bound
+from muscle_hf.gate import GATE_ON, RATES, judge, parse_bound
+from muscle_hf.identical import find_identical
+from muscle_hf.join import Aligned
 from muscle_hf.measure import Part
 from muscle_hf.outcomes import SCHEMA, SCHEMA_VERSION
 from muscle_hf.rates import strict_json
@@ -66,9 +71,15 @@ def _with_gate() -> dict[str, Any]:
     found = _data(result)
     found["tasks"][2] = _data(sampled)["tasks"][0] | {"seed_floor": found["tasks"][2]["seed_floor"]}
     found["slices"]["category"] = found["slices"]["category"][:1]
-    violations = check(result, [parse_bound("max_nfr", "quiz:0.1")])
-    found["gate"] = {"gate_on": "estimate", "violations": [violation.to_dict() for violation in violations]}
+    found["gate"] = judge(result, [parse_bound("max_nfr", "quiz:0.1")]).to_dict()
+    found["identical"] = [item.to_dict() for item in find_identical(result.pairs | {"x": _one(result)})]
     return found
+
+
+def _one(result: Any) -> Aligned:
+    """Give a pair of runs that are one."""
+    side = replace(result.pairs["summaries"].old, scores=np.sqrt(np.arange(12) + 2.5), ids=pa.array(range(12)))
+    return Aligned(side, replace(side, source="other"))
 
 
 def _objects(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -155,15 +166,14 @@ def test_a_value_that_cannot_be_does_not_pass(path: tuple[str | int, ...], value
 
 def test_a_rate_without_interval_in_a_gate_is_null_and_not_nan() -> None:
     result = compared({"summaries": SUMMARIES})
-    (violation,) = check(result, [parse_bound("max_regression", "1")], gate_on="upper")
-    shown = {"gate": {"gate_on": "upper", "violations": [violation.to_dict()]}}
+    shown = {"gate": judge(result, [parse_bound("max_regression", "1")], gate_on="upper").to_dict()}
     document = json.loads(strict_json(result.to_dict() | shown))
     assert document["gate"]["violations"][0]["value"] is None
     VALIDATOR.validate(document)
 
 
 def test_the_schema_knows_every_rate_and_every_bound() -> None:
-    violation = SCHEMA_FILE["$defs"]["violation"]["properties"]
+    violation = SCHEMA_FILE["$defs"]["judgement"]["properties"]
     assert violation["rate"]["enum"] == list(RATES)
     assert SCHEMA_FILE["properties"]["gate"]["properties"]["gate_on"]["enum"] == list(GATE_ON)
     fields = SCHEMA_FILE["$defs"]["fields"]

@@ -53,7 +53,7 @@ LAYERS = (
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
     | {"answer_columns", "pair_spelling"}
     | {"lighteval", "lighteval_names", "lighteval_old"}
-    | {"measure", "not_compared", "outcomes", "selection", "whole_run"}
+    | {"measure", "not_compared", "identical", "outcomes", "selection", "whole_run"}
     | {"metric_names", "task_notes"},
     {
         "config",
@@ -67,6 +67,7 @@ LAYERS = (
         "terminal",
         "page",
         "plots",
+        "bounds",
         "gate",
         "runs",
         "classifier",
@@ -113,11 +114,12 @@ WITHOUT_TORCH = (
         "not_compared",
         "task_notes",
         "metric_names",
+        "identical",
         "outcomes",
         "selection",
         "whole_run",
     }
-    | {"report", "terminal", "page", "plots", "gate", "runs"}
+    | {"report", "terminal", "page", "plots", "bounds", "gate", "runs"}
     | {"hub_failures", "shipping"}
 )
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}

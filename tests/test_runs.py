@@ -89,12 +89,13 @@ def test_a_run_that_was_read_without_its_slices_says_how_to_read_it(tmp_path: Pa
         compare_runs(old, old, by="topic")
 
 
-def test_the_same_file_twice_is_noted(tmp_path: Path) -> None:
+def test_a_run_given_twice_is_no_seed_floor(tmp_path: Path) -> None:
     old, new = _jsonl(tmp_path / "old.jsonl", "aabb"), _jsonl(tmp_path / "new.jsonl", "abab")
-    assert any("old and new are the same" in note for note in compare_runs(old, old).notes)
-    notes = compare_runs(old, new, seed_floor=[new, new]).notes
-    assert any("more than once, which makes it look lower" in note for note in notes)
-    assert not any("same" in note for note in compare_runs(old, new).notes)
+    with pytest.raises(InputError, match=r"new.jsonl more than once; .*allow_identical=True"):
+        compare_runs(old, new, seed_floor=[new, new])
+    floor = compare_runs(old, new, seed_floor=[new, new], allow_identical=True).tasks[0].seed_floor
+    assert floor is not None
+    assert floor.negative_flip_rate == 0
 
 
 def test_runs_of_the_seed_floor_need_no_slice_column(tmp_path: Path) -> None:
@@ -139,9 +140,9 @@ def test_a_task_that_a_floor_run_lacks_has_no_floor_and_says_so() -> None:
 
 def test_a_floor_of_other_tasks_is_refused() -> None:
     old = run("v1", answers("ab", "aa"), answers("ab", "aa", task="b"))
-    other = run("s", answers("ab", "aa", task="x"), answers("ab", "aa", task="y"))
+    others = [run(name, answers("ab", "aa", task="x"), answers("ab", "aa", task="y")) for name in ("s1", "s2")]
     with pytest.raises(InputError, match=r"the seed floor has none of the compared tasks \(quiz, b\)"):
-        compare_runs(old, old, seed_floor=[other, other])
+        compare_runs(old, old, seed_floor=others)
 
 
 def test_floor_files_with_names_of_their_own_serve_a_single_task(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def draw(
         missing_tasks=(),
         not_compared={},
         allow_missing=False,
+        identical=(),
         pairs={},
         tables={},
     )

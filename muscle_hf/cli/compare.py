@@ -2,16 +2,14 @@
 
 import argparse
 import contextlib
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..gate import Bound, Violation
+    from ..gate import Bound, Gate
     from ..runs import RunComparison
 
 _BOUNDS = {
@@ -73,6 +71,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--config", help="configuration of a data set of the Hub")
     reading.add_argument("--split", help="split of a data set of the Hub")
     reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
+    reading.add_argument(
+        "--allow-identical",
+        action="store_true",
+        help="accept that OLD and NEW share what two models cannot, such as log-likelihoods to the last digit",
+    )
     reading.add_argument("--by-position", action="store_true", help="join row by row, for files without ids")
 
     statistics = parser.add_argument_group("statistics")
@@ -108,7 +111,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--jsonl", type=Path, metavar="FILE", help="write every flip with both answers")
 
     gate = parser.add_argument_group(
-        "gate", "exit with 1 if a bound is broken; WHERE: a task, COLUMN=GROUP, or * for each (default: all together)"
+        "gate",
+        "exit with 1 if a bound is broken, 2 if one cannot be judged; WHERE: a task, COLUMN=GROUP, or * for each "
+        "(default: all together)",
     )
     for name, help_text in _BOUNDS.items():
         gate.add_argument(
@@ -123,9 +128,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison and write the files; 1 where the gate is broken."""
+    """Print the comparison and write the files; 1 where the gate is broken, 2 where it cannot be judged."""
     from ..answers import listed
-    from ..gate import check
+    from ..gate import BROKEN, KEPT, TOO_FEW, judge
     from ..runs import compare_runs
     from ..selection import parse_filters
     from ..terminal import terminal_text
@@ -144,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
         prior=tuple(arguments.prior),
         allow_missing=arguments.allow_missing,
         by_position=arguments.by_position,
+        allow_identical=arguments.allow_identical,
         metric=arguments.metric,
         filter=parse_filters(arguments.filter),
         run=_run(arguments.run),
@@ -152,27 +158,20 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         normalize=arguments.normalize,
     )
-    violations, unjudged = [], None
-    try:
-        violations = check(result, bounds, gate_on=gate_on)
-    except InputError as error:
-        # What was compared is shown all the same.
-        if not result.not_compared:
-            raise
-        unjudged = error
-    _write(arguments, result)
+    gate = judge(result, bounds, gate_on=gate_on)
+    held = gate if bounds else None
+    _write(arguments, result, held)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
     with contextlib.suppress(BrokenPipeError):
         if arguments.json:
-            sys.stdout.write(f"{_json(result, () if unjudged else bounds, gate_on, violations)}\n")
+            sys.stdout.write(f"{_json(result, held)}\n")
         elif arguments.markdown:
-            sys.stdout.write(result.to_markdown())
-            sys.stdout.write("".join(f"\n**Gate broken:** {_escaped(broken.message)}\n" for broken in violations))
+            sys.stdout.write(result.to_markdown(held))
         else:
-            sys.stdout.write(f"{terminal_text(result)}\n")
+            sys.stdout.write(f"{terminal_text(result, held.shown() if held else None)}\n")
         sys.stdout.flush()
-    if unjudged:
-        raise unjudged
+    if gate.refusals:
+        raise InputError(" ".join(gate.refusals))
     with contextlib.suppress(BrokenPipeError):
         scored = [part.name for part in result.tasks if part.has_scores] if result.pooled else []
         if scored and any(bound.where == "all" for bound in bounds):
@@ -183,10 +182,10 @@ def run(arguments: argparse.Namespace) -> int:
         if bounds and result.not_compared:
             names = listed(result.not_compared)
             sys.stderr.write(f"muscle-hf compare: note: the gate does not judge what was not compared: {names}\n")
-        for broken in violations:
-            sys.stderr.write(f"muscle-hf compare: {broken.message}\n")
+        for judged in [*gate.of(BROKEN), *gate.of(TOO_FEW)]:
+            sys.stderr.write(f"muscle-hf compare: {judged.message}\n")
         sys.stderr.flush()
-    return 1 if violations else 0
+    return {KEPT: 0, BROKEN: 1, TOO_FEW: 2}[gate.verdict]
 
 
 def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
@@ -243,25 +242,17 @@ def _run(dates: list[str] | None) -> str | tuple[str, str] | None:
     return dates[0] if len(dates) == 1 else (dates[0], dates[1])
 
 
-def _write(arguments: argparse.Namespace, result: "RunComparison") -> None:
+def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate | None") -> None:
     if arguments.html is not None:
-        result.to_html(arguments.html)
+        result.to_html(arguments.html, gate)
     if arguments.png is not None:
         result.to_png(arguments.png)
     if arguments.jsonl is not None:
         result.to_jsonl(arguments.jsonl)
 
 
-def _json(result: "RunComparison", bounds: "Sequence[Bound]", gate_on: str, violations: "list[Violation]") -> str:
-    found: dict[str, Any] = json.loads(result.to_json())
-    if bounds:
-        found["gate"] = {"gate_on": gate_on, "violations": [broken.to_dict() for broken in violations]}
+def _json(result: "RunComparison", gate: "Gate | None") -> str:
     from ..rates import strict_json
 
+    found = result.to_dict() | ({"gate": gate.to_dict()} if gate else {})
     return strict_json(found, indent=2)
-
-
-def _escaped(text: str) -> str:
-    from ..report import escape_markdown
-
-    return escape_markdown(text)

@@ -11,7 +11,7 @@ from ..flips import ScoreComparison
 from ..measure import Part
 from ..outcomes import Outcomes
 from ..rates import p_equation
-from ..report import bayes_factor, notes_of, update_table, verdict
+from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
 from .figures import bar, counted, ends, mosaic, whisker
 from .text import KINDS, bounds, clean, name_of, number, percent, plain, round_up, typeset
 
@@ -46,7 +46,9 @@ _RATES = {
 _MEANINGS_OF_SCORES = {"negative_flip_rate": "the score fell", "positive_flip_rate": "the score rose"}
 
 
-def page_fields(outcomes: Outcomes, models: Sequence[Sequence[str]] = ()) -> dict[str, str]:
+def page_fields(
+    outcomes: Outcomes, models: Sequence[Sequence[str]] = (), gate: GateShown | None = None
+) -> dict[str, str]:
     """Fill the fields of the template but `policy`, `data` and `about`."""
     overall = outcomes.overall
     # Scores cannot be pooled with right and wrong answers, so they speak for themselves beside them.
@@ -58,7 +60,8 @@ def page_fields(outcomes: Outcomes, models: Sequence[Sequence[str]] = ()) -> dic
         ordered = sorted(outcomes.tasks, key=lambda part: (-part.comparison.negative_flip_rate, part.name))
         pooled = [outcomes.pooled] if outcomes.pooled else []
         tables.insert(0, ("tasks", "Tasks", "task", [*pooled, *ordered]))
-    links = [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
+    links = [("gate", "Gate")] if gate else []
+    links += [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
     links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
     told = "".join(f"<p>{typeset(text)}</p>" for text in verdict(outcomes))
     notes = "".join(f'<li dir="auto">{plain(note)}</li>' for note in notes_of(outcomes))
@@ -82,7 +85,9 @@ def page_fields(outcomes: Outcomes, models: Sequence[Sequence[str]] = ()) -> dic
         "old": name_of(outcomes.old_name),
         "new": name_of(outcomes.new_name),
         "sources": f"Old: {name_of(outcomes.sources[0])}. New: {name_of(outcomes.sources[1])}.",
+        "warnings": "".join(f'<p class="alarm" role="alert">{plain(text)}</p>' for text in warnings_of(outcomes)),
         "verdict": told,
+        "gate": _gate(gate) if gate else "",
         "links": "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in links),
         "heads": figures,
         "chance": _chance(heads, outcomes),
@@ -101,6 +106,22 @@ def _models(models: Sequence[Sequence[str]]) -> str:
     return (
         '<section aria-labelledby="models"><h2 id="models">Models side by side</h2>'
         f"{_grid('Models side by side', [*map(plain, titles)], cells)}</section>"
+    )
+
+
+def _gate(gate: GateShown) -> str:
+    """Show what the comparison was held to, and what came of it."""
+    name, _, told = gate.heading.partition(": ")
+    mark = "✓" if gate.verdict == "kept" else "✗"
+    rows = [[name_of(first), *map(typeset, cells)] for first, *cells in gate.rows[:_ROWS]]
+    table = _grid("Bounds", [*map(plain, gate.head)], rows) if rows else ""
+    if len(gate.rows) > _ROWS:
+        table += f'<p class="aside">{len(gate.rows) - _ROWS:,} bounds more are in the comparison as JSON.</p>'
+    if len(rows) > _OPEN:
+        table = f"<details><summary>All {len(gate.rows):,} bounds</summary>{table}</details>"
+    return (
+        f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
+        f'aria-hidden="true">{mark}</span> {plain(name)}</h2><p>{typeset(told)}</p>{table}</section>'
     )
 
 
