@@ -274,7 +274,8 @@ def _hold(bound: Bound, row: str, part: Part, level: float, gate_on: str) -> Jud
         text += " keeps the bound"
     elif needed:
         rows = "no number of rows is enough" if needed > _MOST_ROWS else f"{needed:,} rows are needed"
-        text += f" cannot keep the bound with {part.n:,} rows, even without a negative flip: {rows}"
+        with_so_few = f"with {part.n:,} {'row' if part.n == 1 else 'rows'}"
+        text += f" cannot keep the bound {with_so_few}, even without a negative flip: {rows}"
     elif math.isnan(compared):
         text += " has no interval, being the mean of a single value, and so cannot be shown to keep the bound"
     else:
