@@ -62,15 +62,9 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     if first is None or second is None or not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
     rows = np.flatnonzero(pc.fill_null(pc.not_equal(first, second), False))
-    if len(rows) > _LOOK:
-        some = rows[:: len(rows) // _LOOK]
-        if not any(_same(first.take(some), second.take(some), names).any() for names in _everything()):
-            return None
-    if not len(rows):
+    if not len(rows) or (len(rows) > _LOOK and not _joined(first, second, rows[:: len(rows) // _LOOK])[-1].any()):
         return None
-    firsts, seconds, counts = _distinct(first.take(rows), second.take(rows))
-    joined = [(_same(firsts, seconds, names), names) for names in _everything()]
-    same, names = max(joined, key=lambda pair: int(counts[pair[0]].sum()))
+    firsts, seconds, counts, names, same = _joined(first, second, rows)
     total = int(counts[same].sum())
     if not total:
         return None
@@ -86,9 +80,17 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     return SpelledOtherwise(names, int(counts[left].sum()), len(first), already, example)
 
 
-def _everything() -> list[tuple[str, ...]]:
-    """Give all names, with the one or the other reading of 1,000."""
-    return [tuple(name for name in NAMES if name != other) for other in ("decimal-comma", "thousands")]
+def _joined(
+    first: Column, second: Column, rows: NDArray[np.int64]
+) -> tuple[Column, Column, NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
+    """Give the distinct pairs of some rows, how often each occurs, and which are the same where nothing counts."""
+    firsts, seconds, counts = _distinct(first.take(pa.array(rows)), second.take(pa.array(rows)))
+    everything = [tuple(name for name in NAMES if name != other) for other in ("decimal-comma", "thousands")]
+    if not any(pc.any(pc.match_substring_regex(side, "[0-9][.,][0-9]")).as_py() for side in (firsts, seconds)):
+        del everything[1:]  # 1,000 can only be read in two ways where there is one
+    found = [(_same(firsts, seconds, names), names) for names in everything]
+    same, names = max(found, key=lambda pair: int(counts[pair[0]].sum()))
+    return firsts, seconds, counts, names, same
 
 
 def _same(first: Column, second: Column, names: Sequence[str]) -> NDArray[np.bool_]:
