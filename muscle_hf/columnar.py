@@ -20,6 +20,7 @@ from .answers import BIG, Column, answer_column, label, one_line, quote, some
 from .errors import InputError
 from .jsonlines import checked, column_of, opened, read_objects, type_of
 from .pointers import refuse_pointer
+from .text_encoding import not_utf8
 
 T = TypeVar("T")
 Use = Callable[[int, dict[str, Column]], T]
@@ -147,8 +148,15 @@ class JsonLines:
         return found
 
 
+UNNAMED = "Unnamed: "
+"""How the name of a column without one begins; its number follows, as in pandas."""
+
+
 class Csv:
-    """A file of comma- or tab-separated values with a header; an empty field that is not quoted is null."""
+    """A file of comma- or tab-separated values with a header; an empty field that is not quoted is null.
+
+    Where the header holds no such sign, semicolons and vertical bars separate as well.
+    """
 
     typed = False
 
@@ -156,21 +164,31 @@ class Csv:
         """Read the header."""
         self.path = path
         self.delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        with opened(path, "a table with a header") as file:
-            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-            try:
-                header: list[str] = next(filter(None, csv.reader(text, delimiter=self.delimiter)), [])
-            except csv.Error as error:
-                raise InputError(f"{path} cannot be read as CSV ({error} in its header).") from None
+        header = self._header()
         if not header:
             raise InputError(f"{path} is empty; a header and rows are needed.")
         # Bytes beyond ASCII became surrogates; UTF-16 is half NUL.
         if any("\udc80" <= letter <= "\udcff" or letter == "\0" for name in header for letter in name):
-            raise InputError(f"{path} is not UTF-8 (header {some(header)}): save the file as UTF-8.")
+            raise InputError(not_utf8(path))
+        if len(header) == 1:
+            # Answers need two columns, so what stands between them is another sign: Excel writes ; in half of Europe.
+            self.delimiter = next((sign for sign in ",;\t|" if sign in header[0]), self.delimiter)
+            header = self._header()
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
             raise InputError(f"{path}: the header names {some(twice)} more than once.")
-        self.names = header
+        # A column without a name is what pandas makes of its index; it gets the name by which pandas reads it back.
+        index = header.index("") if "" in header else -1
+        self.unnamed = f"{UNNAMED}{index}" if index >= 0 and f"{UNNAMED}{index}" not in header else ""
+        self.names = [name or self.unnamed for name in header]
+
+    def _header(self) -> list[str]:
+        with opened(self.path, "a table with a header") as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+            try:
+                return next(filter(None, csv.reader(text, delimiter=self.delimiter)), [])
+            except csv.Error as error:
+                raise InputError(f"{self.path} cannot be read as CSV ({error} in its header).") from None
 
     def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
         """Read some columns; see `Columns`. A CSV file has no gaps, so `strict` asks for nothing."""
@@ -198,6 +216,7 @@ class Csv:
                 faults.append(f"{self.path}, row {row.number}: {fields}; {cause}?")
             return "error"
 
+        written = {name: "" if name == self.unnamed else name for name in wanted}
         reader = pyarrow.csv.open_csv(
             file,
             # One thread, so that a faulty row has a number.
@@ -210,8 +229,8 @@ class Csv:
                 invalid_row_handler=refuse,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(wanted, pa.string()),
-                include_columns=wanted,
+                column_types=dict.fromkeys(written.values(), pa.string()),
+                include_columns=list(written.values()),
                 null_values=[""],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
@@ -219,10 +238,10 @@ class Csv:
         )
         found, start, ended = [], 0, False
         for batch in reader:
-            ended = len(batch) > 0 and all(batch[name][-1].as_py() == _END for name in wanted)
+            ended = len(batch) > 0 and all(batch[name][-1].as_py() == _END for name in written.values())
             rows = batch.slice(0, len(batch) - 1) if ended else batch
             if len(rows):
-                found.append(use(start, {name: rows[name] for name in wanted}))
+                found.append(use(start, {name: rows[written[name]] for name in wanted}))
             start += len(rows)
         if not ended:
             raise InputError(f"{self.path}, row {start + 1} ends inside quotes: was the file cut off?")
@@ -233,7 +252,7 @@ class Csv:
             return InputError(faults[0])
         text = one_line(error)
         if "UTF8" in text or isinstance(error, UnicodeError):
-            return InputError(f"{self.path} is not UTF-8 ({text}): save the file as UTF-8.")
+            return InputError(not_utf8(self.path))
         if "Empty CSV" in text:
             return InputError(f"{self.path} is empty; a header and rows are needed.")
         return InputError(f"{self.path} cannot be read as CSV ({text}).")

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, listed, quote, some
+from .columnar import UNNAMED
 from .errors import InputError
 from .pair_spelling import spelled_alike, spelling_notes
 from .same_answer import NUMBERS
@@ -75,6 +76,7 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         raise InputError(
             f"{without.source} has no column 'id', so its rows cannot be matched with those of another file. Name the "
             "column with --columns id=NAME (columns=), or join row by row with --by-position (by_position=True)."
+            f"{_unnamed(without)}"
         )
     else:
         old, new, left_out = _join(old, new, allow_missing)
@@ -144,6 +146,14 @@ def _same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
         f"answers from the same responses. Choose {both}one for each with --filter {first.name!r} --filter "
         f"{second.name!r} (filter=(old, new)){alone}."
     )
+
+
+def _unnamed(side: TaskAnswers) -> str:
+    """Tell the name of an index that was written without one; whether it tells rows apart nobody here can know."""
+    name = next((name for name in side.columns if name.startswith(UNNAMED)), None)
+    if name is None:
+        return ""
+    return f" Its column without a name is called {name!r}: as id it is right, unless it counts the rows of each file."
 
 
 def _join(old: TaskAnswers, new: TaskAnswers, allow_missing: bool) -> tuple[TaskAnswers, TaskAnswers, list[str]]:

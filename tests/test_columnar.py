@@ -357,6 +357,43 @@ def test_another_encoding_is_named_and_not_guessed(tmp_path: Path, encoding: str
     assert "is not UTF-8 (" in _refusal(lambda: _scan(_csv(tmp_path, content)))
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a,b\n1,x\n2,caf\xe9\n", "line 3, byte 6 is 0xe9; is it Windows-1252, as Excel writes it?"),
+        (b"caf\xe9,b\n1,x\n", "line 1, byte 4 is 0xe9; is it Windows-1252, as Excel writes it?"),
+        ("a,b\n1,x\n".encode("utf-16"), "it begins with the mark of UTF-16"),
+        ("a,b\n1,x\n".encode("utf-32"), "it begins with the mark of UTF-32"),
+        ("a,b\n1,x\n".encode("utf-16-le"), "it holds NUL bytes; is it UTF-16LE?"),
+        ("a,b\n1,x\n".encode("utf-16-be"), "it holds NUL bytes; is it UTF-16BE?"),
+    ],
+)
+def test_another_encoding_is_told_with_its_place_and_the_way_out(tmp_path: Path, content: bytes, told: str) -> None:
+    message = _refusal(lambda: _scan(_csv(tmp_path, content)))
+    assert f"is not UTF-8 ({told}): save the file as UTF-8, or convert it with iconv -f " in message
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+def test_a_table_is_split_at_what_separates_its_header(tmp_path: Path, sign: str, suffix: str) -> None:
+    table = _csv(tmp_path, f'"a{sign}b"{sign}c\n1{sign}x\n"2{sign}"{sign}\n'.replace(f"a{sign}b", "ab"), f"t.{suffix}")
+    assert _scan(table) == {"ab": ["1", f"2{sign}"], "c": ["x", None]}
+    assert ", row 2" in _refusal(lambda: _scan(_csv(tmp_path, f"a{sign}b\n1{sign}x{sign}y\n", f"t.{suffix}")))
+
+
+def test_a_comma_in_the_cells_of_a_table_of_semicolons_stays_a_comma(tmp_path: Path) -> None:
+    assert _scan(_csv(tmp_path, "a;b\n1,5;x\n")) == {"a": ["1,5"], "b": ["x"]}
+
+
+def test_an_index_without_a_name_is_called_as_pandas_calls_it(tmp_path: Path) -> None:
+    table = _csv(tmp_path, ",a,b\n0,x,y\n1,z,\n")
+    assert table.names == ["Unnamed: 0", "a", "b"]
+    assert _scan(table) == {"Unnamed: 0": ["0", "1"], "a": ["x", "z"], "b": ["y", None]}
+    assert _scan(table, "b", "Unnamed: 0") == {"b": ["y", None], "Unnamed: 0": ["0", "1"]}
+    assert _scan(_csv(tmp_path, "a,\nx,0\n")) == {"a": ["x"], "Unnamed: 1": ["0"]}
+    assert "more than once" in _refusal(lambda: _csv(tmp_path, ",,a\n0,1,2\n"))
+
+
 def test_a_name_that_stands_twice_in_the_header_is_refused(tmp_path: Path) -> None:
     assert "the header names 'a' more than once" in _refusal(lambda: _csv(tmp_path, "a,b,a\n1,2,3\n"))
 

@@ -201,6 +201,16 @@ def test_rows_of_two_files_without_ids_are_joined_only_when_told(tmp_path: Path)
     assert compare_runs(old, new, by_position=True).tasks[0].comparison.negative_flips.tolist() == [0]
 
 
+def test_rows_are_not_joined_by_an_index_without_a_name_unless_told(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text(",prediction,reference\n0,A,A\n1,B,B\n", encoding="utf-8")
+    new.write_text(",prediction,reference\n1,B,B\n0,B,A\n", encoding="utf-8")
+    with pytest.raises(InputError, match="column without a name is called 'Unnamed: 0': as id it is right, unless"):
+        compare_runs(old, new)
+    result = compare_runs(old, new, columns={"id": "Unnamed: 0"})
+    assert [flip.id for flip in result.flips()] == ["0"]
+
+
 def test_files_of_other_lengths_are_not_joined_by_position(tmp_path: Path) -> None:
     old, new = write_csv(tmp_path / "old", rows("A", "B")), write_csv(tmp_path / "new", rows("A"))
     with pytest.raises(InputError, match=r"has 2 rows and .* has 1"):
