@@ -80,5 +80,5 @@ def _reason(error: InputError | OSError) -> str:
 
 def _told(reasons: Mapping[str, str]) -> str:
     if len(reasons) > _TOLD:
-        return f"{listed(reasons)}. The first: {next(iter(reasons.values())).rstrip('.')}."
-    return " ".join(f"{name}: {reason.rstrip('.')}." for name, reason in reasons.items())
+        reasons = {f"{listed(reasons)}. The first": next(iter(reasons.values()))}
+    return " ".join(f"{name}: {reason}{'' if reason[-1:] in '.?' else '.'}" for name, reason in reasons.items())

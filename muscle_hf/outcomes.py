@@ -290,7 +290,7 @@ def assemble(
         },
         "notes": tuple(dict.fromkeys([*notes, *grouped(_task_notes(pairs, tables))])),
         "missing_tasks": tuple(missing_tasks),
-        "not_compared": refused,
+        "not_compared": dict(sorted(refused.items())),
         "allow_missing": allow_missing,
         "identical": () if allow_identical else identical,
         "pairs": pairs,

@@ -258,7 +258,22 @@ def _read_folder(
     loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
     if len(unfiltered) == len(newest):
         raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
-    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), not_compared)
+    lost = {} if tasks or kind == "details" else _lost(newest)
+    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), {**lost, **not_compared})
+
+
+def _lost(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
+    """Give the tasks that the results files of these runs counted and whose samples are not there."""
+    lost: dict[str, str] = {}
+    # Files cannot have every name that a task can.
+    there = {re.sub(r"\W", "_", task) for task in newest}
+    for folder, date in {(file.parent, date): None for date, file in newest.values() if date}:
+        for file in filter(_is_results, _json_files(folder, f"*_{date}.json")):
+            counts = _results(file).get("n-samples")
+            for task in counts if isinstance(counts, dict) else ():
+                if re.sub(r"\W", "_", task) not in there:
+                    lost[task] = f"{file} says that it was scored, but its samples are not there"
+    return lost
 
 
 def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:

@@ -92,6 +92,20 @@ def test_a_cut_task_among_others_is_listed(tmp_path: Path) -> None:
     assert "holds 3 samples" in result.not_compared["gsm"]
 
 
+def test_a_task_whose_samples_are_lost_on_both_sides_is_listed(tmp_path: Path) -> None:
+    counts = {"gsm": {"effective": N}, "arc": {"effective": N}, "m/m:a": {"effective": N}}
+    for name in ("v1", "v2"):
+        write(_run(tmp_path / name, n_samples=counts) / f"samples_m_m_a_{DATE}.jsonl", _rows())
+        _results(tmp_path / name, name="results_2026-09-09T03-04-05.678901.json", n_samples={"other": {}})
+    result = compare_runs(tmp_path / "v1", tmp_path / "v2")
+    assert [part.name for part in result.tasks] == ["gsm", "m_m_a"]
+    assert list(result.not_compared) == ["arc"], "the task of another run is none of this one"
+    assert "says that it was scored, but its samples are not there" in result.not_compared["arc"]
+    assert compare_runs(tmp_path / "v1", tmp_path / "v2", tasks="gsm").not_compared == {}
+    folder = tmp_path / "v1" / f"samples_gsm_{DATE}.jsonl"
+    assert compare_runs(folder, folder).not_compared == {}
+
+
 def test_a_cut_run_makes_no_seed_floor(tmp_path: Path) -> None:
     old, new, *seeds = (_run(tmp_path / name) for name in ("v1", "v2", "s1", "s2"))
     _changed(seeds[0] / f"samples_gsm_{DATE}.jsonl")
