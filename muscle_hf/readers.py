@@ -1,27 +1,24 @@
 """Read an evaluation, whatever wrote it: a file, a folder of runs, a column of a wide table, a data set of the Hub."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .answers import Run, TaskAnswers, listed, one_line, quote
+from .answers import Run, TaskAnswers, listed, one_line
 from .errors import InputError
-from .harness import TaskConfig, is_array, is_samples, read_samples, task_config
+from .harness import is_array, is_samples, read_samples
+from .harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
 from .harness_sample import NoFilterError
 from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
 from .selection import FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
-from .whole_run import DATE, harness_says, lighteval_says, not_whole
+from .whole_run import DATE, lighteval_says, not_whole
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
-# The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.
-_SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
 _DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
-_RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
@@ -157,7 +154,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                     "and choose what is compared with --metric and --filter."
                 )
             _refuse_normalize(source, "lm-evaluation-harness", table)
-            task, date = _task_of(path)
+            task, date = task_of(path)
             choose_tasks([task], filtered_tasks(chosen), source)
             return read_samples(
                 path,
@@ -165,7 +162,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                 metric=table["metric"],
                 filter=filter_of(chosen, task),
                 slices=table["slices"],
-                config=_config(path.parent, task, date),
+                config=config_of(path.parent, task, date),
             )
         found = read_table(lines, task, source, **options)
     if chosen is not None:
@@ -199,10 +196,10 @@ def _read_folder(
     ]
     found: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
     for file in files:
-        for kind, pattern in (("samples", _SAMPLES), ("details", _DETAILS)):
+        for kind, pattern in (("samples", SAMPLES), ("details", _DETAILS)):
             if match := pattern.fullmatch(file.name):
                 found[kind].append((match["task"], match["date"], file))
-    old = _old_samples(files)
+    old = old_samples(files)
     found["samples"] += old
     if found["samples"] and found["details"]:
         raise InputError(f"{folder} holds runs of lm-evaluation-harness and of lighteval; name one of its folders.")
@@ -245,7 +242,7 @@ def _read_folder(
 
             details = read_details(file, task, metric=metric, slices=slices)
             return replace(details, not_whole=not_whole(details, lighteval_says(file, task)))
-        options: dict[str, Any] = {"metric": metric, "slices": slices, "config": _config(file.parent, task, date)}
+        options: dict[str, Any] = {"metric": metric, "slices": slices, "config": config_of(file.parent, task, date)}
         try:
             return read_samples(file, task, filter=filter_of(chosen, task), **options)
         except NoFilterError as error:
@@ -258,22 +255,8 @@ def _read_folder(
     loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
     if len(unfiltered) == len(newest):
         raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
-    lost = {} if tasks or kind == "details" else _lost(newest)
+    lost = {} if tasks or kind == "details" else lost_tasks(newest)
     return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), {**lost, **not_compared})
-
-
-def _lost(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
-    """Give the tasks that the results files of these runs counted and whose samples are not there."""
-    lost: dict[str, str] = {}
-    # Files cannot have every name that a task can.
-    there = {re.sub(r"\W", "_", task) for task in newest}
-    for folder, date in {(file.parent, date): None for date, file in newest.values() if date}:
-        for file in filter(_is_results, _json_files(folder, f"*_{date}.json")):
-            counts = _results(file).get("n-samples")
-            for task in counts if isinstance(counts, dict) else ():
-                if re.sub(r"\W", "_", task) not in there:
-                    lost[task] = f"{file} says that it was scored, but its samples are not there"
-    return lost
 
 
 def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:
@@ -293,88 +276,6 @@ def _model_folder(file: Path, kind: str) -> Path:
     # lighteval has a folder for each date below the model's.
     dated = kind == "details" and re.fullmatch(DATE, file.parent.name)
     return file.parent.parent if dated else file.parent
-
-
-def _task_of(path: Path) -> tuple[str, str | None]:
-    """Tell the task of samples, and the date of their run where their name says it."""
-    if match := _SAMPLES.fullmatch(path.name):
-        return match["task"], match["date"]
-    old = [task for task, _, file in _old_samples(sorted(path.parent.glob("*.json*"))) if file == path]
-    return (old[0] if old else path.stem), None
-
-
-def _old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
-    """Find samples of versions up to 0.4.2: `<model arguments>_<task>.jsonl` beside `results.json`."""
-    found = []
-    lines = [file for file in files if file.suffix == ".jsonl" and not _SAMPLES.fullmatch(file.name)]
-    for folder in dict.fromkeys(file.parent for file in lines):
-        arrays = [file for file in lines if file.parent == folder and not is_pointer(file) and is_array(file)]
-        # Of tasks whose names end alike, such as `x_piqa` and `piqa`, the longest name is the right one.
-        results = [_results(file).get("configs") or () for file in (_old_results(folder) if arrays else ())]
-        tasks = sorted({task for configs in results for task in configs}, key=len, reverse=True)
-        for file in arrays:
-            found += [(task, "", file) for task in tasks if file.name.endswith(f"_{task}.jsonl")][:1]
-    return found
-
-
-def _old_results(folder: Path) -> list[Path]:
-    """Find results files of versions up to 0.4.2: `results.json`, or whatever the output path named."""
-    named = folder / "results.json"
-    return [named] if named.is_file() else list(filter(_is_results, _json_files(folder, "*.json")))
-
-
-def _json_files(folder: Path, pattern: str) -> list[Path]:
-    """Find files that may hold results; samples may have such names too."""
-    return [file for file in sorted(folder.glob(pattern)) if not _SAMPLES.fullmatch(file.name)]
-
-
-def _is_results(file: Path) -> bool:
-    try:
-        return file.is_file() and "configs" in _results(file)
-    except InputError:
-        return False  # another file, whatever it is
-
-
-def _config(folder: Path, task: str, date: str | None) -> TaskConfig:
-    """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
-    # Without a date, the samples of two models may share the results file that the second one left.
-    alone = date is not None or [name for name, *_ in _old_samples(sorted(folder.glob("*.json*")))].count(task) == 1
-    # An output path `x.json` makes `x_<date>.json`.
-    same = _json_files(folder, f"*_{date}.json") if date else _old_results(folder)
-    others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
-    for file in (*same, *others):
-        if file.is_file():
-            try:
-                results = _results(file)
-                found = task_config(results, task)
-                if alone and file in same:
-                    found.declared = harness_says(results, task, str(file))
-            except (AttributeError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{file}: what it says of the task {task} is not what lm-evaluation-harness writes "
-                    f"({type(error).__name__}: {error}). Restore it, or remove it."
-                ) from None
-            if found.filters:
-                return found
-    return TaskConfig()
-
-
-def _results(file: Path) -> dict[str, Any]:
-    refuse_pointer(file)
-    try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} cannot be read as the results file of lm-evaluation-harness ({one_line(error)}). Restore it, or "
-            "remove it: without it, scores count as higher is better."
-        ) from None
-    parts = [found.get(name) or {} for name in ("configs", "higher_is_better")] if isinstance(found, dict) else [found]
-    for part in parts:
-        if not isinstance(part, dict):
-            raise InputError(
-                f"{file} holds {quote(part)} where lm-evaluation-harness writes an object. Restore it, or remove it."
-            )
-    return dict(found)
 
 
 def _read_hub(source: str, config: str | None, split: str | None, table: Mapping[str, Any]) -> Run:

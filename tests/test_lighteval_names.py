@@ -106,10 +106,11 @@ def test_a_seed_floor_of_another_version_is_used(tmp_path: Path) -> None:
 
 def test_an_old_layout_in_the_seed_floor_is_matched_by_document(tmp_path: Path) -> None:
     old_run, new_run = _runs(tmp_path, ["leaderboard|arc|25"], ["arc|25"])
-    older = run_file(tmp_path / "v0", "m", DATE, "leaderboard|arc|25")
-    write(older, [old(row) for row in _rows(0)])
-    result = compare_runs(old_run, new_run, seed_floor=[older, older])
-    assert result.tasks[0].seed_floor is not None
+    floors = [run_file(tmp_path / f"seed{seed}", "m", DATE, "leaderboard|arc|25") for seed in range(2)]
+    for seed, path in enumerate(floors):
+        write(path, [old(row) for row in _rows(seed)])
+    floor = compare_runs(old_run, new_run, seed_floor=floors).tasks[0].seed_floor
+    assert floor is not None and floor.negative_flip_rate == 0.5
 
 
 def test_the_example_runs() -> None:

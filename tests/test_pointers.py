@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness_samples import generation, write
 from lighteval_details import run_file
 
 import muscle_hf.pointers
@@ -95,10 +96,25 @@ def test_a_link_that_git_annex_has_not_fetched_is_told(tmp_path: Path) -> None:
             read(source)
 
 
+def test_one_pointer_among_the_tasks_does_not_stop_the_others(tmp_path: Path) -> None:
+    for side in ("v1", "v2"):
+        for task in ("arc", "piqa"):
+            write(tmp_path / side / f"samples_{task}_{DATE}.jsonl", [generation(0, "4")])
+    (tmp_path / "v2" / f"samples_piqa_{DATE}.jsonl").write_text(LFS)
+    result = compare_runs(tmp_path / "v1", tmp_path / "v2")
+    assert [part.name for part in result.tasks] == ["arc"]
+    assert "is a Git LFS pointer" in result.not_compared["piqa"]
+
+
 def test_results_that_are_a_pointer_are_not_called_broken(tmp_path: Path) -> None:
     (tmp_path / SAMPLES).write_text('{"doc_id": 0, "resps": [], "filtered_resps": []}\n')
-    (tmp_path / f"results_{DATE}.json").write_text(LFS)
+    results = tmp_path / f"results_{DATE}.json"
+    results.write_text(LFS)
     with pytest.raises(InputError, match=r"results_.* is a Git LFS pointer"):
+        read(tmp_path)
+    results.unlink()
+    results.symlink_to(".git/annex/objects/xX/zZ/SHA256E-s1--0.json/SHA256E-s1--0.json")
+    with pytest.raises(InputError, match=r"results_.* is a git-annex pointer"):
         read(tmp_path)
 
 

@@ -52,7 +52,7 @@ LAYERS = (
     | {"flips_dataset", "flips_evaluation", "flips_in_the_loop"}
     | {"answers", "jsonlines", "columnar", "tables", "harness", "harness_sample", "readers", "join"}
     | {"answer_columns", "pair_spelling"}
-    | {"lighteval", "lighteval_names", "lighteval_old"}
+    | {"harness_files", "lighteval", "lighteval_names", "lighteval_old"}
     | {"measure", "not_compared", "identical", "outcomes", "selection", "whole_run"}
     | {"metric_names", "task_notes"},
     {
@@ -106,6 +106,7 @@ WITHOUT_TORCH = (
         "tables",
         "harness",
         "harness_sample",
+        "harness_files",
         "lighteval",
         "lighteval_names",
         "lighteval_old",
