@@ -42,14 +42,17 @@ class Layout:
         prompt: The column of what is asked; in a conversation all but the answer.
         answer: That of the right answers; None where they are the last messages, or where there are none.
         choices: That of the choices to answer from.
+        follows_prompt: Whether a right answer stands as it follows the prompt, white space included, and not only as
+            what an answer is compared with.
+        columns: All that are read.
         unread: Columns that are not read.
-        columns: All that are.
     """
 
     shape: str
     prompt: str
     answer: str | None
     choices: str | None
+    follows_prompt: bool
     columns: tuple[str, ...]
     unread: tuple[str, ...]
 
@@ -128,7 +131,8 @@ def layout_of(
     if what in _CONVERSATIONS and "system" in names:
         read.append("system")
     unread = [name for name in names if name not in read and name != named.get("id", "id")]
-    return Layout(shape, prompt, answer, of_choices, tuple(read), tuple(unread))
+    is_reference = answer in (None, "reference") or ("reference" in named and "completion" not in named)
+    return Layout(shape, prompt, answer, of_choices, not is_reference, tuple(read), tuple(unread))
 
 
 def _refuse_mixed_rows(rows: Sequence[Mapping[str, Any]], source: str, heads: list[str]) -> None:

@@ -293,7 +293,7 @@ def described(layout: Layout, first: TaskRow) -> str:
     notes = []
     if layout.shape == "alpaca":
         notes.append("the prompt is the instruction and, after an empty line, the input, with no template around")
-    follows = isinstance(first.prompt, str) and layout.answer not in (None, "reference")
+    follows = isinstance(first.prompt, str) and layout.follows_prompt
     if follows and first.answer and not first.answer[0].isspace() and not str(first.prompt)[-1].isspace():
         notes.append(
             "nothing stands between prompt and answer, as in the rows: end prompts as your adapter knows them"

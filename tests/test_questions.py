@@ -273,3 +273,20 @@ def test_the_examples_in_docstrings_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"muscle_hf.{name}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "follows"),
+    [
+        ({"prompt": "a", "completion": " b"}, None, True),
+        ({"question": "a", "answer": "b"}, None, True),
+        ({"prompt": "a", "reference": "b"}, None, False),
+        ({"prompt": "a", "gold": "b"}, {"reference": "gold"}, False),
+        ({"prompt": "a", "gold": "b"}, {"completion": "gold"}, True),
+        ({"prompt": "a"}, None, False),
+    ],
+)
+def test_a_reference_is_taken_for_what_follows_the_prompt(
+    row: dict[str, Any], columns: dict[str, str] | None, follows: bool
+) -> None:
+    assert _one(row, named=columns, answers="allowed")[0].follows_prompt is follows

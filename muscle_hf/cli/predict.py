@@ -200,7 +200,7 @@ def _questions(arguments: argparse.Namespace) -> "list[Question]":
     _say(f"{_quoted(arguments.data)} is {described(layout, read[0])}.")
     ids = _ids([one.place for one in read], rows, named.get("id"))
     return [
-        Question(id_, one.place, one.prompt, one.answer, one.choices, layout.answer not in (None, "reference"))
+        Question(id_, one.place, one.prompt, one.answer, one.choices, layout.follows_prompt)
         for id_, one in zip(ids, read, strict=True)
     ]
 

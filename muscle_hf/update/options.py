@@ -117,6 +117,8 @@ def read_options(words: Sequence[str]) -> Options:
     if missing:
         raise InputError(missing_options(missing))
     own = {one.name for one in fields(UpdateSettings)}
+    if isinstance(given.get("columns"), dict):  # as a YAML file may have them
+        given["columns"] = [f"{what}={name}" for what, name in given["columns"].items()]
     for name in ("task_target_modules", "columns"):
         if isinstance(given.get(name), str):
             given[name] = [given[name]]
