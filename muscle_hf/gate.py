@@ -77,6 +77,8 @@ class Gate:
     """Every row and bound, in the order of the bounds."""
     refusals: tuple[str, ...]
     """Why the comparison is no evidence, so that no bound is kept by it; empty where it is."""
+    not_judged: tuple[str, ...] = ()
+    """Tasks that no bound was held to, because they were not compared, which was accepted."""
 
     def of(self, verdict: str) -> list[Judgement]:
         """Give the judgements of a verdict."""
@@ -111,6 +113,8 @@ class Gate:
             TOO_FEW: f"Gate not passed: too few rows for {of_all}",
             KEPT: f"Gate kept: {of_all}",
         }[self.verdict]
+        if self.not_judged:
+            heading += f"; not judged, because not compared: {listed(self.not_judged)}"
         rows = [
             [
                 judged.row,
@@ -177,7 +181,7 @@ def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
         refusals.append(str(error))
     if refusals:
         held = [replace(judged, verdict=REFUSED) for judged in held]
-    return Gate(gate_on, tuple(held), tuple(refusals))
+    return Gate(gate_on, tuple(held), tuple(refusals), tuple(outcomes.not_compared) if outcomes.allow_missing else ())
 
 
 def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:
