@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from .answers import TaskAnswers
 from .lighteval_names import is_same_task
+from .pointers import refuse_pointer
 
 DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 """A date as both harnesses write it into the names of their files."""
@@ -93,6 +94,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
             model = details.absolute().parent.relative_to(parent)
             files.append(parent.parent / "results" / (model.parent if model.name == date[1] else model) / name)
     for file in filter(Path.is_file, files):
+        refuse_pointer(file)
         try:
             results = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):

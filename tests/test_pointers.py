@@ -4,9 +4,10 @@ import doctest
 from collections.abc import Callable
 from pathlib import Path
 
+import lighteval_details
 import pytest
 from harness_samples import generation, write
-from lighteval_details import run_file
+from lighteval_details import detail, run_file
 
 import muscle_hf.pointers
 from muscle_hf import InputError, compare_runs, load_adapter, read
@@ -116,6 +117,15 @@ def test_results_that_are_a_pointer_are_not_called_broken(tmp_path: Path) -> Non
     results.symlink_to(".git/annex/objects/xX/zZ/SHA256E-s1--0.json/SHA256E-s1--0.json")
     with pytest.raises(InputError, match=r"results_.* is a git-annex pointer"):
         read(tmp_path)
+
+
+def test_results_of_lighteval_that_are_a_pointer_are_not_passed_over(tmp_path: Path) -> None:
+    path = lighteval_details.write(run_file(tmp_path, "m", DATE), [detail(0, response={"logprobs": [0, -1]}, acc=1.0)])
+    (tmp_path / "results" / "m").mkdir(parents=True)
+    (tmp_path / "results" / "m" / f"results_{DATE}.json").write_text(LFS)
+    for source in (path, tmp_path):
+        with pytest.raises(InputError, match=r"results_.* is a Git LFS pointer"):
+            read(source)
 
 
 def test_a_pointer_beside_the_samples_does_not_stop_them(tmp_path: Path) -> None:
