@@ -118,15 +118,15 @@ class Gate:
         rows = [
             [
                 judged.row,
+                judged.verdict,
                 RATES[judged.bound.rate].words,
                 "undefined" if math.isnan(judged.compared_value) else f"{judged.compared_value:z.4g}",
                 f"{'≤' if judged.bound.rate.startswith('max') else '≥'} {judged.bound.value:g}",
-                judged.verdict,
             ]
             for verdict in (REFUSED, BROKEN, TOO_FEW, KEPT)
             for judged in self.of(verdict)
         ]
-        return GateShown(self.verdict, printable(heading), ["row", "rate", "value", "bound", "verdict"], rows)
+        return GateShown(self.verdict, printable(heading), ["row", "verdict", "rate", "value", "bound"], rows)
 
 
 def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> Gate:

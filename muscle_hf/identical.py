@@ -6,7 +6,7 @@ fractions. Letters, labels and other short answers cannot: two good models agree
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,11 +21,13 @@ from .join import Aligned
 
 LONG_ANSWER = 100
 """From so many bytes of UTF-8 on, some twenty words, an answer can tell two models apart."""
-_SHORTENED = r"… \[[0-9a-f]{32}\] \d+$"  # what `answers.shorten` makes of longer ones
+# What `answers.shorten` makes of longer ones, and the least that this can take.
+_SHORTENED = r"… \[[0-9a-f]{32}\] \d+$"
+_SHORTEST = 70
 # Below it, a likelihood is 1 but for rounding.
 _CERTAIN = 1e-3
 # Scores such as 2/3 and 0.85 are shares of a few words or samples, and common to many models.
-_DENOMINATORS = np.arange(1, 21)
+_DENOMINATORS = range(11, 21)  # which have those up to 10 among their divisors
 _ROUNDED = 1e-4
 _TOLD = 3  # so many tasks are told with their counts
 
@@ -149,73 +151,88 @@ def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool
             return None  # read in two ways on purpose, such as by two filters
         text = f"{task}: {old.source} is compared with itself"
         return Identical(task, "source", len(old), len(old), text)
-    for (what, before, first), (other, after, second) in zip(_evidence(old), _evidence(new), strict=True):
-        if what != other or before is None or after is None:
+    for what, values, telling, same in _evidence(old, new):
+        rule = _RULES[what]
+        rows, count = int(np.count_nonzero(telling)), int(np.count_nonzero(same))
+        # Canned answers lower both numbers, and the share.
+        if count < rule.least or count < rule.share * rows:
             continue
-        rule, both = _RULES[what], first & second
-        same = both & (before == after)
-        if np.count_nonzero(same) < rule.least:
-            continue
-        repeated = _repeated(before, same)
-        rows, count = (int(np.count_nonzero(mask & ~repeated)) for mask in (both, same))
-        if rows >= rule.least and count >= rule.share * rows:
+        repeated = _repeats(values.filter(pa.array(same)))
+        rows, count = rows - repeated, count - repeated
+        if count >= rule.least and count >= rule.share * rows:
             text = f"{task}: the {rule.words} of {count:,} of {rows:,} rows are identical to the last bit"
             return Identical(task, what, rows, count, text)
     return None
 
 
-_Evidence: TypeAlias = tuple[str, NDArray[Any] | None, NDArray[np.bool_]]
+_Evidence: TypeAlias = tuple[str, Column, NDArray[np.bool_], NDArray[np.bool_]]
 
 
-def _evidence(side: TaskAnswers) -> tuple[_Evidence, _Evidence]:
-    """Give what can tell models apart, each with its kind and the rows that can: outputs, then scores."""
-    none = np.zeros(len(side), np.bool_)
-    kind, outputs = ("likelihoods" if side.likelihoods else "answers"), side.outputs
-    if outputs is None and side.answers is not None:
-        outputs = long_answers(side.answers, side.references)
-    scores: _Evidence = ("scores", None, none)
-    if side.scores is not None and side.samples is None and side.outputs is None:
-        scores = ("scores", side.scores, _odd(side.scores))
-    if outputs is None:
-        return (kind, None, none), scores
-    valid = np.asarray(pc.is_valid(outputs))
-    return (kind, np.asarray(pc.fill_null(outputs, 0)), valid), scores
+def _evidence(old: TaskAnswers, new: TaskAnswers) -> Iterator[_Evidence]:
+    """Give what can tell models apart: its kind, the old values, the rows that can, and those that are the same."""
+    if old.outputs is not None and new.outputs is not None:
+        if old.likelihoods == new.likelihoods:
+            # What only one side can tell is a difference.
+            telling = _true(pc.or_(pc.is_valid(old.outputs), pc.is_valid(new.outputs)))
+            same = telling & _true(pc.equal(old.outputs, new.outputs))
+            yield "likelihoods" if old.likelihoods else "answers", old.outputs, telling, same
+        return
+    if old.answers is not None and new.answers is not None:
+        telling = _long(old.answers, old.references) | _long(new.answers, new.references)
+        if telling.any():
+            yield "answers", old.answers, telling, telling & _true(pc.equal(old.answers, new.answers))
+    if old.scores is not None and new.scores is not None and old.samples is None and new.samples is None:
+        same = old.scores == new.scores
+        # Looked at only where it may matter: this takes longest.
+        if np.count_nonzero(same) >= _RULES["scores"].least:
+            telling = _odd(old.scores) & np.isfinite(new.scores)
+            yield "scores", pa.array(old.scores), telling, telling & same
+
+
+def _true(mask: Column) -> NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(mask, False))
+
+
+def _repeats(values: Column) -> int:
+    """Count the rows whose value stands on several of them."""
+    counts = np.bincount(np.asarray(values.dictionary_encode().indices)) if len(values) else np.zeros(0, np.int64)
+    return int(counts[counts > 1].sum())
 
 
 def long_answers(answers: Column, references: Column | None) -> Column | None:
     """Make `TaskAnswers.outputs` of a column of answers; None where none is a long text."""
-    if not pa.types.is_string(answers.type):
-        return None
-    long = pc.greater_equal(pc.binary_length(answers), LONG_ANSWER)
-    long = pc.fill_null(pc.or_(long, pc.match_substring_regex(answers, _SHORTENED)), False)
-    if references is not None and pa.types.is_string(references.type):
-        long = pc.and_(long, pc.fill_null(pc.not_equal(answers, references), True))
-    places = np.flatnonzero(np.asarray(long))
-    if not len(places):
+    long = _long(answers, references)
+    if not long.any():
         return None
     digests = np.zeros(len(answers), np.int64)
-    digests[places] = [_digest(text.encode()) for text in answers.take(pa.array(places)).to_pylist()]
-    return pa.array(digests, mask=~np.asarray(long))
+    digests[long] = [_digest(text.encode()) for text in answers.filter(pa.array(long)).to_pylist()]
+    return pa.array(digests, mask=~long)
+
+
+def _long(answers: Column, references: Column | None) -> NDArray[np.bool_]:
+    """Tell which answers are long texts, other than the right answer."""
+    if not pa.types.is_string(answers.type):
+        return np.zeros(len(answers), np.bool_)
+    size = pc.fill_null(pc.binary_length(answers), 0)
+    long = pc.greater_equal(size, LONG_ANSWER)
+    maybe = pc.and_(pc.invert(long), pc.greater(size, _SHORTEST))
+    if pc.any(maybe).as_py():
+        long = pc.or_(long, pc.fill_null(pc.match_substring_regex(answers, _SHORTENED), False))
+    if references is not None and pa.types.is_string(references.type):
+        long = pc.and_(long, pc.fill_null(pc.not_equal(answers, references), True))
+    return _true(long)
 
 
 def _odd(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which scores are no simple fraction, nor one in percent."""
-    odd = np.isfinite(scores)
+    places = np.flatnonzero(np.isfinite(scores))
     for scale in (1.0, 0.01):
         for denominator in _DENOMINATORS:
-            parts = np.where(odd, scores * scale * denominator, 0.5)
-            odd &= np.abs(parts - np.round(parts)) > _ROUNDED * denominator
-            if not odd.any():
-                return odd
+            parts = scores[places] * (scale * denominator)
+            places = places[np.abs(parts - np.rint(parts)) > _ROUNDED * denominator]
+    odd = np.zeros(len(scores), np.bool_)
+    odd[places] = True
     return odd
-
-
-def _repeated(values: NDArray[Any], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which of some values stand on several rows."""
-    _, place, count = np.unique(values[among], return_inverse=True, return_counts=True)
-    repeated = np.zeros(len(values), np.bool_)
-    repeated[among] = count[place.reshape(-1)] > 1
-    return repeated
 
 
 def _same_content(old: TaskAnswers, new: TaskAnswers) -> bool:

@@ -42,7 +42,7 @@ class GateShown(NamedTuple):
     head: list[str]
     """Titles of the columns."""
     rows: list[list[str]]
-    """One for each row and bound: broken ones first, the verdict last."""
+    """One for each row and bound: broken ones first, the verdict in the second column."""
 
 
 def header() -> list[str]:

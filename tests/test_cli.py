@@ -187,7 +187,7 @@ def test_markdown_for_a_pull_request_has_the_table_and_the_broken_bound(
     assert out.startswith("### old.jsonl -> new.jsonl\n")
     assert "| task | n |" in out
     assert "**Gate broken: 1 of 1 bound, the estimate held to it**" in out
-    assert "| all | NFR | 0.5 | ≤ 0.1 | broken |" in out
+    assert "| all | broken | NFR | 0.5 | ≤ 0.1 |" in out
 
 
 def test_a_seed_floor_stands_beside_the_flips(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

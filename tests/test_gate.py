@@ -652,17 +652,17 @@ def test_every_bound_is_shown_with_its_value_and_what_is_broken_first() -> None:
     gate = judge(result, [parse_bound("max_nfr", "0.5"), parse_bound("max_nfr", "quiz:0.01")])
     shown = gate.shown()
     assert shown.heading == "Gate broken: 1 of 2 bounds, the estimate held to each"
-    assert shown.rows == [["quiz", "NFR", "0.02", "≤ 0.01", "broken"], ["all", "NFR", "0.02", "≤ 0.5", "kept"]]
+    assert shown.rows == [["quiz", "broken", "NFR", "0.02", "≤ 0.01"], ["all", "kept", "NFR", "0.02", "≤ 0.5"]]
     assert "keeps the bound: --max-nfr 0.5" in gate.judgements[0].message
     for text in (result.to_markdown(gate), plain_text(result, shown)):
         assert shown.heading in text
-    assert "| all | NFR | 0.02 | ≤ 0.5 | kept |" in result.to_markdown(gate)
+    assert "| all | kept | NFR | 0.02 | ≤ 0.5 |" in result.to_markdown(gate)
 
 
 def test_an_undefined_rate_keeps_its_bound_and_says_so() -> None:
     gate = judge(_cells(10, 0, 0, 0), [parse_bound("max_relative_nfr", "0.5")], gate_on="upper")
     assert gate.verdict == "kept"
-    assert gate.shown().rows == [["all", "relative NFR", "undefined", "≤ 0.5", "kept"]]
+    assert gate.shown().rows == [["all", "kept", "relative NFR", "undefined", "≤ 0.5"]]
 
 
 def test_a_message_does_not_name_a_row_twice() -> None:

@@ -239,6 +239,12 @@ def test_a_model_and_its_8_bit_form_are_two(share: float, tmp_path: Path) -> Non
     )
 
 
+def test_long_answers_of_one_side_alone_are_differences(tmp_path: Path) -> None:
+    said = [*ESSAYS[0][:20], *["B"] * 20]
+    assert compare_runs(_table(tmp_path, "v1", ESSAYS[0]), _table(tmp_path, "v2", said)).identical == ()
+    assert compare_runs(_generated(tmp_path, "v1", said), _generated(tmp_path, "v2", ESSAYS[0])).identical == ()
+
+
 def test_certain_and_impossible_choices_are_no_proof(tmp_path: Path) -> None:
     sure = [[-0.0, -1.1920928955078125e-07, float("-inf"), -12.0]] * N
     assert compare_runs(_choices(tmp_path, "v1", sure), _choices(tmp_path, "v2", sure)).identical == ()

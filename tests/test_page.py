@@ -19,6 +19,7 @@ from comparisons import answers, run, sample, scored
 
 from muscle_hf import page as html_page
 from muscle_hf.answers import Positions, Run, TaskAnswers, Text
+from muscle_hf.gate import judge, parse_bound
 from muscle_hf.outcomes import Outcomes
 from muscle_hf.page import BUDGET, render_html, sections, write_html
 from muscle_hf.page.instances import LIMITS
@@ -288,8 +289,15 @@ def test_every_instance_of_a_small_comparison_is_there_with_its_texts() -> None:
     outcomes = SAMPLES["answers"]
     shown = page(outcomes)
     data = shown.data
-    assert f"Shown: all instances ({sum(part.n for part in outcomes.tasks)})." in shown.shown
     flips = {(flip.task, flip.id): flip for flip in outcomes.flips()}
+    kinds = [flip.kind for flip in flips.values()]
+    broken, repaired = kinds.count("negative_flip"), kinds.count("positive_flip")
+    others = sum(part.n for part in outcomes.tasks) - len(flips)
+    told = (
+        f"This page holds all {len(flips)} flips (right before, wrong now: {broken}; wrong before, right now: "
+        f"{repaired}), and all {others} other instances. The list begins with the flips"
+    )
+    assert told in shown.shown
     rows = shown.rows("negative_flip", "positive_flip")
     assert len(rows) == len(flips)
     for task, kind, key, question, reference, old, new, codes in rows:
@@ -322,8 +330,8 @@ def test_ten_thousand_instances_stay_under_two_megabytes_and_all_flips_are_in() 
     assert len(shown.rows("negative_flip", "positive_flip")) == flips
     others = len(shown.rows("both_right", "both_wrong"))
     assert 1_000 < others < 10_000 - flips
-    told = f"all flips ({flips:,}), and a random sample of {others:,} of {10_000 - flips:,} other instances"
-    assert told in shown.shown
+    assert f"This page holds all {flips:,} flips (" in shown.shown
+    assert f"), and a random sample of {others:,} of {10_000 - flips:,} other instances" in shown.shown
     # A sample, not the first ones.
     keys = [int(row[2][1:]) for row in shown.rows("both_right", "both_wrong")]
     assert keys == sorted(keys)
@@ -454,3 +462,40 @@ def test_an_error_in_writing_leaves_the_old_file_and_nothing_else(
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_html(SAMPLES["one task"], tmp_path / "missing" / "report.html")
+
+
+# The gate ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_stands_on_the_page_with_every_bound_kept_or_not() -> None:
+    result = sample(200, by=True)
+    nfr = result.tasks[0].comparison.negative_flip_rate
+    assert 0.01 < nfr < 0.5
+    texts = "0.01", "0.5", "category=*:0.9"
+    gate = judge(result, [parse_bound("max_nfr", text) for text in texts])
+    shown = Page(render_html(result, gate=gate.shown()))
+    assert "Gate broken" in shown.shown
+    assert "1 of 6 bounds, the estimate held to each" in shown.shown
+    text = shown.text
+    section = text[text.index('<section class="gate broken"') :]
+    section = section[: section.index("</section>")]
+    assert section.count("<td>broken</td>") == 1
+    assert section.count("<td>kept</td>") == 5
+    assert f"<td>{nfr:.4g}</td><td>≤ 0.01</td>" in section
+    assert section.index("<td>broken</td>") < section.index("<td>kept</td>")
+    assert 'href="#gate"' in text
+    assert text.index('id="gate"') < text.index('class="tiles"'), "before the figures"
+    assert 'id="gate"' not in render_html(result)
+
+
+def test_a_gate_that_holds_is_said_to_hold_on_the_page() -> None:
+    result = sample(50)
+    text = render_html(result, gate=judge(result, [parse_bound("max_nfr", "1")]).shown())
+    assert '<section class="gate kept"' in text
+    assert "Gate kept" in text
+
+
+def test_the_footer_says_which_intervals_these_are() -> None:
+    text = render_html(sample(50))
+    assert "a score interval for the relative NFR" in text
+    assert "a bootstrap for" not in text

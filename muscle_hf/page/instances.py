@@ -68,17 +68,31 @@ def encode_instances(outcomes: Outcomes, budget: int) -> tuple[str, str]:
             limit = limits[limits.index(limit) + 1]
     shown = rows + drawn
     cut = sum(text is not None and text[1] > limit for row in shown for text in row.texts)
-    if count == len(others):
-        about = f"Shown: all instances ({len(shown):,})."
+    about = f"This page holds all {len(rows):,} flips{_kinds(outcomes)}"
+    if not len(others):
+        about += "."
+    elif count == len(others):
+        about += f", and all {len(others):,} other instances."
     elif count:
-        about = (
-            f"Shown: all flips ({len(rows):,}), and a random sample of {count:,} of {len(others):,} other instances."
-        )
+        about += f", and a random sample of {count:,} of {len(others):,} other instances."
     else:
-        about = f"Shown: all flips ({len(rows):,}). There is no room for any of the {len(others):,} other instances."
+        about += f". There is no room for any of the {len(others):,} other instances."
+    about += " The list begins with the flips; the buttons choose what it shows."
     if cut:
         about += f" Texts are cut after {limit:,} characters ({cut:,} of them); each says how much is left out."
     return data, about
+
+
+def _kinds(outcomes: Outcomes) -> str:
+    """Say how many flips of each kind there are, in the words of what was compared."""
+    graded, scored = (any(part.has_scores is scores for part in outcomes.tasks) for scores in (False, True))
+    broken = " or ".join(["right before, wrong now"] * graded + ["fell"] * scored)
+    repaired = " or ".join(["wrong before, right now"] * graded + ["rose"] * scored)
+    negative, positive = (
+        sum(len(getattr(part.comparison, name)) for part in outcomes.tasks)
+        for name in ("negative_flips", "positive_flips")
+    )
+    return f" ({broken}: {negative:,}; {repaired}: {positive:,})"
 
 
 def _places(outcomes: Outcomes) -> tuple[_Pairs, _Pairs]:

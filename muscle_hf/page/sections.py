@@ -110,19 +110,26 @@ def _models(models: Sequence[Sequence[str]]) -> str:
 
 
 def _gate(gate: GateShown) -> str:
-    """Show what the comparison was held to, and what came of it."""
+    """Show what the comparison was held to, and what came of it; many bounds that are kept are folded."""
     name, _, told = gate.heading.partition(": ")
-    mark = "✓" if gate.verdict == "kept" else "✗"
-    rows = [[name_of(first), *map(typeset, cells)] for first, *cells in gate.rows[:_ROWS]]
-    table = _grid("Bounds", [*map(plain, gate.head)], rows) if rows else ""
-    if len(gate.rows) > _ROWS:
-        table += f'<p class="aside">{len(gate.rows) - _ROWS:,} bounds more are in the comparison as JSON.</p>'
-    if len(rows) > _OPEN:
-        table = f"<details><summary>All {len(gate.rows):,} bounds</summary>{table}</details>"
+    kept = [row for row in gate.rows if row[1] == "kept"]
+    tables = _bounds(gate, [row for row in gate.rows if row[1] != "kept"])
+    more = _bounds(gate, kept)
+    if len(kept) > _OPEN:
+        more = f"<details><summary>{len(kept):,} bounds that are kept</summary>{more}</details>"
     return (
         f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
-        f'aria-hidden="true">{mark}</span> {plain(name)}</h2><p>{typeset(told)}</p>{table}</section>'
+        f'aria-hidden="true">{"✓" if gate.verdict == "kept" else "✗"}</span> {plain(name)}</h2><p>{typeset(told)}</p>'
+        f"{tables}{more}</section>"
     )
+
+
+def _bounds(gate: GateShown, rows: Sequence[Sequence[str]]) -> str:
+    cells = [[name_of(first), *map(typeset, others)] for first, *others in rows[:_ROWS]]
+    table = _grid("Bounds", [*map(plain, gate.head)], cells) if cells else ""
+    if len(rows) > _ROWS:
+        table += f'<p class="aside">{len(rows) - _ROWS:,} bounds more are in the comparison as JSON.</p>'
+    return table
 
 
 def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
