@@ -300,7 +300,7 @@ class Parquet:
         try:
             # Buffered, or a whole column of a row group would be held in memory.
             return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeError, pa.ArrowException) as error:
             raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}); was it cut off?") from None
 
     def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
@@ -311,7 +311,7 @@ class Parquet:
                 rows = _PARQUET_BYTES * file.metadata.num_rows // max(size, 1)
                 batches = file.iter_batches(min(max(rows, 1), 10 * _BLOCK), columns=list(wanted))
                 return _use_all(batches, wanted, use, str(self.path), strict)
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, UnicodeError, pa.ArrowException) as error:
                 raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}).") from None
 
 

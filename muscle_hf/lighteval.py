@@ -167,7 +167,7 @@ def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
                 rows = batch.to_pylist() if inside else [{}] * len(batch)
                 yield from _as_new(path, start, rows) if old and inside else rows
                 start += len(batch)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeError, pa.ArrowException) as error:
         raise InputError(
             f"{path} cannot be read as details of lighteval ({one_line(error)}); was it cut off?"
         ) from None

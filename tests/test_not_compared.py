@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lighteval_details
 import pytest
 from harness_samples import generation, write
 
@@ -216,3 +217,16 @@ def test_a_file_that_cannot_be_read_is_told_as_well() -> None:
 def test_read_gives_the_reasons(tmp_path: Path) -> None:
     _cut(_file(_folder(tmp_path), "piqa"))
     assert "was it cut off" in read(tmp_path).not_compared["piqa"]
+
+
+@pytest.mark.parametrize("name", [b"model_response", b"truncated_tokens_count", b"query"])
+def test_details_whose_column_names_are_broken_are_a_bad_task_too(tmp_path: Path, name: bytes) -> None:
+    rows = [lighteval_details.detail(i, response={"logprobs": [0.0, -1.0]}, acc=1) for i in range(3)]
+    for task in ("arc|0", "piqa|0"):
+        path = lighteval_details.write(lighteval_details.run_file(tmp_path, "v1", DATE, task), rows)
+    path.write_bytes(path.read_bytes().replace(name, b"\x88" + name[1:]))
+    run = read(tmp_path)
+    assert list(run.tasks) == ["arc|0"]
+    assert list(run.not_compared) == ["piqa|0"]
+    with pytest.raises(InputError):
+        read(path)
