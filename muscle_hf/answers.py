@@ -114,7 +114,7 @@ class TaskAnswers:
     spelling: Spelling | None = None
     """How answers were spelled alike, of a table; None where the file's own program compared them."""
     spelled_otherwise: SpelledOtherwise | None = None
-    """How many sampled answers are right ones in another spelling; of single answers it is told from `answers`."""
+    """How many sampled or long answers are right ones in another spelling; of others it is told from `answers`."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know, such as a filter that was chosen by default."""
 

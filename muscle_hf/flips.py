@@ -14,6 +14,7 @@ of Yan's PCT (amazon-science) for the flip impact; Dutta 2024 (2407.09141) for t
 """
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -36,6 +37,9 @@ __all__ = [
     "compare_correct",
     "compare_scores",
 ]
+
+# Of fewer answers it says little that none of them is right.
+_ENOUGH = 5
 
 _KAPPA = Rate(
     " ",
@@ -255,8 +259,8 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
 
     Args:
         old: The old model's answers, shape (n,): all ints (class ids) or all strings; None where it gave no answer.
-            They are compared exactly: "1.0" is not "1", and "A " is not "A". Files are read with more care by
-            `compare_runs`.
+            They are compared exactly: "1.0" is not "1", and "A " is not "A"; a warning says so where not one answer is
+            right and half of them would be in another spelling. For files and their spellings there is `compare_runs`.
         new: The new model's answers to the same instances in the same order.
         references: The right answers, in the same order, of the same type; never None.
 
@@ -280,8 +284,33 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
     """
     before, after, right = take_answers(old=old, new=new, references=references)
     old_right, new_right, same = equal(before, right), equal(after, right), equal(before, after)
+    for name, answers, rights in (("old", before, old_right), ("new", after, new_right)):
+        if len(rights) >= _ENOUGH and not rights.any() and isinstance(answers, list):
+            _warn_of_spelling(name, answers, list(right))
     chance, error = intervals.chance_agreement(*number(before, after), same)
     return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error)
+
+
+def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> None:
+    """Say so where not one answer is right, and half of them or more would be under another spelling."""
+    if not isinstance(next((answer for answer in answers if answer is not None), None), str):
+        return
+    import pyarrow as pa  # which answers in memory need for nothing else
+
+    from .spelled_otherwise import spelled_otherwise
+
+    columns = [
+        pa.array([None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in texts])
+        for texts in (answers, references)
+    ]
+    found = spelled_otherwise(*columns)
+    if found and 2 * found.rows >= len(answers):
+        warnings.warn(
+            f"not one of the {len(answers)} answers in {name} equals its right one, and {found.rows} would if "
+            f"{' and '.join(found.names)} did not count, for instance {found.example[0]!r} for {found.example[1]!r}: "
+            "write both in the same way, since compare takes values exactly",
+            stacklevel=3,
+        )
 
 
 def compare_correct(*, old: Values, new: Values, same_answer: Values | None = None) -> Comparison:

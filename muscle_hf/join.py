@@ -13,6 +13,7 @@ from .columnar import UNNAMED
 from .errors import InputError
 from .pair_spelling import spelled_alike, spelling_notes
 from .same_answer import NUMBERS
+from .spelled_otherwise import spelled_otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +261,14 @@ def _different(what: str, places: Positions, old: TaskAnswers, new: TaskAnswers)
         first, second = (quote(side.references[place].as_py()) for side in (old, new) if side.references is not None)
         return f"{key} ({first} and {second})"
 
+    alike = ""
+    if what == "right answers" and old.targets is None and old.references is not None and new.references is not None:
+        rows = pa.array(places)
+        if same := spelled_otherwise(old.references.take(rows), new.references.take(rows)):
+            alike = f" {same.rows} of them are the same with --normalize {','.join(same.names)} (normalize=)."
     examples = [Shown(shown(int(place))) for place in places[:9]]
     return InputError(
         f"the {what} of {len(places)} of {len(old)} ids differ between {old.source} and {new.source}, for instance "
         f"{some(examples)}. Both must be about the same data; --allow-missing (allow_missing=True) leaves these out."
+        f"{alike}"
     )

@@ -12,7 +12,7 @@ from .answers import TaskAnswers, Text, answer_column, quote
 from .errors import InputError
 from .number_texts import as_text, whole_numbers
 from .same_answer import NAMES, TEXTS, Spelling, of_kind, tells_apart, trimmed
-from .spelled_otherwise import SpelledOtherwise, spelled_otherwise
+from .spelled_otherwise import SpelledOtherwise, spelled_otherwise, together
 
 # From this share of a side's answers on, a comparison says more about the spelling than about the update.
 _REFUSED = 0.05
@@ -87,12 +87,7 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
         and (side.references is None or not tells_apart(side.references, otherwise.names))
     ]
     if many and names is None:
-        told = "; ".join(
-            f"{otherwise.already:,} of {otherwise.of:,} answers of {side.source} are right as they are spelled, and "
-            f"{otherwise.already + otherwise.rows:,} with --normalize {','.join(otherwise.names)}, "
-            f"{_example(otherwise)}"
-            for side, otherwise in many
-        )
+        told = "; ".join(dict.fromkeys(_counts(side, otherwise) for side, otherwise in many))
         proposed = ",".join(name for name in NAMES if any(name in otherwise.names for _, otherwise in many))
         raise InputError(
             f"{told}. Say what is the same answer: --normalize {proposed} (normalize={proposed!r}), or --normalize "
@@ -115,7 +110,8 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
 def _against_right_ones(side: TaskAnswers) -> SpelledOtherwise | None:
     if side.scores is not None:
         return side.spelled_otherwise
-    return spelled_otherwise(side.answers, side.references)
+    found = [spelled_otherwise(side.answers, side.references), side.spelled_otherwise]
+    return together(found, side.answers, side.references)
 
 
 def _against_each_other(old: TaskAnswers, new: TaskAnswers) -> SpelledOtherwise | None:
@@ -124,10 +120,17 @@ def _against_each_other(old: TaskAnswers, new: TaskAnswers) -> SpelledOtherwise 
         return None
     if any(side.scores is not None and not np.isin(side.scores, (0.0, 1.0)).all() for side in (old, new)):
         return None  # scores tell how good a text is, and nobody asks whether two are the same
-    if old.scores is None and new.scores is None:
+    if all(side.scores is None and side.references is not None for side in (old, new)):
         wrong = pc.and_(*(pc.fill_null(pc.not_equal(side.answers, side.references), False) for side in (old, new)))
         return spelled_otherwise(old.answers.filter(wrong), new.answers.filter(wrong))
     return spelled_otherwise(old.answers, new.answers)
+
+
+def _counts(side: TaskAnswers, otherwise: SpelledOtherwise) -> str:
+    return (
+        f"{otherwise.already:,} of {otherwise.of:,} answers of {side.source} are right as they are spelled, and "
+        f"{otherwise.already + otherwise.rows:,} with --normalize {','.join(otherwise.names)}, {_example(otherwise)}"
+    )
 
 
 def _example(otherwise: SpelledOtherwise) -> str:

@@ -13,6 +13,8 @@ from .same_answer import NAMES, respell
 
 # Of more differing rows than this, so many are looked at first: mostly there are none that a spelling joins.
 _LOOK = 20_000
+# Two long texts that differ by more bytes than this are taken for two texts.
+_NEAR = 4
 # Names that join less than this share of what all together do are not worth proposing.
 _WORTH = 0.05
 # From the least likely to be meant; what is not needed is left out in this order.
@@ -78,6 +80,35 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     example = firsts[most].as_py(), seconds[most].as_py()
     already = pc.sum(pc.equal(first, second)).as_py() or 0
     return SpelledOtherwise(names, int(counts[left].sum()), len(first), already, example)
+
+
+def long_spelled_otherwise(first: Column, second: Column, longest: int) -> SpelledOtherwise | None:
+    """Find the same among texts of which one is longer than will be kept, while both are whole.
+
+    Only pairs of nearly the same length are looked at, which leaves few: spaces at the ends do not count for it.
+    """
+    if not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
+        return None
+    long = pc.or_(*(pc.greater(pc.binary_length(side), longest) for side in (first, second)))
+    rows = pc.fill_null(pc.and_(long, pc.not_equal(first, second)), False)
+    if not pc.any(rows).as_py():
+        return None
+    first, second = first.filter(rows), second.filter(rows)
+    sizes = [pc.binary_length(pc.utf8_trim_whitespace(side)) for side in (first, second)]
+    near = pc.less_equal(pc.abs(pc.subtract(*sizes)), _NEAR)
+    return spelled_otherwise(first.filter(near), second.filter(near))
+
+
+def together(
+    found: Sequence[SpelledOtherwise | None], first: Column | None, second: Column | None
+) -> SpelledOtherwise | None:
+    """Add up what was found in parts of two columns; both are of one type."""
+    parts = [part for part in found if part]
+    if not parts or first is None or second is None:
+        return None
+    names = tuple(name for name in NAMES if any(name in part.names for part in parts))
+    already = pc.sum(pc.equal(first, second)).as_py() or 0
+    return SpelledOtherwise(names, sum(part.rows for part in parts), len(first), already, parts[0].example)
 
 
 def _joined(

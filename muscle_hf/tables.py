@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .answer_columns import alike, held_by, is_number, refuse_kind, settled
 from .answers import (
+    LONG,
     Column,
     Positions,
     TaskAnswers,
@@ -29,7 +30,7 @@ from .metric_names import higher_is_better, is_grade
 from .number_texts import as_text, whole_numbers
 from .same_answer import Spelling, parse_names, trimmed
 from .scorers import SCORERS, score_texts
-from .spelled_otherwise import SpelledOtherwise, spelled_otherwise
+from .spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
 """What a column may be, by its default name."""
@@ -92,6 +93,7 @@ def read_table(
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))
     scored: list[NDArray[np.float64]] = []
+    long: list[SpelledOtherwise | None] = []
     spelling = Spelling(parse_names(normalize), table.typed)
 
     def keep(_: int, block: Mapping[str, Column]) -> dict[str, Column]:
@@ -104,6 +106,8 @@ def read_table(
             else trimmed(values)
             for name, values in block.items()
         }
+        if scorer is None and spelling.names != () and layout.prediction and layout.reference:
+            long.append(long_spelled_otherwise(block[layout.prediction], block[layout.reference], LONG))
         if scorer:
             scored.append(_score_texts(block[str(layout.prediction)], block[str(layout.reference)], scorer, source))
         return {name: shorten(values) for name, values in block.items()}
@@ -162,8 +166,9 @@ def read_table(
     if not scorer:
         notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
         answer = replace(answer, notes=tuple(notes))
-    if layout.sample is not None and scores is None:
-        otherwise = spelled_otherwise(answers, references)
+    if scores is None:
+        found_otherwise = [*long, None if layout.sample is None else spelled_otherwise(answers, references)]
+        otherwise = together(found_otherwise, answers, references)
     answer = replace(
         answer,
         answers=answers,

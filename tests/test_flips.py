@@ -366,3 +366,24 @@ def test_counting_imports_neither_scipy_nor_torch() -> None:
         "assert not {'scipy', 'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "name"),
+    [
+        (["1.0", "0.0", "nan", "1.0", "0.0", "1.0"], ["1", "0", "1", "1", "0", "1"], "numbers"),
+        (["yes", "no", "yes", None, "no", "no"], ["Yes", "No", "Yes", "Yes", "No", "No"], "case"),
+    ],
+)
+def test_answers_that_are_all_wrong_by_their_spelling_are_not_taken_in_silence(
+    said: list[str | None], gold: list[str], name: str
+) -> None:
+    for columns in ({"old": gold, "new": said}, {"old": said, "new": gold}):
+        with pytest.warns(UserWarning, match=f"and 5 would if {name} did not count, for instance"):
+            assert compare(**columns, references=gold).negative_flip_rate in (0.0, 1.0)
+
+
+def test_answers_that_are_all_wrong_whatever_the_spelling_are_taken_as_they_are() -> None:
+    compared = compare(old=list("ABCDE"), new=[None] * 5, references=list("XXXXX"))
+    assert compared.old_accuracy == compared.new_accuracy == 0.0
+    assert compare(old=["\ud800"] * 5, new=["x"] * 5, references=["y"] * 5).old_accuracy == 0.0

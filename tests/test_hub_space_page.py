@@ -315,3 +315,23 @@ def test_scores_of_0_and_1_are_scores_too() -> None:
 def test_what_cannot_be_scored_is_a_sentence(options: dict[str, Any], told: str) -> None:
     new = NEW.replace("2,c,b", "2,b c,b")  # a score between 0 and 1
     assert told in words(smooth_compatibility(Given(OLD), Given(new), **options))
+
+
+def test_answers_that_differ_in_spelling_alone_are_told_in_the_words_of_the_page() -> None:
+    old, new = Given(HEADER + "1,a,A\n2,B,B\n"), Given(HEADER + "1,A,A\n2,x,B\n")
+    for page in (negative_flips, consistency):
+        view = page(old, new)
+        assert "2 with \"case\" under \"What need not count\", for instance 'a' for 'A'" in words(view)
+        assert "--" not in words(view)
+        assert view.figures is None
+        assert page(old, new, Options(normalize="case")).figures is not None
+    assert negative_flips(old, new, Options(normalize="case")).rows["data"] == [["2", "right → wrong", "b", "b", "x"]]
+
+
+def test_answers_alone_are_compared_as_numbers_where_all_are_and_others_are_noted() -> None:
+    view = consistency(Given("id,prediction\n1,1\n2,0\n"), Given("id,prediction\n1,1.0\n2,\n"))
+    assert view.rows["data"] == [["2", "0", "(no answer)"]]
+    view = consistency(Given("id,prediction\n1.0,a\n2.0,b\n"), Given("id,prediction\n1,A\n2, b\n"))
+    assert view.rows["data"] == [["1", "a", "A"]]
+    assert '1 of 2 answers of both would be the same with "case" under "What need not count"' in words(view)
+    assert "--" not in words(view)

@@ -3,7 +3,7 @@
 import csv
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -327,6 +327,40 @@ def test_wrong_answers_that_are_the_same_in_another_spelling_are_noted(tmp_path:
     assert any("1 of 2 answers of both would be the same with --normalize case" in note for note in result.notes)
     compared = compare_runs(before, after, normalize="case").tasks[0].comparison
     assert isinstance(compared, Comparison) and compared.both_wrong_same == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [(lambda text: text + "\n", "whitespace"), (str.upper, "case"), (lambda text: f'"{text}"', "quotes")],
+)
+@pytest.mark.parametrize("sampled", [False, True])
+def test_long_answers_in_another_spelling_are_not_wrong_in_silence(
+    tmp_path: Path, change: Callable[[str], str], names: str, sampled: bool
+) -> None:
+    gold = [f"{number} " + "a long answer " * 20 + "end" for number in range(4)]
+    more = {"sample": [0] * 4} if sampled else {}
+    right = table(tmp_path / "right.parquet", gold, gold, **more)
+    for kind in ("parquet", "jsonl"):
+        spelled = table(tmp_path / f"spelled.{kind}", [change(gold[0]), *gold[1:3], "x " * 100], gold, **more)
+        text = refusal(spelled, right)
+        assert f"2 of 4 answers of {spelled} are right as they are spelled, and 3 with --normalize {names}," in text
+        assert flips(compare_runs(spelled, right, normalize=names)) == (0, 1)
+
+
+def test_right_answers_of_two_files_in_two_spellings_are_told_with_the_name(tmp_path: Path) -> None:
+    gold = ["Yes", "No"]
+    before, after = table(tmp_path / "old.jsonl", gold, gold), table(tmp_path / "new.jsonl", gold, ["yes", "no"])
+    text = refusal(before, after)
+    assert "the right answers of 2 of 2 ids differ" in text
+    assert text.endswith("2 of them are the same with --normalize case (normalize=).")
+    assert flips(compare_runs(before, after, normalize="case")) == (0, 0)
+
+
+def test_fractions_of_32_bits_are_the_decimals_that_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "new.parquet"
+    said = pa.array([0.1, 2.0], pa.float32())
+    pq.write_table(pa.table({"id": [0, 1], "prediction": said, "reference": [0.1, 2.0]}), path)
+    assert flips(compare_runs(table(tmp_path / "old.csv", ["0.10", "3"], ["0.1", "2"]), path)) == (0, 1)
 
 
 def test_right_answers_that_differ_in_case_alone_are_two_answers(tmp_path: Path) -> None:
