@@ -70,6 +70,8 @@ def read_details(
             values.clear()
 
     def add(row: Mapping[str, Any]) -> None:
+        if len(likely):  # Of texts instead of structs a row may have other metrics than the rows before.
+            lists.update(metrics.keys() ^ row["metric"].keys())
         for name, value in row["metric"].items():
             # Arrow gives every row every field, null where a row has not that metric.
             if not isinstance(value, int | float):

@@ -111,8 +111,8 @@ def _same(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:
         [name for name in first if name not in second] for first, second in ((names, others), (others, names))
     )
     candidates = {name: [other for other in right if is_same_task(name, other)] for name in left}
-    taken = [other for found in candidates.values() for other in found]
-    return {name: found[0] for name, found in candidates.items() if len(found) == 1 == taken.count(found[0])}
+    taken = [other for fitting in candidates.values() for other in fitting]
+    return {name: fit[0] for name, fit in candidates.items() if len(fit) == 1 == taken.count(fit[0])}
 
 
 def is_same_task(name: str, other: str) -> bool:

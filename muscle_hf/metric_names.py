@@ -45,14 +45,14 @@ def is_grade(metric: str, task: str = "") -> bool:
         >>> is_grade("acc", "truthfulqa_mc2")
         True
     """
-    words = _words(metric)
-    if _MASS.search(task) and words == ["acc"]:
+    parts = _parts(metric)
+    if _MASS.search(task) and parts == ["acc"]:
         return True
     # "@1" counts whether there is one right answer among so many.
-    if _RIGHT_OR_WRONG.intersection(words) or re.search(r"@\d", metric):
+    if _RIGHT_OR_WRONG.intersection(parts) or re.search(r"@\d", metric):
         return False
     return bool(
-        _BITS.search(metric) or _GRADES.intersection(words) or any(w.startswith(_KINDS_OF_GRADES) for w in words)
+        _BITS.search(metric) or _GRADES.intersection(parts) or any(part.startswith(_KINDS_OF_GRADES) for part in parts)
     )
 
 
@@ -66,13 +66,13 @@ def higher_is_better(metric: str) -> bool | None:
         >>> higher_is_better("acc_norm"), higher_is_better("word_perplexity"), higher_is_better("bias_score")
         (True, False, None)
     """
-    words = _words(metric)
-    if not _RIGHT_OR_WRONG.intersection(words) and (
-        _BITS.search(metric) or _LOWER.intersection(words) or any(w.startswith(_KINDS_OF_LOWER) for w in words)
+    parts = _parts(metric)
+    if not _RIGHT_OR_WRONG.intersection(parts) and (
+        _BITS.search(metric) or _LOWER.intersection(parts) or any(part.startswith(_KINDS_OF_LOWER) for part in parts)
     ):
         return False
     return True if _HIGHER.match(metric) else None
 
 
-def _words(metric: str) -> list[str]:
+def _parts(metric: str) -> list[str]:
     return re.findall(r"[a-z]+\d*", metric.lower())

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lighteval_details import Row, as_texts, detail, old, run_file, write
 
 import muscle_hf.lighteval_old
@@ -128,6 +130,22 @@ def test_values_that_are_no_literals_are_read() -> None:
     assert metric["acc"] == 1.0 and math.isnan(metric["ppl"]) and metric["low"] == -math.inf
     tensor = as_new(row | {"predictions": "[tensor(-1.5, device='cuda:0'), -2.0]"})
     assert tensor["model_response"]["logprobs"] == [-1.5, -2.0]
+
+
+@given(st.lists(st.text(max_size=20), max_size=4), st.text(max_size=20), st.floats(), st.booleans())
+def test_texts_of_values_give_the_values_back(said: list[str], query: str, value: float, flag: bool) -> None:
+    row = old(_text(0, "4")) | {"example": query, "gold": said, "predictions": said}
+    row["metrics"] = {"em": value, "right": flag}
+    typed, read_back = as_new(row), as_new({name: str(item) for name, item in row.items()})
+    assert repr(typed) == repr(read_back)  # nan is not equal to itself
+
+
+def test_rows_with_other_metrics_are_not_read_as_those_of_the_rows_before(tmp_path: Path) -> None:
+    # A task of two kinds has each question twice, first with the metrics of one kind.
+    rows = [as_texts(_text(0, "4")), as_texts(_choice(0, 0))]
+    path = write(tmp_path / "d.parquet", rows)
+    with pytest.raises(InputError, match="no metric is one number for every sample"):
+        read(path)
 
 
 def test_likelihoods_without_the_question_are_no_choices() -> None:
