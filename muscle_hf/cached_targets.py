@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .adapters import base_model
 from .aligned_loss import ChunkScorer
@@ -16,6 +15,7 @@ from .errors import ConfigurationError, InputError
 from .hidden_states import OutputHead
 from .losses import IGNORE_INDEX, next_token_labels
 from .masks import gold_log_probability
+from .progress import progress_bar
 from .targets import CachedHidden, CachedTopK, tokens_of_a_chunk
 from .teacher_cache import TeacherCache
 from .teacher_cache.fingerprints import fingerprint_of_rows
@@ -25,7 +25,8 @@ from .teacher_cache.writer import SHARD_BYTES, write_cache
 from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .training_data import model_inputs, trained_token_counts
 
-_SMALLEST_SHARD = 2**20
+# So many at least, where the rows make so many batches: what a process that is killed loses is one of them.
+_SHARDS = 256
 
 
 class CachedTargets:
@@ -269,31 +270,40 @@ class CacheOfRun:
                 if is_by_chunks
                 else TargetComputer(rows, collate, old, new, spec, autocast)
             )
-            with tqdm(desc=f"Teacher cache, {name} set", unit="row", disable=not show_progress) as bar:
+            size, batches = sum(counts) * spec.bytes_per_token, max(1, len(counts) // rows_at_once)
+            with _Bar(f"Teacher cache, {name} set", len(counts), processes, is_shown=show_progress) as bar:
                 write_cache(
                     self.root / name,
                     spec,
                     counts,
-                    _Counted(compute, bar),
+                    compute,
                     heads=heads,
                     process=process,
                     processes=processes,
                     rows_at_once=rows_at_once,
-                    # A small cache has several shards too, so that a killed run has something to go on from.
-                    shard_bytes=min(SHARD_BYTES, max(_SMALLEST_SHARD, sum(counts) * spec.bytes_per_token // 16)),
+                    shard_bytes=max(1, min(SHARD_BYTES, -(-size // min(_SHARDS, batches)))),
+                    report=bar.report,
                 )
 
 
-class _Counted:
-    """Computes, and moves a progress bar on by the rows."""
+class _Bar:
+    """A progress bar over the rows of a process's shards, which starts where an earlier run stopped."""
 
-    def __init__(self, compute: Callable[[range], dict[str, Tensor]], bar: Any) -> None:
-        self.compute, self.bar = compute, bar
+    def __init__(self, description: str, rows: int, processes: int, *, is_shown: bool) -> None:
+        self.description, self.rows, self.is_shown = description, rows // processes, is_shown
+        self.bar: Any = None
 
-    def __call__(self, rows: range) -> dict[str, Tensor]:
-        found = self.compute(rows)
-        self.bar.update(len(rows))
-        return found
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def report(self, done: int) -> None:
+        if self.bar is None:
+            self.bar = progress_bar(self.rows, self.description, initial=done, unit="row", disable=not self.is_shown)
+        self.bar.update(done - self.bar.n)
 
 
 def _fingerprints_of_data(dataset: Any) -> dict[str, str]:

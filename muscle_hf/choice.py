@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import base_model
 from .asking import asking, refuse_nan, tie_margin_of
 from .likelihood import can_share, rotary_limit, score
+from .progress import progress_bar
 from .prompts import (
     Option,
     Prompt,
@@ -128,7 +128,7 @@ def choose_answers(
         found: dict[Stem, dict[Option, float]] = {}
         scores = []
         total = sum(stem.sequences for stem in stems)
-        with tqdm(total=total, desc=description, disable=not show_progress) as bar:
+        with progress_bar(total, description, disable=not show_progress) as bar:
             for batch in _batches(stems, batch_size, limit):
                 found |= zip(batch, score(model, batch, batch_size=batch_size, shared=shared), strict=True)
                 bar.update(sum(stem.sequences for stem in batch))

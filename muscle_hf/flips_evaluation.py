@@ -29,12 +29,16 @@ from .files import replaced
 from .flip_metrics import flip_metrics
 from .flips_dataset import read_questions
 from .jsonlines import read_objects
+from .kept_answers import AnswersSoFar
 from .prediction import generate_answers
 from .processes import from_every_process, on_main_process, place
 from .prompts import as_texts, check_choices, check_fit, check_numbers, encode, encode_choices
 from .rates import strict_json
 
 logger = logging.getLogger(__name__)
+
+# Of choices, which are read and not generated, several batches are asked before their answers are kept.
+_BATCHES_OF_CHOICES = 4
 
 ModelSource = Callable[[], AbstractContextManager[Any]]
 Judge = Callable[[str, str], bool]
@@ -226,8 +230,7 @@ class FlipsEvaluation:
                 if path.exists() and place()[0] == 0:
                     logger.warning(f"{path} {fault}, so the {role} model is asked again.")
                 with answerer.model() as model:
-                    answers = self.ask(model, role)
-                on_main_process(partial(self._keep, role, answers, key))
+                    answers = self._ask_and_keep(model, role, key)
             self.answers[role] = answers
 
     def ask(self, model: Any, role: str = "student") -> list[str]:
@@ -250,15 +253,62 @@ class FlipsEvaluation:
         rank, processes = place()
         rows = range(rank, len(self), processes)
         answers = [""] * len(self)
-        for first, share in enumerate(from_every_process(lambda: self._ask(model, rows, role) if rows else [])):
+        shown = self.show_progress and rank == 0
+        for first, share in enumerate(
+            from_every_process(lambda: self._ask(model, rows, role, show_progress=shown) if rows else [])
+        ):
             answers[first::processes] = share
         return answers
 
-    def _ask(self, model: Any, rows: Sequence[int], role: str) -> list[str]:
+    def _ask_and_keep(self, model: Any, role: str, key: Mapping[str, str]) -> list[str]:
+        """Ask a model as [`ask`] does, but batch by batch: a run that was killed goes on from the answers so far."""
+        check_fit(base_model(model), iter(self._readings[role].hardest))
+        rank, processes = place()
+        settings, texts = {**key, "questions": range(len(self))}, self._readings[role].texts
+
+        def so_far(output: Path) -> AnswersSoFar:
+            return AnswersSoFar(output, settings, kinds=(str,), replaces_others=True)
+
+        def parts() -> list[Path]:
+            return sorted(self.folder.glob(f"{role}.jsonl*.part"))
+
+        def known() -> dict[int, tuple[Any, ...]]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # An earlier run may have had more processes, or fewer.
+            return {row: answer for part in parts() for row, answer in so_far(part.with_suffix("")).answers.items()}
+
+        def complete(answered: Mapping[int, tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
+            missing = [row for row in range(len(self)) if row not in answered]
+            mine, kept = missing[rank::processes], so_far(self.folder / f"{role}.jsonl.{rank}")
+            # Batches of what is about as long.
+            kept.complete(
+                sorted(mine, key=lambda row: -len(texts[row])),
+                lambda some: [(text,) for text in self._ask(model, some, role, show_progress=False)],
+                self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
+                f"Asking the {role} model",
+                show_progress=self.show_progress and rank == 0,
+            )
+            return {row: kept.answers[row] for row in mine}
+
+        kept = on_main_process(known)
+        answered = dict(kept)
+        for share in from_every_process(lambda: complete(kept)):
+            answered |= share
+        answers = [str(answered[row][0]) for row in range(len(self))]
+
+        def keep() -> None:
+            self._keep(role, answers, key)
+            for part in parts():
+                part.unlink()
+
+        on_main_process(keep)
+        return answers
+
+    def _ask(self, model: Any, rows: Sequence[int], role: str, *, show_progress: bool) -> list[str]:
         tokenizer, prompts = self._readings[role].tokenizer, [self.questions.prompts[row] for row in rows]
         shown: dict[str, Any] = {
             "batch_size": self.batch_size,
-            "show_progress": self.show_progress and place()[0] == 0,
+            "show_progress": show_progress,
             "description": "Asking the student" if role == "student" else f"Asking the {role} model",
         }
         with self.autocast():

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import base_model
 from .asking import asking, refuse_nan, tie_margin_of
+from .progress import progress_bar
 from .prompts import Prompt, as_texts, check_fit, check_numbers, encode
 
 __all__ = ["Answers", "Prompt", "generate_answers"]
@@ -105,7 +105,7 @@ def generate_answers(
     config = _greedy_config(model, tokenizer, max_new_tokens)
     generations: dict[int, _Generation] = {}
     longest_first = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    with asking(model, config), tqdm(total=len(rows), desc=description, disable=not show_progress) as bar:
+    with asking(model, config), progress_bar(len(rows), description, disable=not show_progress) as bar:
         for start in range(0, len(rows), batch_size):
             indices = longest_first[start : start + batch_size]
             for index, one in zip(indices, _generate(model, [rows[i] for i in indices], config), strict=True):

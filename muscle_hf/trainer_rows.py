@@ -129,6 +129,7 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 ask_new=self._pair.asker("new", args, longest),
                 folder=Path(args.output_dir) / "unlabelled_answers",
                 fingerprint=self._pair.fingerprint_of_answers(longest),
+                block_size=args.per_device_eval_batch_size,
                 show_progress=not args.disable_tqdm,
             )
 

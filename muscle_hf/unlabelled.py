@@ -2,7 +2,7 @@
 
 Both models know the labelled set by heart, so what they disagree on is not in it. On prompts without labels the
 student learns from the model that answers. The prompts are asked once: the answers are kept on disk as JSON Lines,
-block by block, so a run that was killed, or one with more prompts, asks only for what is missing.
+batch by batch, so a run that was killed, or one with more prompts, asks only for what is missing.
 """
 
 import logging
@@ -96,7 +96,7 @@ def answered_rows(
     ask_new: Ask | None,
     folder: str | Path,
     fingerprint: Mapping[str, Any],
-    block_size: int = 256,
+    block_size: int = 32,
     show_progress: bool = True,
 ) -> Dataset:
     """Give every prompt the answer of the model that it is to be learned from.
@@ -111,11 +111,12 @@ def answered_rows(
         ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept; None where it is not
             at hand, which is refused only if an answer of it is missing.
         ask_new: Likewise for the new model.
-        folder: Receives the answers: `old-<digest>/block-<number>.jsonl`, and `new-...` likewise.
+        folder: Receives the answers: `old-<digest>/answers.jsonl`, and `new-...` likewise.
         fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
             (each counts for its own answers only), the tokenizer, the longest answer. Answers kept under another
             fingerprint are left where they are and not used.
-        block_size: Prompts a file, and so the most that a killed run has to ask again. The longest come first.
+        block_size: Prompts that are asked before their answers are kept, and so the most that a killed run has to ask
+            again. The longest come first. Defaults to 32.
         show_progress: Show a progress bar on stderr.
 
     Returns:

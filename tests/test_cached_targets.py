@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,7 @@ def test_a_cache_of_another_old_adapter_is_refused(update: Update, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_parts_that_were_computed_apart_make_one_cache(
-    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 20_000)
+def test_parts_that_were_computed_apart_make_one_cache(update: Update, tmp_path: Path) -> None:
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
     one = trainer_of(update, tmp_path / "one", **options)
     assert not one.cache_teachers(process=0, processes=2)
@@ -236,9 +234,28 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(update: Update,
         trainer_of(update, tmp_path / "out", teacher_cache_dir=str(tmp_path / "file" / "cache"), **KINDS["topk"])
 
 
-def test_a_small_cache_has_shards_to_go_on_from(
-    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_kill_loses_more_than_a_batch_of_a_small_cache(update: Update, tmp_path: Path) -> None:
+    trainer_of(update, tmp_path, per_device_eval_batch_size=2, **KINDS["topk"]).cache_teachers()
+    assert len(list((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))) >= len(ROWS) / 2 - 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_bar_of_a_cache_does_not_name_what_is_done_and_left(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], processes: int
 ) -> None:
-    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 1000)
-    trainer_of(update, tmp_path, **KINDS["topk"]).cache_teachers()
-    assert len(list((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))) > 3
+    monkeypatch.setattr("muscle_hf.progress._SECONDS_BETWEEN_LINES", 0)
+    options = KINDS["topk"] | {"per_device_eval_batch_size": 3, "disable_tqdm": False}
+    for process in range(processes):
+        trainer_of(update, tmp_path, **options).cache_teachers(process=process, processes=processes)
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Teacher cache, train set")]
+    counts = [tuple(map(int, re.findall(r"\b(\d+) (?:of|rows)", line))) for line in shown]
+    rows = len(ROWS) // processes
+    assert {total for _, total in counts} == {rows}
+    done = [done for done, _ in counts]
+    assert done.count(rows) == processes and max(done) == rows
+    # What is there is not computed again, and counts as done.
+    shards = sorted((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))
+    shards[-1].unlink()
+    trainer_of(update, tmp_path, **options).cache_teachers()
+    lines = re.findall(r"train set: (\d+) of 12 rows", capsys.readouterr().err)
+    assert int(lines[0]) >= 6 and lines[-1] == "12"

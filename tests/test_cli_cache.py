@@ -8,6 +8,7 @@ import pytest
 from datasets import load_dataset
 from tiny_updates import ROWS, Update, make_update, trainer_of
 
+from muscle_hf.cached_targets import TargetComputer
 from muscle_hf.cli import main
 
 
@@ -42,14 +43,44 @@ def test_training_uses_the_cache_of_the_command_and_loads_no_old_model(
 
 
 def test_parts_of_several_machines_make_one_cache(
-    update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("muscle_hf.cached_targets._SMALLEST_SHARD", 20_000)
     assert main(_words(update, tmp_path, "--process", "0", "--processes", "2")) == 0
     assert "Part 0 of 2" in capsys.readouterr().out
     assert main(_words(update, tmp_path, "--process", "1", "--processes", "2")) == 0
     assert "is complete: " in capsys.readouterr().out
     assert not trainer_of(update, tmp_path / "out", **_options(tmp_path))._pair.is_old_loaded
+
+
+def test_an_interruption_loses_what_was_computed_or_promises_what_was_not(
+    update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = _words(update, tmp_path, "--per-device-eval-batch-size", "2")
+    computed: list[range] = []
+    original = TargetComputer.__call__
+
+    def interrupted(self: TargetComputer, rows: range) -> Any:
+        if len(computed) in stops:
+            stops.clear()
+            raise KeyboardInterrupt
+        computed.append(rows)
+        return original(self, rows)
+
+    monkeypatch.setattr(TargetComputer, "__call__", interrupted)
+    stops = {0}
+    assert main(words) == 130
+    complaint = "muscle-hf cache: interrupted. Nothing is kept: the same command starts anew.\n"
+    assert capsys.readouterr().err == complaint
+    stops = {3}
+    assert main(words) == 130
+    there = len(list((tmp_path / "cache").rglob("shard-*.safetensors")))
+    assert there >= 2
+    kept = f"interrupted. Kept in {tmp_path / 'cache'}: {there} of 5 shards of the teacher cache. The same command "
+    assert kept in capsys.readouterr().err
+    assert main(words) == 0
+    rows = [row for some in computed for row in some]
+    assert sorted(set(rows)) == list(range(len(ROWS)))
+    assert len(rows) <= len(ROWS) + 2  # what was under way is computed again
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def test_an_interrupted_update_says_how_it_goes_on(
     monkeypatch.setattr(muscle_hf.update.plan, "make_plan", lambda _: None)
     monkeypatch.setattr(muscle_hf.update.show, "announce", interrupt)
     assert main(["update", "--config", str(file)]) == 130
-    assert f"the same command goes on from the last checkpoint in {tmp_path / 'out'}" in capsys.readouterr().err
+    said = "muscle-hf update: interrupted. Nothing is kept: the same command starts anew.\n"
+    assert capsys.readouterr().err == said
     # Before there is anything to go on from, too.
     monkeypatch.setattr(muscle_hf.update.options, "read_options", interrupt)
     assert main(["update", "--config", str(file)]) == 130

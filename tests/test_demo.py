@@ -196,13 +196,19 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
         def remove_callback(self, callback: object) -> None:
             pass
 
+        def add_callback(self, callback: object) -> None:
+            pass
+
         def train(self, resume_from_checkpoint: str | None) -> None:
             raise StoppedError(resume_from_checkpoint)
 
-    for step, files in ((2, ["trainer_state.json"]), (4, ["optimizer.pt"])):
+    state = json.dumps({"global_step": 2, "max_steps": 9, "stateful_callbacks": {}})
+    for step, text in ((2, state), (4, None), (5, state[:20])):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        for name in files:
+        for name in ("optimizer.pt", "scheduler.pt"):
             (tmp_path / f"checkpoint-{step}" / name).touch()
+        if text is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text, encoding="utf-8")
     with pytest.raises(StoppedError, match="checkpoint-2"):
         train_and_save(Trainer())
 

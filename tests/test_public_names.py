@@ -16,7 +16,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # A module may import modules of the layers before its own, and of its own layer as long as no circle comes of it. A
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
-    {"errors", "files", "pointers", "text_encoding", "arguments"},
+    {"errors", "files", "pointers", "text_encoding", "arguments", "interrupts", "progress"},
     {"hub_failures", "shipping", "lineage"},
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"number_texts", "same_answer", "spelled_otherwise"}
@@ -56,7 +56,9 @@ LAYERS = (
     | {"measure", "not_compared", "identical", "outcomes", "selection", "whole_run"}
     | {"metric_names", "task_notes"},
     {
+        "checkpoints",
         "config",
+        "kept_work",
         "trainer_rows",
         "trainer_teachers",
         "model_push",

@@ -1,8 +1,10 @@
 """Unlabelled prompts: who answers, what is kept on disk, and how many rows are mixed in."""
 
 import doctest
+import errno
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -209,20 +211,28 @@ class TestKept:
         assert sorted(chain(*killed.asked, *resumed.asked)) == sorted(texts)
 
     def test_a_kill_while_writing_leaves_a_block_that_cannot_be_read(self, tmp_path, monkeypatch) -> None:
-        original = Path.write_text
+        # A full disk, or Ctrl-C: what is there stays whole, and no half line is left.
+        for failure in (OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()):
 
-        def killed(path: Path, text: str, *args: Any, **options: Any) -> int:
-            if "block-" not in path.name:
-                return original(path, text, *args, **options)
-            original(path, text[:10], *args, **options)
-            raise KeyboardInterrupt
+            def fails(descriptor: int, failure: BaseException = failure) -> None:
+                raise failure
 
-        monkeypatch.setattr(Path, "write_text", killed)
-        with pytest.raises(KeyboardInterrupt):
-            _answer(_prompts("a"), tmp_path, ask_old=Model("v1"))
-        monkeypatch.undo()
-        assert [name.split("/")[1] for name in _files(tmp_path)] == ["decided_by.json"]
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", fails)
+                with pytest.raises(type(failure)):
+                    _answer(_prompts("a", "b"), tmp_path, ask_old=Model("v1"), block_size=1)
+            assert _kept(tmp_path, "old") == []
         assert len(_answer(_prompts("a"), tmp_path, ask_old=Model("v1"))) == 1
+        whole = _kept(tmp_path, "old")
+        # A kill leaves a line without its end: it is asked again, whatever it says.
+        (path,) = tmp_path.rglob("answers.jsonl")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(whole[0] | {"prompt": "b"}))
+        old = Model("v1")
+        assert len(_answer(_prompts("a", "b"), tmp_path, ask_old=old)) == 2
+        assert old.asked == [["b"]]
+        path.write_bytes(path.read_bytes()[:10])
+        assert len(_answer(_prompts("a", "b"), tmp_path, ask_old=Model("v1"))) == 2
 
     def test_real_answers_change_when_they_are_kept_or_resumed(self, tmp_path) -> None:
         tokenizer = tiny_tokenizer()
@@ -264,10 +274,10 @@ class TestKept:
 
     def test_a_damaged_file_is_taken_for_answers(self, tmp_path) -> None:
         _answer(_prompts("a"), tmp_path, ask_old=Model("v1"))
-        (path,) = tmp_path.rglob("block-*.jsonl")
+        (path,) = tmp_path.rglob("answers.jsonl")
         text = path.read_text(encoding="utf-8")
-        path.write_text(text[:-5], encoding="utf-8")
-        with pytest.raises(InputError, match=r"block-000000\.jsonl, line 1 is not JSON.*cut off"):
+        path.write_text(text[:-5] + "\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"answers\.jsonl, line 1 is not JSON"):
             _answer(_prompts("a"), tmp_path, ask_old=Model("v1"))
         path.write_text(text + '{"prompt": "b", "completion": "x"}\n', encoding="utf-8")
         with pytest.raises(InputError, match=r"line 2: this is no kept answer\. Delete the file"):
@@ -288,11 +298,15 @@ class TestKept:
         _answer(_prompts("a", "ccc", "bb"), tmp_path, ask_old=old, block_size=2)
         assert old.asked == [["ccc", "bb"], ["a"]]
 
-    def test_progress_goes_to_stdout_or_cannot_be_silenced(self, tmp_path, capsys) -> None:
+    def test_progress_goes_to_stdout_or_cannot_be_silenced(self, tmp_path, capsys, monkeypatch) -> None:
+        monkeypatch.setattr("muscle_hf.progress._SECONDS_BETWEEN_LINES", 0)
         _answer(_prompts("a", "b"), tmp_path, ask_old=Model("v1"), show_progress=True)
         shown = capsys.readouterr()
         assert shown.out == ""
-        assert "Answers of the old model: 100%" in shown.err
+        assert "Answers of the old model: 2 of 2 answers" in shown.err
+        # What is kept counts as done.
+        _answer(_prompts("a", "b", "d"), tmp_path, ask_old=Model("v1"), show_progress=True)
+        assert "Answers of the old model: 3 of 3 answers" in capsys.readouterr().err
         _answer(_prompts("a", "c"), tmp_path, ask_old=Model("v1"))
         _answer(_prompts("a", "c"), tmp_path, show_progress=True)  # nothing is asked
         assert capsys.readouterr() == ("", "")
@@ -468,7 +482,7 @@ def _asking(model: Any, tokenizer: Any, max_new_tokens: int = 8, batch_size: int
 
 
 def _kept(folder: Path, role: str) -> list[dict[str, Any]]:
-    lines = [path.read_text("utf-8").split("\n") for path in sorted(folder.glob(f"{role}-*/block-*.jsonl"))]
+    lines = [path.read_text("utf-8").split("\n") for path in sorted(folder.glob(f"{role}-*/answers.jsonl"))]
     return [json.loads(line) for line in chain(*lines) if line]
 
 

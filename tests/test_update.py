@@ -224,6 +224,13 @@ def test_a_faulty_file_is_refused_and_says_what_is_wrong(
         (["--push-to-hub"], "push_to_hub cannot be given"),
         (["--full-fine-tune"], "full_fine_tune cannot be given: an update makes an adapter"),
         (["--resume-from-checkpoint", "x"], "goes on by itself"),
+        (["--save-only-model", "true"], "could not go on from weights alone"),
+        (["--enable-jit-checkpoint", "true"], "saves by itself"),
+        (
+            ["--save-strategy", "steps", "--eval-strategy", "epoch"],
+            "save_strategy=steps and eval_strategy=epoch do",
+        ),
+        (["--eval-steps", "5", "--save-strategy", "epoch"], "Leave one of --save-strategy and --eval-strategy out"),
         (["--eval-strategy", "no"], "would do nothing"),
         (["--num-train-epochs", "0"], "trains nothing"),
         (["--per-device-train-batch-size", "0"], "must be 1 or more"),
@@ -250,6 +257,38 @@ def test_a_bare_no_of_yaml_is_no_strategy(models: Path, tmp_path: Path) -> None:
     file.write_text("eval_strategy: no\nvalidation_share: 0\nsave_strategy: steps\nsave_steps: 3", encoding="utf-8")
     config = read_options([*_words(models, tmp_path), "--config", str(file)]).compatibility_config(tmp_path)
     assert (config.eval_strategy, config.save_strategy, config.save_steps) == ("no", "steps", 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--save-strategy steps", ("steps", 100, "steps", 100, True)),
+        ("--save-strategy steps --save-steps 5", ("steps", 5, "steps", 5, True)),
+        ("--save-steps 5", ("steps", 5, "steps", 5, True)),
+        ("--eval-strategy steps", ("steps", 100, "steps", 100, True)),
+        ("--eval-strategy steps --eval-steps 5", ("steps", 5, "steps", 5, True)),
+        ("--eval-steps 5", ("steps", 5, "steps", 5, True)),
+        ("--eval-steps 5 --save-steps 10", ("steps", 10, "steps", 5, True)),
+        ("--save-steps 0.1", ("steps", 0.1, "steps", 0.1, True)),
+        ("--save-strategy epoch", ("epoch", 500, "epoch", None, True)),
+        ("--save-strategy best", ("best", 500, "epoch", None, True)),
+        ("--save-strategy no", ("no", 500, "epoch", None, False)),
+        ("--save-strategy no --eval-steps 5", ("no", 500, "steps", 5, False)),
+        (
+            "--save-strategy steps --eval-strategy epoch --load-best-model-at-end false",
+            ("steps", 500, "epoch", None, False),
+        ),
+        ("--save-steps 5 --validation-share 0", ("steps", 5, "no", None, False)),
+        ("--save-strategy steps --validation-share 0", ("steps", 500, "no", None, False)),
+    ],
+)
+def test_a_strategy_on_its_own_is_refused_or_saves_what_is_not_evaluated(
+    models: Path, tmp_path: Path, words: str, expected: tuple[Any, ...]
+) -> None:
+    options = read_options(_words(models, tmp_path, *words.split()))
+    for config in (options.compatibility_config(tmp_path), options.cross_entropy_config(tmp_path)):
+        found = (config.save_strategy, config.save_steps, config.eval_strategy, config.eval_steps)
+        assert (*found, config.load_best_model_at_end) == expected
 
 
 def test_without_validation_rows_the_last_epoch_is_kept(models: Path, tmp_path: Path) -> None:
@@ -885,7 +924,7 @@ class _InterruptAtStep(TrainerCallback):
 def _canned(right: dict[str, int]) -> Callable[..., None]:
     """Answer in place of a model: so many test rows right."""
 
-    def write(plan: Plan, adapter: str, path: Path, *, old: bool) -> None:
+    def write(plan: Plan, adapter: str, path: Path, *, old: bool, **_: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             {"id": number, "question": "?", "prediction": "a" if number < right[path.stem] else "b", "reference": "a"}
@@ -983,13 +1022,23 @@ def test_an_update_interrupted_in_each_stage_goes_on_and_comes_to_the_same_adapt
     for name in ("train_task_adapter", "train_compatibility_adapter", "train_control"):
         monkeypatch.setattr(running, name, breaking("train", getattr(running, name)))
     monkeypatch.setattr(running, "write_answers", breaking("ask", running.write_answers))
-    codes = []
+    codes, said = [], []
     while not codes or codes[-1] == 130:
         codes.append(main(words))
         if codes[-1] == 130:
-            assert "the same command goes on" in capsys.readouterr().err
+            said.append(capsys.readouterr().err)
     # Three trainings and four models asked: each was interrupted once, and made once.
     assert codes == [130] * 7 + [0]
+
+    def kept(*parts: str) -> str:
+        return f"Kept in {tmp_path / 'pieces'}: {'; '.join(parts)}. The same command goes on there.\n"
+
+    finished = [f"{title}, finished" for title in ("the new task adapter", "the answers of the old model")]
+    assert said[0].endswith(kept("the new task adapter, step 6 of 12"))
+    assert said[1].endswith(kept(finished[0]))  # nothing was asked
+    finished.append("the answers of the plain update, finished")
+    assert said[3].endswith(kept(*finished, "the compatibility adapter, step 6 of 12"))
+    assert said[4].endswith(kept(*finished, "the compatibility adapter, finished", "the control, step 6 of 12"))
     assert len(done) == len(set(done)) == 7 == len(interrupted)
     for name in ("task-adapter", "control", "compatibility", "adapter"):
         whole, pieces = (load_file(tmp_path / run / name / "adapter_model.safetensors") for run in ("whole", "pieces"))
@@ -1023,7 +1072,7 @@ def test_an_update_that_was_killed_goes_on_from_its_checkpoint(
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "the new task adapter: finished before" in shown
-    assert re.search(r"the compatibility adapter: training, \d+ steps, going on from checkpoint-\d+", shown)
+    assert re.search(r"the compatibility adapter: training, \d+ steps, going on from step \d+", shown)
     assert (out / "adapter" / "README.md").exists()
 
 

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from .. import __version__
 from ..errors import MuscleError
+from ..interrupts import terminated_as_interrupted
 from . import cache, compare, demo, find, metrics, predict, push, update
 
 
@@ -90,13 +91,18 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     program = f"muscle-hf {arguments.command}"
     try:
-        return COMMANDS[arguments.command].run(arguments)
+        with terminated_as_interrupted():
+            return COMMANDS[arguments.command].run(arguments)
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: what a shell reports for a program that the signal ends.
     except (MuscleError, OSError) as error:
         return _complain(f"{program}: {error}", 2)
-    except KeyboardInterrupt:
-        return _complain(f"{program}: interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        # A command that keeps something on its way says what.
+        kept = f". {interrupt}" if str(interrupt) else ""
+        beside_a_bar = "\n" if sys.stderr.isatty() else ""
+        sys.stderr.write(beside_a_bar)
+        return _complain(f"{program}: interrupted{kept}", 130)
 
 
 def _parser() -> argparse.ArgumentParser:

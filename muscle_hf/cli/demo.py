@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what happened."""
+    from ..demo.kept import what_is_kept
     from ..demo.run import DemoSettings, run_demo
     from ..demo.show import announce, quiet_libraries, show
 
@@ -24,7 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)
     if not arguments.fast:
         announce(arguments.output_dir)
-    show(run_demo(arguments.output_dir, settings), arguments.output_dir, fast=arguments.fast)
+    try:
+        result = run_demo(arguments.output_dir, settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_is_kept(arguments.output_dir)) from None
+    show(result, arguments.output_dir, fast=arguments.fast)
     return 0
 
 

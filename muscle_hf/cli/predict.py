@@ -13,8 +13,8 @@ from ..errors import ConfigurationError, InputError
 if TYPE_CHECKING:
     from ..hub.adapter_files import AdapterFiles
     from ..hub.answering import Asking, Question
-    from ..hub.answers_so_far import AnswersSoFar
     from ..hub.base_files import BaseFiles
+    from ..kept_answers import AnswersSoFar
 
 _MORE = (
     "The answers are written when all are there; until then they are kept in FILE.part, and the same command goes on "
@@ -83,9 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from ..demo.show import quiet_libraries
     from ..hub.answering import answer, end_of, longest_reference, settings_of, write_answers
-    from ..hub.answers_so_far import AnswersSoFar
     from ..hub.load import find_files, load_files, load_tokenizer
     from ..hub.placing import check_placing
+    from ..kept_answers import AnswersSoFar
 
     quiet_libraries()
     check_placing(arguments.dtype, arguments.device_map)

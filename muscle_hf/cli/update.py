@@ -1,7 +1,6 @@
 """Move a task adapter to a new base: train, compare and document a compatibility adapter in one line."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any
@@ -24,8 +23,8 @@ _MORE = (
     "--learning-rate, --num-train-epochs, --per-device-train-batch-size, --model-init-kwargs …) and so a key of the "
     "YAML file; `python -m pydoc muscle_hf.config.CompatibilityConfig` describes them. Where they are not given, each "
     "epoch is evaluated and saved, the one with the lowest validation cross-entropy is kept, and bf16 is used where "
-    "the GPU has it. The same command again goes on after the last finished stage. Exit codes: 0 done, 2 bad input, "
-    "130 interrupted."
+    "the GPU has it. Interrupted or killed, at most two minutes of work are lost: the same command goes on there. "
+    "Exit codes: 0 done, 2 bad input, 130 interrupted."
 )
 
 
@@ -81,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the update, or say what it would do."""
     _check_required(arguments.words)
     from ..demo.show import quiet_libraries
+    from ..update.kept import what_is_kept
     from ..update.options import read_options
     from ..update.plan import make_plan
     from ..update.run import run_update
@@ -96,11 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         announce(plan)
         conclude(plan, run_update(plan, say))
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "\nmuscle-hf update: interrupted. What is finished is kept: the same command goes on from the last "
-            f"checkpoint in {options.output_dir}.\n"
-        )
-        return 130
+        raise KeyboardInterrupt(what_is_kept(options.output_dir)) from None
     return 0
 
 

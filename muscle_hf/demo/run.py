@@ -21,9 +21,12 @@ from trl import SFTConfig
 from .. import CompatibilityConfig, CompatibilityTrainer, __version__
 from ..card import CONTROL as CONTROL_ROW
 from ..card import OLD_MODEL, PLAIN_UPDATE, AdapterCard, library_versions
+from ..checkpoints import INTERIM, remove_checkpoints, train_and_save
 from ..errors import ConfigurationError
 from ..files import replaced
 from ..flips import Comparison, compare, compare_correct
+from ..interrupts import polite_interrupts
+from ..kept_answers import AnswersSoFar
 from ..lineage import Lineage
 from ..prediction import generate_answers
 from .task import (
@@ -38,7 +41,6 @@ from .task import (
     load_tokenizer,
     read_rows,
     read_unlabelled,
-    train_and_save,
     train_task_adapter,
     training_options,
 )
@@ -268,10 +270,10 @@ def _once(folder: Path, train: Callable[[], int]) -> None:
     mark = folder / "finished"
     if mark.exists():
         return
-    steps = train()
-    _write(mark, json.dumps({"steps": steps}))
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    with polite_interrupts():
+        steps = train()
+        _write(mark, json.dumps({"steps": steps}))
+        remove_checkpoints(folder)
     gc.collect()
 
 
@@ -320,32 +322,56 @@ def _train_update(contender: Contender, output_dir: Path, training: Sequence[Row
 
 def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]) -> Answers:
     """Return a model's answers, from disk where they are there already."""
-    path = output_dir / "predictions" / f"{split}-{contender.folder}.jsonl"
+    path = answers_of(output_dir, contender, split)
     if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        prompts = [row["prompt"] for row in rows]
+        kept = AnswersSoFar(path, {"questions": prompts}, kinds=(str, float))
         base, adapter = (BASE_V1, OLD_ADAPTER) if contender is OLD else (BASE_V2, output_dir / contender.folder)
-        answers = generate_answers(
-            PeftModel.from_pretrained(load_base(base), adapter),
-            load_tokenizer(),
-            [row["prompt"] for row in rows],
-            max_new_tokens=MAX_ANSWER_TOKENS,
-            batch_size=256,
-            description=f"asking the {split} set: {contender.name}",
-        )
-        found = zip(rows, answers.texts, answers.mean_log_likelihoods.tolist(), strict=True)
+        model, tokenizer = PeftModel.from_pretrained(load_base(base), adapter), load_tokenizer()
+
+        def ask(numbers: Sequence[int]) -> list[tuple[str, float]]:
+            answers = generate_answers(
+                model,
+                tokenizer,
+                [prompts[number] for number in numbers],
+                max_new_tokens=MAX_ANSWER_TOKENS,
+                batch_size=_ASKED_AT_ONCE,
+                show_progress=False,
+            )
+            return list(zip(answers.texts, answers.mean_log_likelihoods.tolist(), strict=True))
+
+        lengths = [len(tokens) for tokens in tokenizer(prompts)["input_ids"]]
+        longest_first = sorted(range(len(rows)), key=lambda number: -lengths[number])
+        kept.complete(longest_first, ask, _ASKED_AT_ONCE, f"asking the {split} set: {contender.name}")
         lines = [
             {
                 "id": index,
                 "prompt": row["prompt"].strip(),
-                "prediction": text.strip(),
+                "prediction": kept.answers[index][0].strip(),
                 "reference": row["completion"],
-                "mean_log_likelihood": confidence,
+                "mean_log_likelihood": kept.answers[index][1],
             }
-            for index, (row, text, confidence) in enumerate(found)
+            for index, row in enumerate(rows)
         ]
-        path.parent.mkdir(exist_ok=True)
         _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        kept.remove()
     # Not splitlines(), which would also cut at the line separators that a text may hold.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+_ASKED_AT_ONCE = 256
+
+
+def answers_of(output_dir: Path, contender: Contender, split: str) -> Path:
+    """Return the file of a model's answers.
+
+    Args:
+        output_dir: The folder of the demo.
+        contender: The model.
+        split: "validation" or "test".
+    """
+    return output_dir / "predictions" / f"{split}-{contender.folder}.jsonl"
 
 
 def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult) -> None:
@@ -368,7 +394,7 @@ def _write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult
     source, target = output_dir / chosen.folder, output_dir / "adapter"
     draft = output_dir / "adapter.tmp"
     shutil.rmtree(draft, ignore_errors=True)
-    left_out = ("checkpoint-*", "finished", "training_args.bin", "unlabelled_answers")
+    left_out = ("checkpoint-*", INTERIM, "finished", "training_args.bin", "unlabelled_answers")
     shutil.copytree(source, draft, ignore=shutil.ignore_patterns(*left_out))
     AdapterCard(
         title="CLINC150 intents: compatibility adapter of the muscle_hf demo",

@@ -33,8 +33,8 @@ def announce(output_dir: Path) -> None:
     """Say what is about to happen, before the first progress bar."""
     Console().print(
         "An update of a small language model, live: a new task adapter, three compatibility adapters and two controls "
-        "are trained and asked. About nine minutes. Interrupted (Ctrl-C), the same command goes on from the last "
-        f"finished epoch in {output_dir}.",
+        "are trained and asked. About nine minutes. Interrupted (Ctrl-C), the same command goes on where it "
+        f"stopped, in {output_dir}.",
         highlight=False,
         markup=False,
     )

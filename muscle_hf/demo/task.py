@@ -1,6 +1,5 @@
 """The demo's task: CLINC150 as text to text, "what's the spanish word for pasta" -> "translate"."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,16 +14,16 @@ from transformers import (
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from ..checkpoints import train_and_save
+from ..progress import progress_bar
 from .data import read_intents
 
 MODELS = Path(__file__).parent / "models"
@@ -106,7 +104,7 @@ def training_options(output_dir: Path, *, seed: int, **options: Any) -> dict[str
         "bf16": False,
         "use_cpu": True,
         "report_to": "none",
-        "disable_tqdm": True,
+        "disable_tqdm": False,
         "logging_strategy": "no",
         "save_total_limit": 2,
         "dataloader_pin_memory": False,
@@ -141,6 +139,8 @@ def train_task_adapter(
         load_best_model_at_end=True,
         metric_for_best_model="eval_accuracy",
         greater_is_better=True,
+        # A resumed training shall not forget for how long nothing has improved.
+        restore_callback_states_from_checkpoint=True,
     )
     torch.manual_seed(seed)
     trainer = CrossEntropyTrainer(
@@ -154,22 +154,6 @@ def train_task_adapter(
         callbacks=[EarlyStoppingCallback(early_stopping_patience=2), TrainingProgress(description)],
     )
     return train_and_save(trainer)
-
-
-def train_and_save(trainer: Trainer) -> int:
-    """Train from the last checkpoint in the output folder, if an interrupted run left one, and save the adapter.
-
-    Returns:
-        The optimizer steps of the whole training.
-    """
-    trainer.remove_callback(PrinterCallback)
-    for checkpoint in Path(trainer.args.output_dir).glob("checkpoint-*"):
-        # The state is written last: without it the run was killed while it wrote this checkpoint.
-        if not (checkpoint / "trainer_state.json").exists():
-            shutil.rmtree(checkpoint)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
-    trainer.save_model()
-    return int(trainer.state.global_step)
 
 
 def exact_match(evaluation: EvalPrediction) -> dict[str, float]:
@@ -206,7 +190,7 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers i
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the bar, where a resumed training left it."""
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="step")
+        self.bar = progress_bar(state.max_steps, self.description, initial=state.global_step, unit="step")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -12,22 +12,21 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..adapters import base_model
 from ..choice import choose_answers
 from ..errors import InputError
 from ..files import replaced
+from ..kept_answers import AnswersSoFar
 from ..prediction import generate_answers
 from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
 from ..report import printable
 from ..teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from .adapter_files import AdapterFiles
-from .answers_so_far import AnswersSoFar
 from .base_files import BaseFiles
 
-# Batches between two savings.
+# Batches of choices between two savings; a batch of generated answers takes longer, and is kept at once.
 _KEPT_AFTER = 4
 # A template is a program, which may fail in its own words or in Python's.
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -108,8 +107,9 @@ def answer(
     questions: Sequence[Question],
     asking: Asking,
     kept: AnswersSoFar,
+    description: str = "answering",
 ) -> None:
-    """Ask what is not answered yet, the longest prompts first, and keep the answers every few batches.
+    """Ask what is not answered yet, the longest prompts first, and keep the answers batch by batch.
 
     Args:
         model: The adapter on its base.
@@ -117,20 +117,22 @@ def answer(
         questions: All questions.
         asking: How they are asked.
         kept: The answers so far; it has all of them afterwards.
+        description: The words before the progress bar.
 
     Raises:
         InputError: A prompt that does not fit into the model's context, or scores that are NaN.
     """
     with _places(questions):
         lengths = _lengths(model, tokenizer, questions, asking)
-    order = sorted(set(range(len(questions))) - set(kept.answers), key=lambda index: -lengths[index])
-    with tqdm(total=len(questions), initial=len(kept.answers), desc="answering") as bar:
-        for indices in _blocks(order, _KEPT_AFTER * asking.batch_size):
-            asked = [questions[index] for index in indices]
-            with _places(asked):
-                found = _answers(model, tokenizer, asked, asking)
-            kept.add(dict(zip(indices, found, strict=True)))
-            bar.update(len(indices))
+    batches = _KEPT_AFTER if asking.max_new_tokens is None else 1
+
+    def ask(indices: Sequence[int]) -> list[tuple[str, bool]]:
+        asked = [questions[index] for index in indices]
+        with _places(asked):
+            return _answers(model, tokenizer, asked, asking)
+
+    order = sorted(range(len(questions)), key=lambda index: -lengths[index])
+    kept.complete(order, ask, batches * asking.batch_size, description)
 
 
 @contextmanager
@@ -146,11 +148,6 @@ def _places(questions: Sequence[Question]) -> Iterator[None]:
             return f"the prompt of {questions[int(found[1])].place}" if is_row else found[0]
 
         raise InputError(re.sub(r"\bprompt (\d{1,9})\b", place, str(error))) from error
-
-
-def _blocks(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def _lengths(

@@ -32,6 +32,7 @@ from .topk import Layout
 logger = logging.getLogger(__name__)
 
 Compute = Callable[[range], Mapping[str, Tensor]]
+Report = Callable[[int], None]
 
 SHARD_BYTES = 2**27  # 128 MiB are lost at most when a process is killed, and held in memory while a shard is filled
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -50,6 +51,7 @@ def write_cache(
     processes: int = 1,
     rows_at_once: int = 32,
     shard_bytes: int = SHARD_BYTES,
+    report: Report | None = None,
 ) -> list[int]:
     """Compute a teacher cache, or what is missing of it.
 
@@ -67,6 +69,8 @@ def write_cache(
         processes: How many processes share the work.
         rows_at_once: Rows of one call of `compute`. Defaults to 32.
         shard_bytes: Size of a shard, roughly; a cache that has been begun keeps its own. Defaults to 128 MiB.
+        report: Told how many rows of this process's shards are done, at the beginning and after each call of
+            `compute`.
 
     Returns:
         The numbers of the shards written by this call; empty where nothing was missing.
@@ -98,7 +102,7 @@ def write_cache(
     _check_options(spec, heads, process, processes, rows_at_once, shard_bytes)
     manifest = read_manifest(folder)
     if manifest is None:
-        planned = _plan(spec, counts, shard_bytes, processes)
+        planned = _plan(spec, counts, shard_bytes, processes, rows_at_once)
         _refuse_small_disk(folder, planned, spec, heads, range(planned.shards))
         folder.mkdir(parents=True, exist_ok=True)
         manifest = create_manifest(folder, planned)
@@ -111,12 +115,22 @@ def write_cache(
     if heads is not None and process == 0 and check_heads(folder, manifest) is not None:
         with _explained(folder, manifest, spec, heads):
             write_heads(folder, manifest, heads)
+    rows = manifest.row_offsets
+    mine = set(range(process, manifest.shards, processes))
+    done = sum(rows[shard + 1] - rows[shard] for shard in mine - set(todo))
+    _from(report, done)(0)
     for number, shard in enumerate(todo, start=1):
-        tensors = _compute_shard(manifest, shard, spec, counts, compute, rows_at_once)
+        tensors = _compute_shard(manifest, shard, spec, counts, compute, rows_at_once, _from(report, done))
+        done += rows[shard + 1] - rows[shard]
         with _explained(folder, manifest, spec, heads):
             write_tensors(manifest.path_of(folder, shard), tensors, manifest.identity)
         logger.info(f"Teacher cache: shard {shard} is written, {number} of {len(todo)} that were missing.")
     return todo
+
+
+def _from(report: Report | None, done: int) -> Report:
+    """Count on from what is done."""
+    return lambda more: None if report is None else report(done + more)
 
 
 def _checked_counts(row_token_counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -152,14 +166,22 @@ def _check_options(
         check_heads_fit(heads, spec)
 
 
-def _plan(spec: CacheSpec, counts: NDArray[np.int64], shard_bytes: int, processes: int) -> Manifest:
+def _plan(
+    spec: CacheSpec, counts: NDArray[np.int64], shard_bytes: int, processes: int, rows_at_once: int = 1
+) -> Manifest:
     """Cut between rows, so that all shards have about as many tokens, and each at least one."""
     tokens_before = np.concatenate([[0], counts.cumsum()])
     total = int(tokens_before[-1])
     shards = max(-(-total * spec.bytes_per_token // shard_bytes), processes)
     wanted = np.array([total * shard // shards for shard in range(1, shards)], dtype=np.int64)
-    inside = [int(cut) for cut in np.unique(np.searchsorted(tokens_before, wanted))]
-    cuts = [0, *(cut for cut in inside if 0 < tokens_before[cut] < total), len(counts)]
+    inside = np.searchsorted(tokens_before, wanted)
+    if shards * rows_at_once <= len(counts):  # of whole batches, as it costs little then
+        inside = (inside + rows_at_once // 2) // rows_at_once * rows_at_once
+    cuts = [0]
+    for cut in np.unique(inside.clip(max=len(counts))).tolist():
+        if tokens_before[cuts[-1]] < tokens_before[cut] < total:
+            cuts.append(cut)
+    cuts.append(len(counts))
     return Manifest(spec.to_json(), tuple(cuts), tuple(int(tokens_before[cut]) for cut in cuts))
 
 
@@ -246,6 +268,7 @@ def _compute_shard(
     counts: NDArray[np.int64],
     compute: Compute,
     rows_at_once: int,
+    tell: Report,
 ) -> dict[str, Tensor]:
     layout, tokens = spec.layout(), manifest.tokens_of(shard)
     filled = {name: torch.empty((tokens, *shape), dtype=dtype) for name, (dtype, shape) in layout.items()}
@@ -261,6 +284,7 @@ def _compute_shard(
         for name, one in filled.items():
             one[done : done + count].copy_(computed[name])
         done += count
+        tell(rows.stop - first)
     return filled
 
 

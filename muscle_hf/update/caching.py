@@ -60,10 +60,12 @@ def cache_teachers(words: Sequence[str]) -> str:
 
     Raises:
         MuscleError: As [`CompatibilityTrainer`] and its `cache_teachers` raise.
+        KeyboardInterrupt: With what is kept.
     """
     import torch
 
     from ..config import CompatibilityConfig
+    from ..kept_work import left_of_cache, sentence
     from ..trainer import CompatibilityTrainer
     from .words import read_words
 
@@ -78,6 +80,7 @@ def cache_teachers(words: Sequence[str]) -> str:
         raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
     defaults = {"teacher_cache": "topk", "dataloader_pin_memory": on_gpu, "report_to": "none"}
+    defaults["disable_tqdm"] = False
     for name, value in defaults.items():
         options.setdefault(name, value)
     validation = settings.eval_dataset
@@ -92,8 +95,12 @@ def cache_teachers(words: Sequence[str]) -> str:
             train_dataset=_rows(str(settings.dataset), settings.dataset_split),
             eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
         )
-        done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
-    folder = Path(options["teacher_cache_dir"])
+        folder = Path(options["teacher_cache_dir"])
+        try:
+            done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
+        except KeyboardInterrupt:
+            left = left_of_cache(folder)
+            raise KeyboardInterrupt(sentence(folder, [left] if left else [])) from None
     if not done:
         return f"Part {settings.process} of {settings.processes} of the teacher cache in {folder} is complete."
     size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

@@ -25,6 +25,8 @@ _OWN = {
     "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer",
     "push_to_hub": "it would publish an adapter before it is compared. Later: muscle-hf push DIR/adapter org/name",
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
+    "enable_jit_checkpoint": "an update saves by itself when it is told to stop",
+    "save_only_model": "an interrupted update could not go on from weights alone",
     "fsdp": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
     "deepspeed": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
 }
@@ -130,15 +132,16 @@ def read_options(words: Sequence[str]) -> Options:
 
 def _with_defaults(given: dict[str, Any], settings: UpdateSettings) -> dict[str, Any]:
     """Add the defaults of the command, which are those of the paper where there is a validation set."""
-    found = {"disable_tqdm": True} | given
+    # The libraries are told to be quiet, and would take that for a wish to see no bar.
+    found = {"disable_tqdm": False} | given
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu")
     # Also for the trainings by TRL's own config, whose default is an error on a machine that cannot do it.
     if given.get("bf16") is None:
         found["bf16"] = bf16_of_device(None, fp16=bool(given.get("fp16")), use_cpu=bool(given.get("use_cpu")))
     # A pinned memory without a GPU is a warning.
     found.setdefault("dataloader_pin_memory", on_gpu)
-    evaluates = str(found.setdefault("eval_strategy", "epoch" if settings.validation_share else "no"))
-    found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
+    _decide_strategies(found, settings)
+    evaluates = str(found["eval_strategy"])
     if found.setdefault("load_best_model_at_end", evaluates != "no" and found["save_strategy"] != "no"):
         best = str(found.setdefault("metric_for_best_model", "eval_cross_entropy"))
         # transformers takes every metric that is no loss for better when greater.
@@ -146,6 +149,35 @@ def _with_defaults(given: dict[str, Any], settings: UpdateSettings) -> dict[str,
             found.setdefault("greater_is_better", False)
     found.setdefault("save_total_limit", 1)
     return found
+
+
+def _decide_strategies(found: dict[str, Any], settings: UpdateSettings) -> None:
+    """Let each of evaluating and saving follow the other one where it is not given: what is best must be on disk."""
+    for name in ("save", "eval"):
+        if found.get(f"{name}_steps") is not None:
+            found.setdefault(f"{name}_strategy", "steps")
+    saves = str(found.get("save_strategy", "epoch"))
+    follows = saves if saves in ("steps", "epoch") else "epoch"
+    evaluates = str(found.setdefault("eval_strategy", follows if settings.validation_share else "no"))
+    found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
+    if found["save_strategy"] == evaluates == "steps":
+        steps = found.get("save_steps") or found.get("eval_steps")
+        if steps is not None:
+            for name in ("eval_steps", "save_steps"):
+                found.setdefault(name, steps)
+        else:
+            found["eval_steps"] = found["save_steps"] = _STEPS
+    can_keep_best = found["save_strategy"] == evaluates or found["save_strategy"] in ("no", "best")
+    if evaluates != "no" and not can_keep_best and found.get("load_best_model_at_end") is not False:
+        raise ConfigurationError(
+            f"save_strategy={found['save_strategy']} and eval_strategy={evaluates} do not go together: the checkpoint "
+            "of the best evaluation could not be kept. Leave one of --save-strategy and --eval-strategy out, and it "
+            "follows the other; or keep the last step, with --load-best-model-at-end false."
+        )
+
+
+_STEPS = 100
+"""Steps between two evaluations, and savings, where steps are asked for without a number."""
 
 
 def _check(options: Options) -> None:

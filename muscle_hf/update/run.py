@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 
+from ..checkpoints import steps_done
 from ..errors import ConfigurationError
+from ..interrupts import polite_interrupts
 from ..report import printable
 from .answering import write_answers
 from .deciding import TASK, Stages
@@ -93,14 +93,15 @@ def _way_out(plan: Plan) -> str:
 
 def _ask(stages: Stages, contender: Contender, say: Say) -> None:
     stage, plan = stages.answers(contender), stages.plan
-    ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=contender is OLD)
+    old = contender is OLD
+    ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=old, decided_by=stage.decided_by)
     _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
 
 
 def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:
     folder = stage.path.parent
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    what = f"training, {steps} steps" + (f", going on from {Path(checkpoint).name}" if checkpoint else "")
+    done = steps_done(folder)
+    what = f"training, {steps} steps" + (f", going on from step {done[0]}" if done else "")
     _once(stage, say, what, partial(train, folder=folder))
     clean(folder)
 
@@ -108,7 +109,8 @@ def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> No
 def _once(stage: Stage, say: Say, what: str, make: Callable[[], None]) -> None:
     say(f"{stage.title}: {'finished before' if stage.finished else what}")
     try:
-        stage.once(make)
+        with polite_interrupts():
+            stage.once(make)
     except torch.OutOfMemoryError as error:
         raise ConfigurationError(
             f"{stage.title}: the GPU has too little memory ({printable(str(error))[:200]}). What is finished is kept, "

@@ -115,7 +115,9 @@ class Stage:
     def _write(self, *, finished: bool) -> None:
         self.mark.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
-            {"decided_by": _as_json(self.decided_by), "finished": finished}, indent=2, ensure_ascii=False
+            {"title": self.title, "decided_by": _as_json(self.decided_by), "finished": finished},
+            indent=2,
+            ensure_ascii=False,
         )
         with replaced(self.mark) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")

@@ -15,7 +15,8 @@ from trl import SFTTrainer
 from .. import CompatibilityTrainer
 from ..adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
 from ..card import card_of_trainer
-from ..demo.task import CrossEntropyTrainer, TrainingProgress, train_and_save
+from ..checkpoints import remove_checkpoints, train_and_save
+from ..demo.task import CrossEntropyTrainer, TrainingProgress
 from ..files import replaced
 from ..ranks import pad_rank
 from .plan import Plan
@@ -140,8 +141,8 @@ def clean(folder: Path) -> None:
     Args:
         folder: Of the training.
     """
-    for left in (*folder.glob("checkpoint-*"), folder / CACHE):
-        shutil.rmtree(left, ignore_errors=True)
+    remove_checkpoints(folder)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
 
 
 def release_memory() -> None:
