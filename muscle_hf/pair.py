@@ -146,7 +146,7 @@ class ModelPair:
         (model, adapter), option = self.old_source, ("old_model", "old_adapter")
         base, adapter = base_and_adapter(str(model), adapter, option)
         options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
-        with naming_the_base("old_model", base):
+        with naming_the_base("old_model", base, str(model)):
             config = AutoConfig.from_pretrained(base, **options)
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(

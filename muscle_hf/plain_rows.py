@@ -1,13 +1,15 @@
 """Rows of files and of the Hub as they are, one after the other; nothing is asked of their columns here."""
 
-import csv
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from .answers import one_line
+from .columnar import Csv
 from .errors import InputError
 from .jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole_array
 from .pointers import refuse_pointer
@@ -63,7 +65,6 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
     if kind in (".jsonl", ".json"):
         yield from _rows_of_json(path)
     elif kind == ".parquet":
-        import pyarrow as pa
         import pyarrow.parquet
 
         refuse_pointer(path)
@@ -73,7 +74,9 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path} cannot be read as Parquet ({one_line(error)}).") from None
     elif kind in (".csv", ".tsv"):
-        yield from _rows_of_csv(path, "\t" if kind == ".tsv" else ",")
+        table = Csv(path)
+        for rows in table.scan(table.names, lambda _, block: pa.table(block).to_pylist()):
+            yield from rows
     else:
         raise InputError(f"{path} is no file of a known kind; JSON Lines, JSON, CSV, TSV or Parquet are.")
 
@@ -101,22 +104,3 @@ def _is_object(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _rows_of_csv(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
-    refuse_pointer(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file, delimiter=delimiter, strict=True, restval=_CUT, restkey=_CUT):
-                if _CUT in row or _CUT in row.values():
-                    raise InputError(f"{path}: a row has more or fewer fields than the header: {one_line(row)}.")
-                yield row
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); {_NEEDED} is needed.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8; save the file as UTF-8.") from None
-    except csv.Error as error:
-        raise InputError(f"{path} cannot be read as CSV ({error}).") from None
-
-
-_CUT = "\x03"

@@ -154,7 +154,7 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _read(
     row: Mapping[str, Any], number: int, place: str, layout: Layout, answers: Use, may_be_empty: bool
 ) -> TaskRow:
-    extra = next((name for name in _NOT_ASKED if row.get(name)), None)
+    extra = next((name for name in _NOT_ASKED if row.get(name) and row[name] not in ("[]", "{}", "null")), None)
     if extra is not None:
         raise InputError(f"{place} has {extra}, which the models could not be asked with; leave the column out.")
     asked, answer = row.get(layout.prompt), None if layout.answer is None else row.get(layout.answer)
@@ -228,6 +228,7 @@ def _message(place: str, name: str, turn: Mapping[str, Any]) -> dict[str, str]:
             f"{place}: {name} has {shown(dict(turn))}; messages with role and content, or turns with from and value, "
             "are needed, each of texts."
         )
+    turn = {**turn, "role": _ROLES.get(turn["role"], turn["role"])}
     others = sorted({*turn} - {*_MESSAGE})
     if others:
         raise InputError(f"{place}: a message has {others[0]}, which the models could not be asked with.")

@@ -11,8 +11,8 @@ from .errors import ConfigurationError, InputError
 
 logger = logging.getLogger(__name__)
 
-# What chat templates know. TRL hands the names of `from` on as they are.
-_ROLES = ("system", "user", "assistant", "tool", "developer")
+# What ShareGPT calls the speakers, and TRL hands on as it is; chat templates know user and assistant.
+_NO_ROLES = ("human", "gpt", "chatgpt", "bot")
 
 
 def check_rows(dataset: Any) -> None:
@@ -141,13 +141,13 @@ def _sets(train: Any, evaluation: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _refuse_other_roles(name: str, row: dict[str, Any]) -> None:
-    turns = row.get("conversations")
+    turns = row.get("conversations", row.get("messages"))
     for turn in turns if isinstance(turns, list) else []:
-        role = turn.get("from") if isinstance(turn, dict) else None
-        if role is not None and role not in _ROLES:
+        role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
+        if role in _NO_ROLES:
             raise InputError(
-                f"{name}: a turn of conversations is from {role!r}, and the chat template would be given that role. "
-                f"Rename the roles to {', '.join(_ROLES[:3])}, as messages with role and content."
+                f"{name}: a turn is from {role!r}, and the chat template would be given that role. "
+                "Rename the roles to system, user and assistant, as messages with role and content."
             )
 
 

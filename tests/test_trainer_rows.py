@@ -1,6 +1,8 @@
 """What single rows teach: weights of their own, answers of the old model to unlabelled prompts, all parameters."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +266,7 @@ ALPACA = [{"instruction": "say", "input": "yes", "output": "yes"}]
             r"train_dataset has the columns \['input', 'instruction', 'output'\]. It needs prompt and completion",
         ),
         ([{"question": "a", "answer": "b"}], "Rename yours"),
-        (SHAREGPT, "a turn of conversations is from 'human'"),
+        (SHAREGPT, "a turn is from 'human'"),
         ({"train": ROWS}, r"holds the splits train; pass one of them"),
         ("org/data", r"a str; a datasets.Dataset is needed: write load_dataset\(name"),
         (ROWS, r"a list; a datasets.Dataset is needed: write Dataset.from_list\(rows\)"),
@@ -325,6 +327,15 @@ def test_a_wrong_path_does_not_name_its_argument(update: Update, tmp_path: Path,
     with pytest.raises(ConfigurationError, match=f"^{option}=.*{name}") as caught:
         trainer_of(update, tmp_path, **{option: name if name == "./nowhere" else str(tmp_path / name)})
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_base_of_an_adapter_is_told_without_the_adapter(update: Update, tmp_path: Path) -> None:
+    shutil.copytree(update.folder / "task-v2", tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    named = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": "./nowhere"}
+    config.write_text(json.dumps(named), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"^model=.*adapter' is an adapter on './nowhere', which cannot be"):
+        trainer_of(update, tmp_path, model=str(tmp_path / "adapter"), new_adapter=None)
 
 
 def test_a_list_is_no_data_set(update: Update, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def load_classifier(
         if config is not None:
             warn_of_another_base(config.base_model_name_or_path, base, names, str(adapter))
         options = {"dtype": torch.float32} | _named_classes(label_names, adapter) | (init_kwargs or {})
-        with naming_the_base(names[0], base):
+        with naming_the_base(names[0], base, str(model)):
             task = _task_of(base, config, names)
             loaded, report = _LOADERS[task].from_pretrained(base, output_loading_info=True, **options)
         untrained = set(report["missing_keys"])
