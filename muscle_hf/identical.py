@@ -35,17 +35,19 @@ _TOLD = 3  # so many tasks are told with their counts
 class _Rule(NamedTuple):
     least: int
     """So many rows have to be able to tell."""
+    noted: float
+    """From this share of identical ones on, a note says so."""
     share: float
-    """Old and new are one where at least this share of them is identical."""
+    """From this share on, old and new are one run."""
     words: str
 
 
 _RULES = {
-    # A run that was killed leaves a cache with a part of the likelihoods, and no honest pair shares even that.
-    "likelihoods": _Rule(5, 0.5, "log-likelihoods"),
+    # Two models share none; a run that was killed leaves a cache with some for the next one.
+    "likelihoods": _Rule(5, 0.2, 0.9, "log-likelihoods"),
     # A model and its 8-bit form agree on many long answers, but not on nearly all.
-    "answers": _Rule(10, 0.95, "long answers"),
-    "scores": _Rule(10, 0.95, "scores"),
+    "answers": _Rule(10, 0.95, 0.95, "long answers"),
+    "scores": _Rule(10, 0.95, 0.95, "scores"),
 }
 
 
@@ -62,10 +64,12 @@ class Identical:
     """Those of them that are identical to the last bit."""
     message: str
     """One line that says so."""
+    in_part: bool = False
+    """Whether these are too few for one run, and too many for two models."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as a dictionary of plain Python values."""
-        return dict(vars(self))
+        """Give everything but `in_part` as a dictionary of plain Python values."""
+        return {name: value for name, value in vars(self).items() if name != "in_part"}
 
 
 def one_run(items: Sequence[Identical], tasks: int) -> str:
@@ -129,7 +133,7 @@ def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) ->
         one_source: Whether both were read from one and the same place.
 
     Returns:
-        One for each such task.
+        One for each such task, also where they share a part.
 
     Example:
         >>> ids, values = pa.array(range(20)), np.sqrt(np.arange(20) + 2.5)
@@ -155,13 +159,15 @@ def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool
         rule = _RULES[what]
         rows, count = int(np.count_nonzero(telling)), int(np.count_nonzero(same))
         # Canned answers lower both numbers, and the share.
-        if count < rule.least or count < rule.share * rows:
+        if count < rule.least or count < rule.noted * rows:
             continue
         repeated = _repeats(values.filter(pa.array(same)))
         rows, count = rows - repeated, count - repeated
-        if count >= rule.least and count >= rule.share * rows:
+        if count >= rule.least and count >= rule.noted * rows:
+            in_part = count < rule.share * rows
             text = f"{task}: the {rule.words} of {count:,} of {rows:,} rows are identical to the last bit"
-            return Identical(task, what, rows, count, text)
+            text += ", which two models do not share: did both use one cache?" if in_part else ""
+            return Identical(task, what, rows, count, text, in_part)
     return None
 
 

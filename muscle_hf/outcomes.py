@@ -241,7 +241,7 @@ def assemble(
     tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
     pairs = {name: pairs[name] for name in tables}
     identical = find_identical(pairs, one_source=sources[0] == sources[1])
-    notes = [*notes, *(item.message for item in identical if allow_identical)]
+    notes = [*notes, *(item.message for item in identical if allow_identical or item.in_part)]
     floors = {name: runs for name, runs in (seed_floor or {}).items() if name in tables}
     with_floors, floorless = each_task(
         floors,
@@ -292,7 +292,7 @@ def assemble(
         "missing_tasks": tuple(missing_tasks),
         "not_compared": dict(sorted(refused.items())),
         "allow_missing": allow_missing,
-        "identical": () if allow_identical else identical,
+        "identical": () if allow_identical else tuple(item for item in identical if not item.in_part),
         "pairs": pairs,
         "tables": tables,
     }

@@ -330,10 +330,13 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
 
 def interval_note(outcomes: Outcomes) -> str:
     """Say what the brackets, arrows and p-values of the tables are."""
-    return (
+    note = (
         f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: exact "
         "paired test on the flips (of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
     )
+    if any(part.has_scores for part in outcomes.tasks):
+        note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"
+    return note
 
 
 def write_flips(outcomes: Outcomes, path: str | Path) -> Path:

@@ -185,11 +185,17 @@ def test_one_run_under_two_names_does_not_pass_for_two(
     assert check(honest, [parse_bound("max_nfr", "*:1")]) == []
 
 
-def test_half_a_cache_of_likelihoods_is_seen_too(tmp_path: Path) -> None:
+def test_a_part_of_a_cache_is_noted_and_does_not_stop_the_gate(tmp_path: Path) -> None:
     mine, other = LIKELIHOODS
     half = [*mine[: N // 2], *other[N // 2 :]]
     result = compare_runs(_choices(tmp_path, "v1", mine), _choices(tmp_path, "v2", half))
-    assert [(item.rows, item.identical) for item in result.identical] == [(N, N // 2)]
+    assert result.identical == ()
+    (note,) = (note for note in result.notes if "identical" in note)
+    assert f"the log-likelihoods of {N // 2} of {N} rows" in note
+    assert "did both use one cache?" in note
+    assert judge(result, [parse_bound("max_nfr", "1")]).verdict == "kept"
+    little = compare_runs(_choices(tmp_path, "v1", mine), _choices(tmp_path, "v2", [*mine[:6], *other[6:]]))
+    assert not any("identical" in note for note in little.notes)
 
 
 def _honest(**columns: Any) -> tuple[TaskAnswers, TaskAnswers]:
