@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, listed, quote, some
+from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, quote, some
 from .columnar import UNNAMED
 from .errors import InputError
 from .pair_spelling import spelled_alike, spelling_notes
 from .same_answer import NUMBERS
+from .selection import same_filter
 from .spelled_otherwise import spelled_otherwise
 
 
@@ -62,7 +63,7 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             f"{' '.join(notes)} Restore the file, or run the evaluation again; --allow-missing (allow_missing=True) "
             "compares what is there."
         )
-    notes += _same_filter(old, new)
+    notes += same_filter(old, new)
     old, new = spelled_alike(old, new)
     if by_position:
         if len(old) != len(new):
@@ -106,47 +107,6 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             notes.append(f"{count} of {len(old)} prompts differ (other chat templates or examples?)")
     notes = [f"{old.task}: {note}" for note in [*notes, *spelling_notes(old, new)]]
     return Aligned(old, new, tuple(dict.fromkeys([*old.notes, *new.notes, *notes])))
-
-
-def _same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
-    """Refuse answers that different filters took from the responses, unless each was chosen by name; note it then."""
-    first, second = old.filter, new.filter
-    if first is None or second is None:
-        # A table does not say what took its answers from the responses.
-        chosen = first or second
-        if chosen is None or chosen.asked or len(chosen.names) == 1:
-            return []
-        side, told = (old, new) if first else (new, old), "which filter took its answers is not known"
-        raise InputError(
-            f"{side[0].source} has the filters {listed(map(quote, chosen.names))}, and of {side[1].source} {told}: "
-            "choose one with --filter NAME (filter=NAME)."
-        )
-    if first.known == second.known:
-        same = first.name == second.name and (first.known or first.names == second.names)
-    else:
-        # What has no name can only be told by being the only one.
-        same = len(first.names) == len(second.names) == 1
-    asked = first.asked and second.asked
-    if same and first.known and None not in (first.does, second.does) and first.does != second.does:
-        told = f"the filter {first.name!r} of {old.source} is {first.does}, and that of {new.source} {second.does}"
-        if asked:
-            return [told]
-        raise InputError(
-            f"{told}: they take other answers from the same responses. Run both evaluations with one version of the "
-            f"task; --filter {first.name!r} (filter={first.name!r}) compares them all the same."
-        )
-    if same:
-        return []
-    if asked:
-        return [f"filters differ, as chosen: {first.name!r} in {old.source} and {second.name!r} in {new.source}"]
-    common = [name for name in first.names if name in second.names and first.known and second.known]
-    both = f"one that both have with --filter NAME (filter=NAME): {listed(common)}; or " if common else ""
-    alone = f"; for this task alone write --filter '{old.task}:NAME'" if old.task == new.task else ""
-    raise InputError(
-        f"{old.source} is scored by the filter {first.name!r} and {new.source} by {second.name!r}, which take other "
-        f"answers from the same responses. Choose {both}one for each with --filter {first.name!r} --filter "
-        f"{second.name!r} (filter=(old, new)){alone}."
-    )
 
 
 def _unnamed(side: TaskAnswers) -> str:

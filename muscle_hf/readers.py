@@ -13,7 +13,7 @@ from .harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
 from .harness_sample import NoFilterError
 from .not_compared import each_task
 from .pointers import is_pointer, refuse_pointer
-from .selection import FilterChoice, choose_tasks, filter_of, filtered_tasks
+from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
 from .whole_run import DATE, lighteval_says, not_whole
 
@@ -165,7 +165,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                 config=config_of(path.parent, task, date),
             )
         found = read_table(lines, task, source, **options)
-    if chosen is not None:
+    if filter_of(chosen, task) is not None:
         raise InputError(f"{source} is a table, which has no filter {_filter_text(chosen)}; leave the filter out.")
     return found
 
@@ -248,7 +248,7 @@ def _read_folder(
         except NoFilterError as error:
             # A task without filters of its own leaves nothing to choose, unless it is itself what was chosen for.
             unfiltered.append(task)
-            if list(error.filters) != ["none"] or task in filtered_tasks(chosen):
+            if list(error.filters) != [NO_FILTER] or task in filtered_tasks(chosen):
                 raise
             return read_samples(file, task, **options)
 

@@ -1,16 +1,19 @@
-"""What is chosen to be compared: tasks by name, and whose answers of a task, for each side and for each task."""
+"""What is chosen to be compared: tasks by name, filters for each side and task; whether both sides have one filter."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from .answers import listed, quote
+from .answers import TaskAnswers, listed, quote
 from .errors import InputError
 from .lighteval_names import is_same_task
 
 EVERY = "*"
 """In place of a task: all that have no choice of their own."""
+
+NO_FILTER = "none"
+"""What lm-evaluation-harness calls the filter of a task that has none of its own."""
 
 FilterChoice: TypeAlias = str | Mapping[str, str] | None
 """A filter of lm-evaluation-harness, or one for each task (`EVERY` for the others); None takes the file's first."""
@@ -118,3 +121,57 @@ def parse_filters(texts: Sequence[str]) -> FilterChoice | tuple[FilterChoice, Fi
             )
     old, new = ({task: names[side] for task, names in given.items()} for side in (0, -1))
     return (old or None) if old == new else (old, new)
+
+
+def same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
+    """Refuse answers that different filters took from the responses, unless each was chosen by name.
+
+    Args:
+        old: One side.
+        new: The other side.
+
+    Returns:
+        A note of two filters that were chosen; empty where it is one.
+
+    Raises:
+        InputError: Two filters, or nobody knows whether it is one.
+    """
+    first, second = old.filter, new.filter
+    if first is None or second is None:
+        # A table does not say what took its answers from the responses.
+        chosen = first or second
+        if chosen is None or chosen.asked or chosen.names == (NO_FILTER,):
+            return []
+        side, other = (old, new) if first else (new, old)
+        raise InputError(
+            f"{side.source} is scored by the filter {chosen.name!r} of {listed(map(quote, chosen.names))}, and which "
+            f"one took the answers of {other.source} is not known: choose with --filter TASK:NAME "
+            "(filter={'TASK': 'NAME'}), with the name of its task."
+        )
+    if first.known == second.known:
+        same = first.name == second.name and (first.known or first.names == second.names)
+    else:
+        # The only one without a name is none, as far as anyone knows, where the other file has none.
+        named, counted = (first, second) if first.known else (second, first)
+        same = named.names == (NO_FILTER,) and len(counted.names) == 1
+    asked = first.asked and second.asked
+    if same and first.known and None not in (first.does, second.does) and first.does != second.does:
+        told = f"the filter {first.name!r} of {old.source} is {first.does}, and that of {new.source} {second.does}"
+        if asked:
+            return [told]
+        raise InputError(
+            f"{told}: they take other answers from the same responses. Run both evaluations with one version of the "
+            f"task; --filter {first.name!r} (filter={first.name!r}) compares them all the same."
+        )
+    if same:
+        return []
+    if asked:
+        return [f"filters differ, as chosen: {first.name!r} in {old.source} and {second.name!r} in {new.source}"]
+    common = [name for name in first.names if name in second.names and first.known and second.known]
+    both = f"one that both have with --filter NAME (filter=NAME): {listed(common)}; or " if common else ""
+    alone = f"; for this task alone write --filter '{old.task}:NAME'" if old.task == new.task else ""
+    raise InputError(
+        f"{old.source} is scored by the filter {first.name!r} and {new.source} by {second.name!r}, which take other "
+        f"answers from the same responses. Choose {both}one for each with --filter {first.name!r} --filter "
+        f"{second.name!r} (filter=(old, new)){alone}."
+    )

@@ -58,6 +58,8 @@ PAIRS = {
     "unnamed, the only one": (("unnamed", NONE), ("named", NONE), True),
     "array, the only one": (("array", NONE), ("named", NONE), True),
     "a table beside the only one": (("table",), ("named", NONE), True),
+    "unnamed beside a name": (("unnamed", LOOSE), ("named", LOOSE), False),
+    "a table beside a name": (("table",), ("named", LOOSE), False),
     "a table beside several": (("table",), ("named", LOOSE, STRICT), False),
 }
 
@@ -100,6 +102,14 @@ def test_unnamed_filters_are_chosen_by_their_number(tmp_path: Path) -> None:
     old, new = _unnamed(tmp_path / "a.jsonl", STRICT, LOOSE), _named(tmp_path / "b.jsonl", LOOSE, STRICT)
     assert compare_runs(old, new, filter=("filter 2", LOOSE)).tasks[0].comparison.flip_rate == 0
     assert main(["compare", str(old), str(new), "--filter", "filter 2", "--filter", LOOSE]) == 0
+
+
+def test_a_table_is_compared_with_a_filter_that_was_chosen(tmp_path: Path) -> None:
+    table, samples = _table(tmp_path / "a.jsonl"), _named(tmp_path / "b.jsonl", STRICT, LOOSE)
+    for pair in ((table, samples), (samples, table)):
+        command = ["compare", *map(str, pair), "--metric", "exact_match"]
+        assert main([*command, "--filter", f"b:{LOOSE}", "--max-nfr", "0"]) == 0
+        assert main([*command, "--filter", LOOSE]) == 2, "the table has none"
 
 
 def test_a_seed_floor_is_scored_by_the_same_filter_too(tmp_path: Path) -> None:
