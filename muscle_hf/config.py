@@ -199,6 +199,8 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         # The parent takes bf16 wherever nothing is said, which a machine without such a GPU refuses.
         self.bf16: bool | None = bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
         super().__post_init__()
+        # Memory is pinned for a GPU; without one, torch only warns that it does nothing.
+        self.dataloader_pin_memory: bool = self.dataloader_pin_memory and self.device.type != "cpu"
         check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
         if self.loss_type != "nll":
             raise ConfigurationError(

@@ -681,3 +681,16 @@ def test_the_defaults_are_the_papers(tmp_path: Path) -> None:
     assert (config.scale_by_temperature_squared, config.cross_entropy_weight) == (False, 0.0)
     assert (config.learning_rate, config.weight_decay, config.completion_only_loss) == (1e-4, 0.0, False)
     assert json.dumps(copy.deepcopy(config).to_dict())
+
+
+@pytest.mark.slow
+def test_a_trainer_without_a_config_does_not_train_on_a_cpu(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trainer = CompatibilityTrainer(**update.arguments, train_dataset=Dataset.from_list(ROWS))
+    trainer.train()
+    trainer.save_model()
+    assert trainer.state.global_step == 6
+    assert (tmp_path / "compatibility-adapter" / "adapter_model.safetensors").is_file()
+    assert CompatibilityConfig("out", report_to="none").output_dir == "out"
