@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from .answers import BIG, Column, quote
 from .errors import InputError
-from .number_texts import LARGEST_FLOAT, NUMBER, as_text, whole_numbers, without_nan
+from .number_texts import LARGEST_FLOAT, NUMBER, as_text, few_distinct, whole_numbers, without_nan
 from .same_answer import NUMBERS, TEXTS, TRUTH_VALUES, Spelling, of_kind
 
 
@@ -126,6 +126,7 @@ def _refuse_rounded(column: Column, name: str, source: str) -> None:
     Raises:
         InputError: All numbers are spelled as floats, and one is a whole number that no float tells from the next.
     """
+    column = pc.unique(column) if few_distinct(column) else column
     numbers = column.filter(pc.fill_null(pc.match_substring_regex(column, NUMBER), False))
     if not len(numbers) or not pc.all(pc.match_substring_regex(numbers, "[.eE]")).as_py():
         return

@@ -58,6 +58,11 @@ def whole_numbers(column: Column) -> Column:
     return pc.replace_substring_regex(column, _PANDAS_INTEGER, r"\1")
 
 
+def few_distinct(column: Column) -> bool:
+    """Tell whether a long column holds so few values that looking at each once is faster."""
+    return len(column) > 10 * _PEEK and len(pc.unique(column[:_PEEK])) < _PEEK / 2
+
+
 def without_nan(column: Column) -> Column:
     """Give a column of floats with null for NaN."""
     return pc.if_else(pc.is_nan(column), None, column)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import InputError
-from .number_texts import ANY_NUMBER, NUMBER, Column, as_text, canonical
+from .number_texts import ANY_NUMBER, NUMBER, Column, as_text, canonical, few_distinct
 
 NAMES = {
     "unicode": "one letter in two encodings, such as a full-width A",
@@ -153,6 +153,9 @@ def respell(column: Column, names: Sequence[str]) -> Column:
 
 def of_kind(column: Column, kind: str) -> Column:
     """Write numbers or truth values, read from a file without types, each in one way; what is none stays a text."""
+    if few_distinct(column):
+        encoded = column.dictionary_encode()
+        return of_kind(encoded.dictionary, kind).take(encoded.indices)
     column = pc.if_else(pc.is_in(pc.utf8_lower(column), _GAPS), None, column)
     return canonical(column, NUMBER) if kind == NUMBERS else _lowered(column, _TRUTH_VALUES)
 
@@ -171,6 +174,7 @@ def tells_apart(column: Column, names: Sequence[str]) -> bool:
 def _kind_of_texts(values: Column) -> str:
     """Tell whether all texts of a column are numbers, or truth values; the empty column holds texts."""
     kind = TEXTS
+    values = pc.unique(values) if few_distinct(values) else values
     for part in (values[:_PEEK], values):
         if pc.all(pc.match_substring_regex(part, NUMBER)).as_py() and part.null_count < len(part):
             kind = NUMBERS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .number_texts import Column
 from .same_answer import NAMES, respell
 
-# Of more differing rows than this, so many are looked at first: mostly there are none that a spelling joins.
+# Of more differing rows, so many are looked at to tell which names join some; these are then counted in all of them.
 _LOOK = 20_000
 # Two long texts that differ by more bytes than this are taken for two texts.
 _NEAR = 4
@@ -64,22 +64,25 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     if first is None or second is None or not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
     rows = np.flatnonzero(pc.fill_null(pc.not_equal(first, second), False))
-    if not len(rows) or (len(rows) > _LOOK and not _joined(first, second, rows[:: len(rows) // _LOOK])[-1].any()):
+    if not len(rows):
         return None
-    firsts, seconds, counts, names, same = _joined(first, second, rows)
-    total = int(counts[same].sum())
-    if not total:
+    looked = rows[:: max(1, len(rows) // _LOOK)]
+    firsts, seconds, counts = _distinct(first.take(pa.array(looked)), second.take(pa.array(looked)))
+    names, same = _all_that_count(firsts, seconds, counts)
+    if not same.any():
         return None
     firsts, seconds, counts = firsts.filter(pa.array(same)), seconds.filter(pa.array(same)), counts[same]
     for name in _LEAST_LIKELY:
         fewer = tuple(other for other in names if other != name)
-        if name in names and counts[_same(firsts, seconds, fewer)].sum() >= (1 - _WORTH) * total:
+        if name in names and counts[_same(firsts, seconds, fewer)].sum() >= (1 - _WORTH) * counts.sum():
             names = fewer
     left = np.flatnonzero(_same(firsts, seconds, names))
     most = int(left[np.argmax(counts[left])])
-    example = firsts[most].as_py(), seconds[most].as_py()
+    number = int(counts[left].sum())
+    if len(looked) < len(rows):
+        number = int(np.count_nonzero(_same(first.take(pa.array(rows)), second.take(pa.array(rows)), names)))
     already = pc.sum(pc.equal(first, second)).as_py() or 0
-    return SpelledOtherwise(names, int(counts[left].sum()), len(first), already, example)
+    return SpelledOtherwise(names, number, len(first), already, (firsts[most].as_py(), seconds[most].as_py()))
 
 
 def long_spelled_otherwise(first: Column, second: Column, longest: int) -> SpelledOtherwise | None:
@@ -111,17 +114,16 @@ def together(
     return SpelledOtherwise(names, sum(part.rows for part in parts), len(first), already, parts[0].example)
 
 
-def _joined(
-    first: Column, second: Column, rows: NDArray[np.int64]
-) -> tuple[Column, Column, NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
-    """Give the distinct pairs of some rows, how often each occurs, and which are the same where nothing counts."""
-    firsts, seconds, counts = _distinct(first.take(pa.array(rows)), second.take(pa.array(rows)))
-    everything = [tuple(name for name in NAMES if name != other) for other in ("decimal-comma", "thousands")]
-    if not any(pc.any(pc.match_substring_regex(side, "[0-9][.,][0-9]")).as_py() for side in (firsts, seconds)):
-        del everything[1:]  # 1,000 can only be read in two ways where there is one
-    found = [(_same(firsts, seconds, names), names) for names in everything]
-    same, names = max(found, key=lambda pair: int(counts[pair[0]].sum()))
-    return firsts, seconds, counts, names, same
+def _all_that_count(
+    first: Column, second: Column, counts: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Tell which pairs are the same where nothing counts, under the better reading of 1,000; give its names too."""
+    readings = [tuple(name for name in NAMES if name != other) for other in ("decimal-comma", "thousands")]
+    if not any(pc.any(pc.match_substring_regex(side, "[0-9][.,][0-9]")).as_py() for side in (first, second)):
+        del readings[1:]
+    return max(
+        ((names, _same(first, second, names)) for names in readings), key=lambda found: int(counts[found[1]].sum())
+    )
 
 
 def _same(first: Column, second: Column, names: Sequence[str]) -> NDArray[np.bool_]:

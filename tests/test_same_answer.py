@@ -19,7 +19,7 @@ from muscle_hf.cli import main
 from muscle_hf.flips import Comparison
 from muscle_hf.number_texts import ANY_NUMBER, NUMBER, canonical
 from muscle_hf.runs import RunComparison
-from muscle_hf.same_answer import NAMES, respell
+from muscle_hf.same_answer import NAMES, NUMBERS, of_kind, respell
 from muscle_hf.spelled_otherwise import spelled_otherwise
 
 GOLD = [1, 0, 1, 1, 0, 1]
@@ -402,6 +402,19 @@ def test_names_that_are_not_needed_are_not_proposed() -> None:
     found = spelled_otherwise(pa.array(["a", "x", None, "same"]), pa.array(["A", "y", "z", "same"]))
     assert found is not None
     assert (found.names, found.rows, found.of, found.already) == (("case",), 1, 4, 1)
+
+
+def test_many_rows_are_counted_like_few(tmp_path: Path) -> None:
+    values = ["1.0", None, "x", "nan", "01", "-0"]
+    few, many = of_kind(pa.array(values), NUMBERS).to_pylist(), of_kind(pa.array(values * 3000), NUMBERS).to_pylist()
+    assert few == ["1", None, "x", None, "01", "0"] and many == few * 3000
+    # More than are looked at to find the names.
+    numbers = range(50_000)
+    first = pa.array([f"Answer {number if number % 2 else -1}" for number in numbers])
+    second = pa.array([f"answer {number}" for number in numbers])
+    found = spelled_otherwise(first, second)
+    assert found is not None
+    assert (found.names, found.rows, found.of, found.already) == (("case",), 25_000, 50_000, 0)
 
 
 # The option ----------------------------------------------------------------------------------------------------------

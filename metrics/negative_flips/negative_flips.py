@@ -15,6 +15,7 @@ example, and says how many were broken, how many were repaired, and whether the 
 _KWARGS_DESCRIPTION = """
 Args:
     predictions: The new model's answers, a list of ints or of strings. None where it gave no answer, which is wrong.
+        They are compared exactly: "1.0" is not "1".
     old_predictions: The old model's answers to the same examples, in the same order.
     references: The right answers. None is not allowed here.
     level: The level of the confidence interval, between 0 and 1. Default 0.95.
