@@ -335,3 +335,12 @@ def test_answers_alone_are_compared_as_numbers_where_all_are_and_others_are_note
     assert view.rows["data"] == [["1", "a", "A"]]
     assert '1 of 2 answers of both would be the same with "case" under "What need not count"' in words(view)
     assert "--" not in words(view)
+
+
+def test_one_run_under_two_names_is_said_first() -> None:
+    essays = [f"{i} " + " ".join(f"word{i * j}" for j in range(30)) for i in range(12)]
+    table = lines(*({"id": i, "prediction": essay, "reference": "x"} for i, essay in enumerate(essays)))
+    shown = words(negative_flips(Given(table, None), Given(table, None), Options()))
+    assert "OLD AND NEW ARE ONE RUN" in shown
+    assert "--allow-identical" not in shown
+    assert shown.index("ONE RUN") < shown.index("the update breaks")

@@ -1,6 +1,6 @@
 """The command `muscle-hf`: one module a command, each with `configure(parser)` and `run(arguments) -> exit code`.
 
-Exit codes: 0 done, 1 a gate broken, 2 bad input, 130 interrupted. Heavy imports stay inside `run`, so that `--help`
+Exit codes: 0 done, 1 a gate broken, 2 bad input or a gate that cannot be judged, 130 interrupted. Heavy imports stay inside `run`, so that `--help`
 answers at once.
 """
 

@@ -20,7 +20,7 @@ from ...errors import InputError, MuscleError
 from ...flips import Agreement, Comparison, ScoreComparison, agreement, compare_scores
 from ...join import Aligned, align
 from ...outcomes import Instance
-from ...report import printable, verdict
+from ...report import printable, verdict, warnings_of
 from ...runs import RunComparison
 from ...scorers import SCORERS
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
@@ -135,7 +135,7 @@ def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> V
             )
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
-        shown = Shown(result.level, verdict(result), [*map(on_the_page, result.notes), *told])
+        shown = Shown(result.level, _words(result), [*map(on_the_page, result.notes), *told])
         figures = _figures(compared, _OF_FLIPS)
         return View(result_html(shown, compared, _OF_FLIPS), rows, _report(result), figures)
 
@@ -175,7 +175,7 @@ def consistency(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> View
         places = np.flatnonzero(~same)
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
         shown = Shown(
-            result.level, [_agreement_words(compared), *verdict(result)], [*map(on_the_page, result.notes), *told]
+            result.level, [_agreement_words(compared), *_words(result)], [*map(on_the_page, result.notes), *told]
         )
         figures = _figures(compared, _OF_CONSISTENCY)
         return View(result_html(shown, compared, _OF_CONSISTENCY), rows, _report(result), figures)
@@ -213,10 +213,10 @@ def smooth_compatibility(
             raise InputError(
                 "the files have no column score; give one, or choose what scores predictions against references."
             )
-        words = verdict(result)
+        words = _words(result)
         if isinstance(compared, Comparison):  # Scores of 0 and 1 alone are scores here all the same.
             compared = compare_scores(old=table.old, new=table.new)
-            words = verdict(replace(result, tasks=(replace(part, comparison=compared),)))
+            words = _words(replace(result, tasks=(replace(part, comparison=compared),)))
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         places = places[np.argsort(compared.changes[places], kind="stable")]  # the worst first
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_scores, whole=_WHOLE)
@@ -239,6 +239,11 @@ def _plain_consistency(files: Sequence[File], options: Options) -> View:
 def _agreement_words(compared: Comparison | Agreement) -> str:
     same = round(compared.agreement * compared.n)
     return f"Both models give the same answer to {same:,} of {compared.n:,} rows ({100 * compared.agreement:.1f} %)."
+
+
+def _words(result: RunComparison) -> list[str]:
+    """Say why the comparison may be no evidence, then what it shows."""
+    return [*map(on_the_page, warnings_of(result)), *verdict(result)]
 
 
 def _figures(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str]) -> dict[str, float]:

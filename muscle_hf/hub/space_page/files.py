@@ -27,6 +27,7 @@ _NEEDED = "one JSON object a line with id, prediction"
 _PLACES = ("old", "new")
 # What messages name for the command line and for Python -> where it stands on the page.
 _ON_THE_PAGE = {
+    " --allow-identical (allow_identical=True) accepts that.": "",
     "with --columns id=NAME (columns=)": 'under "Column names"',
     "with --columns, such as --columns id=question_id": 'under "Column names", such as id=question_id',
     "with --by-position (by_position=True)": 'with "Join row by row"',
