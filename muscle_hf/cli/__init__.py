@@ -1,7 +1,7 @@
 """The command `muscle-hf`: one module a command, each with `configure(parser)` and `run(arguments) -> exit code`.
 
-Exit codes: 0 done, 1 a gate broken, 2 bad input or a gate that cannot be judged, 130 interrupted. Heavy imports stay inside `run`, so that `--help`
-answers at once.
+Exit codes: 0 done, 1 a gate broken, 2 bad input or a gate that cannot be judged, 130 interrupted. Heavy imports stay
+inside `run`, so that `--help` answers at once.
 """
 
 import argparse
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `muscle-hf`. Defaults to those of this process.
 
     Returns:
-        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input, 130 interrupted. 141 where another
-        program, such as `head`, closed the pipe before a command came to its result.
+        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be
+        judged, 130 interrupted. 141 where another program, such as `head`, closed the pipe before a command came to its result.
 
     Example:
         >>> main(["compare", "old.jsonl", "new.jsonl", "--max-nfr", "0.02"])  # doctest: +SKIP
