@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `muscle-hf`. Defaults to those of this process.
 
     Returns:
-        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be
-        judged, 130 interrupted. 141 where another program, such as `head`, closed the pipe before a command came to its result.
+        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be judged, 130
+        interrupted. 141 where another program, such as `head`, closed the pipe before a command came to its result.
 
     Example:
         >>> main(["compare", "old.jsonl", "new.jsonl", "--max-nfr", "0.02"])  # doctest: +SKIP
