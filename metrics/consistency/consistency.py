@@ -15,7 +15,7 @@ how often a wrong answer at least stays the same one.
 _KWARGS_DESCRIPTION = """
 Args:
     predictions: The new model's answers, a list of ints or of strings. None where it gave no answer; two of them are
-        the same answer.
+        the same answer. Others are compared exactly: "1.0" is not "1".
     old_predictions: The old model's answers to the same examples, in the same order.
     references: The right answers, if known. None is not allowed in them.
 
