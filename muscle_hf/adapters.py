@@ -57,8 +57,8 @@ def load_adapted_model(
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
-        given = str(model)
-        model, adapter = base_and_adapter(given, adapter, names)
+        name = str(model)
+        model, adapter = base_and_adapter(name, adapter, names)
         if adapter is None and needs_adapter:
             raise ConfigurationError(
                 f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
@@ -69,7 +69,7 @@ def load_adapted_model(
             config = _required_adapter_config(adapter, names[1])
             _check_adapter_config(config, role)
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
-        with naming_the_base(names[0], model, given):
+        with naming_the_base(names[0], model, name):
             model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigurationError(
@@ -114,13 +114,13 @@ def load_adapted_model(
 
 
 @contextmanager
-def naming_the_base(option: str, base: str, given: str | None = None) -> Iterator[None]:
+def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator[None]:
     """Say which argument it was, where a base cannot be loaded.
 
     Args:
         option: The argument, such as "old_model".
         base: Id or path of the base.
-        given: What the argument is, where that is an adapter which names the base.
+        name: What the argument is, where that is an adapter which names the base.
 
     Raises:
         ConfigurationError: What is wrong with it, in one line.
@@ -133,8 +133,8 @@ def naming_the_base(option: str, base: str, given: str | None = None) -> Iterato
         reason = failure_reason(error, base) or one_line(error)
         where = "The folder is there, but" if Path(base).is_dir() else "There is no such folder, and on the Hub"
         what = f"{option}={base!r}"
-        if given not in (None, base):
-            what = f"{option}={given!r} is an adapter on {base!r}, which"
+        if name not in (None, base):
+            what = f"{option}={name!r} is an adapter on {base!r}, which"
         raise ConfigurationError(f"{what} cannot be loaded as a model. {where}: {reason}") from error
 
 

@@ -42,8 +42,8 @@ def checks_arguments(
     def decorate(kind: type[T]) -> type[T]:
         own = kind.__init__
         parameters = list(inspect.signature(own).parameters.values())[1:]
-        known = [one.name for one in parameters]
-        by_place = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        known = [parameter.name for parameter in parameters]
+        by_place = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
 
         @functools.wraps(own)
         def checked(self: T, *positional: Any, **named: Any) -> None:
@@ -158,7 +158,7 @@ def check_args(args: Any, config: type, parent: str, old_model: Any) -> None:
         ConfigurationError: With what to write instead.
     """
     name = config.__name__
-    if any(one.__name__ == "TrainingArguments" for one in type(old_model).__mro__):
+    if any(kind.__name__ == "TrainingArguments" for kind in type(old_model).__mro__):
         raise ConfigurationError(
             f"old_model is {_a(type(old_model).__name__)}: the second argument is the old model here. Write "
             f"old_model=…, args={name}(…)."

@@ -80,11 +80,11 @@ def read_questions(dataset: Dataset) -> Questions:
     )
     logger.log(logging.INFO if layout.is_plain else logging.WARNING, f"flips_dataset: {described(layout, rows[0])}")
     if layout.choices is None:
-        return Questions([one.prompt for one in rows], [(one.answer or "").strip() for one in rows], None)
-    choices = [list(one.choices or ()) for one in rows]
+        return Questions([row.prompt for row in rows], [(row.answer or "").strip() for row in rows], None)
+    choices = [list(row.choices or ()) for row in rows]
     stripped = [[choice.strip() for choice in of_row] for of_row in choices]
     right = [
-        of_row[texts.index((one.answer or "").strip())]
-        for one, of_row, texts in zip(rows, choices, stripped, strict=True)
+        of_row[texts.index((row.answer or "").strip())]
+        for row, of_row, texts in zip(rows, choices, stripped, strict=True)
     ]
-    return Questions([one.prompt for one in rows], right, choices)
+    return Questions([row.prompt for row in rows], right, choices)

@@ -120,6 +120,8 @@ def layout_of(
         raise InputError(f"{has}, and no choices, of which one is the answer. {way_out}")
     right = [named[name] for name in ("completion", "reference") if name in named]
     if not right and answers != "unused":
+        if what in _CONVERSATIONS and of_choices is not None:
+            candidates = (*candidates, "answer")
         right = [name for name in candidates if name in names and name != prompt]
     if len(right) > 1:
         raise InputError(f"{has}: both {right[0]} and {right[1]} could be the right answer. Leave one out. {way_out}")
@@ -175,7 +177,7 @@ def named_columns(items: Iterable[str]) -> dict[str, str]:
         >>> named_columns(["prompt=question,completion=answer"])
         {'prompt': 'question', 'completion': 'answer'}
     """
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for item in (part for text in items for part in text.split(",")):
         what, _, name = (word.strip() for word in item.partition("="))
         if not what or not name:
@@ -183,7 +185,7 @@ def named_columns(items: Iterable[str]) -> dict[str, str]:
         if what not in COLUMNS:
             known = ", ".join(COLUMNS)
             raise InputError(f"--columns {item!r}: {what!r} is nothing that a column can be; choose from {known}.")
-        if what in found:
-            raise InputError(f"two columns are named for {what}: {found[what]!r} and {name!r}.")
-        found[what] = name
-    return found
+        if what in columns:
+            raise InputError(f"two columns are named for {what}: {columns[what]!r} and {name!r}.")
+        columns[what] = name
+    return columns

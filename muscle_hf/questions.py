@@ -86,30 +86,30 @@ def read_task(
     if names is None:
         names = _names(rows)
     layout = layout_of(rows, source, named or {}, list(names), answers, choices, way_out)
-    found: list[TaskRow] = []
+    task_rows: list[TaskRow] = []
     faults: list[str] = []
     for number, row in enumerate(rows):
         try:
-            found.append(_read(row, number, place(number), layout, answers, may_be_empty))
+            task_rows.append(_read(row, number, place(number), layout, answers, may_be_empty))
         except InputError as error:
             faults.append(str(error))
     if faults:
         more = f" {len(faults) - 1} more of the {len(rows)} rows cannot be read either." if len(faults) > 1 else ""
         raise InputError(faults[0] + more)
-    known = [one.answer is not None for one in found]
+    known = [task_row.answer is not None for task_row in task_rows]
     if len(set(known)) > 1:
-        there, missing = found[known.index(True)].place, found[known.index(False)].place
+        there, missing = task_rows[known.index(True)].place, task_rows[known.index(False)].place
         raise InputError(
             f"{there} ends with an answer, and {missing} and {known.count(False) - 1} more do not; answers are needed "
             "in all rows or none."
         )
-    kinds = [isinstance(one.prompt, str) for one in found]
+    kinds = [isinstance(task_row.prompt, str) for task_row in task_rows]
     if len(set(kinds)) > 1:
         raise InputError(
-            f"{source} mixes texts and conversations: {found[kinds.index(True)].place} is of another kind than "
-            f"{found[kinds.index(False)].place}. Bring all rows to one form."
+            f"{source} mixes texts and conversations: {task_rows[kinds.index(True)].place} is of another kind than "
+            f"{task_rows[kinds.index(False)].place}. Bring all rows to one form."
         )
-    return layout, found
+    return layout, task_rows
 
 
 def read_unlabelled(
@@ -161,8 +161,14 @@ def _read(
     prompt: Prompt
     if layout.is_conversation:
         prompt = _messages(place, layout.prompt, asked, row.get("system") if "system" in layout.columns else None)
-        if layout.answer is None:
-            *before, last = prompt
+        *before, last = prompt
+        if layout.answer is not None:
+            if last["role"] == "assistant":
+                raise InputError(
+                    f"{place}: {layout.prompt} ends with an answer of the assistant, and {layout.answer} is another. "
+                    "Leave one of them out."
+                )
+        else:
             if last["role"] == "assistant":
                 prompt, answer = before, None if answers == "unused" else last["content"]
                 if not prompt:
@@ -188,11 +194,13 @@ def _read(
     choices = None if layout.choices is None else _choices(place, layout.choices, row.get(layout.choices))
     if layout.answer is not None:
         answer = _answer(place, layout.answer, answer, choices)
+    elif answer is not None and choices is not None:
+        answer = _choice(place, "the last message", answer, choices)
     if answer is not None and not answer.strip() and not may_be_empty:
         raise InputError(
             f"{place} has an empty {layout.answer or 'answer'}, which no answer can equal; leave the row out."
         )
-    texts = [prompt] if isinstance(prompt, str) else [text for one in prompt for text in one.values()]
+    texts = [prompt] if isinstance(prompt, str) else [text for message in prompt for text in message.values()]
     for text in (*texts, answer or "", *(choices or ())):
         if _HALF.search(text):
             raise InputError(
@@ -204,8 +212,8 @@ def _read(
 
 def _messages(place: str, name: str, value: Any, system: Any = None) -> list[dict[str, str]]:
     """Read messages with role and content, or the turns of ShareGPT, with from and value."""
-    turns = value if isinstance(value, list) and all(isinstance(one, Mapping) for one in value) else []
-    messages = [_message(place, name, {key: one[key] for key in one if one[key] is not None}) for one in turns]
+    turns = value if isinstance(value, list) and all(isinstance(turn, Mapping) for turn in value) else []
+    messages = [_message(place, name, {key: turn[key] for key in turn if turn[key] is not None}) for turn in turns]
     if not messages:
         raise InputError(f"{place}: {name} is {shown(value)}; messages with role and content are needed.")
     if system and messages[0]["role"] != "system":
@@ -241,7 +249,7 @@ def _answer(place: str, name: str, value: Any, choices: tuple[str, ...] | None) 
     if isinstance(value, list):
         messages = _messages(place, name, value)
         if len(messages) > 1 or messages[0]["role"] != "assistant":
-            raise InputError(f"{place}: {name} must be one message of the assistant, the answer, as a text or so.")
+            raise InputError(f"{place}: {name} must be one message of the assistant, or a text.")
         value = messages[0]["content"]
     if choices is not None:
         return _choice(place, name, value, choices)
@@ -254,8 +262,8 @@ def _answer(place: str, name: str, value: Any, choices: tuple[str, ...] | None) 
 
 
 def _choices(place: str, name: str, value: Any) -> tuple[str, ...]:
-    is_list = isinstance(value, list) and len(value) > 1 and all(isinstance(one, str) for one in value)
-    if not is_list or len({one.strip() for one in value}) < len(value):
+    is_list = isinstance(value, list) and len(value) > 1 and all(isinstance(choice, str) for choice in value)
+    if not is_list or len({choice.strip() for choice in value}) < len(value):
         raise InputError(
             f"{place}: {name} is {shown(value)}; a list of two or more different texts is needed in each row."
         )
@@ -266,7 +274,7 @@ def _choice(place: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Give the right choice, which is told by its text or by its number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
         return choices[value]
-    if isinstance(value, str) and value.strip() in {one.strip() for one in choices}:
+    if isinstance(value, str) and value.strip() in {choice.strip() for choice in choices}:
         return value
     raise InputError(
         f"{place}: {name} is {shown(value)}; give the number of the right choice, from 0 to {len(choices) - 1}, or "
@@ -280,7 +288,7 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
     Args:
         messages: With role and content.
     """
-    return "\n".join(f"{one['role']}: {one['content']}" for one in messages)
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def described(layout: Layout, first: TaskRow) -> str:

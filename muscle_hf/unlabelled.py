@@ -82,7 +82,7 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
             f'unlabelled_teacher={teacher!r}. Set it to "old", or remove the column to have the prompts answered.'
         )
     read = Dataset.from_list(
-        [{"prompt": one.prompt, **({"completion": one.answer} if has_answers else {})} for one in rows]
+        [{"prompt": row.prompt, **({"completion": row.answer} if has_answers else {})} for row in rows]
     )
     _warn_about_shared_prompts(read, labelled)
     return read

@@ -214,6 +214,20 @@ def test_rows_that_cannot_be_read_are_skipped_or_not_counted(bad: dict[str, Any]
     assert "2 more of the 5 rows cannot be read either" in str(caught.value)
 
 
+def test_a_conversation_is_asked_with_its_own_answer_or_with_choices_that_it_does_not_have() -> None:
+    row = {"messages": [USER, ASSISTANT], "reference": "4"}
+    with pytest.raises(InputError, match="messages ends with an answer of the assistant, and reference is another"):
+        _one(row, answers="allowed")
+    _, read = _one({"messages": [USER], "reference": "4"}, answers="allowed")
+    assert (read.prompt, read.answer) == ([USER], "4")
+    _, read = _one({"messages": [USER, ASSISTANT], "choices": ["3", "4"]}, choices="needed")
+    assert (read.prompt, read.answer, read.choices) == ([USER], "4", ("3", "4"))
+    with pytest.raises(InputError, match="the last message is '4'; give the number of the right choice"):
+        _one({"messages": [USER, ASSISTANT], "choices": ["3", "5"]}, choices="needed")
+    _, read = _one({"messages": [USER], "choices": ["3", "4"], "answer": 1}, choices="needed")
+    assert (read.prompt, read.answer) == ([USER], "4")
+
+
 @pytest.mark.parametrize("answer", ["b", " b", 1])
 def test_choices_are_answered_by_text_or_number(answer: Any) -> None:
     layout, read = _one({"question": "x", "choices": ["a", "b"], "answer": answer}, choices="needed")

@@ -329,7 +329,7 @@ class TestRefusals:
                 Dataset.from_dict({"prompt": [[{"from": "robot", "value": "a"}]]}),
                 r"row 0: prompt has a turn from 'robot'",
             ),
-            (_prompts("a").add_column("tools", ["[]"]), "row 0 has tools, which the models could not be asked with"),
+            (_prompts("a").add_column("tools", ['["add"]']), "row 0 has tools, which the models could not be asked"),
         ],
     )
     def test_rows_that_cannot_be_learned_from_are_accepted(self, tmp_path, dataset, message) -> None:

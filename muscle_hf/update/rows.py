@@ -65,7 +65,7 @@ def read_examples(
     layout, read = read_task(
         rows, source, place=_place(source), named=columns, choices="needed" if choices else "unused"
     )
-    examples = [_example(layout, one, rows[one.number], weight) for one in read]
+    examples = [_example(layout, task_row, rows[task_row.number], weight) for task_row in read]
     return examples, f"{source} is {described(layout, read[0])}"
 
 
@@ -116,11 +116,11 @@ def read_prompts(
     """
     rows = list(raw_rows(source, split, "train"))
     layout, read = read_unlabelled(rows, source, place=_place(source), named=_there(columns, rows))
-    asked = {key_of(one.prompt) for one in test}
+    asked = {key_of(example.prompt) for example in test}
     kept = [
-        {"prompt": one.prompt, **({} if one.answer is None else {"completion": one.answer})}
-        for one in read
-        if key_of(one.prompt) not in asked
+        {"prompt": task_row.prompt, **({} if task_row.answer is None else {"completion": task_row.answer})}
+        for task_row in read
+        if key_of(task_row.prompt) not in asked
     ]
     if not kept:
         raise InputError(f"{source} has no prompt that the test set does not ask; give others, or leave it out.")
