@@ -63,7 +63,8 @@ def read(
             `same_answer.NAMES`; "none" compares them as they are spelled.
 
     Returns:
-        The answers, task by task. Texts stay in the file until they are shown.
+        The answers, task by task, and in `not_compared` the tasks of a folder that cannot be read, with the reasons.
+        Texts stay in the file until they are shown.
 
     Raises:
         InputError: There is nothing to read, more than one model, a fault in a file (with its line), or no such task,

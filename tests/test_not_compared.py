@@ -1,5 +1,6 @@
 """One bad task: it is told with its reason wherever results are shown, the others are compared, and no gate passes."""
 
+import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import lighteval_details
 import pytest
 from harness_samples import generation, write
 
+import muscle_hf.not_compared
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
 from muscle_hf.gate import check, parse_bound
@@ -230,3 +232,9 @@ def test_details_whose_column_names_are_broken_are_a_bad_task_too(tmp_path: Path
     assert list(run.not_compared) == ["piqa|0"]
     with pytest.raises(InputError):
         read(path)
+
+
+def test_the_examples_in_the_documentation_are_true() -> None:
+    results = doctest.testmod(muscle_hf.not_compared)
+    assert results.attempted > 0
+    assert results.failed == 0

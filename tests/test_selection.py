@@ -1,5 +1,6 @@
 """Which tasks are compared, and whose answers: no side is scored by another filter than the other unless asked."""
 
+import doctest
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from harness_samples import generation, with_plain_values, without_filter, write, write_array
 
+import muscle_hf.selection
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
 from muscle_hf.selection import FilterChoice, choose_tasks, parse_filters
@@ -286,3 +288,9 @@ def test_files_are_of_the_chosen_task_or_refused(tmp_path: Path) -> None:
 
 def test_a_name_with_the_signs_of_a_pattern_is_found_by_its_name() -> None:
     assert choose_tasks(["a[b]", "ab"], "a[b]", "x") == ["a[b]"]
+
+
+def test_the_examples_in_the_documentation_are_true() -> None:
+    results = doctest.testmod(muscle_hf.selection)
+    assert results.attempted > 0
+    assert results.failed == 0

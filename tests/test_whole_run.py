@@ -1,5 +1,6 @@
 """Samples that are not all that their run scored are refused with both counts and both scores; whole ones never."""
 
+import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from harness_samples import FOLDER, generation, with_plain_values, without_filter, write, write_array
 
+import muscle_hf.whole_run
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
 
@@ -262,3 +264,9 @@ def test_scores_that_are_no_numbers_are_left_to_the_comparison(tmp_path: Path) -
     rows[0]["exact_match"] = float("nan")
     task = read(_run(tmp_path, rows)).tasks["gsm"]
     assert task.not_whole is None and np.isnan(task.scores).any()  # type: ignore[arg-type]
+
+
+def test_the_examples_in_the_documentation_are_true() -> None:
+    results = doctest.testmod(muscle_hf.whole_run)
+    assert results.attempted > 0
+    assert results.failed == 0
