@@ -12,12 +12,13 @@ from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .answers import one_line
 from .embedding_rows import fit_rows, saved_shapes
 from .errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
-from .hub_failures import failure_reason
+from .hub_failures import failure_reason, lookup_failures
+from .hub_lookup import is_local, located, looking_up
 from .pointers import refuse_pointers
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ _UNFIT = ("Error(s) in loading state_dict", "Found missing adapter keys")
 
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
 
+_ADAPTER_CONFIG = "adapter_config.json"
+
 
 def load_adapted_model(
     model: Model,
@@ -35,6 +38,7 @@ def load_adapted_model(
     role: str,
     needs_adapter: bool,
     init_kwargs: dict[str, Any] | None = None,
+    named: Model | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Return a base model with its adapter, from ids, paths or loaded models.
 
@@ -45,6 +49,7 @@ def load_adapted_model(
         role: "new" or "old", for messages.
         needs_adapter: Refuse a model without adapter. The old model may be fully fine-tuned, the new one may not.
         init_kwargs: Keyword arguments for `from_pretrained` of the base. `dtype` defaults to float32, as in TRL.
+        named: What the user gave as the model, for messages; `model` where that is it.
 
     Returns:
         A [`peft.PeftModel`] whose one adapter can be trained, or, without adapter, the model itself.
@@ -57,16 +62,17 @@ def load_adapted_model(
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
-        name = str(model)
-        model, adapter = base_and_adapter(name, adapter, names)
+        name = str(model if named is None else named)
+        model, adapter = base_and_adapter(str(model), adapter, names)
         if adapter is None and needs_adapter:
+            _check_model_is_there(model, names[0], init_kwargs or {})
             raise ConfigurationError(
                 f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
                 f"the task adapter that was trained on the new base: pass its id or path as {names[1]}. A fully "
                 "fine-tuned model without adapter needs full_fine_tune=True in the config."
             )
         if adapter is not None:
-            config = _required_adapter_config(adapter, names[1])
+            config = required_adapter_config(adapter, names[1])
             _check_adapter_config(config, role)
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         with naming_the_base(names[0], model, name):
@@ -86,7 +92,7 @@ def load_adapted_model(
                 )
             return model
         try:
-            return put_on(model, adapter, names)
+            return put_on(model, located(adapter), names)
         except (RuntimeError, UserWarning) as error:
             if not str(error).startswith(_UNFIT):
                 raise
@@ -110,6 +116,7 @@ def load_adapted_model(
             "folder of that name, where loading does not look. Load it without adapter_name."
         )
     _check_adapter_config(model.peft_config[model.active_adapter], role)
+    record_place(model)
     return model
 
 
@@ -126,14 +133,15 @@ def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator
         ConfigurationError: What is wrong with it, in one line.
     """
     try:
-        yield
+        with looking_up(base):
+            yield
     except MuscleError:
         raise
     except (OSError, ValueError, KeyError) as error:  # nothing there, or nothing that transformers can read
         reason = failure_reason(error, base) or one_line(error)
-        where = "The folder is there, but" if Path(base).is_dir() else "There is no such folder, and on the Hub"
+        where = "The folder is there, but" if is_local(base) else "There is no such folder, and on the Hub"
         what = f"{option}={base!r}"
-        if name not in (None, base):
+        if name is not None and located(name) != base:
             what = f"{option}={name!r} is an adapter on {base!r}, which"
         raise ConfigurationError(f"{what} cannot be loaded as a model. {where}: {reason}") from error
 
@@ -157,7 +165,10 @@ def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -
         warnings.filterwarnings("error", message="Found missing adapter keys")
         # It speaks of merging, which `merge_adapter` takes care of.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
-        return PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+        with lookup_failures(f"load {names[1]}={str(adapter)!r}", adapter):
+            adapted = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+    record_place(adapted)
+    return adapted
 
 
 def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> None:
@@ -175,10 +186,36 @@ def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str,
     fit_rows(
         base,
         saved_shapes(str(adapter)),
-        _required_adapter_config(adapter, names[1]),
+        required_adapter_config(adapter, names[1]),
         adapter=f"{names[1]}={str(adapter)!r}",
         name=f"its base {base.config._name_or_path!r}",
     )
+
+
+def _check_model_is_there(name: str, option: str, init_kwargs: dict[str, Any]) -> None:
+    """Tell a model that the Hub does not give from one that is there and is no adapter."""
+    shared = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
+    with naming_the_base(option, name):
+        AutoConfig.from_pretrained(name, **{key: init_kwargs[key] for key in shared if key in init_kwargs})
+
+
+def record_place(model: PeftModel) -> None:
+    """Note in an adapter where its base lies on this machine, as an absolute path; other names stay as they are.
+
+    Whatever saves or loads the adapter looks there, also from another working directory, where a relative path may be
+    nothing, or the name of somebody's repository.
+
+    Args:
+        model: A model with an adapter, changed in place.
+    """
+    base = model.get_base_model()
+    place = str(getattr(base.config, "_name_or_path", None) or "")
+    if is_local(place):
+        base.config._name_or_path = base.name_or_path = place = located(place)
+    for config in model.peft_config.values():
+        recorded = config.base_model_name_or_path or place
+        if is_local(recorded):
+            config.base_model_name_or_path = located(recorded)
 
 
 def base_model(model: Any) -> Any:
@@ -207,9 +244,9 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
     """
     for folder in (model,) if adapter is None else (model, adapter):
         refuse_pointers(folder)
-    config = _adapter_config(model)
+    config = adapter_config(model)
     if config is None:
-        return model, adapter
+        return located(model), None if adapter is None else located(adapter)
     if adapter is not None:
         raise ConfigurationError(
             f"{names[0]}={model!r} is itself an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Pass "
@@ -221,7 +258,7 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
             f"adapter as {names[1]}."
         )
     refuse_pointers(config.base_model_name_or_path)
-    return str(config.base_model_name_or_path), model
+    return located(config.base_model_name_or_path), located(model)
 
 
 def shares_base(new: Model, old: Model) -> bool:
@@ -309,31 +346,47 @@ def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None
         if not name:
             continue
         try:
-            return AutoTokenizer.from_pretrained(name, **of_base if name == base else shared)
+            with looking_up(name):
+                return AutoTokenizer.from_pretrained(name, **of_base if name == base else shared)
         except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
             continue
     return None
 
 
-def is_adapter(name: str | Path) -> bool:
-    """Tell whether an id or path is an adapter and not a model.
+def adapter_config(name: str | Path) -> PeftConfig | None:
+    """Read an adapter's configuration, or return None for a model without adapter.
+
+    Of what is on this machine the folder tells: without adapter_config.json it is a model, and the Hub is not asked.
 
     Args:
         name: Id or path.
     """
-    return _adapter_config(name) is not None
-
-
-def _adapter_config(name: str | Path) -> PeftConfig | None:
+    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
+        return None
     try:
-        return PeftConfig.from_pretrained(str(name))
+        with looking_up(name):
+            return PeftConfig.from_pretrained(str(name))
     except ValueError:  # PEFT's word for "there is no adapter_config.json"
         return None
 
 
-def _required_adapter_config(name: str | Path, option: str) -> PeftConfig:
+def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
+    """Read the configuration of what has to be an adapter.
+
+    Args:
+        name: Id or path.
+        option: The option that named it, for messages.
+
+    Raises:
+        ConfigurationError: It is none, or cannot be read.
+    """
+    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
+        raise ConfigurationError(
+            f"{option}={str(name)!r} cannot be read as an adapter: what lies there has no {_ADAPTER_CONFIG}."
+        )
     try:
-        return PeftConfig.from_pretrained(str(name))
+        with looking_up(name):
+            return PeftConfig.from_pretrained(str(name))
     except ValueError as error:
         reason = failure_reason(error, str(name)) or str(error)
         raise ConfigurationError(
@@ -356,7 +409,7 @@ def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> N
     bases, trained_on = {}, {}
     for side, ((model, adapter), names) in sides.items():
         if isinstance(model, str | Path) and isinstance(adapter, str | Path):
-            config = _required_adapter_config(adapter, names[1])
+            config = required_adapter_config(adapter, names[1])
             bases[side] = Path(str(model)).name
             trained_on[side] = Path(config.base_model_name_or_path or "").name
     for side, other in (("new", "old"), ("old", "new")):

@@ -20,6 +20,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .errors import InputError, ModelMismatchError
 from .files import replaced
+from .hub_failures import failure_reason
+from .hub_lookup import is_local, looking_up
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +47,22 @@ def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
         InputError: There are none.
     """
     for name in _WEIGHTS:
-        cached = Path(adapter) / name if Path(adapter).is_dir() else try_to_load_from_cache(adapter, name)
+        cached = Path(adapter) / name if is_local(adapter) else try_to_load_from_cache(adapter, name)
         if isinstance(cached, str | Path) and Path(cached).is_file():
             return _shapes_in(Path(cached))
-    if Path(adapter).is_dir():
+    if is_local(adapter):
         raise InputError(f"{adapter} holds no weights of an adapter ({' or '.join(_WEIGHTS)}).")
-    try:
-        header = parse_safetensors_file_metadata(adapter, _WEIGHTS[0])
-        return {name: tuple(one.shape) for name, one in header.tensors.items()}
-    except (*_MISSING, HfHubHTTPError) as error:
-        first = error
-    try:
-        return _shapes_in(Path(hf_hub_download(adapter, _WEIGHTS[1])))
-    except (*_MISSING, HfHubHTTPError):
-        raise InputError(f"{adapter} has no weights that can be loaded: {str(first)[:400]}") from first
+    with looking_up():
+        try:
+            header = parse_safetensors_file_metadata(adapter, _WEIGHTS[0])
+            return {name: tuple(one.shape) for name, one in header.tensors.items()}
+        except (*_MISSING, HfHubHTTPError) as error:
+            first = error
+        try:
+            return _shapes_in(Path(hf_hub_download(adapter, _WEIGHTS[1])))
+        except (*_MISSING, HfHubHTTPError):
+            reason = failure_reason(first, adapter) or str(first)[:400]
+            raise InputError(f"{adapter} has no weights that can be loaded: {reason}") from first
 
 
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
@@ -142,14 +146,15 @@ def changed_rows(model: Any) -> int | None:
     """
     if not isinstance(model, PeftModel):
         return None
-    config = model.active_peft_config
+    config, base = model.active_peft_config, model.get_base_model()
+    place = str(getattr(base, "name_or_path", None) or "")
+    name = place if is_local(place) else config.base_model_name_or_path
     try:
-        there = PreTrainedConfig.get_config_dict(
-            config.base_model_name_or_path, revision=config.revision, local_files_only=True
-        )[0]
+        with looking_up(name):
+            there = PreTrainedConfig.get_config_dict(name, revision=config.revision, local_files_only=True)[0]
     except (OSError, ValueError, TypeError):
         return None
-    embeddings: Any = model.get_base_model().get_input_embeddings()
+    embeddings: Any = base.get_input_embeddings()
     rows = int(embeddings.weight.shape[0])
     return None if (there.get("text_config") or there).get("vocab_size") in (None, rows) else rows
 

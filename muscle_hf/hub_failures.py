@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from .errors import HubError, MuscleError
+from .hub_lookup import is_local, is_switched_off_by_user, looking_up, seconds_to_wait, why_unreachable
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 _WRONG_TOKEN = (
@@ -38,6 +40,7 @@ _REVISION = re.compile(r"/(?:resolve|revision|tree|paths-info|preupload|commit|t
 _DOWNLOAD = re.compile(r"https?://[^/]+/(?:(datasets|spaces)/)?([^/?]+/[^/?]+)/resolve/")
 _XET_TOKEN = re.compile(r"status (?:client|server) error \((\d{3})[^)]*\).*/xet-(read|write)-token/", re.DOTALL)
 _LONGEST = 600
+_NOT_CACHED = "offline mode is on, and the cache does not have it; unset HF_HUB_OFFLINE."
 
 
 @contextlib.contextmanager
@@ -45,6 +48,8 @@ def hub_failures(
     action: str, repository: str | None = None, kind: str = "model", *, after: Callable[[], str] | None = None
 ) -> Iterator[None]:
     """Turn what the Hub's client raises in a block into one `HubError` of one line; everything else passes unchanged.
+
+    Where the Hub cannot be reached, the block has the cache of this machine alone, see `looking_up`.
 
     Args:
         action: What the block does, as it stands after "could not", such as "push the adapter".
@@ -62,13 +67,14 @@ def hub_failures(
     Example:
         >>> try:
         ...     with hub_failures("read the card", "org/adapter"):
-        ...         raise OfflineModeIsEnabled("HF_HUB_OFFLINE=1")
+        ...         raise LocalTokenNotFoundError("no token")
         ... except HubError as error:
         ...     print(error)
-        could not read the card: offline mode is on; unset HF_HUB_OFFLINE.
+        could not read the card: there is no token; log in with `hf auth login` or set HF_TOKEN.
     """
     try:
-        yield
+        with looking_up():
+            yield
     except MuscleError:
         raise
     except Exception as error:
@@ -77,6 +83,16 @@ def hub_failures(
             raise
         more = f" {after()}" if after is not None else ""
         raise HubError(f"could not {action}: {reason}{more}") from error
+
+
+def lookup_failures(action: str, name: str | Path) -> contextlib.AbstractContextManager[None]:
+    """As `hub_failures`, for a block that loads what may as well lie on this machine; then the block runs as it is.
+
+    Args:
+        action: What the block does, as it stands after "could not".
+        name: Id or path of a model or an adapter.
+    """
+    return contextlib.nullcontext() if is_local(name) else hub_failures(action, str(name))
 
 
 def failure_reason(error: BaseException, repository: str | None = None, kind: str = "model") -> str | None:
@@ -108,13 +124,14 @@ def _reason(error: BaseException, repository: str | None, kind: str) -> str | No
     if isinstance(error, LocalTokenNotFoundError):
         return f"there is no token; {_LOG_IN}."
     if isinstance(error, OfflineModeIsEnabled):
-        return "offline mode is on; unset HF_HUB_OFFLINE."
+        return _unreachable_reason() or "offline mode is on; unset HF_HUB_OFFLINE."
     if isinstance(error, HfHubHTTPError):
         return _answer_reason(error, repository, kind)
     if isinstance(error, LocalEntryNotFoundError):
-        if constants.HF_HUB_OFFLINE:
-            return "offline mode is on, and the cache does not have it; unset HF_HUB_OFFLINE."
-        return f"{constants.ENDPOINT} cannot be reached, and the cache does not have it; check the network."
+        if is_switched_off_by_user():
+            return _NOT_CACHED
+        why = _unreachable_reason() or f"{constants.ENDPOINT} cannot be reached; check the network."
+        return f"the cache does not have it, and {why}"
     if isinstance(error, EntryNotFoundError):
         return f"a file is missing in {_named(repository, kind)}: {error}"
     if isinstance(error, HFValidationError):
@@ -123,6 +140,8 @@ def _reason(error: BaseException, repository: str | None, kind: str) -> str | No
         return f"the Hub's storage refused the files; the same command again may go through. {error}"
     if isinstance(error, json.JSONDecodeError) and _from_an_answer(error.__traceback__):
         return f"{constants.ENDPOINT} answered with something else than JSON: an outage or a proxy; try again later."
+    if isinstance(error, ConnectionError):  # what datasets makes of all of these
+        return _unreachable_reason() or (_NOT_CACHED if is_switched_off_by_user() else None)
     return _xet_reason(error, repository, kind) or _connection_reason(error)
 
 
@@ -169,16 +188,37 @@ def _answer_reason(error: HfHubHTTPError, repository: str | None, kind: str) -> 
 
 
 def _connection_reason(error: BaseException) -> str | None:
-    # By name: the client's own client is httpx or httpx2, as its version has it.
-    names = {one.__name__ for one in type(error).__mro__ if one.__module__.partition(".")[0].startswith("httpx")}
+    names = _kinds(error)
     where = constants.ENDPOINT
     if names & {"ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}:
-        return f"{where} cannot be reached; check the network, the proxy and HF_ENDPOINT. {error}"
+        return _no_way_there(error)
     if "TimeoutException" in names:
         return f"{where} took too long to answer; try again."
     if "HTTPError" in names:
         return f"the connection to {where} was cut; try again."
     return None
+
+
+def _kinds(error: BaseException) -> set[str]:
+    # By name: the client's own client is httpx or httpx2, as its version has it.
+    return {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0].startswith("httpx")}
+
+
+def _unreachable_reason() -> str | None:
+    """Say why nobody was asked, where that is why; None where the user has switched it off."""
+    failure = why_unreachable()
+    if failure is None:
+        return None
+    if isinstance(failure, TimeoutError) or "TimeoutException" in _kinds(failure):
+        return (
+            f"{constants.ENDPOINT} did not answer within {seconds_to_wait():g} seconds; check the network, the proxy "
+            "and HF_ENDPOINT, or set HF_HUB_ETAG_TIMEOUT to wait longer."
+        )
+    return _no_way_there(failure)
+
+
+def _no_way_there(error: BaseException) -> str:
+    return f"{constants.ENDPOINT} cannot be reached; check the network, the proxy and HF_ENDPOINT. {error}"
 
 
 def _xet_reason(error: BaseException, repository: str | None, kind: str) -> str | None:

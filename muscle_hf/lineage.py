@@ -8,6 +8,8 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from .hub_lookup import is_local
+
 _COMMIT = re.compile(r"snapshots/([0-9a-f]{40})/")
 
 
@@ -93,7 +95,7 @@ def commit_of(name: str | Path | None, file: str, revision: str | None = None) -
         True
     """
     try:
-        if name is None or Path(name).exists():
+        if name is None or is_local(name):
             return None
         found = try_to_load_from_cache(str(name), file, revision=revision)
     except (HFValidationError, OSError, ValueError):  # no id of the Hub

@@ -1,9 +1,11 @@
 """A model's own `save_pretrained` and `push_to_hub`, which leave the card of this package where they write."""
 
 import inspect
+import json
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +19,9 @@ from torch import nn
 
 from .embedding_rows import add_lacking_rows, changed_rows
 from .errors import ConfigurationError, InputError
+from .files import replaced
 from .hub_failures import hub_failures
+from .hub_lookup import is_local, looking_up
 from .lineage import Lineage, record_base_commit
 from .shipping import commit, shipped_files
 
@@ -123,14 +127,15 @@ def _save_with_card(
     hub = {name: options.pop(name) for name in (*_HUB_OPTIONS, "repo_id") if push_to_hub and name in options}
     save = type(model).save_pretrained
     given = inspect.signature(save).bind(model, *arguments, **options).arguments
-    # PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
-    has_own_rows = "save_embedding_layers" not in given and changed_rows(model) is not None
-    if has_own_rows:
-        options["save_embedding_layers"] = True
-    save(model, *arguments, **options)
+    folder = Path(given["save_directory"])
+    with _base_at_hand(model, folder):
+        # PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
+        has_own_rows = "save_embedding_layers" not in given and changed_rows(model) is not None
+        if has_own_rows:
+            options["save_embedding_layers"] = True
+        save(model, *arguments, **options)
     if not given.get("is_main_process", True):
         return
-    folder = Path(given["save_directory"])
     if has_own_rows:
         add_lacking_rows(folder, model)
     if source.with_config and isinstance(model, PeftModel):
@@ -144,6 +149,33 @@ def _save_with_card(
         # The push saves once more, and has to save the same.
         saving = {name: value for name, value in options.items() if name != "save_directory"}
         model.push_to_hub(hub.pop("repo_id", folder.name), **hub, **saving)
+
+
+@contextmanager
+def _base_at_hand(model: Any, folder: Path) -> Iterator[None]:
+    """Let PEFT find the config of a base that lies on this machine, which it would ask the Hub for by another name.
+
+    It wants to know whether the vocabulary has grown. What it writes names the base as the adapter does.
+    """
+    if not isinstance(model, PeftModel):
+        yield
+        return
+    config, place = model.active_peft_config, str(getattr(model.get_base_model(), "name_or_path", None) or "")
+    name = _base_name(model)
+    if not is_local(place) or is_local(name):
+        with looking_up(name) if name else nullcontext():
+            yield
+        return
+    config.base_model_name_or_path = place
+    try:
+        yield
+    finally:
+        config.base_model_name_or_path = name
+    written = folder / "adapter_config.json"
+    if written.is_file():
+        with replaced(written) as temporary:
+            content = json.loads(written.read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
+            temporary.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _push_with_card(
@@ -238,18 +270,24 @@ def refuse_local_base(model: Any) -> None:
     """
     if not isinstance(model, PeftModel):
         return
-    base = model.active_peft_config.base_model_name_or_path or getattr(model.get_base_model(), "name_or_path", None)
-    if base and not _is_hub_id(str(base)):
+    base = _base_name(model)
+    if base and not _is_hub_id(base):
         raise ConfigurationError(
-            f"The adapter names its base as {str(base)!r}, a folder of this machine, so nobody else could load it. "
+            f"The adapter names its base as {base!r}, a folder of this machine, so nobody else could load it. "
             "Load the base by its id on the Hub; or save the adapter and push its folder with that id: `muscle-hf "
             "push FOLDER org/name --base-model org/base`."
         )
 
 
+def _base_name(model: PeftModel) -> str:
+    """The id or path of an adapter's base, empty where it is not known."""
+    base = model.get_base_model()
+    return str(model.active_peft_config.base_model_name_or_path or getattr(base, "name_or_path", None) or "")
+
+
 def _is_hub_id(name: str) -> bool:
     try:
         validate_repo_id(name)
-        return not Path(name).exists()
-    except (HFValidationError, OSError, ValueError):  # ValueError: not to be encoded as a path
+    except HFValidationError:
         return False
+    return not is_local(name)

@@ -20,7 +20,6 @@ from .adapters import (
     base_model,
     check_lm_head,
     fit_to_adapter,
-    is_adapter,
     load_adapted_model,
     load_tokenizer,
     naming_the_base,
@@ -28,6 +27,7 @@ from .adapters import (
     shares_base,
 )
 from .errors import ConfigurationError, ModelMismatchError
+from .hub_lookup import located
 from .lineage import Lineage, commit_of, commit_of_adapter
 from .prediction import Answers, generate_answers
 from .prompts import Prompt
@@ -83,16 +83,24 @@ class ModelPair:
                 "model and old_model share one base object, and an adapter on the one would change the other. Load "
                 "the base twice, or pass paths."
             )
-        self.new_source, self.old_source = (model, new_adapter), (old_model, old_adapter)
-        refuse_swapped_adapters(self.new_source, self.old_source)
+        refuse_swapped_adapters((model, new_adapter), (old_model, old_adapter))
+        # Paths become absolute here, once and for all: the old model is loaded later, maybe from elsewhere.
+        self._named = {"new": model, "old": old_model}
+        model, new_adapter = self.new_source = _located(model, new_adapter, ("model", "new_adapter"))
+        old_model, old_adapter = self.old_source = _located(old_model, old_adapter, ("old_model", "old_adapter"))
         inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
-        if isinstance(old_model, str | Path) and old_adapter is None and not is_adapter(old_model):
+        if isinstance(old_model, str | Path) and old_adapter is None:
             logger.warning(
                 f"old_adapter is not given, so old_model={str(old_model)!r} teaches as it is, without a task adapter."
             )
         self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
         self.student = load_adapted_model(
-            model, new_adapter, role="new", needs_adapter=not full_fine_tune, init_kwargs=init_kwargs
+            model,
+            new_adapter,
+            role="new",
+            needs_adapter=not full_fine_tune,
+            init_kwargs=init_kwargs,
+            named=self._named["new"],
         )
         if isinstance(self.student, PeftModel):
             if full_fine_tune:
@@ -112,7 +120,14 @@ class ModelPair:
     def old(self) -> PreTrainedModel | PeftModel:
         """The old model."""
         model, adapter = self.old_source
-        return load_adapted_model(model, adapter, role="old", needs_adapter=False, init_kwargs=self._old_kwargs)
+        return load_adapted_model(
+            model,
+            adapter,
+            role="old",
+            needs_adapter=False,
+            init_kwargs=self._old_kwargs,
+            named=self._named["old"],
+        )
 
     @property
     def is_old_loaded(self) -> bool:
@@ -123,12 +138,6 @@ class ModelPair:
         """Let go of the old model, where it can be loaded again."""
         if isinstance(self.old_source[0], str | Path):
             vars(self).pop("old", None)
-
-    @cached_property
-    def _old_base(self) -> str:
-        """Id or path of the old base, where the old model was given by name."""
-        model, adapter = self.old_source
-        return base_and_adapter(str(model), adapter, ("old_model", "old_adapter"))[0]
 
     @property
     def old_config(self) -> Any:
@@ -143,10 +152,9 @@ class ModelPair:
     def _outline(self) -> Any:
         """The old base without weights, with the rows of embeddings that its adapter was trained with."""
         names = ("revision", "trust_remote_code")
-        (model, adapter), option = self.old_source, ("old_model", "old_adapter")
-        base, adapter = base_and_adapter(str(model), adapter, option)
+        base, adapter = str(self.old_source[0]), self.old_source[1]
         options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
-        with naming_the_base("old_model", base, str(model)):
+        with naming_the_base("old_model", base, str(self._named["old"])):
             config = AutoConfig.from_pretrained(base, **options)
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(
@@ -155,7 +163,7 @@ class ModelPair:
         # `from_config` knows no name.
         outline.config._name_or_path = base
         if adapter is not None:
-            fit_to_adapter(outline, adapter, option)
+            fit_to_adapter(outline, adapter, ("old_model", "old_adapter"))
         return outline
 
     @cached_property
@@ -280,7 +288,7 @@ class ModelPair:
         # Of a model that the user loaded nobody knows the commit.
         old_commit = None
         if isinstance(old_model, str | Path):
-            old_commit = commit_of(self._old_base, _CONFIG, self._old_kwargs.get("revision"))
+            old_commit = commit_of(old_model, _CONFIG, self._old_kwargs.get("revision"))
         if self.is_old_loaded:
             return Lineage.of(
                 new=self.student,
@@ -290,15 +298,21 @@ class ModelPair:
                 new_base_revision=new_commit,
                 old_base_revision=old_commit,
             )
-        base, adapter = base_and_adapter(str(old_model), old_adapter, ("old_model", "old_adapter"))
         new = Lineage.of(new=self.student, old=self.student, new_name=new_name, old_name=model)
         return Lineage(
             new.new_base,
             new.new_adapter,
-            base,
-            None if adapter is None else str(adapter),
+            str(old_model),
+            None if old_adapter is None else str(old_adapter),
             new_base_revision=new_commit,
             new_adapter_revision=new.new_adapter_revision,
             old_base_revision=old_commit,
-            old_adapter_revision=commit_of_adapter(adapter),
+            old_adapter_revision=commit_of_adapter(old_adapter),
         )
+
+
+def _located(model: Model, adapter: str | Path | None, names: tuple[str, str]) -> tuple[Model, str | Path | None]:
+    """Give base and adapter, each by its absolute path or its id; a loaded model as it is."""
+    if isinstance(model, str | Path):
+        return base_and_adapter(str(model), adapter, names)
+    return model, None if adapter is None else located(adapter)

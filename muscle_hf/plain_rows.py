@@ -11,6 +11,8 @@ import pyarrow as pa
 from .answers import one_line
 from .columnar import Csv
 from .errors import InputError
+from .hub_failures import failure_reason
+from .hub_lookup import is_local, looking_up
 from .jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole_array
 from .pointers import refuse_pointer
 
@@ -42,7 +44,7 @@ def raw_rows(
         yield from _rows_of_file(path)
         return
     match = _HUB_ID.fullmatch(source)
-    if path.exists() or match is None:
+    if path.exists() or match is None or is_local(match["name"]):
         raise InputError(
             f"{source} is neither a file ({', '.join(_FILES)}) nor the id of a data set of the Hub, "
             "org/name[:config][@revision]."
@@ -52,12 +54,15 @@ def raw_rows(
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(
-            match["name"], config or match["config"], revision=match["revision"], split=split or default_split
-        )
+        with looking_up():
+            rows = load_dataset(
+                match["name"], config or match["config"], revision=match["revision"], split=split or default_split
+            )
+        yield from rows
     # What datasets and the Hub raise: no such data set, configuration or split, no network, a broken file.
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"{source} is no file here, and the Hub does not give it: {one_line(error)}") from error
+        reason = failure_reason(error, match["name"], "dataset") or one_line(error)
+        raise InputError(f"{source} is no file here, and the Hub does not give it: {reason}") from error
 
 
 def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:

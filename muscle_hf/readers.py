@@ -284,6 +284,8 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
     from huggingface_hub.errors import HfHubHTTPError
 
     from .columnar import HubDataset
+    from .hub_failures import failure_reason
+    from .hub_lookup import looking_up
     from .lighteval import is_details
 
     # Rows without ids are those of one table, and another split is another table.
@@ -291,9 +293,11 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
     name, _, column = source.partition(":")
     path, _, revision = name.partition("@")
     try:
-        loaded = datasets.load_dataset(path, config, split=split, revision=revision or None)
+        with looking_up():
+            loaded = datasets.load_dataset(path, config, split=split, revision=revision or None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
-        message = f"{type(error).__name__}: {one_line(error)}"
+        reason = failure_reason(error, path, "dataset")
+        message = reason.rstrip(".") if reason else f"{type(error).__name__}: {one_line(error)}"
         if config is None and "Config name is missing" in message:
             message += ": choose one with --config (config=)"
         raise InputError(

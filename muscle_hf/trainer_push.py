@@ -24,6 +24,7 @@ from .lineage import Lineage
 from .model_push import CardSource, bring_card_along, cards, checked_files, record_base, refuse_local_base
 from .runs import RunComparison
 from .shipping import commit
+from .telemetry import ReportsNothing
 
 logger = get_logger(__name__)
 
@@ -31,7 +32,7 @@ ROLES = ("new", "student")
 """Whom `measured_comparisons` compares with the old model."""
 
 
-class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
+class ShipsItsCard(ReportsNothing, Trainer):  # type: ignore[misc]  # transformers counts as untyped here
     """A part of a trainer that writes the card and pushes; it stands before the trainer among the bases.
 
     With `push_to_hub=True` the checkpoints are pushed while training goes on, as `hub_strategy` says: one that fails

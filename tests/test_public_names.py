@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eval
 # new module has to be placed here, or `test_a_new_module_is_not_forgotten_in_the_order` fails and names it.
 LAYERS = (
     {"errors", "files", "pointers", "text_encoding", "arguments", "interrupts", "progress"},
-    {"hub_failures", "shipping", "lineage"},
+    {"hub_failures", "hub_lookup", "shipping", "lineage", "telemetry"},
     {"columns", "intervals", "rates", "flips", "flip_metrics", "scorers", "beta_binomial", "coin", "registration"}
     | {"number_texts", "same_answer", "spelled_otherwise"}
     | {"masks", "divergences", "strategy", "losses"}
@@ -124,7 +124,7 @@ WITHOUT_TORCH = (
         "whole_run",
     }
     | {"report", "terminal", "page", "plots", "bounds", "gate", "runs"}
-    | {"hub_failures", "shipping"}
+    | {"hub_failures", "hub_lookup", "shipping", "telemetry"}
 )
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}
 # Runs at every `import muscle_hf`, and so may lean on nothing but the exceptions.

@@ -25,9 +25,11 @@ from ..adapters import (
     load_adapted_model,
     naming_the_base,
     put_on,
+    required_adapter_config,
     warn_of_another_base,
 )
 from ..errors import ConfigurationError, ModelMismatchError
+from ..hub_lookup import looking_up
 
 SEQUENCE, TOKEN = "sequence", "token"
 _HEADS = {"ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKEN}
@@ -68,7 +70,7 @@ def load_classifier(
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
         base, adapter = base_and_adapter(str(model), adapter, names)
-        config = None if adapter is None else PeftConfig.from_pretrained(str(adapter))
+        config = None if adapter is None else required_adapter_config(adapter, names[1])
         if config is not None:
             warn_of_another_base(config.base_model_name_or_path, base, names, str(adapter))
         options = {"dtype": torch.float32} | _named_classes(label_names, adapter) | (init_kwargs or {})
@@ -121,7 +123,8 @@ def _task_of(base: str, adapter: PeftConfig | None, names: tuple[str, str]) -> s
 def _named_classes(label_names: Sequence[str] | None, adapter: str | Path | None) -> dict[str, Any]:
     if label_names is None and adapter is not None:
         try:
-            beside = PreTrainedConfig.get_config_dict(str(adapter))[0].get("id2label")
+            with looking_up(adapter):
+                beside = PreTrainedConfig.get_config_dict(str(adapter))[0].get("id2label")
         except OSError:  # no config.json beside the adapter
             beside = None
         label_names = None if beside is None else [beside[key] for key in sorted(beside, key=int)]

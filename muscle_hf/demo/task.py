@@ -24,6 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..checkpoints import train_and_save
 from ..progress import progress_bar
+from ..telemetry import ReportsNothing
 from .data import read_intents
 
 MODELS = Path(__file__).parent / "models"
@@ -162,7 +163,7 @@ def exact_match(evaluation: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float(((labels == tokens) | (labels == -100)).all(axis=1).mean())}
 
 
-class CrossEntropyTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CrossEntropyTrainer(ReportsNothing, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """An `SFTTrainer` that takes its loss from the model's own logits.
 
     TRL's fused LM head saves memory that large vocabularies need. On a CPU it also scores every position in small

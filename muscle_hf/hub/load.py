@@ -25,6 +25,7 @@ from transformers import (
 
 from ..embedding_rows import PREFIX, fit_rows
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError
+from ..hub_lookup import looking_up
 from ..merging import merge_adapter
 from ..pointers import refuse_pointers
 from ..report import printable
@@ -189,12 +190,13 @@ def load_tokenizer(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]
     beside = has_tokenizer(files, options["token"])
     name, commit = (files.name, files.commit) if beside else (base.name, base.commit)
     try:
-        return AutoTokenizer.from_pretrained(
-            name,
-            revision=commit or "main",
-            token=options["token"],
-            trust_remote_code=bool(options["trust_remote_code"]) and not beside,
-        )
+        with looking_up(name):
+            return AutoTokenizer.from_pretrained(
+                name,
+                revision=commit or "main",
+                token=options["token"],
+                trust_remote_code=bool(options["trust_remote_code"]) and not beside,
+            )
     except _BROKEN as error:
         raise InputError(f"the tokenizer of {printable(name)} cannot be loaded: {_first_words(error)}") from error
 
@@ -259,16 +261,17 @@ def _load_base(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) ->
     shown = printable(base.name)
     refuse_pointers(base.name)
     try:
-        model, report = _LOADERS[str(files.task)].from_pretrained(
-            base.name,
-            revision=base.commit or "main",
-            use_safetensors=True,
-            output_loading_info=True,
-            # A base that is a classifier already may have another number of classes; the adapter brings its own head.
-            ignore_mismatched_sizes=bool(classes),
-            **classes,
-            **options,
-        )
+        with looking_up(base.name):
+            model, report = _LOADERS[str(files.task)].from_pretrained(
+                base.name,
+                revision=base.commit or "main",
+                use_safetensors=True,
+                output_loading_info=True,
+                # A base that is a classifier may have another number of classes; the adapter brings its own head.
+                ignore_mismatched_sizes=bool(classes),
+                **classes,
+                **options,
+            )
     except _BROKEN as error:
         if "trust_remote_code" in str(error) and not options["trust_remote_code"]:
             raise ConfigurationError(

@@ -11,6 +11,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from ..errors import InputError
 from ..hub_failures import hub_failures
+from ..hub_lookup import is_local
 from ..report import printable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -70,7 +71,7 @@ def check_id(name: str, what: str) -> None:
     Raises:
         InputError: It can be none.
     """
-    if not is_id(name) or has_path_form(name) or Path(name).exists():
+    if not is_id(name) or has_path_form(name) or is_local(name):
         raise InputError(
             f"{printable(name)[:200]} is neither a folder with the {what} nor an id of the Hub, org/name. Is the path "
             "right?"

@@ -20,11 +20,14 @@ import torch
 from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..adapters import adapter_config
 from ..errors import ConfigurationError, InputError
+from ..hub_failures import failure_reason
+from ..hub_lookup import is_local, located, looking_up
 
 NO_ADAPTER = "none"
 
@@ -90,7 +93,7 @@ def fingerprint_of_model(
             )
         return {"base": base, "adapter": _of_named_adapter(str(adapter))}
     if adapter is None:
-        config = _adapter_config(str(model))
+        config = adapter_config(model)
         if config is None:
             return {"base": _of_named_base(str(model), revision), "adapter": NO_ADAPTER}
         if not config.base_model_name_or_path:
@@ -168,8 +171,8 @@ def _bytes_of_integers(values: pa.Array) -> Any:
 
 
 def _of_named_base(name: str, revision: str | None) -> str:
-    folder = Path(name)
-    if not folder.is_dir():
+    folder = Path(located(name))
+    if not is_local(name):
         return _of_hub(name, "config.json", revision)
     weights = _first_present(folder, ("*.safetensors", "pytorch_model*.bin"), but="adapter_model")
     if not (folder / "config.json").is_file() or not weights:
@@ -182,8 +185,8 @@ def _of_named_base(name: str, revision: str | None) -> str:
 
 
 def _of_named_adapter(name: str) -> str:
-    folder = Path(name)
-    if not folder.is_dir():
+    folder = Path(located(name))
+    if not is_local(name):
         return _of_hub(name, "adapter_config.json", None)
     weights = _first_present(folder, ("adapter_model*.safetensors", "adapter_model*.bin"))
     if not (folder / "adapter_config.json").is_file() or not weights:
@@ -204,12 +207,14 @@ def _of_hub(name: str, file: str, revision: str | None) -> str:
     if commit is None:
         try:
             # What loading does: asks the Hub, and where it cannot be reached, the cache on this machine.
-            commit = Path(hf_hub_download(name, file, revision=revision)).parent.name
+            with looking_up():
+                commit = Path(hf_hub_download(name, file, revision=revision)).parent.name
         except (OSError, ValueError, HfHubHTTPError) as error:
             at = "" if revision is None else f" at revision {revision!r}"
+            reason = failure_reason(error, name) or str(error)
             raise ConfigurationError(
                 f"{name!r}{at} is no folder here, and its {file} is neither on the Hub nor in the cache of this "
-                f"machine ({error}). Check the name and the connection, or pass a folder."
+                f"machine ({reason}). Check the name and the connection, or pass a folder."
             ) from error
     return f"hub:{name}@{commit}"
 
@@ -249,13 +254,6 @@ def _without(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
         if isinstance(kept.get(name), list | set | tuple):
             kept[name] = sorted(kept[name])
     return kept
-
-
-def _adapter_config(name: str) -> PeftConfig | None:
-    try:
-        return PeftConfig.from_pretrained(name)
-    except ValueError:  # PEFT's word for "there is no adapter_config.json"
-        return None
 
 
 def _of_loaded(model: PreTrainedModel | PeftModel) -> tuple[str, str]:

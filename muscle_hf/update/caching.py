@@ -112,23 +112,29 @@ def cache_teachers(words: Sequence[str]) -> str:
 
 def _rows(source: str, split: str) -> Any:
     """Load rows as a training script would, so that the cache is one of the same rows."""
-    from datasets import load_dataset
+    from datasets import Dataset, load_dataset
     from datasets.exceptions import DatasetsError
 
+    from ..hub_failures import failure_reason
+    from ..hub_lookup import looking_up
     from ..report import printable
 
-    kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+    read = {".jsonl": Dataset.from_json, ".json": Dataset.from_json, ".csv": Dataset.from_csv}
+    read[".parquet"] = Dataset.from_parquet
     path = Path(source)
     refuse_pointer(path)
     try:
-        if path.suffix.lower() in kinds:
+        if path.suffix.lower() in read:
             if not path.is_file():
                 raise InputError(f"{source} is not there; name a file of training rows.")
-            return load_dataset(kinds[path.suffix.lower()], data_files=str(path), split="train")
-        return load_dataset(source, split=split)
+            # Not by load_dataset, which counts at a server whenever it reads a file of this kind.
+            return read[path.suffix.lower()](str(path))
+        with looking_up(source):
+            return load_dataset(source, split=split)
     # What datasets and the Hub raise: no such data set or split, no network, a broken file.
     except (OSError, RuntimeError, KeyError, DatasetsError) as error:
-        raise InputError(f"{source} cannot be loaded: {printable(str(error))}") from error
+        reason = failure_reason(error, source, "dataset") or printable(str(error))
+        raise InputError(f"{source} cannot be loaded: {reason}") from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise

@@ -22,6 +22,7 @@ from ..config import CompatibilityConfig
 from ..embedding_rows import fit_rows, saved_shapes
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from ..hub_failures import failure_reason
+from ..hub_lookup import is_local, located, looking_up
 from ..pointers import refuse_pointers
 from ..report import printable
 from .settings import UpdateSettings
@@ -70,7 +71,8 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
     shared = {key: init_kwargs[key] for key in ("revision", "trust_remote_code") if key in init_kwargs}
     refuse_pointers(name)
     try:
-        config = AutoConfig.from_pretrained(name, **shared)
+        with looking_up(name):
+            config = AutoConfig.from_pretrained(name, **shared)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
                 config, trust_remote_code=bool(shared.get("trust_remote_code")), dtype=torch.float32
@@ -79,7 +81,7 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
         reason = failure_reason(error, name) or printable(str(error))
         raise InputError(f"{option}={name!r} cannot be read as a base model: {reason}") from error
     # `from_config` knows no name, and PEFT asks for one.
-    model.config._name_or_path = name
+    model.config._name_or_path = name = located(name)
     return Base(name, init_kwargs, model)
 
 
@@ -110,13 +112,15 @@ def read_adapter(name: str, option: str) -> PeftConfig:
         UnsupportedAdapterError: Virtual tokens, which lengthen the sequence.
     """
     refuse_pointers(name)
-    if Path(name).is_dir() and not (Path(name) / "adapter_config.json").is_file():
+    if is_local(name) and not (Path(name) / "adapter_config.json").is_file():
         # PEFT would look for it on the Hub.
         raise InputError(f"{option}={name!r} cannot be read as an adapter: the folder has no adapter_config.json.")
     try:
-        config = PeftConfig.from_pretrained(name)
+        with looking_up(name):
+            config = PeftConfig.from_pretrained(name)
     except (*_MISSING, TypeError) as error:
-        raise InputError(f"{option}={name!r} cannot be read as an adapter: {printable(str(error))}") from error
+        reason = failure_reason(error, name) or printable(str(error))
+        raise InputError(f"{option}={name!r} cannot be read as an adapter: {reason}") from error
     if config.is_prompt_learning:
         raise UnsupportedAdapterError(
             f"{option}={name!r} is of type {config.peft_type.value}, which puts virtual tokens before the text, so "
@@ -280,7 +284,8 @@ def read_tokenizer(config: CompatibilityConfig, init_kwargs: Mapping[str, Any], 
         if name is None:
             continue
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **trust, **revision)
+            with looking_up(name):
+                tokenizer = AutoTokenizer.from_pretrained(name, **trust, **revision)
             break
         except _MISSING:  # nothing there, or nothing that is a tokenizer
             continue

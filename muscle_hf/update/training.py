@@ -18,7 +18,9 @@ from ..card import card_of_trainer
 from ..checkpoints import remove_checkpoints, train_and_save
 from ..demo.task import CrossEntropyTrainer, TrainingProgress
 from ..files import replaced
+from ..hub_failures import lookup_failures
 from ..ranks import pad_rank
+from ..telemetry import ReportsNothing
 from .plan import Plan
 from .splits import as_dataset, as_questions
 
@@ -40,7 +42,8 @@ def train_task_adapter(plan: Plan, folder: Path) -> None:
         folder: Receives the adapter; a checkpoint there is gone on from.
     """
     base = plan.new_base
-    model = AutoModelForCausalLM.from_pretrained(base.name, **{"dtype": torch.float32} | dict(base.init_kwargs))
+    with lookup_failures("load the new base", base.name):
+        model = AutoModelForCausalLM.from_pretrained(base.name, **{"dtype": torch.float32} | dict(base.init_kwargs))
     set_seed(plan.config.seed)
     _train_with_cross_entropy(
         plan, folder, get_peft_model(model, plan.task_adapter), "task adapter", plan.task_options
@@ -61,10 +64,16 @@ def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str,
         base.name, new_adapter, role="new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
     )
     student.set_adapter(student.active_adapter)
+    # The control goes nowhere, and PEFT would ask the Hub about another name when it is saved.
+    student.active_peft_config.base_model_name_or_path = base.name
     # What may learn decides what is learned, so the control has as much room as the compatibility adapter.
     if plan.config.student_rank is not None:
         student = pad_rank(student, plan.config.student_rank, seed=plan.config.seed)
     _train_with_cross_entropy(plan, folder, student, "control", options)
+
+
+class _FusedTrainer(ReportsNothing, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+    """TRL's own, which counts no training at the Hub."""
 
 
 def control_options(plan: Plan, output_dir: Path) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def _train_with_cross_entropy(
     config = plan.options.cross_entropy_config(folder, **changes)
     # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
     is_fused = has_whole_head(model) and config.device.type != "cpu"
-    kind = SFTTrainer if is_fused else CrossEntropyTrainer
+    kind = _FusedTrainer if is_fused else CrossEntropyTrainer
     with full_logits_allow_tied_head(model):
         trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
     train_and_save(trainer)
