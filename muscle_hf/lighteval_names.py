@@ -90,7 +90,7 @@ def _named_alike(run: Run, like: Run) -> Run:
     (name, other), *more = names.items()
     note = f"{run.source}: {quote(name)} is taken for {quote(other)} of {like.source}"
     if more:
-        note += f", and {len(more)} more tasks for those whose names differ in no more than that"
+        note += f", and {len(more)} more of its tasks in the same way"
     return replace(
         run,
         tasks={names.get(name, name): _renamed(answers, names.get(name, name)) for name, answers in run.tasks.items()},
