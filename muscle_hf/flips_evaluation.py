@@ -27,7 +27,7 @@ from .choice import choose_answers
 from .errors import ConfigurationError, InputError
 from .files import replaced
 from .flip_metrics import flip_metrics
-from .flips_dataset import read_questions
+from .flips_dataset import Questions, read_questions
 from .jsonlines import read_objects
 from .kept_answers import AnswersSoFar
 from .prediction import generate_answers
@@ -117,7 +117,7 @@ class FlipsEvaluation:
     checkpoint), all for `muscle-hf compare`.
 
     Args:
-        dataset: The questions, see [`read_questions`].
+        dataset: The questions, see [`read_questions`], which may have read them before.
         tokenizer: The student's tokenizer; also the others', unless they bring their own.
         old: The old model.
         new: The new model.
@@ -148,7 +148,7 @@ class FlipsEvaluation:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Questions,
         tokenizer: PreTrainedTokenizerBase,
         *,
         old: Answerer,
@@ -163,7 +163,7 @@ class FlipsEvaluation:
     ) -> None:
         """Read the rows, and check everything that can be checked without a model."""
         check_numbers(None, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        self.questions = read_questions(dataset)
+        self.questions = dataset if isinstance(dataset, Questions) else read_questions(dataset)
         if judge is not None and self.questions.choices is not None:
             raise ConfigurationError("judge does nothing where one of several choices is taken; leave it out.")
         self.folder, self.judge, self.autocast, self.show_progress = Path(folder), judge, autocast, show_progress

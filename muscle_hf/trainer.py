@@ -26,6 +26,7 @@ from .config import CompatibilityConfig
 from .errors import ConfigurationError
 from .flip_metrics import FLIP_FIGURES
 from .flips import Comparison, compare
+from .flips_dataset import read_questions
 from .flips_in_the_loop import FlipsInTheLoop
 from .masks import Mask
 from .pair import ModelPair
@@ -87,10 +88,11 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         formatting_func: As in [`trl.SFTTrainer`].
         mask: A function of your own from [`Scores`][muscle_hf.masks.Scores] to bool, (tokens,), in place of the
             config's `mask`.
-        unlabelled_dataset: Rows with a `prompt` and no label: answered by the teachers, or a log with the old model's
-            answers as `completion`. See [`CompatibilityConfig`] for how they are mixed in.
+        unlabelled_dataset: Prompts without label: answered by the teachers, or a log with the old model's answers as
+            `completion` beside `prompt`. See [`CompatibilityConfig`] for how they are mixed in.
         flips_dataset: Questions that all three models answer at each evaluation: rows with `prompt` and `completion`
-            (or `reference`), or with `choices` and `answer`.
+            (or `reference`), `messages`, or another shape that [`read_questions`] reads; or with `choices` and
+            `answer`. Without an `eval_strategy` they are asked after each epoch.
 
     Raises:
         ModelMismatchError: The vocabularies differ, or old and new model are the same.
@@ -152,6 +154,8 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
             unlabelled_dataset = check_unlabelled(
                 unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
             )
+        # Before any model is loaded.
+        questions = None if flips_dataset is None else read_questions(flips_dataset)
         _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
@@ -218,8 +222,8 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
                 "without it."
             )
         self._set_up_teachers()
-        if flips_dataset is not None:
-            self.flips = self._flips_evaluation(flips_dataset)
+        if questions is not None:
+            self.flips = self._flips_evaluation(questions)
         self.min_accuracy = args.min_accuracy
 
     def compute_loss(

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from datasets import Dataset
 
 from .adapters import base_model
 from .aligned_loss import AlignedLoss
@@ -15,6 +14,7 @@ from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .errors import ConfigurationError, ModelMismatchError
+from .flips_dataset import Questions
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
 from .processes import on_main_process
 from .strategy import Strategy
@@ -184,7 +184,7 @@ class TeachersOfTraining(RowsOfTraining):
                 "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
             )
 
-    def _flips_evaluation(self, dataset: Dataset) -> FlipsEvaluation:
+    def _flips_evaluation(self, questions: Questions) -> FlipsEvaluation:
         """Make what asks all three models; the old one is loaded only where its answers are not kept."""
         args, pair = self.args, self._pair
         precision = f"{base_model(pair.student).dtype}, bf16={args.bf16}, fp16={args.fp16}"
@@ -203,7 +203,7 @@ class TeachersOfTraining(RowsOfTraining):
             return holding(self.new_teacher.student, self.new_teacher.snapshot)
 
         return FlipsEvaluation(
-            dataset,
+            questions,
             self.processing_class,
             old=Answerer(f"{fingerprints['old']}, {precision}", old, tokenizer=own),
             new=Answerer(f"{fingerprints['new']}, {precision}", new),

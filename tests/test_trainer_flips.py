@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from tiny_updates import ROWS, Update, make_update, trainer_of
 
-from muscle_hf import ConfigurationError, compare
+from muscle_hf import ConfigurationError, InputError, compare
 from muscle_hf.prediction import generate_answers
 
 QUESTIONS = [{"prompt": row["prompt"], "reference": row["completion"]} for row in ROWS[:5]]
@@ -102,3 +102,8 @@ def test_a_flips_data_set_without_a_strategy_is_never_asked(
 def test_an_evaluation_of_nothing_is_refused_after_the_models_are_loaded(update: Update, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"eval_strategy='epoch' has nothing to evaluate\. Pass an eval_data"):
         trainer_of(update, tmp_path, eval_strategy="epoch", model="no/such-model")
+
+
+def test_questions_that_cannot_be_asked_are_told_after_the_models_are_loaded(update: Update, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^The flips data set has the columns text"):
+        trainer_of(update, tmp_path, flips_dataset=Dataset.from_list([{"text": "a"}]), model="no/such-model")
