@@ -46,13 +46,15 @@ class Judgement:
     """What was held to the bound: the estimate or the worse end of the interval; nan where there is no interval."""
     message: str
     """One line with all of it."""
+    rows_needed: int | None = None
+    """Where the rows are too few, how many like these would do; None where no number would."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `muscle_hf/run_comparison.schema.json` describes, as plain Python values.
 
         Returns:
             `row`; `bound`, the number; `rate`, the name of the bound; `value`, what was held to it; `estimate`,
-            `low`, `high`, `n`, `verdict` and `message`. Undefined numbers are nan.
+            `low`, `high`, `n`, `verdict`, `rows_needed` and `message`. Undefined numbers are nan.
         """
         return {
             "row": self.row,
@@ -64,6 +66,7 @@ class Judgement:
             "high": self.high,
             "n": self.n,
             "verdict": self.verdict,
+            "rows_needed": self.rows_needed,
             "message": self.message,
         }
 
@@ -118,7 +121,7 @@ class Gate:
         rows = [
             [
                 judged.row,
-                judged.verdict,
+                f"{verdict}, {judged.rows_needed:,} needed" if judged.rows_needed else verdict,
                 RATES[judged.bound.rate].words,
                 "undefined" if math.isnan(judged.compared_value) else f"{judged.compared_value:z.4g}",
                 f"{'≤' if judged.bound.rate.startswith('max') else '≥'} {judged.bound.value:g}",
@@ -180,7 +183,7 @@ def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
             raise
         refusals.append(str(error))
     if refusals:
-        held = [replace(judged, verdict=REFUSED) for judged in held]
+        held = [replace(judged, verdict=REFUSED, rows_needed=None) for judged in held]
     return Gate(gate_on, tuple(held), tuple(refusals), tuple(outcomes.not_compared) if outcomes.allow_missing else ())
 
 
@@ -285,7 +288,8 @@ def _hold(bound: Bound, row: str, part: Part, level: float, gate_on: str) -> Jud
     else:
         text += f" {'is' if beyond(estimate) else 'reaches'} {'above' if above else 'below'} the bound"
     message = printable(f"{text}: {bound}" if not needed else f"{text}; {bound}")
-    return Judgement(bound, row, verdict, estimate, low, high, part.n, compared, message)
+    enough = needed if needed and needed <= _MOST_ROWS else None
+    return Judgement(bound, row, verdict, estimate, low, high, part.n, compared, message, enough)
 
 
 def _needed(bound: Bound, part: Part, level: float) -> int | None:

@@ -371,6 +371,7 @@ def test_a_violation_is_plain_data_for_json() -> None:
         "high": float,
         "n": int,
         "verdict": str,
+        "rows_needed": type(None),
         "message": str,
     }
     assert (shown["row"], shown["bound"], shown["rate"], shown["value"]) == ("quiz", 0.0, "max_nfr", 0.02)
@@ -615,6 +616,7 @@ def test_rows_too_few_for_a_bound_are_not_called_broken(
     (judged,) = gate.judgements
     assert f"with {sum(cells)} rows, even without a negative flip: " in judged.message
     assert needed in judged.message
+    assert (judged.rows_needed is None) == ("no number" in needed)
     with pytest.raises(InputError, match="even without a negative flip"):
         check(result, [parse_bound(rate, bound)], gate_on="upper")
     assert judge(result, [parse_bound(rate, bound)]).verdict in ("kept", "broken"), "the estimate needs no rows"
@@ -645,6 +647,7 @@ def test_the_readmes_gate_names_the_slices_that_are_too_small() -> None:
         "category=big": "kept",
     }
     assert gate.verdict == "too few rows"
+    assert gate.shown().rows[0][:2] == ["category=small", "too few rows, 73 needed"]
 
 
 def test_every_bound_is_shown_with_its_value_and_what_is_broken_first() -> None:

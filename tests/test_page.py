@@ -499,3 +499,12 @@ def test_the_footer_says_which_intervals_these_are() -> None:
     text = render_html(sample(50))
     assert "a score interval for the relative NFR" in text
     assert "a bootstrap for" not in text
+
+
+def test_a_page_without_flips_does_not_list_other_instances_as_if_they_were_some() -> None:
+    gold = [0, 1] * 20
+    said = [0, 0] * 20
+    result = compare_runs(run("v1", answers(said, gold)), run("v2", answers(said, gold, source="v2.jsonl")))
+    shown = Page(render_html(result))
+    assert "This page holds no flip, as there is none, and all 40 other instances." in shown.shown
+    assert 'present[kind]) || "negative_flip"' in shown.blocks["script"][1], "the list begins with the flips, if empty"

@@ -68,7 +68,8 @@ def encode_instances(outcomes: Outcomes, budget: int) -> tuple[str, str]:
             limit = limits[limits.index(limit) + 1]
     shown = rows + drawn
     cut = sum(text is not None and text[1] > limit for row in shown for text in row.texts)
-    about = f"This page holds all {len(rows):,} flips{_kinds(outcomes)}"
+    flips_told = f"all {len(rows):,} flips{_kinds(outcomes)}" if rows else "no flip, as there is none"
+    about = f"This page holds {flips_told}"
     if not len(others):
         about += "."
     elif count == len(others):
@@ -77,7 +78,7 @@ def encode_instances(outcomes: Outcomes, budget: int) -> tuple[str, str]:
         about += f", and a random sample of {count:,} of {len(others):,} other instances."
     else:
         about += f". There is no room for any of the {len(others):,} other instances."
-    about += " The list begins with the flips; the buttons choose what it shows."
+    about += " The list begins with the flips; the buttons choose what it shows." if rows else ""
     if cut:
         about += f" Texts are cut after {limit:,} characters ({cut:,} of them); each says how much is left out."
     return data, about

@@ -113,14 +113,15 @@ def _gate(gate: GateShown) -> str:
     """Show what the comparison was held to, and what came of it; many bounds that are kept are folded."""
     name, _, told = gate.heading.partition(": ")
     kept = [row for row in gate.rows if row[1] == "kept"]
-    tables = _bounds(gate, [row for row in gate.rows if row[1] != "kept"])
-    more = _bounds(gate, kept)
     if len(kept) > _OPEN:
-        more = f"<details><summary>{len(kept):,} bounds that are kept</summary>{more}</details>"
+        tables = _bounds(gate, [row for row in gate.rows if row[1] != "kept"])
+        tables += f"<details><summary>{len(kept):,} bounds that are kept</summary>{_bounds(gate, kept)}</details>"
+    else:
+        tables = _bounds(gate, gate.rows)
     return (
         f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
         f'aria-hidden="true">{"✓" if gate.verdict == "kept" else "✗"}</span> {plain(name)}</h2><p>{typeset(told)}</p>'
-        f"{tables}{more}</section>"
+        f"{tables}</section>"
     )
 
 
