@@ -54,6 +54,10 @@ def read_details(
     """
     metrics: dict[str, array[float]] = {}
     lists: set[str] = set()
+    # Metrics that a row has, and so whether it was asked for likelihoods or for a text: a question is written once for
+    # each, with the metrics of that kind.
+    kinds: dict[frozenset[str], int] = {}
+    kind = array("q")
     # Fields of the documents have a mark, because one may be called "answer" or "target".
     fields = {f"doc.{name}": name for name in slices}
     block: dict[str, list[Any]] = {name: [] for name in ("own", "digest", "answer", "target", *fields)}
@@ -62,7 +66,7 @@ def read_details(
     likely = array("b")  # whether the most likely choice is right; -1 where the answer is no choice
     aliases = array("b")  # whether every choice is right, being another way to say the same
     first: dict[str, Any] = {}
-    last: dict[str, Any] = {}
+    last: dict[int, Mapping[str, Any]] = {}  # of each kind
 
     def flush() -> None:
         for key, values in block.items():
@@ -70,13 +74,15 @@ def read_details(
             values.clear()
 
     def add(row: Mapping[str, Any]) -> None:
-        if len(likely):  # Of texts instead of structs a row may have other metrics than the rows before.
-            lists.update(metrics.keys() ^ row["metric"].keys())
-        for name, value in row["metric"].items():
-            # Arrow gives every row every field, null where a row has not that metric.
+        # Arrow gives every row every field, null where a row has not that metric.
+        present = {name: value for name, value in row["metric"].items() if value is not None}
+        kind.append(kinds.setdefault(frozenset(present), len(kinds)))
+        for name in row["metric"]:
+            metrics.setdefault(name, array("d"))
+        for name, value in present.items():
             if not isinstance(value, int | float):
                 lists.add(name)
-            metrics.setdefault(name, array("d")).append(value if name not in lists else 0.0)
+            metrics[name].append(value if name not in lists else 0.0)
         doc, specific, (answer, index) = row["doc"], _specific(row["doc"]), _answer(row)
         aliases.append(index is not None and len(set(_gold(row))) == len(doc["choices"]))
         outputs.append(_output(row))
@@ -93,9 +99,10 @@ def read_details(
             block[key].append(value if value is None else short(value))
 
     for number, row in enumerate(_rows(path, None)):
-        first, last = first or row["doc"], row
+        first = first or row["doc"]
         try:
             add(row)
+            last[kind[-1]] = row
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, row {number + 1} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
@@ -106,6 +113,10 @@ def read_details(
         raise InputError(f"{path} is empty; details of lighteval are needed.")
     flush()
     columns = {key: pa.concat_arrays(blocks.pop(key)) for key in list(blocks)}
+    overlap = sum(map(len, kinds)) > len(frozenset.union(*kinds))
+    if overlap or frozenset() in kinds:
+        lists |= metrics.keys() - frozenset.intersection(*kinds)  # gaps within a kind
+    lists |= {name for name, values in metrics.items() if not values}
     usable = [name for name in metrics if name not in lists]
     shown = f"usable: {listed(map(quote, usable)) or 'none'}"
     if metric is not None and metric not in usable:
@@ -116,16 +127,22 @@ def read_details(
         raise NoMetricError(str(path), f"no metric is one number for every sample ({names}).")
     chosen = metric or usable[0]
     values_of = np.array(metrics[chosen])
+    of_chosen = next(place for names, place in kinds.items() if chosen in names)
+    rows: Positions | None = None
+    if len(values_of) < len(kind):
+        rows = np.flatnonzero(np.array(kind) == of_chosen)
+        columns = {key: column.take(pa.array(rows)) for key, column in columns.items()}
+        outputs = [outputs[row] for row in rows]
     own = columns["own"]
     unique = not own.null_count and len(own.dictionary_encode().dictionary) == len(own)
     task = task or str(first.get("task_name") or path.stem)
     notes = [f"{task}: {note}" for note in choice_note("metric", chosen, usable if metric is None else ())]
-    right = np.array(likely)
+    right, aliased = (np.array(flags)[slice(None) if rows is None else rows] for flags in (likely, aliases))
     differs = (right >= 0) & np.isin(values_of, (0, 1)) & ((right == 1) != (values_of == 1))
     wrong = int(np.count_nonzero(differs))
     # Other metrics of likelihoods ask something else than which choice is the likeliest: `truthfulqa_mc1`, and `acc`
     # of aliases, which asks whether the model writes one.
-    contradicted = wrong if "acc" in chosen and not np.any(differs & np.array(aliases, dtype=np.bool_)) else 0
+    contradicted = wrong if "acc" in chosen and not np.any(differs & (aliased == 1)) else 0
     known = not wrong and columns["answer"].null_count < len(columns["answer"])
 
     def texts(positions: Positions) -> list[Text]:
@@ -147,10 +164,11 @@ def read_details(
         documents=columns["digest"],
         targets=columns["target"],
         outputs=digest_column(outputs),
-        likelihoods=bool(_likelihoods(last)),
+        likelihoods=bool(_likelihoods(last[of_chosen])),
         slices={name: columns[key] for key, name in fields.items() if columns[key].null_count < len(columns[key])},
         columns=tuple(_fields(first)),
         texts=texts,
+        rows=rows,
         notes=tuple(notes),
     )
 

@@ -140,12 +140,35 @@ def test_texts_of_values_give_the_values_back(said: list[str], query: str, value
     assert repr(typed) == repr(read_back)  # nan is not equal to itself
 
 
-def test_rows_with_other_metrics_are_not_read_as_those_of_the_rows_before(tmp_path: Path) -> None:
-    # A task of two kinds has each question twice, first with the metrics of one kind.
-    rows = [as_texts(_text(0, "4")), as_texts(_choice(0, 0))]
+@pytest.mark.parametrize("layout", ["0.4", "0.11"])
+@pytest.mark.parametrize(("metric", "count"), [(None, 2), ("extractive_match", 2)], ids=["first", "asked"])
+def test_of_a_task_with_two_kinds_of_metrics_the_rows_of_the_chosen_one_are_compared(
+    layout: str, metric: str | None, count: int, tmp_path: Path
+) -> None:
+    # Each question stands twice: asked for likelihoods, and for a text.
+    def rows(likely: int, said: str) -> list[Row]:
+        return [_choice(0, 0), _choice(1, likely), _text(0, "4"), _text(1, said)]
+
+    files = [
+        _write(tmp_path / f"{name}.parquet", layout, rows(*answers))
+        for name, answers in (("v1", (0, "4")), ("v2", (1, "5")))
+    ]
+    result = compare_runs(*files, metric=metric)
+    (part,) = result.tasks
+    assert part.metric == metric or (metric is None and part.metric == "acc")
+    assert part.n == count
+    (flip,) = result.flips()
+    assert (flip.question, flip.old_answer, flip.new_answer) == (
+        ("Question 1?", "0: a", "1: b") if metric is None else ("Question 1?", "4", "5")
+    )
+
+
+@pytest.mark.parametrize("metrics", [["{'em': 1.0, 'f1': 0.5}", "{'f1': 0.5}"], ["{'em': 1.0}", "{}"]])
+def test_a_metric_that_some_rows_lack_is_not_compared_without_them(metrics: list[str], tmp_path: Path) -> None:
+    rows = [as_texts(_text(key, "4")) | {"metrics": said} for key, said in enumerate(metrics)]
     path = write(tmp_path / "d.parquet", rows)
-    with pytest.raises(InputError, match="no metric is one number for every sample"):
-        read(path)
+    with pytest.raises(InputError, match="'em' is not one number for every sample"):
+        read(path, metric="em")
 
 
 def test_likelihoods_without_the_question_are_no_choices() -> None:
