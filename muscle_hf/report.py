@@ -161,8 +161,10 @@ def warnings_of(outcomes: Outcomes) -> list[str]:
 
 def notes_of(outcomes: Outcomes) -> list[str]:
     """Say which tasks are not compared and why, and whatever else has to be known."""
-    reasons = outcomes.not_compared.items()
-    return [*(f"{name}: not compared: {reason}" for name, reason in reasons), *outcomes.notes]
+    alike: dict[str, list[str]] = {}
+    for name, reason in outcomes.not_compared.items():
+        alike.setdefault(reason, []).append(name)
+    return [*(f"{', '.join(names)}: not compared: {reason}" for reason, names in alike.items()), *outcomes.notes]
 
 
 def _sentence(part: Part) -> str:

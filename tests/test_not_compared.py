@@ -168,6 +168,11 @@ def test_options_for_the_bad_task_do_not_stop_the_others(tmp_path: Path) -> None
         compare_runs(*folders, tolerance=0.1, tasks="arc")
 
 
+def test_one_reason_for_many_tasks_is_told_once(tmp_path: Path) -> None:
+    old, new = _folder(tmp_path / "v1"), _folder(tmp_path / "v2", tasks=("arc",))
+    assert f"note: piqa, wino: not compared: {new} lacks it" in str(compare_runs(old, new))
+
+
 def test_a_task_that_is_bad_on_both_sides_has_both_reasons(tmp_path: Path) -> None:
     old, new = _folder(tmp_path / "v1"), _folder(tmp_path / "v2")
     _cut(_file(old, "piqa"))
