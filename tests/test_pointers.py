@@ -11,10 +11,12 @@ from lighteval_details import detail, run_file
 
 import muscle_hf.pointers
 from muscle_hf import InputError, compare_runs, load_adapter, read
+from muscle_hf.adapters import base_and_adapter
 from muscle_hf.cli import main
 from muscle_hf.gate import read_bounds
 from muscle_hf.plain_rows import raw_rows
 from muscle_hf.pointers import is_pointer, refuse_pointers
+from muscle_hf.update.models import read_adapter, read_base
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 63 + "1\nsize 42816258\n"
 DATE = "2025-01-25T04-48-43.622918"
@@ -35,6 +37,20 @@ READ: dict[str, tuple[str, Callable[[Path], object]]] = {
     "rows of an update, csv": ("data.csv", lambda path: list(raw_rows(str(path), None, "train"))),
     "rows of an update, parquet": ("data.parquet", lambda path: list(raw_rows(str(path), None, "train"))),
     "weights of an adapter": ("a/adapter_model.safetensors", lambda path: load_adapter(path.parent)),
+    "base of an update": ("b/model.safetensors", lambda path: read_base(str(path.parent), {}, "--new-base")),
+    "tokenizer of an update": ("b/tokenizer.json", lambda path: read_base(str(path.parent), {}, "--new-base")),
+    "adapter of an update": (
+        "a/adapter_model.safetensors",
+        lambda path: read_adapter(str(path.parent), "--old-adapter"),
+    ),
+    "model of a training": (
+        "b/model-00001-of-00002.safetensors",
+        lambda path: base_and_adapter(str(path.parent), None, ("model", "new_adapter")),
+    ),
+    "adapter of a training": (
+        "a/adapter_config.json",
+        lambda path: base_and_adapter("org/base", path.parent, ("model", "new_adapter")),
+    ),
     "config of an adapter": ("a/adapter_config.json", lambda path: load_adapter(path.parent)),
 }
 
