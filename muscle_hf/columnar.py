@@ -178,9 +178,9 @@ class Csv:
         if twice:
             raise InputError(f"{path}: the header names {some(twice)} more than once.")
         # A column without a name is what pandas makes of its index; it gets the name by which pandas reads it back.
-        index = header.index("") if "" in header else -1
-        self.unnamed = f"{UNNAMED}{index}" if index >= 0 and f"{UNNAMED}{index}" not in header else ""
-        self.names = [name or self.unnamed for name in header]
+        names = [name.strip() or f"{UNNAMED}{place}" for place, name in enumerate(header)]
+        self.names = names if len(set(names)) == len(names) else header
+        self.written = dict(zip(self.names, header, strict=True))
 
     def _header(self) -> list[str]:
         with opened(self.path, "a table with a header") as file:
@@ -216,7 +216,7 @@ class Csv:
                 faults.append(f"{self.path}, row {row.number}: {fields}; {cause}?")
             return "error"
 
-        written = {name: "" if name == self.unnamed else name for name in wanted}
+        written = {name: self.written[name] for name in wanted}
         reader = pyarrow.csv.open_csv(
             file,
             # One thread, so that a faulty row has a number.

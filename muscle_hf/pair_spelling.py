@@ -89,6 +89,8 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
     if many and names is None:
         told = "; ".join(dict.fromkeys(_counts(side, otherwise) for side, otherwise in many))
         proposed = ",".join(name for name in NAMES if any(name in otherwise.names for _, otherwise in many))
+        if "thousands" in proposed:  # which cannot go together
+            proposed = proposed.replace(",decimal-comma", "")
         raise InputError(
             f"{told}. Say what is the same answer: --normalize {proposed} (normalize={proposed!r}), or --normalize "
             "none (normalize='none') for answers as they are spelled."

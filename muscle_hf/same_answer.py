@@ -134,7 +134,7 @@ def respell(column: Column, names: Sequence[str]) -> Column:
         elif name == "quotes":
             column = pc.utf8_trim(column, characters=_QUOTES)
         elif name == "punctuation":
-            column = pc.utf8_rtrim(pc.utf8_ltrim(column, characters="([{*$€£¥"), characters=")]}*.,:;%")
+            column = pc.utf8_rtrim(pc.utf8_ltrim(column, characters="([{*$€£¥"), characters=")]}*.,:;%$€£¥")
         elif name == "case":
             column = pc.utf8_lower(column)
         elif name == "thousands":

@@ -394,6 +394,13 @@ def test_an_index_without_a_name_is_called_as_pandas_calls_it(tmp_path: Path) ->
     assert "more than once" in _refusal(lambda: _csv(tmp_path, ",,a\n0,1,2\n"))
 
 
+def test_spaces_around_the_names_of_a_header_are_no_part_of_them(tmp_path: Path) -> None:
+    table = _csv(tmp_path, "a, b , c\n1, x, y\n")
+    assert table.names == ["a", "b", "c"]
+    assert _scan(table, "c", "a") == {"c": [" y"], "a": ["1"]}
+    assert _csv(tmp_path, "a, a\n1,2\n").names == ["a", " a"]
+
+
 def test_a_name_that_stands_twice_in_the_header_is_refused(tmp_path: Path) -> None:
     assert "the header names 'a' more than once" in _refusal(lambda: _csv(tmp_path, "a,b,a\n1,2,3\n"))
 
