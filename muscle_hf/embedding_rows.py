@@ -5,7 +5,7 @@ load them onto a base of another size. The tokenizer beside the adapter names th
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import InputError, ModelMismatchError
 from .files import replaced
@@ -131,6 +131,34 @@ def fit_rows(
 def _say_once(text: str) -> None:
     """Warn; an update loads the same adapter for one stage after the other."""
     logger.warning(text)
+
+
+def refuse_tokens_without_rows(
+    rows: Iterable[Iterable[int]], tokenizer: PreTrainedTokenizerBase, model: Any, *, what: str, role: str
+) -> None:
+    """Refuse data with tokens that a model has no embeddings for.
+
+    Args:
+        rows: Tokens of each row.
+        tokenizer: What encoded them.
+        model: The model that reads them.
+        what: The data, for the message.
+        role: "new" or "old", likewise.
+
+    Raises:
+        ModelMismatchError: There are such tokens.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    if max(tokenizer.get_vocab().values(), default=0) < size:
+        return
+    unknown = sorted({token for row in rows for token in row if token >= size})
+    if unknown:
+        names = ", ".join(repr(tokenizer.convert_ids_to_tokens(token)) for token in unknown[:3])
+        raise ModelMismatchError(
+            f"{what} holds {len(unknown)} tokens that the {role} model has no embeddings for, such as {names}: it has "
+            f"{size} rows and its tokenizer {len(tokenizer)} tokens. Take an adapter that was trained with rows for "
+            "them (model.resize_token_embeddings before training, save_pretrained after it), or a tokenizer without."
+        )
 
 
 def changed_rows(model: Any) -> int | None:

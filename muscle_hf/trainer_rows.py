@@ -12,6 +12,7 @@ from trl.data_utils import get_dataset_column_names
 
 from .aligned_rows import align_rows, chunk_counts, with_first_chunks
 from .config import CompatibilityConfig
+from .embedding_rows import refuse_tokens_without_rows
 from .errors import ConfigurationError, InputError
 from .pair import ModelPair
 from .training_data import (
@@ -87,6 +88,8 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         dataset = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, name)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
+        of_set = f"The {name} set"
+        refuse_tokens_without_rows(dataset["input_ids"], processing_class, self._pair.student, what=of_set, role="new")
         if self._vocabulary is not None:
             self._vocabulary.check_tokens(dataset["input_ids"], processing_class)
         if args.alignment == "chunks":
@@ -101,6 +104,8 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 old_length=old_length,
                 processes=args.dataset_num_proc,
             )
+            tokenizer, old = self._pair.required_old_tokenizer(), self._pair.old_outline()
+            refuse_tokens_without_rows(dataset["old_input_ids"], tokenizer, old, what=of_set, role="old")
             logger.info(f"The {name} set: {summary}")
         return dataset
 

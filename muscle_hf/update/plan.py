@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..adapters import check_lm_head
 from ..alignment import check_same_vocabulary
 from ..config import CompatibilityConfig
+from ..embedding_rows import refuse_tokens_without_rows
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
 from ..layouts import named_columns
 from ..unlabelled import check_unlabelled
@@ -168,6 +169,9 @@ def make_plan(options: Options) -> Plan:
     encoded = {
         name: encode_examples(part, tokenizer, sft, name) for name, part in data if name != "test" and len(part)
     }
+    for name, one in encoded.items():
+        what = f"the {name} set"
+        refuse_tokens_without_rows([one.vocabulary], tokenizer, new_base.model, what=what, role="new")
     if pairs is not None and not pairs.identical:
         pairs.check_tokens([one.vocabulary for one in encoded.values()], tokenizer)
     plan = Plan(
