@@ -4,6 +4,7 @@ Tokens that were added for an adapter have rows that the base lacks; PEFT saves 
 load them onto a base of another size. The tokenizer beside the adapter names the tokens, and decides nothing here.
 """
 
+import inspect
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
@@ -187,13 +188,26 @@ def changed_rows(model: Any) -> int | None:
     return None if (there.get("text_config") or there).get("vocab_size") in (None, rows) else rows
 
 
-def add_lacking_rows(folder: Path, model: PeftModel) -> None:
-    """Add to a saved adapter the layers of a resized base that PEFT left out, as it does beside adapted embeddings.
+def save_with_rows(model: Any, *arguments: Any, **options: Any) -> None:
+    """Save a model by its own `save_pretrained`; an adapter with all rows of a resized base.
+
+    PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
 
     Args:
-        folder: Where `save_pretrained` has written.
-        model: What was saved.
+        model: A [`transformers.PreTrainedModel`] or a [`peft.PeftModel`].
+        arguments: Of `save_pretrained`, and so the options.
+        options: Likewise.
     """
+    save = type(model).save_pretrained
+    given = inspect.signature(save).bind(model, *arguments, **options).arguments
+    is_resized = "save_embedding_layers" not in given and changed_rows(model) is not None
+    save(model, *arguments, **options | ({"save_embedding_layers": True} if is_resized else {}))
+    if is_resized and given.get("is_main_process", True):
+        _add_lacking_rows(Path(given["save_directory"]), model)
+
+
+def _add_lacking_rows(folder: Path, model: PeftModel) -> None:
+    """Add to a saved adapter the layers of a resized base that PEFT left out, as it does beside adapted embeddings."""
     file = folder / _WEIGHTS[0]
     if not file.is_file():
         return

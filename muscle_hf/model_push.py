@@ -17,7 +17,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from peft import PeftModel
 from torch import nn
 
-from .embedding_rows import add_lacking_rows, changed_rows
+from .embedding_rows import save_with_rows
 from .errors import ConfigurationError, InputError
 from .files import replaced
 from .hub_failures import hub_failures
@@ -125,19 +125,12 @@ def _save_with_card(
     model: Any, source: CardSource, /, *arguments: Any, push_to_hub: bool = False, **options: Any
 ) -> None:
     hub = {name: options.pop(name) for name in (*_HUB_OPTIONS, "repo_id") if push_to_hub and name in options}
-    save = type(model).save_pretrained
-    given = inspect.signature(save).bind(model, *arguments, **options).arguments
+    given = inspect.signature(type(model).save_pretrained).bind(model, *arguments, **options).arguments
     folder = Path(given["save_directory"])
     with _base_at_hand(model, folder):
-        # PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
-        has_own_rows = "save_embedding_layers" not in given and changed_rows(model) is not None
-        if has_own_rows:
-            options["save_embedding_layers"] = True
-        save(model, *arguments, **options)
+        save_with_rows(model, *arguments, **options)
     if not given.get("is_main_process", True):
         return
-    if has_own_rows:
-        add_lacking_rows(folder, model)
     if source.with_config and isinstance(model, PeftModel):
         # An adapter's own config does not say what the classes are called, and the next update needs to know.
         model.config.save_pretrained(folder)

@@ -16,7 +16,7 @@ from tiny_updates import ROWS, config_of
 from transformers import LlamaForCausalLM
 
 from muscle_hf import CompatibilityTrainer, merging
-from muscle_hf.embedding_rows import add_lacking_rows
+from muscle_hf.embedding_rows import save_with_rows
 from muscle_hf.errors import ModelMismatchError, UnsupportedAdapterError
 from muscle_hf.hub.load import load_adapter
 from muscle_hf.hub.packing import pack_adapter
@@ -113,9 +113,10 @@ def _make(
         base.resize_token_embeddings(len(GROWN))
     adapted = tiny_adapter(base, seed + 1, **_lora(kind, grown=grown))
     (GROWN if grown else TOKENIZER).save_pretrained(folder / "adapter")
-    adapted.save_pretrained(folder / "adapter")
-    if grown and whole:
-        add_lacking_rows(folder / "adapter", adapted)
+    if whole:
+        save_with_rows(adapted, folder / "adapter")
+    else:
+        adapted.save_pretrained(folder / "adapter")
     # Every token, so that a row that is another one shows.
     ids = torch.arange(len(GROWN if grown else TOKENIZER) // 2 * 2).view(2, -1)[:, :: 2 if grown else 3]
     ids[:, -1] = len(GROWN if grown else TOKENIZER) - 1

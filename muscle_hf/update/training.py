@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..adapters import full_logits_allow_tied_head, has_whole_head, load_adapted
 from ..card import card_of_trainer
 from ..checkpoints import remove_checkpoints, train_and_save
 from ..demo.task import CrossEntropyTrainer, TrainingProgress
+from ..embedding_rows import save_with_rows
 from ..files import replaced
 from ..hub_failures import lookup_failures
 from ..ranks import pad_rank
@@ -96,6 +98,7 @@ def _train_with_cross_entropy(
     # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
     is_fused = has_whole_head(model) and config.device.type != "cpu"
     kind = _FusedTrainer if is_fused else CrossEntropyTrainer
+    model.save_pretrained = partial(save_with_rows, model)
     with full_logits_allow_tied_head(model):
         trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
     train_and_save(trainer)
