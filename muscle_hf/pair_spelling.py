@@ -55,7 +55,9 @@ def _respelled(side: TaskAnswers, spelling: Spelling) -> TaskAnswers:
         if spelling.kind != TEXTS and (column := getattr(side, name)) is not None
     }
     if (read := side.texts) is not None:
-        changed["texts"] = lambda places: _shown(read(places), spelling)
+        # Names have been applied to these texts, and 1,500 that became 1.500 must not become 1500.
+        shown = replace(spelling, names=() if spelling.names == () else None)
+        changed["texts"] = lambda places: _shown(read(places), shown)
     return replace(side, spelling=spelling, **changed)
 
 

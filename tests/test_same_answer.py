@@ -363,6 +363,13 @@ def test_fractions_of_32_bits_are_the_decimals_that_were_written(tmp_path: Path)
     assert flips(compare_runs(table(tmp_path / "old.csv", ["0.10", "3"], ["0.1", "2"]), path)) == (0, 1)
 
 
+def test_names_are_not_applied_twice_to_what_is_shown(tmp_path: Path) -> None:
+    before = table(tmp_path / "old.jsonl", ["1,500", " 2"], ["1.5", "2"])
+    after = table(tmp_path / "new.csv", ["7", "7"], ["1.5", "2"])
+    shown = list(compare_runs(before, after, normalize="decimal-comma").flips())
+    assert [(flip.reference, flip.old_answer) for flip in shown] == [("1.5", "1.5"), ("2", "2")]
+
+
 def test_right_answers_that_differ_in_case_alone_are_two_answers(tmp_path: Path) -> None:
     gold, said = ["a", "A"] * 3, ["A", "A"] * 3
     path = table(tmp_path / "a.jsonl", said, gold)
