@@ -96,7 +96,10 @@ def read_table(
     long: list[SpelledOtherwise | None] = []
     spelling = Spelling(parse_names(normalize), table.typed)
 
-    def keep(_: int, block: Mapping[str, Column]) -> dict[str, Column]:
+    def keep(start: int, block: Mapping[str, Column]) -> dict[str, Column]:
+        if not start:  # Also where a reader starts over.
+            scored.clear()
+            long.clear()
         # While the texts are whole.
         block = {
             name: spelling.respell(values)

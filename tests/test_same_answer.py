@@ -347,6 +347,14 @@ def test_long_answers_in_another_spelling_are_not_wrong_in_silence(
         assert flips(compare_runs(spelled, right, normalize=names)) == (0, 1)
 
 
+def test_long_answers_are_counted_once_where_a_reader_starts_over(tmp_path: Path) -> None:
+    gold = ["a long answer " * 20 + "end"] * 8_000
+    path = table(tmp_path / "a.jsonl", [gold[0] + "\n", *gold[1:]], gold)
+    more = json.dumps({"id": 8_000, "prediction": "\ud800", "reference": "A"})
+    path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
+    assert any(f"1 of 8,001 answers of {path} would be right" in note for note in compare_runs(path, path).notes)
+
+
 def test_right_answers_of_two_files_in_two_spellings_are_told_with_the_name(tmp_path: Path) -> None:
     gold = ["Yes", "No"]
     before, after = table(tmp_path / "old.jsonl", gold, gold), table(tmp_path / "new.jsonl", gold, ["yes", "no"])

@@ -567,6 +567,14 @@ def test_texts_are_scored_whole_by_a_scorer_that_is_named_as_metric(tmp_path: Pa
     assert found.values()[1:].tolist() == [0.0, 0.0]
 
 
+def test_texts_are_scored_once_where_a_reader_starts_over(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a", rows(*["A"] * 8_000))
+    # Arrow does not read this line, so that the file is read again line by line.
+    more = json.dumps({"id": "\ud800", "prediction": "\ud800", "reference": "A"})
+    path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
+    assert len(task(path, metric="rouge1").values()) == 8_001
+
+
 def test_a_column_of_that_name_goes_before_a_scorer(tmp_path: Path) -> None:
     found = task(write_csv(tmp_path / "a", rows("A", rouge1=0.25)), metric="rouge1")
     assert found.values().tolist() == [0.25]
