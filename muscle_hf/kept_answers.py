@@ -149,12 +149,16 @@ def _append(path: Path, lines: Iterable[str]) -> None:
     """Put whole lines at the end of a file, or none where they cannot be written."""
     with path.open("ab") as file:
         start = file.tell()
+        is_written = False
         try:
             file.write("".join(f"{line}\n" for line in lines).encode())
             file.flush()
+            is_written = True
             os.fsync(file.fileno())
-        except BaseException:
-            os.truncate(path, start)
+        except BaseException as failure:
+            # Ctrl-C while the disk takes its time leaves whole lines.
+            if not is_written or isinstance(failure, OSError):
+                os.truncate(path, start)
             raise
 
 

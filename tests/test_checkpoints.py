@@ -5,6 +5,8 @@ import itertools
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -322,3 +324,46 @@ def test_an_evaluation_is_skipped_by_who_goes_on(tmp_path: Path) -> None:
     run.steps(4, epoch=2, evaluation=30)
     # Each epoch takes two minutes, and is saved after the evaluation that belongs to its last step.
     assert run.saved == [60.0, 150.0, 210.0, 300.0]
+
+
+# What each of two processes runs; the clock of the second one stands still.
+_PROGRAM = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch.distributed as distributed
+from muscle_hf.checkpoints import InterimCheckpoints
+
+folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+now = [0.0]
+callback = InterimCheckpoints(clock=lambda: now[0] if rank == 0 else 0.0)
+args = SimpleNamespace(output_dir=str(folder), save_total_limit=1, save_strategy="no")
+state = SimpleNamespace(global_step=0, max_steps=9, epoch=0.5, best_model_checkpoint=None)
+saved = []
+callback.on_train_begin(args, state, None)
+for step in range(1, 7):
+    control = SimpleNamespace(should_save=False, should_evaluate=False)
+    callback.on_step_begin(args, state, control)
+    now[0] += 50
+    state.global_step = step
+    callback.on_step_end(args, state, control)
+    if control.should_save:
+        saved.append(step)
+        (folder / f"checkpoint-{step}").mkdir(exist_ok=True)
+        (folder / f"checkpoint-{step}" / f"rng_state_{rank}.pth").touch()
+        callback.on_save(args, state, control)
+(folder / f"seen-{rank}.json").write_text(json.dumps(saved))
+distributed.barrier()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_save_at_different_steps_or_move_a_checkpoint_that_is_not_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]  # noqa: S603 - our own program
+    assert [process.wait() for process in processes] == [0, 0]
+    seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text("utf-8")) for rank in range(2)]
+    assert seen[0] == seen[1] == [2, 4, 6]
+    assert _tree(tmp_path) == ["interim/checkpoint-6"]
+    assert len(list((tmp_path / "interim" / "checkpoint-6").iterdir())) == 2

@@ -11,6 +11,7 @@ import muscle_hf.demo.run as demo
 from muscle_hf import ConfigurationError, compare, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.demo.data import read_intents, read_sentences
+from muscle_hf.demo.kept import what_is_kept
 from muscle_hf.demo.pretrain import pretraining_texts
 from muscle_hf.demo.run import (
     BOUND,
@@ -172,6 +173,39 @@ def test_a_separator_in_an_answer_does_not_break_the_demo_folder(tmp_path: Path)
     path.parent.mkdir()
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert demo._ask(OLD, tmp_path, "test", read_rows("test", 1)) == [row]
+
+
+def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, asked, original = read_rows("test", 12), [], demo.generate_answers
+
+    def interrupted(model: object, tokenizer: object, prompts: list[str], **options: object) -> object:
+        if len(asked) == 2:
+            asked.append(0)
+            raise KeyboardInterrupt
+        asked.append(len(prompts))
+        return original(model, tokenizer, prompts, **options)
+
+    assert what_is_kept(tmp_path) == "Nothing is kept: the same command starts anew."
+    whole = demo._ask(OLD, tmp_path / "whole", "test", rows)
+    monkeypatch.setattr(demo, "generate_answers", interrupted)
+    monkeypatch.setattr(demo, "_ASKED_AT_ONCE", 4)
+    folder = tmp_path / "pieces"
+    with pytest.raises(KeyboardInterrupt):
+        demo._ask(OLD, folder, "test", rows)
+    (folder / NEW.folder).mkdir()
+    (folder / NEW.folder / "finished").touch()
+    assert what_is_kept(folder) == (
+        f"Kept in {folder}: {NEW.name}, finished; the test set asked of {OLD.name}, 8 answers. The same command goes "
+        "on there."
+    )
+    pieces = demo._ask(OLD, folder, "test", rows)
+    assert sum(asked) == 12
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["test-old.jsonl"]
+    for one, other in zip(pieces, whole, strict=True):
+        assert one | {"mean_log_likelihood": 0} == other | {"mean_log_likelihood": 0}
+        assert one["mean_log_likelihood"] == pytest.approx(other["mean_log_likelihood"], rel=1e-4)
 
 
 def test_a_damaged_folder_and_a_meaningless_seed_are_refused_in_one_line(

@@ -341,6 +341,72 @@ def test_a_damaged_file_is_not_taken_for_answers(
     assert path.read_text(encoding="utf-8") == whole
 
 
+class _Batches:
+    """Counts the questions that a model is asked, and is interrupted after so many batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.asked: list[int] = []
+        self.stop: int | None = None
+        original = getattr(muscle_hf.flips_evaluation, name)
+
+        def counted(model: Any, tokenizer: Any, prompts: list[Any], *arguments: Any, **options: Any) -> Any:
+            if self.stop == len(self.asked):
+                raise KeyboardInterrupt
+            self.asked.append(len(prompts))
+            return original(model, tokenizer, prompts, *arguments, **options)
+
+        monkeypatch.setattr(muscle_hf.flips_evaluation, name, counted)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "at_once"), [(_generated(), "generate_answers", 2), (_chosen(), "choose_answers", 8)]
+)
+def test_an_interruption_asks_old_and_new_model_all_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Dataset, name: str, at_once: int
+) -> None:
+    whole = _evaluation(tmp_path / "whole", rows, batch_size=2)
+    whole.ask_old_and_new()
+    batches = _Batches(monkeypatch, name)
+    answers, stops = {}, 0
+    while not answers:
+        stops += 1
+        batches.stop = len(batches.asked) + 1
+        resumed = _evaluation(tmp_path / "pieces", rows, batch_size=2)
+        try:
+            resumed.ask_old_and_new()
+            answers = resumed.answers
+        except KeyboardInterrupt:
+            continue
+    assert answers == whole.answers
+    # Each question was asked once of each model, one batch in each piece.
+    assert sum(batches.asked) == 2 * len(rows) and max(batches.asked) <= at_once
+    assert stops == len(batches.asked)
+    assert not list((tmp_path / "pieces").glob("*.part"))
+
+
+def test_kept_pieces_of_another_model_or_cut_off_are_taken_for_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = _Batches(monkeypatch, "generate_answers")
+    batches.stop = 2
+    evaluation = _evaluation(tmp_path, _generated(), batch_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.ask_old_and_new()
+    (part,) = tmp_path.glob("*.part")
+    text = part.read_text("utf-8")
+    batches.stop = None
+    part.write_text(text[:-2], encoding="utf-8")
+    _evaluation(tmp_path, _generated(), batch_size=2).ask_old_and_new()
+    # The one that was cut off is asked again.
+    assert sum(batches.asked) == 2 * len(PROMPTS) + 1
+    for path in tmp_path.glob("*.jsonl"):
+        path.unlink()
+    part.write_text(text.replace('"decided_by": "', '"decided_by": "0'), encoding="utf-8")
+    batches.asked.clear()
+    _evaluation(tmp_path, _generated(), batch_size=2).ask_old_and_new()
+    assert sum(batches.asked) == 2 * len(PROMPTS)
+
+
 def test_nothing_but_the_answers_is_left_in_the_folder(tmp_path: Path) -> None:
     evaluation = _evaluation(tmp_path)
     evaluation.measure(STUDENT)

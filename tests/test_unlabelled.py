@@ -211,8 +211,8 @@ class TestKept:
         assert sorted(chain(*killed.asked, *resumed.asked)) == sorted(texts)
 
     def test_a_kill_while_writing_leaves_a_block_that_cannot_be_read(self, tmp_path, monkeypatch) -> None:
-        # A full disk, or Ctrl-C: what is there stays whole, and no half line is left.
-        for failure in (OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()):
+        # A full disk leaves what is there, and no half line; Ctrl-C what was written by then.
+        for failure, kept in ((OSError(errno.ENOSPC, "No space left on device"), 0), (KeyboardInterrupt(), 1)):
 
             def fails(descriptor: int, failure: BaseException = failure) -> None:
                 raise failure
@@ -220,9 +220,9 @@ class TestKept:
             with monkeypatch.context() as patch:
                 patch.setattr(os, "fsync", fails)
                 with pytest.raises(type(failure)):
-                    _answer(_prompts("a", "b"), tmp_path, ask_old=Model("v1"), block_size=1)
-            assert _kept(tmp_path, "old") == []
-        assert len(_answer(_prompts("a"), tmp_path, ask_old=Model("v1"))) == 1
+                    _answer(_prompts("a", "c"), tmp_path, ask_old=Model("v1"), block_size=1)
+            assert len(_kept(tmp_path, "old")) == kept
+        assert len(_answer(_prompts("a", "c"), tmp_path, ask_old=Model("v1"))) == 2
         whole = _kept(tmp_path, "old")
         # A kill leaves a line without its end: it is asked again, whatever it says.
         (path,) = tmp_path.rglob("answers.jsonl")

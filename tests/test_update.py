@@ -40,12 +40,14 @@ from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+import muscle_hf.hub.answering as answering_module
 import muscle_hf.update.run as running
 import muscle_hf.update.training as training_module
 import muscle_hf.update.words as words_module
 from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, embedding_rows, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from muscle_hf.kept_work import left_of_answers
 from muscle_hf.ranks import pad_rank
 from muscle_hf.update.carryover import carried_over
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
@@ -919,6 +921,53 @@ class _InterruptAtStep(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step:
             raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["generation", "choice"])
+def test_an_interruption_asks_test_rows_again_or_changes_an_answer(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    rows = [row | {"choices": list(WORDS)} for row in _rows()]
+    data = _write_rows(tmp_path / "data.jsonl", rows)
+    words = ["--new-adapter", str(models / "task-on-v2"), "--dataset", str(data), "--ask-batch-size", "2"]
+    plan = _plan(models, tmp_path / "out", *words, "--kind", kind, "--test-share", "0.5")
+    asked: list[int] = []
+    stop: list[int] = []
+    original = answering_module._answers
+
+    def counted(model: Any, tokenizer: Any, questions: Sequence[Any], asking: Any) -> Any:
+        if stop and len(asked) == stop[0]:
+            raise KeyboardInterrupt
+        asked.append(len(questions))
+        return original(model, tokenizer, questions, asking)
+
+    monkeypatch.setattr(answering_module, "_answers", counted)
+    monkeypatch.setattr(answering_module, "_KEPT_AFTER", 1)
+
+    def write(name: str) -> Path:
+        path = tmp_path / name / "new.jsonl"
+        running.write_answers(plan, str(models / "task-on-v2"), path, old=False, decided_by={"model": "v2"})
+        return path
+
+    whole = write("whole").read_bytes()
+    assert [row["reference"] for row in _read_lines(tmp_path / "whole" / "new.jsonl")] == [
+        one.completion for one in plan.data.test
+    ]
+    asked.clear()
+    stop.append(1)
+    with pytest.raises(KeyboardInterrupt):
+        write("pieces")
+    part = tmp_path / "pieces" / "new.jsonl.part"
+    assert left_of_answers(tmp_path / "pieces" / "new.jsonl") == f"{asked[0]} answers"
+    # A kill in the middle of a line.
+    part.write_bytes(part.read_bytes()[:-3])
+    stop[0] = 2
+    with pytest.raises(KeyboardInterrupt):
+        write("pieces")
+    stop.clear()
+    assert write("pieces").read_bytes() == whole
+    assert sum(asked) == len(plan.data.test) + 1
+    assert [path.name for path in (tmp_path / "pieces").iterdir()] == ["new.jsonl"]
 
 
 def _canned(right: dict[str, int]) -> Callable[..., None]:

@@ -324,7 +324,7 @@ def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]
     """Return a model's answers, from disk where they are there already."""
     path = answers_of(output_dir, contender, split)
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         prompts = [row["prompt"] for row in rows]
         kept = AnswersSoFar(path, {"questions": prompts}, kinds=(str, float))
         base, adapter = (BASE_V1, OLD_ADAPTER) if contender is OLD else (BASE_V2, output_dir / contender.folder)
