@@ -10,13 +10,23 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_classifiers import tiny_classifier
 from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
 from tiny_updates import ROWS, config_of
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertForSequenceClassification,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from muscle_hf import CompatibilityTrainer, load_adapter
 from muscle_hf.adapters import load_adapted_model, load_tokenizer
+from muscle_hf.classifier.models import load_classifier
 from muscle_hf.cli import main
 from muscle_hf.embedding_rows import changed_rows, save_with_rows
 from muscle_hf.errors import InputError, ModelMismatchError
@@ -239,6 +249,26 @@ def test_tokens_that_no_row_stands_for_are_refused_by_name(tmp_path: Path) -> No
     with pytest.raises(ModelMismatchError, match=r"holds 2 tokens that the new model has no embeddings for.*im_start"):
         _trainer(tmp_path, _chats())
     _trainer(tmp_path, ROWS[:4])  # they may be there as long as nobody uses them
+
+
+@pytest.mark.parametrize("kind", [BertForSequenceClassification, LlamaForSequenceClassification])
+def test_a_classifier_gets_the_rows_of_its_adapter_too(tmp_path: Path, kind: type[PreTrainedModel]) -> None:
+    tiny_classifier(1, TOKENIZER, kind=kind).save_pretrained(tmp_path / "base")
+    model = kind.from_pretrained(tmp_path / "base")
+    model.resize_token_embeddings(SIZE + 2)
+    head = "score" if hasattr(model, "score") else "classifier"
+    options = {"target_modules": "all-linear", "modules_to_save": [head], "init_lora_weights": False}
+    trained = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", **options))
+    trained.save_pretrained(tmp_path / "adapter")
+    trained.config.save_pretrained(tmp_path / "adapter")
+    ids = torch.arange(SIZE - 14, SIZE + 2)[None]
+    with torch.no_grad():
+        for load in (
+            lambda: load_classifier(tmp_path / "base", tmp_path / "adapter", role="new"),
+            lambda: load_adapter(tmp_path / "adapter"),
+            lambda: load_adapter(tmp_path / "adapter", merge=True),
+        ):
+            torch.testing.assert_close(load().eval()(ids).logits, trained.eval()(ids).logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
