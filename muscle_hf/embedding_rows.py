@@ -116,10 +116,13 @@ def fit_rows(
         if not set(range(present, rows)) <= _trained_of(layer, trained, base)
     ]
     if rows > present and lacking:
+        remedy = "Save it again, from the model that was trained: save_pretrained(folder, save_embedding_layers=True)."
+        if any(key.endswith(".lora_embedding_A") for key in shapes):
+            remedy = 'Beside LoRA on embeddings PEFT saves no head; train with modules_to_save=["lm_head"] as well.'
         raise ModelMismatchError(
             f"{adapter} was trained with {rows} rows of token embeddings, {name} has {present}, and the adapter's "
-            f"file does not hold those of {' and '.join(lacking)}: the rows of the added tokens would be random. Save "
-            "it again, from the model that was trained, with save_pretrained(folder, save_embedding_layers=True)."
+            f"file does not hold those of {' and '.join(lacking)}: the rows of the added tokens would be random. "
+            f"{remedy}"
         )
     base.resize_token_embeddings(rows, mean_resizing=False)
     _say_once(
@@ -165,7 +168,7 @@ def refuse_tokens_without_rows(
 def changed_rows(model: Any) -> int | None:
     """Return an adapted model's rows where the base that its config names has another number of them.
 
-    No more is read than lies on this machine; a base that does not counts as one with the same number.
+    No more is read than lies on this machine; a base that is not here counts as one with the same number.
 
     Args:
         model: A model, with or without adapter.
