@@ -291,6 +291,19 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
+def loosely(prompt: Prompt) -> str:
+    """Return a text that prompts share which differ in case and white space alone.
+
+    Args:
+        prompt: A text or a conversation.
+
+    Example:
+        >>> loosely("What is\\n2 + 2? ") == loosely("what is 2 + 2?")
+        True
+    """
+    return " ".join((prompt if isinstance(prompt, str) else conversation(prompt)).split()).casefold()
+
+
 def described(layout: Layout, first: TaskRow) -> str:
     """Say in one line what was recognised, by the first row.
 

@@ -1,13 +1,16 @@
 """Training and evaluation sets as `trl.SFTTrainer` takes them: checked before any model is loaded."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from trl.data_utils import get_dataset_column_names, is_conversational
 
+from .answers import quote
 from .errors import ConfigurationError, InputError
+from .prompts import Prompt
+from .questions import conversation, loosely
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,27 @@ def check_layouts(train: Any, evaluation: Any, args: Any, formatting_func: Calla
                 f"completion_only_loss=True does nothing for {name}, which has no completions: all of its tokens are "
                 "trained on. Set assistant_only_loss=True for conversations, or give prompt and completion."
             )
+
+
+def say_known_questions(train: Any, questions: Sequence[Prompt]) -> None:
+    """Warn of questions of a flips data set that the training set asks too: their flips flatter whoever trained on it.
+
+    Args:
+        train: The training set; prompts or messages are looked at.
+        questions: The prompts of the flips data set.
+    """
+    if not isinstance(train, Dataset) or not {"prompt", "messages"} & set(train.column_names):
+        return
+    prompts = train["prompt"] if "prompt" in train.column_names else (messages[:-1] for messages in train["messages"])
+    asked = {loosely(prompt) for prompt in prompts}
+    known = [prompt for prompt in questions if loosely(prompt) in asked]
+    if known:
+        first = known[0] if isinstance(known[0], str) else conversation(known[0])
+        logger.warning(
+            f"{len(known)} of the {len(questions)} rows of flips_dataset are asked in train_dataset too, for instance "
+            f"{quote(first.strip())}: models that were trained on them know their answers, so the flips that are "
+            "measured are too few. Leave them out of one of the two."
+        )
 
 
 def check_chat_template(train: Any, evaluation: Any, args: Any, tokenizer: Any) -> None:

@@ -31,7 +31,7 @@ from .flips_in_the_loop import FlipsInTheLoop
 from .masks import Mask
 from .pair import ModelPair
 from .ranks import pad_rank
-from .row_checks import check_chat_template, check_layouts, check_rows
+from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .trainer_push import ROLES, ShipsItsCard
 from .trainer_teachers import TeachersOfTraining
 from .training_log import LossSums
@@ -156,6 +156,8 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
             )
         # Before any model is loaded.
         questions = None if flips_dataset is None else read_questions(flips_dataset)
+        if questions is not None:
+            say_known_questions(train_dataset, questions.prompts)
         _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None

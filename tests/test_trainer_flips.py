@@ -9,7 +9,9 @@ from datasets import Dataset
 from tiny_updates import ROWS, Update, make_update, trainer_of
 
 from muscle_hf import ConfigurationError, InputError, compare
+from muscle_hf.flips_dataset import read_questions
 from muscle_hf.prediction import generate_answers
+from muscle_hf.row_checks import say_known_questions
 
 QUESTIONS = [{"prompt": row["prompt"], "reference": row["completion"]} for row in ROWS[:5]]
 OPTIONS: dict[str, Any] = {"flips_dataset": Dataset.from_list(QUESTIONS), "flips_max_new_tokens": 4}
@@ -97,6 +99,28 @@ def test_a_flips_data_set_without_a_strategy_is_never_asked(
     assert f"eval_strategy={chosen!r}" in caplog.text
     trainer.train()
     assert any("eval_negative_flip_rate" in log for log in trainer.state.log_history)
+
+
+def _chat(answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "what?"}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "asked", "told"),
+    [
+        (ROWS[0], {"prompt": "Transfer 0  DOLLARS to my savings account", "completion": "transfer"}, True),
+        (ROWS[0], {"prompt": "what else?", "completion": "transfer"}, False),
+        (_chat("this"), _chat("that"), True),
+        (ROWS[0], _chat("that"), False),
+        ({"text": "what?"}, _chat("that"), False),
+    ],
+)
+def test_questions_that_were_trained_on_flatter_the_flips_in_silence(
+    caplog: pytest.LogCaptureFixture, trained_on: dict[str, Any], asked: dict[str, Any], told: bool
+) -> None:
+    questions = read_questions(Dataset.from_list([asked])).prompts
+    say_known_questions(Dataset.from_list([trained_on]), questions)
+    assert ("1 of the 1 rows of flips_dataset are asked in train_dataset too" in caplog.text) == told
 
 
 def test_an_evaluation_of_nothing_is_refused_after_the_models_are_loaded(update: Update, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from ..answers import quote
 from ..errors import InputError
+from ..questions import loosely
 from .rows import Example, key_of
 
 
@@ -59,10 +60,10 @@ def split_examples(
         >>> [len(part) for _, part in splits]
         [7, 1, 2]
     """
-    asked = {_loosely(one) for one in test}
-    left = [one for one in examples if _loosely(one) not in asked]
-    trained_on = {_loosely(one) for one in examples}
-    known = tuple(one for one in test if _loosely(one) in trained_on)
+    asked = {loosely(one.prompt) for one in test}
+    left = [one for one in examples if loosely(one.prompt) not in asked]
+    trained_on = {loosely(one.prompt) for one in examples}
+    known = tuple(one for one in test if loosely(one.prompt) in trained_on)
     notes = []
     if known:
         notes.append(
@@ -102,13 +103,6 @@ def split_examples(
 def _shown(example: Example) -> str:
     prompt = example.prompt if isinstance(example.prompt, str) else example.prompt[-1]["content"]
     return quote(prompt.strip())
-
-
-def _loosely(example: Example) -> str:
-    """Give a text that prompts share which differ in case and white space alone."""
-    prompt = example.prompt
-    text = prompt if isinstance(prompt, str) else "\n".join(f"{one['role']}: {one['content']}" for one in prompt)
-    return " ".join(text.split()).casefold()
 
 
 def _in_order(examples: Sequence[Example]) -> tuple[Example, ...]:
