@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -257,6 +258,47 @@ def test_a_saved_adapter_names_its_base_by_a_path_that_holds_everywhere(
 ) -> None:
     found = of_local_names["trainer, from another working directory"]
     assert found["result"] == str(folder / "team" / "base-v2")
+
+
+# Folders that lack something, each a copy of a whole one; and a file where a folder is needed.
+LACKING = {
+    "no-config": ("base-v2", "config.json"),
+    "no-weights": ("base-v2", "model.safetensors"),
+    "no-tokenizer": ("base-v2", "tokenizer"),
+    "no-adapter-config": ("task-v2", "adapter_config.json"),
+    "no-adapter-weights": ("task-v2", "adapter_model.safetensors"),
+}
+BROKEN = {
+    f"{what}, {name}": code.format(name)
+    for name in (*LACKING, "a-file")
+    for what, code in {
+        "trainer, base": "trainer('team/{}')",
+        "trainer, adapter": "trainer(new_adapter='team/{}')",
+        "trainer, old model as a whole": "trainer(old_model='team/{}', old_adapter=None)",
+        "update, base": "result = update('--dry-run', new='team/{}')",
+        "update, adapter": "result = update('--dry-run', old='team/{}')",
+        "load_adapter": "muscle_hf.load_adapter('team/{}')",
+        "load_adapter, base": "muscle_hf.load_adapter('team/task-v2', base_model='team/{}')",
+        "predict, data": "result = predict('team/task-v1', 'team/{}')",
+        "compare": "result = main(['compare', 'team/{}', 'v1.csv'])",
+        "classifiers, adapter": "classifier('team/base-v2', new_adapter='team/{}')",
+        "classifiers, old": "classifier(old_model='team/{}')",
+    }.items()
+}
+
+
+def test_a_folder_that_lacks_something_is_not_completed_from_the_hub(
+    folder: Path, tmp_path: Path, running: Hub
+) -> None:
+    for name, (whole, left_out) in LACKING.items():
+        ignored = shutil.ignore_patterns(f"{left_out}*")
+        shutil.copytree(folder / "team" / whole, folder / "team" / name, ignore=ignored, dirs_exist_ok=True)
+    (folder / "team" / "a-file").write_text("no model", encoding="utf-8")
+    found = _run(BROKEN, folder, running.environment(home=tmp_path))
+    assert [name for name, one in found.items() if one["attempts"]] == []
+    # A base may do without a tokenizer where the adapter brings one, and for its own weights a dry run needs none.
+    whole = {name for name, one in found.items() if one["error"] is None and not one["result"]}
+    assert all("no-tokenizer" in name or "no-weights" in name for name in whole), whole
 
 
 MISSING = {
