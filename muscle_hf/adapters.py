@@ -18,7 +18,7 @@ from .answers import one_line
 from .embedding_rows import fit_rows, saved_shapes
 from .errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from .hub_failures import failure_reason, lookup_failures
-from .hub_lookup import is_local, located, looking_up
+from .hub_lookup import is_folder, is_local, located, looking_up
 from .pointers import refuse_pointers
 
 logger = logging.getLogger(__name__)
@@ -210,11 +210,11 @@ def record_place(model: PeftModel) -> None:
     """
     base = model.get_base_model()
     place = str(getattr(base.config, "_name_or_path", None) or "")
-    if is_local(place):
+    if is_folder(place):
         base.config._name_or_path = base.name_or_path = place = located(place)
     for config in model.peft_config.values():
         recorded = config.base_model_name_or_path or place
-        if is_local(recorded):
+        if is_folder(recorded):
             config.base_model_name_or_path = located(recorded)
 
 

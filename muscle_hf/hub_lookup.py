@@ -50,6 +50,18 @@ def is_local(name: str | Path) -> bool:
     return bool(str(name)) and os.path.lexists(name)
 
 
+def is_folder(name: str | Path) -> bool:
+    """Tell whether a name is that of a folder of this machine.
+
+    Args:
+        name: Id or path.
+    """
+    try:
+        return bool(str(name)) and Path(name).is_dir()
+    except (OSError, ValueError):  # longer than any path, or not to be encoded as one
+        return False
+
+
 def located(name: str | Path) -> str:
     """Return the absolute path of what is on this machine, and any other name as it is.
 
@@ -57,7 +69,7 @@ def located(name: str | Path) -> str:
         name: Id or path of a model or an adapter.
 
     Raises:
-        InputError: It is a file, and models are folders.
+        InputError: It is a file, or a link to nothing; models are folders.
 
     Example:
         >>> located("org/base-v2")
@@ -65,10 +77,9 @@ def located(name: str | Path) -> str:
     """
     if not is_local(name):
         return str(name)
-    path = Path(name).absolute()
-    if not path.is_dir():
-        raise InputError(f"{name} is no folder, but a file of this machine; name the folder that holds the model.")
-    return str(path)
+    if not is_folder(name):
+        raise InputError(f"{name} is on this machine and is no folder; name the folder that holds the model.")
+    return str(Path(name).absolute())
 
 
 @contextmanager

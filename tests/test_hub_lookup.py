@@ -78,7 +78,7 @@ def test_a_folder_stays_the_same_one_in_another_working_directory_and_a_file_is_
     (tmp_path / "team" / "notes").write_text("")
     assert located("team/base") == located(Path("team/base")) == str(tmp_path / "team" / "base")
     assert located("org/base") == "org/base"
-    with pytest.raises(InputError, match="team/notes is no folder, but a file of this machine"):
+    with pytest.raises(InputError, match="team/notes is on this machine and is no folder"):
         located("team/notes")
 
 

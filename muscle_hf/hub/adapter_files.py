@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from ..embedding_rows import PREFIX
 from ..errors import InputError, UnsupportedAdapterError
 from ..hub_failures import hub_failures
+from ..hub_lookup import is_folder
 from ..pointers import refuse_pointers
 from ..report import printable
-from .repository_files import check_id, download, is_folder, read_object
+from .repository_files import check_id, download, read_object
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _TOKENIZER = "tokenizer_config.json"

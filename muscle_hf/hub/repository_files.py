@@ -27,18 +27,6 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def is_folder(name: str | Path) -> bool:
-    """Tell whether a name is that of a folder of this machine.
-
-    Args:
-        name: Id or path.
-    """
-    try:
-        return Path(name).is_dir()
-    except OSError:  # longer than any path
-        return False
-
-
 def is_id(name: str) -> bool:
     """Tell whether a name can be one on the Hub.
 
