@@ -161,18 +161,22 @@ def _decide_strategies(found: dict[str, Any], settings: UpdateSettings) -> None:
     evaluates = str(found.setdefault("eval_strategy", follows if settings.validation_share else "no"))
     found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
     if found["save_strategy"] == evaluates == "steps":
-        steps = found.get("save_steps") or found.get("eval_steps")
-        if steps is not None:
-            for name in ("eval_steps", "save_steps"):
-                found.setdefault(name, steps)
-        else:
-            found["eval_steps"] = found["save_steps"] = _STEPS
-    can_keep_best = found["save_strategy"] == evaluates or found["save_strategy"] in ("no", "best")
-    if evaluates != "no" and not can_keep_best and found.get("load_best_model_at_end") is not False:
+        given = found.get("save_steps") or found.get("eval_steps") or _STEPS
+        for name in ("eval_steps", "save_steps"):
+            found[name] = found.get(name) or given
+    if evaluates == "no" or found["save_strategy"] in ("no", "best") or found.get("load_best_model_at_end") is False:
+        return
+    if found["save_strategy"] != evaluates:
         raise ConfigurationError(
             f"save_strategy={found['save_strategy']} and eval_strategy={evaluates} do not go together: the checkpoint "
             "of the best evaluation could not be kept. Leave one of --save-strategy and --eval-strategy out, and it "
             "follows the other; or keep the last step, with --load-best-model-at-end false."
+        )
+    if evaluates == "steps" and found["save_steps"] != found["eval_steps"]:
+        raise ConfigurationError(
+            f"save_steps={found['save_steps']:g} and eval_steps={found['eval_steps']:g} differ: the best step might "
+            "not be saved. Leave one of --save-steps and --eval-steps out, and it follows the other; or keep the last "
+            "step, with --load-best-model-at-end false."
         )
 
 
