@@ -140,9 +140,10 @@ def _reason(error: BaseException, repository: str | None, kind: str) -> str | No
         return f"the Hub's storage refused the files; the same command again may go through. {error}"
     if isinstance(error, json.JSONDecodeError) and _from_an_answer(error.__traceback__):
         return f"{constants.ENDPOINT} answered with something else than JSON: an outage or a proxy; try again later."
-    if isinstance(error, ConnectionError):  # what datasets makes of all of these
-        return _unreachable_reason() or (_NOT_CACHED if is_switched_off_by_user() else None)
-    return _xet_reason(error, repository, kind) or _connection_reason(error)
+    reason = _xet_reason(error, repository, kind) or _connection_reason(error)
+    if reason is None and isinstance(error, ConnectionError):  # what datasets makes of all of these
+        return _NOT_CACHED if is_switched_off_by_user() else _unreachable_reason()
+    return reason
 
 
 def _answer_reason(error: HfHubHTTPError, repository: str | None, kind: str) -> str:
