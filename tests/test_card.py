@@ -29,7 +29,7 @@ from transformers import (
 
 import muscle_hf
 from muscle_hf.card import AdapterCard, card_of_trainer, check, library_versions
-from muscle_hf.card.of_trainer import task_of
+from muscle_hf.card.of_trainer import _kept, task_of
 from muscle_hf.flips import Comparison, compare
 from muscle_hf.lineage import Lineage
 from muscle_hf.outcomes import Instance
@@ -471,3 +471,20 @@ def test_a_card_in_the_repository_says_what_its_data_say(name: str) -> None:
     assert text == card.render()
     assert check(text) == []
     assert f"]({name}/README.md)" in (MODEL_CARDS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("best", "loaded", "told"),
+    [
+        (2, "out/checkpoint-2", {"kept": "step 2, by eval_loss"}),
+        # Evaluated at every step and saved at every second one.
+        (3, "out/checkpoint-2", {"kept": "step 2, by eval_loss, the best of those with a checkpoint"}),
+        (3, None, {}),
+    ],
+)
+def test_the_card_names_a_step_whose_weights_were_not_loaded(
+    best: int, loaded: str | None, told: dict[str, str]
+) -> None:
+    state = SimpleNamespace(best_global_step=best, best_model_checkpoint=loaded)
+    args = SimpleNamespace(load_best_model_at_end=True, metric_for_best_model="eval_loss")
+    assert _kept(SimpleNamespace(args=args, state=state, is_in_train=False)) == told
