@@ -96,7 +96,24 @@ def number(old: Answers, new: Answers) -> tuple[NDArray[np.int64], NDArray[np.in
     return inverse[: len(old)], inverse[len(old) :]
 
 
+def refuse_other_order(**columns: Any) -> None:
+    """Refuse pandas columns that hold the same labels in another order; values are compared by their place.
+
+    Raises:
+        InputError: Two columns do.
+    """
+    labels = {name: values.index for name, values in columns.items() if hasattr(values, "iloc")}
+    for name, index in labels.items():
+        first, others = next(iter(labels.items()))
+        if not index.equals(others) and len(index) == len(others) and set(index) == set(others):
+            raise InputError(
+                f"{name} has the labels of {first} in another order, but values are compared by their place: pass "
+                f"{name}.loc[{first}.index], or {name}.to_numpy() where the order is right as it is"
+            )
+
+
 def _take(columns: Mapping[str, Values]) -> dict[str, _Column]:
+    refuse_other_order(**columns)
     read = {name: _column(name, values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in read.items()}
     if len(set(lengths.values())) > 1:

@@ -170,7 +170,7 @@ class _Reader:
         if text_index:
             self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
         self.scores.append(score)
-        output, self.likelihoods = output_of(row)
+        output, self.likelihoods = output_of(where, row)
         self.outputs.append(output)
         self.places[0].append(start)
         self.places[1].append(length)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,6 +36,19 @@ class NoFilterError(NoMetricError):
         """Say where it is, and which filters there are."""
         super().__init__(where, f"there is no filter {quote(wanted)}; it has {listed(map(quote, filters))}.")
         self.filters = filters
+
+
+def refuse_nan(where: str, likelihoods: Sequence[float]) -> None:
+    """Refuse a sample of which a log-likelihood is NaN: what it was scored says nothing of an answer.
+
+    Raises:
+        InputError: One is.
+    """
+    if any(map(math.isnan, likelihoods)):
+        raise InputError(
+            f"{where}: a log-likelihood is NaN, so there is no most likely choice, and the score says nothing. The "
+            "model computed no number there: evaluate it again in another precision, such as bfloat16 or float32."
+        )
 
 
 def number_of(value: Any) -> float | None:
@@ -130,11 +144,16 @@ def is_probability_mass(row: Mapping[str, Any]) -> bool:
     return len(row["filtered_resps"]) == counts[0] != counts[1]
 
 
-def output_of(row: Mapping[str, Any]) -> tuple[int | None, bool]:
-    """Give a digest of what the model gave, of a kind that two models cannot share, and whether of likelihoods."""
+def output_of(where: str, row: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """Give a digest of what the model gave, of a kind that two models cannot share, and whether of likelihoods.
+
+    Raises:
+        InputError: A log-likelihood is NaN.
+    """
     filtered = row["filtered_resps"]
     values = [_likelihood(item) for item in filtered] if isinstance(filtered, list) else []
     known = [value for value in values if value is not None]
+    refuse_nan(where, known)
     if not known and all(len(argument) == 1 for argument in arguments_of(row)):
         # Of a whole text there is the likelihood alone, without a continuation.
         known = [value for item in _responses(row["resps"]) if (value := number_of(item)) is not None]

@@ -16,6 +16,9 @@ from .same_answer import NUMBERS
 from .selection import same_filter
 from .spelled_otherwise import spelled_otherwise
 
+# How columns of true and false are kept.
+_TRUTH = pa.array(["true", "false", None])
+
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
@@ -59,10 +62,10 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         )
     notes = [side.not_whole for side in (old, new) if side.not_whole]
     if notes and not allow_missing:
-        raise InputError(
-            f"{' '.join(notes)} Restore the file, or run the evaluation again; --allow-missing (allow_missing=True) "
-            "compares what is there."
-        )
+        # Ids that stand twice are refused all the same.
+        twice = any(pc.count_distinct(side.ids).as_py() < len(side) for side in (old, new) if side.not_whole)
+        accept = "" if twice else "; --allow-missing (allow_missing=True) compares what is there"
+        raise InputError(f"{' '.join(notes)} Restore the file, or run the evaluation again{accept}.")
     notes += same_filter(old, new)
     old, new = spelled_alike(old, new)
     if by_position:
@@ -183,9 +186,13 @@ def _same_types(old: TaskAnswers, new: TaskAnswers) -> tuple[TaskAnswers, TaskAn
         kinds = ["strings"]  # 1 beside 1.5, which only a text holds as exactly
     if len(set(kinds)) > 1:
         shown = ", ".join(f"the {label} are {kind}" for (label, _), kind in zip(columns, kinds, strict=True))
+        truth = all(
+            pc.all(pc.is_in(column, _TRUTH)).as_py() for _, column in columns if pa.types.is_string(column.type)
+        )
+        name = "booleans" if truth else "numbers"
         raise InputError(
             f"{shown}: 1 and '1' are different answers, so all of them would count as wrong. Write all answers as "
-            "strings or all as integers, or compare them as numbers with --normalize numbers (normalize='numbers')."
+            f"strings or all as integers, or compare them as {name} with --normalize {name} (normalize={name!r})."
         )
     kind = next(iter(kinds), "strings")
     big = any(column.type == BIG for _, column in columns)

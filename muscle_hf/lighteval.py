@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
 from .errors import InputError
-from .harness_sample import NoMetricError
+from .harness_sample import NoMetricError, refuse_nan
 from .identical import answer_digest, digest_column, likelihoods_digest
 from .lighteval_names import numbered
 from .lighteval_old import READ as OLD
@@ -107,6 +107,7 @@ def read_details(
             raise InputError(
                 f"{path}, row {number + 1} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
             ) from None
+        refuse_nan(f"{path}, row {number + 1}", _likelihoods(row))
         if number % _BATCH == _BATCH - 1:
             flush()
     if not first:

@@ -23,6 +23,7 @@ from .flips import Comparison, ScoreComparison, compare, compare_correct, compar
 from .identical import identical
 from .intervals import mean_interval, normal_quantile
 from .join import Aligned, align
+from .metric_names import is_right_or_wrong
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def tabulate(
 
     Returns:
         The table. Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and
-        right answers, unless their metric is known to give grades.
+        right answers, unless their metric is known to give grades, or all are 0 and its name does not say that
+        these are wrong answers.
 
     Raises:
         InputError: Scores that are not finite; a seed floor of one run, of two that are one, or of other instances;
@@ -186,6 +188,8 @@ def tabulate(
     old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
     grades = pair.old.grades or pair.new.grades
+    # Of zeros alone only a name can say that they are wrong answers.
+    grades = grades or not (is_right_or_wrong(pair.old.metric) or old.any() or new.any())
     answers = not sampled and not grades and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
     table = Table(
         metric=pair.old.metric if pair.old.higher_is_better else f"negated {pair.old.metric}",

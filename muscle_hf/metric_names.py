@@ -2,7 +2,8 @@
 
 import re
 
-_RIGHT_OR_WRONG = {"acc", "accuracy", "exact", "em", "pass", "match"}
+_RIGHT_OR_WRONG = {"acc", "accuracy", "exact", "em", "pass", "passed", "match", "correct", "correctness", "right"}
+_RIGHT_OR_WRONG |= {"success", "solved", "resolved", "valid", "verify", "verified", "contains", "included", "mc1"}
 _GRADES = {
     *("f1", "mf1", "fscore", "mcc", "mrr", "ndcg", "map", "anls", "iou", "precision", "recall", "mc2"),
     *("ter", "wer", "cer", "mer", "ppl", "nll", "loss", "bpb", "logprob", "logprobs", "prob", "probability"),
@@ -48,12 +49,25 @@ def is_grade(metric: str, task: str = "") -> bool:
     parts = _parts(metric)
     if _MASS.search(task) and parts == ["acc"]:
         return True
-    # "@1" counts whether there is one right answer among so many.
-    if _RIGHT_OR_WRONG.intersection(parts) or re.search(r"@\d", metric):
+    if is_right_or_wrong(metric):
         return False
     return bool(
         _BITS.search(metric) or _GRADES.intersection(parts) or any(part.startswith(_KINDS_OF_GRADES) for part in parts)
     )
+
+
+def is_right_or_wrong(metric: str) -> bool:
+    """Tell whether a metric is known to tell right answers from wrong ones.
+
+    Args:
+        metric: Its name.
+
+    Example:
+        >>> is_right_or_wrong("exact_match"), is_right_or_wrong("pass@1"), is_right_or_wrong("helpfulness")
+        (True, True, False)
+    """
+    # "@1" counts whether there is one right answer among so many.
+    return bool(_RIGHT_OR_WRONG.intersection(_parts(metric)) or re.search(r"@\d", metric))
 
 
 def higher_is_better(metric: str) -> bool | None:

@@ -16,6 +16,8 @@ from .spelled_otherwise import SpelledOtherwise, spelled_otherwise, together
 
 # From this share of a side's answers on, a comparison says more about the spelling than about the update.
 _REFUSED = 0.05
+# In fewer rows it may be chance that nothing is right.
+_ENOUGH = 10
 
 
 def spelled_alike(old: TaskAnswers, new: TaskAnswers) -> tuple[TaskAnswers, TaskAnswers]:
@@ -102,6 +104,8 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
         f"{','.join(otherwise.names)}, {_example(otherwise)}"
         for side, otherwise in found
     ]
+    counted = [side for side, _ in found]
+    notes += [_strange(side) for side in (old, new) if side not in counted and _is_strange(side)]
     both = _against_each_other(old, new)
     if both:
         notes.append(
@@ -128,6 +132,23 @@ def _against_each_other(old: TaskAnswers, new: TaskAnswers) -> SpelledOtherwise 
         wrong = pc.and_(*(pc.fill_null(pc.not_equal(side.answers, side.references), False) for side in (old, new)))
         return spelled_otherwise(old.answers.filter(wrong), new.answers.filter(wrong))
     return spelled_otherwise(old.answers, new.answers)
+
+
+def _is_strange(side: TaskAnswers) -> bool:
+    """Tell whether right answers are labels, and not one answer is one of these, as where they have other names."""
+    if side.scores is not None or side.answers is None or side.references is None or len(side) < _ENOUGH:
+        return False
+    answers, labels = pc.drop_null(side.answers), pc.unique(side.references)
+    return len(answers) > 0 and 2 * len(labels) <= len(side) and not pc.any(pc.is_in(answers, labels)).as_py()
+
+
+def _strange(side: TaskAnswers) -> str:
+    place = pc.index(pc.is_valid(side.answers), True).as_py()
+    answer, right = (quote(column[place].as_py()) for column in (side.answers, side.references) if column is not None)
+    return (
+        f"none of the {len(side):,} answers of {side.source} is the right answer of any row, for instance {answer} "
+        f"where {right} is right: does it use other names for the same?"
+    )
 
 
 def _counts(side: TaskAnswers, otherwise: SpelledOtherwise) -> str:

@@ -155,11 +155,14 @@ def write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collecti
         InputError: If an input is missing, unknown, empty, of another length, or holds anything but such numbers or
             strings, or if a reference is None, or a score is no finite number.
     """
+    from .columns import refuse_other_order
+
     names = metric._feature_names()
     number = next(kind for kind in _NUMBERS if any(f["predictions"].dtype == kind for f in metric.features))
     unknown = sorted(set(columns) - set(names))
     if unknown:
         raise InputError(f"{metric.name} does not take {', '.join(unknown)}: its inputs are {', '.join(names)}.")
+    refuse_other_order(**{name: columns[name] for name in names if columns.get(name) is not None})
     given = {name: _as_list(name, columns[name]) for name in names if columns.get(name) is not None}
     missing = [name for name in names if name not in given and name not in optional]
     if missing:

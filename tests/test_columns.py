@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from muscle_hf.errors import InputError
@@ -20,7 +21,7 @@ from muscle_hf.flips import agreement, compare, compare_correct, compare_scores
         np.array,
         lambda v: np.array(v, dtype=object),
         lambda v: np.array(v, dtype=np.dtypes.StringDType()) if isinstance(v[0], str) else np.array(v, np.int8),
-        lambda v: __import__("pandas").Series(v, index=range(7, 7 + len(v))),
+        lambda v: pd.Series(v, index=range(7, 7 + len(v))),
         lambda v: __import__("pyarrow").chunked_array([v]),
         lambda v: np.ma.masked_array(v),
         lambda v: list(np.array(v)),
@@ -64,6 +65,7 @@ def test_string_enum_members_equal_their_text() -> None:
     assert old == [Letter.A, Letter.B] and type(old[0]) is Letter, "the caller's list was changed"
 
 
+_SERIES = pd.Series([1, 2])
 COLUMN_ERRORS = [
     (["a"], ["a", "b"], ["a", "b"], r"old has 1, new has 2, references has 2.*join them by id"),
     ([], [], [], r"empty"),
@@ -81,6 +83,8 @@ COLUMN_ERRORS = [
     ([1, "2"], [1, 2], [1, 2], r"old mixes ints and strings: old\[0\] is 1 and old\[1\] is '2'"),
     (["a", "b"], ["a", "b"], ["a", None], r"references\[1\] is None.*leave instances without one out"),
     (np.zeros((2, 3), int), [1, 2], [1, 2], r"old has shape \(2, 3\).*argmax"),
+    (_SERIES, _SERIES.iloc[::-1], [1, 2], r"new has the labels of old in another order.*new\.loc\[old\.index\]"),
+    (_SERIES, [1, 2], _SERIES.iloc[::-1], r"references has the labels of old in another order"),
     (np.array(3), [3], [3], r"old has shape \(\)"),
     (np.array(["2020-01-01"], dtype="datetime64[D]"), ["a"], ["a"], r"old\[0\] is of type datetime64"),
     ([np.timedelta64(1, "s")], [1], [1], r"old\[0\] is of type timedelta64"),

@@ -86,6 +86,24 @@ def test_one_value_between_0_and_1_on_either_side_makes_scores(
     assert part.has_scores == (graded != "neither")
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("metric", "values", "is_score"),
+    [
+        ("helpfulness", ([0, 0], [0, 0]), True),
+        ("helpfulness", ([0, 1], [0, 0]), False),
+        ("is_correct", ([0, 0], [0, 0]), False),
+        ("acc", ([0, 0], [0, 0]), False),
+    ],
+)
+def test_zeros_alone_are_wrong_answers_only_where_the_metric_says_so(
+    form: str, metric: str, values: tuple[list[float], list[float]], is_score: bool, tmp_path: Path
+) -> None:
+    old, new = (FORMATS[form](tmp_path / side, said, metric) for side, said in zip(("v1", "v2"), values, strict=True))
+    (part,) = compare_runs(old, new, metric=metric).tasks
+    assert part.has_scores == is_score
+
+
 @pytest.mark.parametrize("samples", [2, 3])
 def test_several_grades_of_one_instance_are_no_share_of_right_ones(samples: int, tmp_path: Path) -> None:
     for side in ("v1", "v2"):

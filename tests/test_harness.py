@@ -624,7 +624,16 @@ def test_odd_targets_end_in_no_traceback(tmp_path: Path, target: str) -> None:
     assert found.read_texts(np.array([0]))[0].reference == target
 
 
-@pytest.mark.parametrize("value", ["nan", "-inf", "inf"])
+@pytest.mark.parametrize("likelihoods", [[math.nan, -1], [-1, math.nan], [math.nan] * 2])
+def test_a_log_likelihood_that_is_nan_makes_no_answer_whatever_it_was_scored(
+    tmp_path: Path, likelihoods: list[float]
+) -> None:
+    path = write(tmp_path / "s.jsonl", [choice(0, [-1, -2]), choice(1, likelihoods, acc=1.0)])
+    with pytest.raises(InputError, match="line 2: a log-likelihood is NaN"):
+        _read(path)
+
+
+@pytest.mark.parametrize("value", ["-inf", "inf"])
 def test_log_likelihoods_without_a_value_are_answered_as_numpy_does(tmp_path: Path, value: str) -> None:
     found = _answers(write(tmp_path / "s.jsonl", [choice(0, [-1, float(value)], target=5, acc=0.0)]))
     assert found == [int(np.argmax([-1, float(value)]))]

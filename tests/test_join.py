@@ -267,14 +267,16 @@ def test_other_metrics_or_directions_are_refused(options: Mapping[str, bool]) ->
 # Types ---------------------------------------------------------------------------------------------------------------
 
 
-def test_answers_that_are_text_on_one_side_only_are_refused() -> None:
+@pytest.mark.parametrize(("text", "name"), [("7", "numbers"), ("true", "booleans")])
+def test_answers_that_are_text_on_one_side_only_are_refused(text: str, name: str) -> None:
     old = _table([1], answers=pa.array([7]), references=pa.array([7]))
-    new = _table([1], answers=pa.array(["7"]), references=pa.array(["7"]))
+    new = _table([1], answers=pa.array([text]), references=pa.array([text]))
     # Also where both are called the same, as two columns of one run may be.
     for other in (new, _table([1], "old.jsonl", answers=new.answers, references=new.references)):
         message = _refusal(old, other)
         assert "the answers of old.jsonl are integers" in message
         assert "are strings: 1 and '1' are different answers" in message
+        assert f"--normalize {name} (normalize='{name}')" in message
 
 
 def test_a_model_that_never_answered_is_compared_with_one_that_did() -> None:

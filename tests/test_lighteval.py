@@ -165,6 +165,12 @@ def test_scores_that_are_not_finite_are_no_wrong_answers(tmp_path: Path, value: 
         compare_runs(path, path)
 
 
+def test_a_log_likelihood_that_is_nan_makes_no_answer_whatever_it_was_scored(tmp_path: Path) -> None:
+    response = {"logprobs": [math.nan, -1.0]}
+    path = write(tmp_path / "d.parquet", [_choice(0, 0, acc=1.0), detail(1, response=response, acc=1.0)])
+    assert "row 2: a log-likelihood is NaN" in _refusal(path)
+
+
 def test_a_distance_is_better_where_it_is_smaller(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{n}.parquet", [_text(0, "x", edit_distance=n), _text(1, "x", edit_distance=5)])
              for n in (1, 2)]  # fmt: skip

@@ -320,6 +320,19 @@ def test_a_few_answers_in_another_spelling_are_noted_with_counts(tmp_path: Path)
     assert flips(compare_runs(before, after, normalize="case")) == (0, 0)
 
 
+@pytest.mark.parametrize("is_swapped", [False, True], ids=["", "swapped"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_labels_with_other_names_are_noted(name: str, is_swapped: bool, tmp_path: Path) -> None:
+    gold = ["true", "false"] * 5
+    files = [tmp_path / side / name for side in ("v1", "v2")]
+    for file, answers in zip(files, (gold, ["yes", "no"] * 5), strict=True):
+        file.parent.mkdir()
+        table(file, answers, gold)
+    notes = compare_runs(*(files[::-1] if is_swapped else files)).notes
+    told = f"none of the 10 answers of {files[1]} is the right answer of any row, for instance 'yes' where 'true' is"
+    assert [told in note for note in notes if "none of" in note] == [True]
+
+
 def test_wrong_answers_that_are_the_same_in_another_spelling_are_noted(tmp_path: Path) -> None:
     before = table(tmp_path / "old.jsonl", ["x", "B"], ["A", "B"])
     after = table(tmp_path / "new.jsonl", ["X", "B"], ["A", "B"])
