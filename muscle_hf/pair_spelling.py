@@ -139,7 +139,7 @@ def _is_strange(side: TaskAnswers) -> bool:
     if side.scores is not None or side.answers is None or side.references is None or len(side) < _ENOUGH:
         return False
     answers, labels = pc.drop_null(side.answers), pc.unique(side.references)
-    return len(answers) > 0 and 2 * len(labels) <= len(side) and not pc.any(pc.is_in(answers, labels)).as_py()
+    return len(answers) > 0 and 1 < len(labels) <= len(side) / 2 and not pc.any(pc.is_in(answers, labels)).as_py()
 
 
 def _strange(side: TaskAnswers) -> str:

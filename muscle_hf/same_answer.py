@@ -14,7 +14,7 @@ from .errors import InputError
 from .number_texts import ANY_NUMBER, NUMBER, Column, as_text, canonical, few_distinct
 
 NAMES = {
-    "unicode": "one letter in two encodings, such as a full-width A",
+    "unicode": "one letter in two encodings, such as a full-width A; the long minus sign and -",
     "whitespace": "spaces and line ends around an answer, and how many inside",
     "quotes": "quotation marks around it",
     "punctuation": "brackets, asterisks, stops, currency and per cent signs around it: (A), A., $5, 5%",
@@ -128,7 +128,7 @@ def respell(column: Column, names: Sequence[str]) -> Column:
     """
     for name in (name for name in NAMES if name in names):
         if name == "unicode":
-            column = pc.utf8_normalize(column, form="NFKC")
+            column = pc.replace_substring(pc.utf8_normalize(column, form="NFKC"), "\N{MINUS SIGN}", "-")
         elif name == "whitespace":
             column = _spaced(column)
         elif name == "quotes":

@@ -263,6 +263,7 @@ GUESSES = [
     pytest.param("csv", ["1", "True"], ["True", "True"], "booleans", id="1 for True"),
     pytest.param("jsonl", ["True", "false"], ["true", "false"], "case", id="True for true in typed texts"),
     pytest.param("jsonl", ["cafe\u0301", "x"], ["café", "x"], "unicode", id="composed letters"),
+    pytest.param("csv", ["\u22121", "2"], ["-1", "2"], "unicode", id="long minus sign"),
     pytest.param("jsonl", [" (b)", "B"], ["B", "B"], "whitespace,punctuation,case", id="several at once"),
 ]
 
