@@ -88,9 +88,10 @@ def lost_tasks(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
     there = {re.sub(r"\W", "_", task) for task in newest}
     for folder, date in {(file.parent, date): None for date, file in newest.values() if date}:
         for file in filter(_is_results, _json_files(folder, f"*_{date}.json")):
-            counts = _results(file).get("n-samples")
+            results = _results(file)
+            counts, groups = results.get("n-samples"), results.get("groups") or {}
             for task in counts if isinstance(counts, dict) else ():
-                if re.sub(r"\W", "_", task) not in there:
+                if re.sub(r"\W", "_", task) not in there and task not in groups:
                     lost[task] = f"{file} says that it was scored, but its samples are not there"
     return lost
 

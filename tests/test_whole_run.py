@@ -176,6 +176,13 @@ WHOLE: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         _rows(),
         {"results": {"gsm": {"exact_match,none": 2 / N}, "all": {"exact_match,none": 0.9}}},
     ),
+    "a group that is counted too": (
+        _rows(),
+        {
+            "groups": {"all": {"exact_match,none": 2 / N}},
+            "n_samples": {name: {"original": N, "effective": N} for name in ("gsm", "all")},
+        },
+    ),
 }
 
 
@@ -184,7 +191,7 @@ def test_a_run_that_was_made_rightly_is_never_refused(tmp_path: Path, case: str)
     rows, parts = WHOLE[case]
     folder = _run(tmp_path / "v1", rows, **parts)
     (task,) = read(folder).tasks.values()
-    assert task.not_whole is None
+    assert task.not_whole is None and not read(folder).not_compared
     assert compare_runs(folder, folder, run=DATE[:7]).tasks[0].n == len(task)
 
 
