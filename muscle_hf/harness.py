@@ -107,13 +107,15 @@ def read_samples(
     """
     config = config or TaskConfig()
     reader = _Reader(path, metric, filter, slices, config)
-    rows = read_array(path, _NEEDED) if is_array(path) else read_objects(path, _NEEDED, each_once=False)
+    array_of_rows = is_array(path)
+    other = " A table is read as JSON Lines (one object a line), CSV or Parquet." if array_of_rows else ""
+    rows = read_array(path, _NEEDED) if array_of_rows else read_objects(path, _NEEDED, each_once=False)
     for number, start, length, row in rows:
         try:
             reader.add(f"{path}, line {number}", row, start, length)
         except KeyError as error:
             raise InputError(
-                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}."
+                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}.{other}"
             ) from None
         except (TypeError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}, line {number} is no sample of lm-evaluation-harness ({error}).") from None

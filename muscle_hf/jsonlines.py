@@ -13,6 +13,14 @@ from .errors import InputError
 from .pointers import refuse_pointer
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# First bytes -> how a file was compressed, and what unpacks it.
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"(\xb5/\xfd": ("zstd", "unzstd"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+}
 
 
 def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
@@ -45,13 +53,18 @@ def opened(path: Path, needed: str) -> Any:
     """Open a file for reading as bytes.
 
     Raises:
-        InputError: It cannot be read, or is a pointer that git keeps in its place.
+        InputError: It cannot be read, is compressed, or is a pointer that git keeps in its place.
     """
     refuse_pointer(path)
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
+    for mark, (name, command) in _COMPRESSED.items():
+        if file.peek(len(mark)).startswith(mark):
+            file.close()
+            raise InputError(f"{path} is compressed ({name}): unpack it first, with {command}.")
+    return file
 
 
 def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
@@ -138,6 +151,8 @@ def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> di
     except UnicodeDecodeError as error:
         raise InputError(f"{where} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.{cut}") from None
     except json.JSONDecodeError as error:
+        if line.strip() == b"{" and not cut:
+            cut = f" The file is one document over several lines; {needed} is needed (JSON Lines)."
         raise InputError(f"{where} is not JSON ({error.msg}, column {error.colno}).{cut}") from None
     except RecursionError:
         raise InputError(f"{where} is nested too deeply.") from None

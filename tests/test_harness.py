@@ -206,7 +206,10 @@ def test_one_document_twice_among_unnamed_filters_is_refused(tmp_path: Path, cou
         ('[\n    {\n        "doc_id": 0\n    }\n]', "line 2: a JSON array can only be read"),
         ("[\n  1,\n  2\n]", "line 2: a JSON array can only be read"),
         ('[\n  {},\n  {\n    "doc_id": 0\n  }\n]', "line 2: a JSON array can only be read"),
-        ('[\n  {\n    "doc_id": 0\n  }\n]', "line 2 is no sample of lm-evaluation-harness: it has no field 'doc'"),
+        (
+            '[\n  {\n    "doc_id": 0\n  }\n]',
+            "no sample of lm-evaluation-harness: it has no field 'doc'. A table is",
+        ),
         ('[\n  {\n    "doc_id": 0,,\n  }\n]', "line 2 is not JSON"),
         ("[", "line 1: the JSON array does not end"),
     ],

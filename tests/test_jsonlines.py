@@ -1,6 +1,9 @@
 """JSON Lines and JSON arrays: no object is lost, merged or changed, and every fault has its line."""
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +157,22 @@ def test_a_cut_line_that_another_one_follows_is_named(tmp_path: Path) -> None:
 )
 def test_another_encoding_is_named_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
     assert _refusal(_write(tmp_path, content)) == message
+
+
+@pytest.mark.parametrize(
+    ("pack", "name", "command"),
+    [(gzip.compress, "gzip", "gunzip"), (bz2.compress, "bzip2", "bunzip2"), (lzma.compress, "xz", "unxz")],
+)
+def test_a_compressed_file_is_named_and_not_taken_for_another_encoding(
+    tmp_path: Path, pack: Any, name: str, command: str
+) -> None:
+    message = _refusal(_write(tmp_path, pack(b'{"a": 1}\n')))
+    assert message == f" is compressed ({name}): unpack it first, with {command}."
+
+
+def test_a_document_over_several_lines_is_told_from_a_broken_line(tmp_path: Path) -> None:
+    message = _refusal(_write(tmp_path, '{\n "a": 1\n}\n'))
+    assert "The file is one document over several lines; rows is needed (JSON Lines)" in message
 
 
 @pytest.mark.parametrize(
