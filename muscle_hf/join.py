@@ -108,8 +108,25 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         count = pc.sum(pc.not_equal(old.prompts, new.prompts)).as_py() or 0
         if count:
             notes.append(f"{count} of {len(old)} prompts differ (other chat templates or examples?)")
+    notes += _scales(old, new)
     notes = [f"{old.task}: {note}" for note in [*notes, *spelling_notes(old, new)]]
     return Aligned(old, new, tuple(dict.fromkeys([*old.notes, *new.notes, *notes])))
+
+
+def _scales(old: TaskAnswers, new: TaskAnswers) -> list[str]:
+    """Tell where one side's scores go from 0 to 1 and the other's, about a hundredfold, to 100."""
+    if old.scores is None or new.scores is None:
+        return []
+    (share, low), (percent, high) = sorted(
+        ((side, side.scores) for side in (old, new) if side.scores is not None), key=lambda pair: float(pair[1].max())
+    )
+    is_share, is_percent = low.min() >= 0 and low.max() <= 1, high.min() >= 0 and 1 < high.max() <= 100
+    if not (is_share and is_percent and 50 * low.mean() <= high.mean() <= 200 * low.mean()):
+        return []
+    return [
+        f"the scores of {share.source} are {low.mean():.4g} in the mean and those of {percent.source} "
+        f"{high.mean():.4g}: is one in per cent?"
+    ]
 
 
 def _unnamed(side: TaskAnswers) -> str:

@@ -242,6 +242,23 @@ def test_files_of_which_nothing_is_left_are_refused() -> None:
     assert message.startswith("nothing is left to compare in old.jsonl and old.jsonl: 2 instances left out")
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "is_noted"),
+    [([0.2, 1.0], [25.0, 90.0], True), ([0.0, 1.0], [0.0, 100.0], True), ([0.2, 1.0], [0.1, 1.0], False),
+     ([0.9, 1.0], [1.1, 0.8], False), ([0.0, 0.0], [20.0, 90.0], False), ([-0.5, 1.0], [20.0, 30.0], False)],
+)  # fmt: skip
+def test_scores_of_which_one_side_is_in_per_cent_are_noted(
+    first: list[float], second: list[float], is_noted: bool, flip: bool
+) -> None:
+    sides = [_table([1, 2], f"{n}.csv", scores=np.array(scores)) for n, scores in enumerate((first, second))]
+    notes = align(*(sides[::-1] if flip else sides)).notes
+    assert [note for note in notes if "in per cent" in note] == (
+        [f"quiz: the scores of 0.csv are {np.mean(first):.4g} in the mean and those of 1.csv {np.mean(second):.4g}: "
+         "is one in per cent?"] if is_noted else []
+    )  # fmt: skip
+
+
 def test_other_prompts_are_only_noted() -> None:
     old, new = (_table([1, 2, 3], prompts=pa.array(list(text))) for text in ("abc", "abd"))
     assert align(old, new).notes == ("quiz: 1 of 3 prompts differ (other chat templates or examples?)",)
