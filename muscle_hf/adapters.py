@@ -137,6 +137,10 @@ def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator
             yield
     except MuscleError:
         raise
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ConfigurationError(f"{option}_init_kwargs: {one_line(error)}. Is it misspelt?") from error
     except (OSError, ValueError, KeyError) as error:  # nothing there, or nothing that transformers can read
         reason = failure_reason(error, base) or one_line(error)
         where = "The folder is there, but" if is_local(base) else "There is no such folder, and on the Hub"

@@ -4,6 +4,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ArgumentError, ConfigurationError, MuscleError
@@ -11,7 +12,7 @@ from .errors import ArgumentError, ConfigurationError, MuscleError
 T = TypeVar("T")
 
 # What a library's own checks raise; out of memory and the like are no fault of an argument.
-_REFUSALS = (ValueError, ImportError, NotImplementedError)
+_REFUSALS = (ValueError, TypeError, ImportError, NotImplementedError)
 _LONGEST = 500
 
 
@@ -175,10 +176,34 @@ def check_args(args: Any, config: type, parent: str, old_model: Any) -> None:
     )
 
 
-def check_callbacks(callbacks: Any) -> None:
-    """Refuse callbacks that are no list."""
+def check_kinds(callbacks: Any, processing_class: Any, formatting_func: Any = None, **models: Any) -> None:
+    """Refuse what is passed by the right name and is of another kind, such as a tokenizer's name.
+
+    Args:
+        callbacks: What the user passed by this name, as are the others.
+        processing_class: Likewise.
+        formatting_func: Likewise.
+        **models: Models, by the names of their arguments.
+
+    Raises:
+        ConfigurationError: With what to write instead.
+    """
     if callbacks is not None and not isinstance(callbacks, list):
         raise ConfigurationError(f"callbacks is {_a(type(callbacks).__name__)}; write callbacks=[…].")
+    if isinstance(processing_class, str | Path):
+        name = str(processing_class)
+        raise ConfigurationError(
+            f"processing_class is the name {name!r}; write processing_class=AutoTokenizer.from_pretrained({name!r})."
+        )
+    if formatting_func is not None and not callable(formatting_func):
+        raise ConfigurationError(
+            f"formatting_func is {_a(type(formatting_func).__name__)}; it is called for one row at a time and must "
+            "give a text. The column of texts is named by dataset_text_field, in the config."
+        )
+    for argument, model in models.items():
+        if isinstance(model, type) or not (isinstance(model, str | Path) or hasattr(model, "config")):
+            what = f"the class {model.__name__}" if isinstance(model, type) else _a(type(model).__name__)
+            raise ConfigurationError(f"{argument} is {what}; pass an id, a path or a loaded model.")
 
 
 def _a(name: str) -> str:

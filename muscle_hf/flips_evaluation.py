@@ -7,6 +7,7 @@ old model and the student, and between the old and the new model, which is the p
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -249,7 +250,7 @@ class FlipsEvaluation:
             MuscleError: Another process failed.
         """
         # In every process, so that all of them stop.
-        check_fit(base_model(model), iter(self._readings[role].hardest))
+        self._refuse_what_does_not_fit(model, role)
         rank, processes = place()
         rows = range(rank, len(self), processes)
         answers = [""] * len(self)
@@ -260,9 +261,19 @@ class FlipsEvaluation:
             answers[first::processes] = share
         return answers
 
+    def _refuse_what_does_not_fit(self, model: Any, role: str) -> None:
+        try:
+            check_fit(base_model(model), iter(self._readings[role].hardest))
+        except InputError as error:
+            longest = f" The longest answer is flips_max_new_tokens, now {self.max_new_tokens}."
+            text = re.sub(r"\bprompt (\d+)", r"row \1", str(error))
+            raise InputError(
+                f"flips_dataset: {text}{longest if self.questions.choices is None and 'may take' in text else ''}"
+            ) from error
+
     def _ask_and_keep(self, model: Any, role: str, key: Mapping[str, str]) -> list[str]:
         """Ask a model as [`ask`] does, but batch by batch: a run that was killed goes on from the answers so far."""
-        check_fit(base_model(model), iter(self._readings[role].hardest))
+        self._refuse_what_does_not_fit(model, role)
         rank, processes = place()
         settings, texts = {**key, "questions": range(len(self))}, self._readings[role].texts
 

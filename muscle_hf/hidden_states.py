@@ -123,10 +123,16 @@ def returning_hidden_states(model: Any) -> Iterator[None]:
         kept.append(output.last_hidden_state)
 
     def hand_out(module: nn.Module, arguments: Any, output: Any) -> Any:
-        output["hidden_states"] = (kept.pop(),)
+        if not kept:
+            raise _no_projection(f"{type(base).__name__} does not call its backbone")
+        output["hidden_states"] = (kept[-1],)
+        kept.clear()
         return output
 
-    handles = [base.base_model.register_forward_hook(keep), base.register_forward_hook(hand_out)]
+    # OPT calls the decoder within its backbone, and not the backbone.
+    backbones = {id(module): module for module in (base.base_model, base.get_decoder())}.values()
+    handles = [module.register_forward_hook(keep) for module in backbones]
+    handles.append(base.register_forward_hook(hand_out))
     try:
         yield
     finally:
@@ -169,8 +175,14 @@ def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
         logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True
     )
     if not close:
-        raise ConfigurationError(
+        raise _no_projection(
             f"The logits of the {name} model ({type(base_model(model)).__name__}) are not its LM head applied to its "
-            "last hidden states, so they cannot be computed a few tokens at a time. Set "
-            'loss_implementation="plain" and teacher_cache="none".'
+            "last hidden states"
         )
+
+
+def _no_projection(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'{reason}, so the logits cannot be computed a few tokens at a time. Set loss_implementation="plain" and '
+        'teacher_cache="none".'
+    )

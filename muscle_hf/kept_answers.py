@@ -278,7 +278,8 @@ def _asked(ask: Ask, prompts: Sequence[Prompt], rows: Sequence[int]) -> list[dic
     except InputError as error:
         # It numbers the prompts of the block; the user knows the rows of the data set.
         words = re.sub(r"\bprompt (\d+)", lambda found: f"row {rows[int(found[1])]}", str(error))
-        raise InputError(f"unlabelled_dataset: {words}") from error
+        longest = " The longest answer is unlabelled_max_new_tokens." if "may take" in words else ""
+        raise InputError(f"unlabelled_dataset: {words}{longest}") from error
     return [
         {"completion": text, "log_likelihood": float(total), "tokens": int(tokens), "finished": bool(finished)}
         for text, total, tokens, finished in zip(

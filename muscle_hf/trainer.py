@@ -21,7 +21,7 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from .adapters import Model, full_logits_allow_tied_head
-from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_callbacks, checks_arguments
+from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from .config import CompatibilityConfig
 from .errors import ConfigurationError
 from .flip_metrics import FLIP_FIGURES
@@ -146,7 +146,7 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         """Load the models, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
         check_args(args, CompatibilityConfig, "SFTConfig", old_model)
-        check_callbacks(callbacks)
+        check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
         self.strategy = args.strategy(mask)
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from peft import LoraConfig
 from tiny_updates import ROWS
-from transformers import TrainerCallback, TrainingArguments
+from transformers import LlamaForCausalLM, TrainerCallback, TrainingArguments
 from trl import SFTConfig
 
 import muscle_hf.arguments
@@ -55,12 +55,19 @@ def _complaint(kind: Any, *positional: Any, **named: Any) -> str:
         ({"args": TrainingArguments}, "args is the class TrainingArguments; write args=Compatibility"),
         ({"args": TrainingArguments("out")}, "args is a TrainingArguments. Write args=Compatibility"),
         ({"callbacks": TrainerCallback()}, "callbacks is a TrainerCallback; write callbacks=[…]"),
+        ({"processing_class": "org/base"}, "write processing_class=AutoTokenizer.from_pretrained('org/base')"),
+        ({"model": {"name": "org/base"}}, "model is a dict; pass an id, a path or a loaded model"),
+        ({"old_model": LlamaForCausalLM}, "old_model is the class LlamaForCausalLM; pass an id"),
     ],
 )
 def test_an_argument_of_another_trainer_is_told_without_what_to_write(
     trainer: Any, arguments: dict[str, Any], advice: str
 ) -> None:
-    assert advice in _complaint(trainer, **MODELS, **arguments)
+    assert advice in _complaint(trainer, **MODELS | arguments)
+
+
+def test_the_name_of_a_column_is_called_as_a_function() -> None:
+    assert "named by dataset_text_field" in _complaint(CompatibilityTrainer, **MODELS, formatting_func="text")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +145,7 @@ def test_code_that_expects_a_type_error_of_a_wrong_name_misses_ours() -> None:
     ("options", "part"),
     [
         ({"eval_strategy": "epochs"}, "epochs is not a valid IntervalStrategy"),
+        ({"output_dir": {"output_dir": "out"}}, "cannot be made: expected str"),
         ({"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "no"}, "strategy to match"),
     ],
 )

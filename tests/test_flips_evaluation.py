@@ -522,5 +522,5 @@ def test_what_a_model_cannot_read_is_refused_before_any_model_is_asked(tmp_path:
 def test_a_row_too_long_for_the_model_is_refused_by_its_number(tmp_path: Path) -> None:
     rows = [{"prompt": prompt, "completion": "x"} for prompt in (PROMPTS[0], "account " * 200, PROMPTS[1])]
     evaluation = _evaluation(tmp_path, Dataset.from_list(rows))
-    with pytest.raises(InputError, match=r"prompt 1 has .* the model's context holds 128"):
+    with pytest.raises(InputError, match=r"flips_dataset: row 1 has .* context holds 128"):
         evaluation.ask(STUDENT)

@@ -8,7 +8,16 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import TEXTS, tiny_adapter, tiny_llama, tiny_tokenizer
-from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from muscle_hf.errors import ConfigurationError, TeacherError
 from muscle_hf.strategy import Strategy
@@ -136,10 +145,15 @@ def _other_family(name: str, seed: int) -> Any:
             return Gemma2ForCausalLM(config)
         if name == "scaled logits":
             return CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.3))
+        if name == "a backbone that is not called":
+            sizes |= {"ffn_dim": 32, "init_std": 0.5, "word_embed_proj_dim": 8}
+            return OPTForCausalLM(OPTConfig(**sizes))
         return GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2))
 
 
-@pytest.mark.parametrize("family", ["soft-capped logits", "scaled logits", "absolute positions"])
+@pytest.mark.parametrize(
+    "family", ["soft-capped logits", "scaled logits", "absolute positions", "a backbone that is not called"]
+)
 def test_other_families_of_models_have_one_loss_in_both_ways(family: str) -> None:
     base, old = _other_family(family, 1), _other_family(family, 2)
     with warnings.catch_warnings():

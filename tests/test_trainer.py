@@ -508,6 +508,14 @@ def test_an_adapter_that_is_not_there_is_named_with_its_option_before_any_model_
         trainer_of(update, tmp_path, new_adapter="./missing")
 
 
+@pytest.mark.parametrize("option", ["model_init_kwargs", "old_model_init_kwargs"])
+def test_a_misspelt_argument_of_a_model_is_a_trace_of_another_library(
+    update: Update, tmp_path: Path, option: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{option}: .* argument 'dtipe'\. Is it misspelt\?$"):
+        trainer_of(update, tmp_path, **{option: {"dtipe": "float32"}})
+
+
 def test_swapped_adapters_are_refused_before_any_model_is_loaded(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

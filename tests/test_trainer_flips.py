@@ -131,3 +131,11 @@ def test_an_evaluation_of_nothing_is_refused_after_the_models_are_loaded(update:
 def test_questions_that_cannot_be_asked_are_told_after_the_models_are_loaded(update: Update, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^The flips data set has the columns text"):
         trainer_of(update, tmp_path, flips_dataset=Dataset.from_list([{"text": "a"}]), model="no/such-model")
+
+
+def test_questions_that_do_not_fit_are_told_without_the_option_that_makes_them_fit(
+    update: Update, tmp_path: Path
+) -> None:
+    trainer = trainer_of(update, tmp_path, **OPTIONS | {"flips_max_new_tokens": 120})
+    with pytest.raises(InputError, match=r"^flips_dataset: row \d+ has .* is flips_max_new_tokens, now 120\.$"):
+        trainer.train()

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ..adapters import Model
-from ..arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_callbacks, checks_arguments
+from ..arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..flip_metrics import is_allowed_best
 from ..flips import Comparison, compare
@@ -150,7 +150,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         """Load the models, encode the data for both, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityClassifierConfig(output_dir="compatible-classifier") if args is None else args
         check_args(args, CompatibilityClassifierConfig, "TrainingArguments", old_model)
-        check_callbacks(callbacks)
+        check_kinds(callbacks, processing_class, model=model, old_model=old_model)
         self.strategy = args.strategy(mask)
         check_rows(train_dataset)
         pair = ClassifierPair.load(
