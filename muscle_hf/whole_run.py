@@ -15,8 +15,8 @@ from .pointers import refuse_pointer
 DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 """A date as both harnesses write it into the names of their files."""
 
-# Figures are written in full; four decimals are as much as a person would round them to.
-_ROUNDED = 5e-5
+# Figures are written in full; a person may round them to so many decimals.
+_DECIMALS = (3, 4)
 # What the harness takes the mean of where a task does not say it.
 _MEANS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
 
@@ -121,7 +121,7 @@ def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
     said = declared.scores.get(f"{answers.metric},{answers.filter.name}" if answers.filter else answers.metric)
     mean = float(answers.scores.mean()) if answers.scores is not None and n else math.nan
     told = "" if said is None else f", with {answers.metric} {said:.4g} there and {mean:.4g} here"
-    differs = said is not None and abs(mean - said) > _ROUNDED * max(1.0, abs(said))
+    differs = said is not None and abs(mean - said) > _rounding(said) * max(1.0, abs(said))
     if declared.counts and n not in declared.counts:
         count = declared.counts[0]
         if n < count and declared.may_be_chosen and said is not None and not differs and _are_chosen(answers):
@@ -137,6 +137,12 @@ def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
             f"{answers.metric} is {mean:.6g} here and {said:.6g} there. Was either changed, or cut off?"
         )
     return None
+
+
+def _rounding(said: float) -> float:
+    """Give the most by which rounding to the decimals that a figure has may have changed it."""
+    decimals = next((decimals for decimals in _DECIMALS if round(said, decimals) == said), _DECIMALS[-1])
+    return 0.501 * 10.0**-decimals  # rounding half to even lies on the edge
 
 
 def _are_chosen(answers: TaskAnswers) -> bool:

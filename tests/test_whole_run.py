@@ -126,6 +126,7 @@ WHOLE: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "no counts": (_rows(), {"n_samples": {}}),
     "nothing at all": (_rows(), {"results": {}, "n_samples": None}),
     "rounded": (_rows(3, 1), {"results": {"gsm": {"exact_match,none": 0.3333}}, "n_samples": {}}),
+    "rounded to three decimals": (_rows(3, 1), {"results": {"gsm": {"exact_match,none": 0.333}}, "n_samples": {}}),
     "instances chosen one by one": (
         [generation(i, "4") for i in (3, 70, 90)],
         {"results": {"gsm": {"exact_match,none": 1.0}}, "n_samples": {"gsm": {"original": 100, "effective": 100}}},
