@@ -70,8 +70,8 @@ def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> l
             raise InputError(f"prompt {index} is {prompt!r}; give a string or a list of chat messages.")
         elif not tokenizer.chat_template:
             raise InputError(
-                f"prompt {index} is a conversation, but the tokenizer has no chat template. Set "
-                "tokenizer.chat_template, or give the prompts as texts."
+                f"prompt {index} is a conversation, but the tokenizer has no chat template. Save one beside the "
+                "tokenizer as chat_template.jinja (tokenizer.chat_template), or give the prompts as texts."
             )
         else:
             text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)

@@ -475,8 +475,16 @@ def test_what_stands_between_prompt_and_choice_is_read_off_the_completions(tmp_p
         (["--new-base", "{}/base-v1"], ModelMismatchError, "are swapped, or there is no update"),
         (["--old-base", "{}/base-v2"], ModelMismatchError, "no update to be compatible to"),
         (["--old-adapter", "{}/base-v1"], InputError, "cannot be read as an adapter"),
-        (["--new-adapter", "{}/nowhere"], InputError, "new_adapter='.*nowhere' cannot be read as an adapter"),
-        (["--new-base", "{}/nowhere"], InputError, "new_base='.*nowhere' cannot be read as a base model"),
+        (
+            ["--new-adapter", "{}/nowhere"],
+            InputError,
+            "new_adapter='.*nowhere' cannot be read as an adapter: there is no folder of",
+        ),
+        (
+            ["--new-base", "{}/nowhere"],
+            InputError,
+            "new_base='.*nowhere' cannot be read as a base model: there is no folder of that name, and on",
+        ),
         (["--dataset", "{}/nowhere.jsonl"], InputError, "nowhere.jsonl cannot be read"),
         (["--max-new-tokens", "500"], InputError, "the old model cannot be asked the test rows: prompt 0 has"),
         (["--max-length", "5", "--completion-only-loss", "true"], InputError, "no token to train on"),
@@ -660,7 +668,7 @@ def test_a_conversation_without_a_template_is_refused(models: Path, tmp_path: Pa
     tokenizer = tiny_tokenizer()
     (one,) = [Example({"messages": [_USER, _ASSISTANT]}, [_USER], "b", None, 0)]
     config = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
-    with pytest.raises(InputError, match="the training rows cannot be encoded"):
+    with pytest.raises(InputError, match=r"no chat template\. Name one with --chat-template-path"):
         encode_examples([one], tokenizer, config, "training")
 
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.data_utils import is_conversational
 
 from ..errors import InputError
 from ..losses import IGNORE_INDEX
@@ -63,6 +64,11 @@ def encode_examples(
         InputError: No row has a token to train on, or the tokenizer cannot encode the rows.
     """
     rows = as_dataset(examples)
+    if not tokenizer.chat_template and is_conversational(rows[0]):
+        raise InputError(
+            f"the {name} rows are conversations, and the tokenizer of the new base has no chat template. Name one "
+            "with --chat-template-path (chat_template_path=…), or give prompt and completion as texts."
+        )
     whole = copy.copy(config)
     whole.max_length, whole.shuffle_dataset = None, False
     try:

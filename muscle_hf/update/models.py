@@ -78,11 +78,15 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
                 config, trust_remote_code=bool(shared.get("trust_remote_code")), dtype=torch.float32
             )
     except _MISSING as error:
-        reason = failure_reason(error, name) or printable(str(error))
-        raise InputError(f"{option}={name!r} cannot be read as a base model: {reason}") from error
+        raise InputError(f"{option}={name!r} cannot be read as a base model: {_why(error, name)}") from error
     # `from_config` knows no name, and PEFT asks for one.
     model.config._name_or_path = name = located(name)
     return Base(name, init_kwargs, model)
+
+
+def _why(error: Exception, name: str) -> str:
+    reason = failure_reason(error, name) or printable(str(error))
+    return reason if is_local(name) else f"there is no folder of that name, and on the Hub: {reason}"
 
 
 def init_kwargs(config: CompatibilityConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,8 +123,7 @@ def read_adapter(name: str, option: str) -> PeftConfig:
         with looking_up(name):
             config = PeftConfig.from_pretrained(name)
     except (*_MISSING, TypeError) as error:
-        reason = failure_reason(error, name) or printable(str(error))
-        raise InputError(f"{option}={name!r} cannot be read as an adapter: {reason}") from error
+        raise InputError(f"{option}={name!r} cannot be read as an adapter: {_why(error, name)}") from error
     if config.is_prompt_learning:
         raise UnsupportedAdapterError(
             f"{option}={name!r} is of type {config.peft_type.value}, which puts virtual tokens before the text, so "
