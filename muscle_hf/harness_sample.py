@@ -41,8 +41,15 @@ class NoFilterError(NoMetricError):
 def refuse_nan(where: str, likelihoods: Sequence[float]) -> None:
     """Refuse a sample of which a log-likelihood is NaN: what it was scored says nothing of an answer.
 
+    Args:
+        where: The sample, for the message.
+        likelihoods: Its log-likelihoods.
+
     Raises:
         InputError: One is.
+
+    Example:
+        >>> refuse_nan("samples.jsonl, line 1", [-1.5, -math.inf])
     """
     if any(map(math.isnan, likelihoods)):
         raise InputError(
