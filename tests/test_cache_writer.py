@@ -495,7 +495,7 @@ def wait():
     signal.pause()
 
 def compute(rows):
-    if where == "computing" and rows.start >= 6:
+    if where == "computing" and rows.start >= 7:  # of the third shard
         wait()
     return computing(spec)(rows)
 
@@ -506,7 +506,7 @@ if where == "writing":
             wait()
         write(path, content)
     files._write = half
-print(write_cache(folder, spec, COUNTS, compute, shard_bytes=6 * spec.bytes_per_token, rows_at_once=2,
+print(write_cache(folder, spec, COUNTS, compute, shard_bytes=6 * spec.bytes_per_token, rows_at_once=1,
                   process=process, processes=processes))
 """
 

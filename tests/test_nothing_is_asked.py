@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -348,11 +348,18 @@ def pushed(folder: Path, of_local_names: dict[str, dict[str, Any]]) -> Path:
 
 
 def test_without_a_network_a_missing_id_is_one_line_after_one_try(pushed: Path, tmp_path: Path, running: Hub) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port = server.getsockname()[1]
-    environment = running.environment("hf_" + "x" * 20, home=tmp_path) | {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
-    found = _run({name: FORGET + code for name, code in MISSING.items()}, pushed, environment)
-    _check_told_once(found, f"http://127.0.0.1:{port} cannot be reached; check the network, the proxy and HF_ENDPOINT")
+    with _nobody() as endpoint:
+        environment = running.environment("hf_" + "x" * 20, home=tmp_path) | {"HF_ENDPOINT": endpoint}
+        found = _run({name: FORGET + code for name, code in MISSING.items()}, pushed, environment)
+    _check_told_once(found, f"{endpoint} cannot be reached; check the network, the proxy and HF_ENDPOINT")
+
+
+@contextmanager
+def _nobody() -> Iterator[str]:
+    """Give an address that is taken, so that no other test gets it, and where nobody listens."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 FEW = {name: FORGET + MISSING[name] for name in ("find", "compare", "predict, adapter", "update, base", "push")}
@@ -384,6 +391,8 @@ def _refuse(server: socket.socket, status: str | None) -> None:
         try:
             connection, _ = server.accept()
         except OSError:
+            for connection in kept:
+                connection.close()
             return
         if status is None:
             kept.append(connection)
@@ -413,9 +422,8 @@ def test_what_is_in_the_cache_is_loaded_without_asking_offline_and_after_one_try
         assert one["attempts"] == [], name
         if name in CACHED and name not in MISSING:
             assert one["error"] is None and one["result"] == filled[name]["result"], one
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        nobody = f"http://127.0.0.1:{server.getsockname()[1]}"
-    alone = _run({name: FORGET + code for name, code in CACHED.items()}, pushed, environment, HF_ENDPOINT=nobody)
+    with _nobody() as nobody:
+        alone = _run({name: FORGET + code for name, code in CACHED.items()}, pushed, environment, HF_ENDPOINT=nobody)
     for name, one in alone.items():
         assert one["error"] is None and one["result"] == filled[name]["result"], one
         assert len(one["attempts"]) <= 3, (name, one["attempts"])
