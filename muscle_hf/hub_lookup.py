@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from huggingface_hub import constants, get_session
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from .errors import InputError
 
@@ -87,13 +88,15 @@ def looking_up(name: str | Path | None = None) -> Iterator[None]:
     """Let libraries ask the Hub, or, where it cannot be reached, take what the cache has, at once.
 
     Args:
-        name: What is looked up; nothing is done for a path of this machine. None for what can only be on the Hub.
+        name: What is looked up; nothing is done for a path of this machine, be it there or not. None for what can
+            only be on the Hub.
 
     Yields:
         None.
     """
     global _switched_off
-    if (name is not None and is_local(name)) or is_switched_off_by_user() or unreachable() is None:
+    is_asked = name is None or not (is_local(name) or _is_no_id(str(name)))
+    if not is_asked or is_switched_off_by_user() or unreachable() is None:
         yield
         return
     with _lock:
@@ -106,6 +109,15 @@ def looking_up(name: str | Path | None = None) -> Iterator[None]:
             # In this order: another thread must not take it for what the user wants.
             constants.HF_HUB_OFFLINE = _switched_off > 1
             _switched_off -= 1
+
+
+def _is_no_id(name: str) -> bool:
+    """Tell whether a name is none that the Hub could have, such as ~/base: the client refuses it before it asks."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return True
+    return False
 
 
 def is_switched_off_by_user() -> bool:

@@ -120,6 +120,9 @@ def test_nobody_is_asked_about_a_path_or_where_the_user_says_so(
     client = client_of(httpx.ConnectError("no"))
     with looking_up(tmp_path), lookup_failures("load it", tmp_path):
         assert constants.HF_HUB_OFFLINE is False
+    for path in (tmp_path / "gone", "~/base", "./gone", "models/team/base"):
+        with looking_up(path):
+            assert constants.HF_HUB_OFFLINE is False
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with looking_up("org/base"), hub_failures("load it", "org/base"):
         assert is_switched_off_by_user()
