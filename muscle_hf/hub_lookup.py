@@ -17,7 +17,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from huggingface_hub import constants, get_session
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
 
 from .errors import InputError
 

@@ -364,7 +364,7 @@ def test_a_split_without_rows_is_refused() -> None:
         split_examples(_examples(["a", "a"]), test_share=0.5, validation_share=0, seed=0)
     with pytest.raises(InputError, match="the split leaves no validation rows"):
         split_examples(_examples(["a", "b", "c"]), test_share=0.3, validation_share=0.1, seed=0)
-    with pytest.raises(InputError, match="the split leaves no training rows"):
+    with pytest.raises(InputError, match="the test set asks all 1 rows of --dataset"):
         split_examples(_examples(["a"]), test_share=0, validation_share=0, seed=0, test=_examples(["a"]))
 
 

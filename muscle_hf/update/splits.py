@@ -91,6 +91,11 @@ def split_examples(
         notes=tuple(notes),
         known=known,
     )
+    if examples and not left:
+        raise InputError(
+            f"the test set asks all {len(examples)} rows of --dataset (dataset=…), so none are left to train on. Is "
+            "it the same file? Leave --test-dataset out, and --test-share of the rows is kept apart."
+        )
     for name, part in found:
         if not part and (name != "validation" or validation_share):
             raise InputError(
