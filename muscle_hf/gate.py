@@ -15,7 +15,7 @@ from .flips import Comparison
 from .identical import one_run
 from .intervals import change_interval, relative_interval, wilson
 from .measure import Part
-from .not_compared import incomplete
+from .not_compared import incomplete, lost
 from .outcomes import Outcomes
 from .report import GateShown, printable
 
@@ -169,8 +169,9 @@ def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
     if gate_on not in GATE_ON:
         raise InputError(f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}.")
     refusals = []
-    if outcomes.not_compared and not outcomes.allow_missing:
-        refusals.append(str(incomplete(outcomes.not_compared, len(outcomes.tasks))))
+    missing = {} if outcomes.allow_missing else lost(outcomes.not_compared)
+    if missing:
+        refusals.append(str(incomplete(missing, len(outcomes.tasks))))
     if outcomes.identical and bounds:
         refusals.append(one_run(outcomes.identical, len(outcomes.tasks)))
     held: list[Judgement] = []
@@ -184,7 +185,7 @@ def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
         refusals.append(str(error))
     if refusals:
         held = [replace(judged, verdict=REFUSED, rows_needed=None) for judged in held]
-    return Gate(gate_on, tuple(held), tuple(refusals), tuple(outcomes.not_compared) if outcomes.allow_missing else ())
+    return Gate(gate_on, tuple(held), tuple(refusals), () if missing else tuple(outcomes.not_compared))
 
 
 def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:

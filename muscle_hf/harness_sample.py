@@ -21,12 +21,18 @@ _INVALID = "[invalid]"
 
 
 class NoMetricError(InputError):
-    """A task without the metric that was asked for, or without any that gives one number a sample."""
+    """A task without the metric that was asked for, or without any that gives one number a sample.
 
-    def __init__(self, where: str, reason: str) -> None:
+    Args:
+        where: The file.
+        reason: Why it cannot be compared.
+        of_any_run: No metric was asked for, and the task has none: another run of it would have none either.
+    """
+
+    def __init__(self, where: str, reason: str, *, of_any_run: bool = False) -> None:
         """Say where it is, and why it cannot be compared."""
         super().__init__(f"{where}: {reason}")
-        self.reason = reason
+        self.reason, self.of_any_run = reason, of_any_run
 
 
 class NoFilterError(NoMetricError):
@@ -86,6 +92,7 @@ def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> tup
                 where,
                 f"no metric gives one number a sample ({listed(map(quote, lists)) or 'there is none'}; parts of a "
                 "corpus score cannot be compared sample by sample).",
+                of_any_run=True,
             )
         return str(next((name for name in usable if row.get(name) is not None), usable[0])), usable
     if wanted in lists:

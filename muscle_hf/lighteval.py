@@ -125,7 +125,7 @@ def read_details(
         raise NoMetricError(str(path), f"metric {quote(metric)} {what}; {shown}.")
     if not usable:
         names = listed(metrics) or "none at all"
-        raise NoMetricError(str(path), f"no metric is one number for every sample ({names}).")
+        raise NoMetricError(str(path), f"no metric is one number for every sample ({names}).", of_any_run=True)
     chosen = metric or usable[0]
     values_of = np.array(metrics[chosen])
     of_chosen = next(place for names, place in kinds.items() if chosen in names)

@@ -10,6 +10,10 @@ _Made = TypeVar("_Made")
 _TOLD = 3  # so many reasons go into one message
 
 
+class WithoutNumbers(str):
+    """Why a task of corpus scores cannot be compared: no run of it has a number for each instance, so none is lost."""
+
+
 def each_task(
     names: Iterable[str],
     make: Callable[[str], _Made],
@@ -73,9 +77,19 @@ def incomplete(reasons: Mapping[str, str], compared: int) -> InputError:
     )
 
 
+def lost(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Give the tasks that ought to have been compared, with the reasons: all but those of corpus scores.
+
+    Args:
+        reasons: Task -> why it was not compared.
+    """
+    return {name: reason for name, reason in reasons.items() if not isinstance(reason, WithoutNumbers)}
+
+
 def _reason(error: InputError | OSError) -> str:
     """Say why, without the place where the error knows both apart."""
-    return " ".join(str(getattr(error, "reason", error)).split())
+    text = " ".join(str(getattr(error, "reason", error)).split())
+    return WithoutNumbers(text) if getattr(error, "of_any_run", False) else text
 
 
 def _told(reasons: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from .answers import Run, TaskAnswers
 from .errors import InputError
 from .join import Aligned, align
 from .lighteval_names import alike
-from .not_compared import each_task
+from .not_compared import WithoutNumbers, each_task, lost
 from .outcomes import Outcomes, assemble
 from .selection import both_sides, choose_tasks
 
@@ -274,12 +274,15 @@ def _match(
     old: Run, new: Run
 ) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str], list[str], dict[str, str]]:
     """Pair the tasks; also give the notes, the tasks that the new run lacks, and why tasks are not compared."""
-    not_compared = dict(old.not_compared)
+    # Where one side has numbers, they are lost on the other: `str` forgets that such a task may do without.
+    not_compared = {name: str(reason) if name in new.tasks else reason for name, reason in old.not_compared.items()}
     for name in (name for name in new.not_compared if name in old.tasks):
-        not_compared[name] = new.not_compared[name]
+        not_compared[name] = str(new.not_compared[name])
     for name in old.not_compared.keys() & new.not_compared.keys():
         if old.not_compared[name] != new.not_compared[name]:
-            not_compared[name] = f"{old.not_compared[name].rstrip('.')}; {new.not_compared[name]}"
+            both = f"{old.not_compared[name].rstrip('.')}; {new.not_compared[name]}"
+            is_lost = lost({"old": old.not_compared[name], "new": new.not_compared[name]})
+            not_compared[name] = both if is_lost else WithoutNumbers(both)
     # What stands alone is what was meant, whatever it is called; what is left of several need not be one task.
     if len(old.tasks) == len(new.tasks) == 1 and not old.not_compared and not new.not_compared:
         before, after = *old.tasks.values(), *new.tasks.values()

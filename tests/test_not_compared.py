@@ -128,6 +128,24 @@ def test_a_gate_never_passes_over_a_bad_task_in_silence(
     assert "wino" in out and "no row 'piqa', because it was not compared: " in err
 
 
+def test_a_task_of_corpus_scores_ends_a_rightly_made_suite_as_a_fault(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, bad = folders
+    parts = _rewrite(lambda rows: [row.update(metrics=["bleu"], bleu=["4", "4"]) for row in rows])
+    parts(_file(bad, "piqa"))
+    command = ["compare", str(old), str(new), "--max-nfr", "0.5"]
+    assert main(command) == 2, "the other side has a number for each instance"
+    parts(_file({old: new, new: old}[bad], "piqa"))
+    capsys.readouterr()
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "1 of 3 tasks not compared: piqa" in out and "not judged, because not compared: piqa" in out
+    assert "the gate does not judge what was not compared: piqa" in err
+    assert main([*command, "--max-nfr", "piqa:0.5"]) == 2
+    assert main([*command, "--metric", "exact_match"]) == 2, "it was asked for"
+
+
 def test_a_gate_in_python_does_not_pass_over_a_bad_task(tmp_path: Path) -> None:
     old, new = _folder(tmp_path / "v1"), _folder(tmp_path / "v2")
     _cut(_file(new, "piqa"))
