@@ -578,4 +578,6 @@ def test_an_adapter_of_the_hub_answers_by_its_id(adapter: Path, tmp_path: Path) 
     assert runs[1].returncode == 2
     assert runs[1].stdout == ""
     line = runs[1].stderr.splitlines()[-1]
-    assert line.startswith("muscle-hf predict: could not load the adapter: acme/gone does not exist, or is private")
+    assert line.startswith(
+        "muscle-hf predict: could not load the adapter acme/gone (no folder here): acme/gone does not"
+    )

@@ -96,7 +96,7 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
             # Of the same commit, also where somebody pushes meanwhile.
             has_weights = download(str(name), WEIGHTS, commit, token, "adapter") is not None
             if not has_weights:
-                with hub_failures("load the adapter", str(name)):
+                with hub_failures(f"load the adapter {name} (no folder here)", str(name)):
                     has_pickle = file_exists(str(name), PICKLE, revision=commit, token=token)
     if not has_config:
         raise InputError(

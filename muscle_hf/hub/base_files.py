@@ -81,7 +81,7 @@ def base_files(name: str, *, revision: str | None = None, token: str | bool | No
     if index is not None:
         parts = _parts(index)
         if commit is not None:
-            with hub_failures("load the base model", name):
+            with hub_failures(f"load the base model {name} (no folder here)", name):
                 snapshot_download(name, revision=commit, token=token, allow_patterns=parts)
     return BaseFiles(name, commit)
 

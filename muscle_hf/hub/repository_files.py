@@ -84,7 +84,7 @@ def download(name: str, file: str, revision: str | None, token: str | bool | Non
     """
     if is_commit(revision) and try_to_load_from_cache(name, file, revision=revision) is _CACHED_NO_EXIST:
         return None  # Known, also without a network.
-    with hub_failures(f"load the {what}", name):
+    with hub_failures(f"load the {what} {name} (no folder here)", name):
         try:
             return Path(hf_hub_download(name, file, revision=revision, token=token))
         except LocalEntryNotFoundError:  # not in the cache, and no network to ask
