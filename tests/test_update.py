@@ -497,7 +497,7 @@ def test_what_stands_between_prompt_and_choice_is_read_off_the_completions(tmp_p
             InputError,
             "the old model cannot be asked the unlabelled prompts: prompt 0 has",
         ),
-        (["--unlabelled-dataset", "{}/data.jsonl", "--test-dataset", "{}/data.jsonl"], InputError, "no training rows"),
+        (["--unlabelled-dataset", "{}/data.jsonl", "--test-dataset", "{}/data.jsonl"], InputError, "asks all 30 rows"),
         (["--student-rank", "2"], ConfigurationError, "must be above the task adapter's rank, 2"),
         (["--eos-token", "<none>"], InputError, "<none>"),
     ],

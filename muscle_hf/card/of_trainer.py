@@ -145,10 +145,9 @@ def _kept(trainer: Any) -> dict[str, str]:
     """Say which step's weights are kept, where training has ended with the best checkpoint."""
     args, state = trainer.args, trainer.state
     # The best step may have no checkpoint: then transformers loads the best that has one, or keeps the last step.
-    best = state.best_model_checkpoint
-    if not getattr(args, "load_best_model_at_end", False) or trainer.is_in_train or best is None:
+    if not getattr(args, "load_best_model_at_end", False) or trainer.is_in_train or not state.best_model_checkpoint:
         return {}
-    step = Path(best).name.rpartition("-")[2]
+    step = Path(state.best_model_checkpoint).name.rpartition("-")[2]
     which = "" if step == str(state.best_global_step) else ", the best of those with a checkpoint"
     return {"kept": f"step {step}, by {args.metric_for_best_model}{which}"}
 
