@@ -6,7 +6,9 @@ READY := $(VENV)/.ready
 # A file of tests stays in one process, since its fixtures are made once; ARGS="-n 0" runs everything in one.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
-.PHONY: demo test test-fast lint clean
+.PHONY: install demo test test-fast lint clean
+
+install: $(READY)
 
 demo: $(READY)
 	$(BIN)/muscle-hf demo $(ARGS)

@@ -89,7 +89,7 @@ def one_run(items: Sequence[Identical], tasks: int) -> str:
             "a copied file does that."
         )
     return (
-        f"OLD AND NEW ARE ONE RUN{where}, so nothing is compared there. {told}{more}.{why} --allow-identical "
+        f"OLD AND NEW ARE ONE RUN{where}, so no figure tells of an update there. {told}{more}.{why} --allow-identical "
         "(allow_identical=True) accepts that."
     )
 

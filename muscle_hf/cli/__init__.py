@@ -100,6 +100,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt as interrupt:
         # A command that keeps something on its way says what.
         kept = f". {interrupt}" if str(interrupt) else ""
+        _close_bars()
         beside_a_bar = "\n" if sys.stderr.isatty() else ""
         sys.stderr.write(beside_a_bar)
         return _complain(f"{program}: interrupted{kept}", 130)
@@ -118,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         summary = (module.__doc__ or "").splitlines()[0]
         module.configure(commands.add_parser(name, help=summary, description=summary, allow_abbrev=False))
     return parser
+
+
+def _close_bars() -> None:
+    """Let no bar draw itself once more below the last line."""
+    tqdm = sys.modules.get("tqdm")
+    for bar in list(getattr(getattr(tqdm, "tqdm", None), "_instances", ())):
+        bar.close()
 
 
 def _complain(message: str, code: int) -> int:

@@ -62,7 +62,7 @@ class Evidence:
         p_values: Name of a rival of the compatibility adapter -> exact paired p-values between the two, for `accuracy`
             and for `negative_flips` (over the instances that the old model gets right).
         report: Old model against compatibility adapter, in full.
-        warning: That the new task adapter learned little, where it did.
+        warning: That the old model is right on nothing, or that the new task adapter learned little.
     """
 
     comparisons: dict[str, Comparison]
@@ -109,26 +109,45 @@ def weigh(output_dir: Path, *, control: bool) -> Evidence:
             if one in (NEW, CONTROL)
         },
         report=compare_runs(_run(output_dir, OLD), _run(output_dir, COMPATIBILITY)),
-        warning=_warning(comparisons[NEW.name]),
+        warning=nothing_to_keep(comparisons[NEW.name]) or learned_little(comparisons[NEW.name]),
     )
 
 
-def warning_of_a_weak_update(output_dir: Path) -> str | None:
-    """Say that the new task adapter learned little or nothing, as soon as old and new model have answered.
+def plain_update(output_dir: Path) -> Comparison:
+    """Compare the new model with the old one, as soon as both have answered.
 
     Args:
         output_dir: The folder of the update, with the answers of both.
+    """
+    old, new = (_read(answers_of(output_dir, one)) for one in (OLD, NEW))
+    answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
+    return compare(**answers, references=[row["reference"] for row in old])
+
+
+def nothing_to_keep(update: Comparison) -> str | None:
+    """Say that the old model is right on no row of ten or more, as where it was trained on other prompts.
+
+    Args:
+        update: The new model's comparison with the old one.
+    """
+    if update.old_accuracy or update.n < _FEW:
+        return None
+    return (
+        f"the old model is right on none of the {update.n:,} test rows, so there is nothing to keep: are their "
+        "prompts and right answers written as those that it was trained on"
+    )
+
+
+def learned_little(update: Comparison) -> str | None:
+    """Say that the new task adapter learned little or nothing.
+
+    Args:
+        update: The new model's comparison with the old one.
 
     Returns:
         The warning; None where the new model is right on half as many rows as the old one or more, or where the exact
         paired test leaves it to chance.
     """
-    old, new = (_read(answers_of(output_dir, one)) for one in (OLD, NEW))
-    answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
-    return _warning(compare(**answers, references=[row["reference"] for row in old]))
-
-
-def _warning(update: Comparison) -> str | None:
     if update.new_accuracy >= update.old_accuracy / 2 or update.p_value >= _SURE:
         return None
     right = [f"{round(share * update.n):,}" for share in (update.new_accuracy, update.old_accuracy)]
@@ -139,8 +158,8 @@ def _warning(update: Comparison) -> str | None:
     )
 
 
-# What the exact paired test leaves to chance is no warning.
-_SURE = 0.05
+# What the exact paired test leaves to chance is no warning, and neither are so few rows.
+_SURE, _FEW = 0.05, 10
 
 
 def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
@@ -202,6 +221,7 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
         + "\n",
     )
     notes = [*([f"Warning: {evidence.warning}"] if evidence.warning else []), *_caveats(plan)]
+    notes.append("p in the table of models: exact paired tests against the compatibility adapter")
     report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
     write_html(report, output_dir / REPORT, _models(evidence))
     target, draft = output_dir / CARD, output_dir / f"{CARD}.tmp"
@@ -219,7 +239,7 @@ def _models(evidence: Evidence) -> list[list[str]]:
     shown = [
         ["" if test is None else p_number(test[what]) for what in ("accuracy", "negative_flips")] for test in tests
     ]
-    titles = [*header(), "p against the compatibility adapter: accuracy", "negative flips"]
+    titles = [*header(), "p, accuracy", "p, NFR"]
     return [titles, *(row + p_values for row, p_values in zip(rows, shown, strict=True))]
 
 

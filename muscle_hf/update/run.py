@@ -22,7 +22,9 @@ from .evidence import (
     REPORT,
     Contender,
     Evidence,
-    warning_of_a_weak_update,
+    learned_little,
+    nothing_to_keep,
+    plain_update,
     weigh,
     write_evidence,
 )
@@ -63,7 +65,10 @@ def run_update(plan: Plan, say: Say) -> Evidence:
     # Before hours of training that may be for nothing.
     _ask(stages, OLD, say)
     _ask(stages, NEW, say)
-    if (warning := warning_of_a_weak_update(stages.output_dir)) is not None:
+    update = plain_update(stages.output_dir)
+    if (warning := nothing_to_keep(update)) is not None:
+        say(f"warning: {warning}? {_STOPS}.")
+    elif (warning := learned_little(update)) is not None:
         say(f"warning: {warning}. {_way_out(plan)}")
     _train(stages.compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
     if plan.settings.control:
@@ -81,12 +86,14 @@ def run_update(plan: Plan, say: Say) -> Evidence:
     return evidence
 
 
+_STOPS = "Ctrl-C stops here, and what is finished is kept"
+
+
 def _way_out(plan: Plan) -> str:
-    kept = "Ctrl-C stops here, and what is finished is kept"
     if plan.settings.new_adapter is not None:
-        return f"{kept}; check that --new-adapter was trained for this task and this base."
+        return f"{_STOPS}; check that --new-adapter was trained for this task and this base."
     return (
-        f"{kept}; train longer or faster (--task-epochs, --task-learning-rate) into another --output-dir, or give a "
+        f"{_STOPS}; train longer or faster (--task-epochs, --task-learning-rate) into another --output-dir, or give a "
         "--new-adapter."
     )
 
