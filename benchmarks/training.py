@@ -34,7 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from muscle_hf import CompatibilityConfig, CompatibilityTrainer
-from muscle_hf.report import markdown_table
+from muscle_hf.text import markdown_table
 
 WAYS: dict[str, dict[str, Any] | None] = {
     "SFTTrainer": None,

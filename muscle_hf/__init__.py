@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import registration
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .choice import choose_answers
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from .readers import read
     from .runs import RunComparison, compare_runs
     from .trainer import CompatibilityTrainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",

@@ -14,12 +14,12 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .answers import one_line
 from .embedding_rows import fit_rows, saved_shapes
 from .errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
+from .files import refuse_pointers
 from .hub_failures import failure_reason, lookup_failures
 from .hub_lookup import is_folder, is_local, located, looking_up
-from .pointers import refuse_pointers
+from .text import one_line
 
 logger = logging.getLogger(__name__)
 

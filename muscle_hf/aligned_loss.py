@@ -9,13 +9,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .adapters import base_model
+from .aligned_rows import FIRST_CHUNK
 from .chunk_losses import OldLogits, chunk_compatibility_loss, score_rows
-from .losses import IGNORE_INDEX, CompatibilityLoss
+from .logits import IGNORE_INDEX
+from .losses import CompatibilityLoss
 from .masks import StoredScores
 from .strategy import Strategy
+from .targets import refuse_nan
 from .teacher_cache import TeacherCache
-from .teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
-from .training_data import FIRST_CHUNK, model_inputs
+from .teachers import FrozenModelTeacher, SharedBaseTeacher
+from .training_data import model_inputs
 from .vocabulary import shared_tokens
 
 

@@ -6,7 +6,12 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from .chunk_encoding import AlignmentSummary, ChunkEncoder, truncate_chunks
-from .training_data import FIRST_CHUNK, OLD_COLUMNS
+
+# Columns of ours about the old model's own tokens of a row, where it has another tokenizer; and the number of the
+# row's first chunk in a cache.
+OLD_COLUMNS: dict[str, int] = {"old_input_ids": 0, "old_chunk_ids": -1}
+FIRST_CHUNK = "first_chunk"
+
 
 _ALIGNED = ("input_ids", "labels", "chunk_ids", *OLD_COLUMNS)
 

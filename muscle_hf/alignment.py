@@ -14,65 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .errors import ModelMismatchError
 from .vocabulary import Vocabulary
-from .vocabulary_map import REMEDY, VocabularyMap, common_tokens, segmentation_difference
 
 Span = tuple[int, int]
-
-
-def check_same_vocabulary(
-    new_model: PreTrainedModel,
-    old_model: PreTrainedModel,
-    new_tokenizer: PreTrainedTokenizerBase,
-    old_tokenizer: PreTrainedTokenizerBase | None,
-) -> VocabularyMap:
-    """Refuse two models whose tokens cannot be paired one by one, and pair those of the others.
-
-    Equal tokens with equal ids are paired as they are; rows of the embeddings beyond the tokens (padding) may then
-    differ in number. Otherwise tokens are paired by identity (the same string, special on both sides or on neither),
-    which needs two tokenizers that cut every text alike: see
-    [`segmentation_difference`][muscle_hf.vocabulary_map.segmentation_difference] for the rule. A tokenizer with new
-    special tokens, moved ids or added tokens that the training data do not use passes; one with other merges does not.
-
-    Args:
-        new_model: The new base model.
-        old_model: The old base model.
-        new_tokenizer: The tokenizer that the training data are encoded with.
-        old_tokenizer: The tokenizer of the old model, or None where it is not known; then sizes alone are compared.
-
-    Returns:
-        The pairs. Unless it is `identical`, call its `check_tokens` with the training data, and log it.
-
-    Raises:
-        ModelMismatchError: The sizes differ and the old tokenizer is not known, or the tokenizers cut texts
-            differently.
-    """
-    new_size, old_size = (model.get_input_embeddings().weight.shape[0] for model in (new_model, old_model))
-    if old_tokenizer is None and new_size != old_size:
-        raise ModelMismatchError(
-            f"The new model has {new_size} token embeddings and the old model {old_size}, and without the old "
-            f"tokenizer nobody knows which of them stand for the same. {REMEDY}"
-        )
-    new_tokens = new_tokenizer.get_vocab()
-    old_tokens = new_tokens if old_tokenizer is None else old_tokenizer.get_vocab()
-    if new_tokens == old_tokens:
-        rows = new_size if new_size == old_size else min(max(new_tokens.values()) + 1, new_size, old_size)
-        return VocabularyMap(new_size, old_size, np.arange(rows), np.arange(rows))
-    difference = segmentation_difference(new_tokenizer, old_tokenizer)
-    if difference is None:
-        return common_tokens(new_tokenizer, old_tokenizer, new_size, old_size)
-    differing = sorted(
-        (token for token in new_tokens.keys() | old_tokens.keys() if new_tokens.get(token) != old_tokens.get(token)),
-        key=lambda token: (new_tokens.get(token, len(new_tokens)), token),
-    )
-    examples = ", ".join(f"{token!r} ({new_tokens.get(token)} / {old_tokens.get(token)})" for token in differing[:3])
-    raise ModelMismatchError(
-        f"The tokenizers differ in {len(differing)} tokens, for instance (id new / id old): {examples}. They cannot "
-        f"be mapped by name: {difference}. {REMEDY}"
-    )
 
 
 @dataclass(frozen=True)

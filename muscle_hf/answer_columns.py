@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answers import BIG, Column, quote
+from .answers import BIG, Column
 from .errors import InputError
 from .number_texts import LARGEST_FLOAT, NUMBER, as_text, few_distinct, whole_numbers, without_nan
 from .same_answer import NUMBERS, TEXTS, TRUTH_VALUES, Spelling, of_kind
+from .text import quote
 
 
 def settled(column: Column, spelling: Spelling, name: str, source: str, notes: list[str]) -> Column:

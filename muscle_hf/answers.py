@@ -19,6 +19,7 @@ from .errors import InputError
 from .number_texts import Column as Column
 from .same_answer import Spelling
 from .spelled_otherwise import SpelledOtherwise
+from .text import quote
 
 Positions: TypeAlias = NDArray[np.int64]
 
@@ -26,9 +27,6 @@ LONG = 128
 """Answers above this many bytes of UTF-8 are kept as a beginning and a digest."""
 _KEPT = 32
 _EXAMPLES = 3
-_LISTED = 20
-# Longest value that a message quotes: an answer may be a whole essay, and the message has to stay one readable line.
-_QUOTE = 60
 # Integers beyond 64 bits are compared exactly too, up to this many digits.
 BIG = pa.decimal256(76, 0)
 
@@ -259,29 +257,6 @@ def digest(value: Any) -> str:
     """Give a short digest of a value that JSON can hold."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
-
-
-def quote(value: Any) -> str:
-    """Show a value in a message, as its file has it; of containers the kind only."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    text = repr(value)
-    return text if len(text) <= _QUOTE else f"{text[:_QUOTE]}… ({len(text)} characters)"
-
-
-def one_line(value: Any) -> str:
-    """Show what a library says in a message: on one line, and not at any length."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 5 * _QUOTE else f"{text[: 5 * _QUOTE]}…"
-
-
-def listed(names: Iterable[str]) -> str:
-    """List names in a message: not more of them than one reads, and their number."""
-    shown = list(names)
-    more = f", … ({len(shown)} in all)" if len(shown) > _LISTED else ""
-    return ", ".join(shown[:_LISTED]) + more
 
 
 def some(values: Column | Sequence[Any]) -> str:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .answers import quote
 from .columns import is_number
 from .errors import InputError
-from .pointers import refuse_pointer
-from .report import printable
+from .files import refuse_pointer
+from .text import printable, quote
 
 if TYPE_CHECKING:
     from yaml import Node

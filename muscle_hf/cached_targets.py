@@ -13,8 +13,7 @@ from .aligned_loss import ChunkScorer
 from .aligned_rows import chunk_counts
 from .errors import ConfigurationError, InputError
 from .hidden_states import OutputHead
-from .losses import IGNORE_INDEX, next_token_labels
-from .masks import gold_log_probability
+from .logits import IGNORE_INDEX, gold_log_probability, next_token_labels
 from .progress import progress_bar
 from .targets import CachedHidden, CachedTopK, tokens_of_a_chunk
 from .teacher_cache import TeacherCache

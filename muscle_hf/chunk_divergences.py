@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from .divergences import DistributionDivergence, kl_divergence, log_softmax
+from .divergences import DistributionDivergence, kl_divergence
 from .errors import InputError
-from .masks import in_float
+from .logits import in_float, log_softmax
 
 # A likelihood this close to 1 counts as this far from it: float32 knows no closer one whose complement has a gradient.
 _CLOSEST_TO_CERTAIN = 1e-6

@@ -19,7 +19,7 @@ from trl import is_conversational, maybe_convert_to_chatml
 from .alignment import PlacedTokens, Span, find_chunks, place_tokens
 from .contents import Rendering, closing_tokens, render_messages
 from .errors import InputError
-from .losses import IGNORE_INDEX
+from .logits import IGNORE_INDEX
 from .vocabulary import Vocabulary, paired_meanings, read_vocabulary
 
 

@@ -20,19 +20,9 @@ from torch import Tensor
 from .chunk_divergences import chunk_likelihood_divergence, shared_vocabulary_kl
 from .divergences import divergence_of_distributions, divergence_of_logits
 from .errors import ConfigurationError, InputError
-from .losses import (
-    IGNORE_INDEX,
-    NEW,
-    OLD,
-    CompatibilityLoss,
-    choose_teachers,
-    divisor,
-    focal_weights,
-    scaled,
-    sums,
-    weighted_sum,
-)
-from .masks import Scores, StoredScores, gold_log_probability
+from .logits import IGNORE_INDEX, gold_log_probability
+from .losses import NEW, OLD, CompatibilityLoss, choose_teachers, divisor, focal_weights, scaled, sums, weighted_sum
+from .masks import Scores, StoredScores
 from .strategy import Strategy
 
 

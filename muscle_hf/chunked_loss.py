@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .divergences import divergence_of_distributions, divergence_of_logits
+from .logits import gold_log_probability
 from .losses import (
     MIXTURE,
     NEW,
@@ -26,7 +27,7 @@ from .losses import (
     token_losses,
     weighted_sum,
 )
-from .masks import Scores, gold_log_probability
+from .masks import Scores
 from .strategy import Strategy
 from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets, tokens_of_a_chunk
 from .teacher_cache.topk import top_k_classes

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answers import BIG, Column, answer_column, label, one_line, quote, some
+from .answers import BIG, Column, answer_column, label, some
 from .errors import InputError
+from .files import refuse_pointer
 from .jsonlines import checked, column_of, opened, read_objects, type_of
-from .pointers import refuse_pointer
+from .text import one_line, quote
 from .text_encoding import not_utf8
 
 T = TypeVar("T")

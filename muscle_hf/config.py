@@ -8,9 +8,8 @@ from trl import SFTConfig
 
 from .arguments import PLACED, RENAMED, checks_arguments
 from .chunk_losses import validate_for_chunks
-from .errors import ConfigurationError
+from .errors import ConfigurationError, unknown_option
 from .flip_metrics import check_min_accuracy, direction_of_best
-from .masks import unknown_option
 from .precision import bf16_of_device
 from .strategy import StrategyOptions
 from .unlabelled import UNLABELLED_TEACHERS

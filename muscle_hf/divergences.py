@@ -9,10 +9,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
 from torch import Tensor
 
-from .masks import in_float
+from .logits import in_float, log_softmax
 
 Divergence = Callable[[Tensor, Tensor, float], Tensor]
 DistributionDivergence = Callable[[Tensor, Tensor], Tensor]
@@ -112,19 +111,6 @@ def logit_difference_inhibition(
     # Equal logits differ by 0 also where both rule a class out with -inf.
     difference = difference.masked_fill(student == teacher, 0)
     return (difference.abs() - margin).clamp(min=0).square().mean(-1)
-
-
-def log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """Return log softmax(logits / temperature).
-
-    Args:
-        logits: float, (..., classes).
-        temperature: A positive number.
-
-    Returns:
-        float32 or float64, (..., classes).
-    """
-    return F.log_softmax(in_float(logits) / temperature, dim=-1)
 
 
 def jensen_shannon(teacher: Tensor, student: Tensor, temperature: float, *, beta: float = 0.5) -> Tensor:

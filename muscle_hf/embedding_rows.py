@@ -21,13 +21,12 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from .errors import InputError, ModelMismatchError
 from .files import replaced
+from .hub.adapter_files import PREFIX
 from .hub_failures import failure_reason
 from .hub_lookup import is_local, looking_up
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "base_model.model."
-"""How PEFT's files begin the names of the base's layers."""
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _MISSING = (OSError, ValueError, KeyError, ImportError)

@@ -1,5 +1,9 @@
 """The exceptions of muscle_hf: every message says what was got, what was expected and how to fix it."""
 
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
 
 class MuscleError(Exception):
     """Base class of every exception that muscle_hf raises on purpose."""
@@ -31,3 +35,16 @@ class TeacherError(MuscleError, RuntimeError):
 
 class HubError(MuscleError, RuntimeError):
     """The Hugging Face Hub cannot be asked, or refuses what was asked; the message says which of the two, and why."""
+
+
+def unknown_option(option: str, value: object, known: Mapping[str, Any]) -> ConfigurationError:
+    """Return the refusal of a name, with the nearest right one.
+
+    Args:
+        option: What was set, such as "mask".
+        value: What it was set to.
+        known: The names that exist.
+    """
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigurationError(f"{option}={value!r} is unknown; choose one of {sorted(known)}.{hint}")

@@ -2,10 +2,28 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .errors import InputError
+
+# First bytes of a pointer -> what keeps it, and what fetches the file. Old names of Git LFS are still in use.
+_KINDS = (
+    (
+        re.compile(rb"version https?://(git-lfs\.github\.com/spec|hawser\.github\.com/spec|git-media\.io/v)/"),
+        "Git LFS",
+        "git lfs pull",
+    ),
+    (re.compile(rb"/?(\.git/)?annex/objects/"), "git-annex", "git annex get"),
+    (re.compile(rb"# xet version \d"), "git-xet", "git xet checkout"),
+)
+_SIZE = re.compile(rb"^(?:size|filesize =) (\d{1,18})\b", re.MULTILINE)
+# What transformers and PEFT load of a folder; others beside them, such as weights for other libraries, may be one.
+_OF_A_MODEL = ("adapter_*", "model*.safetensors", "*config.json", "*token*", "vocab*", "merges.txt", "*.jinja")
+# No pointer is longer, by the specification of Git LFS.
+_LONGEST = 1024
 
 
 @contextlib.contextmanager
@@ -31,3 +49,71 @@ def replaced(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_pointer(path: Path) -> bool:
+    """Tell whether a file is the pointer that git keeps in the place of a large one.
+
+    Args:
+        path: The file, or whatever there is.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "v1.csv"
+        >>> _ = file.write_text("version https://git-lfs.github.com/spec/v1\\noid sha256:00\\nsize 4096\\n")
+        >>> is_pointer(file)
+        True
+    """
+    return _kind(_beginning(path)) is not None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that is the pointer which git keeps in the place of a large one.
+
+    Args:
+        path: The file; one that is not there, or cannot be read, is left to its reader.
+
+    Raises:
+        InputError: It is a pointer of Git LFS, git-annex or git-xet, also a link to a file that git-annex has not
+            fetched; the message says what fetches the file.
+    """
+    start = _beginning(path)
+    if kind := _kind(start):
+        size = _SIZE.search(start)
+        file = f"the file of {int(size[1]):,} bytes" if size else "the file"
+        raise InputError(
+            f"{path} is a {kind[0]} pointer, not {file} that it stands for. Run `{kind[1]}` in a clone of its "
+            "repository, which fetches the file."
+        )
+
+
+def refuse_pointers(folder: str | Path) -> None:
+    """Refuse a folder of a model or an adapter of which a file that is loaded is a pointer.
+
+    Args:
+        folder: The folder; what is no folder here, such as the id of a repository, is passed over.
+
+    Raises:
+        InputError: As `refuse_pointer`.
+    """
+    if Path(folder).is_dir():
+        for path in sorted(Path(folder).iterdir()):
+            if any(fnmatchcase(path.name, pattern) for pattern in _OF_A_MODEL):
+                refuse_pointer(path)
+
+
+def _kind(start: bytes) -> tuple[str, str] | None:
+    return next(((name, command) for pattern, name, command in _KINDS if pattern.match(start)), None)
+
+
+def _beginning(path: Path) -> bytes:
+    """Read a file that is small enough for a pointer, or where a link leads to that leads to nothing."""
+    try:
+        if path.is_symlink() and not path.exists():
+            target = path.readlink().as_posix()
+            return target[target.find(".git/annex/objects/") :].encode() if "annex/objects/" in target else b""
+        if not path.is_file() or path.stat().st_size > _LONGEST:
+            return b""
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except (OSError, ValueError):  # a name that no file can have
+        return b""

@@ -438,3 +438,27 @@ def _where(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _positions(result: Comparison | ScoreComparison) -> dict[str, list[int]]:
     return {"negative_flips": result.negative_flips.tolist(), "positive_flips": result.positive_flips.tolist()}
+
+
+def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
+    """Test whether two new models differ, in accuracy and in what they keep of the old model's right answers.
+
+    Args:
+        old: Whether the old model is right, instance by instance.
+        rival: Whether the one new model is.
+        ours: Whether the other one is.
+
+    Returns:
+        Exact paired p-values, "accuracy" over all instances and "negative_flips" over those that the old model gets
+        right; nan where there are none.
+
+    Example:
+        >>> paired_p_values([True] * 6, [False] * 6, [True] * 6)
+        {'accuracy': 0.03125, 'negative_flips': 0.03125}
+    """
+    kept = [index for index, was_right in enumerate(old) if was_right]
+    on_kept = compare_correct(old=[rival[i] for i in kept], new=[ours[i] for i in kept]) if kept else None
+    return {
+        "accuracy": compare_correct(old=rival, new=ours).p_value,
+        "negative_flips": on_kept.p_value if on_kept else float("nan"),
+    }

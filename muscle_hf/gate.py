@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .answers import listed, quote
 from .bounds import GATE_ON, RATES, Bound, parse_bound, read_bounds
 from .errors import InputError
 from .flips import Comparison
@@ -17,7 +16,8 @@ from .intervals import change_interval, relative_interval, wilson
 from .measure import Part
 from .not_compared import incomplete, lost
 from .outcomes import Outcomes
-from .report import GateShown, printable
+from .report import GateShown
+from .text import listed, printable, quote
 
 __all__ = ["GATE_ON", "RATES", "Bound", "Gate", "Judgement", "check", "judge", "parse_bound", "read_bounds"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .answers import Filter, Positions, TaskAnswers, Text, answer_column, label, quote, short
+from .answers import Filter, Positions, TaskAnswers, Text, answer_column, label, short
 from .errors import InputError
 from .harness_sample import (
     HASHES,
@@ -33,6 +33,7 @@ from .identical import digest_column
 from .jsonlines import opened, read_array, read_at, read_objects
 from .metric_names import higher_is_better, is_grade
 from .task_notes import choice_note
+from .text import quote
 from .whole_run import Declared, not_whole
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .answers import one_line, quote
 from .errors import InputError
+from .files import is_pointer, refuse_pointer
 from .harness import TaskConfig, is_array, task_config
-from .pointers import is_pointer, refuse_pointer
+from .text import one_line, quote
 from .whole_run import DATE, harness_says
 
 # The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.

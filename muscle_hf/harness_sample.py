@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .answers import Text, listed, quote
+from .answers import Text
 from .errors import InputError
 from .identical import answer_digest, likelihoods_digest
+from .text import listed, quote
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 _KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *HASHES}

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .answers import Column, TaskAnswers, listed
+from .answers import Column, TaskAnswers
 from .join import Aligned
+from .text import listed
 
 LONG_ANSWER = 100
 """From so many bytes of UTF-8 on, some twenty words, an answer can tell two models apart."""

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, quote, some
+from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, some
 from .columnar import UNNAMED
 from .errors import InputError
 from .pair_spelling import spelled_alike, spelling_notes
 from .same_answer import NUMBERS
 from .selection import same_filter
 from .spelled_otherwise import spelled_otherwise
+from .text import quote
 
 # How columns of true and false are kept.
 _TRUTH = pa.array(["true", "false", None])

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .answers import BIG, Column, answer_column, label, quote
+from .answers import BIG, Column, answer_column, label
 from .errors import InputError
-from .pointers import refuse_pointer
+from .files import refuse_pointer
+from .text import quote
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # First bytes -> how a file was compressed, and what unpacks it.

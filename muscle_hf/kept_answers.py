@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .answers import one_line
 from .errors import ConfigurationError, InputError
 from .files import replaced
 from .jsonlines import read_objects
 from .prediction import Answers
 from .progress import progress_bar
 from .prompts import Prompt
+from .text import one_line
 
 logger = logging.getLogger(__name__)
 

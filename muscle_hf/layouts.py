@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .answers import listed
 from .errors import InputError
+from .text import listed
 
 Use = Literal["needed", "allowed", "unused"]
 

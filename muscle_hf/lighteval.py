@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .answers import Positions, TaskAnswers, Text, digest, label, listed, one_line, quote, short
+from .answers import Positions, TaskAnswers, Text, digest, label, short
 from .errors import InputError
+from .files import refuse_pointer
 from .harness_sample import NoMetricError, refuse_nan
 from .identical import answer_digest, digest_column, likelihoods_digest
 from .lighteval_names import numbered
 from .lighteval_old import READ as OLD
 from .lighteval_old import as_new, is_old
 from .metric_names import higher_is_better, is_grade
-from .pointers import refuse_pointer
 from .task_notes import choice_note
+from .text import listed, one_line, quote
 
 _BATCH = 500
 # Parts of a row that nothing here needs, and that may be large: images, tokens, logits.

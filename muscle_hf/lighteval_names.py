@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from .answers import Column, Run, TaskAnswers, quote
+from .answers import Column, Run, TaskAnswers
 from .errors import InputError
+from .text import quote
 
 _SUITES = "helm|bigbench|harness|leaderboard|lighteval|original|custom|community|extended|multilingual|test"
 _MARK = r"(?:%7C|[|_:;,+. -]{1,2})"

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
 from torch import Tensor
 
-from .divergences import Divergence, divergence_of_logits, log_softmax
+from .divergences import Divergence, divergence_of_logits
 from .errors import InputError
-from .masks import LogitScores, ModelScores, Scores, gold_log_probability, marked_tokens
+from .logits import IGNORE_INDEX, gold_log_probability, log_softmax
+from .masks import LogitScores, ModelScores, Scores, marked_tokens
 from .strategy import Strategy
-
-IGNORE_INDEX = -100
 
 # Whom a token learns from. A label may say so itself (`teacher_of_token`): 0 leaves it to the mask.
 NEW, OLD, MIXTURE = 2, 1, 3
@@ -302,19 +300,3 @@ def sums(teacher_of_token: Tensor, distance: Tensor, cross_entropy: Tensor, righ
         "cross_entropy": cross_entropy.sum(),
         "correct_tokens": right.sum(),
     }
-
-
-def next_token_labels(labels: Tensor) -> Tensor:
-    """Shift labels to the position that predicts them, so that they line up with a causal model's logits.
-
-    Args:
-        labels: int64, (batch, length). As transformers models take them: the label of a token stands at the token.
-
-    Returns:
-        int64, (batch, length). The last position of each row is -100.
-
-    Example:
-        >>> next_token_labels(torch.tensor([[-100, 5, 6]]))
-        tensor([[   5,    6, -100]])
-    """
-    return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)

@@ -5,17 +5,16 @@ finds the gold token (`log_likelihood`), and these are worked out when they are 
 old model costs no pass of the old model.
 """
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
 from torch import Tensor
 
 from .errors import ConfigurationError
+from .logits import gold_log_probability
 
 
 class ModelScores(Protocol):
@@ -87,35 +86,6 @@ class Scores:
 
 
 Mask = Callable[[Scores], Tensor]
-
-
-def gold_log_probability(logits: Tensor, gold: Tensor) -> Tensor:
-    """Return the log-probability of the gold token, at temperature 1.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        gold: int64, (tokens,).
-
-    Returns:
-        float32 or float64, (tokens,). Natural logarithm, at most 0.
-
-    Example:
-        >>> gold_log_probability(torch.zeros(1, 4), torch.tensor([2])).exp()
-        tensor([0.2500])
-    """
-    return -F.cross_entropy(in_float(logits), gold, reduction="none")
-
-
-def in_float(logits: Tensor) -> Tensor:
-    """Half-precision logits are summed over a vocabulary, which needs more digits than they have.
-
-    Args:
-        logits: float, of any shape.
-
-    Returns:
-        The same in float32, or in float64 where they had it.
-    """
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def student_wrong(scores: Scores) -> Tensor:
@@ -257,16 +227,3 @@ def marked_tokens(mask: str | Mask, scores: Scores) -> Tensor:
             f"torch.bool, {tuple(scores.gold.shape)}."
         )
     return marked
-
-
-def unknown_option(option: str, value: object, known: Mapping[str, Any]) -> ConfigurationError:
-    """Return the refusal of a name, with the nearest right one.
-
-    Args:
-        option: What was set, such as "mask".
-        value: What it was set to.
-        known: The names that exist.
-    """
-    near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigurationError(f"{option}={value!r} is unknown; choose one of {sorted(known)}.{hint}")

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from huggingface_hub.utils._validators import validate_repo_id
 from peft import PeftModel
 from torch import nn
 
+from .card.checks import check
+from .card.public_files import checked_texts
 from .embedding_rows import save_with_rows
 from .errors import ConfigurationError, InputError
 from .files import replaced
@@ -211,15 +212,6 @@ def _push_with_card(
         )
 
 
-def cards(module: str | None = None) -> Any:
-    """Return the package of cards: they are made from trainers, so it imports those, and is asked for when one is due.
-
-    Args:
-        module: One of its modules.
-    """
-    return import_module(f"{__package__}.card{f'.{module}' if module else ''}")
-
-
 def checked_files(folder: Path) -> dict[str, Path]:
     """List what of a folder goes to the Hub, if its card can go there and nothing in it tells about this machine.
 
@@ -229,11 +221,11 @@ def checked_files(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: The Hub would refuse the card, or it tells about this machine; or see [`shipped_files`].
     """
-    problems = cards().check((folder / "README.md").read_text(encoding="utf-8"))
+    problems = check((folder / "README.md").read_text(encoding="utf-8"))
     if problems:
         raise InputError(f"The card in {folder} cannot go to the Hub: {' '.join(problems)}")
     files = shipped_files(folder)
-    cards("public_files").checked_texts({name: path for name, path in files.items() if name != "README.md"})
+    checked_texts({name: path for name, path in files.items() if name != "README.md"})
     return files
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from .answers import listed
 from .errors import InputError
+from .text import listed
 
 _Made = TypeVar("_Made")
 _TOLD = 3  # so many reasons go into one message

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .answers import TaskAnswers, Text, answer_column, quote
+from .answers import TaskAnswers, Text, answer_column
 from .errors import InputError
 from .number_texts import as_text, whole_numbers
 from .same_answer import NAMES, TEXTS, Spelling, of_kind, tells_apart, trimmed
 from .spelled_otherwise import SpelledOtherwise, spelled_otherwise, together
+from .text import quote
 
 # From this share of a side's answers on, a comparison says more about the spelling than about the update.
 _REFUSED = 0.05

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from .answers import one_line
 from .columnar import Csv
 from .errors import InputError
+from .files import refuse_pointer
 from .hub_failures import failure_reason
 from .hub_lookup import is_local, looking_up
 from .jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole_array
-from .pointers import refuse_pointer
+from .text import one_line
 
 _NEEDED = "an object for each row, such as one with prompt and completion, or with messages"
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")

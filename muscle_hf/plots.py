@@ -13,7 +13,7 @@ from .flips import Comparison, ScoreComparison
 from .measure import Part
 from .outcomes import Outcomes
 from .rates import p_equation
-from .report import printable
+from .text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import listed
 from .errors import InputError
 from .layouts import KNOWN_SHAPES, NAME_THEM, Layout, Use, layout_of, shown
 from .prompts import Prompt
+from .text import listed
 
 # They change what a model is asked, and the models could not be asked in the same way.
 _NOT_ASKED = ("tools", "chat_template_kwargs", "images", "image")

@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .answers import Run, TaskAnswers, listed, one_line
+from .answers import Run, TaskAnswers
 from .errors import InputError
+from .files import is_pointer, refuse_pointer
 from .harness import is_array, is_samples, read_samples
 from .harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
 from .harness_sample import NoFilterError
 from .not_compared import each_task
-from .pointers import is_pointer, refuse_pointer
 from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtered_tasks
 from .tables import FIELDS, read_table
+from .text import listed, one_line
 from .whole_run import DATE, lighteval_says, not_whole
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"

@@ -1,12 +1,10 @@
 """Comparisons in words and tables: the same sentences and rows for a terminal, a card, a page and a file."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .answers import listed
 from .coin import CoinFlips, GroupedCoinFlips
 from .errors import InputError
 from .files import replaced
@@ -15,6 +13,7 @@ from .identical import one_run
 from .measure import Part
 from .outcomes import Outcomes
 from .rates import p_equation, p_number, strict_json
+from .text import escape_markdown, listed, markdown_table
 
 # Column title, attribute of `Comparison`, direction in which it gets better.
 COLUMNS = (
@@ -24,13 +23,6 @@ COLUMNS = (
     ("inconsistency", "inconsistency_flip_rate", "↓"),
 )
 RELATIVE = ("relative NFR", "relative_negative_flip_rate", "↓")
-
-# An underscore inside a word means nothing to Markdown, and escaping it would make names hard to read in the file.
-_MARKUP = re.compile(r"[\\`*~|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|#(?=#*$)")
-# A bracket at the start may begin the definition of a link, which shows nowhere: "[x]: y".
-_BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=\[])|^(\d{1,9})(?=[.)](?: |$))")
-# Also what turns the direction of all that follows; the marks that a right-to-left text needs stay.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class GateShown(NamedTuple):
@@ -359,56 +351,3 @@ def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
         for flip in outcomes.flips():
             file.write(strict_json(flip.to_dict()) + "\n")
     return Path(path)
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in GitHub's Markdown; text that would break it is escaped.
-
-    Args:
-        head: Titles of the columns.
-        rows: The cells, each row as long as `head`.
-
-    Raises:
-        InputError: A row is longer or shorter than `head`; Markdown would drop its last cells without a word.
-
-    Example:
-        >>> print(markdown_table(["a", "b"], [["1|2", "<b>"]]))
-        | a | b |
-        |---|---|
-        | 1\\|2 | &lt;b&gt; |
-    """
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(head):
-            raise InputError(f"row {number} of the table has {len(row)} cells, but there are {len(head)} columns.")
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
-
-    return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
-
-
-def printable(text: str) -> str:
-    """Return text on one line without anything that a terminal or a page would take for a command.
-
-    Args:
-        text: Any text. Runs of white space become one space, control characters become U+FFFD.
-
-    Example:
-        >>> printable("two\\n  lines")
-        'two lines'
-    """
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
-
-
-def escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line, whatever a model or a user wrote into it.
-
-    Args:
-        text: Any text. Runs of white space become one space, control characters become U+FFFD.
-
-    Example:
-        >>> print(escape_markdown("*new* base_v2 | <script>"))
-        \\*new\\* base_v2 \\| &lt;script&gt;
-    """
-    text = _BLOCK_START.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", printable(text)))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -7,10 +7,10 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from trl.data_utils import get_dataset_column_names, is_conversational
 
-from .answers import quote
 from .errors import ConfigurationError, InputError
 from .prompts import Prompt
 from .questions import conversation, loosely
+from .text import quote
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from .answers import TaskAnswers, listed, quote
+from .answers import TaskAnswers
 from .errors import InputError
 from .lighteval_names import is_same_task
+from .text import listed, quote
 
 EVERY = "*"
 """In place of a task: all that have no choice of their own."""

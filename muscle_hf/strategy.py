@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field, fields
 
 from .divergences import DIVERGENCES
-from .errors import ConfigurationError
-from .masks import MASKS, Mask, unknown_option
+from .errors import ConfigurationError, unknown_option
+from .masks import MASKS, Mask
 
 # What the marked tokens learn from.
 TEACHERS = {

@@ -11,18 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .answer_columns import alike, held_by, is_number, refuse_kind, settled
-from .answers import (
-    LONG,
-    Column,
-    Positions,
-    TaskAnswers,
-    Text,
-    label,
-    listed,
-    quote,
-    shorten,
-    some,
-)
+from .answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some
 from .columnar import Columns
 from .errors import InputError
 from .identical import long_answers
@@ -31,6 +20,7 @@ from .number_texts import as_text, whole_numbers
 from .same_answer import Spelling, parse_names, trimmed
 from .scorers import SCORERS, score_texts
 from .spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
+from .text import listed, quote
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
 """What a column may be, by its default name."""

@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .masks import ModelScores, StoredScores, gold_log_probability
-from .teachers import refuse_nan
+from .errors import TeacherError
+from .logits import gold_log_probability
+from .masks import ModelScores, StoredScores
 
 Head = Callable[[Tensor], Tensor]
 
@@ -204,3 +205,21 @@ class CachedHidden:
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the logits of these tokens."""
         return self.head(self.hidden[tokens])
+
+
+def refuse_nan(name: str, is_nan: bool) -> None:
+    """Refuse a teacher whose logits are NaN.
+
+    Args:
+        name: "old" or "new".
+        is_nan: Whether one of them is.
+
+    Raises:
+        TeacherError: It is.
+    """
+    if is_nan:
+        raise TeacherError(
+            f"The {name} model gives NaN logits, and a student that learns from them would turn to NaN at once. Load "
+            "it in a precision that holds its activations (bfloat16 or float32 in place of float16), and check its "
+            "adapter's weights."
+        )

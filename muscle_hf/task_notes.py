@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .answers import listed, quote
+from .text import listed, quote
 
 _NAMED = 3
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from .adapters import base_model
 from .asking import asking
-from .errors import ConfigurationError, TeacherError
+from .errors import ConfigurationError
 from .hidden_states import (
     HIDDEN_STATES_ALONE,
     LogitTransform,
@@ -184,21 +184,3 @@ def _on(head: OutputHead, ids: Any) -> OutputHead:
         return head
     rows = torch.as_tensor(ids, device=head.weight.device)
     return OutputHead(head.weight[rows], None if head.bias is None else head.bias[rows], head.transform)
-
-
-def refuse_nan(name: str, is_nan: bool) -> None:
-    """Refuse a teacher whose logits are NaN.
-
-    Args:
-        name: "old" or "new".
-        is_nan: Whether one of them is.
-
-    Raises:
-        TeacherError: It is.
-    """
-    if is_nan:
-        raise TeacherError(
-            f"The {name} model gives NaN logits, and a student that learns from them would turn to NaN at once. Load "
-            "it in a precision that holds its activations (bfloat16 or float32 in place of float16), and check its "
-            "adapter's weights."
-        )

@@ -11,17 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .outcomes import Outcomes
-from .report import (
-    GateShown,
-    coin_lines,
-    interval_note,
-    notes_of,
-    printable,
-    reliable_lines,
-    update_tables,
-    verdict,
-    warnings_of,
-)
+from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lines, update_tables, verdict, warnings_of
+from .text import printable
 
 # Wide enough for every column, so that what is piped is never cut or broken.
 _PIPED_WIDTH = 10_000

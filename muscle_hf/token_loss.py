@@ -17,10 +17,11 @@ from .hidden_states import (
     project,
     returning_hidden_states,
 )
-from .losses import IGNORE_INDEX, CompatibilityLoss, compatibility_loss, next_token_labels
+from .logits import IGNORE_INDEX, next_token_labels
+from .losses import CompatibilityLoss, compatibility_loss
 from .strategy import Strategy
-from .targets import LiveTargets, tokens_of_a_chunk
-from .teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
+from .targets import LiveTargets, refuse_nan, tokens_of_a_chunk
+from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .training_data import model_inputs, sequence_numbers, shifted_column
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.

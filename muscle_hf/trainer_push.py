@@ -17,11 +17,13 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress
 
 from .background_push import BackgroundPushes, Send, resumable_files, say_failure
+from .card.names import COMPATIBILITY_ADAPTER, PLAIN_UPDATE
+from .card.of_trainer import card_of_trainer
 from .errors import HubError, InputError
 from .flips import Comparison
 from .hub_failures import hub_failures
 from .lineage import Lineage
-from .model_push import CardSource, bring_card_along, cards, checked_files, record_base, refuse_local_base
+from .model_push import CardSource, bring_card_along, checked_files, record_base, refuse_local_base
 from .runs import RunComparison
 from .shipping import commit
 from .telemetry import ReportsNothing
@@ -103,7 +105,7 @@ class ShipsItsCard(ReportsNothing, Trainer):  # type: ignore[misc]  # transforme
             )
         self.comparisons[name] = found
         self._splits[name] = split
-        if name == self._names.COMPATIBILITY_ADAPTER:
+        if name == COMPATIBILITY_ADAPTER:
             self.card_details["slices"] = slices
         self._source.card()
 
@@ -143,7 +145,7 @@ class ShipsItsCard(ReportsNothing, Trainer):  # type: ignore[misc]  # transforme
         if repository is not None:
             details = {"title": repository.rpartition("/")[2]} | details | {"repository": repository}
         if self.comparisons:
-            ours = self._names.COMPATIBILITY_ADAPTER
+            ours = COMPATIBILITY_ADAPTER
             split = self._splits[ours if ours in self.comparisons else next(iter(self.comparisons))]
             details["split"] = split
             details["comparisons"] = {
@@ -152,16 +154,12 @@ class ShipsItsCard(ReportsNothing, Trainer):  # type: ignore[misc]  # transforme
             }
         evaluated = self._evaluations.get(self._step_of_weights, {})
         if evaluated and not self.comparisons:
-            rows = dict(zip(ROLES, (self._names.PLAIN_UPDATE, self._names.COMPATIBILITY_ADAPTER), strict=True))
+            rows = dict(zip(ROLES, (PLAIN_UPDATE, COMPATIBILITY_ADAPTER), strict=True))
             details["comparisons"] = {rows[role]: one for role, one in evaluated.items()}
             details["split"] = "the validation questions"
             if self._is_best_checkpoint and self._is_chosen_by_what_is_measured:
                 details["caveats"] = ("The checkpoint was chosen by the questions that it was measured on.",)
-        return cards().card_of_trainer(self, details)
-
-    @property
-    def _names(self) -> Any:
-        return cards("names")
+        return card_of_trainer(self, details)
 
     @property
     def _default_title(self) -> str:
@@ -200,7 +198,7 @@ class ShipsItsCard(ReportsNothing, Trainer):  # type: ignore[misc]  # transforme
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train; at the end, push where the newest checkpoint should be on the Hub and is not."""
         self._evaluations.clear()
-        ours = self._names.COMPATIBILITY_ADAPTER
+        ours = COMPATIBILITY_ADAPTER
         if self.comparisons.pop(ours, None) is not None:
             self.card_details.pop("slices", None)
             logger.warning(f"The comparison {ours!r} is off the card: training goes on, and it was measured before.")

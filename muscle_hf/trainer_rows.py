@@ -10,14 +10,12 @@ from datasets import Dataset
 from trl import SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
-from .aligned_rows import align_rows, chunk_counts, with_first_chunks
+from .aligned_rows import FIRST_CHUNK, OLD_COLUMNS, align_rows, chunk_counts, with_first_chunks
 from .config import CompatibilityConfig
 from .embedding_rows import refuse_tokens_without_rows
 from .errors import ConfigurationError, InputError
 from .pair import ModelPair
 from .training_data import (
-    FIRST_CHUNK,
-    OLD_COLUMNS,
     TOKEN_COLUMNS,
     ColumnCollator,
     packed,

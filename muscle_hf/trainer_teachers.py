@@ -10,7 +10,6 @@ from accelerate.logging import get_logger
 
 from .adapters import base_model
 from .aligned_loss import AlignedLoss
-from .alignment import check_same_vocabulary
 from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .errors import ConfigurationError, ModelMismatchError
@@ -23,6 +22,7 @@ from .teachers import FrozenModelTeacher, SharedBaseTeacher
 from .token_loss import TokenLoss
 from .trainer_rows import RowsOfTraining
 from .training_data import a_few_tokens, first_trainable_row
+from .vocabulary_map import check_same_vocabulary
 
 logger = get_logger(__name__)
 

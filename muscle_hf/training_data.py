@@ -10,8 +10,9 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from trl import pack_dataset
 
+from .aligned_rows import FIRST_CHUNK, OLD_COLUMNS
 from .errors import ConfigurationError, InputError
-from .losses import IGNORE_INDEX
+from .logits import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
@@ -114,10 +115,6 @@ TOKEN_COLUMNS: dict[str, int | float] = {
     "target_index": -1,
     "chunk_ids": -1,
 }
-# Columns of ours about the old model's own tokens of a row, where it has another tokenizer; and the number of the
-# row's first chunk in a cache.
-OLD_COLUMNS: dict[str, int] = {"old_input_ids": 0, "old_chunk_ids": -1}
-FIRST_CHUNK = "first_chunk"
 _OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK)
 
 

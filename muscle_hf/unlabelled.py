@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
-from .errors import ConfigurationError, InputError
+from .aligned_rows import OLD_COLUMNS
+from .errors import ConfigurationError, InputError, unknown_option
 from .kept_answers import Ask, KeptAnswers, prompt_key
 from .layouts import RENAME
 from .losses import NEW, OLD
-from .masks import unknown_option
 from .prompts import Prompt
 from .questions import described, read_unlabelled
-from .training_data import OLD_COLUMNS, TOKEN_COLUMNS
+from .training_data import TOKEN_COLUMNS
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from .answers import TaskAnswers
+from .files import refuse_pointer
 from .lighteval_names import is_same_task
-from .pointers import refuse_pointer
 
 DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 """A date as both harnesses write it into the names of their files."""

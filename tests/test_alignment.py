@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tiny_models import tiny_llama, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from muscle_hf.alignment import PlacedTokens, Span, check_same_vocabulary, find_chunks, place_tokens
+from muscle_hf.alignment import PlacedTokens, Span, find_chunks, place_tokens
 from muscle_hf.errors import ModelMismatchError
 from muscle_hf.vocabulary import Vocabulary
-from muscle_hf.vocabulary_map import VocabularyMap
+from muscle_hf.vocabulary_map import VocabularyMap, check_same_vocabulary
 
 OTHER_TEXTS = ["zebra crossing the quiet boulevard", "quartz boulders quench quarrels"]
 

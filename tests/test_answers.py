@@ -20,13 +20,12 @@ from muscle_hf.answers import (
     codes,
     digest,
     label,
-    one_line,
-    quote,
     short,
     shorten,
     some,
 )
 from muscle_hf.errors import InputError
+from muscle_hf.text import one_line, quote
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

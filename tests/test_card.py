@@ -28,8 +28,8 @@ from transformers import (
 )
 
 import muscle_hf
-from muscle_hf.card import AdapterCard, card_of_trainer, check, library_versions
-from muscle_hf.card.of_trainer import _kept, task_of
+from muscle_hf.card import AdapterCard, check
+from muscle_hf.card.of_trainer import _kept, card_of_trainer, library_versions, task_of
 from muscle_hf.flips import Comparison, compare
 from muscle_hf.lineage import Lineage
 from muscle_hf.outcomes import Instance

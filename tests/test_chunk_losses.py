@@ -26,7 +26,8 @@ from muscle_hf.chunk_losses import (
 )
 from muscle_hf.divergences import forward_kl, jensen_shannon_divergence, kl_divergence, reverse_kl
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.losses import CompatibilityLoss, compatibility_loss, next_token_labels
+from muscle_hf.logits import next_token_labels
+from muscle_hf.losses import CompatibilityLoss, compatibility_loss
 from muscle_hf.masks import MASKS, Scores, StoredScores
 from muscle_hf.strategy import Strategy
 from muscle_hf.vocabulary import shared_tokens

@@ -14,10 +14,10 @@ from muscle_hf.divergences import (
     forward_kl,
     jensen_shannon,
     jensen_shannon_divergence,
-    log_softmax,
     logit_difference_inhibition,
     reverse_kl,
 )
+from muscle_hf.logits import log_softmax
 
 LOG_3 = math.log(3.0)
 

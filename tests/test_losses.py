@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from muscle_hf.divergences import DIVERGENCES, forward_kl
 from muscle_hf.errors import InputError
-from muscle_hf.losses import NEW, OLD, compatibility_loss, next_token_labels
+from muscle_hf.logits import next_token_labels
+from muscle_hf.losses import NEW, OLD, compatibility_loss
 from muscle_hf.masks import MASKS, Scores
 from muscle_hf.strategy import Strategy
 

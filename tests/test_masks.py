@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from muscle_hf.errors import ConfigurationError
-from muscle_hf.masks import MASKS, LogitScores, Scores, gold_log_probability, marked_tokens
+from muscle_hf.logits import gold_log_probability
+from muscle_hf.masks import MASKS, LogitScores, Scores, marked_tokens
 
 LOG_3 = math.log(3.0)
 

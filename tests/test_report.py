@@ -17,16 +17,15 @@ from muscle_hf.report import (
     COLUMNS,
     RELATIVE,
     bayes_factor,
-    escape_markdown,
     header,
     markdown,
-    markdown_table,
     rate,
     table_rows,
     update_table,
     update_tables,
     verdict,
 )
+from muscle_hf.text import escape_markdown, markdown_table
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -39,7 +39,8 @@ from muscle_hf import (
     compare,
 )
 from muscle_hf.lineage import Lineage
-from muscle_hf.losses import compatibility_loss, next_token_labels
+from muscle_hf.logits import next_token_labels
+from muscle_hf.losses import compatibility_loss
 from muscle_hf.masks import MASKS
 
 

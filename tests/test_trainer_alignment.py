@@ -20,7 +20,8 @@ from tiny_updates import ROWS, Update, trainer_of
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muscle_hf import CompatibilityTrainer, ConfigurationError, InputError, ModelMismatchError
-from muscle_hf.losses import compatibility_loss, next_token_labels
+from muscle_hf.logits import next_token_labels
+from muscle_hf.losses import compatibility_loss
 
 OTHER_TEXTS = ["zebra crossing the quiet boulevard to my savings", "quartz boulders quench quarrels"]
 CHUNKS: dict[str, Any] = {"alignment": "chunks"}

@@ -10,7 +10,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
 from ..flips import Comparison
-from ..report import printable
+from ..text import printable
 from .measured import LEVEL, Rival
 from .names import RATES, REDUCTION, REDUCTION_AGAINST_CONTROL
 from .words import LONGEST_NAME, cut

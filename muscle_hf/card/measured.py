@@ -10,7 +10,8 @@ import numpy as np
 from ..flips import Comparison, compare_correct
 from ..outcomes import Instance, Outcomes
 from ..rates import p_equation, p_number
-from ..report import header, markdown_table, rate, table_rows
+from ..report import header, rate, table_rows
+from ..text import markdown_table
 from .names import OLD_MODEL
 from .words import LONGEST_NAME, cut, fenced, shown, without_formulas
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..adapters import base_model
 from ..embedding_rows import changed_rows
 from ..strategy import Strategy
-from .adapter_card import AdapterCard
+from ..version import __version__
+from .files import AdapterCard
 
 _NAMES = {
     "cross_entropy_weight": "cross-entropy weight (1 - lambda)",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from ..report import printable
+from ..text import printable
 from .public import A_TOKEN, leaks, leaks_of_values
 
 # Words of a language, among which anything may be found; and what is no text.

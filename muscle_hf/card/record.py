@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from ..flips import Comparison
 from ..lineage import Lineage
 from ..outcomes import Instance
 from ..rates import strict_json
+from .data import CardData
 from .measured import LEVEL, SHOWN_OF_SLICES
 from .public import HubName, is_hub_id
 
-if TYPE_CHECKING:
-    from .adapter_card import AdapterCard
+Card = TypeVar("Card", bound=CardData)
 
 SCHEMA = "muscle_hf.card"
 SCHEMA_VERSION = 1
@@ -32,11 +32,11 @@ _IDS = ("repository", "dataset", "evaluated_on")
 _BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
 
 
-def to_json(card: "AdapterCard") -> str:
+def to_json(card: CardData) -> str:
     """Write a card's data.
 
     Args:
-        card: What [`AdapterCard.public`] gave.
+        card: What [`CardData.public`] gave.
     """
     names = (*_TEXTS, *_LISTS, *_IDS, "training", "p_values", "has_picture")
     found: dict[str, Any] = {name: _plain(getattr(card, name)) for name in names}
@@ -64,11 +64,12 @@ def to_json(card: "AdapterCard") -> str:
     )
 
 
-def read_record(path: Path) -> "AdapterCard | None":
+def read_record(path: Path, kind: type[Card]) -> Card | None:
     """Read a card's data; None where there is no file, or one of another kind.
 
     Args:
         path: The file.
+        kind: What is made of it.
 
     Raises:
         InputError: It is damaged, or written by a newer version.
@@ -91,16 +92,14 @@ def read_record(path: Path) -> "AdapterCard | None":
             f"{SCHEMA_VERSION}; update muscle_hf."
         )
     try:
-        return _card(found)
+        return kind(**_fields(found))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # InputError is a ValueError, and says more.
         said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"{path} is damaged ({said}). Write the card again, or delete the file.") from None
 
 
-def _card(found: Mapping[str, Any]) -> "AdapterCard":
-    from .adapter_card import AdapterCard
-
+def _fields(found: Mapping[str, Any]) -> dict[str, Any]:
     ids = found["ids"]
     texts: dict[str, Any] = {name: _text(found[name]) for name in (*_TEXTS, *_IDS)}
     for name in _NEEDED:
@@ -110,7 +109,7 @@ def _card(found: Mapping[str, Any]) -> "AdapterCard":
     lineage = {one.name: _text(found["lineage"][one.name]) for one in fields(Lineage)}
     lineage |= {name: _hub_name(lineage[name], name) for name in _BASES if lineage[name]}
     texts |= {name: tuple(_text(one) or "" for one in found[name]) for name in _LISTS}
-    return AdapterCard(
+    return dict(
         **texts,
         lineage=Lineage(**lineage),
         training={str(name): _scalar(value) for name, value in found["training"].items()},

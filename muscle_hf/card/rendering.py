@@ -3,34 +3,30 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..flips import Comparison
-from ..report import printable
+from ..text import printable
+from .data import DATA, CardData
 from .front_matter import eval_results
 from .loading import snippets
 from .measured import Rival, examples_section, main_table, rivals_table, slices_section, verdict
 from .picture import alternative_text
 from .words import LONGEST_NAME, cut, shown
 
-if TYPE_CHECKING:
-    from .adapter_card import AdapterCard
-
 TEMPLATE = Path(__file__).with_name("template.md")
 TAGS = ("muscle", "compatibility-adapter")
 
-# A data set of the Hub as `muscle-hf update` takes it: org/name[:config][@revision].
-DATA = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def render(card: "AdapterCard") -> str:
+def render(card: CardData) -> str:
     """Render a card whose texts are public.
 
     Args:
-        card: What [`AdapterCard.public`] gave.
+        card: What [`CardData.public`] gave.
     """
     is_adapter = card.adapter_type is not None
     this = "adapter" if is_adapter else "model"
@@ -77,7 +73,7 @@ def render(card: "AdapterCard") -> str:
     return f"{str(rendered).rstrip()}\n"
 
 
-def _metadata(card: "AdapterCard", rivals: Mapping[str, Rival]) -> ModelCardData:
+def _metadata(card: CardData, rivals: Mapping[str, Rival]) -> ModelCardData:
     is_adapter = card.adapter_type is not None
     # Plain texts, which is all that YAML knows.
     new_base, old_base = (name and str(name) for name in (card.lineage.new_base, card.lineage.old_base))
@@ -106,7 +102,7 @@ def _metadata(card: "AdapterCard", rivals: Mapping[str, Rival]) -> ModelCardData
     )
 
 
-def _asked(card: "AdapterCard") -> dict[str, str | None]:
+def _asked(card: CardData) -> dict[str, str | None]:
     """Tell what was asked: the Hub wants a name and an id, and takes words where there is no id."""
     # Not what was trained on: that is seldom what was asked.
     words = _short(card.split or "questions that are not named")
@@ -130,7 +126,7 @@ def _short(name: str | None) -> str | None:
     return None if name is None else cut(printable(name), LONGEST_NAME)
 
 
-def _limits(card: "AdapterCard", this: str) -> list[str]:
+def _limits(card: CardData, this: str) -> list[str]:
     lines = [f"The {this} learns from the old model, so biases and mistakes of the old model may carry over."]
     if card.lineage.new_base and this == "adapter":
         what = f" {card.lineage.new_base}"

@@ -2,7 +2,7 @@
 
 import re
 
-from ..report import escape_markdown, printable
+from ..text import escape_markdown, printable
 
 LONGEST_TEXT = 600
 """Characters that are shown of a question or an answer."""

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..divergences import Divergence, divergence_of_logits
 from ..errors import ModelMismatchError
+from ..logits import IGNORE_INDEX, gold_log_probability
 from ..losses import (
-    IGNORE_INDEX,
     NEW,
     CompatibilityLoss,
     choose_teachers,
@@ -30,7 +30,7 @@ from ..losses import (
     token_losses,
     weighted_sum,
 )
-from ..masks import LogitScores, Scores, StoredScores, gold_log_probability
+from ..masks import LogitScores, Scores, StoredScores
 from ..strategy import Strategy
 from .labels import ClassMap
 

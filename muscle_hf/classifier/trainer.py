@@ -25,10 +25,11 @@ from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..flip_metrics import is_allowed_best
 from ..flips import Comparison, compare
 from ..lineage import Lineage, commit_of
-from ..losses import IGNORE_INDEX
+from ..logits import IGNORE_INDEX
 from ..masks import Mask
 from ..row_checks import check_rows
-from ..teachers import FrozenModelTeacher, SharedBaseTeacher, refuse_nan
+from ..targets import refuse_nan
+from ..teachers import FrozenModelTeacher, SharedBaseTeacher
 from ..trainer_push import ROLES, ShipsItsCard
 from ..training_log import LossSums
 from .collator import ClassifierCollator

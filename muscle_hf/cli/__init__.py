@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import NoReturn, Protocol
 
-from .. import __version__
 from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
+from ..version import __version__
 from . import cache, compare, demo, find, metrics, predict, push, update
 
 

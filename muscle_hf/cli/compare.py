@@ -129,11 +129,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write the files; 1 where the gate is broken, 2 where it cannot be judged."""
-    from ..answers import listed
     from ..gate import BROKEN, KEPT, TOO_FEW, judge
     from ..runs import compare_runs
     from ..selection import parse_filters
     from ..terminal import terminal_text
+    from ..text import listed
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.
     bounds, gate_on = _bounds(arguments)

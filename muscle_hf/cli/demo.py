@@ -19,7 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what happened."""
     from ..demo.kept import what_is_kept
     from ..demo.run import DemoSettings, run_demo
-    from ..demo.show import announce, quiet_libraries, show
+    from ..demo.show import announce, show
+    from ..progress import quiet_libraries
 
     quiet_libraries()
     settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)

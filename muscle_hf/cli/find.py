@@ -183,7 +183,7 @@ def _shown(text: str) -> str:
 
     Characters that take no room of their own go: piled up they shift the columns, and two names would look alike.
     """
-    from ..report import printable
+    from ..text import printable
 
     # Letters with marks that are one character stay.
     composed = unicodedata.normalize("NFC", printable(text))

@@ -81,11 +81,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, write the answers, and say where they are."""
     _check(arguments)
-    from ..demo.show import quiet_libraries
     from ..hub.answering import answer, end_of, longest_reference, settings_of, write_answers
     from ..hub.load import find_files, load_files, load_tokenizer
     from ..hub.placing import check_placing
     from ..kept_answers import AnswersSoFar
+    from ..progress import quiet_libraries
 
     quiet_libraries()
     check_placing(arguments.dtype, arguments.device_map)
@@ -234,7 +234,7 @@ def _ids(places: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str | N
 
 
 def _quoted(value: object) -> str:
-    from ..report import printable
+    from ..text import printable
 
     text = printable(value if isinstance(value, str) else str(value))
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -79,7 +79,7 @@ _METAVARS = {
 def run(arguments: argparse.Namespace) -> int:
     """Do the update, or say what it would do."""
     _check_required(arguments.words)
-    from ..demo.show import quiet_libraries
+    from ..progress import quiet_libraries
     from ..update.kept import what_is_kept
     from ..update.options import read_options
     from ..update.plan import make_plan

@@ -23,10 +23,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from ..cross_entropy import TrainingProgress
+from ..progress import quiet_libraries
 from .data import read_intents, read_sentences
 from .run import DemoSettings
-from .show import quiet_libraries
-from .task import TrainingProgress, read_rows, train_task_adapter
+from .task import read_rows, train_task_adapter
 
 
 @dataclass(frozen=True)

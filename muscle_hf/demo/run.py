@@ -18,10 +18,12 @@ from datasets import Dataset
 from peft import PeftModel
 from trl import SFTConfig
 
-from .. import CompatibilityConfig, CompatibilityTrainer, __version__
 from ..card import CONTROL as CONTROL_ROW
-from ..card import OLD_MODEL, PLAIN_UPDATE, AdapterCard, library_versions
+from ..card import OLD_MODEL, PLAIN_UPDATE, AdapterCard
+from ..card.of_trainer import library_versions
 from ..checkpoints import INTERIM, remove_checkpoints, train_and_save
+from ..config import CompatibilityConfig
+from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
 from ..errors import ConfigurationError
 from ..files import replaced
 from ..flips import Comparison, compare, compare_correct
@@ -29,14 +31,14 @@ from ..interrupts import polite_interrupts
 from ..kept_answers import AnswersSoFar
 from ..lineage import Lineage
 from ..prediction import generate_answers
+from ..trainer import CompatibilityTrainer
+from ..version import __version__
 from .task import (
     BASE_V1,
     BASE_V2,
     MAX_ANSWER_TOKENS,
     OLD_ADAPTER,
-    CrossEntropyTrainer,
     Row,
-    TrainingProgress,
     load_base,
     load_tokenizer,
     read_rows,

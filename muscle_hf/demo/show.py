@@ -1,10 +1,7 @@
 """What a demo prints: the table, what it says, flipped questions with every model's answer."""
 
-import warnings
 from pathlib import Path
 
-import datasets
-import transformers
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -16,17 +13,6 @@ from ..report import header, table_rows
 from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
 
 EXAMPLES = 5
-
-
-def quiet_libraries() -> None:
-    """Leave the terminal to the demo's own progress bars."""
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    # transformers renames gradient checkpointing, and trl and peft still use the old name.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
-    # PEFT looks for tied weights once more when an adapter is loaded, after it has tied them.
-    warnings.filterwarnings("ignore", message=".*requested `ensure_weight_tying`")
 
 
 def announce(output_dir: Path) -> None:

@@ -14,17 +14,11 @@ from transformers import (
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ..checkpoints import train_and_save
-from ..progress import progress_bar
-from ..telemetry import ReportsNothing
+from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
 from .data import read_intents
 
 MODELS = Path(__file__).parent / "models"
@@ -161,54 +155,3 @@ def exact_match(evaluation: EvalPrediction) -> dict[str, float]:
     """Return the share of completions whose every token is the likeliest one: the accuracy of greedy generation."""
     labels, tokens = evaluation.label_ids[:, 1:], evaluation.predictions[:, :-1]
     return {"accuracy": float(((labels == tokens) | (labels == -100)).all(axis=1).mean())}
-
-
-class CrossEntropyTrainer(ReportsNothing, SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """An `SFTTrainer` that takes its loss from the model's own logits.
-
-    TRL's fused LM head saves memory that large vocabularies need. On a CPU it also scores every position in small
-    pieces, which makes a step of models as small as these more than twice as slow; the loss is the same.
-    """
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the mean cross-entropy of the trained tokens."""
-        return Trainer.compute_loss(self, *args, **kwargs)
-
-
-class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
-    """One progress bar for a training, with the last validation accuracy beside it.
-
-    Args:
-        description: The words before the bar.
-    """
-
-    def __init__(self, description: str) -> None:
-        """Remember the words; the bar starts with the training."""
-        self.description = description
-        self.bar: Any = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Start the bar, where a resumed training left it."""
-        self.bar = progress_bar(state.max_steps, self.description, initial=state.global_step, unit="step")
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Move the bar on."""
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Show the validation accuracy."""
-        metrics = kwargs.get("metrics") or {}
-        if self.bar is not None and "eval_accuracy" in metrics:
-            self.bar.set_postfix(validation_accuracy=f"{100 * metrics['eval_accuracy']:.1f} %")
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close the bar."""
-        self.bar.close()

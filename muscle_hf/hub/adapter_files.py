@@ -10,13 +10,16 @@ from huggingface_hub import file_exists
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 
-from ..embedding_rows import PREFIX
 from ..errors import InputError, UnsupportedAdapterError
+from ..files import refuse_pointers
 from ..hub_failures import hub_failures
 from ..hub_lookup import is_folder
-from ..pointers import refuse_pointers
-from ..report import printable
+from ..text import printable
 from .repository_files import check_id, download, read_object
+
+PREFIX = "base_model.model."
+"""How PEFT's files begin the names of the base's layers."""
+
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _TOKENIZER = "tokenizer_config.json"

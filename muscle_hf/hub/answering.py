@@ -21,8 +21,8 @@ from ..files import replaced
 from ..kept_answers import AnswersSoFar
 from ..prediction import generate_answers
 from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
-from ..report import printable
 from ..teacher_cache.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+from ..text import printable
 from .adapter_files import AdapterFiles
 from .base_files import BaseFiles
 

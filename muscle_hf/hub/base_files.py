@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from ..errors import InputError
 from ..hub_failures import hub_failures
 from ..hub_lookup import is_folder
-from ..report import printable
+from ..text import printable
 from .adapter_files import CONFIG as _ADAPTER_CONFIG
 from .repository_files import check_id, download, read_object
 

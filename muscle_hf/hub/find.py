@@ -11,7 +11,7 @@ from huggingface_hub.hf_api import ExpandModelProperty_T
 
 from ..errors import ConfigurationError, InputError
 from ..hub_failures import hub_failures
-from ..report import printable
+from ..text import printable
 from .repository_files import is_id
 
 __all__ = ["Figure", "FoundAdapter", "Measured", "find_adapters"]

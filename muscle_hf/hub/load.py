@@ -23,13 +23,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..embedding_rows import PREFIX, fit_rows
+from ..embedding_rows import fit_rows
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError
+from ..files import refuse_pointers
 from ..hub_lookup import is_folder, looking_up
 from ..merging import merge_adapter
-from ..pointers import refuse_pointers
-from ..report import printable
-from .adapter_files import AdapterFiles, adapter_files, has_tokenizer
+from ..text import printable
+from .adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
 from .base_files import BaseFiles, base_files
 from .placing import check_placing
 from .repository_files import has_path_form, is_commit, is_id

@@ -14,8 +14,8 @@ from ..card.public import HubName, hub_id, leaks_of_values
 from ..card.public_files import checked_texts, leaking
 from ..card.record import to_json
 from ..errors import ConfigurationError, InputError
-from ..report import printable
 from ..shipping import check_repository, shipped_files
+from ..text import printable
 
 _ADAPTER = "adapter_config.json"
 _BASE = "base_model_name_or_path"

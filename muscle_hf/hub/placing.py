@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..errors import ConfigurationError
-from ..report import printable
+from ..text import printable
 
 # What accelerate makes a map of.
 _PLACINGS = ("auto", "balanced", "balanced_low_0", "sequential")

@@ -12,7 +12,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from ..errors import InputError
 from ..hub_failures import hub_failures
 from ..hub_lookup import is_local
-from ..report import printable
+from ..text import printable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH_BEGINNINGS = ("/", ".", "~", "\\")

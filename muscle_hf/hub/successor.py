@@ -10,8 +10,8 @@ from ..card.front_matter import read_front_matter, with_front_matter
 from ..card.names import CARD
 from ..errors import ConfigurationError, InputError
 from ..hub_failures import hub_failures
-from ..report import printable
 from ..shipping import check_repository, commit
+from ..text import printable
 
 # Of the roles in an organization, those that may write to all of its repositories.
 _WRITING_ROLES = ("admin", "write")

@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from urllib.parse import urlencode
 
-from .. import __version__
 from ..coin import CoinFlips, GroupedCoinFlips
 from ..flips import ScoreComparison
 from ..measure import Part
 from ..outcomes import Outcomes
 from ..rates import p_equation
 from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
+from ..version import __version__
 from .figures import bar, counted, ends, mosaic, whisker
 from .text import KINDS, bounds, clean, name_of, number, percent, plain, round_up, typeset
 

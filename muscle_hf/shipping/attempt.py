@@ -1,6 +1,7 @@
 """One attempt to bring files into a repository: what differs goes, and what is left of a failure is known."""
 
 import contextlib
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from ..errors import ConfigurationError, HubError
-from .content import is_same
 
 MAIN = constants.DEFAULT_REVISION
 _UNCHANGED = "Nothing was changed there."
@@ -250,3 +250,24 @@ class Push:
 def _is_refusal(error: Exception) -> bool:
     """Whether the Hub has said that it will not do it, so that it has not done it."""
     return isinstance(error, HfHubHTTPError) and error.response.status_code < 500
+
+
+def is_same(addition: CommitOperationAdd, there: RepoFile) -> bool:
+    """Tell whether a file of the Hub has the content that is to go there.
+
+    Git names small files by their SHA-1, and the storage names large ones by their SHA-256.
+
+    Args:
+        addition: What is to go there.
+        there: What the Hub says of the file.
+    """
+    info = addition.upload_info
+    if info.size != there.size:
+        return False
+    if there.lfs is not None:
+        return info.sha256.hex() == there.lfs.sha256
+    digest = hashlib.sha1(b"blob %d\0" % info.size, usedforsecurity=False)
+    with addition.as_file() as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest() == there.blob_id

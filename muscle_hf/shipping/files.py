@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from ..pointers import refuse_pointer
+from ..files import refuse_pointer
 
 _INDEX = "model.safetensors.index.json"
 # Everything else stays: optimizer states, caches, logs, pickles (training_args.bin holds paths and may hold a token).

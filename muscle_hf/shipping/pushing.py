@@ -5,9 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-from .. import __version__
 from ..errors import ConfigurationError, HubError
 from ..hub_failures import hub_failures
+from ..version import __version__
 from .attempt import MAIN, Commit, Push
 from .names import check_message, check_ref, check_repository
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from ..errors import ConfigurationError, TeacherError
+from ..errors import ConfigurationError, TeacherError, unknown_option
 from ..hidden_states import OutputHead
-from ..masks import unknown_option
 from .topk import Layout, top_k_layout
 
 TEACHERS = ("old", "new")

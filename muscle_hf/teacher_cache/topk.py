@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..divergences import forward_kl, kl_divergence
 from ..errors import ConfigurationError, InputError
-from ..masks import gold_log_probability, in_float
+from ..logits import gold_log_probability, in_float
 
 # Ids are stored in three bytes.
 LARGEST_VOCABULARY = 2**24

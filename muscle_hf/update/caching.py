@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, InputError
-from ..pointers import refuse_pointer
+from ..files import refuse_pointer
 
 
 def _option(text: str, default: Any = None) -> Any:
@@ -117,7 +117,7 @@ def _rows(source: str, split: str) -> Any:
 
     from ..hub_failures import failure_reason
     from ..hub_lookup import looking_up
-    from ..report import printable
+    from ..text import printable
 
     read = {".jsonl": Dataset.from_json, ".json": Dataset.from_json, ".csv": Dataset.from_csv}
     read[".parquet"] = Dataset.from_parquet

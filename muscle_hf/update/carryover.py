@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..adapters import check_lm_head
 from ..errors import ConfigurationError, UnsupportedAdapterError
-from ..report import printable
+from ..text import printable
 from .models import Base, with_adapter
 
 _LAYERS = (nn.Linear, nn.Embedding, Conv1D)

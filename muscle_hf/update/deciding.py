@@ -8,8 +8,8 @@ from typing import Any
 
 from trl import SFTConfig
 
-from .. import __version__
 from ..teacher_cache.fingerprints import fingerprint_of_model
+from ..version import __version__
 from .evidence import CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
 from .models import Base
 from .plan import Plan

@@ -14,9 +14,9 @@ from trl.chat_template_utils import get_training_chat_template, has_generation_m
 from trl.data_utils import is_conversational
 
 from ..errors import InputError
-from ..losses import IGNORE_INDEX
+from ..logits import IGNORE_INDEX
 from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
-from ..report import printable
+from ..text import printable
 from ..training_data import first_trainable_row, is_trainable
 from .rows import Example
 from .splits import as_dataset

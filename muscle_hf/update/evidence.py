@@ -8,17 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..answers import Run
-from ..card import (
-    COMPATIBILITY_ADAPTER,
-    OLD_MODEL,
-    PLAIN_UPDATE,
-    AdapterCard,
-    first_flips,
-    library_versions,
-)
+from ..card import COMPATIBILITY_ADAPTER, OLD_MODEL, PLAIN_UPDATE, AdapterCard, first_flips
 from ..card import CONTROL as CONTROL_ROW
+from ..card.of_trainer import library_versions
 from ..files import replaced
-from ..flips import Comparison, compare, compare_correct
+from ..flips import Comparison, compare, paired_p_values
 from ..jsonlines import read_objects
 from ..lineage import Lineage, commit_of, commit_of_adapter
 from ..page import write_html
@@ -160,30 +154,6 @@ def learned_little(update: Comparison) -> str | None:
 
 # What the exact paired test leaves to chance is no warning, and neither are so few rows.
 _SURE, _FEW = 0.05, 10
-
-
-def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
-    """Test whether two new models differ, in accuracy and in what they keep of the old model's right answers.
-
-    Args:
-        old: Whether the old model is right, instance by instance.
-        rival: Whether the one new model is.
-        ours: Whether the other one is.
-
-    Returns:
-        Exact paired p-values, "accuracy" over all instances and "negative_flips" over those that the old model gets
-        right; nan where there are none.
-
-    Example:
-        >>> paired_p_values([True] * 6, [False] * 6, [True] * 6)
-        {'accuracy': 0.03125, 'negative_flips': 0.03125}
-    """
-    kept = [index for index, was_right in enumerate(old) if was_right]
-    on_kept = compare_correct(old=[rival[i] for i in kept], new=[ours[i] for i in kept]) if kept else None
-    return {
-        "accuracy": compare_correct(old=rival, new=ours).p_value,
-        "negative_flips": on_kept.p_value if on_kept else float("nan"),
-    }
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -21,10 +21,10 @@ from transformers import (
 from ..config import CompatibilityConfig
 from ..embedding_rows import fit_rows, saved_shapes
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..files import refuse_pointers
 from ..hub_failures import failure_reason
 from ..hub_lookup import is_local, located, looking_up
-from ..pointers import refuse_pointers
-from ..report import printable
+from ..text import printable
 from .settings import UpdateSettings
 
 logger = logging.getLogger(__name__)

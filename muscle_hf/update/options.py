@@ -15,7 +15,7 @@ from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flip_metrics import better_when_greater
 from ..precision import bf16_of_device
-from ..report import printable
+from ..text import printable
 from ..training_log import LossSums
 from .settings import REQUIRED, UpdateSettings, missing_options
 from .words import read_words

@@ -9,12 +9,12 @@ from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedTokenizerBase
 
 from ..adapters import check_lm_head
-from ..alignment import check_same_vocabulary
 from ..config import CompatibilityConfig
 from ..embedding_rows import refuse_tokens_without_rows
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
 from ..layouts import named_columns
 from ..unlabelled import check_unlabelled
+from ..vocabulary_map import check_same_vocabulary
 from .carryover import carried_over
 from .encoding import Encoded, check_prompts, check_questions, encode_examples, longest_answer, optimizer_steps
 from .models import (

@@ -8,7 +8,7 @@ import torch
 from ..checkpoints import steps_done
 from ..errors import ConfigurationError
 from ..interrupts import polite_interrupts
-from ..report import printable
+from ..text import printable
 from .answering import write_answers
 from .deciding import TASK, Stages
 from .evidence import (

@@ -9,9 +9,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..answers import quote
 from ..errors import InputError
 from ..questions import loosely
+from ..text import quote
 from .rows import Example, key_of
 
 

@@ -13,16 +13,16 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
 from trl import SFTTrainer
 
-from .. import CompatibilityTrainer
 from ..adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
-from ..card import card_of_trainer
+from ..card.of_trainer import card_of_trainer
 from ..checkpoints import remove_checkpoints, train_and_save
-from ..demo.task import CrossEntropyTrainer, TrainingProgress
+from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
 from ..embedding_rows import save_with_rows
 from ..files import replaced
 from ..hub_failures import lookup_failures
 from ..ranks import pad_rank
 from ..telemetry import ReportsNothing
+from ..trainer import CompatibilityTrainer
 from .plan import Plan
 from .splits import as_dataset, as_questions
 

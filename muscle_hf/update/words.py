@@ -11,8 +11,8 @@ import yaml
 from trl import TrlParser
 
 from ..errors import InputError
-from ..pointers import refuse_pointer
-from ..report import printable
+from ..files import refuse_pointer
+from ..text import printable
 
 
 def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -> dict[str, Any]:

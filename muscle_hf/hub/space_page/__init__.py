@@ -20,9 +20,10 @@ from ...errors import InputError, MuscleError
 from ...flips import Agreement, Comparison, ScoreComparison, agreement, compare_scores
 from ...join import Aligned, align
 from ...outcomes import Instance
-from ...report import printable, verdict, warnings_of
+from ...report import verdict, warnings_of
 from ...runs import RunComparison
 from ...scorers import SCORERS
+from ...text import printable
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
 from .html import Shown, problem_html, result_html
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...answers import Run, TaskAnswers, Text, answer_column, label, listed, quote
+from ...answers import Run, TaskAnswers, Text, answer_column, label
 from ...columnar import Columns, Csv, JsonLines, Parquet
 from ...errors import InputError, MuscleError
 from ...harness import is_array, is_samples
 from ...number_texts import whole_numbers
 from ...readers import read
-from ...report import printable
 from ...runs import RunComparison, compare_runs
 from ...same_answer import Spelling, parse_names, trimmed
+from ...text import listed, printable, quote
 
 _NEEDED = "one JSON object a line with id, prediction"
 _PLACES = ("old", "new")

@@ -1,41 +1,36 @@
-"""`AdapterCard`: everything that a card says, as data; and the card that is made of it."""
+"""Everything that a card says, as data; what of it may be read by everybody."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from .. import __version__
 from ..errors import InputError
-from ..files import replaced
 from ..flips import Comparison
 from ..lineage import Lineage
 from ..outcomes import Instance
+from ..version import __version__
 from .loading import CLASSES
 from .measured import Rival, rival
 from .names import (
-    CARD,
     COMPATIBILITY_ADAPTER,
     CONTROL,
-    PICTURE,
     PLAIN_UPDATE,
-    RECORD,
     REDUCTION,
     REDUCTION_AGAINST_CONTROL,
 )
-from .picture import draw
 from .public import HubName, hub_id, is_hub_id, public, public_text
-from .rendering import DATA, models_side_by_side, render
 
 _IMPORT = re.compile(r"from [A-Za-z_][\w.]* import [A-Za-z_]\w*", re.ASCII)
+# A data set of the Hub as `muscle-hf update` takes it: org/name[:config][@revision].
+DATA = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _VERSION = re.compile(r"[\w.+!-]{1,50}", re.ASCII)
 _BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
 
 
 @dataclass(frozen=True)
-class AdapterCard:
+class CardData:
     """Everything that a card says. What tells about this machine and its user, wherever it stands, is not printed.
 
     Args:
@@ -111,7 +106,7 @@ class AdapterCard:
         """This adapter's comparison with the old model; None where it was not measured."""
         return self.comparisons.get(self.name_of_this)
 
-    def public(self) -> "AdapterCard":
+    def public(self) -> Self:
         """Return the card without what tells about this machine: paths, the user's name, tokens."""
         names = _unlike(self.comparisons)
         lineage = {name: hub_id(getattr(self.lineage, name)) for name in _BASES}
@@ -153,53 +148,6 @@ class AdapterCard:
             evaluated_split=text(self.evaluated_split),
             caveats=tuple(public_text(one) for one in self.caveats),
         )
-
-    def render(self) -> str:
-        """Return the card: front matter for the Hub and Markdown for people."""
-        return render(self.public())
-
-    def write(self, folder: str | Path) -> Path:
-        """Write the card, its picture and its data into a folder: README.md, quadrants.png and comparison.json.
-
-        Args:
-            folder: A folder that exists. Files of these names are replaced, each as a whole; a picture that would no
-                longer belong to the card is taken away.
-
-        Returns:
-            The path of the card.
-        """
-        from .record import to_json
-
-        target = Path(folder)
-        card = self.public()
-        drawn = card.ours is not None and draw(
-            target / PICTURE, card.ours, card.name_of_this, card.slices, models_side_by_side(card.comparisons)
-        )
-        card = replace(card, has_picture=drawn)
-        if not drawn:
-            (target / PICTURE).unlink(missing_ok=True)
-        for name, text in ((RECORD, to_json(card)), (CARD, render(card))):
-            with replaced(target / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        return target / CARD
-
-    @staticmethod
-    def read(folder: str | Path) -> "AdapterCard | None":
-        """Read a card's data from the comparison.json of a folder.
-
-        Args:
-            folder: Where a card was written.
-
-        Returns:
-            The card, whose `render` gives the README.md beside it unless somebody edited that or another version of
-            this package wrote it; None where there is no such file, or one of another kind.
-
-        Raises:
-            InputError: It is damaged, or written by a newer version.
-        """
-        from .record import read_record
-
-        return read_record(Path(folder) / RECORD)
 
     def rivals(self) -> dict[str, Rival]:
         """Compare this adapter with the plain update and the control, where all were measured.

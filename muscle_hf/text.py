@@ -1,0 +1,96 @@
+"""Texts that no terminal and no page trips over, and values as messages show them."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .errors import InputError
+
+_LISTED = 20
+# Longest value that a message quotes: an answer may be a whole essay, and the message has to stay one readable line.
+_QUOTE = 60
+
+
+# An underscore inside a word means nothing to Markdown, and escaping it would make names hard to read in the file.
+_MARKUP = re.compile(r"[\\`*~|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])|#(?=#*$)")
+# A bracket at the start may begin the definition of a link, which shows nowhere: "[x]: y".
+_BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=\[])|^(\d{1,9})(?=[.)](?: |$))")
+# Also what turns the direction of all that follows; the marks that a right-to-left text needs stay.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in GitHub's Markdown; text that would break it is escaped.
+
+    Args:
+        head: Titles of the columns.
+        rows: The cells, each row as long as `head`.
+
+    Raises:
+        InputError: A row is longer or shorter than `head`; Markdown would drop its last cells without a word.
+
+    Example:
+        >>> print(markdown_table(["a", "b"], [["1|2", "<b>"]]))
+        | a | b |
+        |---|---|
+        | 1\\|2 | &lt;b&gt; |
+    """
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(head):
+            raise InputError(f"row {number} of the table has {len(row)} cells, but there are {len(head)} columns.")
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
+
+    return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
+
+
+def printable(text: str) -> str:
+    """Return text on one line without anything that a terminal or a page would take for a command.
+
+    Args:
+        text: Any text. Runs of white space become one space, control characters become U+FFFD.
+
+    Example:
+        >>> printable("two\\n  lines")
+        'two lines'
+    """
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
+
+
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line, whatever a model or a user wrote into it.
+
+    Args:
+        text: Any text. Runs of white space become one space, control characters become U+FFFD.
+
+    Example:
+        >>> print(escape_markdown("*new* base_v2 | <script>"))
+        \\*new\\* base_v2 \\| &lt;script&gt;
+    """
+    text = _BLOCK_START.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", printable(text)))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def quote(value: Any) -> str:
+    """Show a value in a message, as its file has it; of containers the kind only."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(value)
+    return text if len(text) <= _QUOTE else f"{text[:_QUOTE]}… ({len(text)} characters)"
+
+
+def one_line(value: Any) -> str:
+    """Show what a library says in a message: on one line, and not at any length."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 5 * _QUOTE else f"{text[: 5 * _QUOTE]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names in a message: not more of them than one reads, and their number."""
+    shown = list(names)
+    more = f", … ({len(shown)} in all)" if len(shown) > _LISTED else ""
+    return ", ".join(shown[:_LISTED]) + more
