@@ -31,9 +31,9 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-import muscle_hf.choice
-from muscle_hf.choice import Choices, choose_answers
+import muscle_hf.prediction.choose
 from muscle_hf.demo.data import read_sentences
+from muscle_hf.prediction.choose import Choices, choose_answers
 
 CHOICES = 4
 
@@ -113,7 +113,7 @@ def harness_chooser(
 
 def read_whole(choose: Callable[[], Choices]) -> Choices:
     """Choose as for a model that cannot share what choices start with."""
-    with patch.object(muscle_hf.choice, "can_share", lambda model: False):
+    with patch.object(muscle_hf.prediction.choose, "can_share", lambda model: False):
         return choose()
 
 

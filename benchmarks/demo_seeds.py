@@ -15,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 from muscle_hf.demo.run import BOUND, CANDIDATES, CONTROL, NEW, UPDATES, DemoResult, DemoSettings, run_demo
-from muscle_hf.flips import compare
-from muscle_hf.progress import quiet_libraries
+from muscle_hf.flips.comparison import compare
 from muscle_hf.text import markdown_table
+from muscle_hf.training.quiet import quiet_libraries
 
 RATES = {
     "accuracy, %": "new_accuracy",

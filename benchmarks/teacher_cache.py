@@ -23,10 +23,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muscle_hf.demo.data import read_sentences
 from muscle_hf.demo.task import BASE_V1, BASE_V2, OLD_ADAPTER, load_base, load_tokenizer, read_rows
-from muscle_hf.teacher_cache import TeacherCache
-from muscle_hf.teacher_cache.spec import CacheSpec
-from muscle_hf.teacher_cache.topk import measure_top_k_error
-from muscle_hf.teacher_cache.writer import write_cache
+from muscle_hf.losses.topk import measure_top_k_error
+from muscle_hf.teachers.cache import TeacherCache
+from muscle_hf.teachers.cache.spec import CacheSpec
+from muscle_hf.teachers.cache.writer import write_cache
 
 TEMPERATURE = 2.0
 SIZES = (16, 64, 256)

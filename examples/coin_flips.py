@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from muscle_hf.coin import CoinFlips, GroupedCoinFlips, coin_flips, grouped_coin_flips
+from muscle_hf.flips.coin import CoinFlips, GroupedCoinFlips, coin_flips, grouped_coin_flips
 
 # The paper's data, one row a person: flips that landed on the side they started from, flips that landed heads up, all
 # flips. As of version 2 of the paper, and so one flip less on the same side than the 178,079 of the text.

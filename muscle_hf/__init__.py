@@ -1,20 +1,19 @@
 """Measure the answers that a model update breaks, and train adapters that break fewer.
 
 Every name below is loaded when it is first used, so that `import muscle_hf` costs next to nothing and the numbers part
-works without torch. Importing the package also teaches `evaluate.load` the names of its metrics (`registration.py`).
+works without torch. Importing the package also teaches `evaluate.load` the names of its metrics, see
+`spaces/registration.py`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import registration
+from .spaces import registration
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .choice import choose_answers
     from .classifier.config import CompatibilityClassifierConfig
     from .classifier.trainer import CompatibilityClassifierTrainer
-    from .config import CompatibilityConfig
     from .errors import (
         ArgumentError,
         ConfigurationError,
@@ -25,15 +24,17 @@ if TYPE_CHECKING:
         TeacherError,
         UnsupportedAdapterError,
     )
-    from .flips import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+    from .flips.comparison import Comparison, ScoreComparison, compare, compare_correct, compare_scores
     from .hub.find import find_adapters
-    from .hub.load import load_adapter
-    from .hub.push import push_adapter
-    from .hub.spaces import push_metrics
-    from .prediction import generate_answers
-    from .readers import read
-    from .runs import RunComparison, compare_runs
-    from .trainer import CompatibilityTrainer
+    from .models.load import load_adapter
+    from .prediction.choose import choose_answers
+    from .prediction.generate import generate_answers
+    from .publishing.push import push_adapter
+    from .readers.sources import read
+    from .runs.compare import RunComparison, compare_runs
+    from .spaces.push import push_metrics
+    from .training.config import CompatibilityConfig
+    from .training.trainer import CompatibilityTrainer
 
 __all__ = [
     "ArgumentError",
@@ -67,31 +68,31 @@ __all__ = [
 # Where each public name lives: name -> module of this package.
 _HOMES = {
     "ArgumentError": "errors",
-    "Comparison": "flips",
+    "Comparison": "flips.comparison",
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",
-    "CompatibilityConfig": "config",
-    "CompatibilityTrainer": "trainer",
+    "CompatibilityConfig": "training.config",
+    "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",
     "HubError": "errors",
     "InputError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
-    "RunComparison": "runs",
-    "ScoreComparison": "flips",
+    "RunComparison": "runs.compare",
+    "ScoreComparison": "flips.comparison",
     "TeacherError": "errors",
     "UnsupportedAdapterError": "errors",
-    "choose_answers": "choice",
-    "compare": "flips",
-    "compare_correct": "flips",
-    "compare_runs": "runs",
-    "compare_scores": "flips",
+    "choose_answers": "prediction.choose",
+    "compare": "flips.comparison",
+    "compare_correct": "flips.comparison",
+    "compare_runs": "runs.compare",
+    "compare_scores": "flips.comparison",
     "find_adapters": "hub.find",
-    "generate_answers": "prediction",
-    "load_adapter": "hub.load",
-    "push_adapter": "hub.push",
-    "push_metrics": "hub.spaces",
-    "read": "readers",
+    "generate_answers": "prediction.generate",
+    "load_adapter": "models.load",
+    "push_adapter": "publishing.push",
+    "push_metrics": "spaces.push",
+    "read": "readers.sources",
 }
 
 

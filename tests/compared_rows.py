@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from muscle_hf.answers import Run, TaskAnswers, Text
-from muscle_hf.runs import RunComparison, compare_runs
+from muscle_hf.readers.answers import Run, TaskAnswers, Text
+from muscle_hf.runs.compare import RunComparison, compare_runs
 
 Rows = Mapping[str, Sequence[Any]]
 

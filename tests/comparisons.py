@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from muscle_hf.answers import Positions, Run, TaskAnswers, Text
-from muscle_hf.runs import RunComparison, compare_runs
+from muscle_hf.readers.answers import Positions, Run, TaskAnswers, Text
+from muscle_hf.runs.compare import RunComparison, compare_runs
 
 GROUPS = ("physics", "law", None, "history")
 

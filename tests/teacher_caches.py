@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muscle_hf.hidden_states import LogitTransform, OutputHead
-from muscle_hf.teacher_cache.spec import TEACHERS, CacheSpec
-from muscle_hf.teacher_cache.topk import encode_top_k
+from muscle_hf.losses.topk import encode_top_k
+from muscle_hf.models.hidden_states import LogitTransform, OutputHead
+from muscle_hf.teachers.cache.spec import TEACHERS, CacheSpec
 
 VOCABULARY = 11
 HIDDEN = {"old": 3, "new": 4}

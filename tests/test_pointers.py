@@ -5,17 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lighteval_details
-import muscle_hf.pointers
 import pytest
 from harness_samples import generation, write
 from lighteval_details import detail, run_file
 
+import muscle_hf.files
 from muscle_hf import InputError, compare_runs, load_adapter, read
-from muscle_hf.adapters import base_and_adapter
 from muscle_hf.cli import main
 from muscle_hf.files import is_pointer, refuse_pointers
-from muscle_hf.gate import read_bounds
-from muscle_hf.plain_rows import raw_rows
+from muscle_hf.models.adapters import base_and_adapter
+from muscle_hf.readers.plain_rows import raw_rows
+from muscle_hf.runs.gate import read_bounds
 from muscle_hf.update.models import read_adapter, read_base
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 63 + "1\nsize 42816258\n"
@@ -167,4 +167,4 @@ def test_files_that_are_not_loaded_may_be_pointers(tmp_path: Path) -> None:
 
 
 def test_the_example_runs() -> None:
-    assert doctest.testmod(muscle_hf.pointers) == (0, 4)
+    assert doctest.testmod(muscle_hf.files) == (0, 4)

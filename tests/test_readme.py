@@ -12,9 +12,9 @@ import pytest
 import muscle_hf
 from muscle_hf.cli import main
 from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
-from muscle_hf.divergences import DIVERGENCES
-from muscle_hf.masks import MASKS
-from muscle_hf.strategy import TEACHERS
+from muscle_hf.losses.divergences import DIVERGENCES
+from muscle_hf.losses.masks import MASKS
+from muscle_hf.losses.strategy import TEACHERS
 
 README = Path(__file__).parents[1] / "README.md"
 PACKAGE = Path(muscle_hf.__file__).parent

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from muscle_hf.hub.space_page import Given, Options, consistency
+from muscle_hf.spaces.pages import Given, Options, consistency
 
 CARD = Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8").split("---", 2)[2]
 KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]

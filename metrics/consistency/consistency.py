@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from muscle_hf.flips import agreement, compare
-from muscle_hf.registration import given_references, write_answers, write_held
+from muscle_hf.flips.comparison import agreement, compare
+from muscle_hf.spaces.registration import given_references, write_answers, write_held
 
 _DESCRIPTION = """
 Consistency is how often two models give the same answer to the same question. It needs no right answers, so it can be

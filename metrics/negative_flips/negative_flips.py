@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from muscle_hf.flips import compare
-from muscle_hf.registration import write_answers
+from muscle_hf.flips.comparison import compare
+from muscle_hf.spaces.registration import write_answers
 
 _DESCRIPTION = """
 Negative flips are the examples that the old model answered right and the new model answers wrong. Accuracy hides them:

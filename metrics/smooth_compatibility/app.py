@@ -4,8 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from muscle_hf.hub.space_page import SCORES, Given, Options, smooth_compatibility
-from muscle_hf.scorers import SCORERS
+from muscle_hf.flips.scorers import SCORERS
+from muscle_hf.spaces.pages import SCORES, Given, Options, smooth_compatibility
 
 CARD = Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8").split("---", 2)[2]
 KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]

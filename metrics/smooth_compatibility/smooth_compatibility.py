@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from muscle_hf.registration import given_references, write_answers, write_held
-from muscle_hf.scorers import compare_smooth
+from muscle_hf.flips.scorers import compare_smooth
+from muscle_hf.spaces.registration import given_references, write_answers, write_held
 
 _DESCRIPTION = """
 Smooth compatibility asks of every single text, not of the average, whether an update made it better or worse. Free

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from ..errors import InputError
-from ..flips import Comparison
-from ..lineage import Lineage
-from ..outcomes import Instance
+from ..flips.comparison import Comparison
+from ..runs.outcomes import Instance
 from ..version import __version__
-from .loading import CLASSES
+from .lineage import Lineage
 from .measured import Rival, rival
 from .names import (
     COMPATIBILITY_ADAPTER,
@@ -21,6 +20,7 @@ from .names import (
     REDUCTION_AGAINST_CONTROL,
 )
 from .public import HubName, hub_id, is_hub_id, public, public_text
+from .snippets import CLASSES
 
 _IMPORT = re.compile(r"from [A-Za-z_][\w.]* import [A-Za-z_]\w*", re.ASCII)
 # A data set of the Hub as `muscle-hf update` takes it: org/name[:config][@revision].

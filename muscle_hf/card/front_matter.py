@@ -9,11 +9,11 @@ from huggingface_hub import CardData, EvalResult
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
-from ..flips import Comparison
+from ..flips.comparison import Comparison
 from ..text import printable
+from .markdown import LONGEST_NAME, cut
 from .measured import LEVEL, Rival
 from .names import RATES, REDUCTION, REDUCTION_AGAINST_CONTROL
-from .words import LONGEST_NAME, cut
 
 METRIC_NAMES = {
     "accuracy": "Accuracy",

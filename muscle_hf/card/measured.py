@@ -7,13 +7,13 @@ from itertools import islice
 
 import numpy as np
 
-from ..flips import Comparison, compare_correct
-from ..outcomes import Instance, Outcomes
-from ..rates import p_equation, p_number
-from ..report import header, rate, table_rows
+from ..flips.comparison import Comparison, compare_correct
+from ..flips.rates import p_equation, p_number
+from ..runs.outcomes import Instance, Outcomes
+from ..runs.report import header, rate, table_rows
 from ..text import markdown_table
+from .markdown import LONGEST_NAME, cut, fenced, shown, without_formulas
 from .names import OLD_MODEL
-from .words import LONGEST_NAME, cut, fenced, shown, without_formulas
 
 LEVEL = 0.95
 """Level of all intervals on a card."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..coin import coin_flips
 from ..errors import ConfigurationError
-from ..flips import Comparison
-from ..measure import Part, holm
-from ..outcomes import Outcomes
+from ..flips.coin import coin_flips
+from ..flips.comparison import Comparison
+from ..runs.measure import Part, holm
+from ..runs.outcomes import Outcomes
 from .measured import LEVEL
 from .names import OLD_MODEL
 
@@ -58,7 +58,7 @@ def draw(
     Returns:
         Whether it was drawn; it is not where matplotlib is not installed.
     """
-    from ..plots import write_png
+    from ..runs.plots import write_png
 
     outcomes = Outcomes(
         old_name=OLD_MODEL,

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import InputError
-from ..flips import Comparison
-from ..lineage import Lineage
-from ..outcomes import Instance
-from ..rates import strict_json
+from ..flips.comparison import Comparison
+from ..flips.rates import strict_json
+from ..runs.outcomes import Instance
 from .data import CardData
+from .lineage import Lineage
 from .measured import LEVEL, SHOWN_OF_SLICES
 from .public import HubName, is_hub_id
 

@@ -7,14 +7,14 @@ from typing import overload
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ..flips import Comparison
+from ..flips.comparison import Comparison
 from ..text import printable
 from .data import DATA, CardData
 from .front_matter import eval_results
-from .loading import snippets
+from .markdown import LONGEST_NAME, cut, shown
 from .measured import Rival, examples_section, main_table, rivals_table, slices_section, verdict
 from .picture import alternative_text
-from .words import LONGEST_NAME, cut, shown
+from .snippets import snippets
 
 TEMPLATE = Path(__file__).with_name("template.md")
 TAGS = ("muscle", "compatibility-adapter")

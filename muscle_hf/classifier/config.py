@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
-from ..arguments import PLACED, RENAMED, checks_arguments
 from ..errors import ConfigurationError
-from ..flip_metrics import better_when_greater, check_min_accuracy, direction_of_best
-from ..precision import bf16_of_device
-from ..strategy import StrategyOptions
+from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direction_of_best
+from ..losses.strategy import StrategyOptions
+from ..training.arguments import PLACED, RENAMED, checks_arguments
+from ..training.precision import bf16_of_device
 
 # Arguments of the trainer that are tried here.
 _OF_TRAINER = (*PLACED, "old_processing_class", "quantization_config")

@@ -6,8 +6,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..flip_metrics import flip_metrics
-from ..flips import Comparison, compare
+from ..flips.comparison import Comparison, compare
+from ..flips.eval_metrics import flip_metrics
 
 _ROLES = ("old", "new", "student", "references")
 

@@ -17,10 +17,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..divergences import Divergence, divergence_of_logits
 from ..errors import ModelMismatchError
-from ..logits import IGNORE_INDEX, gold_log_probability
-from ..losses import (
+from ..losses.compatibility import (
     NEW,
     CompatibilityLoss,
     choose_teachers,
@@ -30,8 +28,10 @@ from ..losses import (
     token_losses,
     weighted_sum,
 )
-from ..masks import LogitScores, Scores, StoredScores
-from ..strategy import Strategy
+from ..losses.divergences import Divergence, divergence_of_logits
+from ..losses.logits import IGNORE_INDEX, gold_log_probability
+from ..losses.masks import LogitScores, Scores, StoredScores
+from ..losses.strategy import Strategy
 from .labels import ClassMap
 
 # Divergences that are infinite where the student gives mass to a class that the teacher rules out.
@@ -193,7 +193,7 @@ def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Dive
         A divergence that is finite where teacher logits are -inf.
 
     Example:
-        >>> from muscle_hf.divergences import reverse_kl
+        >>> from muscle_hf.losses.divergences import reverse_kl
         >>> teacher = torch.tensor([[0.0, 0.0, -math.inf]])
         >>> student = torch.tensor([[1.0, 1.0, 7.0]])  # alike on what the teacher knows
         >>> on_known_classes(reverse_kl, mean_over_classes=False)(teacher, student, 1.0)

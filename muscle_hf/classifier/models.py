@@ -18,7 +18,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..adapters import (
+from ..errors import ConfigurationError, ModelMismatchError
+from ..hub.lookup import looking_up
+from ..models.adapters import (
     Model,
     base_and_adapter,
     base_model,
@@ -28,8 +30,6 @@ from ..adapters import (
     required_adapter_config,
     warn_of_another_base,
 )
-from ..errors import ConfigurationError, ModelMismatchError
-from ..hub_lookup import looking_up
 
 SEQUENCE, TOKEN = "sequence", "token"
 _HEADS = {"ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKEN}

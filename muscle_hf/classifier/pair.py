@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
 from ..errors import ConfigurationError, ModelMismatchError
+from ..models.adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
 from .config import CompatibilityClassifierConfig
 from .data import Side, encodes_alike
 from .labels import ClassMap, class_names, match_classes

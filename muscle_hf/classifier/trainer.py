@@ -19,19 +19,19 @@ from transformers import (
     TrainerCallback,
 )
 
-from ..adapters import Model
-from ..arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..card.lineage import Lineage, commit_of
 from ..errors import ConfigurationError, InputError, ModelMismatchError
-from ..flip_metrics import is_allowed_best
-from ..flips import Comparison, compare
-from ..lineage import Lineage, commit_of
-from ..logits import IGNORE_INDEX
-from ..masks import Mask
-from ..row_checks import check_rows
-from ..targets import refuse_nan
-from ..teachers import FrozenModelTeacher, SharedBaseTeacher
-from ..trainer_push import ROLES, ShipsItsCard
-from ..training_log import LossSums
+from ..flips.comparison import Comparison, compare
+from ..flips.eval_metrics import is_allowed_best
+from ..losses.logits import IGNORE_INDEX
+from ..losses.masks import Mask
+from ..losses.targets import refuse_nan
+from ..models.adapters import Model
+from ..publishing.from_trainer import ROLES, ShipsItsCard
+from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
+from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..training.log import LossSums
+from ..training.row_checks import check_rows
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [name for name in ("--model", "--old-model", "--dataset", "--teacher-cache-dir") if name not in given]
     if missing and "--config" not in given:
         raise InputError(f"{missing[0]} is missing: models, data and the folder of the cache are needed.")
-    from ..progress import quiet_libraries
+    from ..training.quiet import quiet_libraries
     from ..update.caching import cache_teachers
 
     quiet_libraries()

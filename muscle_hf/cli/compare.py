@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..gate import Bound, Gate
-    from ..runs import RunComparison
+    from ..runs.compare import RunComparison
+    from ..runs.gate import Bound, Gate
 
 _BOUNDS = {
     "max_nfr": "highest negative flip rate, 0 to 1",
@@ -129,10 +129,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write the files; 1 where the gate is broken, 2 where it cannot be judged."""
-    from ..gate import BROKEN, KEPT, TOO_FEW, judge
-    from ..runs import compare_runs
-    from ..selection import parse_filters
-    from ..terminal import terminal_text
+    from ..readers.selection import parse_filters
+    from ..runs.compare import compare_runs
+    from ..runs.gate import BROKEN, KEPT, TOO_FEW, judge
+    from ..runs.terminal import terminal_text
     from ..text import listed
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.
@@ -189,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
-    from ..gate import parse_bound, read_bounds
+    from ..runs.gate import parse_bound, read_bounds
 
     bounds = [parse_bound(name, text) for name in _BOUNDS for text in getattr(arguments, name)]
     gate_on = None
@@ -252,7 +252,7 @@ def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate |
 
 
 def _json(result: "RunComparison", gate: "Gate | None") -> str:
-    from ..rates import strict_json
+    from ..flips.rates import strict_json
 
     found = result.to_dict() | ({"gate": gate.to_dict()} if gate else {})
     return strict_json(found, indent=2)

@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..demo.kept import what_is_kept
     from ..demo.run import DemoSettings, run_demo
     from ..demo.show import announce, show
-    from ..progress import quiet_libraries
+    from ..training.quiet import quiet_libraries
 
     quiet_libraries()
     settings = DemoSettings.fast(arguments.seed) if arguments.fast else DemoSettings(seed=arguments.seed)

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show what goes, send it, and say how it is loaded."""
-    from ..hub.spaces import chosen_metrics, push_metrics, space_files, space_name
+    from ..spaces.push import chosen_metrics, push_metrics, space_files, space_name
 
     for name in chosen_metrics(arguments.name):
         files = space_files(name)

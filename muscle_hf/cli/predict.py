@@ -12,9 +12,9 @@ from ..errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from ..hub.adapter_files import AdapterFiles
-    from ..hub.answering import Asking, Question
     from ..hub.base_files import BaseFiles
-    from ..kept_answers import AnswersSoFar
+    from ..prediction.answer_file import Asking, Question
+    from ..prediction.kept_answers import AnswersSoFar
 
 _MORE = (
     "The answers are written when all are there; until then they are kept in FILE.part, and the same command goes on "
@@ -81,11 +81,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, write the answers, and say where they are."""
     _check(arguments)
-    from ..hub.answering import answer, end_of, longest_reference, settings_of, write_answers
-    from ..hub.load import find_files, load_files, load_tokenizer
-    from ..hub.placing import check_placing
-    from ..kept_answers import AnswersSoFar
-    from ..progress import quiet_libraries
+    from ..models.load import find_files, load_files, load_tokenizer
+    from ..models.placement import check_placing
+    from ..prediction.answer_file import answer, end_of, longest_reference, settings_of, write_answers
+    from ..prediction.kept_answers import AnswersSoFar
+    from ..training.quiet import quiet_libraries
 
     quiet_libraries()
     check_placing(arguments.dtype, arguments.device_map)
@@ -144,7 +144,7 @@ def _device() -> str | None:
 
 
 def _asking(arguments: argparse.Namespace, questions: "Sequence[Question]") -> "Asking":
-    from ..hub.answering import Asking
+    from ..prediction.answer_file import Asking
 
     has_choices = questions[0].choices is not None
     for name, of_choices in (("max_new_tokens", False), ("normalization", True), ("delimiter", True)):
@@ -173,10 +173,10 @@ def _delimiter(questions: "Sequence[Question]") -> str:
 
 def _questions(arguments: argparse.Namespace) -> "list[Question]":
     # The readers of `muscle-hf update`, so that one file serves both.
-    from ..hub.answering import Question
-    from ..layouts import named_columns
-    from ..plain_rows import raw_rows
-    from ..questions import described, read_task
+    from ..prediction.answer_file import Question
+    from ..prediction.layouts import named_columns
+    from ..prediction.questions import described, read_task
+    from ..readers.plain_rows import raw_rows
 
     named = named_columns(
         [

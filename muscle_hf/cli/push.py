@@ -46,15 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, show, send, link."""
-    from ..shipping import check_ref, check_repository
+    from ..hub.names import check_ref, check_repository
 
     # Before the slow imports: these need nothing.
     check_repository(arguments.repository)
     for name, what in ((arguments.revision, "branch"), (arguments.tag, "tag")):
         if name is not None:
             check_ref(name, what)
-    from ..hub.packing import pack_adapter
-    from ..hub.push import check_options, link_pushed, send_adapter
+    from ..publishing.packing import pack_adapter
+    from ..publishing.push import check_options, link_pushed, send_adapter
 
     check_options(
         revision=arguments.revision, tag=arguments.tag, create_pr=arguments.create_pr, link_old=arguments.link_old

@@ -21,7 +21,7 @@ _GROUPS = {
 _MORE = (
     "Every field of CompatibilityConfig, which is a trl.SFTConfig, is an option too (--mask, --cross-entropy-weight, "
     "--learning-rate, --num-train-epochs, --per-device-train-batch-size, --model-init-kwargs …) and so a key of the "
-    "YAML file; `python -m pydoc muscle_hf.config.CompatibilityConfig` describes them. Where they are not given, each "
+    "YAML file; `python -m pydoc muscle_hf.CompatibilityConfig` describes them. Where they are not given, each "
     "epoch is evaluated and saved, the one with the lowest validation cross-entropy is kept, and bf16 is used where "
     "the GPU has it. Interrupted or killed, at most two minutes of work are lost: the same command goes on there. "
     "Exit codes: 0 done, 2 bad input, 130 interrupted."
@@ -79,7 +79,7 @@ _METAVARS = {
 def run(arguments: argparse.Namespace) -> int:
     """Do the update, or say what it would do."""
     _check_required(arguments.words)
-    from ..progress import quiet_libraries
+    from ..training.quiet import quiet_libraries
     from ..update.kept import what_is_kept
     from ..update.options import read_options
     from ..update.plan import make_plan

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..kept_work import left_of_answers, left_of_training, sentence
+from ..training.kept_work import left_of_answers, left_of_training, sentence
 from .run import CONTENDERS, NEW, UPDATES, answers_of
 
 

@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from ..cross_entropy import TrainingProgress
-from ..progress import quiet_libraries
+from ..training.cross_entropy import TrainingProgress
+from ..training.quiet import quiet_libraries
 from .data import read_intents, read_sentences
 from .run import DemoSettings
 from .task import read_rows, train_task_adapter

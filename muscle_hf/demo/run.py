@@ -20,18 +20,18 @@ from trl import SFTConfig
 
 from ..card import CONTROL as CONTROL_ROW
 from ..card import OLD_MODEL, PLAIN_UPDATE, AdapterCard
-from ..card.of_trainer import library_versions
-from ..checkpoints import INTERIM, remove_checkpoints, train_and_save
-from ..config import CompatibilityConfig
-from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
+from ..card.lineage import Lineage
 from ..errors import ConfigurationError
 from ..files import replaced
-from ..flips import Comparison, compare, compare_correct
+from ..flips.comparison import Comparison, compare, compare_correct
 from ..interrupts import polite_interrupts
-from ..kept_answers import AnswersSoFar
-from ..lineage import Lineage
-from ..prediction import generate_answers
-from ..trainer import CompatibilityTrainer
+from ..prediction.generate import generate_answers
+from ..prediction.kept_answers import AnswersSoFar
+from ..publishing.card_of_trainer import library_versions
+from ..training.checkpoints import INTERIM, remove_checkpoints, train_and_save
+from ..training.config import CompatibilityConfig
+from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
+from ..training.trainer import CompatibilityTrainer
 from ..version import __version__
 from .task import (
     BASE_V1,

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..card import against
-from ..rates import p_equation, p_number
-from ..report import header, table_rows
+from ..flips.rates import p_equation, p_number
+from ..runs.report import header, table_rows
 from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
 
 EXAMPLES = 5

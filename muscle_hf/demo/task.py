@@ -17,8 +17,8 @@ from transformers import (
 )
 from trl import SFTConfig
 
-from ..checkpoints import train_and_save
-from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
+from ..training.checkpoints import train_and_save
+from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from .data import read_intents
 
 MODELS = Path(__file__).parent / "models"

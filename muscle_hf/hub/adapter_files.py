@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError, UnsupportedAdapterError
 from ..files import refuse_pointers
-from ..hub_failures import hub_failures
-from ..hub_lookup import is_folder
 from ..text import printable
+from .failures import hub_failures
+from .lookup import is_folder
 from .repository_files import check_id, download, read_object
 
 PREFIX = "base_model.model."

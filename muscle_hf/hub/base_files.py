@@ -6,10 +6,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from ..errors import InputError
-from ..hub_failures import hub_failures
-from ..hub_lookup import is_folder
 from ..text import printable
 from .adapter_files import CONFIG as _ADAPTER_CONFIG
+from .failures import hub_failures
+from .lookup import is_folder
 from .repository_files import check_id, download, read_object
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

@@ -10,8 +10,8 @@ from huggingface_hub import ModelInfo, list_models
 from huggingface_hub.hf_api import ExpandModelProperty_T
 
 from ..errors import ConfigurationError, InputError
-from ..hub_failures import hub_failures
 from ..text import printable
+from .failures import hub_failures
 from .repository_files import is_id
 
 __all__ = ["Figure", "FoundAdapter", "Measured", "find_adapters"]

@@ -10,9 +10,9 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalE
 from huggingface_hub.utils._validators import validate_repo_id
 
 from ..errors import InputError
-from ..hub_failures import hub_failures
-from ..hub_lookup import is_local
 from ..text import printable
+from .failures import hub_failures
+from .lookup import is_local
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATH_BEGINNINGS = ("/", ".", "~", "\\")

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..adapters import load_adapted_model
-from ..hub import answering
-from ..hub.answering import Asking, Question
-from ..kept_answers import AnswersSoFar
+from ..models.adapters import load_adapted_model
+from ..prediction import answer_file as answering
+from ..prediction.answer_file import Asking, Question
+from ..prediction.kept_answers import AnswersSoFar
 from .plan import Plan
 
 

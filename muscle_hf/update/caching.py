@@ -64,10 +64,10 @@ def cache_teachers(words: Sequence[str]) -> str:
     """
     import torch
 
-    from ..config import CompatibilityConfig
-    from ..kept_work import left_of_cache, sentence
-    from ..trainer import CompatibilityTrainer
-    from .words import read_words
+    from ..training.config import CompatibilityConfig
+    from ..training.kept_work import left_of_cache, sentence
+    from ..training.trainer import CompatibilityTrainer
+    from .arguments import read_words
 
     given = read_words((CacheSettings, CompatibilityConfig), words, command="cache")
     own = {one.name for one in fields(CacheSettings)}
@@ -115,8 +115,8 @@ def _rows(source: str, split: str) -> Any:
     from datasets import Dataset, load_dataset
     from datasets.exceptions import DatasetsError
 
-    from ..hub_failures import failure_reason
-    from ..hub_lookup import looking_up
+    from ..hub.failures import failure_reason
+    from ..hub.lookup import looking_up
     from ..text import printable
 
     read = {".jsonl": Dataset.from_json, ".json": Dataset.from_json, ".csv": Dataset.from_csv}

@@ -14,10 +14,10 @@ from trl.chat_template_utils import get_training_chat_template, has_generation_m
 from trl.data_utils import is_conversational
 
 from ..errors import InputError
-from ..logits import IGNORE_INDEX
-from ..prompts import Prompt, as_texts, check_fit, encode, encode_choices
+from ..losses.logits import IGNORE_INDEX
+from ..prediction.prompts import Prompt, as_texts, check_fit, encode, encode_choices
 from ..text import printable
-from ..training_data import first_trainable_row, is_trainable
+from ..training.data import first_trainable_row, is_trainable
 from .rows import Example
 from .splits import as_dataset
 

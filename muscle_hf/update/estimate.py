@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..targets import tokens_of_a_chunk
-from ..teacher_cache.spec import CacheSpec
+from ..losses.targets import tokens_of_a_chunk
+from ..teachers.cache.spec import CacheSpec
 from .models import Base, with_adapter
 from .plan import Plan
 

@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..answers import Run
 from ..card import COMPATIBILITY_ADAPTER, OLD_MODEL, PLAIN_UPDATE, AdapterCard, first_flips
 from ..card import CONTROL as CONTROL_ROW
-from ..card.of_trainer import library_versions
+from ..card.lineage import Lineage, commit_of, commit_of_adapter
 from ..files import replaced
-from ..flips import Comparison, compare, paired_p_values
-from ..jsonlines import read_objects
-from ..lineage import Lineage, commit_of, commit_of_adapter
-from ..page import write_html
-from ..rates import p_number, strict_json
-from ..readers import read
-from ..report import header, table_rows
-from ..runs import RunComparison, compare_runs
+from ..flips.comparison import Comparison, compare, paired_p_values
+from ..flips.rates import p_number, strict_json
+from ..publishing.card_of_trainer import library_versions
+from ..readers.answers import Run
+from ..readers.formats.jsonlines import read_objects
+from ..readers.sources import read
+from ..runs.compare import RunComparison, compare_runs
+from ..runs.page import write_html
+from ..runs.report import header, table_rows
 from .plan import Plan
 from .training import COMPATIBILITY as FOLDER
 from .training import FACTS

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..kept_work import left_of_answers, left_of_training, sentence
+from ..training.kept_work import left_of_answers, left_of_training, sentence
 from .evidence import ANSWERS
-from .stages import FOLDER
+from .stage import FOLDER
 
 
 def what_is_kept(output_dir: Path) -> str:

@@ -18,13 +18,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..config import CompatibilityConfig
-from ..embedding_rows import fit_rows, saved_shapes
 from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from ..files import refuse_pointers
-from ..hub_failures import failure_reason
-from ..hub_lookup import is_local, located, looking_up
+from ..hub.failures import failure_reason
+from ..hub.lookup import is_local, located, looking_up
+from ..models.embedding_rows import fit_rows, saved_shapes
 from ..text import printable
+from ..training.config import CompatibilityConfig
 from .settings import UpdateSettings
 
 logger = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from trl import SFTConfig
 
-from ..config import CompatibilityConfig
 from ..errors import ConfigurationError, InputError, MuscleError
-from ..flip_metrics import better_when_greater
-from ..precision import bf16_of_device
+from ..flips.eval_metrics import better_when_greater
 from ..text import printable
-from ..training_log import LossSums
+from ..training.config import CompatibilityConfig
+from ..training.log import LossSums
+from ..training.precision import bf16_of_device
+from .arguments import read_words
 from .settings import REQUIRED, UpdateSettings, missing_options
-from .words import read_words
 
 # What the command takes care of itself, or cannot do.
 _OWN = {

@@ -8,14 +8,13 @@ from datasets import Dataset
 from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedTokenizerBase
 
-from ..adapters import check_lm_head
-from ..config import CompatibilityConfig
-from ..embedding_rows import refuse_tokens_without_rows
+from ..alignment.vocabulary_map import check_same_vocabulary
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
-from ..layouts import named_columns
-from ..unlabelled import check_unlabelled
-from ..vocabulary_map import check_same_vocabulary
-from .carryover import carried_over
+from ..models.adapters import check_lm_head
+from ..models.embedding_rows import refuse_tokens_without_rows
+from ..prediction.layouts import named_columns
+from ..training.config import CompatibilityConfig
+from ..training.unlabelled import check_unlabelled
 from .encoding import Encoded, check_prompts, check_questions, encode_examples, longest_answer, optimizer_steps
 from .models import (
     Base,
@@ -32,6 +31,7 @@ from .options import Options
 from .rows import Example, read_examples, read_prompts
 from .settings import UpdateSettings
 from .splits import Splits, delimiter_of, split_examples
+from .task_adapter import carried_over
 
 
 @dataclass(frozen=True)

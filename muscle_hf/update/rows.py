@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..layouts import Layout, shown
-from ..plain_rows import raw_rows
-from ..prompts import Prompt
-from ..questions import TaskRow, described, read_task, read_unlabelled
+from ..prediction.layouts import Layout, shown
+from ..prediction.prompts import Prompt
+from ..prediction.questions import TaskRow, described, read_task, read_unlabelled
+from ..readers.plain_rows import raw_rows
 
 
 @dataclass(frozen=True)

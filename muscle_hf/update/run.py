@@ -5,12 +5,11 @@ from functools import partial
 
 import torch
 
-from ..checkpoints import steps_done
 from ..errors import ConfigurationError
 from ..interrupts import polite_interrupts
 from ..text import printable
+from ..training.checkpoints import steps_done
 from .answering import write_answers
-from .deciding import TASK, Stages
 from .evidence import (
     ANSWERS,
     CARD,
@@ -29,7 +28,8 @@ from .evidence import (
     write_evidence,
 )
 from .plan import Plan
-from .stages import FOLDER, Stage
+from .stage import FOLDER, Stage
+from .stages import TASK, Stages
 from .training import (
     clean,
     control_options,

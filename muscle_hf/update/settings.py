@@ -24,7 +24,7 @@ class UpdateSettings:
         old_adapter: Id or path of the task adapter on the old base.
         new_base: Id or path of the new base model.
         dataset: The task's data: a JSON Lines, JSON, CSV or Parquet file, or `org/name[:config][@revision]` of the
-            Hub, with rows of a shape that [`read_task`][muscle_hf.questions.read_task] knows.
+            Hub, with rows of a shape that [`read_task`][muscle_hf.prediction.questions.read_task] knows.
         old_base: The old base. Defaults to the one that the old adapter names.
         new_adapter: Id or path of the task adapter on the new base. Defaults to None: it is trained.
         dataset_split: Split of a data set of the Hub. Defaults to "train".

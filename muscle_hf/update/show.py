@@ -9,14 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..card import against
-from ..report import header, table_rows
+from ..runs.report import header, table_rows
 from ..text import printable
-from .deciding import Stages, title_of_answers
 from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
 from .evidence import ANSWERS, CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, REPORT, Evidence
 from .models import Base
 from .plan import Plan
 from .run import check_folder
+from .stages import Stages, title_of_answers
 
 
 def say(line: str) -> None:

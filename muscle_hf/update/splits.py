@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import InputError
-from ..questions import loosely
+from ..prediction.questions import loosely
 from ..text import quote
 from .rows import Example, key_of
 

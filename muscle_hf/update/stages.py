@@ -1,136 +1,211 @@
-"""Stages of an update on disk: what decides one is written when it starts, that it is finished last of all."""
+"""What decides each stage of an update: the options, the rows and the models that it is made from."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError
-from ..files import replaced
+from trl import SFTConfig
 
-FOLDER = "stages"
-"""Where the marks lie, below the output folder."""
+from ..models.fingerprints import fingerprint_of_model
+from ..version import __version__
+from .evidence import CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
+from .models import Base
+from .plan import Plan
+from .splits import digest_of
+from .stage import Stage
+from .training import FACTS, control_options
+
+TASK = "task-adapter"
+"""Folder of the new task adapter, and name of its stage."""
+
+_WEIGHTS = "adapter_model.safetensors"
+# Options of a training that decide where, how fast and how talkatively it runs, but not what comes out of it.
+_NOT_DECIDING = frozenset(
+    {
+        *("output_dir", "run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica"),
+        *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_on_each_node"),
+        *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "include_num_input_tokens_seen"),
+        *("hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
+        *("save_total_limit", "save_only_model", "save_on_each_node", "enable_jit_checkpoint"),
+        *("dataset_num_proc", "skip_memory_metrics", "debug", "prediction_loss_only", "torch_empty_cache_steps"),
+        *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+        *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order"),
+        *("per_device_eval_batch_size", "eval_accumulation_steps", "ddp_timeout", "ddp_backend"),
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_offloading"),
+        *("activation_checkpointing", "activation_checkpointing_kwargs"),
+        *("loss_implementation", "teacher_cache_dir", "use_cpu"),
+        # Their product decides: a smaller batch may be needed where two models are in memory.
+        *("per_device_train_batch_size", "gradient_accumulation_steps"),
+    }
+)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step of an update, and the mark that it leaves.
+class Stages:
+    """The stages of an update, as the settings and the files of this moment decide them.
 
     Args:
-        name: Of the stage and of its mark.
-        title: In words, for the terminal.
-        output_dir: The folder of the whole update.
-        outputs: What the stage makes, below that folder; without all of it no mark counts.
-        decided_by: Name -> value of everything that decides the result, apart from the machine.
-        is_quick: It is made anew where anything differs. What takes long is refused then.
+        plan: The update.
     """
 
-    name: str
-    title: str
-    output_dir: Path
-    outputs: tuple[str, ...]
-    decided_by: Mapping[str, Any]
-    is_quick: bool = False
+    def __init__(self, plan: Plan) -> None:
+        """Remember the plan; nothing is written."""
+        self.plan = plan
+        self.output_dir = plan.options.output_dir
 
     @property
-    def path(self) -> Path:
-        """The file that is made, the first of several."""
-        return self.output_dir / self.outputs[0]
+    def contenders(self) -> list[Contender]:
+        """The models that are asked, in the order of the table."""
+        return [OLD, NEW, *([CONTROL] if self.plan.settings.control else []), COMPATIBILITY]
 
-    @property
-    def mark(self) -> Path:
-        """The file with what decided the stage, and whether it is finished."""
-        return self.output_dir / FOLDER / f"{self.name}.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether an earlier call finished it, with these very settings."""
-        found = self._found()
-        is_whole = all((self.output_dir / output).exists() for output in self.outputs)
-        return found is not None and bool(found["finished"]) and not self.differences() and is_whole
-
-    @property
-    def started(self) -> bool:
-        """Whether an earlier call started it."""
-        return self._found() is not None
-
-    def differences(self) -> list[str]:
-        """Name what decided an earlier call of this stage and is another now, with both values."""
-        found = self._found()
-        if found is None:
-            return []
-        there, mine = found["decided_by"], _as_json(self.decided_by)
-        missing = object()
-        return [
-            f"{name} {_shown(there.get(name))} there, {_shown(mine.get(name))} now"
-            for name in sorted(there.keys() | mine.keys())
-            if there.get(name, missing) != mine.get(name, missing)
-        ]
-
-    def claim(self) -> None:
-        """Refuse to go on with what was made with other settings.
-
-        Raises:
-            ConfigurationError: The folder has this stage with other settings, or a mark that cannot be read.
-        """
-        differences = self.differences()
-        if differences and not self.is_quick:
-            raise ConfigurationError(
-                f"{self.output_dir} holds another update: {self.title} was made with other settings "
-                f"({'; '.join(differences)}). Choose another --output-dir, or delete that folder."
-            )
-
-    def once(self, make: Callable[[], None]) -> bool:
-        """Make it unless an earlier call has; the mark is written last, so what was killed counts as unfinished.
+    def adapter(self, contender: Contender) -> str:
+        """Return the id or path of a model's adapter.
 
         Args:
-            make: Makes it; what an interrupted call left is there.
-
-        Returns:
-            Whether it was made now.
+            contender: The model.
         """
-        self.claim()
-        if self.finished:
-            return False
-        self._write(finished=False)
-        make()
-        self._write(finished=True)
-        return True
+        if contender is OLD:
+            return self.plan.settings.old_adapter
+        if contender is NEW:
+            return self.plan.settings.new_adapter or str(self.output_dir / TASK)
+        return str(self.output_dir / contender.key)
 
-    def _found(self) -> dict[str, Any] | None:
-        try:
-            found = json.loads(self.mark.read_text(encoding="utf-8"))
-            if isinstance(found["decided_by"], dict) and isinstance(found["finished"], bool):
-                return dict(found)
-        except FileNotFoundError:
+    @property
+    def task(self) -> Stage | None:
+        """The training of a new task adapter; None where one is given."""
+        plan = self.plan
+        if plan.settings.new_adapter is not None:
             return None
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise ConfigurationError(
-            f"{self.mark} is damaged, so what lies in {self.output_dir} cannot be trusted. Choose another "
-            "--output-dir, or delete that folder."
-        )
+        config = plan.options.cross_entropy_config(self.output_dir / TASK, **plan.task_options)
+        adapter = {name: value for name, value in plan.task_adapter.to_dict().items() if name not in _NAMES}
+        decided_by = {"new base": self._base(plan.new_base), "old adapter's hyper-parameters": _plain(adapter)}
+        return self._stage(TASK, "the new task adapter", [f"{TASK}/{_WEIGHTS}"], decided_by | self._training(config))
 
-    def _write(self, *, finished: bool) -> None:
-        self.mark.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {"title": self.title, "decided_by": _as_json(self.decided_by), "finished": finished},
-            indent=2,
-            ensure_ascii=False,
-        )
-        with replaced(self.mark) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+    @property
+    def control(self) -> Stage:
+        """The control training; the task adapter and the compatibility adapter have to be there."""
+        options = control_options(self.plan, self.output_dir)
+        config = self.plan.options.cross_entropy_config(self.output_dir / CONTROL.key, **options)
+        decided_by = {**self._models(NEW), "student_rank": self.plan.config.student_rank}
+        output = [f"{CONTROL.key}/{_WEIGHTS}"]
+        return self._stage(CONTROL.key, "the control", output, decided_by | self._training(config))
+
+    @property
+    def compatibility(self) -> Stage:
+        """The compatibility training; the task adapter has to be there."""
+        config = self.plan.compatibility_config(self.output_dir / COMPATIBILITY.key)
+        decided_by = {**self._models(OLD), **self._models(NEW), "measure_flips": self.plan.settings.measure_flips}
+        if self.plan.unlabelled:
+            decided_by["unlabelled rows"] = digest_of(self.plan.unlabelled)
+        output = [f"{COMPATIBILITY.key}/{_WEIGHTS}", f"{COMPATIBILITY.key}/{FACTS}"]
+        return self._stage(COMPATIBILITY.key, "the compatibility adapter", output, decided_by | self._training(config))
+
+    def answers(self, contender: Contender) -> Stage:
+        """Return the stage in which a model is asked; its adapter has to be there.
+
+        Args:
+            contender: The model.
+        """
+        plan = self.plan
+        base = plan.old_base if contender is OLD else plan.new_base
+        decided_by = {
+            **self._models(contender),
+            "loaded with": _plain(dict(base.init_kwargs)),
+            "test rows": self._rows["test"],
+            "kind": plan.settings.kind,
+            "max_new_tokens": plan.max_new_tokens,
+            "normalization": plan.settings.normalization,
+            "chat template": _digest([plan.tokenizer.chat_template, plan.old_tokenizer.chat_template]),
+        }
+        path = answers_of(self.output_dir, contender)
+        output = [str(path.relative_to(self.output_dir))]
+        return self._stage(f"answers-{contender.key}", title_of_answers(contender), output, decided_by)
+
+    @property
+    def evidence(self) -> Stage:
+        """The comparison, the report and the card; all answers have to be there."""
+        files = {one.key: _digest_of_file(answers_of(self.output_dir, one)) for one in self.contenders}
+        decided_by = {
+            "answers": files,
+            "rows": self._rows,
+            **self._models(COMPATIBILITY),
+            "named": _plain(vars(self.plan.settings) | {"hub_model_id": self.plan.config.hub_model_id}),
+        }
+        outputs = (CARD, COMPARISON, REPORT)
+        return self._stage("evidence", "the comparison", outputs, decided_by, is_quick=True)
+
+    def known(self) -> Iterator[Stage]:
+        """Give every stage that can be told now: those whose adapters are there, in the order in which they run."""
+        done = {OLD}
+        if self.task is not None:
+            yield self.task
+        if self.task is None or self.task.finished:
+            done.add(NEW)
+            yield self.compatibility
+            if self.compatibility.finished:
+                done.add(COMPATIBILITY)
+                if CONTROL in self.contenders:
+                    yield self.control
+                    if self.control.finished:
+                        done.add(CONTROL)
+        yield from (self.answers(contender) for contender in self.contenders if contender in done)
+        if all(answers_of(self.output_dir, contender).exists() for contender in self.contenders) and len(done) == len(
+            self.contenders
+        ):
+            yield self.evidence
+
+    def _stage(
+        self, name: str, title: str, outputs: Sequence[str], decided_by: dict[str, Any], *, is_quick: bool = False
+    ) -> Stage:
+        decided_by = {**decided_by, "version of muscle_hf": __version__}
+        return Stage(name, title, self.output_dir, tuple(outputs), decided_by, is_quick)
+
+    @cached_property
+    def _rows(self) -> dict[str, str]:
+        return {name: digest_of(part) for name, part in self.plan.data}
+
+    def _training(self, config: SFTConfig) -> dict[str, Any]:
+        rows = {f"{name} rows": rows for name, rows in self._rows.items() if name != "test"}
+        found = {name: value for name, value in config.to_dict().items() if name not in _NOT_DECIDING}
+        # `to_dict` hides what it takes for secrets.
+        tokens = {name: getattr(config, name) for name in ("eos_token", "pad_token")}
+        sequences = config.train_batch_size * config.gradient_accumulation_steps
+        return rows | _plain(found) | tokens | {"sequences a step": sequences}
+
+    def _base(self, base: Base) -> str:
+        return fingerprint_of_model(base.name, revision=base.init_kwargs.get("revision"))["base"]
+
+    def _models(self, contender: Contender) -> dict[str, str]:
+        """Tell which base and adapter a model is made of."""
+        base = self.plan.old_base if contender is OLD else self.plan.new_base
+        found = fingerprint_of_model(base.name, self.adapter(contender), revision=base.init_kwargs.get("revision"))
+        which = "old base" if contender is OLD else "new base"
+        return {which: found["base"], f"{contender.key} adapter": found["adapter"]}
 
 
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give values as they come back from the file, so that both can be compared."""
-    return dict(json.loads(json.dumps(dict(values), default=str)))
+# Where the base lies does not change the adapter, and `new base` says which one it is.
+_NAMES = ("base_model_name_or_path", "revision", "peft_version")
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Give values that look alike in every process: sets have another order in each."""
+    return {name: sorted(map(str, value)) if isinstance(value, set) else value for name, value in values.items()}
 
 
-_LONGEST = 80
+def _digest(values: Sequence[object]) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def title_of_answers(contender: Contender) -> str:
+    """Name the stage in which a model is asked.
+
+    Args:
+        contender: The model.
+    """
+    return f"the answers of the {contender.name.partition(':')[0]}"

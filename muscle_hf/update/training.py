@@ -13,16 +13,16 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
 from trl import SFTTrainer
 
-from ..adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
-from ..card.of_trainer import card_of_trainer
-from ..checkpoints import remove_checkpoints, train_and_save
-from ..cross_entropy import CrossEntropyTrainer, TrainingProgress
-from ..embedding_rows import save_with_rows
 from ..files import replaced
-from ..hub_failures import lookup_failures
-from ..ranks import pad_rank
-from ..telemetry import ReportsNothing
-from ..trainer import CompatibilityTrainer
+from ..hub.failures import lookup_failures
+from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
+from ..models.embedding_rows import save_with_rows
+from ..models.ranks import pad_rank
+from ..publishing.card_of_trainer import card_of_trainer
+from ..training.checkpoints import remove_checkpoints, train_and_save
+from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
+from ..training.quiet import ReportsNothing
+from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
 from .splits import as_dataset, as_questions
 

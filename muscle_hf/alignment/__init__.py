@@ -1,0 +1,1 @@
+"""Two tokenizers: which tokens are the same, which stretches of text both cut alike, and a loss for these."""

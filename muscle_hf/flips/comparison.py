@@ -1,0 +1,464 @@
+"""Which answers does a model update break, and how sure is that?
+
+A *negative flip* is an instance that the old model got right and the new one gets wrong; a *positive flip* is the
+reverse. Instances are counted once into a few cells (right or wrong before, right or wrong after, same answer or not);
+every rate, interval and test is worked out from those.
+
+In the formulas below c1 and c2 say that the old and the new model are right, acc1 and acc2 are their accuracies, and N
+is the number of instances. Three rules hold throughout. A rate with nothing to divide by is undefined: nan, never 0. A
+rate is a fraction, not a percentage. An answer of None is no answer: it is wrong, and two of them are the same answer.
+
+Papers: MUSCLE (Echterhoff 2024, arXiv 2407.09435, sections 3.1 and 3.2) for the flips and smooth flips; Yan 2021
+(2011.09161) for the negative flip rate; Srivastava 2020 (2008.04572) for the backward compatibility scores; the code
+of Yan's PCT (amazon-science) for the flip impact; Dutta 2024 (2407.09141) for the flip rate; Cohen 1960 for kappa.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from . import intervals
+from .inputs import Values, equal, is_number, number, take_answers, take_flags, take_scores
+from .rates import SCHEMA_VERSION, Rate, Result, mean, p_equation, quotient, share
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Agreement",
+    "Comparison",
+    "ScoreComparison",
+    "agreement",
+    "compare",
+    "compare_correct",
+    "compare_scores",
+]
+
+# Of fewer answers it says little that none of them is right.
+_ENOUGH = 5
+
+_KAPPA = Rate(
+    " ",
+    lambda result: intervals.kappa(result.agreement, result.chance_agreement),
+    lambda result, level, _: intervals.kappa_interval(result.kappa, result.kappa_standard_error, level),
+)
+
+
+# Not compared by value (eq=False): `==` on arrays has no single answer, and `to_dict` has everything to compare.
+@dataclass(frozen=True, eq=False)
+class Agreement(Result):
+    """How far two models give the same answers, right or wrong; made by `agreement`."""
+
+    same: int
+    """How many instances have the same answer."""
+    different: int
+    """How many have not."""
+    chance_agreement: float
+    """Share of same answers to expect of two models that answer independently, each with its own frequencies."""
+    kappa_standard_error: float
+
+    _SCHEMA: ClassVar[str] = "muscle_hf.agreement"
+
+    @property
+    def n(self) -> int:
+        """How many instances were compared."""
+        return self.same + self.different
+
+    agreement = share(" ", lambda a: (a.same, a.n))
+    """#(same answer) / N."""
+    kappa = _KAPPA
+    """(agreement - chance) / (1 - chance): 1 for the same answers, 0 for what chance gives (Cohen 1960)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Result):
+    """What a model update changed, on answers that are right or wrong; made by `compare` and `compare_correct`.
+
+    The rates that need answers are nan where only right and wrong were given, and `kappa` also where only their
+    sameness was.
+    """
+
+    both_right: int
+    """Instances that both models get right."""
+    both_wrong: int
+    """Instances that both models get wrong."""
+    both_wrong_same: int | None
+    """Those among them with the same wrong answer; None where answers are not known."""
+    chance_agreement: float
+    """See `Agreement`; nan where answers are not known."""
+    kappa_standard_error: float
+    negative_flips: NDArray[np.int64] = field(repr=False)
+    """Positions that were right and are wrong now, rising, counted from 0."""
+    positive_flips: NDArray[np.int64] = field(repr=False)
+    """Positions that were wrong and are right now, rising, counted from 0."""
+
+    _SCHEMA: ClassVar[str] = "muscle_hf.comparison"
+
+    @property
+    def n(self) -> int:
+        """How many instances were compared."""
+        return sum(self._cells)
+
+    @property
+    def _cells(self) -> tuple[int, int, int, int]:
+        return self.both_right, self._positive, self._negative, self.both_wrong
+
+    @property
+    def _negative(self) -> int:
+        return len(self.negative_flips)
+
+    @property
+    def _positive(self) -> int:
+        return len(self.positive_flips)
+
+    @property
+    def _same(self) -> float:
+        return math.nan if self.both_wrong_same is None else self.both_wrong_same
+
+    old_accuracy = share("↑", lambda c: (c.both_right + c._negative, c.n))
+    """acc1 = #c1 / N."""
+    new_accuracy = share("↑", lambda c: (c.both_right + c._positive, c.n))
+    """acc2 = #c2 / N."""
+    accuracy_change = Rate(
+        "↑",
+        lambda c: (c._positive - c._negative) / c.n,
+        lambda c, level, _: intervals.change_interval(c._cells, level),
+    )
+    """acc2 - acc1 = PFR - NFR."""
+    negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
+    """NFR = #(c1 and not c2) / N (Yan 2021; MUSCLE 3.1)."""
+    positive_flip_rate = share("↑", lambda c: (c._positive, c.n))
+    """PFR = #(not c1 and c2) / N (Yan 2021; MUSCLE 3.1)."""
+    flip_rate = share("↓", lambda c: (c._negative + c._positive, c.n))
+    """NFR + PFR (Dutta 2024)."""
+    inconsistency_flip_rate = share("↓", lambda c: (c._negative + c.both_wrong - c._same, c.n))
+    """NFR_mc = #(not c2 and another answer than before) / N: wrong in a new way (MUSCLE 3.2); needs answers."""
+    relative_negative_flip_rate = Rate(
+        "↓",
+        # With one division, so that nothing is lost to rounding.
+        lambda c: quotient(c._negative * c.n, (c.both_right + c._negative) * (c.both_wrong + c._negative)),
+        lambda c, level, _: intervals.relative_interval(c._cells, level),
+    )
+    """NFR / (acc1 * (1 - acc2)): 1 where errors fall as if the old model did not matter (after Yan 2021)."""
+    backward_trust_compatibility = share("↑", lambda c: (c.both_right, c.both_right + c._negative))
+    """BTC = #(c1 and c2) / #c1 = 1 - NFR / acc1 (Srivastava 2020)."""
+    backward_error_compatibility = share(" ", lambda c: (c.both_wrong, c.both_wrong + c._positive))
+    """BEC = #(not c1 and not c2) / #(not c1) (Srivastava 2020). No direction: errors that stay surprise nobody."""
+    negative_flip_impact = share("↓", lambda c: (c._negative, c.both_wrong + c._negative))
+    """NFI = #(c1 and not c2) / #(not c2): how many of the new model's errors are new (PCT code)."""
+    positive_flip_impact = share("↑", lambda c: (c._positive, c.both_right + c._positive))
+    """PFI = #(not c1 and c2) / #c2 (PCT code)."""
+    agreement = share(" ", lambda c: (c.both_right + c._same, c.n))
+    """#(same answer) / N; needs answers."""
+    error_agreement = share(" ", lambda c: (c._same, c.both_wrong))
+    """#(same wrong answer) / #(not c1 and not c2); needs answers."""
+    kappa = _KAPPA
+    """Agreement of the answers beyond chance (Cohen 1960); needs answers."""
+
+    @property
+    def counts(self) -> dict[str, int | None]:
+        """The cells: `both_right, negative_flips, positive_flips, both_wrong` add up to n; and `both_wrong_same`."""
+        right, positive, negative, wrong = self._cells
+        cells = {"both_right": right, "negative_flips": negative, "positive_flips": positive, "both_wrong": wrong}
+        return cells | {"both_wrong_same": self.both_wrong_same}
+
+    @cached_property
+    def p_value(self) -> float:
+        """Exact paired test: are negative and positive flips equally likely?
+
+        Under a neutral update every flip is a fair coin, so this is the exact two-sided binomial test on the flips
+        (the exact form of McNemar's test, without mid-p). With no flips there is nothing against a neutral update: 1.
+        Below 2.2e-308, the smallest that a float holds in full, it is given as that, never as 0.
+        """
+        return intervals.coin_test(self._negative, self._positive)
+
+    def _details(self) -> dict[str, Any]:
+        return {"counts": self.counts, "p_value": self.p_value} | _positions(self)
+
+    def _headline(self) -> list[str]:
+        return [
+            f"{self.n} instances, {self._negative} negative and {self._positive} positive flips",
+            f"exact paired test, negative against positive flips: {p_equation(self.p_value, 3)}",
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreComparison(Result):
+    """What a model update changed, on scores; made by `compare_scores`.
+
+    With D = new - old, an instance is a negative flip where D < -tolerance and a positive one where D > tolerance
+    (smooth flips of MUSCLE 3.2, which has tolerance 0).
+    """
+
+    tolerance: float
+    """Changes up to this size count as none; unless it is 0, so do those that exceed it by rounding alone."""
+    old_scores: NDArray[np.float64] = field(repr=False)
+    new_scores: NDArray[np.float64] = field(repr=False)
+    negative_flips: NDArray[np.int64] = field(repr=False)
+    """Positions whose score fell, rising, counted from 0."""
+    positive_flips: NDArray[np.int64] = field(repr=False)
+    """Positions whose score rose, rising, counted from 0."""
+
+    _SCHEMA: ClassVar[str] = "muscle_hf.score_comparison"
+
+    @property
+    def n(self) -> int:
+        """How many instances were compared."""
+        return len(self.old_scores)
+
+    @cached_property
+    def changes(self) -> NDArray[np.float64]:
+        """D = new - old for every instance."""
+        return self.new_scores - self.old_scores
+
+    old_mean = mean("↑", lambda c: c.old_scores)
+    """Mean score of the old model."""
+    new_mean = mean("↑", lambda c: c.new_scores)
+    """Mean score of the new model."""
+    mean_change = mean("↑", lambda c: c.changes)
+    """Mean of D over all instances."""
+    negative_flip_rate = share("↓", lambda c: (len(c.negative_flips), c.n))
+    """NFR = #(D < -tolerance) / N."""
+    positive_flip_rate = share("↑", lambda c: (len(c.positive_flips), c.n))
+    """PFR = #(D > tolerance) / N."""
+    flip_rate = share("↓", lambda c: (len(c.negative_flips) + len(c.positive_flips), c.n))
+    """NFR + PFR."""
+    mean_gain = mean("↑", lambda c: c.changes[c.positive_flips])
+    """m_g: mean of D over the positive flips."""
+    mean_regression = mean("↓", lambda c: -c.changes[c.negative_flips])
+    """m_r: mean size of the fall over the negative flips, as a positive number."""
+
+    @cached_property
+    def p_value(self) -> float:
+        """Wilcoxon's signed-rank test, two-sided: do rises and falls balance?
+
+        On all changes that are not exactly 0, whatever the tolerance. Exact up to 50 of them, ties included, and the
+        normal approximation above. Without any there is nothing against a neutral update: 1.
+        """
+        return intervals.signed_rank_test(self.changes[self.changes != 0])
+
+    def _details(self) -> dict[str, Any]:
+        return {"tolerance": self.tolerance, "p_value": self.p_value} | _positions(self)
+
+    def _headline(self) -> list[str]:
+        fell, rose = len(self.negative_flips), len(self.positive_flips)
+        return [
+            f"{self.n} instances, {fell} scores fell and {rose} rose by more than {self.tolerance:g}",
+            f"Wilcoxon signed-rank test of the changes: {p_equation(self.p_value, 3)}",
+        ]
+
+
+def compare(*, old: Values, new: Values, references: Values) -> Comparison:
+    """Compare the answers of an old and a new model with the right ones.
+
+    Implements the flips of MUSCLE (arXiv 2407.09435, sections 3.1 and 3.2) and the older rates of `Comparison`.
+
+    Args:
+        old: The old model's answers, shape (n,): all ints (class ids) or all strings; None where it gave no answer.
+            They are compared exactly: "1.0" is not "1", and "A " is not "A"; a warning says so where not one answer is
+            right and half of them would be in another spelling. For files and their spellings there is `compare_runs`.
+        new: The new model's answers to the same instances in the same order.
+        references: The right answers, in the same order, of the same type; never None.
+
+    Returns:
+        The comparison: counts, rates, intervals, the positions of the flips.
+
+    Raises:
+        InputError: Nothing to compare, unequal lengths, ints in one column and strings in another, floats, unhashable
+            or nested answers, a reference of None.
+
+    Example:
+        >>> import muscle_hf
+        >>> old, new = ["Paris", "Rome", None, "Oslo"], ["Paris", "Milan", "Bern", "Oslo"]
+        >>> c = muscle_hf.compare(old=old, new=new, references=["Paris", "Rome", "Bern", "Riga"])
+        >>> c.negative_flip_rate, c.positive_flip_rate
+        (0.25, 0.25)
+        >>> c.negative_flips
+        array([1])
+        >>> c.error_agreement  # both say Oslo where Riga is right
+        1.0
+    """
+    before, after, right = take_answers(old=old, new=new, references=references)
+    old_right, new_right, same = equal(before, right), equal(after, right), equal(before, after)
+    for name, answers, rights in (("old", before, old_right), ("new", after, new_right)):
+        if len(rights) >= _ENOUGH and not rights.any() and isinstance(answers, list):
+            _warn_of_spelling(name, answers, list(right))
+    chance, error = intervals.chance_agreement(*number(before, after), same)
+    return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error)
+
+
+def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> None:
+    """Say so where not one answer is right, and half of them or more would be under another spelling."""
+    if not isinstance(next((answer for answer in answers if answer is not None), None), str):
+        return
+    import pyarrow as pa  # which answers in memory need for nothing else
+
+    from .spelled_otherwise import spelled_otherwise
+
+    columns = [
+        pa.array([None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in texts])
+        for texts in (answers, references)
+    ]
+    found = spelled_otherwise(*columns)
+    if found and 2 * found.rows >= len(answers):
+        warnings.warn(
+            f"not one of the {len(answers)} answers in {name} equals its right one, and {found.rows} would if "
+            f"{' and '.join(found.names)} did not count, for instance {found.example[0]!r} for {found.example[1]!r}: "
+            "write both in the same way, since compare takes values exactly",
+            stacklevel=3,
+        )
+
+
+def compare_correct(*, old: Values, new: Values, same_answer: Values | None = None) -> Comparison:
+    """Compare two models where right and wrong are known from elsewhere: a metric, a judge, a unit test.
+
+    Args:
+        old: Whether the old model is right, shape (n,): booleans, or the ints 0 and 1.
+        new: The same for the new model, in the same order.
+        same_answer: Whether both gave the same answer, in the same way and order; two right answers count as the same
+            whatever it says, and a right and a wrong one as different. Without it the rates that need answers
+            (`inconsistency_flip_rate`, `agreement`, `error_agreement`) are nan. `kappa` is nan in any case: it needs
+            the answers themselves.
+
+    Returns:
+        The comparison: counts, rates, intervals, the positions of the flips.
+
+    Raises:
+        InputError: Nothing to compare, unequal lengths, or anything but booleans, 0 and 1.
+
+    Example:
+        >>> import muscle_hf
+        >>> c = muscle_hf.compare_correct(old=[True, True, False, False], new=[True, False, True, True])
+        >>> c.old_accuracy, c.new_accuracy, c.negative_flip_rate
+        (0.5, 0.75, 0.25)
+        >>> c.agreement
+        nan
+    """
+    given = {} if same_answer is None else {"same_answer": same_answer}
+    old_right, new_right, *same = take_flags(old=old, new=new, **given)
+    both_right = int(np.count_nonzero(old_right & new_right))
+    agreed = both_right + int(np.count_nonzero(same[0] & ~old_right & ~new_right)) if same else None
+    return _comparison(old_right, new_right, agreed, math.nan, math.nan)
+
+
+def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> ScoreComparison:
+    """Compare two models by a score for each instance, such as ROUGE or a log-likelihood; higher is better.
+
+    Implements the smooth flips of MUSCLE (arXiv 2407.09435, section 3.2).
+
+    Args:
+        old: Scores of the old model, shape (n,), finite numbers in any unit.
+        new: Scores of the new model on the same instances, in the same order and unit.
+        tolerance: Changes up to this size, in that unit and but for rounding, count as none. The paper has 0 (exact);
+            scores such as ROUGE move a little on almost every instance, so that 0 counts much jitter.
+
+    Returns:
+        The comparison: rates, mean gain and regression, intervals, the positions of the flips.
+
+    Raises:
+        InputError: Nothing to compare, unequal lengths, scores not finite or beyond 1e100, a tolerance below 0.
+
+    Example:
+        >>> import muscle_hf
+        >>> c = muscle_hf.compare_scores(old=[0.5, 0.5, 0.25, 1.0], new=[0.75, 0.25, 0.26, 0.5], tolerance=0.05)
+        >>> c.negative_flip_rate, c.positive_flip_rate
+        (0.5, 0.25)
+        >>> c.mean_gain, c.mean_regression
+        (0.25, 0.375)
+    """
+    if not is_number(tolerance) or tolerance < 0:
+        raise InputError(
+            f"tolerance is {tolerance!r}, but must be a finite number from 0 up, in the unit of the scores"
+        )
+    (old_scores, new_scores), rounding = take_scores(old=old, new=new)
+    change = new_scores - old_scores
+    limit = tolerance + rounding * (tolerance > 0)  # 0.71 - 0.70 is above 0.01 in floats
+    return ScoreComparison(
+        tolerance=float(tolerance),
+        old_scores=old_scores,
+        new_scores=new_scores,
+        negative_flips=_where(change < -limit),
+        positive_flips=_where(change > limit),
+    )
+
+
+def agreement(*, old: Values, new: Values) -> Agreement:
+    """Compare the answers of two models with each other, where the right answers are not known.
+
+    Args:
+        old: The old model's answers, shape (n,): all ints or all strings; None is no answer, and equal to None.
+        new: The new model's answers to the same instances in the same order.
+
+    Returns:
+        The share of same answers and Cohen's kappa (Cohen 1960), with intervals.
+
+    Raises:
+        InputError: Nothing to compare, unequal lengths, ints against strings, floats, unhashable or nested answers.
+
+    Example:
+        >>> from muscle_hf.flips import agreement
+        >>> a = agreement(old=["yes", "yes", "no", "no"], new=["yes", "no", "no", "no"])
+        >>> a.agreement, a.kappa
+        (0.75, 0.5)
+    """
+    before, after = take_answers(old=old, new=new)
+    same = equal(before, after)
+    chance, error = intervals.chance_agreement(*number(before, after), same)
+    count = int(np.count_nonzero(same))
+    return Agreement(same=count, different=len(same) - count, chance_agreement=chance, kappa_standard_error=error)
+
+
+def _comparison(
+    old_right: NDArray[np.bool_], new_right: NDArray[np.bool_], same: int | None, chance: float, error: float
+) -> Comparison:
+    both_right = int(np.count_nonzero(old_right & new_right))
+    negative, positive = _where(old_right & ~new_right), _where(new_right & ~old_right)
+    return Comparison(
+        both_right=both_right,
+        both_wrong=len(old_right) - both_right - len(negative) - len(positive),
+        # Both right is always the same answer, and one right and one wrong never is.
+        both_wrong_same=None if same is None else same - both_right,
+        chance_agreement=chance,
+        kappa_standard_error=error,
+        negative_flips=negative,
+        positive_flips=positive,
+    )
+
+
+def _where(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    positions = np.flatnonzero(mask).astype(np.int64, copy=False)
+    # Counts are taken from these arrays, so nobody may change them afterwards.
+    positions.setflags(write=False)
+    return positions
+
+
+def _positions(result: Comparison | ScoreComparison) -> dict[str, list[int]]:
+    return {"negative_flips": result.negative_flips.tolist(), "positive_flips": result.positive_flips.tolist()}
+
+
+def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
+    """Test whether two new models differ, in accuracy and in what they keep of the old model's right answers.
+
+    Args:
+        old: Whether the old model is right, instance by instance.
+        rival: Whether the one new model is.
+        ours: Whether the other one is.
+
+    Returns:
+        Exact paired p-values, "accuracy" over all instances and "negative_flips" over those that the old model gets
+        right; nan where there are none.
+
+    Example:
+        >>> paired_p_values([True] * 6, [False] * 6, [True] * 6)
+        {'accuracy': 0.03125, 'negative_flips': 0.03125}
+    """
+    kept = [index for index, was_right in enumerate(old) if was_right]
+    on_kept = compare_correct(old=[rival[i] for i in kept], new=[ours[i] for i in kept]) if kept else None
+    return {
+        "accuracy": compare_correct(old=rival, new=ours).p_value,
+        "negative_flips": on_kept.p_value if on_kept else float("nan"),
+    }

@@ -1,0 +1,162 @@
+"""The figures of flips that an evaluation logs, and what of them makes the best checkpoint."""
+
+from collections.abc import Mapping
+
+from ..errors import ConfigurationError
+from .comparison import Comparison, compare, compare_correct
+from .inputs import Values, is_number
+
+# What is logged -> the rate of the comparison between the old model and the student, where the student is "new".
+_OF_STUDENT = {
+    "accuracy": "new_accuracy",
+    "negative_flip_rate": "negative_flip_rate",
+    "positive_flip_rate": "positive_flip_rate",
+    "inconsistency_flip_rate": "inconsistency_flip_rate",
+    "relative_negative_flip_rate": "relative_negative_flip_rate",
+    "old_accuracy": "old_accuracy",
+}
+# The same for the plain update.
+_OF_UPDATE = {"new_accuracy": "new_accuracy", "new_negative_flip_rate": "negative_flip_rate"}
+
+FLIP_FIGURES = frozenset(_OF_STUDENT | _OF_UPDATE)
+"""Names of what is logged, without what stands before them."""
+
+
+def flip_metrics(
+    *,
+    old: Values,
+    new: Values,
+    student: Values,
+    references: Values | None = None,
+    same_answer: Values | None = None,
+    prefix: str = "eval",
+) -> dict[str, float]:
+    """Return what an evaluation logs: the student's accuracy and flips, and those of the plain update.
+
+    Implements the flips of MUSCLE (arXiv 2407.09435, sections 3.1 and 3.2), as `muscle_hf.compare` does.
+
+    Args:
+        old: The old model's answers, a list or array of shape (n,): all ints (class ids) or all strings, None where it
+            gave none; or, without `references`, whether it is right, as booleans.
+        new: The new model's, in the same way and order.
+        student: The student's, in the same way and order.
+        references: The right answers; None where the others hold right and wrong.
+        same_answer: Without `references`: whether old model and student gave the same answer, booleans of shape (n,).
+        prefix: Stands before every name.
+
+    Returns:
+        Fractions, nan where undefined: `{prefix}_accuracy`, `_negative_flip_rate`, `_positive_flip_rate`,
+        `_inconsistency_flip_rate` (where answers, or their sameness, are known) and `_relative_negative_flip_rate` of
+        the student; `_old_accuracy`, `_new_accuracy`; and `_new_negative_flip_rate`, that of the plain update.
+
+    Raises:
+        InputError: As `muscle_hf.compare` and `muscle_hf.compare_correct`.
+        ConfigurationError: Both `references` and `same_answer`.
+
+    Example:
+        >>> metrics = flip_metrics(old=[1, 1, 0], new=[1, 0, 0], student=[1, 1, 2], references=[1, 1, 1])
+        >>> metrics["eval_negative_flip_rate"], metrics["eval_new_negative_flip_rate"]
+        (0.0, 0.3333333333333333)
+    """
+    if references is None:
+        of_student = compare_correct(old=old, new=student, same_answer=same_answer)
+        of_update = compare_correct(old=old, new=new)
+    elif same_answer is not None:
+        raise ConfigurationError("same_answer does nothing beside references, which tell it; leave one of them out.")
+    else:
+        of_student = compare(old=old, new=student, references=references)
+        of_update = compare(old=old, new=new, references=references)
+    metrics = {f"{prefix}_{name}": getattr(of_student, rate) for name, rate in _OF_STUDENT.items()}
+    if of_student.both_wrong_same is None:
+        del metrics[f"{prefix}_inconsistency_flip_rate"]
+    return metrics | {f"{prefix}_{name}": getattr(of_update, rate) for name, rate in _OF_UPDATE.items()}
+
+
+def better_when_greater(metric: str) -> bool | None:
+    """Tell in which direction a metric of [`flip_metrics`] gets better; None for a metric that is none of them.
+
+    Args:
+        metric: Its name, with or without "eval_" before it.
+
+    Example:
+        >>> [better_when_greater(metric) for metric in ("eval_negative_flip_rate", "eval_accuracy", "eval_loss")]
+        [False, True, None]
+    """
+    rate = (_OF_STUDENT | _OF_UPDATE).get(metric.removeprefix("eval_"))
+    return None if rate is None else bool(getattr(Comparison, rate).better == "↑")
+
+
+def direction_of_best(metric: str | None, greater_is_better: bool | None) -> bool | None:
+    """Return what `greater_is_better` has to be, so that the checkpoint with the most flips is never the best one.
+
+    Left to itself, transformers takes every metric that does not end with "loss" as better when greater.
+
+    Args:
+        metric: `metric_for_best_model`.
+        greater_is_better: As the user set it; None where they did not.
+
+    Returns:
+        The direction of a metric of [`flip_metrics`]; for other metrics what the user set.
+
+    Raises:
+        ConfigurationError: The user set the wrong one.
+
+    Example:
+        >>> direction_of_best("eval_negative_flip_rate", None), direction_of_best("loss", None)
+        (False, None)
+    """
+    known = None if metric is None else better_when_greater(metric)
+    if known is not None and greater_is_better not in (None, known):
+        worst = "lowest" if known else "highest"
+        raise ConfigurationError(
+            f"greater_is_better={greater_is_better} would take the checkpoint with the {worst} {metric} for the best "
+            f"one. Leave it out, or set it to {known}."
+        )
+    return greater_is_better if known is None else known
+
+
+def check_min_accuracy(min_accuracy: float | None, metric: str | None) -> None:
+    """Refuse a bound that is no share, or that bounds nothing.
+
+    Args:
+        min_accuracy: The bound, in [0, 1]; None for none.
+        metric: `metric_for_best_model`; None where no best checkpoint is chosen.
+
+    Raises:
+        ConfigurationError: Saying what to set.
+    """
+    if min_accuracy is None:
+        return
+    if not is_number(min_accuracy) or not 0 <= min_accuracy <= 1:
+        raise ConfigurationError(f"min_accuracy={min_accuracy!r} must be a number in [0, 1]; 0.78 means 78 %.")
+    if metric is None:
+        raise ConfigurationError(
+            f"min_accuracy={min_accuracy} bounds the best checkpoint, and none is chosen. Set "
+            'metric_for_best_model="eval_negative_flip_rate", with load_best_model_at_end=True or '
+            'save_strategy="best"; or leave min_accuracy out.'
+        )
+
+
+def is_allowed_best(metrics: Mapping[str, float], min_accuracy: float | None, *, prefix: str = "eval") -> bool:
+    """Tell whether a checkpoint with these metrics may become the best one.
+
+    Args:
+        metrics: What the evaluation logged.
+        min_accuracy: The least `{prefix}_accuracy` allowed; None allows any.
+        prefix: Stands before every name.
+
+    Raises:
+        ConfigurationError: There is a bound and no accuracy.
+
+    Example:
+        >>> is_allowed_best({"eval_accuracy": 0.7}, 0.75), is_allowed_best({"eval_accuracy": 0.75}, 0.75)
+        (False, True)
+    """
+    if min_accuracy is None:
+        return True
+    if f"{prefix}_accuracy" not in metrics:
+        raise ConfigurationError(
+            f"min_accuracy={min_accuracy} needs {prefix}_accuracy, and the evaluation gives {sorted(metrics)}. Pass a "
+            "flips_dataset."
+        )
+    return metrics[f"{prefix}_accuracy"] >= min_accuracy

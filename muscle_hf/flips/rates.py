@@ -1,0 +1,226 @@
+"""A rate that knows its interval, and what results made of rates share: a dictionary, JSON and a table."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .inputs import is_number
+from .intervals import Interval, mean_interval, wilson
+
+SCHEMA_VERSION = 1
+"""Version of what `to_dict` and `to_json` give; it rises when a field is renamed, removed or changes its meaning."""
+
+# Holm's factor cannot lift what is kept of a smaller one, `intervals.LEAST_P`, above it.
+_LEAST_SHOWN = 1e-300
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate of a result: reads as a float, and knows its interval and the direction in which it gets better."""
+
+    better: str
+    estimate: Callable[[Any], float]
+    interval: Callable[[Any, float, int], Interval]
+
+    @overload
+    def __get__(self, result: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, result: object, owner: type) -> float: ...
+    def __get__(self, result: object | None, owner: type) -> Self | float:
+        """Read the rate of a result."""
+        return self if result is None else float(self.estimate(result))
+
+
+def quotient(count: float, of: float) -> float:
+    """Divide, and give nan where there is nothing to divide by."""
+    return count / of if of else math.nan
+
+
+def share(better: str, parts: Callable[[Any], tuple[float, int]]) -> Rate:
+    """Make a rate that is a count over a count."""
+    return Rate(
+        better, lambda result: quotient(*parts(result)), lambda result, level, _: wilson(*parts(result), level)
+    )
+
+
+def mean(better: str, sample: Callable[[Any], NDArray[np.float64]]) -> Rate:
+    """Make a rate that is the mean of one value for each of some instances."""
+
+    def estimate(result: Any) -> float:
+        values = sample(result)
+        return float(values.mean()) if len(values) else math.nan
+
+    return Rate(better, estimate, lambda result, level, seed: mean_interval(sample(result), level, seed))
+
+
+class Result:
+    """What the results share; a subclass has rates as class attributes."""
+
+    _SCHEMA: ClassVar[str]
+
+    @property
+    def n(self) -> int:
+        """How many instances were compared."""
+        raise NotImplementedError
+
+    @classmethod
+    def _rates(cls) -> dict[str, Rate]:
+        return {name: rate for name, rate in vars(cls).items() if isinstance(rate, Rate)}
+
+    def confidence_interval(self, name: str, level: float = 0.95, *, seed: int = 0) -> Interval:
+        """Give the confidence interval of a rate.
+
+        Which interval it is:
+            - A count over a count: Wilson's score interval. Where the denominator is itself counted (backward
+              compatibility, flip impact, `error_agreement`), it holds given that denominator.
+            - `accuracy_change`: Newcombe's interval for paired proportions (1998, method 10), widened to what the
+              exact paired test leaves, so that 0 lies outside just where that test's p-value is below 1 - level.
+            - `relative_negative_flip_rate`: the values that a score test with continuity correction does not reject.
+            - `kappa`: large-sample normal interval (Fleiss, Cohen and Everitt 1969).
+            - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
+              instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
+              than 5,000 values the normal interval, and under 2 nan.
+
+        Args:
+            name: A rate, such as "negative_flip_rate".
+            level: Share of repetitions in which the interval should hold the true rate, between 0 and 1.
+            seed: Seed of the bootstrap, an int from 0 up; the same seed gives the same interval.
+
+        Returns:
+            The lower and upper bound; (nan, nan) where the rate is undefined.
+
+        Raises:
+            InputError: There is no rate of that name, `level` is not between 0 and 1, or `seed` is no int from 0 up.
+
+        Example:
+            >>> from muscle_hf.flips import compare_correct
+            >>> c = compare_correct(old=[True] * 60 + [False] * 40, new=[True] * 50 + [False] * 50)
+            >>> low, high = c.confidence_interval("negative_flip_rate")
+            >>> f"{c.negative_flip_rate:.2f} ({low:.3f} to {high:.3f})"
+            '0.10 (0.055 to 0.174)'
+        """
+        rates = self._rates()
+        if name not in rates:
+            raise InputError(f"there is no rate named {name!r}; the rates are: {', '.join(rates)}")
+        if not is_number(level) or not 0 < level < 1:
+            raise InputError(f"level is {level!r}, but must be a number between 0 and 1, such as 0.95 for 95 %")
+        # Checked for every rate, so that a wrong seed does not show only where there is a bootstrap.
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InputError(f"seed is {seed!r}, but must be an int from 0 up")
+        if math.isnan(getattr(self, name)):
+            return math.nan, math.nan
+        low, high = rates[name].interval(self, float(level), seed)
+        return float(low), float(high)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values.
+
+        Args:
+            level: Level of the confidence intervals.
+
+        Returns:
+            `schema` ("muscle_hf.comparison", ".score_comparison" or ".agreement"), `schema_version`, `n`, `level`, and
+            `rates`: for each rate `estimate, low, high`. Then, but not for an agreement, `p_value` and the positions
+            `negative_flips` and `positive_flips` (lists of ints, counted from 0); for answers `counts`, for scores
+            `tolerance`. Undefined numbers are nan.
+
+        Raises:
+            InputError: `level` is not between 0 and 1.
+
+        Example:
+            >>> from muscle_hf.flips import compare
+            >>> c = compare(old=["a", "b"], new=["a", "c"], references=["a", "b"])
+            >>> c.to_dict()["rates"]["negative_flip_rate"]["estimate"]
+            0.5
+        """
+        rates = {}
+        for name in self._rates():
+            low, high = self.confidence_interval(name, level)
+            rates[name] = {"estimate": getattr(self, name), "low": low, "high": high}
+        head = {"schema": self._SCHEMA, "schema_version": SCHEMA_VERSION, "n": self.n, "level": float(level)}
+        return head | {"rates": rates} | self._details()
+
+    def to_json(self, level: float = 0.95, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON, with null for what is undefined.
+
+        Args:
+            level: Level of the confidence intervals.
+            indent: Spaces per level of nesting; None puts all on one line.
+
+        Returns:
+            The text; valid JSON, so no NaN in it.
+
+        Raises:
+            InputError: `level` is not between 0 and 1.
+
+        Example:
+            >>> from muscle_hf.flips import agreement
+            >>> agreement(old=["a", "b"], new=["a", "b"]).to_json()[:53]
+            '{"schema": "muscle_hf.agreement", "schema_version": 1'
+        """
+        return strict_json(self.to_dict(level), indent=indent)
+
+    def __str__(self) -> str:
+        """Show the rates as a table for people, with 95 % intervals and the direction in which each gets better."""
+        width = max(map(len, self._rates()))
+        lines = [*self._headline(), f"{'':{width}}    estimate   95 % interval"]
+        for name, rate in self._rates().items():
+            estimate, (low, high) = getattr(self, name), self.confidence_interval(name)
+            shown = "undefined" if math.isnan(estimate) else f"{estimate:z8.4f}"
+            bounds = "" if math.isnan(low) else f"   {low:z.4f} to {high:z.4f}"
+            lines.append(f"{name:{width}}  {rate.better} {shown}{bounds}")
+        return "\n".join([*lines, "↑ better when higher, ↓ better when lower"])
+
+    def _details(self) -> dict[str, Any]:
+        return {}
+
+    def _headline(self) -> list[str]:
+        return [f"{self.n} instances"]
+
+
+def p_number(p_value: float, digits: int = 2) -> str:
+    """Show a p-value; never as 0.
+
+    Args:
+        p_value: The p-value.
+        digits: How many of its digits to show.
+
+    Example:
+        >>> p_number(0.01234), p_number(2.3e-308)
+        ('0.012', '< 1e-300')
+    """
+    return f"{p_value:.{digits}g}" if not p_value < _LEAST_SHOWN else f"< {_LEAST_SHOWN:g}"
+
+
+def p_equation(p_value: float, digits: int = 2) -> str:
+    """Show a p-value with its name: "p = 0.012" or "p < 1e-300"."""
+    shown = p_number(p_value, digits)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """Give plain Python values as JSON that any parser reads: null for nan, which is what is undefined.
+
+    Args:
+        value: Dictionaries, lists, strings, numbers.
+        indent: Spaces per level of nesting; None puts all on one line.
+
+    Example:
+        >>> strict_json({"rate": math.nan})
+        '{"rate": null}'
+    """
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

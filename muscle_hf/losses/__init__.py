@@ -1,0 +1,1 @@
+"""The compatibility loss, its masks and divergences: tensors in, tensors out."""

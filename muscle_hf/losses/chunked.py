@@ -1,0 +1,239 @@
+"""The compatibility loss from hidden states and LM heads: never the logits of more than a few tokens.
+
+The same figures as [`compatibility_loss`] up to rounding, gradients too. For each chunk of tokens the student's logits
+are computed, the logits of the one teacher that each token has (its mask is hard), the loss, and at once its gradient
+with respect to the hidden states and to whatever the student's LM head trains; then the chunk's logits are gone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compatibility import (
+    MIXTURE,
+    NEW,
+    OLD,
+    CompatibilityLoss,
+    choose_teachers,
+    divisor,
+    focal_weights,
+    mixture,
+    scaled,
+    sums,
+    token_losses,
+    weighted_sum,
+)
+from .divergences import divergence_of_distributions, divergence_of_logits
+from .logits import gold_log_probability
+from .masks import Scores
+from .strategy import Strategy
+from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets, tokens_of_a_chunk
+from .topk import top_k_classes
+
+Losses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
+Totals = Callable[[slice, Tensor, Tensor], Tensor]
+
+
+def chunked_compatibility_loss(
+    hidden: Tensor,
+    head: Head,
+    old: Any,
+    new: Any,
+    gold: Tensor,
+    *,
+    vocabulary: int,
+    strategy: Strategy,
+    sequence: Tensor,
+    normalizer: Tensor | float | None = None,
+    weights: Tensor | None = None,
+    given_teachers: Tensor | None = None,
+    size: int | None = None,
+) -> CompatibilityLoss:
+    """Compute the compatibility loss of the trained tokens (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
+
+    Args:
+        hidden: float, (tokens, hidden size). The student's last hidden states at the trained positions.
+        head: The student's LM head, hidden states -> logits. What it trains gets its gradient too.
+        old: [`LogitTargets`] or [`TopKTargets`] of the old model.
+        new: The same of the new model, of the same kind.
+        gold: int64, (tokens,).
+        vocabulary: Size of the vocabulary.
+        strategy: Mask, divergence and the rest.
+        sequence: int64, (tokens,). The number of each token's sequence, from 0.
+        normalizer: As in [`compatibility_loss`].
+        weights: float, (tokens,). As in [`compatibility_loss`].
+        given_teachers: int64, (tokens,). As in [`compatibility_loss`].
+        size: Tokens of a chunk. Defaults to what `tokens_of_a_chunk` says.
+
+    Returns:
+        A [`CompatibilityLoss`].
+    """
+    size = size or tokens_of_a_chunk(vocabulary, hidden.device)
+    scores = Scores(ProjectedScores(hidden, head, gold, size), _Scores(old), _Scores(new), gold, sequence)
+    with torch.no_grad():
+        teacher_of_token = choose_teachers(strategy, scores, given_teachers)
+        focus = focal_weights(strategy, scores.old)
+        mixed = teacher_of_token == MIXTURE
+        old.prepare((teacher_of_token == OLD) | mixed)
+        new.prepare((teacher_of_token == NEW) | mixed)
+    losses_of = _full_losses if hasattr(old, "logits") else _top_losses
+    teachers = teacher_of_token if hasattr(old, "logits") else _settle(teacher_of_token, old, new)
+
+    def total_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
+        of_rows = None if weights is None else weights[rows]
+        return weighted_sum(
+            strategy, distance, cross_entropy, of_rows, focus[rows] if isinstance(focus, Tensor) else focus
+        )
+
+    step = _Chunks(head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
+    total = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
+    old.check()
+    new.check()
+    distance, cross_entropy, right = step.figures
+    tokens = torch.tensor(len(gold), device=gold.device)
+    return CompatibilityLoss(
+        loss=total / divisor(tokens, normalizer),
+        tokens=tokens,
+        **sums(teacher_of_token, distance, cross_entropy, right),
+    )
+
+
+class _Scores:
+    """A teacher's scores, asked for only where a mask asks: the pass of a model may hang on it."""
+
+    def __init__(self, targets: Targets) -> None:
+        self.targets = targets
+
+    @property
+    def right(self) -> Tensor:
+        return self.targets.scores.right
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        return self.targets.scores.log_likelihood
+
+
+def _settle(teacher_of_token: Tensor, old: TopKTargets, new: TopKTargets) -> Tensor:
+    """Turn "more_confident", the one mixture that a top-k cache can give, into one teacher for each token."""
+    surer = torch.where(old.confidence > new.confidence, OLD, NEW)
+    return torch.where(teacher_of_token == MIXTURE, surer, teacher_of_token)
+
+
+def _full_losses(strategy: Strategy, old: LogitTargets, new: LogitTargets, teachers: Tensor, gold: Tensor) -> Losses:
+    divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
+
+    def losses(rows: slice, student: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            teacher = _teacher_logits(strategy, old, new, teachers[rows], _numbers(rows, gold))
+        return token_losses(strategy, divergence, teacher, student, gold[rows])
+
+    return losses
+
+
+def _top_losses(strategy: Strategy, old: TopKTargets, new: TopKTargets, teachers: Tensor, gold: Tensor) -> Losses:
+    divergence = divergence_of_distributions(strategy.divergence, strategy.jensen_shannon_beta)
+
+    def losses(rows: slice, student: Tensor) -> tuple[Tensor, Tensor]:
+        to_old, tokens = teachers[rows] == OLD, _numbers(rows, gold)
+        pairs = zip(old.top(tokens), new.top(tokens), strict=True)
+        ids, top, rest = (torch.where(to_old.view(-1, *[1] * (o.dim() - 1)), o, n) for o, n in pairs)
+        classes = top_k_classes(student, ids, strategy.temperature)
+        distance = divergence(torch.cat([top, rest[:, None]], -1), classes)
+        return scaled(strategy, distance), -gold_log_probability(student, gold[rows])
+
+    return losses
+
+
+def _numbers(rows: slice, gold: Tensor) -> Tensor:
+    return torch.arange(rows.start, rows.stop, device=gold.device)
+
+
+def _teacher_logits(
+    strategy: Strategy, old: LogitTargets, new: LogitTargets, teachers: Tensor, tokens: Tensor
+) -> Tensor:
+    """Project each token through the one head that it needs; tokens with a mixture through both."""
+    rows = [(teachers == one).nonzero()[:, 0] for one in (OLD, NEW, MIXTURE)]
+    of_old, of_new, of_both = (tokens[found] for found in rows)
+    parts = [model.logits(few) for model, few in ((old, of_old), (new, of_new)) if len(few)]
+    if len(of_both):
+        parts.append(mixture(strategy, old.logits(of_both), new.logits(of_both)))
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part.to(tokens.device) for part in parts])[torch.cat(rows).argsort()]
+
+
+class _Chunks:
+    """One pass over the chunks: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
+
+    def __init__(
+        self,
+        head: Head,
+        gold: Tensor,
+        losses_of: Losses,
+        total_of: Totals,
+        size: int,
+    ) -> None:
+        self.head, self.gold, self.losses_of, self.total_of, self.size = head, gold, losses_of, total_of, size
+        nothing = torch.zeros(len(gold), device=gold.device)
+        self.figures = (nothing, nothing, nothing.bool())
+
+    def trained_leaves(self, hidden: Tensor) -> list[Tensor]:
+        """Find what the head trains, wherever an adapter keeps it: the leaves below the logits of one token."""
+        if not torch.is_grad_enabled():
+            return []
+        # A process without a trained token has to give the head a gradient as well, of zero: the others wait for it.
+        one = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
+        nodes, seen = [self.head(one).grad_fn], set()
+        leaves: dict[int, Tensor] = {}
+        while nodes:
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if hasattr(node, "variable"):
+                leaves[id(node.variable)] = node.variable
+            nodes += [parent for parent, _ in node.next_functions]
+        return list(leaves.values())
+
+    def run(self, hidden: Tensor, leaves: tuple[Tensor, ...], gradients: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return the sum of the losses, and its gradients with respect to hidden states and leaves."""
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        collected = [torch.zeros_like(one) for one in (hidden, *leaves)] if gradients else []
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start in range(0, len(hidden), self.size):
+            rows = slice(start, min(start + self.size, len(hidden)))
+            with torch.set_grad_enabled(gradients):
+                part = hidden[rows].detach().requires_grad_(gradients)
+                logits = self.head(part).to(hidden.device)
+                distance, cross_entropy = self.losses_of(rows, logits)
+                loss = self.total_of(rows, distance, cross_entropy)
+            if gradients:
+                of_hidden, *of_leaves = torch.autograd.grad(loss, (part, *leaves), allow_unused=True)
+                collected[0][rows] = of_hidden
+                for sum_of_chunks, gradient in zip(collected[1:], of_leaves, strict=True):
+                    sum_of_chunks += 0 if gradient is None else gradient
+            total += loss.detach()
+            found.append((distance.detach(), cross_entropy.detach(), logits.argmax(-1) == self.gold[rows]))
+            # Gone before the next chunk needs the space.
+            del part, logits, distance, cross_entropy, loss
+        if found:
+            distances, cross_entropies, right = (torch.cat(parts) for parts in zip(*found, strict=True))
+            self.figures = (distances, cross_entropies, right)
+        return total, collected
+
+
+class _GradientInForward(torch.autograd.Function):
+    """The sum of the losses; its gradients are known when it is, since logits are not kept for a backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, step: _Chunks, *leaves: Tensor) -> Tensor:
+        total, gradients = step.run(hidden, leaves, any(ctx.needs_input_grad))
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Any, ...]:
+        of_hidden, *of_leaves = (gradient * outputs[0].to(gradient) for gradient in ctx.saved_tensors)
+        return (of_hidden, None, *of_leaves)

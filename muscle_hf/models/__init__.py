@@ -1,0 +1,1 @@
+"""Base and adapter: loaded, widened, merged, fingerprinted, asked for logits and hidden states."""

@@ -1,0 +1,450 @@
+"""The models of an update: bases and adapters from ids, paths or loaded models, and what of them is refused."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
+from ..files import refuse_pointers
+from ..hub.failures import failure_reason, lookup_failures
+from ..hub.lookup import is_folder, is_local, located, looking_up
+from ..text import one_line
+from .embedding_rows import fit_rows, saved_shapes
+
+logger = logging.getLogger(__name__)
+
+# What PEFT says of weights of other shapes, and of such that are not there.
+_UNFIT = ("Error(s) in loading state_dict", "Found missing adapter keys")
+
+Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
+
+_ADAPTER_CONFIG = "adapter_config.json"
+
+
+def load_adapted_model(
+    model: Model,
+    adapter: str | Path | None,
+    *,
+    role: str,
+    needs_adapter: bool,
+    init_kwargs: dict[str, Any] | None = None,
+    named: Model | None = None,
+) -> PreTrainedModel | PeftModel:
+    """Return a base model with its adapter, from ids, paths or loaded models.
+
+    Args:
+        model: The base model, or, with `adapter` left out, the adapter itself (its config names the base), or a model
+            that carries its adapter.
+        adapter: Id or path of the adapter; None where `model` brings it along.
+        role: "new" or "old", for messages.
+        needs_adapter: Refuse a model without adapter. The old model may be fully fine-tuned, the new one may not.
+        init_kwargs: Keyword arguments for `from_pretrained` of the base. `dtype` defaults to float32, as in TRL.
+        named: What the user gave as the model, for messages; `model` where that is it.
+
+    Returns:
+        A [`peft.PeftModel`] whose one adapter can be trained, or, without adapter, the model itself.
+
+    Raises:
+        ConfigurationError: An adapter on top of an adapter, several adapters, none where one is needed, or one that
+            cannot be read.
+        ModelMismatchError: The adapter does not fit on the model, or rows of its embeddings would be random.
+        UnsupportedAdapterError: Prompt-learning adapters, which lengthen the sequence.
+    """
+    names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
+    if isinstance(model, str | Path):
+        name = str(model if named is None else named)
+        model, adapter = base_and_adapter(str(model), adapter, names)
+        if adapter is None and needs_adapter:
+            _check_model_is_there(model, names[0], init_kwargs or {})
+            raise ConfigurationError(
+                f"{names[0]}={model!r} is not an adapter and {names[1]} is not given. The student starts as a copy of "
+                f"the task adapter that was trained on the new base: pass its id or path as {names[1]}. A fully "
+                "fine-tuned model without adapter needs full_fine_tune=True in the config."
+            )
+        if adapter is not None:
+            config = required_adapter_config(adapter, names[1])
+            _check_adapter_config(config, role)
+            warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
+        with naming_the_base(names[0], model, name):
+            model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigurationError(
+            f"transformers has put an adapter into {names[0]} itself, which cannot be told from the base any more. "
+            "Load the base alone and the adapter with PeftModel.from_pretrained(base, adapter)."
+        )
+    if not isinstance(model, PeftModel):
+        if adapter is None:
+            if needs_adapter:
+                raise ConfigurationError(
+                    f"{names[0]} is a {type(model).__name__} without adapter and {names[1]} is not given. Pass the id "
+                    f"or path of the task adapter as {names[1]}, or a PeftModel as {names[0]}. A fully fine-tuned "
+                    "model without adapter needs full_fine_tune=True in the config."
+                )
+            return model
+        try:
+            return put_on(model, located(adapter), names)
+        except (RuntimeError, UserWarning) as error:
+            if not str(error).startswith(_UNFIT):
+                raise
+            raise ModelMismatchError(
+                f"{names[1]}={str(adapter)!r} does not fit on {names[0]}, a {type(model).__name__}: it belongs on "
+                f"another base. Check that old and new adapter are not swapped. PEFT says: {one_line(error)}"
+            ) from error
+    if adapter is not None:
+        raise ConfigurationError(
+            f"{names[0]} already carries an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Leave "
+            f"{names[1]} out, or pass the base model without adapter."
+        )
+    if len(model.peft_config) > 1:
+        raise ConfigurationError(
+            f"{names[0]} carries the adapters {sorted(model.peft_config)}, and which one is meant is not clear. "
+            "Load the base once more with the one adapter alone."
+        )
+    if needs_adapter and model.active_adapter != "default":
+        raise ConfigurationError(
+            f"{names[0]} carries its adapter under the name {model.active_adapter!r}, and PEFT would save it in a "
+            "folder of that name, where loading does not look. Load it without adapter_name."
+        )
+    _check_adapter_config(model.peft_config[model.active_adapter], role)
+    record_place(model)
+    return model
+
+
+@contextmanager
+def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator[None]:
+    """Say which argument it was, where a base cannot be loaded.
+
+    Args:
+        option: The argument, such as "old_model".
+        base: Id or path of the base.
+        name: What the argument is, where that is an adapter which names the base.
+
+    Raises:
+        ConfigurationError: What is wrong with it, in one line.
+    """
+    try:
+        with looking_up(base):
+            yield
+    except MuscleError:
+        raise
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ConfigurationError(f"{option}_init_kwargs: {one_line(error)}. Is it misspelt?") from error
+    except (OSError, ValueError, KeyError) as error:  # nothing there, or nothing that transformers can read
+        reason = failure_reason(error, base) or one_line(error)
+        where = "The folder is there, but" if is_local(base) else "There is no such folder, and on the Hub"
+        what = f"{option}={base!r}"
+        if name is not None and located(name) != base:
+            what = f"{option}={name!r} is an adapter on {base!r}, which"
+        raise ConfigurationError(f"{what} cannot be loaded as a model. {where}: {reason}") from error
+
+
+def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> PeftModel:
+    """Put a trainable adapter on a base, which first gets the rows of embeddings that the adapter was trained with.
+
+    Args:
+        base: The base; it is changed in place.
+        adapter: Id or path of the adapter.
+        names: What model and adapter are called in messages.
+
+    Raises:
+        ConfigurationError: It cannot be read as an adapter.
+        ModelMismatchError: Rows of the embeddings would be random.
+        RuntimeError: PEFT's word for weights of other shapes.
+        UserWarning: PEFT's word for weights that the adapter lacks.
+    """
+    fit_to_adapter(base, adapter, names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        # It speaks of merging, which `merge_adapter` takes care of.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
+        with lookup_failures(f"load {names[1]}={str(adapter)!r}", adapter):
+            adapted = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+    record_place(adapted)
+    return adapted
+
+
+def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> None:
+    """Give a base the rows of embeddings that an adapter was trained with, as `put_on` does.
+
+    Args:
+        base: The base; it is changed in place.
+        adapter: Id or path of the adapter.
+        names: What model and adapter are called in messages.
+
+    Raises:
+        ConfigurationError: It cannot be read as an adapter.
+        ModelMismatchError: Rows of the embeddings would be random.
+    """
+    fit_rows(
+        base,
+        saved_shapes(str(adapter)),
+        required_adapter_config(adapter, names[1]),
+        adapter=f"{names[1]}={str(adapter)!r}",
+        name=f"its base {base.config._name_or_path!r}",
+    )
+
+
+def _check_model_is_there(name: str, option: str, init_kwargs: dict[str, Any]) -> None:
+    """Tell a model that the Hub does not give from one that is there and is no adapter."""
+    shared = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
+    with naming_the_base(option, name):
+        AutoConfig.from_pretrained(name, **{key: init_kwargs[key] for key in shared if key in init_kwargs})
+
+
+def record_place(model: PeftModel) -> None:
+    """Note in an adapter where its base lies on this machine, as an absolute path; other names stay as they are.
+
+    Whatever saves or loads the adapter looks there, also from another working directory, where a relative path may be
+    nothing, or the name of somebody's repository.
+
+    Args:
+        model: A model with an adapter, changed in place.
+    """
+    base = model.get_base_model()
+    place = str(getattr(base.config, "_name_or_path", None) or "")
+    if is_folder(place):
+        base.config._name_or_path = base.name_or_path = place = located(place)
+    for config in model.peft_config.values():
+        recorded = config.base_model_name_or_path or place
+        if is_folder(recorded):
+            config.base_model_name_or_path = located(recorded)
+
+
+def base_model(model: Any) -> Any:
+    """Return the model below an adapter.
+
+    Args:
+        model: A [`peft.PeftModel`], or the model itself.
+    """
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
+    """Take an id or path for what it is: a base, or an adapter, whose config names its base.
+
+    Args:
+        model: Id or path of the base or of the adapter.
+        adapter: Id or path of the adapter; None where `model` brings it along.
+        names: What the two are called in messages.
+
+    Returns:
+        The base, and the adapter, None where there is none.
+
+    Raises:
+        ConfigurationError: An adapter on top of an adapter, or one that does not name its base.
+        InputError: A folder of which a file is a pointer that git keeps in its place.
+    """
+    for folder in (model,) if adapter is None else (model, adapter):
+        refuse_pointers(folder)
+    config = adapter_config(model)
+    if config is None:
+        return located(model), None if adapter is None else located(adapter)
+    if adapter is not None:
+        raise ConfigurationError(
+            f"{names[0]}={model!r} is itself an adapter, so {names[1]}={str(adapter)!r} would lie on top of it. Pass "
+            f"the base as {names[0]}, or leave {names[1]} out."
+        )
+    if not config.base_model_name_or_path:
+        raise ConfigurationError(
+            f"{names[0]}={model!r} is an adapter that does not name its base. Pass the base as {names[0]} and this "
+            f"adapter as {names[1]}."
+        )
+    refuse_pointers(config.base_model_name_or_path)
+    return located(config.base_model_name_or_path), located(model)
+
+
+def shares_base(new: Model, old: Model) -> bool:
+    """Tell whether two loaded models are one object below their adapters."""
+
+    return not isinstance(new, str | Path) and base_model(new) is base_model(old)
+
+
+def check_lm_head(model: PeftModel) -> None:
+    """Refuse a low-rank adapter on the LM head, unless it is one with the adapter on the embeddings.
+
+    A loss that multiplies hidden states by the head's weight ignores such an adapter and never trains it; TRL refuses
+    it for the same reason.
+
+    Args:
+        model: The new model with its adapter.
+
+    Raises:
+        UnsupportedAdapterError: Naming the layer and what to do.
+    """
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer) and not has_tied_head(model):
+        raise UnsupportedAdapterError(
+            "The adapter has low-rank weights of its own on the LM head. Losses that read the head's base weight, "
+            "such as TRL's fused one, would ignore them, so it is not supported. Train the task adapter without the "
+            'head in `target_modules`, or with a copy of it, `modules_to_save=["lm_head"]`; or, where the model ties '
+            "its head to the embeddings, adapt both together: the embeddings in `target_modules`, and "
+            "`ensure_weight_tying=True`."
+        )
+
+
+def has_tied_head(model: PeftModel) -> bool:
+    """Tell whether PEFT keeps the LM head's adapter equal to the adapter of the embeddings.
+
+    Args:
+        model: A model with an adapter.
+    """
+    config = model.peft_config[model.active_adapter]
+    tied = getattr(config, "target_modules_to_tie", None) or getattr(config, "modules_to_tie", None)
+    return bool(getattr(config, "ensure_weight_tying", False) and tied)
+
+
+def has_whole_head(model: PeftModel) -> bool:
+    """Tell whether the LM head is one matrix: the base's, or a copy of it that the adapter trains.
+
+    Args:
+        model: A model with an adapter.
+    """
+    head = model.get_output_embeddings()
+    return isinstance(head, nn.Linear | ModulesToSaveWrapper) and not has_tied_head(model)
+
+
+@contextmanager
+def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Hide an LM head's adapter that is tied to the embeddings from the parent's refusal.
+
+    The parent refuses it since its fused loss reads the head's weight alone. The loss here takes the logits that the
+    model itself computes, adapter included. An adapter of the head's own was refused before.
+    """
+    if not isinstance(model, PeftModel) or not has_tied_head(model):
+        yield
+        return
+    head = model.get_output_embeddings()
+    model.get_output_embeddings = lambda: getattr(head, "base_layer", head)
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
+
+
+def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's.
+
+    Args:
+        model: The loaded model, or its config; its base is looked up last.
+        init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
+        names: What the user passed as model and adapter; loaded models among them are passed over.
+
+    Returns:
+        The tokenizer, or None where there is none.
+    """
+    base = getattr(getattr(model, "config", model), "_name_or_path", "")
+    shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
+    of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
+    for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), base]):
+        if not name:
+            continue
+        try:
+            with looking_up(name):
+                return AutoTokenizer.from_pretrained(name, **of_base if name == base else shared)
+        except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
+            continue
+    return None
+
+
+def adapter_config(name: str | Path) -> PeftConfig | None:
+    """Read an adapter's configuration, or return None for a model without adapter.
+
+    Of what is on this machine the folder tells: without adapter_config.json it is a model, and the Hub is not asked.
+
+    Args:
+        name: Id or path.
+    """
+    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
+        return None
+    try:
+        with looking_up(name):
+            return PeftConfig.from_pretrained(str(name))
+    except ValueError:  # PEFT's word for "there is no adapter_config.json"
+        return None
+
+
+def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
+    """Read the configuration of what has to be an adapter.
+
+    Args:
+        name: Id or path.
+        option: The option that named it, for messages.
+
+    Raises:
+        ConfigurationError: It is none, or cannot be read.
+    """
+    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
+        raise ConfigurationError(
+            f"{option}={str(name)!r} cannot be read as an adapter: what lies there has no {_ADAPTER_CONFIG}."
+        )
+    try:
+        with looking_up(name):
+            return PeftConfig.from_pretrained(str(name))
+    except ValueError as error:
+        reason = failure_reason(error, str(name)) or str(error)
+        raise ConfigurationError(
+            f"{option}={str(name)!r} cannot be read as an adapter. There is no folder of that name with an "
+            f"adapter_config.json, and on the Hub: {reason}"
+        ) from error
+
+
+def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
+    """Refuse an adapter whose config names the other model's base.
+
+    Args:
+        new: The new base, or the new model as a whole, and its adapter or None.
+        old: Likewise.
+
+    Raises:
+        ConfigurationError: An adapter was trained on the base that stands on the other side, or cannot be read.
+    """
+    sides = {"new": (new, ("model", "new_adapter")), "old": (old, ("old_model", "old_adapter"))}
+    bases, trained_on = {}, {}
+    for side, ((model, adapter), names) in sides.items():
+        if isinstance(model, str | Path) and isinstance(adapter, str | Path):
+            config = required_adapter_config(adapter, names[1])
+            bases[side] = Path(str(model)).name
+            trained_on[side] = Path(config.base_model_name_or_path or "").name
+    for side, other in (("new", "old"), ("old", "new")):
+        if side in bases and other in bases and trained_on[side] == bases[other] != bases[side]:
+            names, other_names = sides[side][1], sides[other][1]
+            raise ConfigurationError(
+                f"{names[1]}={str(sides[side][0][1])!r} was trained on {trained_on[side]!r}, which is "
+                f"{other_names[0]}, and is put on {names[0]}={bases[side]!r}. The old and the new adapter may be "
+                "swapped."
+            )
+
+
+def warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
+    """Warn of an adapter that was trained on a base of another name; a base may have moved, so it is no error.
+
+    Args:
+        trained_on: The base that the adapter's config names.
+        base: The base that it is put on.
+        names: What model and adapter are called in messages.
+        adapter: Id or path of the adapter.
+    """
+    if trained_on and Path(trained_on).name != Path(base).name:
+        logger.warning(
+            f"{names[1]}={str(adapter)!r} was trained on {trained_on!r} and is now put on {names[0]}={base!r}. If "
+            "these are not the same model, the old and the new adapter may be swapped."
+        )
+
+
+def _check_adapter_config(config: PeftConfig, role: str) -> None:
+    if config.is_prompt_learning:
+        raise UnsupportedAdapterError(
+            f"The {role} model's adapter is of type {config.peft_type.value}, which puts virtual tokens before the "
+            "text, so its logits do not line up with the other model's. Use an adapter on the weights, such as LoRA."
+        )

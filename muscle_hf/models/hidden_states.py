@@ -1,0 +1,188 @@
+"""Last hidden states in place of logits, and the LM head that turns a few of them at a time into logits.
+
+The logits of one long sequence with a large vocabulary take more memory than the rest of a training step. Here the
+model's own forward computes the logits of one position alone (`logits_to_keep=1`), and its last hidden states come
+along in the output, where wrappers such as DDP see them.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every torch code base uses
+from torch import Tensor, nn
+
+from ..errors import ConfigurationError
+from .adapters import base_model
+from .asking import asking
+
+
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model does to the output of its LM head.
+
+    Args:
+        scale: The output is multiplied by it (Cohere, Granite, Falcon-H1 and others). Defaults to 1.0.
+        softcap: Then c * tanh(logits / c) is taken (Gemma 2). Defaults to None: not at all.
+
+    Example:
+        >>> LogitTransform(scale=0.5, softcap=30.0)(torch.tensor([0.0, 1000.0]))
+        tensor([ 0., 30.])
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the transformed logits."""
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @classmethod
+    def of(cls, config: Any) -> "LogitTransform":
+        """Read the transformation from a model's config.
+
+        Args:
+            config: The config of a causal language model.
+        """
+        text = config.get_text_config()
+        # Each family has a word of its own; some divide.
+        multipliers = (
+            getattr(text, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+        )
+        scale = next((value for value in multipliers if value is not None), None)
+        divisor = getattr(text, "logits_scaling", None)
+        if scale is None and divisor is not None:
+            scale = divisor if text.model_type == "hyperclovax" else 1 / divisor
+        return cls(1.0 if scale is None else float(scale), getattr(text, "final_logit_softcapping", None))
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """What turns a teacher's last hidden states into its logits: a dense LM head, and what comes after it.
+
+    Args:
+        weight: float, (vocabulary, hidden size). With every adapter on it merged.
+        bias: float, (vocabulary,); None for none.
+        transform: What the model does to the output of the head. Defaults to nothing.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    transform: LogitTransform = field(default_factory=LogitTransform)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the teacher's logits.
+
+        Args:
+            hidden: float, (tokens, hidden size), on the device of the weight.
+
+        Returns:
+            float, (tokens, vocabulary).
+
+        Example:
+            >>> head = OutputHead(torch.tensor([[1.0], [3.0]]), transform=LogitTransform(scale=2.0))
+            >>> head(torch.tensor([[0.5]]))
+            tensor([[1., 3.]])
+        """
+        return self.transform(F.linear(hidden, self.weight, self.bias))
+
+
+def project(model: Any, hidden: Tensor) -> Tensor:
+    """Return the logits of a few hidden states, adapter on the LM head included.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        hidden: float, (tokens, hidden size). Last hidden states.
+
+    Returns:
+        float, (tokens, vocabulary).
+    """
+    base = base_model(model)
+    head = base.get_output_embeddings()
+    # A model split over devices can end on another one than its head.
+    device = next(head.parameters()).device
+    return LogitTransform.of(base.config)(head(hidden.to(device)))
+
+
+@contextmanager
+def returning_hidden_states(model: Any) -> Iterator[None]:
+    """Let the model's forward put its last hidden states into its output.
+
+    Args:
+        model: A causal language model, with or without adapter, not wrapped otherwise.
+    """
+    base = base_model(model)
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, arguments: Any, output: Any) -> None:
+        kept.append(output.last_hidden_state)
+
+    def hand_out(module: nn.Module, arguments: Any, output: Any) -> Any:
+        if not kept:
+            raise _no_projection(f"{type(base).__name__} does not call its backbone")
+        output["hidden_states"] = (kept[-1],)
+        kept.clear()
+        return output
+
+    # OPT calls the decoder within its backbone, and not the backbone.
+    backbones = {id(module): module for module in (base.base_model, base.get_decoder())}.values()
+    handles = [module.register_forward_hook(keep) for module in backbones]
+    handles.append(base.register_forward_hook(hand_out))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# Arguments of a forward that returns hidden states: logits of one position, which nobody reads.
+HIDDEN_STATES_ALONE = {"logits_to_keep": 1}
+
+
+def gives_hidden_states(model: Any) -> bool:
+    """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`.
+
+    Args:
+        model: A causal language model, with or without adapter.
+    """
+    base = base_model(model)
+    has_parts = base.base_model is not base and base.get_output_embeddings() is not None
+    return has_parts and "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+@torch.no_grad()
+def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
+    """Compare the logits of one batch, computed in both ways: a head that does more than is known here is found.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        inputs: A small batch, without labels.
+        name: "old" or "new", for the message.
+
+    Raises:
+        ConfigurationError: They differ by more than rounding.
+    """
+    with asking(model), returning_hidden_states(model):
+        output = model(**inputs)
+        logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
+    # NaN is refused elsewhere, by a better name.
+    close = logits.shape == again.shape and torch.allclose(
+        logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True
+    )
+    if not close:
+        raise _no_projection(
+            f"The logits of the {name} model ({type(base_model(model)).__name__}) are not its LM head applied to its "
+            "last hidden states"
+        )
+
+
+def _no_projection(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'{reason}, so the logits cannot be computed a few tokens at a time. Set loss_implementation="plain" and '
+        'teacher_cache="none".'
+    )

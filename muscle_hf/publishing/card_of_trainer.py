@@ -1,0 +1,165 @@
+"""The card of what a trainer has trained: what really happened."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..card.files import AdapterCard
+from ..losses.strategy import Strategy
+from ..models.adapters import base_model
+from ..models.embedding_rows import changed_rows
+from ..version import __version__
+
+_NAMES = {
+    "cross_entropy_weight": "cross-entropy weight (1 - lambda)",
+    "scale_by_temperature_squared": "scaled by the squared temperature",
+}
+_TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+}
+
+
+def library_versions() -> str:
+    """Return the versions of the libraries that decide what is trained, such as "torch 2.13.0, peft 0.21.2"."""
+    # Not the metadata for this package: an editable install keeps the version of the day it was made.
+    others = ("torch", "transformers", "trl", "peft")
+    return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])
+
+
+def strategy_rows(strategy: Strategy) -> dict[str, object]:
+    """Return what a card says of a strategy: what decides each run, and what is not at its default.
+
+    Args:
+        strategy: What was trained with.
+
+    Example:
+        >>> list(strategy_rows(Strategy(focal_beta=5.0)))[-1]
+        'focal beta'
+    """
+    always = ("mask", "divergence", "temperature", "cross_entropy_weight", "scale_by_temperature_squared")
+    rows: dict[str, object] = {}
+    for one in sorted(fields(strategy), key=lambda one: (*always, one.name).index(one.name)):
+        value = getattr(strategy, one.name)
+        if one.name in always or value != one.default:
+            shown = _function_name(value) if callable(value) else value
+            name = _NAMES.get(one.name, one.name.replace("_", " "))
+            rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
+    return rows
+
+
+def _function_name(function: Any) -> str:
+    """Name a function without what Python shows of its address; a partial one is named after the function in it."""
+    return str(getattr(getattr(function, "func", function), "__name__", "a function of one's own"))
+
+
+def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -> AdapterCard:
+    """Collect what a trainer knows about its adapter.
+
+    Args:
+        trainer: A [`CompatibilityTrainer`] or [`CompatibilityClassifierTrainer`], before, during or after training.
+        details: Fields of [`AdapterCard`] that only the user knows.
+    """
+    args, state = trainer.args, trainer.state
+    # The state knows the batch where it had to be made smaller.
+    batch = getattr(state, "train_batch_size", None) or args.train_batch_size
+    training: dict[str, object] = {
+        **strategy_rows(trainer.strategy),
+        **_unusual(args),
+        "learning rate": _learning_rate(trainer),
+        "optimizer steps": state.global_step,
+        **_kept(trainer),
+        "sequences a step": batch * args.gradient_accumulation_steps * args.world_size,
+        "seed": args.seed,
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "as loaded",
+        "hardware": hardware(args),
+        **_time(trainer),
+        "versions": library_versions(),
+    }
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # A model that is trained as a whole has none.
+    config = getattr(model, "active_peft_config", None)
+    given = {name: value for name, value in (details or {}).items() if value}
+    # A push gives the name its owner; the one in the arguments may lack it.
+    repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id
+    return AdapterCard(
+        **{
+            "title": Path(args.hub_model_id or Path(args.output_dir).resolve()).name,
+            "lineage": trainer.lineage,
+            "adapter_type": config.peft_type.value.lower() if config else None,
+            "embedding_rows": changed_rows(model),
+            "training": training,
+            "comparisons": dict(trainer.comparisons),
+            "repository": repository,
+            "task": task_of(model),
+        }
+        | given
+    )
+
+
+def task_of(model: Any) -> str:
+    """Name a model's task as the Hub does.
+
+    Args:
+        model: A model of transformers, or a [`peft.PeftModel`] on one.
+    """
+    name = type(base_model(model)).__name__
+    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), "text-generation")
+
+
+def hardware(args: Any) -> str:
+    """Name the devices that a training ran on, without anything that names the machine.
+
+    Args:
+        args: The trainer's config.
+    """
+    kind = args.device.type
+    if kind == "cuda":
+        return f"{max(1, args.n_gpu) * args.world_size} x {torch.cuda.get_device_name(args.device)}"
+    name = {"cpu": "CPU", "mps": "Apple GPU", "xpu": "Intel GPU"}.get(kind, kind)
+    return name if args.world_size == 1 else f"{args.world_size} x {name}"
+
+
+def _unusual(args: Any) -> dict[str, object]:
+    """Name options that decide what is trained, and that only the trainer of language models has."""
+    found: dict[str, object] = {}
+    if getattr(args, "alignment", "tokens") != "tokens":
+        found["alignment"] = args.alignment
+    if getattr(args, "student_rank", None) is not None:
+        found["rank of the student"] = args.student_rank
+    return found
+
+
+def _learning_rate(trainer: Any) -> object:
+    """Give the rate that training began with; an optimizer of one's own may have another than the config."""
+    groups = getattr(getattr(trainer, "optimizer", None), "param_groups", ())
+    rates = list(dict.fromkeys(group["initial_lr"] for group in groups if "initial_lr" in group))
+    return ", ".join(f"{rate:g}" for rate in rates) if rates else trainer.args.learning_rate
+
+
+def _kept(trainer: Any) -> dict[str, str]:
+    """Say which step's weights are kept, where training has ended with the best checkpoint."""
+    args, state = trainer.args, trainer.state
+    # The best step may have no checkpoint: then transformers loads the best that has one, or keeps the last step.
+    if not getattr(args, "load_best_model_at_end", False) or trainer.is_in_train or not state.best_model_checkpoint:
+        return {}
+    step = Path(state.best_model_checkpoint).name.rpartition("-")[2]
+    which = "" if step == str(state.best_global_step) else ", the best of those with a checkpoint"
+    return {"kept": f"step {step}, by {args.metric_for_best_model}{which}"}
+
+
+def _time(trainer: Any) -> dict[str, str]:
+    """Say how long the training took; of one that was resumed only the last stretch is known."""
+    log: Mapping[str, Any] = next((one for one in reversed(trainer.state.log_history) if "train_runtime" in one), {})
+    if "train_runtime" not in log:
+        return {}
+    seconds = float(log["train_runtime"])
+    shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds >= 7200:
+        shown = f"{seconds / 3600:.1f} h"
+    start = getattr(trainer, "_initial_global_step", 0)
+    return {"time": f"{shown}, from step {start} on, where it was resumed" if start else shown}

@@ -1,0 +1,277 @@
+"""What one model version answered: the common form of every file that `read` knows.
+
+Columns are Arrow arrays, so that a million rows are joined and compared in well under a second. Answers longer than
+`LONG` bytes are kept as their beginning and a digest of the whole; `texts` reads them whole when they are shown.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..flips.number_texts import Column as Column
+from ..flips.same_answer import Spelling
+from ..flips.spelled_otherwise import SpelledOtherwise
+from ..text import quote
+
+Positions: TypeAlias = NDArray[np.int64]
+
+LONG = 128
+"""Answers above this many bytes of UTF-8 are kept as a beginning and a digest."""
+_KEPT = 32
+_EXAMPLES = 3
+# Integers beyond 64 bits are compared exactly too, up to this many digits.
+BIG = pa.decimal256(76, 0)
+
+
+class Text(NamedTuple):
+    """What people are shown of one instance: the texts of one model's file; None where it has none."""
+
+    question: str | None
+    reference: str | None
+    answer: str | None
+
+
+class Filter(NamedTuple):
+    """Which of its filters' answers a file of lm-evaluation-harness was read for."""
+
+    name: str
+    names: tuple[str, ...]
+    """All that the file has."""
+    known: bool
+    """Whether a file says these names; otherwise they are counted, since old versions wrote none."""
+    asked: bool
+    """Whether it was chosen by name, and not for being the first."""
+    does: str | None = None
+    """What the results file of the same run says that it does."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskAnswers:
+    """What one model version answered on one task, one row for each instance.
+
+    Each column is an Arrow array or a numpy array of shape (n,).
+    """
+
+    task: str
+    """Name of the task; for a plain file, that of the file."""
+    source: str
+    """Where it was read, as messages name it."""
+    ids: Column = field(repr=False)
+    """One for each instance: all strings or all integers."""
+    answers: Column | None = field(default=None, repr=False)
+    """Its answers: all strings or all integers, null where it gave none; None where the file holds only scores."""
+    references: Column | None = field(default=None, repr=False)
+    """The right answers, where an answer is right by being equal to them."""
+    scores: NDArray[np.float64] | None = field(default=None, repr=False)
+    """What each answer was worth; without it, an answer is right where it equals its reference."""
+    metric: str = "accuracy"
+    """Name of the score."""
+    higher_is_better: bool = True
+    """Whether a larger score is the better one."""
+    grades: bool = False
+    """Whether scores are known to be grades of the answers: then 0 and 1 are no wrong and right ones."""
+    contradicted: int = 0
+    """How many answers say otherwise than their scores, if these are right and wrong; then answers are not kept."""
+    filter: Filter | None = None
+    """The filter that took the answers from the responses; None where the file knows no filters."""
+    samples: NDArray[np.int64] | None = field(default=None, repr=False)
+    """How many sampled answers a score is the mean of; None for one answer to each instance."""
+    documents: Column | None = field(default=None, repr=False)
+    """A digest of each instance's question, to tell that two files are about the same one."""
+    targets: Column | None = field(default=None, repr=False)
+    """A digest of each instance's right answer; without it, `references` are compared."""
+    prompts: Column | None = field(default=None, repr=False)
+    """A digest of each prompt, which may differ between models."""
+    outputs: Column | None = field(default=None, repr=False)
+    """A digest of what the model gave for each instance, of a kind that two models cannot share; null where it is of
+    no such kind, see `identical`. Without it, long `answers` and `scores` tell."""
+    likelihoods: bool = False
+    """Whether `outputs` are of log-likelihoods; otherwise of generated texts."""
+    slices: Mapping[str, Column] = field(default_factory=dict, repr=False)
+    """Column name -> the group of each instance, as strings, null where it has none."""
+    columns: tuple[str, ...] = ()
+    """Columns of the file that can be asked for as slices."""
+    texts: Callable[[Positions], list[Text]] | None = field(default=None, repr=False)
+    """Reads the texts of the rows at some positions of the file."""
+    rows: Positions | None = field(default=None, repr=False)
+    """Where each row stood in the file, for `texts`; None where rows are in the order of the file."""
+    row_ids_of: str | None = None
+    """The file whose row numbers serve as ids, because it has none; rows of another file are not the same ones."""
+    typed: bool = True
+    """Whether the file tells the integer 1 from the text "1"; a CSV file does not."""
+    not_whole: str | None = None
+    """Why these are not all that the run scored, in a sentence; None where nothing says so."""
+    spelling: Spelling | None = None
+    """How answers were spelled alike, of a table; None where the file's own program compared them."""
+    spelled_otherwise: SpelledOtherwise | None = None
+    """How many sampled or long answers are right ones in another spelling; of others it is told from `answers`."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result has to know, such as a filter that was chosen by default."""
+
+    def __len__(self) -> int:
+        """Say how many instances there are."""
+        return len(self.ids)
+
+    def take(self, positions: Positions) -> "TaskAnswers":
+        """Give the rows at some positions, in that order."""
+        columns = ("ids", "answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
+        indices = pa.array(positions)
+        changed: dict[str, Any] = {
+            name: column[positions] if isinstance(column, np.ndarray) else column.take(indices)
+            for name in columns
+            if (column := getattr(self, name)) is not None
+        }
+        slices = {name: column.take(indices) for name, column in self.slices.items()}
+        rows = positions if self.rows is None else self.rows[positions]
+        return replace(self, **changed, slices=slices, rows=rows)
+
+    def values(self) -> NDArray[np.float64]:
+        """Give what each answer is worth, higher is better; 1 and 0 where answers are right or wrong.
+
+        Raises:
+            InputError: There is nothing to tell it by, or a score is not finite.
+        """
+        if self.scores is None:
+            if self.answers is None or self.references is None:
+                raise InputError(
+                    f"{self.source} has neither scores nor answers with right ones, so nothing says how good an "
+                    "answer is."
+                )
+            right = pc.fill_null(pc.equal(self.answers, self.references), False)
+            return np.asarray(right.to_numpy(zero_copy_only=False), dtype=np.float64)
+        bad = np.flatnonzero(~np.isfinite(self.scores))
+        if len(bad):
+            raise InputError(
+                f"{self.source}: {len(bad)} of {len(self)} scores ({self.metric}) are not finite numbers, the first "
+                f"{float(self.scores[bad[0]])} of id {quote(self.ids[int(bad[0])].as_py())}. Leave such instances out "
+                "of both files, or give them the score that a failed answer deserves, such as 0."
+            )
+        return self.scores if self.higher_is_better else -self.scores
+
+    def read_texts(self, positions: Positions) -> list[Text]:
+        """Read what people are shown of some rows.
+
+        Args:
+            positions: Rows of this table, in any order.
+
+        Returns:
+            Question, right answer and answer of each, in that order; None for what the file has not.
+        """
+        if self.texts is None:
+            return [Text(None, None, None)] * len(positions)
+        return self.texts(positions if self.rows is None else self.rows[positions])
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The evaluation of one model version: its answers to one or more tasks; made by `read`."""
+
+    name: str
+    """Name of the model version, as tables show it."""
+    source: str
+    """Where it was read."""
+    tasks: Mapping[str, TaskAnswers]
+    """Task name -> what was answered."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result has to know about the run as a whole."""
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    """Task that is there and cannot be compared as asked -> why."""
+
+
+def codes(*columns: Column) -> list[NDArray[np.int64]]:
+    """Number the values of non-empty columns of one type, so that equal numbers mean equal values; null is -1.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> [column.tolist() for column in codes(pa.array(["a", None]), pa.array(["b", "a"]))]
+        [[0, -1], [1, 0]]
+    """
+    joined = pa.chunked_array(columns).dictionary_encode().unify_dictionaries()
+    return [pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy() for chunk in joined.chunks]
+
+
+def answer_column(values: Sequence[Any]) -> Column:
+    """Make a column of answers or ids: all strings, or all integers of up to 76 digits; None is null.
+
+    Raises:
+        InputError: An integer of more digits.
+    """
+    # A lone surrogate is no Unicode text, so Arrow cannot hold it; its escape is as good for telling answers apart.
+    if any(type(value) is str and not value.isascii() for value in values):
+        values = [_unicode(value) if isinstance(value, str) else value for value in values]
+    try:
+        return pa.array(values, pa.string() if any(isinstance(v, str) for v in values) else pa.int64())
+    except (OverflowError, pa.ArrowInvalid):
+        too_long = [value for value in values if value is not None and abs(value) >= 10**BIG.precision]
+        if too_long:
+            raise InputError(
+                f"an integer has more than {BIG.precision} digits; write such ids and answers as strings."
+            ) from None
+        return pa.array(values, BIG)
+
+
+def shorten(column: Column) -> Column:
+    """Replace strings longer than `LONG` bytes by their beginning and a digest of the whole, to bound memory.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> kept = shorten(pa.array(["short", "x" * 1000, "x" * 1001])).to_pylist()
+        >>> kept[0], len(kept[1]), kept[1] == kept[2]
+        ('short', 73, False)
+    """
+    if not pa.types.is_string(column.type):
+        return column
+    long = pc.fill_null(pc.greater(pc.binary_length(column), LONG), False)
+    if not pc.any(long).as_py():
+        return column
+    return pc.replace_with_mask(column, long, pa.array(map(short, column.filter(long).to_pylist()), pa.string()))
+
+
+def short(text: str) -> str:
+    """Give a string of at most `LONG` bytes as it is, a longer one as its beginning and a digest of the whole."""
+    text = _unicode(text)
+    encoded = text.encode()
+    if len(encoded) <= LONG:
+        return text
+    return f"{text[:_KEPT]}… [{hashlib.blake2b(encoded, digest_size=16).hexdigest()}] {len(text)}"
+
+
+def _unicode(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def label(value: Any) -> str | None:
+    """Name the group of an instance by the value of a slice column: strings as they are, others as JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def digest(value: Any) -> str:
+    """Give a short digest of a value that JSON can hold."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+
+def some(values: Column | Sequence[Any]) -> str:
+    """Show the first of some values in a message."""
+    first = values[:_EXAMPLES]
+    shown: Iterable[Any] = first.to_pylist() if isinstance(first, pa.Array) else first
+    return ", ".join(quote(value) if not isinstance(value, Shown) else value for value in shown) + (
+        ", …" if len(values) > _EXAMPLES else ""
+    )
+
+
+class Shown(str):
+    """A text that a message shows as it is, without quotes."""
+
+
+def kind_of(kind: pa.DataType) -> str:
+    """Say in words what a column of answers or ids holds."""
+    return "strings" if pa.types.is_string(kind) else "integers"

@@ -1,0 +1,387 @@
+"""The columns of JSON Lines, CSV, Parquet and `datasets`, scanned in blocks so that memory stays bounded.
+
+JSON Lines are read by Arrow. What Arrow cannot read is read again line by line, which either takes it (an integer of
+30 digits, a lone surrogate) or names the line of the fault.
+"""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...errors import InputError
+from ...files import refuse_pointer
+from ...text import one_line, quote
+from ..answers import BIG, Column, answer_column, label, some
+from .jsonlines import checked, column_of, opened, read_objects, type_of
+from .text_encoding import not_utf8
+
+T = TypeVar("T")
+Use = Callable[[int, dict[str, Column]], T]
+"""What to make of a block: number of its first row, column name -> values."""
+
+# Rows of a block: few enough for long generations, and enough for short answers to be read fast. Parquet tells how
+# long its rows are, so there a block is what holds about so many bytes.
+_BLOCK = 1_000
+_PARQUET_BYTES = 1 << 22
+_PEEK = 100
+# Bytes that Arrow reads at a time; a row of CSV has to fit, so more are tried where one does not.
+_JSON_BYTES = 1 << 18
+_CSV_BYTES = (1 << 20, 1 << 26, 1 << 30)
+
+
+class Columns(Protocol):
+    """A table that can be scanned."""
+
+    names: list[str]
+    """Its columns."""
+    typed: bool
+    """Whether the format tells the integer 1 from the text "1"."""
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns, block by block.
+
+        Args:
+            wanted: Their names.
+            use: What to make of each block; where a reader has to start over, it is called from the first row again.
+            strict: Columns that every row must have; a null is a value, where the format tells it from a gap.
+
+        Returns:
+            What `use` gave for each block.
+
+        Raises:
+            InputError: What cannot be read, with its place.
+        """
+        ...
+
+
+class JsonLines:
+    """A file with one JSON object a line."""
+
+    typed = True
+
+    def __init__(self, path: Path, needed: str) -> None:
+        """Read the first lines, to see columns and types."""
+        self.path, self.needed = path, needed
+        rows = [row for *_, row in itertools.islice(read_objects(path, needed), _PEEK)]
+        if not rows:
+            raise InputError(f"{path} is empty; {needed} is needed.")
+        self.first = rows[0]
+        self.names = list(dict.fromkeys(name for row in rows for name in row))
+        self.types = {name: type_of([row.get(name) for row in rows]) for name in self.names}
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns; see `Columns`."""
+        fields = [(name, self.types[name]) for name in wanted]
+        if all(kind is not None for _, kind in fields):
+            try:
+                return self._fast(pa.schema(fields), use, strict)
+            except (pa.ArrowException, UnicodeError, _NotPlainError):
+                pass
+        return self._careful(wanted, use, strict)
+
+    def _fast(self, schema: pa.Schema, use: Use[T], strict: Collection[str]) -> list[T]:
+        import pyarrow.json
+
+        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+        found, start = [], 0
+        empty: dict[str, list[int]] = {name: [] for name in strict}
+        # Small blocks cost no time, and a reader that is ahead holds several.
+        reading = pyarrow.json.ReadOptions(block_size=_JSON_BYTES)
+        for batch in pyarrow.json.open_json(self.path, read_options=reading, parse_options=options):
+            batch.validate(full=True)  # bytes that are not UTF-8
+            for name, rows in empty.items():
+                if batch[name].null_count:
+                    rows += (np.flatnonzero(pc.is_null(batch[name])) + start).tolist()
+            found.append(use(start, {name: batch[name] for name in schema.names}))
+            start += len(batch)
+        # Arrow also takes several objects in one line, which is what a cut line looks like that another one follows.
+        if start != self._lines():
+            raise _NotPlainError
+        self._refuse_gaps(empty)
+        return found
+
+    def _lines(self) -> int:
+        count, last = 0, b"\n"
+        with self.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                count, last = count + block.count(b"\n"), block[-1:]
+        return count + (last != b"\n")
+
+    def _refuse_gaps(self, empty: dict[str, list[int]]) -> None:
+        """Look again at rows with a null: Arrow does not tell it from a field that is not there."""
+        if any(empty.values()):
+            rows = {row for places in empty.values() for row in places}
+            with self.path.open("rb") as file:
+                for number, line in enumerate(file):
+                    if number in rows:
+                        row = json.loads(line.decode("utf-8-sig"))
+                        if not isinstance(row, dict) or not set(empty) <= row.keys():
+                            raise _NotPlainError
+
+    def _careful(self, wanted: Sequence[str], use: Use[T], strict: Collection[str]) -> list[T]:
+        found: list[T] = []
+        block: dict[str, list[Any]] = {name: [] for name in wanted}
+        start = read = 0
+        kinds: dict[str, str] = {}
+        for number, _, _, row in read_objects(self.path, self.needed):
+            where = f"{self.path}, line {number}"
+            for name, values in block.items():
+                if name in strict and name not in row:
+                    held = ", ".join(map(quote, itertools.islice(row, 5)))
+                    raise InputError(f"{where} has no field {quote(name)}; it has {held or 'none'}.")
+                value = row.get(name)
+                values.append(checked(where, name, value, kinds) if name in strict else value)
+            read += 1
+            if read - start == _BLOCK:
+                found.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
+                start = read
+                block = {name: [] for name in wanted}
+        if read > start:
+            found.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
+        return found
+
+
+UNNAMED = "Unnamed: "
+"""How the name of a column without one begins; its number follows, as in pandas."""
+
+
+class Csv:
+    """A file of comma- or tab-separated values with a header; an empty field that is not quoted is null.
+
+    Where the header holds no such sign, semicolons and vertical bars separate as well.
+    """
+
+    typed = False
+
+    def __init__(self, path: Path) -> None:
+        """Read the header."""
+        self.path = path
+        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        header = self._header()
+        if not header:
+            raise InputError(f"{path} is empty; a header and rows are needed.")
+        # Bytes beyond ASCII became surrogates; UTF-16 is half NUL.
+        if any("\udc80" <= letter <= "\udcff" or letter == "\0" for name in header for letter in name):
+            raise InputError(not_utf8(path))
+        if len(header) == 1:
+            # Answers need two columns, so what stands between them is another sign: Excel writes ; in half of Europe.
+            self.delimiter = next((sign for sign in ",;\t|" if sign in header[0]), self.delimiter)
+            header = self._header()
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise InputError(f"{path}: the header names {some(twice)} more than once.")
+        # A column without a name is what pandas makes of its index; it gets the name by which pandas reads it back.
+        names = [name.strip() or f"{UNNAMED}{place}" for place, name in enumerate(header)]
+        self.names = names if len(set(names)) == len(names) else header
+        self.written = dict(zip(self.names, header, strict=True))
+
+    def _header(self) -> list[str]:
+        with opened(self.path, "a table with a header") as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+            try:
+                return next(filter(None, csv.reader(text, delimiter=self.delimiter)), [])
+            except csv.Error as error:
+                raise InputError(f"{self.path} cannot be read as CSV ({error} in its header).") from None
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns; see `Columns`. A CSV file has no gaps, so `strict` asks for nothing."""
+        for size in _CSV_BYTES:
+            faults: list[str] = []
+            try:
+                with opened(self.path, "a table with a header") as file:
+                    ended = _Ended(file, self.delimiter.join([_END] * len(self.names)))
+                    return self._scan(ended, wanted, use, size, faults)
+            except (pa.ArrowException, UnicodeError) as error:
+                if not faults and "block" in str(error) and size < _CSV_BYTES[-1]:
+                    continue
+                raise self._fault(error, faults) from None
+        raise AssertionError
+
+    def _scan(self, file: "_Ended", wanted: Sequence[str], use: Use[T], size: int, faults: list[str]) -> list[T]:
+        import pyarrow.csv
+
+        def refuse(row: Any) -> str:
+            if _END in row.text:
+                faults.append(f"{self.path}, row {row.number} ends inside quotes: was the file cut off?")
+            else:
+                fields = f"{row.expected_columns} fields expected, {row.actual_columns} found in {quote(row.text)}"
+                cause = "was the file cut off" if row.actual_columns < row.expected_columns else "is a field unquoted"
+                faults.append(f"{self.path}, row {row.number}: {fields}; {cause}?")
+            return "error"
+
+        written = {name: self.written[name] for name in wanted}
+        reader = pyarrow.csv.open_csv(
+            file,
+            # One thread, so that a faulty row has a number.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=size),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self.delimiter,
+                newlines_in_values=True,
+                # An empty line is a row of a table with one column, and none of any other.
+                ignore_empty_lines=len(self.names) > 1,
+                invalid_row_handler=refuse,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(written.values(), pa.string()),
+                include_columns=list(written.values()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        found, start, ended = [], 0, False
+        for batch in reader:
+            ended = len(batch) > 0 and all(batch[name][-1].as_py() == _END for name in written.values())
+            rows = batch.slice(0, len(batch) - 1) if ended else batch
+            if len(rows):
+                found.append(use(start, {name: rows[written[name]] for name in wanted}))
+            start += len(rows)
+        if not ended:
+            raise InputError(f"{self.path}, row {start + 1} ends inside quotes: was the file cut off?")
+        return found
+
+    def _fault(self, error: Exception, faults: Sequence[str]) -> InputError:
+        if faults:
+            return InputError(faults[0])
+        text = one_line(error)
+        if "UTF8" in text or isinstance(error, UnicodeError):
+            return InputError(not_utf8(self.path))
+        if "Empty CSV" in text:
+            return InputError(f"{self.path} is empty; a header and rows are needed.")
+        return InputError(f"{self.path} cannot be read as CSV ({text}).")
+
+
+_END = "\x03end of file\x03"
+
+
+class _Ended:
+    """A file with one more row at its end: where that is not found as a row, the file ends inside quotes."""
+
+    def __init__(self, file: Any, row: str) -> None:
+        self.file, self.row, self.last, self.closed = file, row.encode(), b"\n", False
+
+    def read(self, size: int) -> bytes:
+        found: bytes = self.file.read(size)
+        if not found and self.row:
+            # A line end is added only where the file lacks it: an empty line may be a row.
+            found, self.row = (b"" if self.last in b"\r\n" else b"\n") + self.row + b"\n", b""
+        self.last = found[-1:]
+        return found
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Parquet:
+    """A Parquet file."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        """Read the schema."""
+        self.path = path
+        with self._file() as file:
+            self.names = file.schema_arrow.names
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise InputError(f"{path} has more than one column {some(twice)}.")
+
+    def _file(self) -> Any:
+        import pyarrow.parquet
+
+        refuse_pointer(self.path)
+        try:
+            # Buffered, or a whole column of a row group would be held in memory.
+            return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)
+        except (OSError, UnicodeError, pa.ArrowException) as error:
+            raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}); was it cut off?") from None
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns; see `Columns`. Parquet knows no gaps, so `strict` asks for nothing."""
+        with self._file() as file:
+            try:
+                size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+                rows = _PARQUET_BYTES * file.metadata.num_rows // max(size, 1)
+                batches = file.iter_batches(min(max(rows, 1), 10 * _BLOCK), columns=list(wanted))
+                return _use_all(batches, wanted, use, str(self.path), strict)
+            except (OSError, UnicodeError, pa.ArrowException) as error:
+                raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}).") from None
+
+
+class HubDataset:
+    """A data set of the Hub, or a folder that `datasets` knows."""
+
+    typed = True
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        """Take a loaded `datasets.Dataset`."""
+        self.dataset, self.name = dataset, name
+        self.names = list(dataset.column_names)
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns; see `Columns`. A data set knows no gaps, so `strict` asks for nothing."""
+        chosen = self.dataset.select_columns(list(wanted)).with_format("arrow")
+        batches = (batch for table in chosen.iter(_BLOCK) for batch in table.to_batches())
+        try:
+            return _use_all(batches, wanted, use, self.name, strict)
+        except pa.ArrowException as error:
+            raise InputError(f"{self.name} cannot be read ({one_line(error)}).") from None
+
+
+class _NotPlainError(Exception):
+    """Arrow's reader does not tell enough here."""
+
+
+def _use_all(
+    batches: Iterator[Any], wanted: Sequence[str], use: Use[T], source: str, strict: Collection[str]
+) -> list[T]:
+    found, start = [], 0
+    for batch in batches:
+        found.append(use(start, {name: _plain(batch[name], name, source, name in strict) for name in wanted}))
+        start += len(batch)
+    return found
+
+
+def _plain(values: Column, name: str, source: str, strict: bool) -> Column:
+    """Bring a column to string, integers, double, bool or a list of one of these; others to their labels."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.dictionary_decode(), kind.value_type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        # Arrow makes a broken array of lists of nulls that are cast to the same.
+        inner = pa.string() if pa.types.is_null(kind.value_type) else _plain_type(kind.value_type)
+        wanted = None if inner is None else pa.list_(inner)
+    else:
+        wanted = _plain_type(kind)
+    if wanted is not None:
+        if kind in (pa.float16(), pa.float32()):
+            # The 0.1 that was written, and not the double next to it; float16 has no text of its own.
+            return values.cast(pa.float32()).cast(pa.string()).cast(wanted)
+        # More than 64 bits signed.
+        return answer_column(values.to_pylist()) if kind == pa.uint64() else values.cast(wanted)
+    if strict:
+        raise InputError(
+            f"{source}: column {quote(name)} is of type {one_line(kind)}; strings, numbers, booleans or lists of "
+            "these are needed."
+        )
+    return answer_column(list(map(label, values.to_pylist())))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_decimal(kind):
+        return pa.float64() if kind.scale else BIG
+    return kind if pa.types.is_boolean(kind) or pa.types.is_null(kind) else None

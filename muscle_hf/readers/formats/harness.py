@@ -1,0 +1,281 @@
+"""Logged samples of lm-evaluation-harness (`--log_samples`), versions 0.4.0 to 0.4.13.
+
+What differs between versions: up to 0.4.2 a file is one indented JSON array, without hashes; up to 0.4.6 a line says
+neither its filter nor its metrics. A task with several filters has a line for each document and filter.
+"""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...errors import InputError
+from ...text import quote
+from ..answers import Filter, Positions, TaskAnswers, Text, answer_column, label, short
+from ..identical import digest_column
+from ..metric_names import higher_is_better, is_grade
+from ..task_notes import choice_note
+from .harness_sample import (
+    HASHES,
+    NoFilterError,
+    answer_of,
+    arguments_of,
+    canonical,
+    choose_metric,
+    contradicts,
+    hash_of,
+    is_probability_mass,
+    number_of,
+    output_of,
+    text_of,
+)
+from .jsonlines import opened, read_array, read_at, read_objects
+from .whole_run import Declared, not_whole
+
+_NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
+_BLOCK = 10_000
+
+
+@dataclass
+class TaskConfig:
+    """What the results file beside the samples says of a task; empty where there is none."""
+
+    filters: list[str] = field(default_factory=list)
+    """Their names in order; known only where the task is."""
+    delimiter: str = " "
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
+    """What it says of the samples themselves; nothing where it is of another run."""
+
+
+def is_samples(row: Mapping[str, Any]) -> bool:
+    """Tell whether an object is a logged sample."""
+    return {"doc_id", "resps", "filtered_resps"} <= row.keys()
+
+
+def is_array(path: Path) -> bool:
+    """Tell whether a file is one JSON array, as versions up to 0.4.2 wrote."""
+    with opened(path, _NEEDED) as file:
+        return bool(file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["))
+
+
+def task_config(results: Mapping[str, Any], task: str) -> TaskConfig:
+    """Read what a results file says of a task."""
+    configs, directions = (results.get(name) or {} for name in ("configs", "higher_is_better"))
+    if task not in configs:
+        return TaskConfig()
+    config = configs[task]
+    better = {metric.get("metric"): metric.get("higher_is_better") for metric in config.get("metric_list") or ()}
+    better |= {name: value for name, value in (directions.get(task) or {}).items() if value is not None}
+    # Without filters of its own, a task has one that does nothing, named "none".
+    filters = [item["name"] for item in config.get("filter_list") or ()] or ["none"]
+    delimiter = config.get("target_delimiter")
+    known = {name: value for name, value in better.items() if isinstance(value, bool)}
+    return TaskConfig(filters, " " if delimiter is None else delimiter, known)
+
+
+def read_samples(
+    path: Path,
+    task: str,
+    *,
+    metric: str | None = None,
+    filter: str | None = None,  # noqa: A002 - the harness's word
+    slices: Sequence[str] = (),
+    config: TaskConfig | None = None,
+) -> TaskAnswers:
+    """Read the logged samples of one task.
+
+    Args:
+        path: The file.
+        task: Name of the task.
+        metric: The metric to compare; None takes the first that gives one number a sample.
+        filter: The filter whose answers to compare; None takes the first of the file, and says so if there are more.
+        slices: Fields of the documents to slice by.
+        config: What the results file says of the task.
+
+    Returns:
+        The answers. Of multiple choice the answer is the number of the choice with the highest log-likelihood, for
+        `acc_norm` and `acc_bytes` over the length of its text. Where that contradicts the logged score, as it may for
+        tasks that choose otherwise, answers are not known, and a note says so.
+
+    Raises:
+        InputError: The file cannot be read, is cut off or empty; no such filter or metric; a metric that is a list for
+            each sample, as parts of a corpus score are; a sample that lacks a field; an id twice.
+    """
+    config = config or TaskConfig()
+    reader = _Reader(path, metric, filter, slices, config)
+    array_of_rows = is_array(path)
+    other = " A table is read as JSON Lines (one object a line), CSV or Parquet." if array_of_rows else ""
+    rows = read_array(path, _NEEDED) if array_of_rows else read_objects(path, _NEEDED, each_once=False)
+    for number, start, length, row in rows:
+        try:
+            reader.add(f"{path}, line {number}", row, start, length)
+        except KeyError as error:
+            raise InputError(
+                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}.{other}"
+            ) from None
+        except (TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise InputError(f"{path}, line {number} is no sample of lm-evaluation-harness ({error}).") from None
+    return reader.finish(task)
+
+
+class _Reader:
+    """Collects columns sample by sample; texts are left in the file."""
+
+    def __init__(
+        self, path: Path, metric: str | None, chosen: str | None, slices: Sequence[str], config: TaskConfig
+    ) -> None:
+        self.path, self.metric, self.chosen, self.config = path, metric, chosen, config
+        self.asked = chosen is not None
+        self.metrics: Sequence[str] = ()  # that could have been chosen; none where one was asked for
+        self.grades = False
+        self.named = True
+        self.filters: dict[str, int] = {}
+        self.seen: dict[Any, int] = {}
+        self.scores = array("d")
+        self.outputs: list[int | None] = []
+        self.likelihoods = False
+        self.places = (array("q"), array("q"))
+        # Fields of the documents have a mark, because one may be called "answer" or "id".
+        self.slices = {f"doc.{name}": name for name in slices}
+        self.block: dict[str, list[Any]] = {name: [] for name in ("id", "answer", *HASHES, *self.slices)}
+        # Blocks of Arrow strings are a fraction of what Python objects take.
+        self.blocks: dict[str, list[pa.Array]] = {name: [] for name in self.block}
+        self.columns: tuple[str, ...] = ()
+        self.contradicted = 0
+
+    def add(self, where: str, row: Mapping[str, Any], start: int, length: int) -> None:
+        key, doc = row["doc_id"], row["doc"] if isinstance(row["doc"], Mapping) else {}
+        if type(key) not in (int, str):
+            raise InputError(f"{where}: doc_id is {quote(key)}; an integer or a string is needed.")
+        if not self.filters:
+            self.named = "filter" in row
+            self.columns = tuple(name for name, value in doc.items() if not isinstance(value, list | dict))
+        name = str(row["filter"]) if self.named else self._occurrence(key)
+        self.filters[name] = self.filters.get(name, 0) + 1
+        if self.chosen is None:
+            self.chosen = name
+        if name != self.chosen:
+            return
+        if self.metric is None or not self.scores:
+            wanted = self.metric
+            self.metric, metrics = choose_metric(where, row, wanted)
+            self.metrics = metrics if wanted is None else ()
+        score = number_of(row[self.metric])
+        if score is None:
+            raise InputError(f"{where}: metric {self.metric!r} is {quote(row[self.metric])}, not one number.")
+        self.grades = self.grades or (self.metric == "acc" and is_probability_mass(row))
+        answer, text_index = answer_of(row, self.metric, self.config.delimiter)
+        if text_index:
+            self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
+        self.scores.append(score)
+        output, self.likelihoods = output_of(where, row)
+        self.outputs.append(output)
+        self.places[0].append(start)
+        self.places[1].append(length)
+        values = {
+            "id": key,
+            "answer": answer,
+            "doc_hash": str(row["doc_hash"]) if "doc_hash" in row else hash_of(canonical(row["doc"])),
+            "target_hash": str(row["target_hash"]) if "target_hash" in row else hash_of(row["target"]),
+            "prompt_hash": str(row["prompt_hash"]) if "prompt_hash" in row else hash_of(arguments_of(row)[0][0]),
+        }
+        for name, field_name in self.slices.items():
+            values[name] = label(doc.get(field_name))
+        for name, value in values.items():
+            self.block[name].append(short(value) if isinstance(value, str) else value)
+        if len(self.block["id"]) == _BLOCK:
+            self._flush()
+
+    def _occurrence(self, doc_id: Any) -> str:
+        """Name the filter of a sample that does not say it: all documents of one filter come before the next."""
+        count = self.seen[doc_id] = self.seen.get(doc_id, 0) + 1
+        return self.config.filters[count - 1] if count <= len(self.config.filters) else f"filter {count}"
+
+    def _flush(self) -> None:
+        for name, values in self.block.items():
+            if any(isinstance(value, str) for value in values):
+                values = [value if value is None else str(value) for value in values]
+            self.blocks[name].append(answer_column(values))
+            self.block[name] = []
+
+    def finish(self, task: str) -> TaskAnswers:
+        if not self.filters:
+            raise InputError(f"{self.path} is empty; {_NEEDED} is needed.")
+        if not self.scores:
+            raise NoFilterError(str(self.path), str(self.chosen), list(self.filters))
+        if not self.named and (
+            len(set(self.filters.values())) > 1 or len(self.filters) > len(self.config.filters) > 0
+        ):
+            raise InputError(
+                f"{self.path}: documents stand more than once ({', '.join(map(str, self.filters.values()))} of them "
+                "once, twice, …) without being answers of as many filters. Was the file written to twice?"
+            )
+        self._flush()
+        metric = str(self.metric)
+        by_name = higher_is_better(metric)
+        notes, better = [], self.config.higher_is_better.get(metric, by_name is not False)
+        if self.metric == "perplexity" and max(self.scores) <= 0:
+            # The harness turns log-likelihoods into a perplexity only when it takes their mean.
+            notes.append(f"{task}: perplexity is logged as log-likelihoods, so higher is better")
+            better = True
+        elif self.metric not in self.config.higher_is_better and by_name is None:
+            notes.append(f"{task}: no results file says whether a higher {self.metric} is better; it counts as better")
+        choices = choice_note("metric", metric, self.metrics) + choice_note("filter", str(self.chosen), self.filters)
+        notes += [f"{task}: {note}" for note in choices]
+        columns = {name: _joined(self.blocks.pop(name)) for name in list(self.blocks)}
+        answers: pa.Array | None = columns["answer"]
+        # An answer that is not known is none that two models could share.
+        if self.contradicted or columns["answer"].null_count:
+            answers = None
+        delimiter, path = self.config.delimiter, self.path
+        starts, lengths = self.places
+
+        def texts(positions: Positions) -> list[Text]:
+            chosen = [(starts[position], lengths[position]) for position in positions.tolist()]
+            return read_at(path, chosen, lambda row: text_of(row, metric, delimiter))
+
+        answers_of_task = TaskAnswers(
+            task=task,
+            source=str(self.path),
+            ids=columns["id"],
+            answers=answers,
+            scores=np.array(self.scores),
+            metric=metric,
+            higher_is_better=better,
+            grades=self.grades or is_grade(metric, task),
+            contradicted=self.contradicted,
+            filter=Filter(
+                str(self.chosen),
+                tuple(self.filters),
+                self.named or bool(self.config.filters),
+                self.asked,
+                self.config.declared.filters.get(str(self.chosen)),
+            ),
+            documents=columns["doc_hash"],
+            targets=columns["target_hash"],
+            prompts=columns["prompt_hash"],
+            outputs=digest_column(self.outputs),
+            likelihoods=self.likelihoods,
+            slices={
+                field_name: columns[name].cast(pa.string())
+                for name, field_name in self.slices.items()
+                if columns[name].null_count < len(columns[name])
+            },
+            columns=self.columns,
+            texts=texts,
+            notes=tuple(notes),
+        )
+        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.config.declared))
+
+
+def _joined(blocks: list[pa.Array]) -> pa.Array:
+    kinds = {block.type for block in blocks if block.null_count < len(block)}
+    if len(kinds) > 1 or pa.string() in kinds:
+        blocks = [block.cast(pa.string()) for block in blocks]
+    # A block of nulls alone has a type that says nothing.
+    return pa.concat_arrays([block.cast(next(iter(kinds))) for block in blocks] if len(kinds) == 1 else blocks)

@@ -1,0 +1,266 @@
+"""JSON Lines, read strictly: every fault is named with its line, and nothing is repaired or skipped in silence."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...errors import InputError
+from ...files import refuse_pointer
+from ...text import quote
+from ..answers import BIG, Column, answer_column, label
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# First bytes -> how a file was compressed, and what unpacks it.
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"(\xb5/\xfd": ("zstd", "unzstd"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+}
+
+
+def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+    """Read the objects of a file, one a line; empty lines are skipped.
+
+    Args:
+        path: The file; UTF-8, with or without byte order mark.
+        needed: What a line should hold, for messages.
+        each_once: Refuse an object in which a field stands twice; without it the last value counts, twice as fast.
+
+    Yields:
+        Line number from 1, where the object starts in the file, its length in bytes, the object.
+
+    Raises:
+        InputError: The file cannot be read; a line is not UTF-8, not JSON, not an object, or was cut off.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_object) if each_once else json.JSONDecoder()
+    start = 0
+    # As bytes: text mode would also cut lines at a lone carriage return, and could not name the line whose bytes are
+    # not UTF-8. Nor splitlines(), which cuts at line separators that JSON allows inside a string.
+    with opened(path, needed) as file:
+        for number, line in enumerate(file, start=1):
+            body = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if body.strip():
+                yield number, start, len(line), parse(decoder, f"{path}, line {number}", body, needed)
+            start += len(line)
+
+
+def opened(path: Path, needed: str) -> Any:
+    """Open a file for reading as bytes.
+
+    Raises:
+        InputError: It cannot be read, is compressed, or is a pointer that git keeps in its place.
+    """
+    refuse_pointer(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
+    for mark, (name, command) in _COMPRESSED.items():
+        if file.peek(len(mark)).startswith(mark):
+            file.close()
+            raise InputError(f"{path} is compressed ({name}): unpack it first, with {command}.")
+    return file
+
+
+def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+    """Read the objects of a file that is one indented JSON array, as `json.dump(rows, indent=2)` writes it.
+
+    Args:
+        path: The file.
+        needed: What it should hold, for messages.
+
+    Yields:
+        As `read_objects`: line number, start and length of each object, the object.
+
+    Raises:
+        InputError: As `read_objects`.
+    """
+    decoder = json.JSONDecoder()
+    lines: list[bytes] = []
+    start = offset = first = 0
+    number = 0
+    ended = False
+    with opened(path, needed) as file:
+        for number, line in enumerate(file, start=1):
+            # Strings hold no line breaks in JSON, so only an element of the array begins and ends at this indent.
+            text = line.removeprefix(BYTE_ORDER_MARK).rstrip()
+            if lines or (text == b"  {" and not ended):
+                if not lines:
+                    start, first = offset, number
+                lines.append(line)
+                if text in (b"  }", b"  },"):
+                    body = b"".join(lines).rstrip().removesuffix(b",")
+                    yield first, start, len(body), parse(decoder, f"{path}, line {first}", body + b"\n", needed)
+                    lines = []
+            elif not ended and text in (b"]", b"[]"):
+                ended = True
+            elif text and (text != b"[" or start or ended):
+                raise InputError(
+                    f"{path}, line {number}: a JSON array can only be read with every object indented by two, as "
+                    "lm-evaluation-harness wrote it up to 0.4.2; write one object a line (JSON Lines) instead."
+                )
+            offset += len(line)
+    if not ended:
+        raise InputError(f"{path}, line {number}: the JSON array does not end: was the file cut off?")
+
+
+def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
+    """Read the objects of a file that is one JSON array, in whatever lines it was written.
+
+    Args:
+        path: The file.
+        needed: What it should hold, for messages.
+
+    Raises:
+        InputError: The file cannot be read, is not UTF-8, no JSON, cut off, or holds something else than objects.
+    """
+    with opened(path, needed) as file:
+        content = file.read().removeprefix(BYTE_ORDER_MARK)
+    try:
+        rows = json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path} is no JSON array ({error.msg}, {place}): was the file cut off?") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply.") from None
+    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
+        raise InputError(f"{path} cannot be read: {error}.") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number} is {quote(row)}, not a JSON object with {needed}.")
+    return list(rows)
+
+
+def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> dict[str, Any]:
+    """Parse one object.
+
+    Raises:
+        InputError: It is not UTF-8, not JSON or not an object; `where` names the place.
+    """
+    # Only the last line of a file can be without its end.
+    cut = "" if line.endswith(b"\n") else " The file ends within this line: was it cut off?"
+    try:
+        row = decoder.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.{cut}") from None
+    except json.JSONDecodeError as error:
+        if line.strip() == b"{" and not cut:
+            cut = f" The file is one document over several lines; {needed} is needed (JSON Lines)."
+        raise InputError(f"{where} is not JSON ({error.msg}, column {error.colno}).{cut}") from None
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply.") from None
+    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
+        raise InputError(f"{where} cannot be read: {error}.") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is {quote(row)}, not a JSON object with {needed}.")
+    return row
+
+
+def read_at(path: Path, places: Sequence[tuple[int, int]], make: Callable[[dict[str, Any]], Any]) -> list[Any]:
+    """Read some objects again, in the given order.
+
+    Args:
+        path: The file.
+        places: Start and length of each object in bytes.
+        make: What to keep of an object.
+
+    Returns:
+        What `make` gives for each.
+
+    Raises:
+        InputError: The file has changed since.
+    """
+    found: list[Any] = [None] * len(places)
+    with opened(path, "the file that was read before") as file:
+        # In the order of the file, which is how a disk likes it.
+        for index in sorted(range(len(places)), key=places.__getitem__):
+            start, length = places[index]
+            file.seek(start)
+            try:
+                found[index] = make(json.loads(file.read(length).removeprefix(BYTE_ORDER_MARK)))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise InputError(f"{path} has changed since it was read: compare again.") from None
+    return found
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; of a name that stands twice, Python would silently keep the last value."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {quote(twice)} stands twice in one object")
+    return found
+
+
+_JSON_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def type_of(values: Sequence[Any]) -> pa.DataType | None:
+    """Give the type of a JSON column from its first values; None where they have no common one."""
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return pa.string()
+    if kinds == {list}:
+        inner = type_of([item for value in values if value is not None for item in value])
+        return None if inner is None or pa.types.is_list(inner) else pa.list_(inner)
+    if kinds == {int, float}:
+        return pa.float64()
+    return _JSON_TYPES.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def checked(where: str, name: str, value: Any, kinds: dict[str, str]) -> Any:
+    """Refuse a value of another kind than the column's first."""
+    if value is None:
+        return None
+    items = value if isinstance(value, list) else [value]
+    # A bool is an int for Python, and none for whoever reads the file.
+    found = {"number" if type(item) in (int, float) else type(item).__name__ for item in items if item is not None}
+    if not found <= {"str", "number", "bool"} or len(found) > 1:
+        raise InputError(
+            f"{where}: {quote(name)} is {quote(value)}; a string, a number or a list of either is needed."
+        )
+    kind = ("list of " if isinstance(value, list) else "") + "".join(found)
+    first = kinds.setdefault(name, kind)
+    if first == "list of " != kind and kind.startswith(first):
+        kinds[name] = kind
+    elif first != kind and not (kind == "list of " and first.startswith(kind)):
+        words = {"str": "a string", "number": "a number", "bool": "true or false"}
+        raise InputError(
+            f"{where}: {quote(name)} is {quote(value)}, but the file starts with {words.get(first, 'a list')}. Write "
+            "all as strings or all as numbers: 1 and '1' are different answers."
+        )
+    if any(type(item) is int and abs(item) >= 10**BIG.precision for item in items):
+        raise InputError(
+            f"{where}: {quote(name)} has more than {BIG.precision} digits; write such numbers as strings."
+        )
+    return value
+
+
+def column_of(values: list[Any], kind: str | None) -> Column:
+    """Make a column of values of one kind; of any values, as their labels, where no kind is told."""
+    if kind is None:
+        lists = any(isinstance(value, list) for value in values)
+        if lists and all(value is None or isinstance(value, list) for value in values):
+            return column_of([value and [label(item) for item in value] for value in values], "list of str")
+        return answer_column([label(value) for value in values])
+    if kind.startswith("list of "):
+        sizes = [0 if value is None else len(value) for value in values]
+        flat = column_of([item for value in values for item in value or ()], kind.removeprefix("list of ") or "str")
+        if flat.null_count == len(flat):
+            flat = pa.nulls(len(flat))  # its type says nothing
+        offsets = pa.array(np.cumsum([0, *sizes]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, flat, mask=pa.array([value is None for value in values]))
+    if kind == "bool":
+        return pa.array(values, pa.bool_())
+    if any(isinstance(value, float) for value in values):
+        return pa.array([value if value is None else float(value) for value in values], pa.float64())
+    return answer_column(values)

@@ -1,0 +1,401 @@
+"""Tables of answers, one row an instance: which column is what, and what becomes of sampled answers."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...flips.number_texts import as_text, whole_numbers
+from ...flips.same_answer import Spelling, parse_names, trimmed
+from ...flips.scorers import SCORERS, score_texts
+from ...flips.spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
+from ...text import listed, quote
+from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some
+from ..identical import long_answers
+from ..metric_names import higher_is_better, is_grade
+from .answer_columns import alike, held_by, is_number, refuse_kind, settled
+from .columnar import Columns
+
+FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
+"""What a column may be, by its default name."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which column is what; None where the table has none."""
+
+    id: str | None
+    prediction: str | None
+    reference: str | None
+    score: str | None
+    choices: str | None
+    question: str | None
+    sample: str | None
+
+
+def read_table(
+    table: Columns,
+    task: str,
+    source: str,
+    *,
+    file: str,
+    prediction: str | None = None,
+    metric: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
+    normalize: str | Sequence[str] | None = None,
+) -> TaskAnswers:
+    """Read the answers of one model from a table.
+
+    Args:
+        table: The table.
+        task: Name of the task.
+        source: The table and column, as messages name them.
+        file: Where the table lies: without an id column, rows can be joined with those of the same file alone.
+        prediction: Column of the answers, of a wide table.
+        metric: Column of scores to compare, "accuracy" to compare answers although there are scores, or one of
+            `scorers.SCORERS` to score texts against their references.
+        columns: What a column is -> its name, for columns with other names than `FIELDS`.
+        slices: Columns to slice by.
+        normalize: What need not count when answers are compared, see `same_answer.NAMES`.
+
+    Returns:
+        The answers. Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id,
+        the score of an instance is its share of right answers, or their mean score; how many there are is told only
+        of shares, since the rule of reliable change is about these.
+
+    Raises:
+        InputError: A column that is missing, or of a kind that cannot be an answer, an id or a score; a null where
+            there must be a value; no row at all.
+    """
+    scorer = metric if metric in SCORERS and metric not in table.names else None
+    layout = _layout(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
+    missing = [name for name in slices if name not in table.names]
+    if missing:
+        raise InputError(f"{source} has no column {quote(missing[0])} to slice by; it has {_listed(table.names)}.")
+    wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
+    strict = [name for name in wanted if name != layout.sample]
+    wanted = list(dict.fromkeys([*wanted, *slices]))
+    scored: list[NDArray[np.float64]] = []
+    long: list[SpelledOtherwise | None] = []
+    spelling = Spelling(parse_names(normalize), table.typed)
+
+    def keep(start: int, block: Mapping[str, Column]) -> dict[str, Column]:
+        if not start:  # Also where a reader starts over.
+            scored.clear()
+            long.clear()
+        # While the texts are whole.
+        block = {
+            name: spelling.respell(values)
+            if name in (layout.prediction, layout.reference)
+            else values
+            if table.typed
+            else trimmed(values)
+            for name, values in block.items()
+        }
+        if scorer is None and spelling.names != () and layout.prediction and layout.reference:
+            long.append(long_spelled_otherwise(block[layout.prediction], block[layout.reference], LONG))
+        if scorer:
+            scored.append(_score_texts(block[str(layout.prediction)], block[str(layout.reference)], scorer, source))
+        return {name: shorten(values) for name, values in block.items()}
+
+    blocks = table.scan(wanted, keep, strict=strict)
+    if not blocks or not sum(len(block[wanted[0]]) for block in blocks):
+        raise InputError(f"{source} holds no answers; rows with {', '.join(FIELDS[:3])} are needed.")
+    # Taken out, so that no more than one column is held twice.
+    found = {name: _concat([block.pop(name) for block in blocks], name, source) for name in wanted}
+    n = len(found[wanted[0]])
+    answers = None if layout.prediction is None else found[layout.prediction]
+    references = None if layout.reference is None else found[layout.reference]
+    ids = pa.array(np.arange(n)) if layout.id is None else _filled(_whole(found[layout.id], table), layout.id, source)
+    refuse_kind(ids, layout.id or "", source)
+    notes: list[str] = []
+    if references is not None:
+        right = str(layout.reference)
+        spelling = replace(spelling, kind=held_by(references.type)) if table.typed else spelling.settle(references)
+        references = _filled(settled(references, spelling, right, source, notes), right, source)
+        refuse_kind(references, right, source)
+    name = scorer or layout.score or "accuracy"
+    answer = TaskAnswers(
+        task=task,
+        source=source,
+        ids=ids,
+        metric=name,
+        higher_is_better=higher_is_better(name) is not False,
+        grades=is_grade(name),
+        slices={name: _labels(_whole(found[name], table), name, source) for name in slices},
+        columns=tuple(name for name in table.names if name not in wanted or name in slices),
+        texts=lambda positions: _texts(table, layout, positions, source, spelling),
+        row_ids_of=file if layout.id is None else None,
+        typed=table.typed,
+        spelling=spelling,
+    )
+    scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
+    samples: NDArray[np.int64] | None = None
+    outputs: Column | None = None
+    otherwise: SpelledOtherwise | None = None
+    if answers is not None and pa.types.is_list(answers.type):
+        if scores is None:
+            scores, samples, otherwise = _shares(answers, references, spelling, str(layout.prediction), source, notes)
+        outputs = _first_outputs(answers, references)
+        answers = None
+    elif answers is not None:
+        if references is not None:
+            answers, references = alike(answers, references, spelling, str(layout.prediction), source, notes)
+        else:
+            answers = settled(answers, spelling, str(layout.prediction), source, notes)
+            refuse_kind(answers, str(layout.prediction), source)
+    if layout.score is not None and pa.types.is_list(found[layout.score].type):
+        scores, samples = _means(found[layout.score], layout.score, source)
+    if scorer:
+        scores = np.concatenate(scored)
+    samples = None if answer.grades else samples  # of grades there is no share of right ones
+    if not scorer:
+        notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
+        answer = replace(answer, notes=tuple(notes))
+    if scores is None:
+        found_otherwise = [*long, None if layout.sample is None else spelled_otherwise(answers, references)]
+        otherwise = together(found_otherwise, answers, references)
+    answer = replace(
+        answer,
+        answers=answers,
+        references=references,
+        scores=scores,
+        samples=samples,
+        outputs=outputs,
+        spelled_otherwise=otherwise,
+    )
+    return answer if layout.sample is None else _grouped(answer, _whole(found[layout.sample], table))
+
+
+def _layout(table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]) -> _Layout:
+    unknown = sorted(set(named) - set(FIELDS))
+    if unknown:
+        raise InputError(f"{quote(unknown[0])} is nothing that a column can be; choose from {', '.join(FIELDS)}.")
+    if prediction is not None:
+        named["prediction"] = prediction
+    if metric is not None and metric != "accuracy":
+        named["score"] = metric
+    for what, name in named.items():
+        if name not in table.names:
+            raise InputError(f"{source} has no column {quote(name)} ({what}); it has {_listed(table.names)}.")
+    found = {field: named.get(field, field if field in table.names else None) for field in FIELDS}
+    # A score beside several columns of answers is not the score of the one that was chosen.
+    if metric == "accuracy" or (prediction is not None and "score" not in named):
+        found["score"] = None
+    hint = f"it has {_listed(table.names)}. Other names are given with --columns, such as --columns id=question_id"
+    if found["prediction"] is None and found["score"] is None:
+        raise InputError(f"{source} has no column 'prediction' and no 'score'; {hint}.")
+    if found["reference"] is None and found["score"] is None:
+        raise InputError(f"{source} has no column 'reference' with the right answers, and no 'score'; {hint}.")
+    return _Layout(**found)
+
+
+def _concat(arrays: Sequence[Column], name: str, source: str) -> Column:
+    """Join the blocks of a column; a block of nulls alone has a type that says nothing."""
+    kinds = {array.type for array in arrays if array.null_count < len(array)}
+    kind = _common(kinds) if len(kinds) > 1 else next(iter(kinds), pa.string())
+    if kind is None:
+        shown = " and ".join(sorted(map(str, kinds)))
+        raise InputError(f"{source}: column {quote(name)} mixes {shown}; write all in one way.")
+    if kind == pa.list_(pa.null()):
+        kind = pa.list_(pa.string())
+    return pa.concat_arrays([array.cast(kind) for array in arrays])
+
+
+def _common(kinds: Collection[pa.DataType]) -> pa.DataType | None:
+    """Give the type that holds values of several types; None where there is none."""
+    if all(map(pa.types.is_list, kinds)):
+        inner = {kind.value_type for kind in kinds} - {pa.null()}
+        joined = _common(inner) if len(inner) > 1 else next(iter(inner))
+        return None if joined is None else pa.list_(joined)
+    if not all(map(is_number, kinds)):
+        return None
+    return pa.float64() if any(map(pa.types.is_floating, kinds)) else next(filter(pa.types.is_decimal, kinds))
+
+
+def _filled(column: Column, name: str, source: str) -> Column:
+    if column.null_count:
+        first = int(np.argmax(np.asarray(pc.is_null(column))))
+        raise InputError(
+            f"{source}: {name} is empty (null) in {column.null_count} of {len(column)} rows, first in row "
+            f"{first + 1}; every instance needs one."
+        )
+    return column
+
+
+def _whole(column: Column, table: Columns) -> Column:
+    """Read 1.0 as the integer that it was, of ids and groups; not of texts of a file that has integers as well."""
+    return column if table.typed and pa.types.is_string(column.type) else whole_numbers(column)
+
+
+def _labels(column: Column, name: str, source: str) -> Column:
+    if pa.types.is_list(column.type):
+        raise InputError(f"{source}: column {quote(name)} holds lists, so it cannot group instances.")
+    return as_text(column)
+
+
+def _scores(column: Column, name: str, source: str) -> NDArray[np.float64]:
+    if pa.types.is_list(column.type):
+        return np.empty(0)
+    if pa.types.is_string(column.type):
+        lowered = pc.utf8_lower(column)
+        column = pc.if_else(pc.equal(lowered, "true"), "1", pc.if_else(pc.equal(lowered, "false"), "0", lowered))
+    try:
+        # A score that is not there is not finite either, and refused with its id when it is used.
+        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), dtype=np.float64)
+    except pa.ArrowInvalid:
+        row, value = next((row, text) for row, text in enumerate(column.to_pylist()) if not _is_float(text))
+        raise InputError(
+            f"{source}: column {quote(name)} holds {quote(value)} in row {row + 1}; a number is needed as a score."
+        ) from None
+
+
+def _is_float(text: str | None) -> bool:
+    try:
+        pa.scalar(text, pa.string()).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _score_texts(answers: Column, references: Column, scorer: str, source: str) -> NDArray[np.float64]:
+    for column, what in ((answers, "prediction"), (references, "reference")):
+        if column.null_count < len(column) and not pa.types.is_string(column.type):
+            raise InputError(f"{source}: {scorer} scores texts, but the {what} holds values of type {column.type}.")
+    if references.null_count:
+        raise InputError(f"{source}: {references.null_count} references are empty (null), and nothing can be scored.")
+    return score_texts(answers=answers.to_pylist(), references=references.to_pylist(), scorer=scorer)
+
+
+def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), dtype=np.int64)
+    if not lengths.all():
+        raise InputError(f"{source}: {name} is an empty list or null in row {int(np.argmin(lengths)) + 1}.")
+    return lengths
+
+
+def _shares(
+    lists: Column, references: Column | None, spelling: Spelling, name: str, source: str, notes: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], SpelledOtherwise | None]:
+    """Give the share of right answers of each list, how many there are, and how many are only spelled otherwise."""
+    if references is None:
+        raise InputError(f"{source}: {name} holds lists of sampled answers, which need a column of right ones.")
+    lengths = _lengths(lists, name, source)
+    parents = np.repeat(np.arange(len(lists)), lengths)
+    flat, gold = shorten(lists.flatten()), references.take(pa.array(parents))
+    flat, gold = alike(flat, gold, spelling, name, source, notes)
+    right = np.asarray(pc.fill_null(pc.equal(flat, gold), False), dtype=np.float64)
+    shares = np.bincount(parents, weights=right, minlength=len(lists)) / lengths
+    return shares, lengths, spelled_otherwise(flat, gold)
+
+
+def _first_outputs(lists: Column, references: Column | None) -> Column | None:
+    """Give what tells two models apart in the first sampled answer of each instance."""
+    first = pc.list_element(lists, 0) if pc.min(pc.list_value_length(lists)).as_py() else None
+    return None if first is None else long_answers(first, references)
+
+
+def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """Give the mean of each list, and of how many; None where it is no share of right ones."""
+    lengths = _lengths(lists, name, source)
+    parents = np.repeat(np.arange(len(lists)), lengths)
+    values = _scores(lists.flatten(), name, source)
+    means = np.bincount(parents, weights=values, minlength=len(lists)) / lengths
+    return means, lengths if np.isin(values, (0.0, 1.0)).all() else None
+
+
+def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
+    """Make one instance of all rows with one id, which the column `sample` numbers."""
+    if pa.types.is_list(sample.type):
+        raise InputError(f"{rows.source}: the column of samples holds lists; a number or a name is needed.")
+    encoded = rows.ids.dictionary_encode()
+    groups, ids = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+    if len(ids) == len(rows):
+        return rows  # nothing was sampled twice
+    numbers = pc.fill_null(sample.dictionary_encode().indices.cast(pa.int64()), -1).to_numpy()
+    _, kept = np.unique(groups * (int(numbers.max()) + 2) + numbers + 1, return_index=True)
+    if len(kept) < len(rows):
+        twice = int(np.setdiff1d(np.arange(len(rows)), kept)[0])
+        raise InputError(
+            f"{rows.source}: id {quote(rows.ids[twice].as_py())} stands twice with the same sample, again in row "
+            f"{twice + 1}; each sampled answer needs its own."
+        )
+    first = np.full(len(ids), len(rows), dtype=np.int64)
+    np.minimum.at(first, groups, np.arange(len(rows)))
+    if rows.references is not None:
+        differ = np.asarray(pc.not_equal(rows.references, rows.references.take(pa.array(first[groups]))))
+        if differ.any():
+            raise InputError(
+                f"{rows.source}: samples of one id have different right answers, for instance "
+                f"{some(rows.ids.filter(pa.array(differ)))}."
+            )
+    counts, values = np.bincount(groups, minlength=len(ids)), rows.values()
+    values = values if rows.higher_is_better else -values  # as the file has them
+    scores = np.bincount(groups, weights=values, minlength=len(ids)) / counts
+    shares = np.isin(values, (0.0, 1.0)).all() and not rows.grades
+    made = rows.take(first)
+    outputs = None if made.answers is None else long_answers(made.answers, made.references)
+    return replace(made, answers=None, scores=scores, samples=counts if shares else None, outputs=outputs)
+
+
+def _texts(table: Columns, layout: _Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:
+    """Read question, right answer and answer of some rows again, whole."""
+    wanted = [layout.question, layout.reference, layout.prediction, layout.choices]
+    names = list(dict.fromkeys(name for name in wanted if name))
+    if not names:
+        return [Text(None, None, None)] * len(positions)
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+
+    def pick(start: int, block: dict[str, Column]) -> list[dict[str, Any]]:
+        size = len(block[names[0]])
+        inside = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + size)] - start
+        columns = {name: block[name].take(pa.array(inside)) for name in names}
+        for name in (layout.reference, layout.prediction):
+            if name:  # What is shown is what was compared.
+                columns[name] = spelling.shown(columns[name])
+        taken = {name: column.to_pylist() for name, column in columns.items()}
+        return [{name: taken[name][row] for name in names} for row in range(len(inside))]
+
+    rows = [row for block in table.scan(names, pick) for row in block]
+    if len(rows) != len(positions):
+        raise InputError(f"{source} has changed since it was read: compare again.")
+    texts: list[Text] = [Text(None, None, None)] * len(positions)
+    for index, row in zip(order.tolist(), rows, strict=True):
+        choices = _choices(row.get(layout.choices or ""))
+        texts[index] = Text(
+            _shown(row.get(layout.question or ""), None),
+            _shown(row.get(layout.reference or ""), choices),
+            _shown(row.get(layout.prediction or ""), choices),
+        )
+    return texts
+
+
+def _choices(value: Any) -> Sequence[Any] | None:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _shown(value: Any, choices: Sequence[Any] | None) -> str | None:
+    if isinstance(value, list):
+        return "\n".join("(none)" if item is None else str(_shown(item, choices)) for item in value)
+    text = label(value)
+    # No index has ten digits, and an answer may have thousands.
+    if text and choices and len(text) < 10 and text.isascii() and text.isdecimal() and int(text) < len(choices):
+        return f"{text}: {label(choices[int(text)])}"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listed(map(quote, names)) or "none"

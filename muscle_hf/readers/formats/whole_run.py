@@ -1,0 +1,160 @@
+"""Whether samples are all that a run scored: their number and their mean against what the run says itself."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from ...files import refuse_pointer
+from ..answers import TaskAnswers
+from ..lighteval_names import is_same_task
+
+DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
+"""A date as both harnesses write it into the names of their files."""
+
+# Figures are written in full; a person may round them to so many decimals.
+_DECIMALS = (3, 4)
+# What the harness takes the mean of where a task does not say it.
+_MEANS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the results file of a run says of one task."""
+
+    source: str = ""
+    """The results file."""
+    counts: tuple[int, ...] = ()
+    """How many instances were scored: one of these, the surest first; none where it does not say."""
+    may_be_chosen: bool = False
+    """Whether instances may have been chosen one by one (`--samples`) without being counted."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """"metric,filter" -> the score of the task; only those that are means over its instances."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Filter -> what it does, where that can be told."""
+
+
+def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared:
+    """Read what a results file of lm-evaluation-harness says of a task.
+
+    Args:
+        results: The file's content.
+        task: Name of the task.
+        source: The file.
+
+    Example:
+        >>> said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
+        >>> said.counts, said.may_be_chosen
+        ((3,), True)
+    """
+    scores, counts, config = (_part(_part(results, name), task) for name in ("results", "n-samples", "configs"))
+    means = {
+        metric.get("metric")
+        for metric in config.get("metric_list") or ()
+        if metric.get("aggregation", "mean" if metric.get("metric") in _MEANS else None) == "mean"
+    }
+    # `--samples` does not change "effective"; later versions also count what one of the metrics was taken from.
+    found = (scores.get("sample_len"), counts.get("effective"))
+    return Declared(
+        source=source,
+        counts=tuple(filter(_is_count, found)),
+        may_be_chosen=not _is_count(found[0]),
+        scores={
+            name: float(value)
+            for name, value in scores.items()
+            if name.partition(",")[0] in means and isinstance(value, int | float) and math.isfinite(value)
+        },
+        filters={
+            item["name"]: what
+            for item in config.get("filter_list") or ()
+            # A function is written with its address in memory, which says nothing.
+            if " at 0x" not in (what := json.dumps(item.get("filter"), sort_keys=True, default=str))
+        },
+    )
+
+
+def lighteval_says(details: Path, task: str) -> Declared:
+    """Read what lighteval says of a task in the results file of the same run; nothing where there is none.
+
+    Args:
+        details: The file of details, `<out>/details/<model>/<date>/details_<task>_<date>.parquet`; its results are
+            `<out>/results/<model>/results_<date>.json`.
+        task: Name of the task.
+    """
+    date = re.search(rf"_({DATE})\.parquet$", details.name)
+    if date is None:
+        return Declared()
+    name = f"results_{date[1]}.json"
+    files = [details.parent / name]
+    for parent in details.absolute().parents:
+        if parent.name == "details":
+            model = details.absolute().parent.relative_to(parent)
+            files.append(parent.parent / "results" / (model.parent if model.name == date[1] else model) / name)
+    for file in filter(Path.is_file, files):
+        refuse_pointer(file)
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue  # nothing else is read of it
+        for key, config in _part(results, "config_tasks").items():
+            # Some versions leave the number of few-shot examples out there.
+            if is_same_task(key, task) or key == task.rpartition("|")[0]:
+                count = config.get("effective_num_docs") if isinstance(config, Mapping) else None
+                return Declared(source=str(file), counts=tuple(filter(_is_count, [count])))
+    return Declared()
+
+
+def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
+    """Say why answers are not what their run scored; None where nothing says so.
+
+    Args:
+        answers: All that the file holds, as it was read.
+        declared: What the run says of the task.
+
+    Returns:
+        A sentence with both counts and both scores, as far as they are known.
+    """
+    n = len(answers)
+    said = declared.scores.get(f"{answers.metric},{answers.filter.name}" if answers.filter else answers.metric)
+    mean = float(answers.scores.mean()) if answers.scores is not None and n else math.nan
+    told = "" if said is None else f", with {answers.metric} {said:.4g} there and {mean:.4g} here"
+    differs = said is not None and abs(mean - said) > _rounding(said) * max(1.0, abs(said))
+    if declared.counts and n not in declared.counts:
+        count = declared.counts[0]
+        if n < count and declared.may_be_chosen and said is not None and not differs and _are_chosen(answers):
+            return None
+        cause = "cut off, or only partly copied" if n < count else "written to twice"
+        return (
+            f"{answers.source} holds {n} samples, but {declared.source} says that {count} were scored{told}: was it "
+            f"{cause}?"
+        )
+    if differs:
+        return (
+            f"the samples of {answers.source} are not those that {declared.source} was made from: the mean "
+            f"{answers.metric} is {mean:.6g} here and {said:.6g} there. Was either changed, or cut off?"
+        )
+    return None
+
+
+def _rounding(said: float) -> float:
+    """Give the most by which rounding to the decimals that a figure has may have changed it."""
+    decimals = next((decimals for decimals in _DECIMALS if round(said, decimals) == said), _DECIMALS[-1])
+    return 0.501 * 10.0**-decimals  # rounding half to even lies on the edge
+
+
+def _are_chosen(answers: TaskAnswers) -> bool:
+    """Tell whether instances were chosen one by one: the first ones alone would be what a cut leaves."""
+    ids = answers.ids.to_pylist()
+    return all(isinstance(key, int) for key in ids) and max(ids) >= len(ids)
+
+
+def _part(value: Any, name: str) -> Mapping[str, Any]:
+    part = value.get(name) if isinstance(value, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value > 0

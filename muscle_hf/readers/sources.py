@@ -1,0 +1,319 @@
+"""Read an evaluation, whatever wrote it: a file, a folder of runs, a column of a wide table, a data set of the Hub."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import is_pointer, refuse_pointer
+from ..text import listed, one_line
+from .answers import Run, TaskAnswers
+from .formats.harness import is_array, is_samples, read_samples
+from .formats.harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
+from .formats.harness_sample import NoFilterError
+from .formats.tables import FIELDS, read_table
+from .formats.whole_run import DATE, lighteval_says, not_whole
+from .not_compared import each_task
+from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtered_tasks
+
+_NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
+_DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
+
+
+def read(
+    source: str | Path,
+    *,
+    tasks: str | Sequence[str] = (),
+    metric: str | None = None,
+    filter: FilterChoice = None,  # noqa: A002 - the harness's word
+    run: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
+    config: str | None = None,
+    split: str | None = None,
+    normalize: str | Sequence[str] | None = None,
+) -> Run:
+    """Read the evaluation of one model version.
+
+    Args:
+        source: One of
+            - samples of lm-evaluation-harness (`--log_samples`, 0.4.0 to 0.4.13): a file, or the output folder of one
+              model;
+            - details of lighteval (0.1 to 0.13): a Parquet file, or the folder of one model;
+            - a table with `id, prediction, reference` (or `score`): JSON Lines, CSV, TSV or Parquet; optional are
+              `choices`, `question` and any column to slice by. A list as prediction or score, or a column `sample`,
+              holds several sampled answers to one instance;
+            - `table.csv:column`, a wide table with a column of answers for each model;
+            - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
+        tasks: The tasks to read, by their names or patterns such as "mmlu_*"; all if none is named.
+        metric: The metric to compare. None takes the first of a task that gives one number an instance; of a table,
+            `score` where it has one and otherwise whether prediction and reference are equal ("accuracy").
+        filter: The harness's filter, or task -> filter ("*" for the other tasks); None takes the first of the file,
+            and says so where there are more. Tasks of a folder that have no filters of their own are read whatever is
+            chosen for all.
+        run: Beginning of the date of the run to read, of a folder; None takes the newest run of each task.
+        columns: What a column is ("id", "prediction", "reference", "score", "choices", "question", "sample") -> its
+            name in the table, where that is another.
+        slices: Columns, or fields of the harness's documents, to slice by.
+        config: Configuration of a data set of the Hub.
+        split: Split of a data set of the Hub; None takes the only one.
+        normalize: What need not count when answers of a table are compared: "case", "numbers" and others, see
+            `same_answer.NAMES`; "none" compares them as they are spelled.
+
+    Returns:
+        The answers, task by task, and in `not_compared` the tasks of a folder that cannot be read, with the reasons.
+        Texts stay in the file until they are shown.
+
+    Raises:
+        InputError: There is nothing to read, more than one model, a fault in a file (with its line), or no such task,
+            metric, filter, run or column.
+
+    Example:
+        >>> import muscle_hf, pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "v1.jsonl"
+        >>> _ = file.write_text('{"id": 1, "prediction": "A", "reference": "A"}')
+        >>> task = muscle_hf.read(file).tasks["v1"]
+        >>> task.ids.to_pylist(), task.answers.to_pylist()
+        ([1], ['A'])
+    """
+    table = {"metric": metric, "columns": columns, "slices": slices, "normalize": normalize}
+    path, column = _split(str(source))
+    # What does nothing here was meant for something else.
+    kind = "a file"
+    unused: dict[str, Any] = {"run": run, "config": config, "split": split}
+    if path is None:
+        kind, unused = "a data set of the Hub", {"run": run, "filter": filter}
+    elif path.is_dir():
+        kind = "a folder of runs"
+        unused = {"columns": columns, "config": config, "split": split, "normalize": normalize}
+    for option, value in unused.items():
+        if value:
+            raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
+    if path is None:
+        found = _read_hub(str(source), config, split, table)
+    elif path.is_dir():
+        return _read_folder(path, tasks, metric, filter, run, slices)
+    else:
+        answers = _read_file(path, column, filter, table)
+        found = Run(path.name if column is None else column, str(source), {answers.task: answers})
+    choose_tasks(found.tasks, tasks, str(source))
+    return found
+
+
+def _split(source: str) -> tuple[Path | None, str | None]:
+    """Tell a path from a path with a column, and both from an id of the Hub (no path)."""
+    path = Path(source)
+    refuse_pointer(path)
+    if path.exists():
+        return path, None
+    # A column may have colons in its name, and so may a file.
+    for place in (match.start() for match in re.finditer(":", source)):
+        if Path(source[:place]).is_file() and source[place + 1 :]:
+            return Path(source[:place]), source[place + 1 :]
+    name = source.partition(":")[0]
+    if _HUB_ID.fullmatch(name) and not _is_file_name(name) and not Path(name).parent.is_dir():
+        return None, None
+    raise InputError(
+        f"{source} cannot be read (no such file or folder); a file or folder of answers is needed, or org/name of a "
+        "data set of the Hub."
+    )
+
+
+def _is_file_name(source: str) -> bool:
+    # Ids may have dots too: org/answers-v1.5.
+    return Path(source).suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+
+
+def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapping[str, Any]) -> TaskAnswers:
+    from .formats import columnar
+
+    source, task = str(path) if column is None else f"{path}:{column}", path.stem
+    options = {**table, "file": str(path.resolve()), "prediction": column}
+    kind = path.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        found = read_table(columnar.Csv(path), task, source, **options)
+    elif kind == ".parquet":
+        parquet = columnar.Parquet(path)
+        from .formats.lighteval import is_details, read_details
+
+        if is_details(parquet.names) and column is None:
+            if chosen is not None or table["columns"]:
+                raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
+            _refuse_normalize(source, "lighteval", table)
+            named = _DETAILS.fullmatch(path.name)
+            details = read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
+            return replace(details, not_whole=not_whole(details, lighteval_says(path, details.task)))
+        found = read_table(parquet, task, source, **options)
+    else:
+        lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
+        if lines is None or is_samples(lines.first):
+            if column is not None or table["columns"]:
+                raise InputError(
+                    f"{source} holds samples of lm-evaluation-harness, whose columns are known; leave out the column, "
+                    "and choose what is compared with --metric and --filter."
+                )
+            _refuse_normalize(source, "lm-evaluation-harness", table)
+            task, date = task_of(path)
+            choose_tasks([task], filtered_tasks(chosen), source)
+            return read_samples(
+                path,
+                task,
+                metric=table["metric"],
+                filter=filter_of(chosen, task),
+                slices=table["slices"],
+                config=config_of(path.parent, task, date),
+            )
+        found = read_table(lines, task, source, **options)
+    if filter_of(chosen, task) is not None:
+        raise InputError(f"{source} is a table, which has no filter {_filter_text(chosen)}; leave the filter out.")
+    return found
+
+
+def _filter_text(chosen: FilterChoice) -> str:
+    return listed(map(repr, [chosen] if chosen is None or isinstance(chosen, str) else dict.fromkeys(chosen.values())))
+
+
+def _refuse_normalize(source: str, program: str, table: Mapping[str, Any]) -> None:
+    if table["normalize"]:
+        raise InputError(
+            f"{source}: {program} has scored these answers itself, so --normalize {table['normalize']} (normalize=) "
+            "would change nothing; leave it out."
+        )
+
+
+def _read_folder(
+    folder: Path,
+    tasks: str | Sequence[str],
+    metric: str | None,
+    chosen: FilterChoice,
+    run: str | None,
+    slices: Sequence[str],
+) -> Run:
+    kinds = (".jsonl", ".parquet", ".json")
+    files = [
+        file for file in sorted(folder.rglob("*")) if file.suffix in kinds and (file.is_file() or is_pointer(file))
+    ]
+    found: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
+    for file in files:
+        for kind, pattern in (("samples", SAMPLES), ("details", _DETAILS)):
+            if match := pattern.fullmatch(file.name):
+                found[kind].append((match["task"], match["date"], file))
+    old = old_samples(files)
+    found["samples"] += old
+    if found["samples"] and found["details"]:
+        raise InputError(f"{folder} holds runs of lm-evaluation-harness and of lighteval; name one of its folders.")
+    kind = "details" if found["details"] else "samples"
+    if kind == "details" and chosen is not None:
+        raise InputError(
+            f"{folder} holds details of lighteval, which have no filter {_filter_text(chosen)}; leave the filter out."
+        )
+    runs = found[kind]
+    if not runs:
+        raise InputError(
+            f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples) and no "
+            "details_*.parquet of lighteval; name a file, or the folder that holds them."
+        )
+    models = sorted({_model_folder(file, kind) for *_, file in runs})
+    if len(models) > 1:
+        raise InputError(
+            f"{folder} holds the runs of {len(models)} models ({listed(str(m.relative_to(folder)) for m in models)}); "
+            "name the folder of one."
+        )
+    # Old versions had no folder for each model.
+    names = {file.name.removesuffix(f"_{task}.jsonl") for task, _, file in old}
+    if len(names) > 1:
+        raise InputError(f"{folder} holds the runs of {len(names)} models ({listed(sorted(names))}); name a file.")
+    newest = _newest(folder, runs, run)
+    choose_tasks(newest, filtered_tasks(chosen), str(folder))
+    newest = {task: newest[task] for task in choose_tasks(newest, tasks, str(folder))}
+    notes = []
+    older = sum(len({date for task, date, _ in runs if task == name}) > 1 for name in newest)
+    if older and run is None:
+        notes.append(
+            f"{folder}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
+        )
+
+    unfiltered = []
+
+    def load(task: str, date: str, file: Path) -> TaskAnswers:
+        if kind == "details":
+            from .formats.lighteval import read_details
+
+            details = read_details(file, task, metric=metric, slices=slices)
+            return replace(details, not_whole=not_whole(details, lighteval_says(file, task)))
+        options: dict[str, Any] = {"metric": metric, "slices": slices, "config": config_of(file.parent, task, date)}
+        try:
+            return read_samples(file, task, filter=filter_of(chosen, task), **options)
+        except NoFilterError as error:
+            # A task without filters of its own leaves nothing to choose, unless it is itself what was chosen for.
+            unfiltered.append(task)
+            if list(error.filters) != [NO_FILTER] or task in filtered_tasks(chosen):
+                raise
+            return read_samples(file, task, **options)
+
+    loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
+    if len(unfiltered) == len(newest):
+        raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
+    lost = {} if tasks or kind == "details" else lost_tasks(newest)
+    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), {**lost, **not_compared})
+
+
+def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:
+    """Choose a run of each task: the newest, among those whose date begins as asked."""
+    dates = sorted({date for _, date, _ in runs})
+    wanted = [date for date in dates if run is None or date.startswith(run)]
+    if not wanted:
+        raise InputError(f"{folder} has no run {run!r}; it has {listed(date or '(undated)' for date in dates)}.")
+    chosen: dict[str, tuple[str, Path]] = {}
+    for task, date, file in sorted(runs, key=lambda item: item[1]):
+        if date in wanted:
+            chosen[task] = (date, file)
+    return dict(sorted(chosen.items()))
+
+
+def _model_folder(file: Path, kind: str) -> Path:
+    # lighteval has a folder for each date below the model's.
+    dated = kind == "details" and re.fullmatch(DATE, file.parent.name)
+    return file.parent.parent if dated else file.parent
+
+
+def _read_hub(source: str, config: str | None, split: str | None, table: Mapping[str, Any]) -> Run:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from ..hub.failures import failure_reason
+    from ..hub.lookup import looking_up
+    from .formats.columnar import HubDataset
+    from .formats.lighteval import is_details
+
+    # Rows without ids are those of one table, and another split is another table.
+    table = {**table, "file": repr((source.partition(":")[0], config, split))}
+    name, _, column = source.partition(":")
+    path, _, revision = name.partition("@")
+    try:
+        with looking_up():
+            loaded = datasets.load_dataset(path, config, split=split, revision=revision or None)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
+        reason = failure_reason(error, path, "dataset")
+        message = reason.rstrip(".") if reason else f"{type(error).__name__}: {one_line(error)}"
+        if config is None and "Config name is missing" in message:
+            message += ": choose one with --config (config=)"
+        raise InputError(
+            f"{source} is no file here, and the Hub's data set {path} cannot be loaded ({message})."
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        if len(loaded) > 1:
+            raise InputError(f"{source} has the splits {listed(loaded)}; choose one with --split (split=).")
+        loaded = next(iter(loaded.values()))
+    task = path.rpartition("/")[2]
+    rows = HubDataset(loaded, source)
+    if is_details(rows.names) or is_samples(dict.fromkeys(rows.names)):
+        raise InputError(
+            f"{source} holds a run of {'lighteval' if is_details(rows.names) else 'lm-evaluation-harness'}, which is "
+            f"read from its files: `hf download {path} --repo-type dataset --local-dir DIR`, then compare the folders."
+        )
+    found = read_table(rows, task, source, prediction=column or None, **table)
+    return Run(column or name, source, {task: found})

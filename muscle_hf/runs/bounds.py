@@ -1,0 +1,236 @@
+"""The bounds of a gate: what a rate must not be above or below, given as options or in a file of a project."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import InputError
+from ..files import refuse_pointer
+from ..flips.inputs import is_number
+from ..text import printable, quote
+
+if TYPE_CHECKING:
+    from yaml import Node
+
+GATE_ON = ("estimate", "upper")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Kind(NamedTuple):
+    answers: str | None
+    """The rate of a `Comparison` that is bounded; None where answers have none."""
+    scores: str | None
+    """The same of a `ScoreComparison`."""
+    low: float
+    high: float
+    expected: str
+    words: str
+    """What it is called in a table."""
+
+
+RATES = {
+    "max_nfr": _Kind(
+        "negative_flip_rate",
+        "negative_flip_rate",
+        0,
+        1,
+        "a rate from 0 to 1, such as 0.02 for 2 % of all instances",
+        "NFR",
+    ),
+    "max_relative_nfr": _Kind(
+        "relative_negative_flip_rate", None, 0, math.inf, "a ratio from 0 up, such as 0.5", "relative NFR"
+    ),
+    "max_regression": _Kind(
+        None,
+        "mean_regression",
+        0,
+        math.inf,
+        "a size of falls from 0 up in the unit of the score, such as 0.1",
+        "mean regression",
+    ),
+    "min_accuracy_change": _Kind(
+        "accuracy_change",
+        "mean_change",
+        -math.inf,
+        math.inf,
+        "a change, such as -0.01 for one point of accuracy less",
+        "change of accuracy or mean",
+    ),
+}
+"""What can be bounded, by the name of the option."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a rate must not be above ("max_...") or below ("min_...").
+
+    Raises:
+        InputError: No such rate, no row, or a value that the rate cannot have.
+    """
+
+    rate: str
+    """One of `RATES`."""
+    where: str
+    """A row: "all", a task or "column=value"; or several: "*" for each task, "column=*" for each group of a column."""
+    value: float
+    source: str = field(default="", compare=False)
+    """Where it was given, as messages name it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would never be checked, or never hold."""
+        if self.rate not in RATES:
+            raise InputError(f"there is no bound named {quote(self.rate)}; there are: {', '.join(RATES)}.")
+        if not isinstance(self.where, str) or not self.where:
+            raise InputError(
+                f"{self}: the name of the row is empty; without a name and colon the bound is for all instances."
+            )
+        kind = RATES[self.rate]
+        if not is_number(self.value) or not kind.low <= self.value <= kind.high:
+            raise InputError(f"{self}: the value is {quote(self.value)}, but must be {kind.expected}.")
+
+    def __str__(self) -> str:
+        """Say where it was given, or what it is."""
+        return printable(self.source or f"{self.rate} {self.where}:{self.value}")
+
+
+def parse_bound(rate: str, text: str) -> Bound:
+    """Read a bound as the command line has it: VALUE or WHERE:VALUE.
+
+    Args:
+        rate: One of `RATES`, such as "max_nfr".
+        text: The value, after the last colon; before it the row, which is "all" if left out. Names of tasks may hold
+            colons themselves.
+
+    Returns:
+        The bound.
+
+    Raises:
+        InputError: No such rate, no row before the colon, a value that is no number or out of range.
+
+    Example:
+        >>> bound = parse_bound("max_nfr", "leaderboard|mmlu:law|5:0.05")
+        >>> bound.where, bound.value
+        ('leaderboard|mmlu:law|5', 0.05)
+        >>> parse_bound("max_nfr", "0.02").where
+        'all'
+    """
+    where, colon, value = text.rpartition(":")
+    return _bound(rate, where if colon else "all", value.strip(), f"--{rate.replace('_', '-')} {text}")
+
+
+def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
+    """Read the bounds of a project from a YAML file.
+
+    The rates of `RATES` at the top are for all instances together; `tasks` has a task or "*" -> rates, and `slices` a
+    column -> a group or "*" -> rates. Names are taken as they are written: `no` is no truth value here.
+
+    Args:
+        path: The file, UTF-8.
+
+    Returns:
+        The bounds in the order of the file, and its `gate_on`; None where it has none.
+
+    Raises:
+        InputError: Not YAML or not UTF-8, a key that is unknown or stands twice, a value of the wrong type or out of
+            range, no bound at all; or the file cannot be read. The message names the line.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "gate.yaml"
+        >>> _ = file.write_text('gate_on: upper\\nmax_nfr: 0.02\\ntasks: {"*": {max_nfr: 0.05}}')
+        >>> bounds, gate_on = read_bounds(file)
+        >>> [(bound.where, bound.value) for bound in bounds], gate_on
+        ([('all', 0.02), ('*', 0.05)], 'upper')
+    """
+    import yaml
+
+    path = Path(path)
+    refuse_pointer(path)
+    try:
+        root = yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); a YAML file of bounds is needed."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{path}{place}: not YAML: {printable(error.problem or error.context or '')}.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML: {printable(str(error))}.") from None
+    if root is None:
+        raise InputError(f"{path} is empty: a gate needs at least one bound, such as `max_nfr: 0.02`.")
+    bounds, gate_on = [], None
+    for key, value in _entries(path, root, "the file", ("gate_on", *RATES, "tasks", "slices")):
+        if key in RATES:
+            bounds.append(_from_file(path, value, key, "all"))
+        elif key == "gate_on":
+            gate_on = _scalar(path, value, key)
+            if gate_on not in GATE_ON:
+                raise _fault(path, value, f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}")
+        elif key == "tasks":
+            for task, rates in _entries(path, value, key):
+                bounds += _rates(path, rates, f"the task {quote(task)}", task)
+        else:
+            for column, groups in _entries(path, value, key):
+                for group, rates in _entries(path, groups, f"the column {quote(column)}"):
+                    bounds += _rates(path, rates, f"the group {quote(group)}", f"{column}={group}")
+    if not bounds:
+        raise InputError(f"{path} has no bound, so nothing would be checked: give one, such as `max_nfr: 0.02`.")
+    return bounds, gate_on
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _bound(rate: str, where: str, text: str, source: str) -> Bound:
+    value: Any = float(text) if _NUMBER.fullmatch(text) else text  # which is refused as no number
+    return Bound(rate, where, value, source)
+
+
+def _rates(path: Path, node: "Node", what: str, where: str) -> list[Bound]:
+    return [_from_file(path, value, rate, where) for rate, value in _entries(path, node, what, tuple(RATES))]
+
+
+def _from_file(path: Path, node: "Node", rate: str, where: str) -> Bound:
+    text = _scalar(path, node, rate)
+    place = "" if where == "all" else f" of {quote(where)}"
+    return _bound(rate, where, text, f"{rate}{place}: {text} in {path}, line {node.start_mark.line + 1}")
+
+
+def _scalar(path: Path, node: "Node", what: str) -> str:
+    """Give a value as it is written; quotes make a number a text."""
+    from yaml import ScalarNode
+
+    if not isinstance(node, ScalarNode):
+        raise _fault(path, node, f"{what} must be one value, not a list or a mapping")
+    if node.style and what in RATES:
+        raise _fault(path, node, f"{what} is the text {quote(node.value)}; write the number without quotes")
+    return str(node.value)
+
+
+def _entries(path: Path, node: "Node", what: str, known: tuple[str, ...] = ()) -> list[tuple[str, "Node"]]:
+    """Give the keys of a mapping as they are written, with their values; any key where none is known beforehand."""
+    from yaml import MappingNode, ScalarNode
+
+    if not isinstance(node, MappingNode):
+        raise _fault(path, node, f"{what} must be a mapping, such as {{max_nfr: 0.05}}")
+    found: dict[str, Node] = {}
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode) or key.tag == _MERGE:
+            raise _fault(path, key, f"every key of {what} must be a name; merge keys (<<) are not read")
+        if key.value in found:
+            raise _fault(path, key, f"{quote(key.value)} stands twice in {what}; YAML would keep the last one only")
+        if known and key.value not in known:
+            raise _fault(path, key, f"{quote(key.value)} of {what} is not known; there are: {', '.join(known)}")
+        found[key.value] = value
+    return list(found.items())
+
+
+def _fault(path: Path, node: "Node", text: str) -> InputError:
+    return InputError(f"{path}, line {node.start_mark.line + 1}: {text}.")

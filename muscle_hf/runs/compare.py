@@ -1,0 +1,302 @@
+"""Compare the evaluations of two model versions, from files or from what `read` gave, and show the result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import InputError
+from ..readers.answers import Run, TaskAnswers
+from ..readers.join import Aligned, align
+from ..readers.lighteval_names import alike
+from ..readers.not_compared import WithoutNumbers, each_task, lost
+from ..readers.selection import both_sides, choose_tasks
+from .outcomes import Outcomes, assemble
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .gate import Gate
+
+Source: TypeAlias = str | Path | Run
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison(Outcomes):
+    """What an update changed, on everything that was compared; made by `compare_runs`.
+
+    `print` shows it as a table; `to_dict` and `to_json` give it as data (see `run_comparison.schema.json`).
+    """
+
+    def __str__(self) -> str:
+        """Show the verdict, the tables, the coin-flip view and the notes as plain text."""
+        from .terminal import plain_text
+
+        return plain_text(self)
+
+    def to_markdown(self, gate: "Gate | None" = None) -> str:
+        """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
+
+        Args:
+            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`; it is shown too.
+        """
+        from .report import markdown
+
+        return markdown(self, gate.shown() if gate else None)
+
+    def to_html(self, path: str | Path, gate: "Gate | None" = None) -> Path:
+        """Write a page that stands alone: verdict, quadrants, slices and every flipped instance, to search and filter.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`; it is shown too.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: There is something else than a file, such as a folder or a device.
+            OSError: The file cannot be written.
+        """
+        from .page import write_html
+
+        return write_html(self, path, gate=gate.shown() if gate else None)
+
+    def to_jsonl(self, path: str | Path) -> Path:
+        """Write every flipped instance with both answers, one JSON object a line.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: There is something else than a file, such as a folder or a device.
+            OSError: The file cannot be written.
+        """
+        from .report import write_flips
+
+        return write_flips(self, path)
+
+    def to_png(self, path: str | Path) -> Path:
+        """Draw quadrants and slices, see `plot`, into a file.
+
+        Args:
+            path: The file; written to a temporary name and renamed.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+            InputError: There is something else than a file, such as a folder or a device.
+            OSError: The file cannot be written.
+        """
+        from .plots import write_png
+
+        return write_png(self, path)
+
+    def plot(self) -> "Figure":
+        """Draw quadrants and slices as a matplotlib figure; save it with `figure.savefig(path)`.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+        """
+        from .plots import plot
+
+        return plot(self)
+
+
+def compare_runs(
+    old: Source,
+    new: Source,
+    *,
+    by: str | Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
+    seed_floor: Sequence[Source] = (),
+    tolerance: float | None = None,
+    level: float = 0.95,
+    prior: tuple[float, float] = (1.0, 1.0),
+    allow_missing: bool = False,
+    by_position: bool = False,
+    allow_identical: bool = False,
+    **reading: Any,
+) -> RunComparison:
+    """Compare what two model versions answered: what broke, what was repaired, where, and can it be chance?
+
+    Args:
+        old: Evaluation of the old model: anything that `read` takes, or what it gave.
+        new: Evaluation of the new model, of the same instances.
+        by: One or more columns to slice by, such as "category".
+        tasks: The tasks to compare, by their names or patterns such as "mmlu_*"; all if none is named.
+        seed_floor: Two or more evaluations of one and the same version (other seeds or samples): the flips among them
+            are what no update is to blame for.
+        tolerance: Changes of a score up to this size count as none. None is 0, and the reliable-change rule for shares
+            of right sampled answers.
+        level: Level of all intervals.
+        prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
+        allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
+            were left out. A gate then holds what could be compared.
+        by_position: Join row by row, for files without ids.
+        allow_identical: Accept that old and new, or two runs of the seed floor, share what two models cannot, such as
+            log-likelihoods to the last digit; the notes say it then. Otherwise that is told first, and no gate passes.
+        reading: Options of `read` for all sources that are not read yet. `run` and `filter` may be pairs: old and new.
+            A seed floor takes the old one's filter.
+
+    Returns:
+        The comparison: a row for each task, all tasks pooled, and the slices; in `not_compared` the tasks that could
+        not be compared, with the reasons.
+
+    Raises:
+        InputError: No task in common, or none that can be compared: no id in common, other documents or right answers,
+            duplicate ids, scores that are not finite, other filters, not all that a run scored, or what `read`
+            refuses. A task or a slice column that there is not.
+
+    Example:
+        >>> import muscle_hf, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "answers.csv").write_text("id,gold,v1,v2\\n1,A,A,B\\n2,C,C,C\\n3,B,A,B\\n")
+        >>> result = muscle_hf.compare_runs(
+        ...     f"{folder}/answers.csv:v1", f"{folder}/answers.csv:v2", columns={"reference": "gold"}
+        ... )
+        >>> part = result.overall
+        >>> part.comparison.negative_flip_rate, [flip.id for flip in result.flips()]
+        (0.3333333333333333, ['1', '3'])
+    """
+    columns = [by] if isinstance(by, str) else list(by)
+    sources = (old, new, *seed_floor)
+    given = [name for name, value in reading.items() if value]
+    if given and all(isinstance(source, Run) for source in sources):
+        raise InputError(f"everything is read already, so {', '.join(given)} would do nothing; give them to read().")
+    sides = [
+        reading | {"run": run, "filter": filtered}
+        for run, filtered in zip(
+            both_sides("run", reading.pop("run", None)), both_sides("filter", reading.pop("filter", None)), strict=True
+        )
+    ]
+    first, second = (_read(source, columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
+    floors = [_read(source, (), (), sides[0] | {"run": None}) for source in seed_floor]
+    first, second, *floors = alike([first, second, *floors])
+    for run in (first, second):
+        _check_slices(run, columns)
+    again = [run.source for place, run in enumerate(floors) if run.source in {run.source for run in floors[:place]}]
+    if again and not allow_identical:
+        raise InputError(
+            f"the seed floor has {again[0]} more than once; a run compared with itself shows nothing of what "
+            "retraining or sampling changes. Give another run, or --allow-identical (allow_identical=True)."
+        )
+    matched, notes, missing, not_compared = _match(first, second)
+
+    def aligned(name: str) -> Aligned:
+        before, after = matched[name]
+        return align(replace(before, task=name), after, allow_missing=allow_missing, by_position=by_position)
+
+    pairs, not_compared = each_task(matched, aligned, not_compared)
+    alone = len(matched) == 1 and not not_compared
+    seeds, floorless = _seeds({name: matched[name][0] for name in pairs}, floors, alone, allow_missing)
+    notes += floorless
+    names = (first.name, second.name) if first.name != second.name else (first.source, second.source)
+    fields = assemble(
+        pairs,
+        names=names,
+        sources=(first.source, second.source),
+        by=columns,
+        seed_floor=seeds,
+        by_position=by_position,
+        tolerance=tolerance,
+        level=level,
+        prior=prior,
+        notes=[*first.notes, *second.notes, *notes],
+        missing_tasks=missing,
+        not_compared=not_compared,
+        allow_missing=allow_missing,
+        allow_identical=allow_identical,
+    )
+    return RunComparison(**fields)
+
+
+def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], options: Mapping[str, Any]) -> Run:
+    if not isinstance(source, Run):
+        from ..readers.sources import read
+
+        return read(source, slices=slices, tasks=tasks, **options)
+    chosen = choose_tasks([*source.tasks, *source.not_compared], tasks, source.source)
+    return replace(
+        source,
+        tasks={name: answers for name, answers in source.tasks.items() if name in chosen},
+        not_compared={name: reason for name, reason in source.not_compared.items() if name in chosen},
+    )
+
+
+def _task(run: Run, like: TaskAnswers, *, alone: bool) -> TaskAnswers | None:
+    if alone and len(run.tasks) == 1 and not run.not_compared:
+        return next(iter(run.tasks.values()))
+    return run.tasks.get(like.task)
+
+
+def _seeds(
+    tasks: Mapping[str, TaskAnswers], floors: Sequence[Run], alone: bool, allow_missing: bool
+) -> tuple[dict[str, list[TaskAnswers]], list[str]]:
+    """Give the runs of the seed floor of each task where all have it, and a note of every other task."""
+    seeds: dict[str, list[TaskAnswers]] = {}
+    notes, faults = [], list[str]()
+    for name, like in tasks.items() if floors else ():
+        found = [task for run in floors if (task := _task(run, like, alone=alone)) is not None]
+        reasons = [run.not_compared[name] for run in floors if name in run.not_compared]
+        reasons += [task.not_whole for task in found if task.not_whole and not allow_missing]
+        if len(found) == len(floors) and not reasons:
+            seeds[name] = found
+            continue
+        count = max(len(floors) - len(found), len(reasons))
+        told = "".join(f" ({reason})" for reason in reasons)
+        notes.append(f"{name}: no seed floor, {count} of its {len(floors)} runs lack the task{told}")
+        faults += reasons
+    if floors and not seeds and faults:
+        raise InputError(f"none of the tasks has a seed floor: {faults[0]}")
+    if floors and not seeds:
+        raise InputError(
+            f"the seed floor has none of the compared tasks ({', '.join(tasks)}) in all of its runs; it has: "
+            f"{', '.join(dict.fromkeys(name for run in floors for name in run.tasks))}."
+        )
+    return seeds, notes
+
+
+def _check_slices(run: Run, columns: Sequence[str]) -> None:
+    """Refuse a column that a run which was read before could have been sliced by, had it been told so."""
+    for column in columns:
+        known = any(column in task.columns for task in run.tasks.values())
+        if known and not any(column in task.slices for task in run.tasks.values()):
+            raise InputError(f"{run.source} was read without {column!r}; read it with slices=[{column!r}].")
+
+
+def _match(
+    old: Run, new: Run
+) -> tuple[dict[str, tuple[TaskAnswers, TaskAnswers]], list[str], list[str], dict[str, str]]:
+    """Pair the tasks; also give the notes, the tasks that the new run lacks, and why tasks are not compared."""
+    # Where one side has numbers, they are lost on the other: `str` forgets that such a task may do without.
+    not_compared = {name: str(reason) if name in new.tasks else reason for name, reason in old.not_compared.items()}
+    for name in (name for name in new.not_compared if name in old.tasks):
+        not_compared[name] = str(new.not_compared[name])
+    for name in old.not_compared.keys() & new.not_compared.keys():
+        if old.not_compared[name] != new.not_compared[name]:
+            both = f"{old.not_compared[name].rstrip('.')}; {new.not_compared[name]}"
+            is_lost = lost({"old": old.not_compared[name], "new": new.not_compared[name]})
+            not_compared[name] = both if is_lost else WithoutNumbers(both)
+    # What stands alone is what was meant, whatever it is called; what is left of several need not be one task.
+    if len(old.tasks) == len(new.tasks) == 1 and not old.not_compared and not new.not_compared:
+        before, after = *old.tasks.values(), *new.tasks.values()
+        return {before.task if before.task == after.task else "all": (before, after)}, [], [], {}
+    known = {*new.tasks, *new.not_compared}
+    missing = [name for name in (*old.tasks, *old.not_compared) if name not in known]
+    not_compared |= {name: f"{new.source} lacks it" for name in missing if name in old.tasks}
+    common = [name for name in old.tasks if name in new.tasks]
+    if not common and not (known & not_compared.keys()):
+        raise InputError(
+            f"{old.source} and {new.source} have no task in common: the first has {', '.join(old.tasks)}; the second "
+            f"{', '.join(new.tasks)}."
+        )
+    # Nothing of the old model's is lost there.
+    more = [name for name in (*new.tasks, *new.not_compared) if name not in {*old.tasks, *old.not_compared}]
+    notes = [f"only in {new.source}, not compared: {', '.join(more)}"] if more else []
+    return {name: (old.tasks[name], new.tasks[name]) for name in common}, notes, missing, not_compared

@@ -1,0 +1,350 @@
+"""One row of a comparison: what an update changed on a task, on a slice of it, or on several tasks pooled.
+
+A `Table` holds what has to be known of each instance; `measure` makes a `Part` of any rows of it.
+
+Sources: Jacobson and Truax (1991), adapted to sampled answers by Cacioli (2026, arXiv 2604.27405), for the
+reliable-change rule; Bartoš et al. (2023, arXiv 2310.04153) for the coin-flip view.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..flips.coin import CoinFlips, coin_flips
+from ..flips.comparison import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+from ..flips.intervals import mean_interval, normal_quantile
+from ..readers.answers import Positions, TaskAnswers, codes, some
+from ..readers.identical import identical
+from ..readers.join import Aligned, align
+from ..readers.metric_names import is_right_or_wrong
+
+
+@dataclass(frozen=True)
+class SeedFloor:
+    """The flips that mere retraining or sampling makes, measured on runs of one and the same version."""
+
+    runs: int
+    """How many runs of the same version were compared with each other."""
+    negative_flip_rate: float
+    """Mean negative flip rate over the ordered pairs of these runs; the positive flip rate is the same by symmetry."""
+    low: float
+    high: float
+    excess: float
+    """Negative flip rate of the update minus the floor."""
+    excess_low: float
+    excess_high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ReliableChange:
+    """The reliable-change rule on sampled answers: a share of right answers changed more than sampling explains.
+
+    An instance counts as flipped where |D| / standard_error exceeds the normal quantile of `level`, D being the change
+    of its share p of right answers. The standard error of D is the S_diff of Jacobson and Truax (1991), the root of
+    SEM_old^2 + SEM_new^2. SEM^2 is the mean of p (1 - p) / (K - 1) over instances: what SD^2 (1 - reliability) is with
+    the one-way intraclass reliability of the K samples.
+    """
+
+    old_samples: float
+    """Sampled answers of the old model, mean over instances."""
+    new_samples: float
+    standard_error: float
+    threshold: float
+    """The smallest change of the share that counts: quantile times standard error."""
+    level: float
+    extreme: int
+    """Instances at the floor or ceiling: both models always wrong or both always right. They cannot show a change."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One row of a table: a task, a slice, or all tasks pooled."""
+
+    name: str
+    metric: str
+    comparison: Comparison | ScoreComparison
+    coin: CoinFlips
+    adjusted_p_value: float
+    """The p-value of the paired test, adjusted by Holm's method for the rows of its table."""
+    seed_floor: SeedFloor | None = None
+    reliable_change: ReliableChange | None = None
+
+    @property
+    def n(self) -> int:
+        """How many instances were compared."""
+        return self.comparison.n
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether scores were compared, not right and wrong answers."""
+        return isinstance(self.comparison, ScoreComparison)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Give everything but the positions of the flips as a dictionary of plain Python values."""
+        compared = self.comparison.to_dict(level)
+        for name in ("schema", "schema_version", "level", "negative_flips", "positive_flips"):
+            del compared[name]
+        return {
+            "name": self.name,
+            "kind": "scores" if self.has_scores else "answers",
+            "metric": self.metric,
+            **compared,
+            "adjusted_p_value": self.adjusted_p_value,
+            "flips": {
+                "negative": len(self.comparison.negative_flips),
+                "positive": len(self.comparison.positive_flips),
+            },
+            "coin_flips": self.coin.to_dict(),
+            "seed_floor": self.seed_floor and self.seed_floor.to_dict(),
+            "reliable_change": self.reliable_change and self.reliable_change.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What has to be known of each instance to compare any of them; arrays of shape (n,)."""
+
+    metric: str
+    old: NDArray[np.float64]
+    """Scores of the old model, higher is better; 1 and 0 for right and wrong."""
+    new: NDArray[np.float64]
+    has_scores: bool
+    """Whether these are scores; otherwise every one is 1 or 0."""
+    same_answer: NDArray[np.bool_] | None = None
+    """Whether both gave the same answer; None where answers are not known."""
+    labels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+    """Old, new and right answers as numbers, where an answer is right by being equal to the reference."""
+    tolerance: float = 0.0
+    reliable_change: ReliableChange | None = None
+    floor: NDArray[np.float64] | None = None
+    """For each instance, the share of ordered pairs of same-version runs in which it is a negative flip."""
+    floor_runs: int = 0
+
+    def __len__(self) -> int:
+        """Say how many instances there are."""
+        return len(self.old)
+
+    @classmethod
+    def pooled(cls, tables: Sequence["Table"]) -> "Table":
+        """Join tables of right and wrong answers; the floor stays where all have one of as many runs."""
+        floors = [table.floor for table in tables if table.floor is not None]
+        runs = {table.floor_runs for table in tables}
+        same = [table.same_answer for table in tables if table.same_answer is not None]
+        return cls(
+            metric=" / ".join(dict.fromkeys(table.metric for table in tables)),
+            old=np.concatenate([table.old for table in tables]),
+            new=np.concatenate([table.new for table in tables]),
+            has_scores=False,
+            same_answer=np.concatenate(same) if len(same) == len(tables) else None,
+            floor=np.concatenate(floors) if len(floors) == len(tables) and len(runs) == 1 else None,
+            floor_runs=max(runs),
+        )
+
+
+def tabulate(
+    pair: Aligned,
+    *,
+    tolerance: float | None = None,
+    level: float = 0.95,
+    seed_floor: Sequence[TaskAnswers] = (),
+    by_position: bool = False,
+    allow_identical: bool = False,
+) -> Table:
+    """Work out from two models' aligned answers what has to be known of each instance.
+
+    Args:
+        pair: The aligned answers.
+        tolerance: Changes of a score up to this size count as none, in its unit. None is 0, as in the paper, and the
+            reliable-change rule where scores are shares of right sampled answers.
+        level: Level of the reliable-change rule.
+        seed_floor: The same task, answered by two or more runs of one version.
+        by_position: Join these runs row by row, for files without ids.
+        allow_identical: Accept two of these runs that are one.
+
+    Returns:
+        The table. Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and
+        right answers, unless their metric is known to give grades, or all are 0 and its name does not say that
+        these are wrong answers.
+
+    Raises:
+        InputError: Scores that are not finite; a seed floor of one run, of two that are one, or of other instances;
+            sampled answers where one side has no two to an instance; neither answers with references nor scores.
+    """
+    old, new = pair.old.values(), pair.new.values()
+    sampled = pair.old.samples is not None or pair.new.samples is not None
+    grades = pair.old.grades or pair.new.grades
+    # Of zeros alone only a name can say that they are wrong answers.
+    grades = grades or not (is_right_or_wrong(pair.old.metric) or old.any() or new.any())
+    answers = not sampled and not grades and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
+    table = Table(
+        metric=pair.old.metric if pair.old.higher_is_better else f"negated {pair.old.metric}",
+        old=old,
+        new=new,
+        has_scores=not answers,
+        tolerance=tolerance or 0.0,
+    )
+    if answers and pair.old.answers is not None and pair.new.answers is not None:
+        if pair.old.scores is None and pair.new.scores is None and pair.old.references is not None:
+            before, after, right = codes(pair.old.answers, pair.new.answers, pair.old.references)
+            table = replace(table, labels=(before, after, right), same_answer=before == after)
+        else:
+            before, after = codes(pair.old.answers, pair.new.answers)
+            table = replace(table, same_answer=before == after)
+    if sampled and tolerance is None:
+        rule = reliable_change(pair, level)
+        table = replace(table, tolerance=rule.threshold, reliable_change=rule)
+    return _with_floor(table, pair, seed_floor, by_position, allow_identical) if seed_floor else table
+
+
+def measure(
+    name: str,
+    table: Table,
+    positions: Positions | None = None,
+    *,
+    level: float = 0.95,
+    prior: tuple[float, float] = (1.0, 1.0),
+) -> Part:
+    """Compare some instances of a table.
+
+    Args:
+        name: Name of the row.
+        table: What is known of each instance.
+        positions: The instances, counted from 0; None for all.
+        level: Level of the intervals.
+        prior: Beta prior of the coin-flip view.
+
+    Returns:
+        The row; its p-value is not adjusted yet.
+    """
+    rows: Any = slice(None) if positions is None else positions
+    old, new = table.old[rows], table.new[rows]
+    compared: Comparison | ScoreComparison
+    if table.has_scores:
+        compared = compare_scores(old=old, new=new, tolerance=table.tolerance)
+    elif table.labels is not None:
+        before, after, right = (column[rows] for column in table.labels)
+        compared = compare(old=before, new=after, references=right)
+    else:
+        same = None if table.same_answer is None else table.same_answer[rows]
+        compared = compare_correct(old=old > 0, new=new > 0, same_answer=same)
+    negative, positive = len(compared.negative_flips), len(compared.positive_flips)
+    return Part(
+        name=name,
+        metric=table.metric,
+        comparison=compared,
+        coin=coin_flips(negative, positive, prior=prior, level=level),
+        adjusted_p_value=compared.p_value,
+        seed_floor=None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level),
+        # The rule is worked out on all instances of the task; for a slice of them it stays the same.
+        reliable_change=table.reliable_change,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number (Holm 1979), so that the chance of any false alarm stays at the level.
+
+    Args:
+        p_values: Values between 0 and 1.
+
+    Returns:
+        The adjusted values, in the same order: the k-th smallest of m times m - k + 1, never falling, at most 1.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def reliable_change(pair: Aligned, level: float = 0.95) -> ReliableChange:
+    """Work out how much a share of right sampled answers has to change to count, see `ReliableChange`.
+
+    Args:
+        pair: Aligned answers whose scores are means over sampled answers.
+        level: Level of the rule; 0.95 is the usual quantile of 1.96.
+
+    Raises:
+        InputError: A side has no instance with two or more sampled answers.
+    """
+    counts, errors = [], []
+    for side in (pair.old, pair.new):
+        repeated = np.zeros(len(side), np.bool_) if side.samples is None else side.samples > 1
+        if side.samples is None or not repeated.any():
+            raise InputError(
+                f"{side.source} has no instance with two or more sampled answers, so how much its answers vary is not "
+                "known. Sample both models as often, or give a --tolerance (tolerance=) for the change of a share."
+            )
+        share, number = side.values()[repeated], side.samples[repeated]
+        counts.append(float(side.samples.mean()))
+        errors.append(float((share * (1 - share) / (number - 1)).mean()))
+    error = math.sqrt(sum(errors))
+    old, new = pair.old.values(), pair.new.values()
+    extreme = int(np.count_nonzero((old == new) & ((old == 0) | (old == 1))))
+    return ReliableChange(
+        old_samples=counts[0],
+        new_samples=counts[1],
+        standard_error=error,
+        threshold=normal_quantile(level) * error,
+        level=level,
+        extreme=extreme,
+    )
+
+
+def _with_floor(
+    table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_position: bool, allow_identical: bool
+) -> Table:
+    if len(runs) < 2:
+        raise InputError("a seed floor needs two or more runs of the same version; got one.")
+    joins: list[TaskAnswers] = []
+    for run in runs:
+        # Instances beyond the compared ones do no harm, those that lack do.
+        joined = align(pair.old, run, allow_missing=not by_position, by_position=by_position)
+        if len(joined.old) < len(pair.old):
+            missing = pair.old.ids.filter(pc.invert(pc.is_in(pair.old.ids, value_set=joined.old.ids)))
+            raise InputError(
+                f"the seed floor {run.source} lacks {len(missing)} of the {len(pair.old)} compared ids, for instance "
+                f"{some(missing)}, or has them with another document or right answer: every run must have answered "
+                "the same instances."
+            )
+        joins.append(joined.new)
+    for before, after in itertools.combinations(joins, 2):
+        one = None if allow_identical else identical(pair.old.task, before, after)
+        if one is not None and not one.in_part:
+            raise InputError(
+                "two runs of the seed floor are one, so they show nothing of what retraining or sampling changes. "
+                f"{one.message}. Log-likelihoods and greedy answers do not change with the seed of sampling: give "
+                "runs that were trained with other seeds. --allow-identical (allow_identical=True) accepts these."
+            )
+    columns = [run.values() for run in joins]
+    flips = np.zeros(len(table))
+    for first, second in itertools.permutations(columns, 2):
+        flips[compare_scores(old=first, new=second, tolerance=table.tolerance).negative_flips] += 1
+    return replace(table, floor=flips / (len(runs) * (len(runs) - 1)), floor_runs=len(runs))
+
+
+def _floor(compared: Comparison | ScoreComparison, values: NDArray[np.float64], runs: int, level: float) -> SeedFloor:
+    flipped = np.zeros(len(values))
+    flipped[compared.negative_flips] = 1.0
+    excess = flipped - values
+    low, high = mean_interval(values, level, seed=0)
+    excess_low, excess_high = mean_interval(excess, level, seed=0)
+    return SeedFloor(runs, float(values.mean()), low, high, float(excess.mean()), excess_low, excess_high)

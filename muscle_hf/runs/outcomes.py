@@ -1,0 +1,377 @@
+"""What an update changed, task by task, pooled and by slice: the result that every report is made from.
+
+Source: Holm (1979) for the adjusted p-values, Bartoš et al. (2023, arXiv 2310.04153) for the coin-flip view.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import InputError
+from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
+from ..flips.rates import strict_json
+from ..readers.answers import Positions, TaskAnswers
+from ..readers.identical import Identical, find_identical
+from ..readers.join import Aligned
+from ..readers.not_compared import each_task
+from ..readers.task_notes import grouped
+from .measure import Part, Table, holm, measure, tabulate
+
+SCHEMA = "muscle_hf.run_comparison"
+SCHEMA_VERSION = 1
+"""Version of what `Outcomes.to_dict` gives; it rises when a field is renamed, removed or changes its meaning."""
+
+NO_GROUP = "(none)"
+"""Name of the slice of instances that have no value in the column."""
+
+# Texts are read for this many instances at first, then for as many as hold about so many characters: a table has to be
+# gone through from its beginning for every block, and memory has to stay small.
+_BLOCK = 2_000
+_CHARACTERS = 30_000_000
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance with what both models said."""
+
+    task: str
+    id: str | int
+    kind: str
+    """"negative_flip", "positive_flip", "both_right", "both_wrong"; of scores also "unchanged"."""
+    question: str | None
+    reference: str | None
+    old_answer: str | None
+    new_answer: str | None
+    old_score: float
+    new_score: float
+    slices: Mapping[str, str | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values."""
+        return vars(self) | {"slices": dict(self.slices)}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What an update changed, on everything that was compared; made by `muscle_hf.compare_runs`."""
+
+    old_name: str
+    new_name: str
+    sources: tuple[str, str]
+    """Where the old and the new model's answers were read, as it was given."""
+    level: float
+    """Level of all intervals."""
+    tasks: tuple[Part, ...]
+    pooled: Part | None
+    """The instances of all tasks with right and wrong answers together; None where that is one task, or none."""
+    slices: Mapping[str, tuple[Part, ...]]
+    """Slice column -> its groups, the highest negative flip rate first."""
+    hierarchical: Mapping[str, GroupedCoinFlips]
+    """"task" or slice column -> the coin-flip view with groups that differ."""
+    notes: tuple[str, ...]
+    """What has to be known about the comparison: what was left out, what was chosen by default."""
+    missing_tasks: tuple[str, ...]
+    """Tasks of the old model's evaluation that the new one's lacks, so that nobody knows what broke there."""
+    not_compared: Mapping[str, str]
+    """Task of the old model's evaluation that is in none of the rows -> why; also the missing ones."""
+    allow_missing: bool
+    """Whether that was accepted beforehand; otherwise no gate passes."""
+    identical: tuple[Identical, ...]
+    """Tasks on which old and new are one run, unless that was accepted beforehand; no gate passes then."""
+    pairs: Mapping[str, Aligned] = field(repr=False)
+    """Task name -> the aligned answers."""
+    tables: Mapping[str, Table] = field(repr=False)
+    """Task name -> what is known of each instance, in the same order."""
+
+    @property
+    def overall(self) -> Part | None:
+        """The one row that speaks for everything: the pooled one or the only task; None for several with scores."""
+        return self.pooled or (self.tasks[0] if len(self.tasks) == 1 else None)
+
+    @property
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Every row with the name that a gate calls it: "all", a task, or "column=value"."""
+        if self.overall:
+            yield "all", self.overall
+        for part in self.tasks:
+            yield part.name, part
+        for column, parts in self.slices.items():
+            for part in parts:
+                yield f"{column}={part.name}", part
+
+    def flips(self) -> Iterator[Instance]:
+        """Give every flipped instance with its texts: task by task, negative flips first, in the order of the file."""
+        for part in self.tasks:
+            for places in (part.comparison.negative_flips, part.comparison.positive_flips):
+                yield from self.instances(part.name, places)
+
+    def instances(self, task: str, positions: Positions) -> Iterator[Instance]:
+        """Give some instances of a task with their texts.
+
+        Args:
+            task: Name of the task.
+            positions: Rows of the aligned answers, counted from 0, as in `comparison.negative_flips`.
+        """
+        part = next(part for part in self.tasks if part.name == task)
+        pair, table = self.pairs[task], self.tables[task]
+        negative, positive = (
+            set(places.tolist()) for places in (part.comparison.negative_flips, part.comparison.positive_flips)
+        )
+        columns = {**pair.new.slices, **pair.old.slices}
+        start, size = 0, _BLOCK
+        while start < len(positions):
+            places = positions[start : start + size]
+            start += len(places)
+            indices = pa.array(places)
+            groups = {name: column.take(indices).to_pylist() for name, column in columns.items()}
+            old_texts, new_texts = pair.old.read_texts(places), pair.new.read_texts(places)
+            length = sum(len(text or "") for row in (*old_texts, *new_texts) for text in row)
+            size = max(_BLOCK, int(_CHARACTERS * len(places) / max(1, length)))
+            ids = plain_ids(pair.old.ids.take(indices))
+            for row, place in enumerate(places.tolist()):
+                before, after = old_texts[row], new_texts[row]
+                yield Instance(
+                    task=task,
+                    id=ids[row],
+                    kind=(
+                        "negative_flip"
+                        if place in negative
+                        else "positive_flip"
+                        if place in positive
+                        else "unchanged"
+                        if table.has_scores
+                        else "both_right"
+                        if table.old[place]
+                        else "both_wrong"
+                    ),
+                    question=before.question if before.question is not None else after.question,
+                    reference=before.reference if before.reference is not None else after.reference,
+                    old_answer=before.answer,
+                    new_answer=after.answer,
+                    old_score=float(table.old[place]),
+                    new_score=float(table.new[place]),
+                    slices={name: values[row] for name, values in groups.items()},
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the texts as a dictionary of plain Python values.
+
+        Returns:
+            What `muscle_hf/run_comparison.schema.json` describes: `schema`, `schema_version`, the two models, `level`,
+            and for `tasks`, `pooled` and each group of `slices` the counts, rates with intervals, tests, coin-flip
+            view and seed floor; for tasks also the ids of the flips. Undefined numbers are nan.
+        """
+        tasks = []
+        for part in self.tasks:
+            ids = self.pairs[part.name].old.ids
+            flipped = {
+                name: plain_ids(ids.take(pa.array(getattr(part.comparison, name))))
+                for name in ("negative_flips", "positive_flips")
+            }
+            tasks.append(part.to_dict(self.level) | {"ids": flipped})
+        return {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "old": {"name": self.old_name, "source": self.sources[0]},
+            "new": {"name": self.new_name, "source": self.sources[1]},
+            "level": self.level,
+            "tasks": tasks,
+            "pooled": self.pooled and self.pooled.to_dict(self.level),
+            "slices": {name: [part.to_dict(self.level) for part in parts] for name, parts in self.slices.items()},
+            "hierarchical_coin_flips": {name: view.to_dict() for name, view in self.hierarchical.items()},
+            "missing_tasks": list(self.missing_tasks),
+            "not_compared": dict(self.not_compared),
+            "identical": [item.to_dict() for item in self.identical],
+            "notes": list(self.notes),
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON, with null for what is undefined."""
+        return strict_json(self.to_dict(), indent=indent)
+
+
+def assemble(
+    pairs: Mapping[str, Aligned],
+    *,
+    names: tuple[str, str],
+    sources: tuple[str, str],
+    by: Sequence[str] = (),
+    seed_floor: Mapping[str, Sequence[TaskAnswers]] | None = None,
+    by_position: bool = False,
+    tolerance: float | None = None,
+    level: float = 0.95,
+    prior: tuple[float, float] = (1.0, 1.0),
+    notes: Sequence[str] = (),
+    missing_tasks: Sequence[str] = (),
+    not_compared: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
+    allow_identical: bool = False,
+) -> dict[str, Any]:
+    """Work out every field of `Outcomes` from aligned answers.
+
+    Args:
+        pairs: Task name -> both models' aligned answers.
+        names: Names of the old and the new model.
+        sources: Where their answers were read.
+        by: Slice columns; each must be known of some task.
+        seed_floor: Task name -> the same task by two or more runs of one version.
+        by_position: Join the runs of the seed floor row by row.
+        tolerance: See `tabulate`.
+        level: Level of all intervals.
+        prior: Beta prior of the coin-flip view.
+        notes: What has to be known.
+        missing_tasks: Tasks that the new model's evaluation lacks.
+        not_compared: Task that is not among the pairs -> why.
+        allow_missing: Whether that was accepted beforehand.
+        allow_identical: Whether runs that are one, see `identical`, were accepted beforehand; the notes say it then.
+
+    Returns:
+        The fields by name.
+
+    Raises:
+        InputError: A slice column that no task has, a tolerance where nothing has scores, or what `tabulate` refuses
+            of all tasks, or of all seed floors.
+    """
+    options: dict[str, Any] = {"tolerance": tolerance, "level": level}
+    seeding = options | {"allow_identical": allow_identical}
+    tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
+    pairs = {name: pairs[name] for name in tables}
+    identical = find_identical(pairs, one_source=sources[0] == sources[1])
+    notes = [*notes, *(item.message for item in identical if allow_identical or item.in_part)]
+    floors = {name: runs for name, runs in (seed_floor or {}).items() if name in tables}
+    with_floors, floorless = each_task(
+        floors,
+        lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **seeding),
+        none="none of the tasks has a seed floor",
+    )
+    tables |= with_floors
+    notes = [*notes, *(f"{name}: no seed floor: {reason}" for name, reason in floorless.items())]
+    # Those that are not compared may have had scores, or the columns.
+    if tolerance is not None and not refused and not any(table.has_scores for table in tables.values()):
+        raise InputError(
+            f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
+            "leave it out."
+        )
+    tasks = _adjusted([measure(name, table, level=level, prior=prior) for name, table in tables.items()])
+    graded = [name for name, table in tables.items() if not table.has_scores]
+    pooled = None
+    if len(graded) > 1:
+        joined = Table.pooled([tables[name] for name in graded])
+        pooled = measure("all tasks", joined, level=level, prior=prior)
+    if refused:
+        sliced = {name for pair in pairs.values() for name in (*pair.old.slices, *pair.new.slices)}
+        lost = [column for column in by if column not in sliced]
+        notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
+        by = [column for column in by if column in sliced]
+    slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
+    notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
+    groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
+    return {
+        "old_name": names[0],
+        "new_name": names[1],
+        "sources": sources,
+        "level": level,
+        "tasks": tasks,
+        "pooled": pooled,
+        "slices": slices,
+        "hierarchical": {
+            name: grouped_coin_flips(
+                [part.coin.negative for part in parts],
+                [part.coin.positive for part in parts],
+                prior=prior,
+                level=level,
+            )
+            for name, parts in groups.items()
+            if len(parts) > 1
+        },
+        "notes": tuple(dict.fromkeys([*notes, *grouped(_task_notes(pairs, tables))])),
+        "missing_tasks": tuple(missing_tasks),
+        "not_compared": dict(sorted(refused.items())),
+        "allow_missing": allow_missing,
+        "identical": () if allow_identical else tuple(item for item in identical if not item.in_part),
+        "pairs": pairs,
+        "tables": tables,
+    }
+
+
+def _task_notes(pairs: Mapping[str, Aligned], tables: Mapping[str, Table]) -> dict[str, list[str]]:
+    """Give the notes of each task; grades cannot contradict answers, so only what is right or wrong is said to."""
+    return {
+        name: [
+            *pair.notes,
+            *(
+                f"{name}: the most likely choice contradicts {side.metric} on {side.contradicted} of {len(side)} "
+                "instances, so the answers themselves are not compared"
+                for side in (pair.old, pair.new)
+                if side.contradicted and not tables[name].has_scores
+            ),
+        ]
+        for name, pair in pairs.items()
+    }
+
+
+def _slices(
+    column: str, pairs: Mapping[str, Aligned], tables: Mapping[str, Table], level: float, prior: tuple[float, float]
+) -> tuple[Part, ...]:
+    """Compare within each group of a column; right and wrong answers of all tasks together, scores task by task."""
+    found = {
+        name: values
+        for name, pair in pairs.items()
+        if (values := pair.old.slices.get(column, pair.new.slices.get(column))) is not None
+    }
+    if not found:
+        raise InputError(
+            f"no task has a column {column!r} to slice by; there are: {', '.join(_columns(pairs)) or 'none'}."
+        )
+    graded = [name for name in found if not tables[name].has_scores]
+    scored = [name for name in found if tables[name].has_scores]
+    parts = []
+    for names in [graded, *([name] for name in scored)]:
+        if not names:
+            continue
+        table = Table.pooled([tables[name] for name in names]) if len(names) > 1 else tables[names[0]]
+        labels = pa.chunked_array([found[name] for name in names]).combine_chunks().dictionary_encode()
+        numbers = pc.fill_null(labels.indices.cast(pa.int64()), -1).to_numpy()
+        prefix = f"{names[0]}: " if names is not graded and len(scored) + bool(graded) > 1 else ""
+        order = np.argsort(numbers, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            number = int(numbers[places[0]])
+            name = labels.dictionary[number].as_py() if number >= 0 else NO_GROUP
+            parts.append(measure(prefix + name, table, places, level=level, prior=prior))
+    return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
+
+
+def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:
+    """Say which instances no slice holds, and where both files disagree about the group of one."""
+    notes = []
+    for name, pair in pairs.items():
+        old, new = pair.old.slices.get(column), pair.new.slices.get(column)
+        if old is None and new is None:
+            notes.append(
+                f"{name}: has no column {column!r}, so its {len(pair.old):,} instances are in none of its slices"
+            )
+        elif old is not None and new is not None:
+            count = len(pair.old) - (pc.sum(pc.equal(old.fill_null(""), new.fill_null(""))).as_py() or 0)
+            if count:
+                notes.append(
+                    f"{name}: {column!r} differs between both files on {count:,} instances; the old one counts"
+                )
+    return notes
+
+
+def _columns(pairs: Mapping[str, Aligned]) -> list[str]:
+    return list(dict.fromkeys(name for pair in pairs.values() for name in (*pair.old.columns, *pair.new.columns)))
+
+
+def _adjusted(parts: Sequence[Part]) -> tuple[Part, ...]:
+    adjusted = holm([part.comparison.p_value for part in parts])
+    return tuple(replace(part, adjusted_p_value=value) for part, value in zip(parts, adjusted, strict=True))
+
+
+def plain_ids(ids: pa.Array) -> list[str | int]:
+    """Give ids as strings or Python integers."""
+    return [key if isinstance(key, str) else int(key) for key in ids.to_pylist()]

@@ -1,0 +1,353 @@
+"""Comparisons in words and tables: the same sentences and rows for a terminal, a card, a page and a file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError
+from ..files import replaced
+from ..flips.coin import CoinFlips, GroupedCoinFlips
+from ..flips.comparison import Comparison, ScoreComparison
+from ..flips.rates import p_equation, p_number, strict_json
+from ..readers.identical import one_run
+from ..text import escape_markdown, listed, markdown_table
+from .measure import Part
+from .outcomes import Outcomes
+
+# Column title, attribute of `Comparison`, direction in which it gets better.
+COLUMNS = (
+    ("accuracy", "new_accuracy", "↑"),
+    ("NFR", "negative_flip_rate", "↓"),
+    ("PFR", "positive_flip_rate", "↑"),
+    ("inconsistency", "inconsistency_flip_rate", "↓"),
+)
+RELATIVE = ("relative NFR", "relative_negative_flip_rate", "↓")
+
+
+class GateShown(NamedTuple):
+    """What reports show of a gate; made by `Gate.shown`."""
+
+    verdict: str
+    """"kept", "broken", "too few rows" or "refused"."""
+    heading: str
+    head: list[str]
+    """Titles of the columns."""
+    rows: list[list[str]]
+    """One for each row and bound: broken ones first, the verdict in the second column."""
+
+
+def header() -> list[str]:
+    """Return the titles of the columns, with the direction in which each gets better."""
+    return ["model", *(f"{title}, % {arrow}" for title, _, arrow in COLUMNS), f"{RELATIVE[0]} {RELATIVE[2]}"]
+
+
+def table_rows(
+    comparisons: Mapping[str, Comparison], *, level: float = 0.95, old_name: str | None = None
+) -> list[list[str]]:
+    """Return one row of text for each comparison, as wide as [`header`].
+
+    Args:
+        comparisons: Name of the new model -> its comparison with the old model.
+        level: Level of the confidence intervals in brackets.
+        old_name: What the old model is called in a first row of its own, where all comparisons are with the same
+            answers of it; None leaves that row out.
+
+    Returns:
+        A list of rows; rates in percent, the relative NFR as a ratio.
+
+    Example:
+        >>> from muscle_hf.flips import compare
+        >>> table_rows({"new": compare(old=[1, 1], new=[1, 0], references=[1, 1])})
+        [['new', '50.0 [9.5, 90.5]', '50.0 [9.5, 90.5]', '0.0 [0.0, 65.8]', '50.0 [9.5, 90.5]', '1.00 [0.06, 2.92]']]
+    """
+    rows = []
+    if old_name is not None and comparisons:
+        old = next(iter(comparisons.values()))
+        rows.append([old_name, rate(old, "old_accuracy", level=level, percent=True), *[""] * len(COLUMNS)])
+    return rows + [
+        [name]
+        + [rate(comparison, attribute, level=level, percent=True) for _, attribute, _ in COLUMNS]
+        + [rate(comparison, RELATIVE[1], level=level, percent=False)]
+        for name, comparison in comparisons.items()
+    ]
+
+
+def rate(comparison: Comparison, name: str, *, level: float = 0.95, percent: bool) -> str:
+    """Return a rate with its confidence interval, such as "8.7 [7.9, 9.6]", or "undefined".
+
+    Args:
+        comparison: The comparison.
+        name: One of its rates.
+        level: Level of the confidence interval.
+        percent: Percentages with one decimal, or fractions with two.
+
+    Raises:
+        InputError: There is no rate of that name, or `level` is not between 0 and 1.
+
+    Example:
+        >>> from muscle_hf.flips import compare
+        >>> rate(compare(old=[1, 1], new=[1, 0], references=[1, 1]), "negative_flip_rate", percent=True)
+        '50.0 [9.5, 90.5]'
+    """
+    return _rate(comparison, name, level, percent=percent)
+
+
+def _rate(compared: Comparison | ScoreComparison, name: str, level: float, *, percent: bool) -> str:
+    return _interval(getattr(compared, name), *compared.confidence_interval(name, level), percent=percent)
+
+
+def _score(compared: ScoreComparison, name: str, level: float) -> str:
+    """Show a mean of scores; their unit is theirs, so it is digits that count, not decimals."""
+    return _bounded(getattr(compared, name), *compared.confidence_interval(name, level), "z.3g")
+
+
+def _interval(estimate: float, low: float, high: float, *, percent: bool) -> str:
+    scale = 100 if percent else 1
+    return _bounded(scale * estimate, scale * low, scale * high, "z.1f" if percent else "z.2f")
+
+
+def _bounded(estimate: float, low: float, high: float, form: str) -> str:
+    if math.isnan(estimate):
+        return "undefined"
+    shown = [format(value, form) for value in (estimate, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if not math.isnan(low) else shown[0]
+
+
+def verdict(outcomes: Outcomes) -> list[str]:
+    """Say what an update changed: one sentence, or one for each task where they cannot be counted together.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        The sentences, flattering or not.
+
+    Example:
+        >>> from muscle_hf import compare_runs
+        >>> from muscle_hf.readers.answers import Run, TaskAnswers
+        >>> import pyarrow as pa
+        >>> ids, gold = pa.array(["a", "b"]), pa.array(["x", "x"])
+        >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
+        >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
+        >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
+        >>> print(verdict(result)[0])  # doctest: +ELLIPSIS
+        Of 2 answers the update breaks 1 that were right (50.0 %) and repairs 0 (0.0 %): ...
+    """
+    head = [_sentence(outcomes.overall)] if outcomes.overall else []
+    # Scores cannot be pooled with right and wrong answers, so they speak for themselves.
+    alone = (
+        [part for part in outcomes.tasks if part.has_scores or not outcomes.pooled] if len(outcomes.tasks) > 1 else []
+    )
+    told = [f"{part.name}: {_sentence(part)}" for part in alone]
+    if outcomes.not_compared:
+        count, names = len(outcomes.not_compared), listed(outcomes.not_compared)
+        told.append(f"{count} of {count + len(outcomes.tasks)} tasks not compared: {names}.")
+    return head + told
+
+
+def warnings_of(outcomes: Outcomes) -> list[str]:
+    """Say what has to be known before anything else: why the comparison may be no evidence."""
+    return [one_run(outcomes.identical, len(outcomes.tasks))] if outcomes.identical else []
+
+
+def notes_of(outcomes: Outcomes) -> list[str]:
+    """Say which tasks are not compared and why, and whatever else has to be known."""
+    alike: dict[str, list[str]] = {}
+    for name, reason in outcomes.not_compared.items():
+        alike.setdefault(reason, []).append(name)
+    return [*(f"{', '.join(names)}: not compared: {reason}" for reason, names in alike.items()), *outcomes.notes]
+
+
+def _sentence(part: Part) -> str:
+    compared = part.comparison
+    negative, positive = f"{part.coin.negative:,}", f"{part.coin.positive:,}"
+    shares = [f"{100 * rate:.1f} %" for rate in (compared.negative_flip_rate, compared.positive_flip_rate)]
+    p_value = p_equation(compared.p_value)
+    if isinstance(compared, Comparison):
+        text = (
+            f"Of {part.n:,} answers the update breaks {negative} that were right ({shares[0]}) and repairs {positive} "
+            f"({shares[1]}): {part.metric} {100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f} %, "
+            f"{p_value}."
+        )
+    else:
+        reliably = " reliably" if part.reliable_change else ""
+        text = (
+            f"With the update {part.metric} falls{reliably} on {negative} of {part.n:,} instances ({shares[0]}) and "
+            f"rises on {positive} ({shares[1]}): mean {compared.old_mean:.4g} -> {compared.new_mean:.4g}, {p_value}."
+        )
+    if part.seed_floor:
+        what = "it falls on" if part.has_scores else "there are negative flips on"
+        floor = 100 * part.seed_floor.negative_flip_rate
+        text += f" Between runs of one and the same version {what} {floor:.1f} %."
+    return text
+
+
+def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[str]]]:
+    """Lay out rows of one kind, all of answers or all of scores, as text.
+
+    Args:
+        parts: The rows.
+        title: Of the first column, such as "task" or the name of a slice column.
+        level: Level of the intervals.
+
+    Returns:
+        The titles, with the direction in which each gets better, and the cells of each row. Rates are in percent,
+        means and the relative NFR are not. A seed floor adds its columns where any row has one.
+
+    Raises:
+        InputError: Rows of both kinds.
+    """
+    kinds = {part.has_scores for part in parts}
+    if len(kinds) > 1:
+        raise InputError("rows of answers and rows of scores have other columns; make a table of each.")
+    scores, floor = True in kinds, any(part.seed_floor for part in parts)
+    head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %"]), "NFR ↓, %"]
+    head += ["seed floor, %", "above floor, %"] if floor else []
+    head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
+    return head, [_update_row(part, level, floor) for part in parts]
+
+
+def _update_row(part: Part, level: float, floor: bool) -> list[str]:
+    compared = part.comparison
+    nfr, pfr = (_rate(compared, f"{sign}_flip_rate", level, percent=True) for sign in ("negative", "positive"))
+    cells = [part.name, f"{part.n:,}"]
+    if isinstance(compared, ScoreComparison):
+        means = f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}"
+        cells += [means, _score(compared, "mean_change", level), nfr]
+    else:
+        cells += [f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f}", nfr]
+    if floor:
+        seeds = part.seed_floor
+        cells += (
+            [_interval(seeds.negative_flip_rate, seeds.low, seeds.high, percent=True),
+             _interval(seeds.excess, seeds.excess_low, seeds.excess_high, percent=True)]
+            if seeds
+            else ["", ""]
+        )  # fmt: skip
+    if isinstance(compared, ScoreComparison):
+        cells += [pfr, *(_score(compared, name, level) for name in ("mean_gain", "mean_regression"))]
+    else:
+        cells += [pfr, _rate(compared, RELATIVE[1], level, percent=False)]
+    return [*cells, p_number(compared.p_value), p_number(part.adjusted_p_value)]
+
+
+def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[str]]]]:
+    """Lay out everything that was compared: the tasks with their pool, then each slice column; answers before scores.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        Titles and cells of each table, see `update_table`.
+    """
+    pool = [outcomes.pooled] if outcomes.pooled else []
+    blocks: list[tuple[str, Sequence[Part]]] = [("task", [*pool, *outcomes.tasks]), *outcomes.slices.items()]
+    tables = []
+    for title, parts in blocks:
+        for scores in (False, True):
+            chosen = [part for part in parts if part.has_scores == scores]
+            if chosen:
+                tables.append(update_table(chosen, title, level=outcomes.level))
+    return tables
+
+
+def coin_lines(outcomes: Outcomes) -> list[str]:
+    """Say how sure it is that flips are not fair coins, pooled and with groups that differ; the prior is stated.
+
+    Args:
+        outcomes: What was compared.
+
+    Returns:
+        One line for each view: the whole (or each task where nothing is pooled), then tasks and slice columns as
+        groups drawn from a common distribution.
+    """
+    level = f"{100 * outcomes.level:g} %"
+    lines = []
+    for part in [outcomes.overall] if outcomes.overall else outcomes.tasks:
+        coin = part.coin
+        lines.append(
+            f"{part.name}: {coin.negative:,} of {coin.n:,} flips are negative; probability {coin.median:.3f} "
+            f"({level}: {coin.low:.3f} to {coin.high:.3f}), Bayes factor against 1/2 {bayes_factor(coin)}, prior "
+            f"{coin.prior_text}"
+        )
+    for name, view in outcomes.hierarchical.items():
+        lines.append(
+            f"by {name}, {view.groups} groups that may differ: mean probability {view.median:.3f} ({level}: "
+            f"{view.low:.3f} to {view.high:.3f}), spread {view.spread:.3f} ({view.spread_low:.3f} to "
+            f"{view.spread_high:.3f}), Bayes factor against 1/2 {bayes_factor(view)}, prior {view.prior_text}"
+        )
+    return lines
+
+
+def bayes_factor(view: CoinFlips | GroupedCoinFlips) -> str:
+    """Show a Bayes factor; beyond a million as a power of ten, since it may exceed what a float can hold."""
+    power = view.log_bayes_factor / math.log(10)
+    if abs(power) >= 6:
+        return f"10^{power:.0f}"
+    return f"{view.bayes_factor:,.0f}" if power >= 3 else f"{view.bayes_factor:.3g}"
+
+
+def reliable_lines(outcomes: Outcomes) -> list[str]:
+    """Say for tasks with sampled answers from which change on an instance counts."""
+    return [
+        f"{part.name}: {rule.old_samples:.3g} and {rule.new_samples:.3g} sampled answers an instance; a change of the "
+        f"share of right ones counts beyond {rule.threshold:.3f} (reliable-change rule, standard error "
+        f"{rule.standard_error:.3f}); {rule.extreme:,} instances are always right or always wrong with both"
+        for part in outcomes.tasks
+        if (rule := part.reliable_change)
+    ]
+
+
+def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
+    """Give verdict, gate, tables, coin-flip view and notes in GitHub's Markdown, for a pull-request comment.
+
+    Args:
+        outcomes: What was compared.
+        gate: What it was held to.
+
+    Returns:
+        The text; names from files are escaped.
+    """
+    title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
+    blocks = [f"> [!WARNING]\n> {escape_markdown(line)}" for line in warnings_of(outcomes)]
+    blocks += [title, *(escape_markdown(line) for line in verdict(outcomes))]
+    if gate:
+        blocks.append(f"**{escape_markdown(gate.heading)}**")
+        blocks += [markdown_table(gate.head, gate.rows)] if gate.rows else []
+    blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
+    notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
+    notes += notes_of(outcomes)
+    blocks.append("\n".join(f"- {escape_markdown(line)}" for line in [interval_note(outcomes), *notes]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def interval_note(outcomes: Outcomes) -> str:
+    """Say what the brackets, arrows and p-values of the tables are."""
+    note = (
+        f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: exact "
+        "paired test on the flips (of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
+    )
+    if any(part.has_scores for part in outcomes.tasks):
+        note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"
+    return note
+
+
+def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
+    """Write every flipped instance with both answers, one JSON object a line.
+
+    Args:
+        outcomes: What was compared.
+        path: The file; written to a temporary name and renamed.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: There is something else than a file, such as a folder or a device.
+        OSError: The file cannot be written.
+    """
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for flip in outcomes.flips():
+            file.write(strict_json(flip.to_dict()) + "\n")
+    return Path(path)

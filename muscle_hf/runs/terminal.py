@@ -1,0 +1,113 @@
+"""A comparison as text for people: tables that fit the terminal, or plain ones where the text is piped."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD, Box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from ..text import printable
+from .outcomes import Outcomes
+from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lines, update_tables, verdict, warnings_of
+
+# Wide enough for every column, so that what is piped is never cut or broken.
+_PIPED_WIDTH = 10_000
+_MOST_ROWS = 40
+# Numbers, brackets and smileys of names stay as they are.
+_AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False}
+_LAYOUTS = ("wide", "stacked", "short", "least")
+
+
+def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) -> None:
+    """Print verdict, tables, coin-flip view, notes and gate.
+
+    Args:
+        outcomes: What was compared.
+        console: Where to; plain and without colours where that is no terminal.
+        gate: What the comparison was held to.
+    """
+    plain = not console.is_terminal
+    for line in warnings_of(outcomes):
+        console.print(_text(line, style="bold red"))
+    console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
+    for line in verdict(outcomes):
+        console.print(_text(line, style="bold"))
+    narrow = False
+    for head, rows in update_tables(outcomes):
+        shown = [[" ".join(cell.split()) for cell in row] for row in rows[:_MOST_ROWS]]
+        # The fullest that the terminal is wide enough for.
+        for layout in _LAYOUTS:
+            table = _table(head, shown, layout, box=None if plain else SIMPLE_HEAD)
+            if _width(console, table) <= console.width:
+                break
+        console.print()
+        console.print(table)
+        narrow |= layout in ("short", "least")
+        if len(rows) > _MOST_ROWS:
+            console.print(_text(f"… and {len(rows) - _MOST_ROWS} rows more; --json, --markdown and --html have all"))
+    console.print()
+    for line in [f"coin-flip view, {line}" for line in coin_lines(outcomes)] + reliable_lines(outcomes):
+        console.print(_text(line))
+    if narrow:
+        console.print(_text("A wider terminal shows intervals too; so do --json, --markdown and --html."))
+    console.print(_text(interval_note(outcomes), style="dim"))
+    for note in notes_of(outcomes):
+        console.print(_text(f"note: {note}", style="yellow"))
+    if gate:
+        console.print()
+        console.print(_text(gate.heading, style="bold" if gate.verdict == "kept" else "bold red"))
+        if gate.rows:
+            console.print(_table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=None if plain else SIMPLE_HEAD))
+        if len(gate.rows) > _MOST_ROWS:
+            console.print(
+                _text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all")
+            )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], layout: str, box: Box | None) -> Table:
+    """Lay out a table: "wide", "stacked" (each interval below its rate), "short" (no intervals) or "least"."""
+    table = Table(box=box, pad_edge=False, padding=(0, 1), collapse_padding=box is not None)
+    if layout == "least":
+        kept = [index for index, title in enumerate(head) if title != "p" and not title.startswith("relative")]
+        head, rows = [head[index] for index in kept], [[row[index] for index in kept] for row in rows]
+    for index, title in enumerate(head):
+        shown = title.replace(" ", "\n").replace(",", "") if layout != "wide" and index else title
+        table.add_column(_text(shown), justify="right" if index else "left", no_wrap=True)
+    for name, *cells in rows:
+        if layout == "stacked":
+            cells = [cell.replace(" [", "\n[").replace(" -> ", "\n-> ") for cell in cells]
+        elif layout != "wide":
+            cells = [cell.split(" [")[0].replace(" -> ", "\n-> ") for cell in cells]
+        table.add_row(*map(_text, [name, *cells]))
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(width=_PIPED_WIDTH), table).maximum
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Make a text of a name or a sentence; what a file holds must not steer the terminal."""
+    return Text("\n".join(printable(line) for line in text.split("\n")), style=style)
+
+
+def plain_text(outcomes: Outcomes, gate: GateShown | None = None) -> str:
+    """Give as text what a pipe gets: no colours, and no line is cut or broken."""
+    return _text_of(outcomes, gate, Console(file=io.StringIO(), width=_PIPED_WIDTH, color_system=None, **_AS_IT_IS))
+
+
+def terminal_text(outcomes: Outcomes, gate: GateShown | None = None) -> str:
+    """Give as text what standard output gets: as wide as the terminal and in its colours, or plain for a pipe."""
+    console = Console(**_AS_IT_IS)
+    return _text_of(outcomes, gate, console) if console.is_terminal else plain_text(outcomes, gate)
+
+
+def _text_of(outcomes: Outcomes, gate: GateShown | None, console: Console) -> str:
+    # Not printed by rich itself, which ends the process when the reader of a pipe is gone.
+    with console.capture() as captured:
+        show(outcomes, console, gate)
+    return captured.get().rstrip("\n")

@@ -1,0 +1,144 @@
+"""Read a teacher cache in training: the targets of any tokens, in any order, without either teacher in memory."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import InputError
+from ...models.hidden_states import OutputHead
+from .files import Manifest, as_bytes, check_file, check_heads, map_tensors, read_heads, read_manifest
+from .spec import CacheSpec, refuse_other_spec
+
+# hashlib lets go of the interpreter, so that several shards are checked at once.
+_CHECKED_AT_ONCE = 8
+
+
+class TeacherCache:
+    """A complete teacher cache, mapped into memory: the system keeps as much of it there as there is room.
+
+    Open one with [`TeacherCache.open`]; [`write_cache`] fills one. After a fork, both processes can read; a pickled
+    one opens its folder again.
+
+    Args:
+        folder: The cache.
+        spec: What it holds.
+        manifest: Which rows lie in which shard.
+    """
+
+    def __init__(self, folder: Path, spec: CacheSpec, manifest: Manifest) -> None:
+        """Map the shards, which have been checked."""
+        self.folder = folder
+        self.spec = spec
+        self.rows = manifest.row_offsets[-1]
+        self.tokens = manifest.token_offsets[-1]
+        self._offsets = np.array(manifest.token_offsets)
+        self._shards: list[dict[str, NDArray[np.uint8]]] = [
+            {
+                name: as_bytes(tensor).numpy()
+                for name, tensor in map_tensors(manifest.path_of(folder, shard))[0].items()
+            }
+            for shard in range(manifest.shards)
+        ]
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickle the name of the folder and not the gigabytes in it."""
+        return TeacherCache.open, (self.folder, self.spec)
+
+    @classmethod
+    def open(cls, folder: str | Path, spec: CacheSpec) -> "TeacherCache":
+        """Open a cache, after a look at every byte of it.
+
+        Args:
+            folder: The cache.
+            spec: What it has to hold.
+
+        Returns:
+            The cache, ready to be read.
+
+        Raises:
+            ConfigurationError: It was made from something else: the message says from what.
+            InputError: There is none, or it is incomplete or damaged.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise InputError(f"There is no teacher cache in {folder}. Compute it with `muscle-hf cache`.")
+        refuse_other_spec(folder, manifest.spec, spec)
+
+        def check(shard: int) -> str | None:
+            path = manifest.path_of(folder, shard)
+            return check_file(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
+
+        with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+            found = list(pool.map(check, range(manifest.shards)))
+        wrong = {f"shard {shard}": reason for shard, reason in enumerate(found) if reason is not None}
+        of_heads = check_heads(folder, manifest) if spec.kind == "hidden" else None
+        if of_heads is not None:
+            wrong["heads.safetensors"] = of_heads
+        if wrong:
+            missing = sum(reason is not None for reason in found)
+            shown = "; ".join(f"{name} is {reason}" for name, reason in list(wrong.items())[:5])
+            raise InputError(
+                f"The teacher cache in {folder} is not complete: {missing} of {manifest.shards} shards are missing or "
+                f"damaged ({shown}{'; …' if len(wrong) > 5 else ''}). Run the `muscle-hf cache` command that began it "
+                "again: it goes on from the shards that are whole."
+            )
+        return cls(folder, spec, manifest)
+
+    def read(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Return what is stored of some tokens, in the order asked for.
+
+        Args:
+            numbers: int64, (tokens,), on any device. Numbers of trained tokens over the whole data set, each as often
+                as wanted.
+
+        Returns:
+            The tensors of `spec.layout()`, each (tokens, ...), on the CPU and not shared with the cache.
+
+        Raises:
+            InputError: Numbers of another type or shape, or of no token of the cache.
+        """
+        if numbers.dim() != 1 or numbers.dtype != torch.int64:
+            raise InputError(
+                f"The numbers of tokens have shape {tuple(numbers.shape)} and type {numbers.dtype}; (tokens,) and "
+                "torch.int64 are needed."
+            )
+        wanted = numbers.cpu().numpy()
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.tokens:
+            raise InputError(
+                f"The numbers of tokens run from {wanted.min()} to {wanted.max()}, and the cache has tokens 0 to "
+                f"{self.tokens - 1}. A token that is not trained on, -1, has no target; and a data set other than the "
+                "cached one has other numbers."
+            )
+        shard_of = np.searchsorted(self._offsets, wanted, side="right") - 1
+        touched = np.unique(shard_of)
+        parts = [(int(one), slice(None) if len(touched) == 1 else np.flatnonzero(shard_of == one)) for one in touched]
+        read = {}
+        for name, (dtype, shape) in self.spec.layout().items():
+            width = self._shards[0][name].shape[1]
+            # Bytes, whatever their type: numpy has no bfloat16, and torch can do little with uint16.
+            out = np.empty((len(wanted), width), dtype=np.uint8)
+            for shard, places in parts:
+                local = wanted[places] - self._offsets[shard]
+                if isinstance(places, slice):
+                    self._shards[shard][name].take(local, axis=0, out=out, mode="clip")
+                else:
+                    out[places] = self._shards[shard][name].take(local, axis=0)
+            read[name] = torch.from_numpy(out.reshape(-1)).view(dtype).reshape(len(wanted), *shape)
+        return read
+
+    def heads(self) -> dict[str, OutputHead]:
+        """Return the LM heads of a cache of hidden states: "old" and "new", mapped into memory.
+
+        Raises:
+            InputError: A cache of another kind.
+        """
+        if self.spec.kind != "hidden":
+            raise InputError(f"A cache of kind {self.spec.kind!r} has no LM heads; its targets are complete.")
+        return read_heads(self.folder)

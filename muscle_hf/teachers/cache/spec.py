@@ -1,0 +1,178 @@
+"""What the targets in a teacher cache are and what they are made from; a cache of anything else is refused."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import ConfigurationError, TeacherError, unknown_option
+from ...losses.topk import Layout, top_k_layout
+from ...models.hidden_states import OutputHead
+
+TEACHERS = ("old", "new")
+KINDS = ("topk", "hidden", "chunks")
+# Options that belong to one kind.
+_OWN = {"k": "topk", "temperature": "topk", "hidden_sizes": "hidden"}
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """What a cache has to hold.
+
+    Args:
+        kind: "topk", the k likeliest tokens and the mass of all others; "hidden", the last hidden states; or
+            "chunks", how the old model does on the chunks of two tokenizers, which take the place of tokens.
+        vocabulary_size: Classes of both teachers' logits.
+        dtypes: "old" and "new" -> the type that the teacher computes in; hidden states are stored in it.
+        fingerprints: What the targets are made from, by names that messages use, such as "old adapter" or "data".
+        k: How many tokens "topk" keeps; None for "hidden".
+        temperature: Divides the logits of "topk" targets; None for "hidden", which serves every temperature.
+        hidden_sizes: "old" and "new" -> width of the hidden states; None for "topk".
+
+    Raises:
+        ConfigurationError: Fields that do not go together.
+
+    Example:
+        >>> both = {"old": torch.bfloat16, "new": torch.bfloat16}
+        >>> CacheSpec("topk", 32_000, both, {"data": "rows:…"}, k=64, temperature=2.0).bytes_per_token
+        662
+    """
+
+    kind: str
+    vocabulary_size: int
+    dtypes: Mapping[str, torch.dtype]
+    fingerprints: Mapping[str, str]
+    k: int | None = None
+    temperature: float | None = None
+    hidden_sizes: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what describes no cache."""
+        if self.kind not in KINDS:
+            raise unknown_option("teacher_cache", self.kind, dict.fromkeys(KINDS))
+        for name, kind in _OWN.items():
+            if (getattr(self, name) is None) == (kind == self.kind):
+                raise ConfigurationError(f"A cache of kind {kind!r} needs {name}, and no other kind takes it.")
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigurationError(
+                f"temperature={self.temperature!r} must be a positive number; the paper's is 2.0."
+            )
+        for name in ("dtypes", "hidden_sizes"):
+            of_each = getattr(self, name)
+            if of_each is not None and sorted(of_each) != sorted(TEACHERS):
+                raise ConfigurationError(f"{name} has the keys {sorted(of_each)}; it needs {sorted(TEACHERS)}.")
+        self.layout()
+
+    def layout(self) -> Layout:
+        """Return what is stored of a token: name, such as "old.tail" -> type and shape."""
+        if self.kind == "chunks":
+            return {"old.log_likelihood": (torch.float32, ()), "old.right": (torch.uint8, ())}
+        stored: Layout = {}
+        for one in TEACHERS:
+            if self.hidden_sizes is None:
+                of_one = top_k_layout(self.k or 0, self.vocabulary_size)
+            else:
+                of_one = {
+                    "hidden": (self.dtypes[one], (self.hidden_sizes[one],)),
+                    "log_likelihood": (torch.float32, ()),
+                    "right": (torch.uint8, ()),
+                }
+            stored |= {f"{one}.{name}": value for name, value in of_one.items()}
+        return stored
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of a trained token on disk, both teachers together."""
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.layout().values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as it stands in the manifest."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["dtypes"] = {name: str(dtype).removeprefix("torch.") for name, dtype in self.dtypes.items()}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def check_heads_fit(heads: Mapping[str, OutputHead], spec: CacheSpec) -> None:
+    """Refuse LM heads that are not those of a cache's teachers.
+
+    Args:
+        heads: "old" and "new" -> LM head.
+        spec: A spec of hidden states.
+
+    Raises:
+        ConfigurationError: Another shape, or a teacher without head.
+        TeacherError: NaN or infinity in a head.
+    """
+    if sorted(heads) != sorted(TEACHERS):
+        raise ConfigurationError(f"heads has the keys {sorted(heads)}; it needs {sorted(TEACHERS)}.")
+    for one, head in heads.items():
+        expected = (spec.vocabulary_size, (spec.hidden_sizes or {})[one])
+        bias = expected[:1] if head.bias is None else tuple(head.bias.shape)
+        if tuple(head.weight.shape) != expected or bias != expected[:1]:
+            raise ConfigurationError(
+                f"The LM head of the {one} model has a weight of shape {tuple(head.weight.shape)} and a bias of shape "
+                f"{bias}; {expected} and {expected[:1]} are needed."
+            )
+        for tensor in (head.weight, head.bias):
+            if tensor is not None and not bool(tensor.isfinite().all()):
+                raise TeacherError(f"The LM head of the {one} model has NaN or infinity in it. Check its weights.")
+
+
+def refuse_other_spec(folder: Path, cached: Mapping[str, Any], spec: CacheSpec) -> None:
+    """Refuse a cache that was made from anything else.
+
+    Args:
+        folder: The cache, for the message.
+        cached: The spec in its manifest.
+        spec: What is needed.
+
+    Raises:
+        ConfigurationError: Naming what differs.
+    """
+    then, now = _flat(cached), _flat(spec.to_json())
+    different = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    if not different:
+        return
+    shown = "; ".join(f"{one} (in the cache {_short(then.get(one))}, now {_short(now.get(one))})" for one in different)
+    hint = ""
+    if any(_way(then.get(name)) != _way(now.get(name)) for name in different if name in spec.fingerprints):
+        hint = (
+            " A model has one fingerprint as a folder, another as an id of the Hub and another as a loaded object: if "
+            "it is the same model, give it in the way that it was given when the cache was made."
+        )
+    raise ConfigurationError(
+        f"The teacher cache in {folder} was made from something else and is not used. What differs: {shown}.{hint} "
+        "Name another folder, or delete this one to have it computed again."
+    )
+
+
+def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every part of a spec the name that a message calls it by."""
+    flat: dict[str, Any] = {}
+    for name, value in spec.items():
+        if name == "fingerprints":
+            flat |= value
+        elif isinstance(value, Mapping):
+            what = {"dtypes": "precision", "hidden_sizes": "hidden size"}.get(name, name)
+            flat |= {f"{what} of the {one} model": inner for one, inner in value.items()}
+        else:
+            flat[name.replace("_", " ")] = value
+    return flat
+
+
+def _way(fingerprint: Any) -> str:
+    return str(fingerprint).partition(":")[0]
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    return text if len(text) < 32 or text.startswith("hub:") else text[:20] + "…"

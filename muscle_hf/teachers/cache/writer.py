@@ -1,0 +1,316 @@
+"""Fill a teacher cache, shard by shard: what is done stays done, whatever ends the process."""
+
+import errno
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import ConfigurationError, InputError, TeacherError
+from ...losses.topk import Layout
+from ...models.hidden_states import OutputHead
+from .files import (
+    HEADS,
+    Manifest,
+    bytes_of_heads,
+    check_file,
+    check_heads,
+    create_manifest,
+    read_manifest,
+    write_heads,
+    write_tensors,
+)
+from .spec import CacheSpec, check_heads_fit, refuse_other_spec
+
+logger = logging.getLogger(__name__)
+
+Compute = Callable[[range], Mapping[str, Tensor]]
+Report = Callable[[int], None]
+
+SHARD_BYTES = 2**27  # 128 MiB are lost at most when a process is killed, and held in memory while a shard is filled
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# A ruled-out token has the log-probability -inf; everything else is finite.
+_MAY_BE_MINUS_INFINITY = ("log_probabilities", "tail", "log_likelihood")
+
+
+def write_cache(
+    folder: str | Path,
+    spec: CacheSpec,
+    row_token_counts: Sequence[int] | NDArray[np.int64],
+    compute: Compute,
+    *,
+    heads: Mapping[str, OutputHead] | None = None,
+    process: int = 0,
+    processes: int = 1,
+    rows_at_once: int = 32,
+    shard_bytes: int = SHARD_BYTES,
+    report: Report | None = None,
+) -> list[int]:
+    """Compute a teacher cache, or what is missing of it.
+
+    A second call goes on from the shards that are there and whole; damaged ones are computed again. Several processes
+    may fill one folder at once, on several machines too: shard i is that of process i modulo `processes`.
+
+    Args:
+        folder: Where the cache is or will be; made if need be.
+        spec: What the targets are and what they are made from.
+        row_token_counts: int, (rows,). Trained tokens of each row of the data set, in its order.
+        compute: Called with a few rows at a time, in order; returns for all of their trained tokens, in order, the
+            tensors of `spec.layout()`, on any device. Rows without a trained token alone are left out.
+        heads: "old" and "new" -> LM head. Needed for hidden states, and for nothing else; process 0 writes them.
+        process: The number of this process, from 0.
+        processes: How many processes share the work.
+        rows_at_once: Rows of one call of `compute`. Defaults to 32.
+        shard_bytes: Size of a shard, roughly; a cache that has been begun keeps its own. Defaults to 128 MiB.
+        report: Told how many rows of this process's shards are done, at the beginning and after each call of
+            `compute`.
+
+    Returns:
+        The numbers of the shards written by this call; empty where nothing was missing.
+
+    Raises:
+        ConfigurationError: A cache of something else is in the folder, or the disk is too small or has become full.
+        InputError: A damaged manifest, no trained token, or something other from `compute` than the spec says.
+        TeacherError: NaN or infinity; names the teacher and the row. The shards before it are kept.
+
+    Example:
+        >>> import tempfile
+        >>> from muscle_hf.teachers.cache import TeacherCache
+        >>> from muscle_hf.losses.topk import decode_top_k, encode_top_k
+        >>> both = {"old": torch.float32, "new": torch.float32}
+        >>> spec = CacheSpec("topk", 5, both, {"data": "rows:1"}, k=2, temperature=1.0)
+        >>> def compute(rows):  # both teachers find the token with the row's number likeliest; two tokens in each row
+        ...     logits = torch.eye(5)[list(rows)].repeat_interleave(2, dim=0)
+        ...     stored = encode_top_k(logits, torch.zeros(len(logits), dtype=torch.long), k=2, temperature=1.0)
+        ...     return {f"{teacher}.{name}": one for teacher in ("old", "new") for name, one in stored.items()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, second = (write_cache(folder, spec, [2, 2, 2, 2], compute) for _ in range(2))
+        ...     targets = TeacherCache.open(folder, spec).read(torch.tensor([7, 0]))
+        >>> first, second
+        ([0], [])
+        >>> decode_top_k({name[4:]: one for name, one in targets.items() if name[:4] == "new."}).ids[:, 0]
+        tensor([3, 0])
+    """
+    folder, counts = Path(folder), _checked_counts(row_token_counts)
+    _check_options(spec, heads, process, processes, rows_at_once, shard_bytes)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        planned = _plan(spec, counts, shard_bytes, processes, rows_at_once)
+        _refuse_small_disk(folder, planned, spec, heads, range(planned.shards))
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = create_manifest(folder, planned)
+    refuse_other_spec(folder, manifest.spec, spec)
+    _refuse_other_rows(folder, manifest, counts)
+    todo = [
+        shard for shard in range(process, manifest.shards, processes) if _is_missing(folder, manifest, spec, shard)
+    ]
+    _refuse_small_disk(folder, manifest, spec, heads, todo)
+    if heads is not None and process == 0 and check_heads(folder, manifest) is not None:
+        with _explained(folder, manifest, spec, heads):
+            write_heads(folder, manifest, heads)
+    rows = manifest.row_offsets
+    mine = set(range(process, manifest.shards, processes))
+    done = sum(rows[shard + 1] - rows[shard] for shard in mine - set(todo))
+    _from(report, done)(0)
+    for number, shard in enumerate(todo, start=1):
+        tensors = _compute_shard(manifest, shard, spec, counts, compute, rows_at_once, _from(report, done))
+        done += rows[shard + 1] - rows[shard]
+        with _explained(folder, manifest, spec, heads):
+            write_tensors(manifest.path_of(folder, shard), tensors, manifest.identity)
+        logger.info(f"Teacher cache: shard {shard} is written, {number} of {len(todo)} that were missing.")
+    return todo
+
+
+def _from(report: Report | None, done: int) -> Report:
+    """Count on from what is done."""
+    return lambda more: None if report is None else report(done + more)
+
+
+def _checked_counts(row_token_counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    counts = np.asarray(row_token_counts)
+    if counts.ndim != 1 or (counts.size and counts.dtype.kind not in "iu") or (counts < 0).any():
+        raise InputError(
+            f"row_token_counts has shape {counts.shape} and type {counts.dtype}; it needs one whole number of 0 or "
+            "more for each row."
+        )
+    if counts.sum() == 0:
+        raise InputError("No row has a token to train on, so there is nothing to cache. Check the labels of the data.")
+    return counts.astype(np.int64)
+
+
+def _check_options(
+    spec: CacheSpec,
+    heads: Mapping[str, OutputHead] | None,
+    process: int,
+    processes: int,
+    rows_at_once: int,
+    shard_bytes: int,
+) -> None:
+    if not 0 <= process < processes:
+        raise ConfigurationError(f"process={process} of processes={processes} does not exist; they count from 0.")
+    if rows_at_once < 1 or shard_bytes < 1:
+        raise ConfigurationError(f"rows_at_once={rows_at_once} and shard_bytes={shard_bytes} must be positive.")
+    if (heads is not None) != (spec.kind == "hidden"):
+        raise ConfigurationError(
+            "heads are needed for hidden states, and for nothing else: without the old model's LM head its hidden "
+            "states say nothing."
+        )
+    if heads is not None:
+        check_heads_fit(heads, spec)
+
+
+def _plan(
+    spec: CacheSpec, counts: NDArray[np.int64], shard_bytes: int, processes: int, rows_at_once: int = 1
+) -> Manifest:
+    """Cut between rows, so that all shards have about as many tokens, and each at least one."""
+    tokens_before = np.concatenate([[0], counts.cumsum()])
+    total = int(tokens_before[-1])
+    shards = max(-(-total * spec.bytes_per_token // shard_bytes), processes)
+    wanted = np.array([total * shard // shards for shard in range(1, shards)], dtype=np.int64)
+    inside = np.searchsorted(tokens_before, wanted)
+    if shards * rows_at_once <= len(counts):  # of whole batches, as it costs little then
+        inside = (inside + rows_at_once // 2) // rows_at_once * rows_at_once
+    cuts = [0]
+    for cut in np.unique(inside.clip(max=len(counts))).tolist():
+        if tokens_before[cuts[-1]] < tokens_before[cut] < total:
+            cuts.append(cut)
+    cuts.append(len(counts))
+    return Manifest(spec.to_json(), tuple(cuts), tuple(int(tokens_before[cut]) for cut in cuts))
+
+
+def _refuse_other_rows(folder: Path, manifest: Manifest, counts: NDArray[np.int64]) -> None:
+    tokens_before = np.concatenate([[0], counts.cumsum()])
+    rows = manifest.row_offsets
+    if rows[-1] != len(counts) or tuple(tokens_before[list(rows)]) != manifest.token_offsets:
+        raise ConfigurationError(
+            f"The teacher cache in {folder} has {rows[-1]} rows with {manifest.token_offsets[-1]} trained tokens, and "
+            f"the data set has {len(counts)} rows with {counts.sum()}, or has them in other rows. Name another "
+            "folder, or delete this one to have it computed again."
+        )
+
+
+def _is_missing(folder: Path, manifest: Manifest, spec: CacheSpec, shard: int) -> bool:
+    path = manifest.path_of(folder, shard)
+    wrong = check_file(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
+    if wrong is not None and path.exists():
+        logger.warning(f"Teacher cache: {path} is {wrong}; it is computed again.")
+    return wrong is not None
+
+
+def _bytes_missing(
+    folder: Path, manifest: Manifest, spec: CacheSpec, heads: Mapping[str, OutputHead] | None, todo: Sequence[int]
+) -> int:
+    """Count what all processes together have to write, since they write to one disk."""
+    absent = {shard for shard in range(manifest.shards) if not manifest.path_of(folder, shard).exists()}
+    tokens = sum(manifest.tokens_of(shard) for shard in absent | set(todo))
+    of_heads = 0 if heads is None or (folder / HEADS).exists() else bytes_of_heads(heads)
+    # A page for the header of each file.
+    return tokens * spec.bytes_per_token + of_heads + 4096 * len(absent)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(next(one for one in (folder, *folder.absolute().parents) if one.exists())).free
+
+
+def _refuse_small_disk(
+    folder: Path,
+    manifest: Manifest,
+    spec: CacheSpec,
+    heads: Mapping[str, OutputHead] | None,
+    todo: Sequence[int],
+) -> None:
+    needed, free = _bytes_missing(folder, manifest, spec, heads, todo), _free(folder)
+    if needed > free:
+        less = "a smaller k" if spec.kind == "topk" else 'teacher_cache="topk", which takes less'
+        raise ConfigurationError(
+            f"The teacher cache needs {_size(needed)} ({spec.bytes_per_token} bytes for each of "
+            f"{manifest.token_offsets[-1]} trained tokens), and the disk of {folder} has {_size(free)} free. Name a "
+            f"folder on a larger disk, or take {less}."
+        )
+
+
+@contextmanager
+def _explained(
+    folder: Path, manifest: Manifest, spec: CacheSpec, heads: Mapping[str, OutputHead] | None
+) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        done = sum(manifest.path_of(folder, shard).exists() for shard in range(manifest.shards))
+        needed, free = _bytes_missing(folder, manifest, spec, heads, ()), _free(folder)
+        raise ConfigurationError(
+            f"The disk of {folder} is full. {done} of {manifest.shards} shards of the teacher cache are complete and "
+            f"are kept; {_size(needed)} more are needed, and {_size(free)} are free. Make room and start again: it "
+            "goes on from there."
+        ) from error
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _compute_shard(
+    manifest: Manifest,
+    shard: int,
+    spec: CacheSpec,
+    counts: NDArray[np.int64],
+    compute: Compute,
+    rows_at_once: int,
+    tell: Report,
+) -> dict[str, Tensor]:
+    layout, tokens = spec.layout(), manifest.tokens_of(shard)
+    filled = {name: torch.empty((tokens, *shape), dtype=dtype) for name, (dtype, shape) in layout.items()}
+    first, last = manifest.row_offsets[shard : shard + 2]
+    done = 0
+    for start in range(first, last, rows_at_once):
+        rows = range(start, min(start + rows_at_once, last))
+        count = int(counts[rows.start : rows.stop].sum())
+        if count == 0:
+            continue
+        computed = compute(rows)
+        _check_computed(computed, layout, rows, counts)
+        for name, one in filled.items():
+            one[done : done + count].copy_(computed[name])
+        done += count
+        tell(rows.stop - first)
+    return filled
+
+
+def _check_computed(computed: Mapping[str, Tensor], layout: Layout, rows: range, counts: NDArray[np.int64]) -> None:
+    count = int(counts[rows.start : rows.stop].sum())
+    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in layout.items()}
+    got = {name: (one.dtype, tuple(one.shape)) for name, one in computed.items()}
+    if got != expected:
+        wrong = sorted(name for name in expected.keys() | got.keys() if got.get(name) != expected.get(name))
+        raise InputError(
+            f"For rows {rows.start} to {rows.stop - 1} the teachers' targets do not fit: "
+            + "; ".join(
+                f"{name} is {got.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in wrong
+            )
+        )
+    for name, one in computed.items():
+        if not one.is_floating_point():
+            continue
+        teacher, _, field = name.partition(".")
+        bad = torch.isnan(one) | (one == math.inf if field in _MAY_BE_MINUS_INFINITY else one.isinf())
+        if bool(bad.any()):
+            token = int(bad.flatten(1).any(1).nonzero()[0] if bad.dim() > 1 else bad.nonzero()[0])
+            row = rows.start + int(np.searchsorted(counts[rows.start : rows.stop].cumsum(), token, side="right"))
+            raise TeacherError(
+                f"The {teacher} model gives NaN or infinity ({field}) for row {row} of the data set, counted from 0. "
+                "A student that learns from it would turn to NaN. Load the model in a precision that holds its "
+                "activations (bfloat16 or float32 in place of float16), and check its adapter's weights. The shards "
+                "that are complete are kept."
+            )

@@ -1,0 +1,180 @@
+"""Where the distributions of the old and the new model come from.
+
+The old model is a frozen model of its own. The new model shares the student's base: it is a snapshot of the adapter's
+tensors, put in place of the student's for the length of a forward pass. A snapshot serves every kind of adapter alike
+(LoRA on any layer, `modules_to_save`, trained tokens, norms, a tied LM head), is not seen by the optimizer, and is
+never saved, none of which holds for a second PEFT adapter on the model.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..alignment.vocabulary_map import VocabularyMap
+from ..errors import ConfigurationError
+from ..models.adapters import base_model
+from ..models.asking import asking
+from ..models.hidden_states import HIDDEN_STATES_ALONE, LogitTransform, OutputHead, project, returning_hidden_states
+
+
+class FrozenModelTeacher:
+    """The old model: a model of its own, frozen and in eval mode.
+
+    Args:
+        model: Any causal language model, with or without adapter. Its parameters stop requiring gradients.
+        vocabulary: Which of its tokens the new model has, where the two differ; it is then given the new model's
+            tokens and answers about the common ones. None: all, in the same order.
+    """
+
+    def __init__(self, model: nn.Module, vocabulary: VocabularyMap | None = None) -> None:
+        """Freeze the model."""
+        self.model = model.requires_grad_(False).eval()
+        self.vocabulary = vocabulary
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return the old model's outputs."""
+        # A callback or `accelerate` may have put it back into training mode, where dropout would blur the target.
+        if self.vocabulary is not None:
+            inputs = inputs | {"input_ids": self.vocabulary.old_input_ids(inputs["input_ids"])}
+        with asking(self.model):
+            return self.model(**inputs)
+
+    def logits(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the old model's logits."""
+        return self._common(self(inputs).logits)
+
+    def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the old model's last hidden states: float, (batch, length, hidden size)."""
+        with returning_hidden_states(self.model):
+            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return the logits of a few hidden states."""
+        return self._common(project(self.model, hidden))
+
+    def output_head(self) -> OutputHead:
+        """Return the LM head as plain tensors."""
+        return _on(dense_head(self.model), None if self.vocabulary is None else self.vocabulary.old_ids)
+
+    def _common(self, logits: Tensor) -> Tensor:
+        return logits if self.vocabulary is None else self.vocabulary.old_logits(logits)
+
+
+class SharedBaseTeacher:
+    """The new model: the adapter as it was at the start, on the very base that the student trains on.
+
+    Args:
+        student: The model in training, before its first step. Its trainable tensors are copied.
+        vocabulary: Which of its tokens the old model has, where the two differ. None: all.
+    """
+
+    def __init__(self, student: nn.Module, vocabulary: VocabularyMap | None = None) -> None:
+        """Copy the adapter's tensors."""
+        self.student = student
+        self.vocabulary = vocabulary
+        self.snapshot = {
+            name: parameter.detach().clone()
+            for name, parameter in student.named_parameters()
+            if parameter.requires_grad
+        }
+
+    @cached_property
+    def _projector(self) -> "_Projector":
+        return _Projector(self.student)
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return the outputs of the new model as it was before training."""
+        with asking(self.student):
+            return functional_call(self.student, self.snapshot, kwargs=inputs)
+
+    def logits(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the logits of the new model as it was before training."""
+        return self.common(self(inputs).logits)
+
+    def common(self, logits: Tensor) -> Tensor:
+        """Cut the new model's or the student's logits to the tokens that the old model has too.
+
+        Args:
+            logits: float, (..., vocabulary).
+        """
+        return logits if self.vocabulary is None else self.vocabulary.new_logits(logits)
+
+    def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
+        """Return the new model's last hidden states: float, (batch, length, hidden size)."""
+        with returning_hidden_states(self.student):
+            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return the logits of a few hidden states, by the LM head as it was before training."""
+        if not self._projector.is_trained:
+            return self.common(project(self.student, hidden))
+        snapshot = {f"model.{name}": tensor for name, tensor in self.snapshot.items()}
+        with asking(self.student):
+            return self.common(functional_call(self._projector, snapshot, (hidden,)))
+
+    def output_head(self) -> OutputHead:
+        """Return the LM head as it was before training, as plain tensors."""
+        # What adapters make of the head is seen from outside, and cut to the common tokens there.
+        if self._projector.is_trained:
+            return dense_head(self.student, self.project)
+        return _on(dense_head(self.student), None if self.vocabulary is None else self.vocabulary.new_ids)
+
+
+class _Projector(nn.Module):
+    """The LM head of a whole model: what an adapter ties to it may be kept anywhere in the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        weight = base_model(model).get_output_embeddings().weight
+        with torch.enable_grad():
+            probe = project(model, torch.zeros(1, weight.shape[-1], dtype=weight.dtype, device=weight.device))
+        # A head that no adapter reaches is the same before and after training, and needs no snapshot put in place.
+        self.is_trained = probe.requires_grad
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return project(self.model, hidden)
+
+
+@torch.no_grad()
+def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None = None) -> OutputHead:
+    """Return an LM head as one matrix, whatever adapters and biases it consists of.
+
+    Args:
+        model: A causal language model, with or without adapter.
+        projection: Turns hidden states into logits; None: by the model as it is now.
+
+    Raises:
+        ConfigurationError: The logits are soft-capped and the head is adapted, which no matrix can express.
+    """
+    base = base_model(model)
+    head, transform = base.get_output_embeddings(), LogitTransform.of(base.config)
+    if projection is None and type(head) is nn.Linear:
+        return OutputHead(head.weight.detach(), None if head.bias is None else head.bias.detach(), transform)
+    if transform.softcap is not None:
+        raise ConfigurationError(
+            "The logits are soft-capped and their LM head is adapted, so it cannot be kept as one matrix. Set "
+            'teacher_cache="topk".'
+        )
+    weight = next(head.parameters())
+    size = head.weight.shape[-1]
+    # A linear function is known by what it makes of zero and of each direction.
+    unit = torch.eye(size + 1, size, dtype=weight.dtype, device=weight.device).roll(1, 0)
+    images = (projection or partial(project, model))(unit)
+    bias = images[0]
+    return OutputHead((images[1:] - bias).T.contiguous(), bias if bool(bias.any()) else None)
+
+
+def _on(head: OutputHead, ids: Any) -> OutputHead:
+    """Keep the rows of some tokens."""
+    if ids is None:
+        return head
+    rows = torch.as_tensor(ids, device=head.weight.device)
+    return OutputHead(head.weight[rows], None if head.bias is None else head.bias[rows], head.transform)

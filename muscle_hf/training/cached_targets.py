@@ -1,0 +1,316 @@
+"""The teacher cache from a trainer's side: what is computed for it, and what comes out of it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..alignment.datasets import chunk_counts
+from ..errors import ConfigurationError, InputError
+from ..losses.logits import IGNORE_INDEX, gold_log_probability, next_token_labels
+from ..losses.targets import CachedHidden, CachedTopK, tokens_of_a_chunk
+from ..losses.topk import decode_top_k, encode_top_k
+from ..models.adapters import base_model
+from ..models.fingerprints import fingerprint_of_rows
+from ..models.hidden_states import OutputHead
+from ..progress import progress_bar
+from ..teachers.cache import TeacherCache
+from ..teachers.cache.spec import CacheSpec
+from ..teachers.cache.writer import SHARD_BYTES, write_cache
+from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
+from .aligned_loss import ChunkScorer
+from .data import model_inputs, trained_token_counts
+
+# So many at least, where the rows make so many batches: what a process that is killed loses is one of them.
+_SHARDS = 256
+
+
+class CachedTargets:
+    """Both teachers' targets, for several data sets whose trained tokens are numbered one after the other.
+
+    Args:
+        caches: One for each data set, in the order of their numbers.
+        new: The new teacher, whose LM head is in memory anyway.
+        device: Where the old model's LM head goes.
+    """
+
+    def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
+        """Read the old model's LM head, where the cache has hidden states."""
+        self.caches, self.new = caches, new
+        self._starts = [sum(cache.tokens for cache in caches[:index]) for index in range(len(caches))]
+        self._old_head: OutputHead | None = None
+        if caches[0].spec.kind == "hidden":
+            head = caches[0].heads()["old"]
+            bias = None if head.bias is None else head.bias.to(device)
+            self._old_head = OutputHead(head.weight.to(device), bias, head.transform)
+
+    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, Any]:
+        """Return the old and the new model's targets of some trained tokens.
+
+        Args:
+            numbers: int64, (tokens,).
+            gold: int64, (tokens,). Says on which device they are wanted.
+        """
+        stored = self._read(numbers, gold.device)
+        old, new = (
+            {name.removeprefix(f"{teacher}."): one for name, one in stored.items() if name.startswith(f"{teacher}.")}
+            for teacher in ("old", "new")
+        )
+        if self._old_head is not None:
+            return _hidden(old, self._old_head), _hidden(new, self.new.project)
+        return _top_k(old), _top_k(new)
+
+    def _read(self, numbers: Tensor, device: torch.device) -> dict[str, Tensor]:
+        # A batch comes from one data set; without a token it may come from any.
+        index = max(sum(int(numbers.min()) >= start for start in self._starts) - 1, 0) if len(numbers) else 0
+        found = self.caches[index].read(numbers - self._starts[index])
+        return {name: one.to(device, non_blocking=True) for name, one in found.items()}
+
+
+def _top_k(stored: Mapping[str, Tensor]) -> CachedTopK:
+    target = decode_top_k(stored)
+    return CachedTopK(
+        target.ids,
+        target.log_probabilities,
+        target.tail,
+        right=stored["right"].bool(),
+        log_likelihood=stored["log_likelihood"],
+        confidence=stored["confidence"],
+    )
+
+
+def _hidden(stored: Mapping[str, Tensor], head: Callable[[Tensor], Tensor]) -> CachedHidden:
+    return CachedHidden(stored["hidden"], head, right=stored["right"].bool(), log_likelihood=stored["log_likelihood"])
+
+
+class TargetComputer:
+    """Asks both teachers about rows of an encoded data set: what a cache is filled with.
+
+    Args:
+        dataset: Rows with `input_ids` and `labels`, in the order of the cache.
+        collate: Makes a batch of some rows, on the teachers' device.
+        old: The old teacher.
+        new: The new teacher.
+        spec: What is stored.
+        autocast: Makes the context in which the models compute.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        old: FrozenModelTeacher,
+        new: SharedBaseTeacher,
+        spec: CacheSpec,
+        autocast: Any,
+    ) -> None:
+        """Keep what is needed; nothing is computed yet."""
+        self.dataset, self.collate, self.spec, self.autocast = dataset, collate, spec, autocast
+        self.teachers: dict[str, FrozenModelTeacher | SharedBaseTeacher] = {"old": old, "new": new}
+        self.vocabulary = new.vocabulary
+
+    @torch.no_grad()
+    def __call__(self, rows: range) -> dict[str, Tensor]:
+        """Return the tensors of the spec for all trained tokens of these rows, in order."""
+        names = ("input_ids", "labels")
+        batch = self.collate([{name: self.dataset[row][name] for name in names} for row in rows])
+        labels = next_token_labels(batch["labels"])
+        trained = labels != IGNORE_INDEX
+        gold, inputs = labels[trained], model_inputs(batch)
+        if self.vocabulary is not None:
+            gold = self.vocabulary.labels(gold)
+        found: dict[str, Tensor] = {}
+        with self.autocast():
+            for name, teacher in self.teachers.items():
+                hidden = teacher.hidden_states(inputs)[trained]
+                size = tokens_of_a_chunk(self.spec.vocabulary_size, hidden.device)
+                pieces = [
+                    self._stored(few, teacher.project(few), some, name)
+                    for few, some in zip(torch.split(hidden, size), torch.split(gold, size), strict=True)
+                ]
+                found |= {f"{name}.{one}": torch.cat([piece[one] for piece in pieces]) for one in pieces[0]}
+        return found
+
+    def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, name: str) -> dict[str, Tensor]:
+        if self.spec.kind == "topk":
+            assert self.spec.k is not None and self.spec.temperature is not None  # noqa: S101 - for mypy
+            return encode_top_k(logits, gold, k=self.spec.k, temperature=self.spec.temperature)
+        return {
+            "hidden": hidden.to(self.spec.dtypes[name]),
+            "log_likelihood": gold_log_probability(logits, gold).float(),
+            "right": (logits.argmax(-1) == gold).to(torch.uint8),
+        }
+
+
+def hidden_size(config: Any) -> int:
+    """Return the width of a model's last hidden states.
+
+    Args:
+        config: The model's config.
+    """
+    text = config.get_text_config()
+    # OPT may project them to another width before the head.
+    return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
+
+
+def precision(args: Any, model: Any) -> torch.dtype:
+    """Return the type in which hidden states reach the LM head, and in which they are stored.
+
+    Args:
+        args: The trainer's config, which may ask for mixed precision.
+        model: The new model.
+    """
+    if args.bf16:
+        return torch.bfloat16
+    if args.fp16:
+        return torch.float16
+    weight = base_model(model).get_output_embeddings().weight
+    return weight.dtype if weight.dtype.is_floating_point else torch.float32
+
+
+class CacheOfRun:
+    """The teacher cache of one training run: a folder for each data set, and what each has to hold.
+
+    Args:
+        args: The trainer's config.
+        datasets: Name -> encoded rows, cut to their length, in the order in which their trained tokens are numbered.
+        fingerprints: What decides the teachers' targets, but the rows: models, adapters, tokenizer.
+        student: The new model.
+        old_config: The old base's config.
+        vocabulary_size: Tokens that both models are compared on.
+        old_precision: The type in which the old model's hidden states reach its LM head.
+
+    Raises:
+        ConfigurationError: The folder cannot be made or written to.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        datasets: Mapping[str, Any],
+        fingerprints: Mapping[str, str],
+        student: Any,
+        old_config: Any,
+        vocabulary_size: int,
+        old_precision: torch.dtype,
+    ) -> None:
+        """Work out what each cache has to hold."""
+        self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
+        there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ConfigurationError(
+                f"teacher_cache_dir={str(self.root)!r} cannot be made: {there} is no folder that can be written to."
+            )
+        self.datasets = datasets
+        kind, dtypes = args.teacher_cache, {"new": precision(args, student), "old": old_precision}
+        sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
+        self.specs = {
+            name: CacheSpec(
+                kind,
+                vocabulary_size,
+                dtypes,
+                {**fingerprints, **_fingerprints_of_data(dataset)},
+                k=args.teacher_cache_k if kind == "topk" else None,
+                temperature=args.temperature if kind == "topk" else None,
+                hidden_sizes=sizes if kind == "hidden" else None,
+            )
+            for name, dataset in datasets.items()
+        }
+
+    def open(self) -> list[TeacherCache] | None:
+        """Return the caches, or None where one is missing or not complete.
+
+        Raises:
+            ConfigurationError: One was made from something else.
+        """
+        found = []
+        for name, spec in self.specs.items():
+            try:
+                found.append(TeacherCache.open(self.root / name, spec))
+            except InputError:  # what is missing can be computed; what is stale is another error
+                return None
+        return found
+
+    def write(
+        self,
+        old: FrozenModelTeacher,
+        new: SharedBaseTeacher,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        autocast: Any,
+        *,
+        rows_at_once: int,
+        show_progress: bool,
+        process: int,
+        processes: int,
+    ) -> None:
+        """Compute what is missing of the caches, or this process's part of it.
+
+        Args:
+            old: The old teacher.
+            new: The new teacher.
+            collate: Makes a batch of some rows, on the teachers' device.
+            autocast: Makes the context in which the models compute.
+            rows_at_once: Rows of a batch.
+            show_progress: Show a progress bar on stderr, over the rows that this call computes.
+            process: The number of this process, from 0.
+            processes: How many share the work.
+        """
+        needs_heads = any(spec.kind == "hidden" for spec in self.specs.values())
+        heads = {"old": old.output_head(), "new": new.output_head()} if needs_heads else None
+        for name, spec in self.specs.items():
+            rows = self.datasets[name]
+            is_by_chunks = spec.kind == "chunks"
+            counts = chunk_counts(rows) if is_by_chunks else trained_token_counts(rows)
+            compute: Callable[[range], dict[str, Tensor]] = (
+                ChunkScorer(rows, collate, old, autocast)
+                if is_by_chunks
+                else TargetComputer(rows, collate, old, new, spec, autocast)
+            )
+            size, batches = sum(counts) * spec.bytes_per_token, max(1, len(counts) // rows_at_once)
+            with _Bar(f"Teacher cache, {name} set", len(counts), processes, is_shown=show_progress) as bar:
+                write_cache(
+                    self.root / name,
+                    spec,
+                    counts,
+                    compute,
+                    heads=heads,
+                    process=process,
+                    processes=processes,
+                    rows_at_once=rows_at_once,
+                    shard_bytes=max(1, min(SHARD_BYTES, -(-size // min(_SHARDS, batches)))),
+                    report=bar.report,
+                )
+
+
+class _Bar:
+    """A progress bar over the rows of a process's shards, which starts where an earlier run stopped."""
+
+    def __init__(self, description: str, rows: int, processes: int, *, is_shown: bool) -> None:
+        self.description, self.rows, self.is_shown = description, rows // processes, is_shown
+        self.bar: Any = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def report(self, done: int) -> None:
+        if self.bar is None:
+            self.bar = progress_bar(self.rows, self.description, initial=done, unit="row", disable=not self.is_shown)
+        self.bar.update(done - self.bar.n)
+
+
+def _fingerprints_of_data(dataset: Any) -> dict[str, str]:
+    """The rows as the new model reads them and, where it has a tokenizer of its own, as the old one does."""
+    found = {"data": fingerprint_of_rows(dataset)}
+    if "old_input_ids" in dataset.column_names:
+        columns = {"old_input_ids": "input_ids", "old_chunk_ids": "labels"}
+        found["data of the old model"] = fingerprint_of_rows(
+            dataset.select_columns(list(columns)).rename_columns(columns)
+        )
+    return found

@@ -1,0 +1,286 @@
+"""Trainings that lose at most two minutes: checkpoints by time and at Ctrl-C, and going on from the newest whole one.
+
+A checkpoint by time is no choice of the user's. It lies in a folder of its own, replaces the one before it, gives way
+to the next one that `save_strategy` asks for, counts for no `save_total_limit`, and is never taken for the best one.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import TrainerControl
+from transformers.trainer_utils import SaveStrategy
+
+from ..errors import ConfigurationError
+from ..files import replaced
+from ..interrupts import Interrupt, polite_interrupts
+from .processes import from_every_process, on_main_process
+
+SECONDS_LOST = 120.0
+"""How many seconds of training are lost at most."""
+
+INTERIM = "interim"
+"""Folder of the checkpoint by time, below that of the training."""
+
+# Seconds that saving may take, also where it took less before.
+_SAVING = 5.0
+_STATE = "trainer_state.json"
+# Without the optimizer's state a training would go on otherwise; the trainer's own is written last.
+_NEEDED = ("optimizer.pt", "scheduler.pt", _STATE)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What torch and safetensors say, without a number, when a file cannot be written.
+_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "No space left", "os error 28", "File too large")
+
+
+class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
+    """Saves when a kill after the next step could lose more than two minutes, and at once when somebody asks to leave.
+
+    Nothing is saved between the last step of an epoch, or of `eval_steps`, and the evaluation that belongs to it: a
+    training that went on from there would skip it. With several processes the main one decides.
+
+    Args:
+        interrupt: Says when somebody asks to leave; None where nobody can.
+        seconds: Most seconds of training that are lost, as long as a step and saving take less. Defaults to 120.
+        clock: Seconds from some time on.
+    """
+
+    def __init__(
+        self,
+        interrupt: Interrupt | None = None,
+        *,
+        seconds: float = SECONDS_LOST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock."""
+        self.interrupt, self.seconds, self.clock = interrupt or Interrupt(), seconds, clock
+        self._saved = self._ended = self._reached = clock()  # the last save, the last step, what the next save holds
+        self._step = self._saving = 0.0
+        self._saved_step = 0
+        # While one by time is written: what it must not change.
+        self._held: tuple[str | None, int | None] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock anew."""
+        self._saved = self._ended = self.clock()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Let Ctrl-C wait until the step is saved, with the evaluation that may follow it."""
+        self._release(args)  # where transformers has changed its mind about saving
+        self.interrupt.waits = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save where it is time to."""
+        self._reached = self.clock()
+        self._step, self._ended = self._reached - self._ended, self._reached
+        if state.epoch != int(state.epoch):
+            self._save_where_due(args, state, control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save where it was time to at the last step of the epoch."""
+        self._reached = self.clock()
+        self._save_where_due(args, state, control)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note that what is saved next holds the evaluation."""
+        self._reached = self._ended = self.clock()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put a checkpoint by time where it belongs, or remove what another one has made superfluous."""
+        self._ended, self._saved_step = self.clock(), state.global_step
+        self._saving, self._saved = self._ended - self._reached, self._reached
+        folder = Path(args.output_dir)
+        if self._held is not None:
+            best = self._held[0]
+            was_changed, state.best_model_checkpoint = state.best_model_checkpoint != best, best
+            self._release(args)
+            checkpoint = folder / f"checkpoint-{state.global_step}"
+            from_every_process(lambda: None)  # each writes its own random state
+            on_main_process(partial(_put_away, checkpoint, state if was_changed else None))
+        else:
+            on_main_process(partial(shutil.rmtree, folder / INTERIM, ignore_errors=True))
+        if on_main_process(lambda: self.interrupt.asked):
+            raise KeyboardInterrupt
+
+    def _save_where_due(self, args: Any, state: Any, control: Any) -> None:
+        def is_due() -> bool:
+            lost = self._reached - self._saved + self._step + max(self._saving, _SAVING)
+            # Where saving takes long, as much time is left for training.
+            return lost >= self.seconds and self._reached - self._saved >= 2 * self._saving
+
+        # After the last step of all, what is trained is saved for good.
+        if state.global_step >= state.max_steps or state.global_step == self._saved_step:
+            return
+        asked, due = on_main_process(lambda: (self.interrupt.asked, is_due()))
+        # An evaluation decides whether "best" saves, and takes back what is asked for here.
+        is_in_doubt = control.should_evaluate and args.save_strategy == SaveStrategy.BEST
+        if control.should_save or is_in_doubt or not (asked or due):
+            return
+        self._held = (state.best_model_checkpoint, args.save_total_limit)
+        args.save_total_limit = None
+        control.should_save = True
+
+    def _release(self, args: Any) -> None:
+        if self._held is not None:
+            args.save_total_limit = self._held[1]
+            self._held = None
+
+
+def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
+    """Move a checkpoint into its own folder, where a power cut finds it whole, and remove the one before it."""
+    if state is not None:
+        state.save_to_json(str(checkpoint / _STATE))
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    target = checkpoint.parent / INTERIM / checkpoint.name
+    target.parent.mkdir(exist_ok=True)
+    checkpoint.replace(target)
+    for other in target.parent.iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a training that it can go on from; one that was cut off counts for nothing.
+
+    Args:
+        folder: The training's output folder; it need not exist.
+    """
+    known = [path for path in _checkpoints(folder) if _state_of(path) is not None]
+    # Of two of one step the one of `save_strategy`: the other one may go at any time.
+    return max(known, key=lambda path: (_step_of(path), path.parent == folder), default=None)
+
+
+def steps_done(folder: Path) -> tuple[int, int] | None:
+    """Return the step of the newest whole checkpoint, and how many steps the training has; None where there is none.
+
+    Args:
+        folder: The training's output folder.
+    """
+    checkpoint = last_checkpoint(folder)
+    state = None if checkpoint is None else _state_of(checkpoint)
+    return None if state is None else (int(state["global_step"]), int(state["max_steps"]))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a training, which a finished one needs no more.
+
+    Args:
+        folder: The training's output folder.
+    """
+    for path in (*_checkpoints(folder), folder / INTERIM):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def train_and_save(trainer: Trainer) -> int:
+    """Train from the newest whole checkpoint in the output folder, if there is one, and save the adapter.
+
+    At most two minutes of training are lost, whatever ends the process: see [`InterimCheckpoints`].
+
+    Args:
+        trainer: With an output folder of its own.
+
+    Returns:
+        The optimizer steps of the whole training.
+
+    Raises:
+        ConfigurationError: The disk is full, or cannot be written to; the checkpoint before it is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the last step is saved where the first of them came within a step.
+    """
+    for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):  # whoever trains has a bar of its own
+        trainer.remove_callback(callback)
+    folder = Path(trainer.args.output_dir)
+    _remove_cut_off(folder)
+    checkpoint = last_checkpoint(folder)
+    with polite_interrupts() as interrupt, _explaining_a_full_disk(folder):
+        if checkpoint is None or not _has_ended(checkpoint):
+            trainer.add_callback(InterimCheckpoints(interrupt))
+            if checkpoint is not None:
+                _find_best_again(checkpoint, folder)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        else:
+            _load_ended(trainer, checkpoint, folder)
+        trainer.save_model()
+    return int(trainer.state.global_step)
+
+
+def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
+    """Load what a training came to; transformers would train a step more where the steps end within an epoch."""
+    _find_best_again(checkpoint, folder)
+    state = TrainerState.load_from_json(str(checkpoint / _STATE))
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or str(checkpoint))
+    trainer.state = state
+
+
+def _has_ended(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint is that of the last step; early stopping may have made it so."""
+    state = _state_of(checkpoint) or {}
+    control = state["stateful_callbacks"].get(TrainerControl.__name__, {}).get("args", {})
+    return int(state["global_step"]) >= int(state["max_steps"]) or bool(control.get("should_training_stop"))
+
+
+def _find_best_again(checkpoint: Path, folder: Path) -> None:
+    """Correct where the best checkpoint lies, if the folder was moved; transformers would forget it."""
+    state = _state_of(checkpoint) or {}
+    best = state.get("best_model_checkpoint")
+    if best is None or Path(best).is_dir() or not (folder / Path(best).name).is_dir():
+        return
+    state["best_model_checkpoint"] = str(folder / Path(best).name)
+    with replaced(checkpoint / _STATE) as temporary:
+        temporary.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [*folder.glob("checkpoint-*"), *(folder / INTERIM).glob("checkpoint-*")]
+    return [path for path in found if path.is_dir() and path.name.removeprefix("checkpoint-").isdecimal()]
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _state_of(checkpoint: Path) -> dict[str, Any] | None:
+    """Read the trainer's state; None where the checkpoint is not whole."""
+    if not all((checkpoint / name).is_file() for name in _NEEDED):
+        return None
+    try:
+        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    is_state = isinstance(state, dict) and {"global_step", "max_steps", "stateful_callbacks"} <= state.keys()
+    return state if is_state else None
+
+
+def _remove_cut_off(folder: Path) -> None:
+    for checkpoint in _checkpoints(folder):
+        if _state_of(checkpoint) is None:
+            shutil.rmtree(checkpoint)
+
+
+@contextmanager
+def _explaining_a_full_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        if not is_full and not any(words in str(error) for words in _CANNOT_WRITE):
+            raise
+        _remove_cut_off(folder)
+        done = steps_done(folder)
+        kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"
+        raise ConfigurationError(
+            f"{folder} cannot be written to: the disk is full ({str(error).splitlines()[0][:200]}). {kept}. Make room "
+            "and give the same command again: it goes on there."
+        ) from error

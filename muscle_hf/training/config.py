@@ -1,0 +1,316 @@
+"""The options of the compatibility trainer."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from trl import SFTConfig
+
+from ..alignment.loss import validate_for_chunks
+from ..errors import ConfigurationError, unknown_option
+from ..flips.eval_metrics import check_min_accuracy, direction_of_best
+from ..losses.strategy import StrategyOptions
+from .arguments import PLACED, RENAMED, checks_arguments
+from .precision import bf16_of_device
+from .unlabelled import UNLABELLED_TEACHERS
+
+LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
+TEACHER_CACHES = {
+    "none": "the teachers are asked at each step",
+    "topk": "the k likeliest tokens of both",
+    "hidden": "the hidden states of both: exact",
+    "chunks": "the old model's scores of chunks, with two tokenizers",
+}
+ALIGNMENTS = {"tokens": "one vocabulary", "chunks": "two tokenizers"}
+
+# Arguments of the trainer that are tried here.
+_OF_TRAINER = (*PLACED, "formatting_func", "unlabelled_dataset", "flips_dataset", "quantization_config")
+
+
+@checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityTrainer({}=…)": _OF_TRAINER})
+@dataclass
+class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # trl is untyped
+    """Options of [`CompatibilityTrainer`]: every option of [`trl.SFTConfig`], and those of the method.
+
+    The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1 and appendix A). The
+    paper's epochs (10), warm-up (500 steps) and gradient accumulation (8) depend on the size of the data and are left
+    to the parent's defaults.
+
+    Args:
+        mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
+            default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
+            "negative_flip", or "none" (every token). A function of your own goes to the trainer as `mask`.
+        divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
+            "jensen_shannon" or "logit_difference_inhibition".
+        teacher: What the marked tokens learn from: "old" (the method, default), "new", "ensemble" (mean probability),
+            "log_ensemble" (mean logit) or "more_confident".
+        temperature: Divides all logits in the divergence. Defaults to 2.0.
+        scale_by_temperature_squared: Multiply the divergence by T^2, which keeps the size of gradients as T grows.
+            Defaults to False, as in the paper.
+        cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold tokens; the
+            compatibility loss gets the rest. Defaults to 0.0.
+        jensen_shannon_beta: Of the divergence "jensen_shannon". Defaults to 0.5.
+        focal_alpha: Weight of every token's divergence. Defaults to 1.0.
+        focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
+        weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
+            Defaults to None.
+        student_rank: Rank of the compatibility adapter, larger than the task adapter's: the copy is padded so that
+            its function is unchanged at the start (the paper trains with rank 128). Defaults to None: as it is.
+
+        full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of its weights are trained.
+            A copy of them is kept in memory as the new teacher. Defaults to False.
+
+        > Parameters that control the old model
+
+        old_model_init_kwargs: Keyword arguments for `from_pretrained`, used where `old_model` is an id or a path. A
+            `revision` pins the old base. Defaults to None: the same `dtype`, `attn_implementation` and
+            `quantization_config` as in `model_init_kwargs`.
+        alignment: "tokens" (default) needs one vocabulary on both sides; "chunks" aligns two tokenizers where they
+            meet in the text.
+
+        > Parameters that control memory and speed
+
+        loss_implementation: "plain" takes the full logits of all three models; "chunked" works from hidden states and
+            holds the logits of a few tokens at a time, with the same result up to rounding (but for dropout on the
+            LM head itself, which is drawn anew for the mask). "auto" (default) is plain where the logits of a batch
+            are small (64 MiB), and chunked above.
+        teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
+            at each step; the old model is then not loaded again. With `alignment="chunks"` it is "chunks": the old
+            model's score of each chunk, five bytes. "none" (default) asks the teachers at each step.
+        teacher_cache_dir: Folder of the cache. Defaults to `teacher_cache` in the output folder.
+        teacher_cache_k: Tokens of the "topk" cache. Defaults to 64.
+
+        > Parameters that control unlabelled prompts
+
+        unlabelled_teacher: Whose answers the rows of `unlabelled_dataset` get, and whom they learn from: "old"
+            (default), "new" or "more_confident".
+        unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
+        unlabelled_max_new_tokens: Longest answer, in tokens. Defaults to 256.
+
+        > Parameters that control flips in the loop
+
+        flips_max_new_tokens: Longest answer to a row of `flips_dataset`, in tokens. Defaults to 256.
+        min_accuracy: A checkpoint whose `eval_accuracy` on `flips_dataset` is lower is never the best one. Defaults to
+            None.
+
+    > [!NOTE]
+    > These parameters have default values different from [`trl.SFTConfig`]:
+    > - `learning_rate`: Defaults to `1e-4` instead of `2e-5` (Table 8 of the paper).
+    > - `bf16`: Defaults to what the device can do instead of `True`: bfloat16 on a GPU that computes in it, and
+    >   otherwise float32, as on a CPU.
+    > - `completion_only_loss`: Defaults to `False` instead of `None`: the paper trains on context and answer (A.1).
+    >   Set it to `True` to train on the completion alone, or to `None` for the parent's choice by data set.
+
+    Raises:
+        ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
+            an option of the parent that the compatibility loss would ignore (`loss_type`, `label_smoothing_factor`),
+            or what the parent refuses.
+        ArgumentError: An option that does not exist, with what to write instead.
+
+    Example:
+        >>> CompatibilityConfig(report_to="none").temperature
+        2.0
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*SFTConfig._VALID_DICT_FIELDS, "old_model_init_kwargs"]
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "The initial learning rate for AdamW."})
+    completion_only_loss: bool | None = field(
+        default=False,
+        metadata={
+            "help": "Whether to train on the completion alone. `False` trains on prompt and completion, as the paper "
+            "does; `None` chooses by the data set, as `SFTConfig` does."
+        },
+    )
+    weight_column: str | None = field(
+        default=None, metadata={"help": "Column of the training set whose number multiplies the loss of its row."}
+    )
+    student_rank: int | None = field(
+        default=None, metadata={"help": "Rank of the compatibility adapter, larger than the task adapter's."}
+    )
+    full_fine_tune: bool = field(
+        default=False, metadata={"help": "The new model has no adapter, and all of its weights are trained."}
+    )
+    old_model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Keyword arguments for `from_pretrained` of the old model, when it is given as a string."},
+    )
+    alignment: str = field(
+        default="tokens",
+        metadata={"help": "`chunks` aligns two different tokenizers.", "choices": list(ALIGNMENTS)},
+    )
+    loss_implementation: str = field(
+        default="auto",
+        metadata={
+            "help": "`chunked` never holds the logits of more than a few tokens.",
+            "choices": list(LOSS_IMPLEMENTATIONS),
+        },
+    )
+    teacher_cache: str = field(
+        default="none",
+        metadata={"help": "Compute both teachers' targets once and keep them.", "choices": list(TEACHER_CACHES)},
+    )
+    teacher_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the teacher cache; by default in the output folder."}
+    )
+    teacher_cache_k: int = field(default=64, metadata={"help": "Tokens kept by the `topk` cache."})
+    unlabelled_teacher: str = field(
+        default="old",
+        metadata={"help": "Whose answers unlabelled prompts get.", "choices": list(UNLABELLED_TEACHERS)},
+    )
+    unlabelled_ratio: float | None = field(
+        default=None, metadata={"help": "Unlabelled rows for each labelled row; by default all of them once."}
+    )
+    unlabelled_max_new_tokens: int = field(
+        default=256, metadata={"help": "Longest answer to an unlabelled prompt, in tokens."}
+    )
+    flips_max_new_tokens: int = field(
+        default=256, metadata={"help": "Longest answer to a row of the flips data set, in tokens."}
+    )
+    min_accuracy: float | None = field(
+        default=None, metadata={"help": "A checkpoint with a lower `eval_accuracy` is never the best one."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the options before any model is loaded."""
+        self.strategy()
+        for name, known in (
+            ("alignment", ALIGNMENTS),
+            ("loss_implementation", LOSS_IMPLEMENTATIONS),
+            ("teacher_cache", TEACHER_CACHES),
+            ("unlabelled_teacher", UNLABELLED_TEACHERS),
+        ):
+            if getattr(self, name) not in known:
+                raise unknown_option(name, getattr(self, name), known)
+        for name in ("student_rank", "teacher_cache_k", "unlabelled_max_new_tokens", "flips_max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
+        ratio = self.unlabelled_ratio
+        if ratio is not None and not (
+            isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < math.inf
+        ):
+            raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
+        self._refuse_what_would_be_ignored()
+        # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
+        best, direction = self.metric_for_best_model, self.greater_is_better
+        self.greater_is_better: bool | None = direction_of_best(best, direction)
+        # The parent takes bf16 wherever nothing is said, which a machine without such a GPU refuses.
+        self.bf16: bool | None = bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
+        super().__post_init__()
+        # Memory is pinned for a GPU; without one, torch only warns that it does nothing.
+        self.dataloader_pin_memory: bool = self.dataloader_pin_memory and self.device.type != "cpu"
+        check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
+        if self.loss_type != "nll":
+            raise ConfigurationError(
+                f"loss_type={self.loss_type!r} would be ignored: the compatibility loss takes its place. Leave it at "
+                "its default and choose with `mask`, `divergence` and `cross_entropy_weight`."
+            )
+        if self.label_smoothing_factor:
+            raise ConfigurationError(
+                f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
+                "smoothed labels. Set it to 0."
+            )
+
+    def refuse_options_without_data(self, *, unlabelled_dataset: bool, flips_dataset: bool) -> None:
+        """Refuse options about data that the trainer did not get.
+
+        Args:
+            unlabelled_dataset: Whether the trainer got one.
+            flips_dataset: Likewise.
+
+        Raises:
+            ConfigurationError: An option is set and would be ignored.
+        """
+        defaults = {one.name: one.default for one in fields(self)}
+        of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
+        for data, option, is_given, names in (
+            ("unlabelled_dataset", "--unlabelled-dataset", unlabelled_dataset, of_unlabelled),
+            ("flips_dataset", "--measure-flips", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),
+        ):
+            changed = [name for name in names if getattr(self, name) != defaults[name]]
+            if changed and not is_given:
+                raise ConfigurationError(
+                    f"{changed[0]}={getattr(self, changed[0])!r} would be ignored without {data}. Pass it to the "
+                    f"trainer ({option} of muscle-hf update), or leave the option out."
+                )
+        if unlabelled_dataset and (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            raise ConfigurationError("unlabelled_dataset works on the preparation that skip_prepare_dataset skips.")
+
+    def _refuse_what_would_be_ignored(self) -> None:
+        if self.full_fine_tune and self.student_rank is not None:
+            raise ConfigurationError(
+                f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
+            )
+        if (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            for name, is_set in (
+                ("teacher_cache", self.teacher_cache != "none"),
+                ("weight_column", self.weight_column is not None),
+                ("alignment", self.alignment != "tokens"),
+            ):
+                if is_set:
+                    raise ConfigurationError(f"{name} works on the preparation that skip_prepare_dataset skips.")
+        if self.alignment == "chunks":
+            self._refuse_what_chunks_cannot_do()
+        elif self.teacher_cache == "chunks":
+            raise ConfigurationError(
+                'teacher_cache="chunks" is for two tokenizers, alignment="chunks". With one tokenizer take "topk" or '
+                '"hidden".'
+            )
+        if self.teacher_cache == "none":
+            for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
+                if getattr(self, name) != default:
+                    raise ConfigurationError(
+                        f"{name}={getattr(self, name)!r} would be ignored without a cache. Set teacher_cache to "
+                        '"topk" or "hidden", or leave it out.'
+                    )
+            return
+        if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
+            raise ConfigurationError(
+                f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
+                'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
+            )
+        if self.teacher_cache != "topk" and self.teacher_cache_k != 64:
+            raise ConfigurationError(
+                f"teacher_cache_k={self.teacher_cache_k} would be ignored by teacher_cache={self.teacher_cache!r}; "
+                'it belongs to "topk".'
+            )
+        if self.loss_implementation == "plain" and self.teacher_cache != "chunks":
+            raise ConfigurationError(
+                'loss_implementation="plain" takes the full logits of the teachers, which a cache does not have. '
+                'Leave it at "auto", or set teacher_cache="none".'
+            )
+        if self.teacher_cache == "topk" and self.divergence == "logit_difference_inhibition":
+            raise ConfigurationError(
+                'divergence="logit_difference_inhibition" needs all logits, and teacher_cache="topk" keeps the '
+                'probabilities of the likeliest tokens. Take teacher_cache="hidden", or another divergence.'
+            )
+        if self.teacher_cache == "topk" and self.teacher in ("ensemble", "log_ensemble"):
+            raise ConfigurationError(
+                f"teacher={self.teacher!r} needs both models' whole distributions, and their k likeliest tokens are "
+                'not the same. Take teacher_cache="hidden", or teacher="more_confident".'
+            )
+
+    def _refuse_what_chunks_cannot_do(self) -> None:
+        validate_for_chunks(self.strategy())
+        for name, is_set, remedy in (
+            (
+                "packing=True",
+                self.packing or self.eval_packing,
+                "Each row needs the old model's own tokens beside it.",
+            ),
+            ("padding_free=True", self.padding_free, "Each row needs the old model's own tokens beside it."),
+            ('truncation_mode="keep_end"', self.truncation_mode == "keep_end", 'Chunks are cut by "keep_start" only.'),
+            (
+                f"teacher_cache={self.teacher_cache!r}",
+                self.teacher_cache in ("topk", "hidden"),
+                'The old model\'s tokens are others; take teacher_cache="chunks".',
+            ),
+            (
+                'loss_implementation="chunked"',
+                self.loss_implementation == "chunked",
+                "Two tokenizers are compared in full logits.",
+            ),
+        ):
+            if is_set:
+                raise ConfigurationError(f'{name} does not go with alignment="chunks". {remedy}')

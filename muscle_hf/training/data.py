@@ -1,0 +1,323 @@
+"""What of a data set is trained on: the tokens that carry a label, and what truncation takes away from them."""
+
+import logging
+import math
+from itertools import accumulate, islice
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+from trl import pack_dataset
+
+from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS
+from ..errors import ConfigurationError, InputError
+from ..losses.logits import IGNORE_INDEX
+
+logger = logging.getLogger(__name__)
+
+# A stream is not read to its end to find out whether anything in it can be trained on.
+_STREAM_ROWS = 100
+
+
+def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | None:
+    """Return the first encoded row with a token to train on.
+
+    Args:
+        dataset: The training set, encoded.
+
+    Returns:
+        The row, or None where the first rows of a stream have no such token; a stream is not read ahead.
+
+    Raises:
+        InputError: No row of a data set on disk or in memory has one.
+    """
+    for row in dataset if isinstance(dataset, Dataset) else islice(dataset, _STREAM_ROWS):
+        if is_trainable(row.get("labels", row["input_ids"]), row.get("seq_lengths")):
+            return dict(row)
+    if isinstance(dataset, IterableDataset):
+        return None
+    raise InputError(
+        "train_dataset has no token to train on: every label is -100. With completion_only_loss=True the prompts may "
+        "fill max_length on their own; raise max_length, or check the masks of the data set."
+    )
+
+
+def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
+    """Cut a row to some tokens around the first one that is trained on: enough to see that a model answers.
+
+    Args:
+        row: An encoded row.
+        count: How many tokens to keep.
+
+    Example:
+        >>> a_few_tokens({"input_ids": [*range(9)], "labels": [-100] * 7 + [7, 8]}, count=4)
+        {'input_ids': [5, 6, 7, 8], 'labels': [-100, -100, 7, 8]}
+    """
+    length = len(row["input_ids"])
+    labels = row.get("labels", row["input_ids"])
+    first = next((place for place, label in enumerate(labels) if place and label != IGNORE_INDEX), 0)
+    start = max(0, min(first - count // 2, length - count))
+    cut = {
+        name: value[start : start + count] if isinstance(value, list) and len(value) == length else value
+        for name, value in row.items()
+    }
+    if "seq_lengths" in cut:
+        cut["seq_lengths"] = [len(cut["input_ids"])]
+    return cut
+
+
+def is_trainable(labels: list[int], sequence_lengths: list[int] | None = None) -> bool:
+    """Tell whether a label other than -100 has a position that predicts it; the first one of a sequence has none.
+
+    Args:
+        labels: Labels of one row, at their tokens.
+        sequence_lengths: Lengths of the sequences packed into the row; None for one sequence.
+
+    Example:
+        >>> is_trainable([5, -100]), is_trainable([-100, 5]), is_trainable([5, 6], [1, 1])
+        (False, True, False)
+    """
+    start = 0
+    for length in sequence_lengths or [len(labels)]:
+        if any(label != IGNORE_INDEX for label in labels[start + 1 : start + length]):
+            return True
+        start += length
+    return False
+
+
+def warn_about_lost_tokens(encoded: Dataset, max_length: int | None, name: str) -> None:
+    """Count in one warning the rows that truncation shortens, and those of which nothing is left to train on.
+
+    Args:
+        encoded: The data set, encoded and not truncated yet.
+        max_length: Tokens of a row that are kept; None keeps all.
+        name: "train" or "eval", for the message.
+    """
+    longer = 0 if max_length is None else sum(len(ids) > max_length for ids in encoded["input_ids"])
+    empty = sum(not is_trainable(labels[:max_length]) for labels in encoded["labels"])
+    if longer:
+        logger.warning(
+            f"{longer} of {len(encoded)} rows of the {name} set are longer than max_length={max_length} and lose "
+            "their ends. Raise max_length to keep them."
+        )
+    if empty:
+        logger.warning(
+            f"{empty} of {len(encoded)} rows of the {name} set have no token to train on and teach nothing."
+        )
+
+
+# Columns of ours in an encoded data set: a number for each token, so that truncation and packing keep them in step
+# with the tokens. The number is what padding gets.
+TOKEN_COLUMNS: dict[str, int | float] = {
+    "given_teachers": 0,
+    "token_weights": 1.0,
+    "target_index": -1,
+    "chunk_ids": -1,
+}
+_OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK)
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch without its labels, with which a model would compute a loss of its own, and without our columns.
+
+    Args:
+        batch: What the collator made.
+    """
+    return {name: value for name, value in batch.items() if name not in _OURS} | {"use_cache": False}
+
+
+def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:
+    """Return one of our columns at the trained positions, which predict the token that the number belongs to.
+
+    Args:
+        batch: What the collator made.
+        name: A key of `TOKEN_COLUMNS`.
+        trained: bool, (batch, length). The positions that predict a token to train on.
+
+    Returns:
+        (tokens,), or None where the data set has no such column.
+    """
+    if name not in batch:
+        return None
+    return batch[name].roll(-1, dims=-1)[trained]  # type: ignore[no-any-return]
+
+
+class ColumnCollator:
+    """A collator that takes our columns along.
+
+    Args:
+        collator: Makes everything else.
+    """
+
+    def __init__(self, collator: Any) -> None:
+        """Remember the collator."""
+        self.collator = collator
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the trainer reads of its collator."""
+        if name == "collator":
+            raise AttributeError(name)
+        return getattr(self.collator, name)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate the examples, and pad our columns as the tokens are padded: on the right, or not at all."""
+        batch: dict[str, Any] = self.collator(
+            [{k: v for k, v in one.items() if k not in _OURS[1:]} for one in examples]
+        )
+        rows, width = batch["input_ids"].shape
+        ids = [example["input_ids"] for example in examples]
+        if rows == 1 and len(ids) > 1:
+            ids = [[one for row in ids for one in row]]
+        if any(batch["input_ids"][place, : len(row)].tolist() != list(row) for place, row in enumerate(ids)):
+            raise ConfigurationError(
+                "The data collator moves the tokens of a row, for instance by padding on the left, and the numbers "
+                "that stand at each token (weights, teachers, places in a cache) would belong to others. Pad on the "
+                "right."
+            )
+        for name, filler in TOKEN_COLUMNS.items():
+            if name in examples[0]:
+                columns = [example[name] for example in examples]
+                if rows == 1 and len(examples) > 1:  # without padding, all examples stand in one row
+                    columns = [[value for column in columns for value in column]]
+                batch[name] = _padded(columns, width, filler)
+        if "old_input_ids" in examples[0]:
+            lengths = [len(example["old_input_ids"]) for example in examples]
+            for name, filler in OLD_COLUMNS.items():
+                batch[name] = _padded([example[name] for example in examples], max(lengths), filler)
+            batch["old_attention_mask"] = _padded([[1] * length for length in lengths], max(lengths), 0)
+        if FIRST_CHUNK in examples[0]:
+            batch[FIRST_CHUNK] = torch.tensor([example[FIRST_CHUNK] for example in examples])
+        return batch
+
+
+def _padded(columns: list[list[Any]], width: int, filler: float) -> Tensor:
+    rows = [[*column, *[filler] * (width - len(column))] for column in columns]
+    return torch.tensor(rows, dtype=torch.float32 if isinstance(filler, float) else torch.int64)
+
+
+def with_weights(encoded: Dataset, column: str) -> Dataset:
+    """Give each token the weight of its row.
+
+    Args:
+        encoded: Rows with `input_ids` and the column.
+        column: Name of the column of weights.
+
+    Returns:
+        The rows with a column `token_weights`.
+
+    Raises:
+        InputError: No such column, or a weight that is not a number of 0 or more.
+    """
+    if column not in encoded.column_names:
+        raise InputError(f"weight_column={column!r} is no column of train_dataset; it has {encoded.column_names}.")
+    for index, weight in enumerate(encoded[column]):
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise InputError(f"row {index} of train_dataset has the weight {weight!r}; give a number of 0 or more.")
+    if not any(encoded[column]):
+        raise InputError(f"every weight in {column!r} is 0, so that nothing would be learned.")
+    return encoded.map(
+        lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])}, desc="Weighing rows"
+    )
+
+
+def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
+    """Cut rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would leave at full length.
+
+    Args:
+        encoded: Rows with `input_ids`, `labels` and columns of ours.
+        args: The trainer's config: `max_length`, `truncation_mode`, `packing_strategy`.
+        packing: Whether rows will be packed: then their starts are kept, or, by the strategies that cut rows into
+            pieces, all of them.
+
+    Returns:
+        The rows, without those that have nothing left to train on.
+    """
+    if args.max_length is None or (packing and args.packing_strategy != "bfd"):
+        return encoded
+    names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
+    keeps_end = args.truncation_mode == "keep_end" and not packing
+    kept = slice(-args.max_length, None) if keeps_end else slice(args.max_length)
+    encoded = encoded.map(
+        lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc, desc="Truncating rows"
+    )
+    return encoded.filter(
+        lambda row: any(label != IGNORE_INDEX for label in row["labels"]), desc="Dropping rows without labels"
+    )
+
+
+def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
+    """Shuffle and pack rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would drop.
+
+    Args:
+        encoded: Rows with `input_ids`, `labels` and columns of ours; other columns are dropped.
+        args: The trainer's config: `max_length`, `packing_strategy`, `shuffle_dataset`, `seed`.
+        packing: Whether several rows are packed into one.
+
+    Returns:
+        Rows that are ready for the collator.
+    """
+    if packing and args.max_length is None:
+        raise ConfigurationError("packing=True needs max_length, the length of a packed row; it is None.")
+    ours = (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK)
+    encoded = encoded.select_columns([name for name in ("input_ids", "labels", *ours) if name in encoded.column_names])
+    if args.shuffle_dataset:
+        encoded = encoded.shuffle(seed=args.seed)
+    if not packing:
+        return encoded
+    packs = pack_dataset(encoded, args.max_length, args.packing_strategy)
+    return packs.shuffle(seed=args.seed) if args.shuffle_dataset else packs
+
+
+def trained_token_counts(encoded: Dataset) -> list[int]:
+    """Count the tokens of each row that are trained on: those with a label, but the first one.
+
+    Args:
+        encoded: Rows with `labels`.
+    """
+    return [sum(label != IGNORE_INDEX for label in labels[1:]) for labels in encoded["labels"]]
+
+
+def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
+    """Number the trained tokens of a data set, so that they find their targets after shuffling and packing.
+
+    Args:
+        encoded: Rows with `labels`, cut to their final length.
+        start: Number of the first one.
+
+    Returns:
+        The rows with a column `target_index`; -1 where nothing is trained on.
+    """
+    starts = list(accumulate(trained_token_counts(encoded), initial=start))
+
+    def numbered(row: dict[str, Any], index: int) -> dict[str, list[int]]:
+        number = starts[index]
+        column = []
+        for position, label in enumerate(row["labels"]):
+            is_trained = position > 0 and label != IGNORE_INDEX
+            column.append(number if is_trained else -1)
+            number += is_trained
+        return {"target_index": column}
+
+    return encoded.map(numbered, with_indices=True, desc="Numbering trained tokens")
+
+
+def sequence_numbers(batch: dict[str, Any]) -> Tensor:
+    """Number the sequence of each position: rows, or, where sequences are packed into one row, the restarts in it.
+
+    Args:
+        batch: What the collator made; `position_ids` without `attention_mask` mean packed sequences.
+
+    Returns:
+        int64, (batch, length).
+
+    Example:
+        >>> sequence_numbers({"input_ids": torch.zeros(1, 5), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])})
+        tensor([[0, 0, 1, 1, 1]])
+    """
+    input_ids: Tensor = batch["input_ids"]
+    if "position_ids" in batch and "attention_mask" not in batch:
+        starts: Tensor = batch["position_ids"] == 0
+        return starts.flatten().cumsum(0).view_as(input_ids) - 1
+    return torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)

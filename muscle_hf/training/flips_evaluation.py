@@ -1,0 +1,427 @@
+"""Flips in a validation set: the old model, the new model and the student in training answer it, and are compared.
+
+The old and the new model do not change, so they are asked once and their answers are kept on disk. The student is
+asked at every evaluation. What is logged are the rates of MUSCLE (arXiv 2407.09435, sections 3.1 and 3.2) between the
+old model and the student, and between the old and the new model, which is the plain update.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ConfigurationError, InputError
+from ..files import replaced
+from ..flips.eval_metrics import flip_metrics
+from ..flips.rates import strict_json
+from ..models.adapters import base_model
+from ..prediction.choose import choose_answers
+from ..prediction.flips_dataset import Questions, read_questions
+from ..prediction.generate import generate_answers
+from ..prediction.kept_answers import AnswersSoFar
+from ..prediction.prompts import as_texts, check_choices, check_fit, check_numbers, encode, encode_choices
+from ..readers.answers import digest
+from ..readers.formats.jsonlines import read_objects
+from .processes import from_every_process, on_main_process, place
+
+logger = logging.getLogger(__name__)
+
+# Of choices, which are read and not generated, several batches are asked before their answers are kept.
+_BATCHES_OF_CHOICES = 4
+
+ModelSource = Callable[[], AbstractContextManager[Any]]
+Judge = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model that is asked once.
+
+    Args:
+        fingerprint: What its answers depend on: its weights and the precision. Kept answers with another fingerprint
+            do not count.
+        model: Gives a context in which the model is ready; None where it is not loaded and kept answers must serve.
+        tokenizer: Its tokenizer, where that is not the student's.
+    """
+
+    fingerprint: str
+    model: ModelSource | None
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The questions as a tokenizer gives them to a model."""
+
+    tokenizer: PreTrainedTokenizerBase
+    texts: list[str]
+    hardest: list[tuple[int, tuple[int, ...], int]]
+    """A row's number, its tokens, how many follow: if a model can read these rows, it can read all."""
+    fingerprint: str
+
+
+@contextmanager
+def holding(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    """Put other values into some parameters of a model for a while, such as the adapter as it was before training.
+
+    `torch.func.functional_call` does that for one forward pass, this for `generate` as well.
+
+    Args:
+        model: The model; its parameters are given back their own values at the end.
+        tensors: Name of the parameter -> value, of the same shape and type.
+
+    Yields:
+        The model.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> own = layer.bias.item()
+        >>> with holding(layer, {"bias": torch.tensor([7.0])}):
+        ...     layer.bias.item()
+        7.0
+        >>> layer.bias.item() == own
+        True
+    """
+    parameters = dict(model.named_parameters())
+    own = {name: parameters[name].data for name in tensors}
+    try:
+        _put(parameters, tensors)
+        yield model
+    finally:
+        _put(parameters, own)
+
+
+def _put(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        parameters[name].data = tensor
+    # An autocast context remembers the weights that it has cast, and would go on with those.
+    torch.clear_autocast_cache()
+
+
+class FlipsEvaluation:
+    """Asks the old model, the new model and the student the same questions, and counts the flips.
+
+    With several processes (DDP) each asks its share of the rows, and every row gets one answer. The folder holds
+    `old.jsonl`, `new.jsonl`, `student.jsonl` (the student's latest answers) and `best.jsonl` (those of the best
+    checkpoint), all for `muscle-hf compare`.
+
+    Args:
+        dataset: The questions, see [`read_questions`], which may have read them before.
+        tokenizer: The student's tokenizer; also the others', unless they bring their own.
+        old: The old model.
+        new: The new model.
+        folder: Where answers are kept.
+        max_new_tokens: Longest generated answer, in tokens, the end token included.
+        batch_size: Questions to ask at once, in each process.
+        normalization: Of the likelihoods of choices, see `muscle_hf.choose_answers`.
+        judge: Tells from a generated answer and the right one, both without white space around them, whether it is
+            right. Defaults to their equality.
+        autocast: Gives the context in which models are asked. Defaults to their own precision.
+        show_progress: Show progress bars on stderr.
+
+    Raises:
+        InputError: Rows that cannot be asked; prompts or choices without tokens; a chat without chat template.
+        ConfigurationError: Numbers without meaning, or a judge of choices.
+
+    Example:
+        >>> evaluation = FlipsEvaluation(  # doctest: +SKIP
+        ...     dataset,
+        ...     tokenizer,
+        ...     old=Answerer("base-v1 task-on-v1 float32", lambda: nullcontext(old_model)),
+        ...     new=Answerer("base-v2 task-on-v2 float32", lambda: holding(student, snapshot)),
+        ...     folder="out/flips_evaluation",
+        ... )
+        >>> evaluation.measure(student)["eval_negative_flip_rate"]  # doctest: +SKIP
+        0.041
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | Questions,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        old: Answerer,
+        new: Answerer,
+        folder: str | Path,
+        max_new_tokens: int = 64,
+        batch_size: int = 8,
+        normalization: Literal["sum", "characters"] = "sum",
+        judge: Judge | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        show_progress: bool = False,
+    ) -> None:
+        """Read the rows, and check everything that can be checked without a model."""
+        check_numbers(None, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        self.questions = dataset if isinstance(dataset, Questions) else read_questions(dataset)
+        if judge is not None and self.questions.choices is not None:
+            raise ConfigurationError("judge does nothing where one of several choices is taken; leave it out.")
+        self.folder, self.judge, self.autocast, self.show_progress = Path(folder), judge, autocast, show_progress
+        self.max_new_tokens, self.batch_size, self.normalization = max_new_tokens, batch_size, normalization
+        self.answerers = {"old": old, "new": new}
+        self.answers: dict[str, list[str]] = {}
+        self._judged: dict[str, list[bool]] = {}  # in the main process
+        self._readings = {"student": self._read(tokenizer)}
+        for role, answerer in self.answerers.items():
+            own = answerer.tokenizer
+            self._readings[role] = self._readings["student"] if own is None else self._read(own)
+
+    def __len__(self) -> int:
+        """Say how many questions there are."""
+        return len(self.questions)
+
+    def measure(self, student: Any, *, prefix: str = "eval") -> dict[str, float]:
+        """Ask the student, and the old and the new model where their answers are not known yet, and count the flips.
+
+        Args:
+            student: The model in training, not wrapped by DDP; it is left as it was.
+            prefix: Stands before every name.
+
+        Returns:
+            See [`flip_metrics`]; the same in every process.
+
+        Raises:
+            ConfigurationError: A model is needed that is not there, or a judge that says neither True nor False.
+            InputError: A question that does not fit into a model's context, or scores that are NaN.
+        """
+        self.ask_old_and_new()
+        self.answers["student"] = self.ask(student)
+        self._judged.pop("student", None)
+        return on_main_process(partial(self._compare_and_keep, prefix))
+
+    def keep_best(self) -> None:
+        """Keep the student's latest answers as those of the best checkpoint."""
+
+        def copy() -> None:
+            with replaced(self.folder / "best.jsonl") as temporary:
+                shutil.copyfile(self.folder / "student.jsonl", temporary)
+
+        on_main_process(copy)
+
+    def ask_old_and_new(self) -> None:
+        """Take the kept answers of the old and the new model, and ask the one that has none; done once.
+
+        Raises:
+            ConfigurationError: A model without answers of its own on disk is not loaded.
+            InputError: A question that does not fit into a model's context, or scores that are NaN.
+        """
+        for role, answerer in self.answerers.items():
+            if role in self.answers:
+                continue
+            key = self._key(role, answerer)
+            path = self.folder / f"{role}.jsonl"
+            answers, fault = on_main_process(partial(self._kept, path, key))
+            if answers is None:
+                if answerer.model is None:
+                    raise ConfigurationError(
+                        f"The answers of the {role} model to the flips data set are needed, but it is not loaded, and "
+                        f"{path} {fault}. Load the model, or bring the file that belongs to it."
+                    )
+                if path.exists() and place()[0] == 0:
+                    logger.warning(f"{path} {fault}, so the {role} model is asked again.")
+                with answerer.model() as model:
+                    answers = self._ask_and_keep(model, role, key)
+            self.answers[role] = answers
+
+    def ask(self, model: Any, role: str = "student") -> list[str]:
+        """Ask a model every question once, each process its share.
+
+        Args:
+            model: A causal language model or PEFT model, not wrapped by DDP; it is left as it was.
+            role: "old", "new" or "student": whose tokenizer it reads with.
+
+        Returns:
+            The generated answers without white space around them, or the chosen choices, in the order of the rows;
+            the same in every process.
+
+        Raises:
+            InputError: A question that does not fit into the model's context, or scores that are NaN.
+            MuscleError: Another process failed.
+        """
+        # In every process, so that all of them stop.
+        self._refuse_what_does_not_fit(model, role)
+        rank, processes = place()
+        rows = range(rank, len(self), processes)
+        answers = [""] * len(self)
+        shown = self.show_progress and rank == 0
+        for first, share in enumerate(
+            from_every_process(lambda: self._ask(model, rows, role, show_progress=shown) if rows else [])
+        ):
+            answers[first::processes] = share
+        return answers
+
+    def _refuse_what_does_not_fit(self, model: Any, role: str) -> None:
+        try:
+            check_fit(base_model(model), iter(self._readings[role].hardest))
+        except InputError as error:
+            longest = f" The longest answer is flips_max_new_tokens, now {self.max_new_tokens}."
+            text = re.sub(r"\bprompt (\d+)", r"row \1", str(error))
+            raise InputError(
+                f"flips_dataset: {text}{longest if self.questions.choices is None and 'may take' in text else ''}"
+            ) from error
+
+    def _ask_and_keep(self, model: Any, role: str, key: Mapping[str, str]) -> list[str]:
+        """Ask a model as [`ask`] does, but batch by batch: a run that was killed goes on from the answers so far."""
+        self._refuse_what_does_not_fit(model, role)
+        rank, processes = place()
+        settings, texts = {**key, "questions": range(len(self))}, self._readings[role].texts
+
+        def so_far(output: Path) -> AnswersSoFar:
+            return AnswersSoFar(output, settings, kinds=(str,), replaces_others=True)
+
+        def parts() -> list[Path]:
+            return sorted(self.folder.glob(f"{role}.jsonl*.part"))
+
+        def known() -> dict[int, tuple[Any, ...]]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # An earlier run may have had more processes, or fewer.
+            return {row: answer for part in parts() for row, answer in so_far(part.with_suffix("")).answers.items()}
+
+        def complete(answered: Mapping[int, tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
+            missing = [row for row in range(len(self)) if row not in answered]
+            mine, kept = missing[rank::processes], so_far(self.folder / f"{role}.jsonl.{rank}")
+            # Batches of what is about as long.
+            kept.complete(
+                sorted(mine, key=lambda row: -len(texts[row])),
+                lambda some: [(text,) for text in self._ask(model, some, role, show_progress=False)],
+                self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
+                f"Asking the {role} model",
+                show_progress=self.show_progress and rank == 0,
+            )
+            return {row: kept.answers[row] for row in mine}
+
+        kept = on_main_process(known)
+        answered = dict(kept)
+        for share in from_every_process(lambda: complete(kept)):
+            answered |= share
+        answers = [str(answered[row][0]) for row in range(len(self))]
+
+        def keep() -> None:
+            self._keep(role, answers, key)
+            for part in parts():
+                part.unlink()
+
+        on_main_process(keep)
+        return answers
+
+    def _ask(self, model: Any, rows: Sequence[int], role: str, *, show_progress: bool) -> list[str]:
+        tokenizer, prompts = self._readings[role].tokenizer, [self.questions.prompts[row] for row in rows]
+        shown: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "show_progress": show_progress,
+            "description": "Asking the student" if role == "student" else f"Asking the {role} model",
+        }
+        with self.autocast():
+            if self.questions.choices is None:
+                found = generate_answers(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, **shown)
+                return [text.strip() for text in found.texts]
+            choices = [self.questions.choices[row] for row in rows]
+            how: dict[str, Any] = {"normalization": self.normalization, "delimiter": ""}
+            chosen = choose_answers(model, tokenizer, prompts, choices, **how, **shown)
+            return [texts[index] for texts, index in zip(choices, chosen.indices.tolist(), strict=True)]
+
+    def _read(self, tokenizer: PreTrainedTokenizerBase) -> _Reading:
+        prompts, choices = self.questions.prompts, self.questions.choices
+        texts = as_texts(tokenizer, prompts)
+        if choices is None:
+            rows = encode(tokenizer, texts, prompts)
+            reads = [(number, tuple(tokens), self.max_new_tokens) for number, tokens in enumerate(rows)]
+            empty = [number for number, tokens in enumerate(rows) if not tokens]
+        else:
+            check_choices(texts, choices, self.normalization)
+            questions = encode_choices(tokenizer, texts, prompts, choices, "")
+            reads = [(number, option.tokens, 1) for number, options in enumerate(questions) for option in options]
+            empty = [number for number, options in enumerate(questions) if not options[0].context]
+        if empty:
+            raise InputError(
+                f"Row {empty[0]} of the flips data set: the prompt has no tokens, and a model cannot start from "
+                "nothing. Leave the row out, or use a tokenizer that adds a token for the beginning of the text."
+            )
+        longest = max(reads, key=lambda read: len(read[1]) + read[2])
+        largest = max(reads, key=lambda read: max(read[1]))
+        return _Reading(tokenizer, texts, [longest, largest], digest(reads))
+
+    def _key(self, role: str, answerer: Answerer) -> dict[str, str]:
+        """Tell what a model's answers depend on; batches and processes are not among it."""
+        generated = self.questions.choices is None
+        how = {"max_new_tokens": self.max_new_tokens} if generated else {"normalization": self.normalization}
+        reading = self._readings[role]
+        return {
+            "model": digest(answerer.fingerprint),
+            "questions": digest([reading.texts, self.questions.choices, self.questions.references]),
+            "tokenizer": reading.fingerprint,
+            "options": digest(how),
+        }
+
+    def _compare_and_keep(self, prefix: str) -> dict[str, float]:
+        self._keep("student", self.answers["student"])
+        if self.judge is None:
+            return flip_metrics(**self.answers, references=self.questions.references, prefix=prefix)
+        right = {role: self._verdicts(role, answers) for role, answers in self.answers.items()}
+        same = [one == other for one, other in zip(self.answers["old"], self.answers["student"], strict=True)]
+        return flip_metrics(**right, same_answer=same, prefix=prefix)
+
+    def _verdicts(self, role: str, answers: Sequence[str]) -> list[bool]:
+        assert self.judge is not None  # noqa: S101 - for the type checker
+        if role not in self._judged:
+            verdicts = []
+            for number, pair in enumerate(zip(answers, self.questions.references, strict=True)):
+                verdict = self.judge(*pair)
+                if not isinstance(verdict, bool | np.bool_):
+                    raise ConfigurationError(
+                        f"The judge says {verdict!r} to row {number} of the flips data set; it must say True or "
+                        "False. Compare a score with a threshold."
+                    )
+                verdicts.append(bool(verdict))
+            self._judged[role] = verdicts
+        return self._judged[role]
+
+    def _keep(self, role: str, answers: Sequence[str], key: Mapping[str, str] | None = None) -> None:
+        """Write one model's answers so that `muscle-hf compare` reads them, and this class knows whose they are."""
+        columns: dict[str, Sequence[Any]] = {
+            "id": range(len(self)),
+            "prediction": answers,
+            "reference": self.questions.references,
+            "question": self._readings[role].texts,
+        }
+        if self.questions.choices is not None:
+            columns["choices"] = self.questions.choices
+        if self.judge is not None:  # otherwise equality tells what is right
+            columns["score"] = [float(verdict) for verdict in self._verdicts(role, answers)]
+        if key is not None:
+            columns["asked"] = [json.dumps(key)] * len(self)
+        lines = [strict_json(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replaced(self.folder / f"{role}.jsonl") as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _kept(self, path: Path, key: Mapping[str, str]) -> tuple[list[str] | None, str]:
+        """Give the kept answers, or None and what is the matter with the file."""
+        if not path.exists():
+            return None, "does not exist"
+        answers: list[str] = []
+        try:
+            for number, (_, _, _, row) in enumerate(read_objects(path, "answers of a model")):
+                asked = json.loads(str(row.get("asked", "{}")))
+                changed = [name for name in key if asked.get(name) != key[name]]
+                if changed:
+                    return None, f"holds answers with another fingerprint ({', '.join(changed)})"
+                if row.get("id") != number or not isinstance(row.get("prediction"), str):
+                    return None, f"is damaged at its line {number + 1}"
+                answers.append(row["prediction"])
+        except (InputError, ValueError, AttributeError) as fault:
+            return None, f"cannot be used ({fault})"
+        if len(answers) != len(self):
+            return None, f"holds {len(answers)} answers to {len(self)} questions"
+        return answers, ""

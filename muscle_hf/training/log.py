@@ -1,0 +1,79 @@
+"""What a compatibility trainer logs beside the loss: sums over trained tokens, and the figures made of them."""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..losses.compatibility import CompatibilityLoss
+
+_SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", "cross_entropy", "correct_tokens")
+
+
+class LossSums:
+    """Sums over the trained tokens (or instances, or words) since the last log.
+
+    Example:
+        >>> one = torch.tensor(1.0)
+        >>> sums = LossSums()
+        >>> sums.add(CompatibilityLoss(one, 4 * one, one, 2 * one, 3 * one, 4 * one, 3 * one))
+        >>> sums.figures("accuracy")["aligned_to_old_model"], sums.figures("accuracy")["accuracy"]
+        (0.25, 0.75)
+        >>> sums.clear()
+        >>> sums.figures("accuracy")["accuracy"]  # of nothing
+        nan
+    """
+
+    def __init__(self) -> None:
+        """Start from nothing."""
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def __getitem__(self, name: str) -> float:
+        """Return one sum: "tokens", a field of [`CompatibilityLoss`], or the name of another count."""
+        return self._sums[name]
+
+    def add(self, result: CompatibilityLoss, *, accelerator: Any = None, **counts: Tensor | float) -> None:
+        """Add one batch, of all processes together.
+
+        Args:
+            result: The batch's loss.
+            accelerator: Adds up over processes; None where there is one.
+            **counts: More to add up, such as `positions`.
+        """
+        values = [getattr(result, name).double() for name in _SUMMED]
+        device = values[0].device
+        values += [torch.as_tensor(count, dtype=torch.float64, device=device) for count in counts.values()]
+        stacked = torch.stack(values)  # one transfer for all of them
+        if accelerator is not None:
+            stacked = accelerator.reduce(stacked, reduction="sum")
+        for name, value in zip((*_SUMMED, *counts), stacked.tolist(), strict=True):
+            self._sums[name] += value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sums.clear()
+
+    def figures(self, accuracy: str) -> dict[str, float]:
+        """Turn the sums into what is logged.
+
+        Args:
+            accuracy: The name under which the share of right tokens is logged.
+
+        Returns:
+            Shares and means over tokens; what has nothing to divide by is nan.
+        """
+        sums = self._sums
+        tokens, to_old = sums["tokens"], sums["tokens_to_old"]
+        return {
+            "aligned_to_old_model": _ratio(to_old, tokens),
+            "divergence_to_old_model": _ratio(sums["divergence_to_old"], to_old),
+            "divergence_to_new_model": _ratio(sums["divergence_to_new"], tokens - to_old),
+            "cross_entropy": _ratio(sums["cross_entropy"], tokens),
+            accuracy: _ratio(sums["correct_tokens"], tokens),
+        }
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else math.nan

@@ -1,0 +1,318 @@
+"""The two models of a training run, from what the user passed; the old one is loaded when it is first needed.
+
+With a complete teacher cache, and with answers that were kept, nobody needs the old model, and it stays on the disk.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..card.lineage import Lineage, commit_of, commit_of_adapter
+from ..errors import ConfigurationError, ModelMismatchError
+from ..hub.lookup import located
+from ..models.adapters import (
+    Model,
+    base_and_adapter,
+    base_model,
+    check_lm_head,
+    fit_to_adapter,
+    load_adapted_model,
+    load_tokenizer,
+    naming_the_base,
+    refuse_swapped_adapters,
+    shares_base,
+)
+from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+from ..prediction.generate import Answers, generate_answers
+from ..prediction.prompts import Prompt
+
+logger = logging.getLogger(__name__)
+
+_CONFIG = "config.json"
+
+# Options of `from_pretrained` that change nothing of what a model answers.
+_INDIFFERENT = {"device_map", "token", "cache_dir", "local_files_only", "revision", "force_download", "max_memory"}
+_SHARED_BY_BOTH = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
+
+
+class ModelPair:
+    """The new model, loaded, and the old model, loaded on first use.
+
+    Args:
+        model: The new base, or the new model as a whole.
+        new_adapter: Its adapter, where `model` does not bring it along.
+        old_model: The old base, or the old model as a whole.
+        old_adapter: Its adapter, likewise.
+        processing_class: The new model's tokenizer; None looks beside the model.
+        init_kwargs: Keyword arguments for `from_pretrained` of the new base.
+        old_init_kwargs: Of the old base; empty: precision, attention and quantization of the new one.
+        full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of it is trained.
+
+    Raises:
+        ModelMismatchError: Both are one model.
+        ConfigurationError: Both share one base object, adapters are missing or too many, or there is no tokenizer.
+        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        old_model: Model,
+        *,
+        new_adapter: str | Path | None,
+        old_adapter: str | Path | None,
+        processing_class: PreTrainedTokenizerBase | None,
+        init_kwargs: dict[str, Any],
+        old_init_kwargs: dict[str, Any],
+        full_fine_tune: bool = False,
+    ) -> None:
+        """Load the new model and find its tokenizer."""
+        if old_model is model and old_adapter == new_adapter:
+            raise ModelMismatchError(
+                "old_model and model are the same object: there is no update to be compatible to."
+            )
+        if shares_base(model, old_model):
+            raise ConfigurationError(
+                "model and old_model share one base object, and an adapter on the one would change the other. Load "
+                "the base twice, or pass paths."
+            )
+        refuse_swapped_adapters((model, new_adapter), (old_model, old_adapter))
+        # Paths become absolute here, once and for all: the old model is loaded later, maybe from elsewhere.
+        self._named = {"new": model, "old": old_model}
+        model, new_adapter = self.new_source = _located(model, new_adapter, ("model", "new_adapter"))
+        old_model, old_adapter = self.old_source = _located(old_model, old_adapter, ("old_model", "old_adapter"))
+        inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
+        if isinstance(old_model, str | Path) and old_adapter is None:
+            logger.warning(
+                f"old_adapter is not given, so old_model={str(old_model)!r} teaches as it is, without a task adapter."
+            )
+        self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
+        self.student = load_adapted_model(
+            model,
+            new_adapter,
+            role="new",
+            needs_adapter=not full_fine_tune,
+            init_kwargs=init_kwargs,
+            named=self._named["new"],
+        )
+        if isinstance(self.student, PeftModel):
+            if full_fine_tune:
+                raise ConfigurationError(
+                    "full_fine_tune=True, but the new model has an adapter, which alone would be trained. Leave the "
+                    "option out, or merge the adapter first."
+                )
+            check_lm_head(self.student)
+        tokenizer = processing_class or load_tokenizer(self.student, init_kwargs, model, new_adapter)
+        if tokenizer is None:
+            raise ConfigurationError(
+                "No tokenizer lies beside the new model or its adapter; pass it as processing_class."
+            )
+        self.processing_class = tokenizer
+
+    @cached_property
+    def old(self) -> PreTrainedModel | PeftModel:
+        """The old model."""
+        model, adapter = self.old_source
+        return load_adapted_model(
+            model,
+            adapter,
+            role="old",
+            needs_adapter=False,
+            init_kwargs=self._old_kwargs,
+            named=self._named["old"],
+        )
+
+    @property
+    def is_old_loaded(self) -> bool:
+        """Whether the old model is in memory."""
+        return "old" in vars(self) or not isinstance(self.old_source[0], str | Path)
+
+    def forget_old(self) -> None:
+        """Let go of the old model, where it can be loaded again."""
+        if isinstance(self.old_source[0], str | Path):
+            vars(self).pop("old", None)
+
+    @property
+    def old_config(self) -> Any:
+        """The old base's config, as its adapter needs it; the old model's weights are not loaded for it."""
+        return self.old_outline().config
+
+    def old_outline(self) -> Any:
+        """Return the old model, or, where it is not loaded, one of its shape that has no weights in memory."""
+        return self.old if self.is_old_loaded else self._outline
+
+    @cached_property
+    def _outline(self) -> Any:
+        """The old base without weights, with the rows of embeddings that its adapter was trained with."""
+        names = ("revision", "trust_remote_code")
+        base, adapter = str(self.old_source[0]), self.old_source[1]
+        options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
+        with naming_the_base("old_model", base, str(self._named["old"])):
+            config = AutoConfig.from_pretrained(base, **options)
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
+            )
+        # `from_config` knows no name.
+        outline.config._name_or_path = base
+        if adapter is not None:
+            fit_to_adapter(outline, adapter, ("old_model", "old_adapter"))
+        return outline
+
+    @cached_property
+    def old_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer beside the old model or its adapter; None, said in the log, where there is none."""
+        tokenizer = load_tokenizer(self.old_config, self._old_kwargs, *self.old_source)
+        if tokenizer is None:
+            logger.warning(
+                "No tokenizer was found beside the old model, so only the sizes of the vocabularies are compared. "
+                "Make sure that both models were trained with the same tokenizer."
+            )
+        return tokenizer
+
+    def required_old_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the old model's tokenizer.
+
+        Raises:
+            ConfigurationError: There is none beside the old model or its adapter.
+        """
+        if self.old_tokenizer is None:
+            raise ConfigurationError(
+                'alignment="chunks" needs the old model\'s tokenizer, and none lies beside the old model or its '
+                "adapter. Save it there: tokenizer.save_pretrained(folder)."
+            )
+        return self.old_tokenizer
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What decides the teachers' answers: both models and the tokenizer, as they are when this is first read."""
+        found: dict[str, str] = {}
+        for side, (model, adapter), loaded, options in (
+            ("new", self.new_source, self.student, self._new_kwargs),
+            ("old", self.old_source, None, self._old_kwargs),
+        ):
+            if isinstance(model, str | Path):
+                of_side = fingerprint_of_model(model, adapter, revision=options.get("revision"))
+            else:
+                of_side = fingerprint_of_model(self.old if loaded is None else loaded)
+            found |= {f"{side} {part}": value for part, value in of_side.items()}
+            # Precision, attention, quantization and whatever else changes what the very same weights answer.
+            decisive = {key: str(value) for key, value in sorted(options.items()) if key not in _INDIFFERENT}
+            found[f"{side} loading options"] = json.dumps(decisive) if isinstance(model, str | Path) else "none"
+        tokenizers = {"tokenizer": self.processing_class, "old tokenizer": self.old_tokenizer}
+        return found | {name: fingerprint_of_tokenizer(one) for name, one in tokenizers.items() if one is not None}
+
+    def asker(self, role: str, args: Any, max_new_tokens: int) -> Callable[[Sequence[Prompt]], Answers]:
+        """Return a function that lets one of the models answer prompts; the old one is loaded when it is called.
+
+        Args:
+            role: "old" or "new".
+            args: The trainer's config, for the device and the batch size.
+            max_new_tokens: Longest answer, in tokens.
+        """
+
+        def ask(prompts: Sequence[Prompt]) -> Answers:
+            model = self.on_device(role, args.device)
+            tokenizer = self.old_tokenizer if role == "old" else None
+            return generate_answers(
+                model,
+                tokenizer or self.processing_class,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                batch_size=args.per_device_eval_batch_size,
+                show_progress=False,
+            )
+
+        return ask
+
+    def on_device(self, role: str, device: torch.device) -> Any:
+        """Return one of the models on a device; the old one is loaded where need be.
+
+        Args:
+            role: "old" or "new".
+            device: Where it is asked. A model that is quantized or split over devices stays where it is.
+        """
+        model: Any = self.old if role == "old" else self.student
+        if getattr(model, "hf_device_map", None) is None and not getattr(model, "is_quantized", False):
+            model.to(device)
+        return model
+
+    def old_precision(self, args: Any) -> torch.dtype:
+        """Return the type in which the old model computes its logits.
+
+        Args:
+            args: The trainer's config, which may ask for mixed precision.
+        """
+        if args.bf16 or args.fp16:
+            return torch.bfloat16 if args.bf16 else torch.float16
+        if self.is_old_loaded:
+            found: torch.dtype = base_model(self.old).get_output_embeddings().weight.dtype
+            return found if found.is_floating_point else torch.float32
+        given = self._old_kwargs.get("dtype", torch.float32)
+        if isinstance(given, str):
+            given = self.old_config.dtype if given == "auto" else getattr(torch, given)
+        return given or torch.float32
+
+    def take_fingerprints(self) -> None:
+        """Take the fingerprints now, before training or a wider adapter changes what they are taken of."""
+        _ = self.fingerprints
+
+    def fingerprint_of_answers(self, max_new_tokens: int) -> dict[str, Any]:
+        """Return what decides an answer besides its prompt.
+
+        Args:
+            max_new_tokens: Longest answer, in tokens.
+        """
+        found = self.fingerprints
+        parts = ("base", "adapter", "loading options")
+        models = {role: " ".join(found[f"{role} {part}"] for part in parts) for role in ("old", "new")}
+        tokenizers = {name: found.get(name, "unknown") for name in ("tokenizer", "old tokenizer")}
+        return models | tokenizers | {"max_new_tokens": max_new_tokens}
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Where both models come from."""
+        (model, new_adapter), (old_model, old_adapter) = self.new_source, self.old_source
+        new_name, old_name = new_adapter or model, old_adapter or old_model
+        new_commit = None
+        if isinstance(model, str | Path):
+            base = getattr(self.student.config, "_name_or_path", None)
+            new_commit = commit_of(base, _CONFIG, self._new_kwargs.get("revision"))
+        # Of a model that the user loaded nobody knows the commit.
+        old_commit = None
+        if isinstance(old_model, str | Path):
+            old_commit = commit_of(old_model, _CONFIG, self._old_kwargs.get("revision"))
+        if self.is_old_loaded:
+            return Lineage.of(
+                new=self.student,
+                old=self.old,
+                new_name=new_name,
+                old_name=old_name,
+                new_base_revision=new_commit,
+                old_base_revision=old_commit,
+            )
+        new = Lineage.of(new=self.student, old=self.student, new_name=new_name, old_name=model)
+        return Lineage(
+            new.new_base,
+            new.new_adapter,
+            str(old_model),
+            None if old_adapter is None else str(old_adapter),
+            new_base_revision=new_commit,
+            new_adapter_revision=new.new_adapter_revision,
+            old_base_revision=old_commit,
+            old_adapter_revision=commit_of_adapter(old_adapter),
+        )
+
+
+def _located(model: Model, adapter: str | Path | None, names: tuple[str, str]) -> tuple[Model, str | Path | None]:
+    """Give base and adapter, each by its absolute path or its id; a loaded model as it is."""
+    if isinstance(model, str | Path):
+        return base_and_adapter(str(model), adapter, names)
+    return model, None if adapter is None else located(adapter)

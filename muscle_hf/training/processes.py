@@ -1,0 +1,94 @@
+"""Work that several training processes share (DDP): one does it for all, or each does its part.
+
+An exception in one process would leave the others waiting for it; here it is raised in all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as distributed
+
+from ..errors import MuscleError
+
+_T = TypeVar("_T")
+
+
+def place() -> tuple[int, int]:
+    """Return this process's number, counted from 0, and how many processes there are.
+
+    Example:
+        >>> place()
+        (0, 1)
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def on_main_process(work: Callable[[], _T]) -> _T:
+    """Do something in the main process only, and give its result to all.
+
+    Args:
+        work: What to do; its result must be picklable.
+
+    Returns:
+        The result, in every process.
+
+    Raises:
+        MuscleError: In the other processes, where `work` raised in the main one; there it raises what it raised.
+
+    Example:
+        >>> on_main_process(lambda: 1 + 1)
+        2
+    """
+    rank, processes = place()
+    if processes == 1:
+        return work()
+    told: list[Any] = [None, None]
+    failure = None
+    if rank == 0:
+        told, failure = _attempt(work)
+    distributed.broadcast_object_list(told, src=0)
+    if failure is not None:
+        raise failure
+    if told[1] is not None:
+        raise MuscleError(f"The main process failed: {told[1]}")
+    return told[0]  # type: ignore[no-any-return]
+
+
+def from_every_process(work: Callable[[], _T]) -> list[_T]:
+    """Do something in every process, and give the results of all to all.
+
+    Args:
+        work: This process's part; its result must be picklable.
+
+    Returns:
+        The results in the order of the processes, in every process.
+
+    Raises:
+        MuscleError: `work` raised in another process; where it did, it raises what it raised.
+
+    Example:
+        >>> from_every_process(lambda: "mine")
+        ['mine']
+    """
+    _, processes = place()
+    if processes == 1:
+        return [work()]
+    mine, failure = _attempt(work)
+    told: list[Any] = [None] * processes
+    distributed.all_gather_object(told, mine)
+    if failure is not None:
+        raise failure
+    for number, (_, fault) in enumerate(told):
+        if fault is not None:
+            raise MuscleError(f"Process {number} failed: {fault}")
+    return [result for result, _ in told]
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[list[Any], Exception | None]:
+    """Give what to tell the others, result and fault, and the exception."""
+    try:
+        return [work(), None], None
+    except Exception as failure:  # Whatever it is: it is raised again, once the others know.
+        return [None, f"{type(failure).__name__}: {failure}"], failure

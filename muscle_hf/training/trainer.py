@@ -1,0 +1,318 @@
+"""`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from datasets import Dataset, DatasetDict, IterableDataset
+from peft import PeftModel
+from torch import Tensor
+from transformers import (
+    BitsAndBytesConfig,
+    DataCollator,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+from transformers.trainer_utils import IntervalStrategy
+
+from ..errors import ConfigurationError
+from ..flips.comparison import Comparison, compare
+from ..flips.eval_metrics import FLIP_FIGURES
+from ..losses.masks import Mask
+from ..models.adapters import Model, full_logits_allow_tied_head
+from ..models.ranks import pad_rank
+from ..prediction.flips_dataset import read_questions
+from ..publishing.from_trainer import ROLES, ShipsItsCard
+from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from .config import CompatibilityConfig
+from .flips_in_the_loop import FlipsInTheLoop
+from .log import LossSums
+from .pair import ModelPair
+from .quiet import ReportsNothing
+from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
+from .teachers_of_run import TeachersOfTraining
+from .unlabelled import check_unlabelled
+
+logger = logging.getLogger(__name__)
+
+EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
+
+_OPTIONS = tuple(one.name for one in fields(CompatibilityConfig))
+
+
+@checks_arguments(
+    OF_OTHER_TRAINERS,
+    missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
+    elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
+)
+class CompatibilityTrainer(ReportsNothing, ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
+    """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
+
+    The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
+    the old model, each token that it gets right is held at the new model (MUSCLE, arXiv 2407.09435, Eq. 1; other
+    strategies in [`CompatibilityConfig`]). Data sets, packing, precision, checkpoints and callbacks are those of
+    [`trl.SFTTrainer`]. What it saves is an ordinary PEFT adapter.
+
+    One copy of the new base is in memory: the new model that teaches is a snapshot of the adapter. The old model is a
+    second model, frozen. Logged beside the loss, each over all trained tokens since the last log:
+
+    - `aligned_to_old_model`: share of the tokens that learned from the old model.
+    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; nan
+      where there were none.
+    - `cross_entropy`, `mean_token_accuracy`: of the student.
+
+    In evaluations their names begin with `eval_`, and `metric_for_best_model` can name them.
+
+    Args:
+        model: The new base (id, path or model) with `new_adapter`; or the new model as a whole: a PeftModel, or the
+            id or path of an adapter, whose config names its base.
+        old_model: The old base with `old_adapter`; or the old model as a whole, in the same ways. It may also be a
+            fully fine-tuned model without adapter.
+        new_adapter: Id or path of the task adapter trained on the new base. It is the start and the new teacher.
+        old_adapter: Id or path of the task adapter trained on the old base.
+        args: A [`CompatibilityConfig`].
+        data_collator: As in [`trl.SFTTrainer`].
+        train_dataset: The task's training set, in any format that [`trl.SFTTrainer`] takes.
+        eval_dataset: A validation set, likewise.
+        processing_class: The tokenizer. Defaults to the one beside the new base.
+        compute_metrics: As in [`trl.SFTTrainer`]; it receives the student's logits.
+        callbacks: As in [`trl.SFTTrainer`].
+        optimizers: As in [`trl.SFTTrainer`].
+        optimizer_cls_and_kwargs: As in [`trl.SFTTrainer`].
+        preprocess_logits_for_metrics: As in [`trl.SFTTrainer`].
+        quantization_config: For the new base, where `model` is an id or a path.
+        formatting_func: As in [`trl.SFTTrainer`].
+        mask: A function of your own from [`Scores`][muscle_hf.losses.masks.Scores] to bool, (tokens,), in place of the
+            config's `mask`.
+        unlabelled_dataset: Prompts without label: answered by the teachers, or a log with the old model's answers as
+            `completion` beside `prompt`. See [`CompatibilityConfig`] for how they are mixed in.
+        flips_dataset: Questions that all three models answer at each evaluation: rows with `prompt` and `completion`
+            (or `reference`), `messages`, or another shape that [`read_questions`] reads; or with `choices` and
+            `answer`. Without an `eval_strategy` they are asked after each epoch.
+
+    Raises:
+        ModelMismatchError: The vocabularies differ, or old and new model are the same.
+        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
+        ConfigurationError: Models or options that cannot be combined.
+        InputError: A data set without a token to train on.
+        TeacherError: A teacher whose logits are NaN; also raised in training.
+        HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
+
+    Example:
+        >>> trainer = CompatibilityTrainer(  # doctest: +SKIP
+        ...     model="org/base-v2",
+        ...     new_adapter="org/task-on-v2",
+        ...     old_model="org/base-v1",
+        ...     old_adapter="org/task-on-v1",
+        ...     args=CompatibilityConfig(output_dir="out"),
+        ...     train_dataset=dataset,
+        ... )
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    _tag_names = ("muscle", "compatibility-adapter", "trl")
+    _name = "MUSCLE"
+    # `compute_loss` divides by the tokens of the whole optimizer step, so the parent must not divide by the number of
+    # its pieces again.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Model,
+        old_model: Model,
+        *,
+        new_adapter: str | Path | None = None,
+        old_adapter: str | Path | None = None,
+        args: CompatibilityConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: EvalDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        formatting_func: Callable[[dict[str, Any]], str] | None = None,
+        mask: Mask | None = None,
+        unlabelled_dataset: Dataset | None = None,
+        flips_dataset: Dataset | None = None,
+    ) -> None:
+        """Load the models, refuse what cannot be trained, and set up the parent."""
+        args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
+        check_args(args, CompatibilityConfig, "SFTConfig", old_model)
+        check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
+        self.strategy = args.strategy(mask)
+        check_rows(train_dataset)
+        check_layouts(train_dataset, eval_dataset, args, formatting_func)
+        if unlabelled_dataset is not None:
+            unlabelled_dataset = check_unlabelled(
+                unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
+            )
+        # Before any model is loaded.
+        questions = None if flips_dataset is None else read_questions(flips_dataset)
+        if questions is not None:
+            say_known_questions(train_dataset, questions.prompts)
+        _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
+        args.refuse_options_without_data(
+            unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
+        )
+        new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
+        if quantization_config is not None:
+            new_kwargs["quantization_config"] = quantization_config
+        pair = self._pair = ModelPair(
+            model,
+            old_model,
+            new_adapter=new_adapter,
+            old_adapter=old_adapter,
+            processing_class=processing_class,
+            init_kwargs=new_kwargs,
+            old_init_kwargs=_as_kwargs(args.old_model_init_kwargs),
+            full_fine_tune=args.full_fine_tune,
+        )
+        student, processing_class = pair.student, pair.processing_class
+        check_chat_template(train_dataset, eval_dataset, args, processing_class)
+        self._rows_to_cache: dict[str, Dataset] = {}
+        if args.alignment == "tokens":
+            self._check_vocabularies(args)
+        else:
+            pair.required_old_tokenizer()
+        if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
+            pair.take_fingerprints()  # before anything of the models is changed
+        self._unlabelled = None if unlabelled_dataset is None else self._answered(unlabelled_dataset, args)
+        self.lineage = pair.lineage
+        if isinstance(student, PeftModel):
+            # PEFT loads adapters frozen by default; the student's is the one that is trained.
+            student.set_adapter(student.active_adapter)
+        if args.student_rank is not None:
+            student = pad_rank(student, args.student_rank, seed=args.seed)
+
+        self._sums = {"train": LossSums(), "eval": LossSums()}
+        with full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
+            super().__init__(
+                model=student,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                # With flips alone to evaluate, no set is asked for its loss.
+                eval_dataset={} if eval_dataset is None and flips_dataset is not None else eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+                preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+                formatting_func=formatting_func,
+            )
+        self._wrap_collator()
+        # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = True
+        if self.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
+            raise ConfigurationError(
+                "The new model is a snapshot of the adapter on the student's own base, which FSDP and DeepSpeed "
+                "ZeRO-3 split over processes. Train with DDP or ZeRO-2."
+            )
+        if self.aux_loss_enabled:
+            raise ConfigurationError(
+                "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
+                "without it."
+            )
+        self._set_up_teachers()
+        if questions is not None:
+            self.flips = self._flips_evaluation(questions)
+        self.min_accuracy = args.min_accuracy
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
+        mode = "train" if self.model.training else "eval"
+        result, outputs = self._token_loss(model, inputs, normalizer=num_items_in_batch, needs_logits=return_outputs)
+        loss = result.loss
+        # `num_items_in_batch` counts the tokens of every process, and DDP averages gradients over processes.
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        positions = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
+        self._sums[mode].add(result, accelerator=self.accelerator, positions=positions)
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """Add the method's figures of this data set to its metrics; called by the trainer."""
+        sums = self._sums["eval"]
+        sums.clear()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        output.metrics.update(
+            {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("mean_token_accuracy").items()}
+        )
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the method's figures, each over all tokens since the last log; called by the trainer."""
+        sums = self._sums["train"]
+        if self.model.training and sums["tokens"]:
+            # The count goes on from the log, which a resumed run brings along.
+            seen = next((log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0)
+            logs.update(sums.figures("mean_token_accuracy") | {"num_tokens": seen + sums["positions"]})
+            sums.clear()
+        super().log(logs, start_time)
+
+    @property
+    def _is_chosen_by_what_is_measured(self) -> bool:
+        metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        return metric in FLIP_FIGURES
+
+    def measured_comparisons(self) -> dict[str, Comparison]:
+        """Compare new model and student with the old one on the flips data set, as they were evaluated last."""
+        if self.flips is None:
+            return {}
+        answers, references = self.flips.answers, self.flips.questions.references
+        return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
+
+
+def _choose_when_to_evaluate(args: CompatibilityConfig, evaluates: bool, measures_flips: bool) -> None:
+    """Refuse an evaluation of nothing; with flips to measure and no word on when, measure them."""
+    if args.eval_strategy == "no":
+        if measures_flips:
+            args.eval_strategy = IntervalStrategy.EPOCH if args.eval_steps is None else IntervalStrategy.STEPS
+            logger.warning(
+                "flips_dataset is asked at each evaluation, and eval_strategy is not set, so it is now "
+                f"eval_strategy={args.eval_strategy.value!r}."
+            )
+    elif not evaluates and not measures_flips:
+        raise ConfigurationError(
+            f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
+            "questions of a flips_dataset, or leave eval_strategy out."
+        )
+
+
+def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Options given as JSON text are dictionaries once the config is built."""
+    return dict(value) if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _without_model_init_kwargs(args: CompatibilityConfig) -> Iterator[None]:
+    """The base is loaded by now with these arguments; the parent would warn that it ignores them."""
+    kept, args.model_init_kwargs = args.model_init_kwargs, None
+    try:
+        yield
+    finally:
+        args.model_init_kwargs = kept

@@ -1,0 +1,282 @@
+"""Rows without labels: prompts that the old, the new or the surer model answers, mixed with the labelled rows.
+
+Both models know the labelled set by heart, so what they disagree on is not in it. On prompts without labels the
+student learns from the model that answers. The prompts are asked once: the answers are kept on disk as JSON Lines,
+batch by batch, so a run that was killed, or one with more prompts, asks only for what is missing.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, IterableDataset, concatenate_datasets
+
+from ..alignment.datasets import OLD_COLUMNS
+from ..errors import ConfigurationError, InputError, unknown_option
+from ..losses.compatibility import NEW, OLD
+from ..prediction.kept_answers import Ask, KeptAnswers, prompt_key
+from ..prediction.layouts import RENAME
+from ..prediction.prompts import Prompt
+from ..prediction.questions import described, read_unlabelled
+from .data import TOKEN_COLUMNS
+
+logger = logging.getLogger(__name__)
+
+UNLABELLED_TEACHERS = {
+    "old": "the old model",
+    "new": "the new model: self-distillation, a control",
+    "more_confident": "for each prompt the model whose answer has the higher mean log-likelihood a token",
+}
+
+
+def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dataset:
+    """Read unlabelled rows, and refuse those that cannot be learned from; to be called before any model is loaded.
+
+    Args:
+        dataset: What the user passed as `unlabelled_dataset`, of a shape that [`read_unlabelled`] knows; a column
+            `completion` beside `prompt` holds the old model's answers.
+        teacher: A key of `UNLABELLED_TEACHERS`.
+        labelled: The training set; rows that share a prompt with it are kept, and counted in a warning. None, or a
+            data set whose prompts do not stand alone (plain text, a stream), is not looked at.
+
+    Returns:
+        The rows with `prompt`, and `completion` where they bring the old model's answers.
+
+    Raises:
+        ConfigurationError: An unknown teacher, or one that did not give the answers in `completion`.
+        InputError: A stream, no rows, no shape that is known, or a bad row, which is named by its number from 0.
+
+    Example:
+        >>> check_unlabelled(Dataset.from_dict({"prompt": ["a", None]}), teacher="old")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        muscle_hf.errors.InputError: unlabelled_dataset, row 1: prompt is None; ...
+    """
+    if teacher not in UNLABELLED_TEACHERS:
+        raise unknown_option("unlabelled_teacher", teacher, UNLABELLED_TEACHERS)
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            "unlabelled_dataset is a stream, whose rows can be neither asked once and kept nor mixed in by their "
+            "number. Load it without streaming=True, or keep a part: Dataset.from_list(list(stream.take(10_000)))."
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"unlabelled_dataset is a {type(dataset).__name__}; a datasets.Dataset with a column prompt is needed."
+        )
+    layout, rows = read_unlabelled(
+        dataset.to_list(),
+        "unlabelled_dataset",
+        place="unlabelled_dataset, row {}".format,
+        names=dataset.column_names,
+        way_out=RENAME,
+    )
+    logger.log(
+        logging.INFO if layout.is_plain else logging.WARNING, f"unlabelled_dataset: {described(layout, rows[0])}"
+    )
+    has_answers = rows[0].answer is not None
+    if has_answers and teacher != "old":
+        raise ConfigurationError(
+            f"unlabelled_dataset has a column completion, which is taken for the old model's answers, but "
+            f'unlabelled_teacher={teacher!r}. Set it to "old", or remove the column to have the prompts answered.'
+        )
+    read = Dataset.from_list(
+        [{"prompt": row.prompt, **({"completion": row.answer} if has_answers else {})} for row in rows]
+    )
+    _warn_about_shared_prompts(read, labelled)
+    return read
+
+
+def answered_rows(
+    dataset: Dataset,
+    *,
+    teacher: str,
+    ask_old: Ask | None,
+    ask_new: Ask | None,
+    folder: str | Path,
+    fingerprint: Mapping[str, Any],
+    block_size: int = 32,
+    show_progress: bool = True,
+) -> Dataset:
+    """Give every prompt the answer of the model that it is to be learned from.
+
+    A prompt that stands in several rows is asked once. With several processes, let the main one go first: the others
+    then find every answer in the folder.
+
+    Args:
+        dataset: As [`check_unlabelled`] takes it. A column `completion` holds the old model's answers: nothing is
+            asked then, and nothing is kept.
+        teacher: A key of `UNLABELLED_TEACHERS`. Of two equally sure models the old one answers.
+        ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept; None where it is not
+            at hand, which is refused only if an answer of it is missing.
+        ask_new: Likewise for the new model.
+        folder: Receives the answers: `old-<digest>/answers.jsonl`, and `new-...` likewise.
+        fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
+            (each counts for its own answers only), the tokenizer, the longest answer. Answers kept under another
+            fingerprint are left where they are and not used.
+        block_size: Prompts that are asked before their answers are kept, and so the most that a killed run has to ask
+            again. The longest come first. Defaults to 32.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        The rows in their order, with the columns `prompt`, `completion` (an assistant message where the prompt is a
+        conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left
+        out, with a warning: an end token would be put after them, and the student would learn to stop halfway.
+
+    Raises:
+        ConfigurationError: As [`check_unlabelled`], or a model that is needed and not at hand.
+        InputError: As [`check_unlabelled`]; a prompt that does not fit into a model's context; no answer that ended;
+            a file of kept answers that is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from muscle_hf.prediction.generate import Answers
+        >>> def ask(prompts):
+        ...     ones = np.ones(len(prompts))
+        ...     return Answers([one.upper() for one in prompts], -ones, ones.astype(np.int64), ones.astype(bool))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     answered_rows(
+        ...         Dataset.from_dict({"prompt": ["a", "b"]}), teacher="old", ask_old=ask, ask_new=None,
+        ...         folder=folder, fingerprint={"old": "upper case"}, show_progress=False,
+        ...     ).to_list()
+        [{'prompt': 'a', 'completion': 'A', 'teacher': 1}, {'prompt': 'b', 'completion': 'B', 'teacher': 1}]
+    """
+    dataset = check_unlabelled(dataset, teacher=teacher)
+    prompts: list[Prompt] = list(dataset["prompt"])
+    if "completion" in dataset.column_names:
+        logger.info("%d rows of unlabelled_dataset bring their answers, taken for the old model's.", len(prompts))
+        completions = [
+            _as_completion(prompt, completion)
+            for prompt, completion in zip(prompts, dataset["completion"], strict=True)
+        ]
+        return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
+    asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
+    answers = [
+        KeptAnswers(Path(folder), role, fingerprint).of(
+            prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
+        )
+        for role in asked
+    ]
+    # Of equal ones `max` takes the first, the old model.
+    chosen = [max(zip(asked, of_row, strict=True), key=_confidence) for of_row in zip(*answers, strict=True)]
+    ended = [index for index, (_, answer) in enumerate(chosen) if answer["finished"]]
+    if len(ended) < len(chosen):
+        lost = f"{len(chosen) - len(ended)} of {len(chosen)} answers to unlabelled_dataset did not end"
+        if not ended:
+            raise InputError(f"{lost} within unlabelled_max_new_tokens, which leaves nothing to learn. Raise it.")
+        logger.warning(f"{lost} within unlabelled_max_new_tokens; their rows are left out. Raise it to keep them.")
+    return _answered(
+        dataset,
+        ended,
+        [_as_completion(prompts[index], chosen[index][1]["completion"]) for index in ended],
+        [OLD if chosen[index][0] == "old" else NEW for index in ended],
+    )
+
+
+def with_given_teachers(encoded: Dataset) -> Dataset:
+    """Say at every token whom its row is learned from, since packing keeps only what stands at every token.
+
+    Args:
+        encoded: Rows of [`answered_rows`], encoded: with the columns `input_ids` and `teacher`.
+
+    Returns:
+        The same with a column `given_teachers`, lists of int64 as long as `input_ids`.
+
+    Example:
+        >>> with_given_teachers(Dataset.from_dict({"input_ids": [[5, 6]], "teacher": [2]}))["given_teachers"][:]
+        [[2, 2]]
+    """
+    return encoded.map(lambda row: {"given_teachers": [row["teacher"]] * len(row["input_ids"])})
+
+
+def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int) -> Dataset:
+    """Put labelled and unlabelled rows into one data set, as many of each as the ratio says.
+
+    Args:
+        labelled: Encoded rows, with the columns `input_ids` and `labels`.
+        unlabelled: Likewise, and `given_teachers`.
+        ratio: Unlabelled rows for each labelled row. Where there are fewer, all of them are repeated as often as
+            needed; where there are more, the same part of them is taken in every epoch. None: each of them once.
+        seed: Of the choice of that part, and of those repeated once more than others.
+
+    Returns:
+        The labelled rows in their order, then the unlabelled ones, with the columns above. A labelled token has no
+        given teacher (0: the mask decides); where only one side has `token_weights`, the other's are 1.
+
+    Raises:
+        ConfigurationError: A ratio that is no number above 0, or that gives no unlabelled row.
+
+    Example:
+        >>> row = {"input_ids": [[5]], "labels": [[5]]}
+        >>> both = mixed(Dataset.from_dict(row), Dataset.from_dict(row | {"given_teachers": [[1]]}), 2.0, seed=0)
+        >>> both["given_teachers"][:]
+        [[0], [1], [1]]
+    """
+    # True would pass for 1; NaN is not above 0.
+    is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio)
+    if ratio is not None and not (is_number and ratio > 0):
+        raise ConfigurationError(
+            f"unlabelled_ratio={ratio!r} must be a number above 0, the unlabelled rows for each labelled one, or None "
+            "for all of them."
+        )
+    count = len(unlabelled) if ratio is None else round(ratio * len(labelled))
+    if not count:
+        raise ConfigurationError(
+            f"unlabelled_ratio={ratio!r} with {len(labelled)} labelled rows gives no unlabelled row. Raise it, or "
+            "leave unlabelled_dataset out."
+        )
+    passes, rest = divmod(count, len(unlabelled))
+    # In their order, which is how a disk likes it; the trainer shuffles.
+    part = np.sort(np.random.default_rng(seed).permutation(len(unlabelled))[:rest])
+    logger.info(
+        f"{len(labelled)} labelled and {count} unlabelled rows an epoch, of {len(unlabelled)} unlabelled ones: "
+        f"{passes} times all of them, and {rest} drawn with seed {seed}, the same in every epoch."
+    )
+    names = ["input_ids", "labels", "given_teachers"]
+    names += ["token_weights"] if "token_weights" in {*labelled.column_names, *unlabelled.column_names} else []
+    names += [name for name in ("chunk_ids", *OLD_COLUMNS) if name in labelled.column_names]
+    labelled, unlabelled = _with_columns(labelled, names), _with_columns(unlabelled, names)
+    # Such as int64 for int32, where one side was encoded elsewhere.
+    unlabelled = unlabelled.cast(labelled.features)
+    return concatenate_datasets([labelled, unlabelled.select([*range(len(unlabelled))] * passes + part.tolist())])
+
+
+def _with_columns(encoded: Dataset, names: Sequence[str]) -> Dataset:
+    """Keep these columns, and fill up the missing ones among ours as padding is."""
+    for name in names:
+        if name not in encoded.column_names:
+            filler = TOKEN_COLUMNS[name]
+            encoded = encoded.map(lambda row, name=name, filler=filler: {name: [filler] * len(row["input_ids"])})
+    return encoded.select_columns(list(names))
+
+
+def _confidence(of_model: tuple[str, dict[str, Any]]) -> float:
+    """Give `Answers.mean_log_likelihoods` of one answer."""
+    return float(of_model[1]["log_likelihood"] / of_model[1]["tokens"])
+
+
+def _answered(dataset: Dataset, rows: Sequence[int], completions: list[Any], teachers: list[int]) -> Dataset:
+    kept = dataset.select_columns(["prompt"]).select(rows)
+    return kept.add_column("completion", completions).add_column("teacher", teachers)
+
+
+def _as_completion(prompt: Prompt, completion: str) -> Any:
+    """Give an answer in the form of its prompt: a text, or a message of the assistant."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
+
+
+def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:
+    columns = labelled.column_names if isinstance(labelled, Dataset) else []
+    if "prompt" in columns:
+        known = {prompt_key(prompt) for prompt in labelled["prompt"] if prompt}
+    elif "messages" in columns:  # of which the last one is the answer
+        known = {prompt_key(messages[:-1]) for messages in labelled["messages"] if messages}
+    else:
+        return
+    shared = sum(prompt_key(prompt) in known for prompt in dataset["prompt"])
+    if shared:
+        logger.warning(
+            f"{shared} of {len(dataset)} rows of unlabelled_dataset have a prompt that train_dataset has as well. "
+            "They are kept: the student learns both from the label and from the model that answers."
+        )

@@ -1,0 +1,136 @@
+"""Stages of an update on disk: what decides one is written when it starts, that it is finished last of all."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..files import replaced
+
+FOLDER = "stages"
+"""Where the marks lie, below the output folder."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of an update, and the mark that it leaves.
+
+    Args:
+        name: Of the stage and of its mark.
+        title: In words, for the terminal.
+        output_dir: The folder of the whole update.
+        outputs: What the stage makes, below that folder; without all of it no mark counts.
+        decided_by: Name -> value of everything that decides the result, apart from the machine.
+        is_quick: It is made anew where anything differs. What takes long is refused then.
+    """
+
+    name: str
+    title: str
+    output_dir: Path
+    outputs: tuple[str, ...]
+    decided_by: Mapping[str, Any]
+    is_quick: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file that is made, the first of several."""
+        return self.output_dir / self.outputs[0]
+
+    @property
+    def mark(self) -> Path:
+        """The file with what decided the stage, and whether it is finished."""
+        return self.output_dir / FOLDER / f"{self.name}.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier call finished it, with these very settings."""
+        found = self._found()
+        is_whole = all((self.output_dir / output).exists() for output in self.outputs)
+        return found is not None and bool(found["finished"]) and not self.differences() and is_whole
+
+    @property
+    def started(self) -> bool:
+        """Whether an earlier call started it."""
+        return self._found() is not None
+
+    def differences(self) -> list[str]:
+        """Name what decided an earlier call of this stage and is another now, with both values."""
+        found = self._found()
+        if found is None:
+            return []
+        there, mine = found["decided_by"], _as_json(self.decided_by)
+        missing = object()
+        return [
+            f"{name} {_shown(there.get(name))} there, {_shown(mine.get(name))} now"
+            for name in sorted(there.keys() | mine.keys())
+            if there.get(name, missing) != mine.get(name, missing)
+        ]
+
+    def claim(self) -> None:
+        """Refuse to go on with what was made with other settings.
+
+        Raises:
+            ConfigurationError: The folder has this stage with other settings, or a mark that cannot be read.
+        """
+        differences = self.differences()
+        if differences and not self.is_quick:
+            raise ConfigurationError(
+                f"{self.output_dir} holds another update: {self.title} was made with other settings "
+                f"({'; '.join(differences)}). Choose another --output-dir, or delete that folder."
+            )
+
+    def once(self, make: Callable[[], None]) -> bool:
+        """Make it unless an earlier call has; the mark is written last, so what was killed counts as unfinished.
+
+        Args:
+            make: Makes it; what an interrupted call left is there.
+
+        Returns:
+            Whether it was made now.
+        """
+        self.claim()
+        if self.finished:
+            return False
+        self._write(finished=False)
+        make()
+        self._write(finished=True)
+        return True
+
+    def _found(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self.mark.read_text(encoding="utf-8"))
+            if isinstance(found["decided_by"], dict) and isinstance(found["finished"], bool):
+                return dict(found)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise ConfigurationError(
+            f"{self.mark} is damaged, so what lies in {self.output_dir} cannot be trusted. Choose another "
+            "--output-dir, or delete that folder."
+        )
+
+    def _write(self, *, finished: bool) -> None:
+        self.mark.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(
+            {"title": self.title, "decided_by": _as_json(self.decided_by), "finished": finished},
+            indent=2,
+            ensure_ascii=False,
+        )
+        with replaced(self.mark) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give values as they come back from the file, so that both can be compared."""
+    return dict(json.loads(json.dumps(dict(values), default=str)))
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+_LONGEST = 80

@@ -1,0 +1,73 @@
+"""The benchmark scripts run, on as little as they can."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import muscle_hf.demo.run as demo
+from muscle_hf.demo.run import DemoSettings
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_the_seeds_benchmark_gives_differences_and_the_seed_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tiny(cls: type[DemoSettings], seed: int = 0) -> DemoSettings:
+        return cls(seed=seed, training_rows=32, validation_rows=8, test_rows=16, task_epochs=1, update_epochs=1)
+
+    monkeypatch.setattr(DemoSettings, "fast", classmethod(tiny))
+    monkeypatch.setattr(demo, "MAX_ANSWER_TOKENS", 2)
+    script = runpy.run_path(str(BENCHMARKS / "demo_seeds.py"))
+    script["main"](["--fast", "--seeds", "0", "1", "--output-dir", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "2 seeds, n = 16" in shown
+    assert "minus the control" in shown
+    assert "seed floor: mean of 2 ordered pairs" in shown
+
+
+def test_the_interval_over_seeds_is_students_t() -> None:
+    mean_interval = runpy.run_path(str(BENCHMARKS / "demo_seeds.py"))["mean_interval"]
+    # Mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.303.
+    assert mean_interval([1.0, 2.0, 3.0]) == "2.00 [-0.48, 4.48]"
+    assert mean_interval([1.5]) == "1.50"
+
+
+def test_the_comparison_benchmark_times_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "compare.py"))["main"](["--rows", "500"])
+    shown = capsys.readouterr().out
+    rows = [line.split("|")[1:3] for line in shown.splitlines() if line.startswith("| ") and "format" not in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [kind, order] for order in ("same", "shuffled") for kind in ("jsonl", "csv", "parquet")
+    ]
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"vocabulary": 256, "length": 16, "batch": 2, "hidden": 64, "layers": 1, "rounds": 1}
+    script = runpy.run_path(str(BENCHMARKS / "training.py"))
+    for way in list(script["WAYS"])[1:4]:  # each takes a process; a live and a cached way are in the trainer's tests
+        del script["WAYS"][way]
+    script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device", "cpu"])
+    shown = capsys.readouterr().out
+    for way in ("SFTTrainer", "cached, hidden"):
+        assert f"| {way} |" in shown
+    assert "ratio of times" in shown
+
+
+def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "teacher_cache.py"))["main"](["--rows", "3", "--tokens", "9000"])
+    shown = capsys.readouterr().out
+    assert re.search(r"\| completions \| \d+ \| 64 \| 331 \|", shown)
+
+
+def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "intervals.py"))
+    script["main"](["--exact", "6", "--simulated", "40", "--draws", "20", "--contradictions", "6"])
+    shown = capsys.readouterr().out
+    assert re.search(r"\| 6 \| enumeration \| \d+ \| [\d.]+, [\d.]+ \| [\d.]+, [\d.]+ \|", shown)
+    assert "| 40 | 20 draws each |" in shown
+    assert re.search(r"differ on \d+ of the 209 outcomes of 1 to 6 instances", shown)

@@ -1,0 +1,67 @@
+"""What an evaluation remembers: logits and answers by row, whatever the order and the repetitions."""
+
+import doctest
+import math
+
+import torch
+
+import muscle_hf.classifier.evaluation
+from muscle_hf.classifier.evaluation import EvaluationMemory
+from muscle_hf.flips.comparison import compare
+
+
+def test_logits_come_back_in_the_order_asked_for_with_as_many_words_as_each_row_has() -> None:
+    memory = EvaluationMemory()
+    old, new = torch.arange(6.0)[:, None], torch.arange(6.0, 12.0)[:, None]
+    memory.remember([4, 7, 5], [2, 0, 1], old[:3], new[:3])
+    memory.remember([1], [3], old[3:], new[3:])
+    found = memory.recall([5, 1, 7, 4], torch.device("cpu"))
+    assert found is not None
+    assert found[0].flatten().tolist() == [2, 3, 4, 5, 0, 1]
+    assert found[1].flatten().tolist() == [8, 9, 10, 11, 6, 7]
+    assert memory.recall([5, 99], torch.device("cpu")) is None
+
+
+def test_logits_that_are_changed_afterwards_do_not_change_what_is_remembered() -> None:
+    memory, logits = EvaluationMemory(), torch.zeros(1, 2)
+    memory.remember([0], [1], logits, logits)
+    logits += 1
+    found = memory.recall([0], torch.device("cpu"))
+    assert found is not None
+    assert not found[0].any()
+
+
+def test_flips_are_those_of_compare_and_a_repeated_row_counts_once() -> None:
+    memory = EvaluationMemory()
+    columns = {"old": [0, 1, 2, 5], "new": [0, 0, 2, 1], "student": [1, 1, 2, 1], "references": [0, 1, 1, 1]}
+    answers = torch.tensor(list(columns.values()))
+    memory.note([2, 0], [1, 2], answers[:, :3])
+    memory.note([1], [1], answers[:, 3:])
+    memory.note([1], [1], answers[:, 3:])
+    metrics = memory.metrics("eval_x")
+    comparison = compare(old=columns["old"], new=columns["student"], references=columns["references"])
+    assert metrics["eval_x_negative_flip_rate"] == comparison.negative_flip_rate == 0.25
+    assert metrics["eval_x_accuracy"] == comparison.new_accuracy
+    update = memory.update()
+    assert update is not None
+    assert metrics["eval_x_new_negative_flip_rate"] == update.negative_flip_rate
+
+
+def test_another_evaluation_starts_without_the_answers_of_the_last_and_keeps_the_logits() -> None:
+    memory = EvaluationMemory()
+    memory.remember([0], [1], torch.zeros(1, 2), torch.zeros(1, 2))
+    memory.note([0], [1], torch.zeros(4, 1, dtype=torch.int64))
+    memory.forget_answers()
+    assert memory.metrics("eval") == {}
+    assert memory.update() is None
+    assert memory.recall([0], torch.device("cpu")) is not None
+
+
+def test_a_rate_of_nothing_is_nan() -> None:
+    memory = EvaluationMemory()
+    memory.note([0], [1], torch.tensor([[0], [1], [1], [1]]))
+    assert math.isnan(memory.metrics("eval")["eval_relative_negative_flip_rate"])
+
+
+def test_the_documentation_is_right() -> None:
+    assert doctest.testmod(muscle_hf.classifier.evaluation).failed == 0

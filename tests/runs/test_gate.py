@@ -1,0 +1,674 @@
+"""A gate: no bound that is broken passes, none that is kept fails, and none is left out without a word."""
+
+import doctest
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from compared_rows import Rows, compared, right
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from muscle_hf.errors import InputError
+from muscle_hf.flips.comparison import Comparison, ScoreComparison
+from muscle_hf.runs import gate
+from muscle_hf.runs.compare import RunComparison
+from muscle_hf.runs.gate import GATE_ON, RATES, Bound, Judgement, check, judge, parse_bound, read_bounds
+from muscle_hf.runs.terminal import plain_text
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+QUIZ = right(both=60, broken=2, repaired=8, neither=30)  # NFR 0.02, change +0.06
+TRIVIA = right(both=60, broken=10, repaired=5, neither=25)  # NFR 0.10, change -0.05
+GROUPS = ["law", "art"] * 50
+SUMMARIES = {"old": [0.5, 0.5, 0.5, 0.25], "new": [0.75, 0.25, 0.0, 0.25]}  # NFR 0.5, regression 0.375, change -0.125
+
+CELLS = st.tuples(*[st.integers(0, 12)] * 4).filter(sum)
+ROW_NAMES = st.text(min_size=1)
+VALUES = {
+    "max_nfr": st.floats(0, 1),
+    "max_relative_nfr": st.floats(0, 1e9),
+    "max_regression": st.floats(0, 1e9),
+    "min_accuracy_change": st.floats(-1, 1),
+}
+
+
+def _broken(result: RunComparison, *bounds: str, rate: str = "max_nfr", gate_on: str = "estimate") -> list[str]:
+    """Give the rows that break some bounds."""
+    return [v.row for v in check(result, [parse_bound(rate, text) for text in bounds], gate_on=gate_on)]
+
+
+def _refusal(result: RunComparison, rate: str, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        check(result, [parse_bound(rate, text)])
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def _of(cells: Sequence[int]) -> RunComparison:
+    both, broken, repaired, neither = cells
+    return compared({"quiz": right(both=both, broken=broken, repaired=repaired, neither=neither)})
+
+
+# Which rows a bound is for -------------------------------------------------------------------------------------------
+
+
+def test_a_bound_reaches_the_row_it_names_and_no_other() -> None:
+    result = compared({"quiz": QUIZ, "trivia": TRIVIA})  # pooled: 12 of 200
+    assert _broken(result, "0.05") == ["all"]
+    assert _broken(result, "0.06") == []
+    assert _broken(result, "quiz:0.01") == ["quiz"]
+    assert _broken(result, "quiz:0.02", "trivia:0.1") == []
+    assert _broken(result, "*:0.05") == ["trivia"]
+    assert _broken(result, "*:0.01") == ["quiz", "trivia"]
+
+
+def test_a_bound_on_a_slice_is_not_held_by_the_whole() -> None:
+    # All ten broken answers are those of one group.
+    result = compared({"trivia": TRIVIA | {"category": ["art"] * 60 + ["law"] * 10 + ["art"] * 30}}, by=["category"])
+    assert _broken(result, "0.1", "category=art:0") == []
+    assert _broken(result, "category=law:0.99") == ["category=law"]
+    assert _broken(result, "category=*:0.5") == ["category=law"]
+
+
+def test_a_row_with_a_bound_of_its_own_is_held_to_the_one_for_all_too() -> None:
+    result = compared({"quiz": QUIZ, "trivia": TRIVIA})
+    assert _broken(result, "*:0.05", "trivia:0.5") == ["trivia"]
+    assert _broken(result, "*:0.5", "trivia:0.05") == ["trivia"]
+    assert _broken(result, "*:0.05", "trivia:0.05") == ["trivia", "trivia"]
+
+
+def test_the_only_task_is_all_instances_too() -> None:
+    result = compared({"quiz": QUIZ})
+    assert _broken(result, "0.01", "quiz:0.01", "*:0.01") == ["all", "quiz", "quiz"]
+
+
+def test_a_task_called_all_is_not_counted_twice_nor_left_out() -> None:
+    assert _broken(compared({"all": QUIZ}), "0.01") == ["all"]
+    assert _broken(compared({"all": TRIVIA, "quiz": QUIZ}), "0.07") == ["all"]  # the task has 0.10, the pool 0.06
+    with pytest.raises(InputError, match="no row 'all', because"):
+        check(compared({"all": SUMMARIES, "other": SUMMARIES}), [parse_bound("max_nfr", "1")])
+
+
+def test_a_task_that_looks_like_a_pattern_is_found_by_its_name() -> None:
+    result = compared({"a=*": TRIVIA, "b": QUIZ})
+    assert _broken(result, "a=*:0.05") == ["a=*"]
+
+
+def test_instances_without_a_group_are_a_row_as_well() -> None:
+    result = compared({"trivia": TRIVIA | {"category": [None] * 70 + ["art"] * 30}}, by=["category"])
+    assert _broken(result, "category=*:0.1", "category=(none):0.1") == ["category=(none)"] * 2
+
+
+@pytest.mark.parametrize("text", ["gsm8k:0.5", "quizz:0.5", "category=lore:0.5", "QUIZ:0.5", " quiz:0.5"])
+def test_a_row_that_is_not_there_is_refused_and_not_passed(text: str) -> None:
+    message = _refusal(compared({"quiz": QUIZ | {"category": GROUPS}}, by=["category"]), "max_nfr", text)
+    assert message.startswith(f"--max-nfr {text.strip()}: there is no row ")
+    assert message.endswith("Rows: 'all', 'quiz', 'category=art', 'category=law'.")
+
+
+@pytest.mark.parametrize("where", ["category=law", "category=*"])
+def test_a_slice_that_was_not_made_is_refused_with_the_option_that_makes_it(where: str) -> None:
+    assert "--by COLUMN" in _refusal(compared({"quiz": QUIZ}), "max_nfr", f"{where}:0.5")
+
+
+def test_a_long_list_of_rows_stays_a_readable_line() -> None:
+    message = _refusal(compared({f"task {i}": right(both=1) for i in range(57)}), "max_nfr", "none:0.5")
+    assert "… (58 in all)" in message
+    assert len(message) < 500
+
+
+def test_scores_of_several_tasks_are_not_all_instances_together() -> None:
+    result = compared({"a": SUMMARIES, "b": SUMMARIES})
+    assert "because tasks with scores are not pooled" in _refusal(result, "max_nfr", "0.5")
+    assert _broken(result, "*:0.4") == ["a", "b"]
+
+
+# Which rate is held --------------------------------------------------------------------------------------------------
+
+
+def test_each_bound_is_on_its_own_rate() -> None:
+    answers = compared({"trivia": TRIVIA})
+    both = answers.tasks[0].comparison
+    assert isinstance(both, Comparison)
+    for rate, value, step in (
+        ("max_nfr", 0.1, -1e-9),
+        ("max_relative_nfr", both.relative_negative_flip_rate, -1e-9),
+        ("min_accuracy_change", -0.05, 1e-9),
+    ):
+        assert check(answers, [Bound(rate, "all", value)]) == []
+        (violation,) = check(answers, [Bound(rate, "all", value + step)])
+        assert violation.estimate == violation.compared_value == value
+    scores = compared({"sum": SUMMARIES})
+    for rate, value, step in (
+        ("max_nfr", 0.5, -1e-9),
+        ("max_regression", 0.375, -1e-9),
+        ("min_accuracy_change", -0.125, 1e-9),
+    ):
+        assert check(scores, [Bound(rate, "sum", value)]) == []
+        (violation,) = check(scores, [Bound(rate, "sum", value + step)])
+        assert violation.estimate == value
+
+
+@pytest.mark.parametrize(
+    ("tasks", "rate", "told"),
+    [
+        ({"quiz": QUIZ}, "max_regression", "has no regression, which only scores have"),
+        ({"quiz": SUMMARIES}, "max_relative_nfr", "has no relative_nfr, which only answers have"),
+    ],
+)
+def test_a_rate_that_a_row_has_not_is_refused_and_not_passed(tasks: Mapping[str, Rows], rate: str, told: str) -> None:
+    for where in ("quiz", "all", "*"):
+        assert told in _refusal(compared(tasks), rate, f"{where}:0.5")
+
+
+def test_a_bound_for_each_task_leaves_out_those_that_cannot_have_the_rate() -> None:
+    result = compared({"quiz": TRIVIA, "sum": SUMMARIES})
+    assert _broken(result, "*:0", rate="max_relative_nfr") == ["quiz"]
+    assert _broken(result, "*:0", rate="max_regression") == ["sum"]
+    assert _broken(result, "*:0") == ["quiz", "sum"]
+
+
+def test_a_change_of_accuracy_in_percent_is_refused_and_of_a_score_is_not() -> None:
+    assert "from -1 to 1" in _refusal(compared({"quiz": QUIZ}), "min_accuracy_change", "-2")
+    scores = compared({"bleu": {"old": [30.0, 40.0], "new": [10.0, 50.0]}})
+    assert _broken(scores, "-2", rate="min_accuracy_change") == ["all"]
+    assert _broken(scores, "-5", rate="min_accuracy_change") == []
+
+
+# Undefined rates and intervals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate_on", GATE_ON)
+def test_a_rate_that_is_undefined_because_nothing_can_break_keeps_its_bound(gate_on: str) -> None:
+    nobody = compared({"quiz": right(repaired=3, neither=2)})
+    assert math.isnan(nobody.tasks[0].comparison.to_dict()["rates"]["relative_negative_flip_rate"]["estimate"])
+    assert _broken(nobody, "0", rate="max_relative_nfr", gate_on=gate_on) == []
+    rising = compared({"sum": {"old": [0.25, 0.5], "new": [0.5, 0.5]}})
+    assert _broken(rising, "0", rate="max_regression", gate_on=gate_on) == []
+
+
+def test_a_rate_without_interval_does_not_pass_a_gate_on_intervals() -> None:
+    one_fell = compared({"sum": {"old": [0.25, 0.5, 0.5], "new": [0.5, 0.5, 0.25]}})
+    bounds = [parse_bound("max_regression", "0.5")]
+    assert check(one_fell, bounds) == []
+    (violation,) = check(one_fell, bounds, gate_on="upper")
+    assert math.isnan(violation.compared_value)
+    assert violation.message == (
+        "all: mean regression 0.25 (1 of 3 fell) has no interval, being the mean of a single value, and so cannot be "
+        "shown to keep the bound: --max-regression 0.5"
+    )
+    (worse,) = check(one_fell, [parse_bound("max_regression", "0.1")], gate_on="upper")
+    assert worse.compared_value == worse.estimate == 0.25
+
+
+def test_the_upper_end_is_of_the_level_of_the_comparison() -> None:
+    wide, narrow = (compared({"quiz": QUIZ}, level=level) for level in (0.99, 0.5))
+    assert _broken(wide, "0.08", gate_on="upper") == ["all"]
+    assert _broken(narrow, "0.08", gate_on="upper") == []
+    (violation,) = check(wide, [parse_bound("max_nfr", "0.08")], gate_on="upper")
+    assert (violation.low, violation.high) == wide.tasks[0].comparison.confidence_interval("negative_flip_rate", 0.99)
+    assert violation.compared_value == violation.high
+    assert "99 % interval" in violation.message
+
+
+def test_an_upper_end_exactly_on_the_bound_keeps_it() -> None:
+    result = compared({"quiz": QUIZ})
+    _, high = result.tasks[0].comparison.confidence_interval("negative_flip_rate")
+    change, _ = result.tasks[0].comparison.confidence_interval("accuracy_change")
+    for rate, value, tighter in (("max_nfr", high, -math.inf), ("min_accuracy_change", change, math.inf)):
+        assert check(result, [Bound(rate, "all", value)], gate_on="upper") == []
+        assert check(result, [Bound(rate, "all", math.nextafter(value, tighter))], gate_on="upper")
+
+
+def test_an_interval_beside_its_estimate_is_not_more_lenient() -> None:
+    falls = {"old": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], "new": [0.0] * 6}
+    result = compared({"sum": falls}, level=0.01)
+    (part,) = result.tasks
+    assert isinstance(part.comparison, ScoreComparison)
+    high = part.comparison.confidence_interval("mean_regression", 0.01)[1]
+    assert high < part.comparison.mean_regression
+    between = Bound("max_regression", "all", (high + part.comparison.mean_regression) / 2)
+    assert check(result, [between], gate_on="upper")
+
+
+def test_for_a_change_the_lower_end_is_the_pessimistic_one() -> None:
+    result = compared({"quiz": QUIZ})  # +0.06
+    assert _broken(result, "0.01", rate="min_accuracy_change") == []
+    (violation,) = check(result, [parse_bound("min_accuracy_change", "0.01")], gate_on="upper")
+    assert violation.compared_value == violation.low < 0.01 < violation.estimate
+
+
+def test_another_word_for_what_is_gated_is_refused() -> None:
+    with pytest.raises(InputError, match="'interval', but must be estimate or upper"):
+        check(compared({"quiz": QUIZ}), [], gate_on="interval")
+
+
+# Properties ----------------------------------------------------------------------------------------------------------
+
+_RATES_OF_ANSWERS = st.sampled_from(["max_nfr", "max_relative_nfr", "min_accuracy_change"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=CELLS, rate=_RATES_OF_ANSWERS, data=st.data(), gate_on=st.sampled_from(GATE_ON))
+def test_loosening_a_bound_never_breaks_it(
+    cells: tuple[int, ...], rate: str, data: st.DataObject, gate_on: str
+) -> None:
+    result = _of(cells)
+    first, second = sorted(data.draw(st.tuples(VALUES[rate], VALUES[rate])))
+    tight, loose = (second, first) if rate.startswith("min") else (first, second)
+    if judge(result, [Bound(rate, "all", loose)], gate_on=gate_on).verdict != "kept":
+        assert judge(result, [Bound(rate, "all", tight)], gate_on=gate_on).verdict != "kept"
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=CELLS, rate=_RATES_OF_ANSWERS, data=st.data(), level=st.sampled_from([0.01, 0.5, 0.95]))
+def test_the_interval_is_never_more_lenient_than_the_estimate(
+    cells: tuple[int, ...], rate: str, data: st.DataObject, level: float
+) -> None:
+    both, broken, repaired, neither = cells
+    rows = right(both=both, broken=broken, repaired=repaired, neither=neither)
+    bound = Bound(rate, "all", data.draw(VALUES[rate]))
+    if check(compared({"quiz": rows}), [bound]):
+        assert check(compared({"quiz": rows}, level=level), [bound], gate_on="upper")
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=CELLS, rate=_RATES_OF_ANSWERS)
+def test_an_estimate_exactly_on_the_bound_keeps_it_and_the_next_number_does_not(
+    cells: tuple[int, ...], rate: str
+) -> None:
+    result = _of(cells)
+    (part,) = result.tasks
+    name = RATES[rate].answers
+    assert name
+    estimate = getattr(part.comparison, name)
+    if math.isnan(estimate):
+        return
+    assert check(result, [parse_bound(rate, repr(estimate))]) == []
+    tighter = math.nextafter(estimate, math.inf if rate.startswith("min") else -math.inf)
+    if abs(tighter) <= 1 and (rate.startswith("min") or tighter >= 0):
+        (violation,) = check(result, [Bound(rate, "all", tighter)])
+        # Nor does rounding make the message say that a number is above itself.
+        shown = float(re.findall(r"(?:rate|change) (\S+) \(", violation.message)[0])
+        assert shown < tighter if rate.startswith("min") else shown > tighter
+
+
+@pytest.mark.parametrize(
+    ("broken", "n", "text"), [(2, 100, "0.02"), (1, 3, str(1 / 3)), (7, 100, "0.07"), (3, 3, "1")]
+)
+def test_a_bound_as_people_write_it_is_the_rate_it_means(broken: int, n: int, text: str) -> None:
+    assert _broken(compared({"quiz": right(broken=broken, neither=n - broken)}), text) == []
+
+
+@settings(max_examples=200)
+@given(where=ROW_NAMES, rate=st.sampled_from(sorted(RATES)), data=st.data())
+@example(where="leaderboard|mmlu:law|5", rate="max_nfr", data=None)
+@example(where="a=b:c=*", rate="max_nfr", data=None)
+@example(where=":", rate="max_nfr", data=None)
+@example(where="0.5", rate="max_nfr", data=None)
+def test_a_name_with_colons_pipes_and_equals_signs_comes_back_whole(
+    where: str, rate: str, data: st.DataObject | None
+) -> None:
+    value = 0.25 if data is None else data.draw(VALUES[rate])
+    assert parse_bound(rate, f"{where}:{value!r}") == Bound(rate, where, value)
+
+
+# Messages ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_names_row_rate_count_interval_and_bound() -> None:
+    result = compared({"quiz": QUIZ, "sum": SUMMARIES})
+    assert check(result, [parse_bound("max_nfr", "quiz:0.01")])[0].message == (
+        "quiz: negative flip rate 0.02 (2 of 100), 95 % interval 0.005502 to 0.07001, is above the bound: "
+        "--max-nfr quiz:0.01"
+    )
+    assert check(result, [parse_bound("max_nfr", "quiz:0.05")], gate_on="upper")[0].message == (
+        "quiz: negative flip rate 0.02 (2 of 100), 95 % interval 0.005502 to 0.07001, reaches above the bound: "
+        "--max-nfr quiz:0.05"
+    )
+    messages = [
+        violation.message
+        for rate, text in (
+            ("min_accuracy_change", "quiz:0.1"),
+            ("min_accuracy_change", "sum:0"),
+            ("max_regression", "sum:0"),
+        )
+        for violation in check(result, [parse_bound(rate, text)])
+    ]
+    assert [re.findall(r"\((.*?)\)", message)[0] for message in messages] == [
+        "2 broken and 8 repaired of 100",
+        "2 fell and 1 rose of 4",
+        "2 of 4 fell",
+    ]
+    assert [" below " in message for message in messages] == [True, True, False]
+
+
+def test_hostile_names_cannot_forge_a_line_of_the_log() -> None:
+    name = "law\n::error::forged\x1b[31m\u2028"
+    result = compared({"quiz": QUIZ | {"category": [name] * 100}}, by=["category"])
+    (violation,) = check(result, [parse_bound("max_nfr", "category=*:0")])
+    assert violation.row == f"category={name}"
+    assert violation.message.isprintable()
+    assert _refusal(result, "max_nfr", "law\n\x1b[31m:0").isprintable()
+
+
+def test_a_violation_is_plain_data_for_json() -> None:
+    (violation,) = check(compared({"quiz": QUIZ}), [Bound("max_nfr", "quiz", 0)])
+    assert isinstance(violation, Judgement)
+    assert violation.n == 100
+    shown = violation.to_dict()
+    assert {name: type(value) for name, value in shown.items()} == {
+        "row": str,
+        "bound": float,
+        "rate": str,
+        "value": float,
+        "estimate": float,
+        "low": float,
+        "high": float,
+        "n": int,
+        "verdict": str,
+        "rows_needed": type(None),
+        "message": str,
+    }
+    assert (shown["row"], shown["bound"], shown["rate"], shown["value"]) == ("quiz", 0.0, "max_nfr", 0.02)
+    assert shown["message"].endswith(": max_nfr quiz:0")
+
+
+# Bounds that make no sense -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2%",
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "0,02",
+        "0x1",
+        "1_0",
+        "\N{ARABIC-INDIC DIGIT TWO}",
+        "true",
+        "a:",
+        "quiz",
+    ],
+)
+@pytest.mark.parametrize("rate", sorted(RATES))
+def test_what_is_no_number_is_refused_with_what_is_expected(rate: str, text: str) -> None:
+    with pytest.raises(InputError, match=r"the value is .*, but must be a (rate|ratio|size|change).* such as"):
+        parse_bound(rate, text)
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [("max_nfr", "2"), ("max_nfr", "-0.1"), ("max_relative_nfr", "-1"), ("max_regression", "a:-1")]
+)
+def test_a_value_that_the_rate_cannot_have_is_refused(rate: str, text: str) -> None:
+    with pytest.raises(InputError, match=f"^--{rate.replace('_', '-')} {text}: the value is -?[0-9.]+, but must be"):
+        parse_bound(rate, text)
+
+
+@pytest.mark.parametrize("value", [True, None, "0.1", math.nan, math.inf])
+def test_a_bound_made_in_code_is_checked_as_well(value: object) -> None:
+    with pytest.raises(InputError, match="the value is"):
+        Bound("max_nfr", "all", value)  # type: ignore[arg-type]
+
+
+def test_a_bound_without_row_or_of_no_rate_is_refused() -> None:
+    with pytest.raises(InputError, match="the name of the row is empty"):
+        parse_bound("max_nfr", ":0.5")
+    with pytest.raises(InputError, match="no bound named 'max_pfr'; there are: max_nfr, "):
+        parse_bound("max_pfr", "0.5")
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def _file(folder: Path, content: str | bytes) -> Path:
+    path = folder / "gate.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def _fault(folder: Path, content: str | bytes) -> str:
+    path = _file(folder, content)
+    with pytest.raises(InputError) as caught:
+        read_bounds(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert str(path) in message
+    return message.replace(str(path), "F")
+
+
+FILE = """
+gate_on: upper
+max_nfr: 0.02
+max_relative_nfr: 0.5
+tasks:
+  "*": {max_nfr: 0.05}
+  gsm8k: {max_nfr: 0.03, min_accuracy_change: -1e-2}
+slices:
+  category:
+    "*": {max_nfr: .1}
+    law: {max_nfr: 0.05}
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_bound_of_a_file_is_read(tmp_path: Path, mark: str) -> None:
+    bounds, gate_on = read_bounds(_file(tmp_path, mark + FILE))
+    assert gate_on == "upper"
+    assert bounds == [
+        Bound("max_nfr", "all", 0.02),
+        Bound("max_relative_nfr", "all", 0.5),
+        Bound("max_nfr", "*", 0.05),
+        Bound("max_nfr", "gsm8k", 0.03),
+        Bound("min_accuracy_change", "gsm8k", -0.01),
+        Bound("max_nfr", "category=*", 0.1),
+        Bound("max_nfr", "category=law", 0.05),
+    ]
+    assert str(bounds[3]) == f"max_nfr of 'gsm8k': 0.03 in {tmp_path / 'gate.yaml'}, line 7"
+
+
+def test_what_a_file_says_is_told_where_it_is_broken(tmp_path: Path) -> None:
+    bounds, _ = read_bounds(_file(tmp_path, "tasks:\n  quiz:\n    max_nfr: 0.01\n"))
+    (violation,) = check(compared({"quiz": QUIZ}), bounds)
+    assert violation.message.endswith(
+        f"is above the bound: max_nfr of 'quiz': 0.01 in {tmp_path / 'gate.yaml'}, line 3"
+    )
+
+
+def test_a_name_that_yaml_takes_for_a_truth_value_or_a_number_is_a_name(tmp_path: Path) -> None:
+    bounds, _ = read_bounds(
+        _file(tmp_path, "slices: {language: {no: {max_nfr: 0}, 007: {max_nfr: 0}, ~: {max_nfr: 0}}}")
+    )
+    assert [bound.where for bound in bounds] == ["language=no", "language=007", "language=~"]
+
+
+def test_a_file_may_leave_out_what_is_gated(tmp_path: Path) -> None:
+    assert read_bounds(_file(tmp_path, "max_nfr: 1"))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "F is empty"),
+        ("# nothing\n", "F is empty"),
+        ("gate_on: upper", "F has no bound, so nothing would be checked"),
+        ("tasks: {}\nslices: {category: {}}", "F has no bound"),
+        ("max_nfr: 0.1\nmax_nfr: 0.2", "F, line 2: 'max_nfr' stands twice in the file"),
+        ("tasks:\n  a: {max_nfr: 0.1}\n  a: {max_nfr: 0.2}", "F, line 3: 'a' stands twice in tasks"),
+        ("tasks: {a: {max_nfr: 0.1, max_nfr: 0.1}}", "F, line 1: 'max_nfr' stands twice in the task 'a'"),
+        ("max_nfr: 0.1\nmax-nfr: 0.1", "F, line 2: 'max-nfr' of the file is not known; there are: gate_on, max_nfr"),
+        ("task:\n  a: {max_nfr: 0.1}", "F, line 1: 'task' of the file is not known"),
+        ("tasks:\n  a:\n    nfr: 0.1", "F, line 3: 'nfr' of the task 'a' is not known"),
+        ("slices: {law: {max_nfr: 0.1}}", "F, line 1: the group 'max_nfr' must be a mapping"),
+        ("max_nfr: '0.1'", "F, line 1: max_nfr is the text '0.1'; write the number without quotes"),
+        ("max_nfr: [0.1]", "F, line 1: max_nfr must be one value"),
+        ("max_nfr: {a: 0.1}", "F, line 1: max_nfr must be one value"),
+        ("max_nfr:", "max_nfr: in F, line 1: the value is '', but must be"),
+        ("max_nfr: true", "the value is 'true', but must be a rate"),
+        ("max_nfr: 2", "max_nfr: 2 in F, line 1: the value is 2.0, but must be a rate from 0 to 1"),
+        ("max_nfr: .nan", "the value is '.nan', but must be"),
+        ("max_nfr: 2%", "the value is '2%', but must be"),
+        ("tasks: {a: {max_nfr: 1e999}}", "max_nfr of 'a': 1e999 in F, line 1: the value is inf, but must be"),
+        ("gate_on: true\nmax_nfr: 0.1", "F, line 1: gate_on is 'true', but must be estimate or upper"),
+        ("gate_on: [upper]\nmax_nfr: 0.1", "F, line 1: gate_on must be one value"),
+        ("- max_nfr: 0.1", "F, line 1: the file must be a mapping"),
+        ("0.1", "F, line 1: the file must be a mapping"),
+        ("tasks: [a]", "F, line 1: tasks must be a mapping"),
+        ("tasks: {a: 0.1}", "F, line 1: the task 'a' must be a mapping, such as {max_nfr: 0.05}"),
+        ("tasks: {a: }", "F, line 1: the task 'a' must be a mapping"),
+        ("tasks: {'': {max_nfr: 0.1}}", "the name of the row is empty"),
+        ("? [a]\n: 0.1", "F, line 1: every key of the file must be a name"),
+        ("tasks:\n  a: &a {max_nfr: 0.1}\n  b:\n    <<: *a", "F, line 4: every key of the task 'b' must be a name"),
+        ("tasks: &t {a: *t}", "'a' of the task 'a' is not known"),
+        ("max_nfr: 0.1\n---\nmax_nfr: 0.2", "F, line 2, column 1: not YAML: but found another document"),
+        ("max_nfr: 0.1\n\ttasks: 1", "F, line 2, column 1: not YAML: "),
+        ("tasks: {a: {max_nfr: 0.1}", "F, line 1, column 26: not YAML: "),
+        ("max_nfr: *nobody", "F, line 1, column 10: not YAML: found undefined alias 'nobody'"),
+        ("[" * 20_000, "F: not YAML: "),
+        ("max_nfr: 0.1\x00", "F: not YAML: "),
+        (b"max_nfr: 0.1 # \xe9", "F: byte 15 is not UTF-8"),
+        ("max_nfr: 0.1".encode("utf-16"), "F: byte 0 is not UTF-8"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_with_the_place(
+    tmp_path: Path, content: str | bytes, told: str
+) -> None:
+    assert told in _fault(tmp_path, content)
+
+
+def test_a_file_cannot_make_python_objects(tmp_path: Path) -> None:
+    assert "must be one value" in _fault(tmp_path, "max_nfr: !!python/object/apply:os.getcwd []")
+
+
+def test_a_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read .* a YAML file of bounds is needed"):
+        read_bounds(tmp_path / "gate.yaml")
+
+
+# Examples ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_a_gate_can_be_read_and_holds_rows_of_each_kind() -> None:
+    bounds, gate_on = read_bounds(EXAMPLES / "gate.yaml")
+    assert gate_on in GATE_ON
+    assert {bound.where.partition("=")[0] for bound in bounds} >= {"all", "*", "category"}
+
+
+def test_the_example_workflow_keeps_its_promises() -> None:
+    text = (EXAMPLES / "github_actions_gate.yml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert set(workflow[True]) == {"pull_request"}  # YAML reads `on` as true; GitHub does not
+    assert workflow["permissions"] == {}
+    jobs = workflow["jobs"]
+    # What runs code of the pull request must not be able to write.
+    assert jobs["gate"]["permissions"] == {"contents": "read"}
+    assert jobs["comment"]["permissions"] == {"pull-requests": "write"}
+    used = re.findall(r"uses: *(\S+)", text)
+    assert used
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action) for action in used)
+    commands = " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    assert "muscle-hf compare baseline/ candidate/ --gate gate.yaml" in commands
+    assert "gh pr comment" in commands
+    (upload,) = [step for step in jobs["gate"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert upload["if"] == "always()"
+    # What a pull request can choose stays out of shell commands.
+    assert "${{" not in commands
+
+
+def test_the_examples_in_the_documentation_are_true() -> None:
+    result = doctest.testmod(gate, raise_on_error=True)
+    assert result.attempted
+    assert not result.failed
+
+
+# Too few rows --------------------------------------------------------------------------------------------------------
+
+
+def _cells(right_: int, positive: int, negative: int, wrong: int) -> RunComparison:
+    return compared({"quiz": right(both=right_, repaired=positive, broken=negative, neither=wrong)})
+
+
+@pytest.mark.parametrize(
+    ("cells", "rate", "bound", "needed"),
+    [
+        ((30, 0, 0, 20), "max_nfr", "0.05", "73 rows are needed"),
+        ((30, 0, 1, 19), "max_nfr", "0.05", "73 rows are needed"),
+        ((100, 0, 0, 88), "max_nfr", "0.02", "189 rows are needed"),
+        ((30, 0, 0, 20), "max_nfr", "0", "no number of rows is enough"),
+        ((12, 3, 0, 10), "max_relative_nfr", "0.4", "rows are needed"),
+        ((15, 0, 0, 5), "min_accuracy_change", "-0.05", "rows are needed"),
+    ],
+)
+def test_rows_too_few_for_a_bound_are_not_called_broken(
+    cells: tuple[int, int, int, int], rate: str, bound: str, needed: str
+) -> None:
+    result = _cells(*cells)
+    gate = judge(result, [parse_bound(rate, bound)], gate_on="upper")
+    assert gate.verdict == "too few rows"
+    (judged,) = gate.judgements
+    assert f"with {sum(cells)} rows, even without a negative flip: " in judged.message
+    assert needed in judged.message
+    assert (judged.rows_needed is None) == ("no number" in needed)
+    with pytest.raises(InputError, match="even without a negative flip"):
+        check(result, [parse_bound(rate, bound)], gate_on="upper")
+    assert judge(result, [parse_bound(rate, bound)]).verdict in ("kept", "broken"), "the estimate needs no rows"
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(72, "too few rows"), (73, "kept")])
+def test_the_rows_that_are_said_to_be_needed_are_enough(n: int, verdict: str) -> None:
+    result = _cells(n // 2, 0, 0, n - n // 2)
+    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == verdict
+
+
+def test_what_is_broken_whatever_the_rows_stays_broken() -> None:
+    result = _cells(20, 0, 10, 20)
+    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
+    # 100 rows could keep it, these do not.
+    assert judge(_cells(50, 0, 4, 46), [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
+
+
+def test_the_readmes_gate_names_the_slices_that_are_too_small() -> None:
+    rows = right(both=330, repaired=30, broken=0, neither=190)
+    rows["category"] = ["small" if i < 50 else "big" for i in range(550)]
+    result = compared({"quiz": rows}, by=["category"])
+    bounds = [parse_bound("max_nfr", "0.02"), parse_bound("max_nfr", "category=*:0.05")]
+    gate = judge(result, bounds, gate_on="upper")
+    assert {judged.row: judged.verdict for judged in gate.judgements} == {
+        "all": "kept",
+        "category=small": "too few rows",
+        "category=big": "kept",
+    }
+    assert gate.verdict == "too few rows"
+    assert gate.shown().rows[0][:2] == ["category=small", "too few rows, 73 needed"]
+
+
+def test_every_bound_is_shown_with_its_value_and_what_is_broken_first() -> None:
+    result = compared({"quiz": QUIZ})
+    gate = judge(result, [parse_bound("max_nfr", "0.5"), parse_bound("max_nfr", "quiz:0.01")])
+    shown = gate.shown()
+    assert shown.heading == "Gate broken: 1 of 2 bounds, the estimate held to each"
+    assert shown.rows == [["quiz", "broken", "NFR", "0.02", "≤ 0.01"], ["all", "kept", "NFR", "0.02", "≤ 0.5"]]
+    assert "keeps the bound: --max-nfr 0.5" in gate.judgements[0].message
+    for text in (result.to_markdown(gate), plain_text(result, shown)):
+        assert shown.heading in text
+    assert "| all | kept | NFR | 0.02 | ≤ 0.5 |" in result.to_markdown(gate)
+
+
+def test_an_undefined_rate_keeps_its_bound_and_says_so() -> None:
+    gate = judge(_cells(10, 0, 0, 0), [parse_bound("max_relative_nfr", "0.5")], gate_on="upper")
+    assert gate.verdict == "kept"
+    assert gate.shown().rows == [["all", "kept", "relative NFR", "undefined", "≤ 0.5"]]
+
+
+def test_a_message_does_not_name_a_row_twice() -> None:
+    result = compared({"all": QUIZ})
+    with pytest.raises(InputError, match=r"Rows: 'all'\.$"):
+        check(result, [parse_bound("max_nfr", "quiz:0.1")])

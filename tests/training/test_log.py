@@ -1,0 +1,43 @@
+"""What a trainer logs are means over tokens, not means of means of batches."""
+
+import doctest
+import math
+
+import torch
+
+import muscle_hf.training.log
+from muscle_hf.losses.compatibility import CompatibilityLoss
+from muscle_hf.training.log import LossSums
+
+
+def _result(tokens: int, to_old: int, old: float, new: float, cross_entropy: float, correct: int) -> CompatibilityLoss:
+    values = (tokens, to_old, old, new, cross_entropy, correct)
+    return CompatibilityLoss(torch.tensor(0.0), *(torch.tensor(float(value)) for value in values))
+
+
+def test_batches_of_several_sizes_are_weighted_by_their_tokens() -> None:
+    sums = LossSums()
+    sums.add(_result(9, 3, 6.0, 3.0, 18.0, 9), positions=20)
+    sums.add(_result(1, 1, 2.0, 0.0, 7.0, 0), positions=torch.tensor(3))
+    assert sums.figures("mean_token_accuracy") == {
+        "aligned_to_old_model": 0.4,
+        "divergence_to_old_model": 2.0,
+        "divergence_to_new_model": 0.5,
+        "cross_entropy": 2.5,
+        "mean_token_accuracy": 0.9,
+    }
+    assert sums["positions"] == 23
+    assert sums["tokens"] == 10
+
+
+def test_a_mean_over_nothing_is_nan_and_not_zero() -> None:
+    sums = LossSums()
+    assert all(math.isnan(value) for value in sums.figures("accuracy").values())
+    sums.add(_result(2, 0, 0.0, 1.0, 1.0, 1))
+    assert math.isnan(sums.figures("accuracy")["divergence_to_old_model"])
+    sums.clear()
+    assert sums["tokens"] == 0
+
+
+def test_the_documentation_is_right() -> None:
+    assert doctest.testmod(muscle_hf.training.log).failed == 0
