@@ -1,6 +1,6 @@
 """The compatibility loss between two tokenizers: chunks of text in place of tokens. Tensors in, tensors out.
 
-A chunk is text at whose ends both tokenizations meet (see `alignment.py`). The mask of the method carries over: a
+A chunk is text at whose ends both tokenizations meet (see `chunks.py`). The mask of the method carries over: a
 chunk is right when every token in it is, and its likelihood is the product of its tokens'. A marked chunk learns from
 the old model, once and not per token; every other token learns from the new model, as in MUSCLE (arXiv 2407.09435,
 Eq. 1):
@@ -8,7 +8,7 @@ Eq. 1):
     L = (sum over marked chunks of D(old, student) + sum over all other tokens of KL(p_new || p_student)) / tokens
 
 D is `shared_vocabulary_kl` where the chunk is the same single token on both sides, and `chunk_likelihood_divergence`
-elsewhere (see `chunk_divergences.py`).
+elsewhere (see `divergences.py`).
 """
 
 from dataclasses import dataclass

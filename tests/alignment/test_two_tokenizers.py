@@ -1,4 +1,4 @@
-"""One sentence, two tokenizers: where they meet. Read this first; the rules are tested in `test_alignment.py`.
+"""One sentence, two tokenizers: where they meet. Read this first; the rules are tested in `test_chunks.py`.
 
 The new model's tokenizer is a byte-level BPE: "Ġ" is a space, and a character that it never saw is written byte by
 byte ("Ã" and "©" are the two bytes of "é"). Each test has another tokenizer on the old side.
