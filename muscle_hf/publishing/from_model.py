@@ -6,17 +6,16 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils._validators import validate_repo_id
 from peft import PeftModel
 from torch import nn
 
 from ..card.checks import check
+from ..card.files import AdapterCard
 from ..card.lineage import Lineage, record_base_commit
 from ..card.public_files import checked_texts
 from ..errors import ConfigurationError, InputError
@@ -24,108 +23,54 @@ from ..files import replaced
 from ..hub.commit import commit
 from ..hub.failures import hub_failures
 from ..hub.lookup import is_local, looking_up
+from ..hub.repository_files import is_id
 from ..hub.shipped_files import shipped_files
 from ..models.embedding_rows import save_with_rows
 
 _HUB_OPTIONS = ("commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
 
 
-class CardSource:
-    """Gives the card of a model: its trainer's as long as there is one, and after that the last one that it gave.
-
-    It does not keep the trainer, and with it the old model, in memory.
+@dataclass(frozen=True)
+class CarriedCard:
+    """What a model brings along wherever it is saved or pushed: plain data, which its trainer renews.
 
     Args:
-        trainer: Has a method `card`, see [`ShipsItsCard`][muscle_hf.publishing.from_trainer.ShipsItsCard].
+        card: The card, as of the last time that the trainer trained, evaluated or saved.
+        tokenizer: The tokenizer that the model was trained with, or None.
         with_config: The model's configuration is saved beside an adapter, because it names the classes.
+        has_own_title: Somebody chose the card's title; otherwise it follows the repository's name.
     """
 
-    def __init__(self, trainer: Any, *, with_config: bool = False) -> None:
-        """Remember the trainer, weakly."""
-        self._trainer: Callable[[], Any] = weakref.ref(trainer)
-        self.with_config = with_config
-        self._last: Any = None
-        self._tokenizer: Any = None
-
-    def tokenizer(self) -> Any:
-        """Return the tokenizer that the model was trained with, or None."""
-        trainer = self._trainer()
-        if trainer is not None:
-            self._tokenizer = trainer.processing_class
-        return self._tokenizer
-
-    def card(self, repository: str | None = None) -> Any:
-        """Return the card as it is now, or, without a trainer, as it was last; None if there never was one.
-
-        Args:
-            repository: Where the model goes; by default where the trainer pushes.
-        """
-        trainer = self._trainer()
-        if trainer is not None:
-            self._tokenizer = trainer.processing_class
-            self._last = trainer.card()
-            return self._last if repository is None else trainer.card(repository)
-        if repository is None or self._last is None:
-            return self._last
-        return replace(self._last, repository=repository)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "CardSource":
-        """Serve a copy of the model as well."""
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Take the card along, and not the trainer."""
-        return {"with_config": self.with_config, "_last": self.card(), "_tokenizer": self.tokenizer()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on with the card that was taken along."""
-        vars(self).update(state, _trainer=_no_trainer)
-
-
-def _no_trainer() -> None:
-    """Stand for the trainer of a model that comes from a file."""
+    card: AdapterCard
+    tokenizer: Any
+    with_config: bool
+    has_own_title: bool
 
 
 class _CardedMethod:
-    """A function in the place of a method; a copy of the model has it as well, for the copy.
+    """A function in the place of a method; a copy or a pickle of the model has it as well, for the copy.
 
     It does not keep the model in memory, which would otherwise wait for the garbage collector.
     """
 
-    def __init__(self, model: nn.Module, function: Callable[..., Any], source: CardSource) -> None:
-        self._model, self._function, self._source = weakref.ref(model), function, source
+    def __init__(self, model: nn.Module, function: Callable[..., Any]) -> None:
+        self._model, self._function = weakref.ref(model), function
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._function(self._alive(), self._source, *arguments, **options)
-
-    def _alive(self) -> nn.Module:
-        model = self._model()
-        if model is None:
-            raise ReferenceError("The model that this method was made for is gone; copy it with copy.deepcopy.")
-        return model
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_CardedMethod":
-        model = self._alive()
-        return type(self)(memo.get(id(model), model), self._function, self._source)
+        return self._function(self._model(), *arguments, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._alive(), self._function, self._source)
+        return type(self), (self._model(), self._function)
 
 
-def bring_card_along(model: nn.Module, source: CardSource) -> None:
-    """Let a model's `save_pretrained` and `push_to_hub` bring our card along; copies and pickles of it do so too.
-
-    Args:
-        model: A [`transformers.PreTrainedModel`] or a [`peft.PeftModel`], changed in place.
-        source: Gives its card.
-    """
-    model.save_pretrained = _CardedMethod(model, _save_with_card, source)  # type: ignore[assignment]
-    model.push_to_hub = _CardedMethod(model, _push_with_card, source)  # type: ignore[assignment]
+def bring_card_along(model: Any, carried: CarriedCard) -> None:
+    """Let the `save_pretrained` and `push_to_hub` of a model, and of copies of it, bring our card along."""
+    model.muscle_card = carried
+    model.save_pretrained = _CardedMethod(model, _save_with_card)
+    model.push_to_hub = _CardedMethod(model, _push_with_card)
 
 
-def _save_with_card(
-    model: Any, source: CardSource, /, *arguments: Any, push_to_hub: bool = False, **options: Any
-) -> None:
+def _save_with_card(model: Any, /, *arguments: Any, push_to_hub: bool = False, **options: Any) -> None:
     hub = {name: options.pop(name) for name in (*_HUB_OPTIONS, "repo_id") if push_to_hub and name in options}
     given = inspect.signature(type(model).save_pretrained).bind(model, *arguments, **options).arguments
     folder = Path(given["save_directory"])
@@ -133,13 +78,11 @@ def _save_with_card(
         save_with_rows(model, *arguments, **options)
     if not given.get("is_main_process", True):
         return
-    if source.with_config and isinstance(model, PeftModel):
+    if model.muscle_card.with_config and isinstance(model, PeftModel):
         # An adapter's own config does not say what the classes are called, and the next update needs to know.
         model.config.save_pretrained(folder)
     # Last: PEFT has just written a README of its own.
-    card = source.card()
-    if card is not None:
-        card.write(folder)
+    model.muscle_card.card.write(folder)
     if push_to_hub:
         # The push saves once more, and has to save the same.
         saving = {name: value for name, value in options.items() if name != "save_directory"}
@@ -175,7 +118,6 @@ def _base_at_hand(model: Any, folder: Path) -> Iterator[None]:
 
 def _push_with_card(
     model: Any,
-    source: CardSource,
     /,
     repo_id: str,
     *,
@@ -194,14 +136,13 @@ def _push_with_card(
         name = repo_id if "/" in repo_id else f"{HfApi().whoami(token)['name']}/{repo_id}"
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, **saving)
+        carried: CarriedCard = model.muscle_card
         # The card's snippets load it from there.
-        tokenizer = source.tokenizer()
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        card = source.card(name)
-        if card is not None:
-            more = (tags,) if isinstance(tags, str) else tuple(tags or ())
-            replace(card, tags=(*card.tags, *more)).write(Path(folder))
+        if carried.tokenizer is not None:
+            carried.tokenizer.save_pretrained(folder)
+        more = (tags,) if isinstance(tags, str) else tuple(tags or ())
+        title = carried.card.title if carried.has_own_title else name.rpartition("/")[2]
+        replace(carried.card, title=title, repository=name, tags=(*carried.card.tags, *more)).write(Path(folder))
         return commit(
             checked_files(Path(folder)),
             name,
@@ -214,14 +155,7 @@ def _push_with_card(
 
 
 def checked_files(folder: Path) -> dict[str, Path]:
-    """List what of a folder goes to the Hub, if its card can go there and nothing in it tells about this machine.
-
-    Args:
-        folder: Where a model was saved.
-
-    Raises:
-        InputError: The Hub would refuse the card, or it tells about this machine; or see [`shipped_files`].
-    """
+    """List what of a folder goes to the Hub, if its card can go there and nothing in it tells about this machine."""
     problems = check((folder / "README.md").read_text(encoding="utf-8"))
     if problems:
         raise InputError(f"The card in {folder} cannot go to the Hub: {' '.join(problems)}")
@@ -231,12 +165,7 @@ def checked_files(folder: Path) -> dict[str, Path]:
 
 
 def record_base(model: Any, lineage: Lineage) -> None:
-    """Let an adapter's configuration name the base that it is trained on, by its id and commit where they are known.
-
-    Args:
-        model: A [`peft.PeftModel`], changed in place; a model without adapter stays as it is.
-        lineage: Where the base comes from.
-    """
+    """Let an adapter's configuration name its base by the id and the commit of the Hub, where they are known."""
     if not isinstance(model, PeftModel):
         return
     if lineage.new_base_revision and lineage.new_base:
@@ -246,18 +175,11 @@ def record_base(model: Any, lineage: Lineage) -> None:
 
 
 def refuse_local_base(model: Any) -> None:
-    """Refuse to push an adapter whose configuration names its base by a path of this machine.
-
-    Args:
-        model: A [`peft.PeftModel`]; a model without adapter brings its base along.
-
-    Raises:
-        ConfigurationError: Nobody could load it, and the path would be published.
-    """
+    """Refuse to push an adapter that names its base by a path of this machine: it would be published, and no use."""
     if not isinstance(model, PeftModel):
         return
     base = _base_name(model)
-    if base and not _is_hub_id(base):
+    if base and (is_local(base) or not is_id(base)):
         raise ConfigurationError(
             f"The adapter names its base as {base!r}, a folder of this machine, so nobody else could load it. "
             "Load the base by its id on the Hub; or save the adapter and push its folder with that id: `muscle-hf "
@@ -269,11 +191,3 @@ def _base_name(model: PeftModel) -> str:
     """The id or path of an adapter's base, empty where it is not known."""
     base = model.get_base_model()
     return str(model.active_peft_config.base_model_name_or_path or getattr(base, "name_or_path", None) or "")
-
-
-def _is_hub_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not is_local(name)

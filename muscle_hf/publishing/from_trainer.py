@@ -16,8 +16,9 @@ from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress
 
+from ..card.files import AdapterCard
 from ..card.lineage import Lineage
-from ..card.names import COMPATIBILITY_ADAPTER, PLAIN_UPDATE
+from ..card.names import COMPATIBILITY_ADAPTER, PLAIN_UPDATE, note_on_row
 from ..errors import HubError, InputError
 from ..flips.comparison import Comparison
 from ..hub.commit import commit
@@ -25,7 +26,7 @@ from ..hub.failures import hub_failures
 from ..runs.compare import RunComparison
 from .background import BackgroundPushes, Send, resumable_files, say_failure
 from .card_of_trainer import card_of_trainer
-from .from_model import CardSource, bring_card_along, checked_files, record_base, refuse_local_base
+from .from_model import CarriedCard, bring_card_along, checked_files, record_base, refuse_local_base
 
 logger = get_logger(__name__)
 
@@ -71,8 +72,8 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
         if args.push_to_hub:
             refuse_local_base(model)  # before the parent makes the repository
         super().__init__(model=model, args=args, **options)
-        self._source = CardSource(self, with_config=with_config)
-        bring_card_along(self.accelerator.unwrap_model(self.model), self._source)
+        self._with_config = with_config
+        self._hand_over_card()
 
     # The card --------------------------------------------------------------------------------------------------------
 
@@ -82,13 +83,15 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
         Args:
             name: The row's name. "compatibility adapter" is what is trained here: the verdict, the picture and the
                 figures that the Hub searches are of that row, and the next training takes it away. "plain update" and
-                "control: same steps more" are what it is compared with; other rows stand in the table.
+                "control: same steps more" are what it is compared with. Any other name is a row of the table and no
+                more, which a warning says.
             comparison: What [`muscle_hf.compare`] or [`muscle_hf.compare_runs`] returned; of the latter, the row that
                 speaks for all tasks, and, for "compatibility adapter", the slices.
             split: What was asked, such as "the test set of PIQA". A row of another one says so in its name.
 
         Raises:
-            InputError: A comparison of scores, which tell no right answers from wrong ones.
+            InputError: A comparison of scores, which tell no right answers from wrong ones; or a name that is likely
+                a misspelling of one of these three.
         """
         found: Any = comparison
         slices: dict[str, dict[str, Comparison]] = {}
@@ -102,11 +105,18 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
                 f"{name!r} compares scores, and the card's table has shares of right answers. Compare answers, or "
                 "scores of 0 and 1, or pass the comparison of one task."
             )
+        if note := note_on_row(name):
+            logger.warning(note)
         self.comparisons[name] = found
         self._splits[name] = split
         if name == COMPATIBILITY_ADAPTER:
             self.card_details["slices"] = slices
-        self._source.card()
+        self._hand_over_card()
+
+    def _hand_over_card(self) -> None:
+        """Let the model bring the card of what is known by now along, wherever it is saved or pushed."""
+        carried = CarriedCard(self.card(), self.processing_class, self._with_config, "title" in self.card_details)
+        bring_card_along(self.accelerator.unwrap_model(self.model), carried)
 
     def create_model_card(
         self,
@@ -129,20 +139,15 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
         more, languages = ((one,) if isinstance(one, str) else tuple(one or ()) for one in (tags, language))
         details = {"title": title, "dataset": dataset_name, "license": license, "tags": more, "language": languages}
         self.card_details.update({name: value for name, value in details.items() if value})
+        self._hand_over_card()
         if self.is_world_process_zero():
             folder = Path(self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self._source.card().write(folder)
+            self.card().write(folder)
 
-    def card(self, repository: str | None = None) -> Any:
-        """Return the card, a [`muscle_hf.card.AdapterCard`], of what is known by now.
-
-        Args:
-            repository: Where the model goes. Defaults to where the trainer pushes.
-        """
+    def card(self) -> AdapterCard:
+        """Return the card of what is known by now."""
         details = dict(self.card_details)
-        if repository is not None:
-            details = {"title": repository.rpartition("/")[2]} | details | {"repository": repository}
         if self.comparisons:
             ours = COMPATIBILITY_ADAPTER
             split = self._splits[ours if ours in self.comparisons else next(iter(self.comparisons))]
@@ -190,6 +195,7 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
             kept = (self._step_of_weights, self.state.best_global_step)
             self._evaluations[self._step_of_weights] = self.measured_comparisons()
             self._evaluations = {step: found for step, found in self._evaluations.items() if step in kept}
+            self._hand_over_card()
         return metrics
 
     # Pushing ---------------------------------------------------------------------------------------------------------
@@ -203,11 +209,16 @@ class ShipsItsCard(Trainer):  # type: ignore[misc]  # transformers counts as unt
             logger.warning(f"The comparison {ours!r} is off the card: training goes on, and it was measured before.")
         self._newest_push, self._newest_was_left_out = None, False
         output = super().train(*arguments, **options)
-        self._source.card()
+        self._hand_over_card()
         failed = self._newest_push is not None and self._newest_push.exception() is not None
         if failed or self._newest_was_left_out:
             self.push_to_hub()
         return output
+
+    def save_model(self, *arguments: Any, **options: Any) -> None:
+        """Save, with the card of what is known by now."""
+        self._hand_over_card()
+        super().save_model(*arguments, **options)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, as [`transformers.Trainer.init_hf_repo`] does, in the main process."""

@@ -200,6 +200,23 @@ def test_scores_are_no_row_of_a_table_of_right_answers(update: Update, tmp_path:
     assert trainer.comparisons == {}
 
 
+def test_a_row_that_the_card_does_not_know_is_told_and_a_misspelt_one_is_refused(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(update, tmp_path / "out")
+    with caplog.at_level("WARNING", logger="muscle_hf"):
+        trainer.add_comparison("control: same steps more", COMPARISON)
+        assert not caplog.text
+        trainer.add_comparison("compatibility adapter, seed 2", COMPARISON)
+    assert "'compatibility adapter, seed 2' is a row of the card's table and no more" in caplog.text
+    for name in ("Control: same steps more", "control: same step more", "Plain Update", "compatability_adapter"):
+        with pytest.raises(InputError, match=r"Did you mean '(control: same|plain update|compatibility adapter)"):
+            trainer.add_comparison(name, COMPARISON)
+    with pytest.raises(InputError, match="the card makes that row itself"):
+        trainer.add_comparison("old model", COMPARISON)
+    assert list(trainer.comparisons) == ["control: same steps more", "compatibility adapter, seed 2"]
+
+
 def test_a_comparison_of_runs_gives_its_row_and_this_adapters_slices(update: Update, tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("id,gold,v1,v2,kind\n1,A,A,B,easy\n2,C,C,C,easy\n3,B,A,B,hard\n")
     sources = [f"{tmp_path}/answers.csv:{version}" for version in ("v1", "v2")]
