@@ -20,7 +20,7 @@ _BLOCK_START = re.compile(r"^(?=[-+](?:[-+ ]|$)|[#=\[])|^(\d{1,9})(?=[.)](?: |$)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table in GitHub's Markdown; text that would break it is escaped.
 
     Args:
@@ -40,8 +40,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         if len(row) != len(head):
             raise InputError(f"row {number} of the table has {len(row)} cells, but there are {len(head)} columns.")
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(escape_markdown(str(cell)) for cell in cells) + " |"
 
     return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
 

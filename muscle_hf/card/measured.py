@@ -147,17 +147,13 @@ def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: st
         shared: A comparison whose instances and old model hold for all rows, if there is one.
     """
     head = header()
-    names = {
-        name: f"{cut(name, LONGEST_NAME)} (this {kind})" if name == this else cut(name, LONGEST_NAME)
-        for name in comparisons
-    }
     rows = table_rows(comparisons, level=LEVEL, old_name=OLD_MODEL if shared is not None else None)
-    for row in rows[-len(names) :]:
-        row[0] = names[row[0]]
+    for row, name in zip(rows[-len(comparisons) :], comparisons, strict=True):
+        row[0] = f"{cut(name, LONGEST_NAME)} (this {kind})" if name == this else cut(name, LONGEST_NAME)
     if shared is None:
         head += ["n", "old model's accuracy, %"]
-        for row, one in zip(rows, comparisons.values(), strict=True):
-            row += [f"{one.n:,}", rate(one, "old_accuracy", level=LEVEL, percent=True)]
+        for row, compared in zip(rows, comparisons.values(), strict=True):
+            row += [f"{compared.n:,}", rate(compared, "old_accuracy", level=LEVEL)]
     return without_formulas(markdown_table(head, rows))
 
 
@@ -172,7 +168,7 @@ def rivals_table(rivals: Sequence[Rival], this: str) -> str | None:
     for one in rivals:
         if one.broken is not None:
             p_values = (one.p_values.get(name, math.nan) for name in ("negative_flips", "accuracy"))
-            reduction = rate(one.broken, "accuracy_change", level=LEVEL, percent=True)
+            reduction = rate(one.broken, "accuracy_change", level=LEVEL)
             rows.append(
                 [cut(one.name, LONGEST_NAME), reduction, *("" if math.isnan(p) else p_number(p) for p in p_values)]
             )
@@ -196,7 +192,7 @@ def slices_section(slices: Mapping[str, Mapping[str, Comparison]]) -> str:
             [
                 cut(name, LONGEST_NAME),
                 f"{one.n:,}",
-                *(rate(one, of, level=LEVEL, percent=True) for of in SHOWN_OF_SLICES),
+                *(rate(one, of, level=LEVEL) for of in SHOWN_OF_SLICES),
             ]
             for name, one in order[:MOST_SLICES]
         ]

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ..card import against
 from ..flips.rates import p_equation, p_number
+from ..runs.cells import stacked
 from ..runs.report import header, table_rows
 from .run import BOUND, CANDIDATES, CONTENDERS, NEW, DemoResult
 
@@ -85,12 +86,12 @@ def _table(result: DemoResult, width: int) -> Table:
             no_wrap=True,
         )
     controls = {candidate.name: candidate.control.name for candidate in CANDIDATES}
-    for row in table_rows(result.comparisons):
-        tests = result.p_values[row[0]][controls[row[0]]] if row[0] in controls else {}
+    for name, row in zip(result.comparisons, table_rows(result.comparisons), strict=True):
+        tests = result.p_values[name][controls[name]] if name in controls else {}
         shown = [p_number(tests[key]) if key in tests else "" for key in ("accuracy", "negative_flips")]
         # The interval below its rate takes half the width.
-        cells = [cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in row]
-        style = "bold" if row[0] == result.chosen.name else None
+        cells = [stacked(cell, intervals=intervals) for cell in row]
+        style = "bold" if name == result.chosen.name else None
         table.add_row(*cells, *(shown if p_values else []), style=style)
     if p_values:
         table.caption = "p: exact paired test against the control of as many steps, of accuracy and of negative flips"

@@ -27,7 +27,7 @@ class _Kind(NamedTuple):
     low: float
     high: float
     expected: str
-    words: str
+    title: str
     """What it is called in a table."""
 
 

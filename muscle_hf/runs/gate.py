@@ -70,6 +70,16 @@ class Judgement:
             "message": self.message,
         }
 
+    def cells(self) -> list[str]:
+        """Give its row of the table in `Gate.shown`."""
+        return [
+            self.row,
+            f"{self.verdict}, {self.rows_needed:,} needed" if self.rows_needed else self.verdict,
+            RATES[self.bound.rate].title,
+            "undefined" if math.isnan(self.compared_value) else f"{self.compared_value:z.4g}",
+            f"{'≤' if self.bound.rate.startswith('max') else '≥'} {self.bound.value:g}",
+        ]
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -109,27 +119,20 @@ class Gate:
         count, held = len(self.judgements), {"estimate": "the estimate", "upper": "the worse end of the interval"}
         of_all = f"{len(self.of(self.verdict))} of {count} {'bound' if count == 1 else 'bounds'}"
         of_all += f", {held[self.gate_on]} held to {'it' if count == 1 else 'each'}"
-        heading = {
+        title, reason = {
             # The first sentences; reports say the rest elsewhere.
-            REFUSED: f"Gate not passed: {'; '.join(text.partition('. ')[0] for text in self.refusals)}",
-            BROKEN: f"Gate broken: {of_all}",
-            TOO_FEW: f"Gate not passed: too few rows for {of_all}",
-            KEPT: f"Gate kept: {of_all}",
+            REFUSED: ("Gate not passed", "; ".join(text.partition(". ")[0] for text in self.refusals)),
+            BROKEN: ("Gate broken", of_all),
+            TOO_FEW: ("Gate not passed", f"too few rows for {of_all}"),
+            KEPT: ("Gate kept", of_all),
         }[self.verdict]
         if self.not_judged:
-            heading += f"; not judged, because not compared: {listed(self.not_judged)}"
-        rows = [
-            [
-                judged.row,
-                f"{verdict}, {judged.rows_needed:,} needed" if judged.rows_needed else verdict,
-                RATES[judged.bound.rate].words,
-                "undefined" if math.isnan(judged.compared_value) else f"{judged.compared_value:z.4g}",
-                f"{'≤' if judged.bound.rate.startswith('max') else '≥'} {judged.bound.value:g}",
-            ]
-            for verdict in (REFUSED, BROKEN, TOO_FEW, KEPT)
-            for judged in self.of(verdict)
-        ]
-        return GateShown(self.verdict, printable(heading), ["row", "verdict", "rate", "value", "bound"], rows)
+            reason += f"; not judged, because not compared: {listed(self.not_judged)}"
+        head = ["row", "verdict", "rate", "value", "bound"]
+        not_kept = [judged.cells() for verdict in (REFUSED, BROKEN, TOO_FEW) for judged in self.of(verdict)]
+        return GateShown(
+            self.verdict, title, printable(reason), head, not_kept, [judged.cells() for judged in self.of(KEPT)]
+        )
 
 
 def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> Gate:

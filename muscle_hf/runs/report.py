@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError
 from ..files import replaced
 from ..flips.coin import CoinFlips, GroupedCoinFlips
 from ..flips.comparison import Comparison, ScoreComparison
 from ..flips.rates import p_equation, p_number, strict_json
 from ..readers.identical import one_run
 from ..text import escape_markdown, listed, markdown_table
+from .cells import Cell, Change, Estimate
 from .measure import Part
 from .outcomes import Outcomes
 
@@ -30,11 +30,26 @@ class GateShown(NamedTuple):
 
     verdict: str
     """"kept", "broken", "too few rows" or "refused"."""
-    heading: str
+    title: str
+    """What came of it, in two or three words."""
+    reason: str
+    """How many bounds, or why they cannot be judged."""
     head: list[str]
     """Titles of the columns."""
-    rows: list[list[str]]
-    """One for each row and bound: broken ones first, the verdict in the second column."""
+    not_kept: list[list[str]]
+    """One for each row and bound that is not kept, broken ones first."""
+    kept: list[list[str]]
+    """The others."""
+
+    @property
+    def heading(self) -> str:
+        """Title and reason as one line."""
+        return f"{self.title}: {self.reason}"
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """All of them, those that are not kept first."""
+        return [*self.not_kept, *self.kept]
 
 
 def header() -> list[str]:
@@ -44,74 +59,34 @@ def header() -> list[str]:
 
 def table_rows(
     comparisons: Mapping[str, Comparison], *, level: float = 0.95, old_name: str | None = None
-) -> list[list[str]]:
-    """Return one row of text for each comparison, as wide as [`header`].
+) -> list[list[Cell]]:
+    """Return one row of cells for each comparison with the old model, as wide as [`header`].
 
-    Args:
-        comparisons: Name of the new model -> its comparison with the old model.
-        level: Level of the confidence intervals in brackets.
-        old_name: What the old model is called in a first row of its own, where all comparisons are with the same
-            answers of it; None leaves that row out.
-
-    Returns:
-        A list of rows; rates in percent, the relative NFR as a ratio.
-
-    Example:
-        >>> from muscle_hf.flips import compare
-        >>> table_rows({"new": compare(old=[1, 1], new=[1, 0], references=[1, 1])})
-        [['new', '50.0 [9.5, 90.5]', '50.0 [9.5, 90.5]', '0.0 [0.0, 65.8]', '50.0 [9.5, 90.5]', '1.00 [0.06, 2.92]']]
+    Rates are in percent, the relative NFR is a ratio. With `old_name` the old model, of which all comparisons have the
+    same answers, gets a first row of its own.
     """
-    rows = []
+    rows: list[list[Cell]] = []
     if old_name is not None and comparisons:
         old = next(iter(comparisons.values()))
-        rows.append([old_name, rate(old, "old_accuracy", level=level, percent=True), *[""] * len(COLUMNS)])
-    return rows + [
-        [name]
-        + [rate(comparison, attribute, level=level, percent=True) for _, attribute, _ in COLUMNS]
-        + [rate(comparison, RELATIVE[1], level=level, percent=False)]
-        for name, comparison in comparisons.items()
-    ]
+        rows.append([old_name, rate(old, "old_accuracy", level=level), *[""] * len(COLUMNS)])
+    for name, compared in comparisons.items():
+        rates = [rate(compared, attribute, level=level) for _, attribute, _ in COLUMNS]
+        rows.append([name, *rates, rate(compared, RELATIVE[1], level=level, percent=False)])
+    return rows
 
 
-def rate(comparison: Comparison, name: str, *, level: float = 0.95, percent: bool) -> str:
-    """Return a rate with its confidence interval, such as "8.7 [7.9, 9.6]", or "undefined".
-
-    Args:
-        comparison: The comparison.
-        name: One of its rates.
-        level: Level of the confidence interval.
-        percent: Percentages with one decimal, or fractions with two.
-
-    Raises:
-        InputError: There is no rate of that name, or `level` is not between 0 and 1.
-
-    Example:
-        >>> from muscle_hf.flips import compare
-        >>> rate(compare(old=[1, 1], new=[1, 0], references=[1, 1]), "negative_flip_rate", percent=True)
-        '50.0 [9.5, 90.5]'
-    """
-    return _rate(comparison, name, level, percent=percent)
+def rate(compared: Comparison | ScoreComparison, name: str, *, level: float = 0.95, percent: bool = True) -> Estimate:
+    """Return a rate with its confidence interval: percentages with one decimal, or fractions with two."""
+    return _estimate(getattr(compared, name), *compared.confidence_interval(name, level), percent=percent)
 
 
-def _rate(compared: Comparison | ScoreComparison, name: str, level: float, *, percent: bool) -> str:
-    return _interval(getattr(compared, name), *compared.confidence_interval(name, level), percent=percent)
+def _estimate(figure: float, low: float, high: float, *, percent: bool = True) -> Estimate:
+    return Estimate(100 * figure, 100 * low, 100 * high) if percent else Estimate(figure, low, high, "z.2f")
 
 
-def _score(compared: ScoreComparison, name: str, level: float) -> str:
-    """Show a mean of scores; their unit is theirs, so it is digits that count, not decimals."""
-    return _bounded(getattr(compared, name), *compared.confidence_interval(name, level), "z.3g")
-
-
-def _interval(estimate: float, low: float, high: float, *, percent: bool) -> str:
-    scale = 100 if percent else 1
-    return _bounded(scale * estimate, scale * low, scale * high, "z.1f" if percent else "z.2f")
-
-
-def _bounded(estimate: float, low: float, high: float, form: str) -> str:
-    if math.isnan(estimate):
-        return "undefined"
-    shown = [format(value, form) for value in (estimate, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if not math.isnan(low) else shown[0]
+def _score(compared: ScoreComparison, name: str, level: float) -> Estimate:
+    """Return a mean of scores; their unit is theirs, so it is digits that count, not decimals."""
+    return Estimate(getattr(compared, name), *compared.confidence_interval(name, level), "z.3g")
 
 
 def verdict(outcomes: Outcomes) -> list[str]:
@@ -183,64 +158,41 @@ def _sentence(part: Part) -> str:
     return text
 
 
-def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[str]]]:
-    """Lay out rows of one kind, all of answers or all of scores, as text.
+def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[Cell]]]:
+    """Lay out rows of one kind, all of answers or all of scores: the titles, and the cells of each row.
 
-    Args:
-        parts: The rows.
-        title: Of the first column, such as "task" or the name of a slice column.
-        level: Level of the intervals.
-
-    Returns:
-        The titles, with the direction in which each gets better, and the cells of each row. Rates are in percent,
-        means and the relative NFR are not. A seed floor adds its columns where any row has one.
-
-    Raises:
-        InputError: Rows of both kinds.
+    Rates are in percent, means and the relative NFR are not. A seed floor adds its columns where any row has one.
     """
-    kinds = {part.has_scores for part in parts}
-    if len(kinds) > 1:
-        raise InputError("rows of answers and rows of scores have other columns; make a table of each.")
-    scores, floor = True in kinds, any(part.seed_floor for part in parts)
+    scores, floor = parts[0].has_scores, any(part.seed_floor for part in parts)
     head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %"]), "NFR ↓, %"]
     head += ["seed floor, %", "above floor, %"] if floor else []
     head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
     return head, [_update_row(part, level, floor) for part in parts]
 
 
-def _update_row(part: Part, level: float, floor: bool) -> list[str]:
+def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
     compared = part.comparison
-    nfr, pfr = (_rate(compared, f"{sign}_flip_rate", level, percent=True) for sign in ("negative", "positive"))
-    cells = [part.name, f"{part.n:,}"]
+    before: list[Cell]
+    after: list[Cell]
     if isinstance(compared, ScoreComparison):
-        means = f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}"
-        cells += [means, _score(compared, "mean_change", level), nfr]
+        before = [Change(compared.old_mean, compared.new_mean, ".4g"), _score(compared, "mean_change", level)]
+        after = [_score(compared, name, level) for name in ("mean_gain", "mean_regression")]
     else:
-        cells += [f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f}", nfr]
-    if floor:
-        seeds = part.seed_floor
-        cells += (
-            [_interval(seeds.negative_flip_rate, seeds.low, seeds.high, percent=True),
-             _interval(seeds.excess, seeds.excess_low, seeds.excess_high, percent=True)]
-            if seeds
-            else ["", ""]
-        )  # fmt: skip
-    if isinstance(compared, ScoreComparison):
-        cells += [pfr, *(_score(compared, name, level) for name in ("mean_gain", "mean_regression"))]
-    else:
-        cells += [pfr, _rate(compared, RELATIVE[1], level, percent=False)]
-    return [*cells, p_number(compared.p_value), p_number(part.adjusted_p_value)]
+        before = [Change(100 * compared.old_accuracy, 100 * compared.new_accuracy)]
+        after = [rate(compared, RELATIVE[1], level=level, percent=False)]
+    floors: list[Cell] = ["", ""] if floor else []
+    if seeds := part.seed_floor:
+        floors = [
+            _estimate(seeds.negative_flip_rate, seeds.low, seeds.high),
+            _estimate(seeds.excess, seeds.excess_low, seeds.excess_high),
+        ]
+    nfr, pfr = (rate(compared, f"{sign}_flip_rate", level=level) for sign in ("negative", "positive"))
+    p_values = p_number(compared.p_value), p_number(part.adjusted_p_value)
+    return [part.name, f"{part.n:,}", *before, nfr, *floors, pfr, *after, *p_values]
 
 
-def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[str]]]]:
-    """Lay out everything that was compared: the tasks with their pool, then each slice column; answers before scores.
-
-    Args:
-        outcomes: What was compared.
-
-    Returns:
-        Titles and cells of each table, see `update_table`.
-    """
+def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[Cell]]]]:
+    """Lay out all that was compared: the tasks with their pool, then each slice column; answers before scores."""
     pool = [outcomes.pooled] if outcomes.pooled else []
     blocks: list[tuple[str, Sequence[Part]]] = [("task", [*pool, *outcomes.tasks]), *outcomes.slices.items()]
     tables = []

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..text import printable
+from .cells import Cell, stacked
 from .outcomes import Outcomes
 from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lines, update_tables, verdict, warnings_of
 
@@ -38,10 +39,9 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
         console.print(_text(line, style="bold"))
     narrow = False
     for head, rows in update_tables(outcomes):
-        shown = [[" ".join(cell.split()) for cell in row] for row in rows[:_MOST_ROWS]]
         # The fullest that the terminal is wide enough for.
         for layout in _LAYOUTS:
-            table = _table(head, shown, layout, box=None if plain else SIMPLE_HEAD)
+            table = _table(head, rows[:_MOST_ROWS], layout, box=None if plain else SIMPLE_HEAD)
             if _width(console, table) <= console.width:
                 break
         console.print()
@@ -68,7 +68,7 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
             )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], layout: str, box: Box | None) -> Table:
+def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], layout: str, box: Box | None) -> Table:
     """Lay out a table: "wide", "stacked" (each interval below its rate), "short" (no intervals) or "least"."""
     table = Table(box=box, pad_edge=False, padding=(0, 1), collapse_padding=box is not None)
     if layout == "least":
@@ -77,13 +77,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], layout: str, box:
     for index, title in enumerate(head):
         shown = title.replace(" ", "\n").replace(",", "") if layout != "wide" and index else title
         table.add_column(_text(shown), justify="right" if index else "left", no_wrap=True)
-    for name, *cells in rows:
-        if layout == "stacked":
-            cells = [cell.replace(" [", "\n[").replace(" -> ", "\n-> ") for cell in cells]
-        elif layout != "wide":
-            cells = [cell.split(" [")[0].replace(" -> ", "\n-> ") for cell in cells]
-        table.add_row(*map(_text, [name, *cells]))
+    for cells in rows:
+        table.add_row(*(_cell(cell, layout) for cell in cells))
     return table
+
+
+def _cell(cell: Cell, layout: str) -> Text:
+    if isinstance(cell, str):
+        return Text(printable(cell))
+    return Text(str(cell) if layout == "wide" else stacked(cell, intervals=layout == "stacked"))
 
 
 def _width(console: Console, table: Table) -> int:

@@ -17,6 +17,7 @@ from ..publishing.card_of_trainer import library_versions
 from ..readers.answers import Run
 from ..readers.formats.jsonlines import read_objects
 from ..readers.sources import read
+from ..runs.cells import Cell
 from ..runs.compare import RunComparison, compare_runs
 from ..runs.page import write_html
 from ..runs.report import header, table_rows
@@ -202,15 +203,14 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
     draft.replace(target)
 
 
-def _models(evidence: Evidence) -> list[list[str]]:
+def _models(evidence: Evidence) -> list[list[Cell]]:
     """Lay out all models, with the paired tests between the compatibility adapter and its rivals."""
-    rows = table_rows(evidence.comparisons, old_name=OLD.name)
-    tests = [evidence.p_values.get(name) for name, *_ in rows]
-    shown = [
-        ["" if test is None else p_number(test[what]) for what in ("accuracy", "negative_flips")] for test in tests
-    ]
-    titles = [*header(), "p, accuracy", "p, NFR"]
-    return [titles, *(row + p_values for row, p_values in zip(rows, shown, strict=True))]
+    rows: list[list[Cell]] = [[*header(), "p, accuracy", "p, NFR"]]
+    names = [OLD.name, *evidence.comparisons]
+    for name, row in zip(names, table_rows(evidence.comparisons, old_name=OLD.name), strict=True):
+        test = evidence.p_values.get(name)
+        rows.append([*row, *("" if test is None else p_number(test[of]) for of in ("accuracy", "negative_flips"))])
+    return rows
 
 
 def _not_shipped(folder: str, names: list[str]) -> list[str]:

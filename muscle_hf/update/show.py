@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..card import against
+from ..runs.cells import stacked
 from ..runs.report import header, table_rows
 from ..text import printable
 from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
@@ -107,7 +108,7 @@ def _table(evidence: Evidence, *, intervals: bool) -> Table:
         table.add_column(title.replace(", %", "\n%"), justify="right" if index else "left", no_wrap=True)
     for name, *cells in table_rows(evidence.comparisons):
         # The interval below its rate takes half the width.
-        table.add_row(name, *(cell.replace(" [", "\n[") if intervals else cell.split(" [")[0] for cell in cells))
+        table.add_row(str(name), *(stacked(cell, intervals=intervals) for cell in cells))
     return table
 
 

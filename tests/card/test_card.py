@@ -182,10 +182,10 @@ def test_the_measured_table_holds_the_figures_of_the_comparisons() -> None:
     assert "compared with the old model, whose accuracy is 62.5 %." in body
     table = body.split("intervals.\n\n")[1].split("\n\n")[0].split("\n")
     expected = table_rows(comparisons)
-    expected[1][0] += " (this adapter)"
+    expected[1][0] = "compatibility adapter (this adapter)"
     old = ["old model", "62.5 [30.6, 86.3]", "", "", "", ""]
     for line, row in zip([table[0], *table[2:]], [header(), old, *expected], strict=True):
-        assert line.replace("\\|", "\\") == "| " + " | ".join(cell.replace("|", "\\") for cell in row) + " |"
+        assert line.replace("\\|", "\\") == "| " + " | ".join(str(cell).replace("|", "\\") for cell in row) + " |"
 
 
 def test_comparisons_on_different_instances_do_not_share_one_n() -> None:

@@ -65,7 +65,7 @@ def test_a_pair_of_dates_goes_to_old_and_new(monkeypatch: pytest.MonkeyPatch) ->
         seen.append((source, options["run"]))
         return run(source, answers("ab", "aa"))
 
-    monkeypatch.setattr("muscle_hf.readers.read", read)
+    monkeypatch.setattr("muscle_hf.readers.sources.read", read)
     compare_runs("a", "b", run=("2025", "2026"))
     compare_runs("a", "b", run="2026")
     assert seen == [("a", "2025"), ("b", "2026"), ("a", "2026"), ("b", "2026")]

@@ -14,6 +14,7 @@ from muscle_hf.errors import InputError
 from muscle_hf.flips.coin import coin_flips
 from muscle_hf.flips.comparison import Comparison, compare, compare_correct
 from muscle_hf.runs import report
+from muscle_hf.runs.cells import Change, Estimate, stacked
 from muscle_hf.runs.report import (
     COLUMNS,
     RELATIVE,
@@ -22,7 +23,6 @@ from muscle_hf.runs.report import (
     markdown,
     rate,
     table_rows,
-    update_table,
     update_tables,
     verdict,
 )
@@ -95,7 +95,7 @@ def test_every_figure_stands_in_its_own_column() -> None:
         digits = 2 if scale == 1 else 1
         low, high = comparison.confidence_interval(attribute)
         estimate = getattr(comparison, attribute)
-        assert cell == f"{scale * estimate:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+        assert str(cell) == f"{scale * estimate:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
         assert head.startswith(title)
         assert head.endswith(arrow)
         assert ("%" in head) == (scale == 100)
@@ -108,8 +108,8 @@ def test_the_arrow_of_a_column_is_the_direction_of_its_rate(_title: str, attribu
 
 def test_known_figures_are_printed_as_they_are() -> None:
     comparison = compare_correct(old=[True] * 60 + [False] * 40, new=[True] * 50 + [False] * 50)
-    assert rate(comparison, "negative_flip_rate", percent=True) == "10.0 [5.5, 17.4]"
-    assert rate(comparison, "negative_flip_rate", percent=False) == "0.10 [0.06, 0.17]"
+    assert str(rate(comparison, "negative_flip_rate")) == "10.0 [5.5, 17.4]"
+    assert str(rate(comparison, "negative_flip_rate", percent=False)) == "0.10 [0.06, 0.17]"
 
 
 def test_rows_keep_the_order_in_which_models_were_given() -> None:
@@ -120,30 +120,43 @@ def test_rows_keep_the_order_in_which_models_were_given() -> None:
 def test_the_level_reaches_the_intervals() -> None:
     narrow, wide = (table_rows({"new": _comparison()}, level=level) for level in (0.5, 0.99))
     assert narrow != wide
-    assert narrow[0][1] == rate(_comparison(), "new_accuracy", level=0.5, percent=True)
+    assert narrow[0][1] == rate(_comparison(), "new_accuracy", level=0.5)
 
 
 def test_an_undefined_rate_is_called_so_and_is_neither_nan_nor_0() -> None:
     perfect = compare(old=["a"], new=["a"], references=["a"])
     assert math.isnan(perfect.relative_negative_flip_rate)
-    assert table_rows({"new": perfect})[0][-1] == "undefined"
+    assert str(table_rows({"new": perfect})[0][-1]) == "undefined"
     (row,) = table_rows({"new": compare_correct(old=[True, False], new=[False, True])})
-    assert row[4] == "undefined", "inconsistency needs answers"
+    assert str(row[4]) == "undefined", "inconsistency needs answers"
 
 
 def test_a_change_that_rounds_to_0_has_no_sign() -> None:
     old, new = [True] + [False] * 9999, [False] * 10_000
-    assert rate(compare_correct(old=old, new=new), "accuracy_change", percent=True).startswith("0.0 [")
+    assert str(rate(compare_correct(old=old, new=new), "accuracy_change")).startswith("0.0 [")
 
 
 def test_an_unknown_rate_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match="there is no rate named 'n'; the rates are: "):
-        rate(_comparison(), "n", percent=True)
+        rate(_comparison(), "n")
 
 
 def test_a_level_in_percent_is_refused() -> None:
     with pytest.raises(InputError, match="level is 95"):
         table_rows({"new": _comparison()}, level=95)
+
+
+def test_a_narrow_column_breaks_a_cell_before_its_interval_or_its_later_figure() -> None:
+    estimate, change = Estimate(8.66, 7.9, 9.6), Change(70, 71.25)
+    assert [str(cell) for cell in (estimate, change)] == ["8.7 [7.9, 9.6]", "70.0 -> 71.2"]
+    assert [stacked(cell) for cell in (estimate, change)] == ["8.7\n[7.9, 9.6]", "70.0\n-> 71.2"]
+    assert [stacked(cell, intervals=False) for cell in (estimate, change)] == ["8.7", "70.0\n-> 71.2"]
+    # What looks like one of them is still a name.
+    assert stacked("a [b] -> c", intervals=False) == "a [b] -> c"
+
+
+def test_a_figure_without_an_interval_stands_alone() -> None:
+    assert str(Estimate(1.5, math.nan, math.nan, "z.2f")) == "1.50"
 
 
 # Markdown ------------------------------------------------------------------------------------------------------------
@@ -245,12 +258,6 @@ def test_every_row_is_as_wide_as_its_titles(scores: bool, floor: bool) -> None:
         assert ("mean" in head) == scores
 
 
-def test_rows_of_answers_and_of_scores_do_not_share_a_table() -> None:
-    parts = [*sample().tasks, *sample(scores=True).tasks]
-    with pytest.raises(InputError, match="make a table of each"):
-        update_table(parts, "task")
-
-
 def test_the_figures_of_a_row_are_those_of_the_comparison() -> None:
     result = compare_runs(run("v1", answers("aabb", "aaaa")), run("v2", answers("abaa", "aaaa")))
     ((head, (row,)),) = update_tables(result)
@@ -260,9 +267,9 @@ def test_the_figures_of_a_row_are_those_of_the_comparison() -> None:
     assert shown == {
         "task": "quiz",
         "n": "4",
-        "accuracy, %": "50.0 -> 75.0",
-        "NFR ↓, %": rate(compared, "negative_flip_rate", percent=True),
-        "PFR ↑, %": rate(compared, "positive_flip_rate", percent=True),
+        "accuracy, %": Change(50, 75),
+        "NFR ↓, %": rate(compared, "negative_flip_rate"),
+        "PFR ↑, %": rate(compared, "positive_flip_rate"),
         "relative NFR ↓": rate(compared, "relative_negative_flip_rate", percent=False),
         "p": "1",
         "p, Holm": "1",

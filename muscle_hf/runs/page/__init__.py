@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ...files import replaced
+from ..cells import Cell
 from ..outcomes import Outcomes
 from ..report import GateShown
 from .instances import encode_instances
@@ -25,7 +26,7 @@ BUDGET = 1_900_000
 _LEAST = 600_000  # bytes for instances, however long the tables are
 
 
-def render_html(outcomes: Outcomes, models: Sequence[Sequence[str]] = (), gate: GateShown | None = None) -> str:
+def render_html(outcomes: Outcomes, models: Sequence[Sequence[Cell]] = (), gate: GateShown | None = None) -> str:
     """Show a comparison as one HTML page that needs nothing else: no network, no other file.
 
     Args:
@@ -49,7 +50,7 @@ def render_html(outcomes: Outcomes, models: Sequence[Sequence[str]] = (), gate: 
 def write_html(
     outcomes: Outcomes,
     path: str | Path,
-    models: Sequence[Sequence[str]] = (),
+    models: Sequence[Sequence[Cell]] = (),
     gate: GateShown | None = None,
 ) -> Path:
     """Write the page of `render_html`.

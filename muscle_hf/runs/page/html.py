@@ -4,6 +4,8 @@ import math
 import re
 from html import escape
 
+from ..cells import Cell, Change, Estimate
+
 _RATIOS = ("relative_negative_flip_rate", "kappa")
 _MEANS = ("old_mean", "new_mean", "mean_change", "mean_gain", "mean_regression")
 _TIED = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[-\d])|(?<=p) (?==)|(?<=p =) (?=\d)")
@@ -25,8 +27,17 @@ def plain(value: object) -> str:
 
 
 def typeset(text: str) -> str:
-    """Set what `report` lays out for a terminal: arrows, and no line ends inside an interval or before a unit."""
+    """Set a sentence of `report`: arrows, and no line ends inside an interval or before a unit."""
     return _TIED.sub("\N{NO-BREAK SPACE}", plain(text).replace(" -&gt; ", "\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}"))
+
+
+def cell_html(cell: Cell) -> str:
+    """Set a cell of a table; no line ends inside an interval or a change."""
+    if isinstance(cell, Change):
+        return "\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}".join(format(side, cell.form) for side in (cell.old, cell.new))
+    if isinstance(cell, Estimate) and cell.ends:
+        return f"{cell.lines()[0]} [{cell.ends[0]},\N{NO-BREAK SPACE}{cell.ends[1]}]"
+    return plain(cell)
 
 
 def name_of(value: object) -> str:

@@ -9,11 +9,12 @@ from ...flips.coin import CoinFlips, GroupedCoinFlips
 from ...flips.comparison import ScoreComparison
 from ...flips.rates import p_equation
 from ...version import __version__
+from ..cells import Cell, Estimate
 from ..measure import Part
 from ..outcomes import Outcomes
 from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
 from .figures import bar, counted, ends, mosaic, whisker
-from .html import KINDS, bounds, clean, name_of, number, percent, plain, round_up, typeset
+from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
 
 _ROWS = 200  # of a table
 _OPEN = 4  # tasks that are laid out one after the other; more are folded up
@@ -47,7 +48,7 @@ _MEANINGS_OF_SCORES = {"negative_flip_rate": "the score fell", "positive_flip_ra
 
 
 def page_fields(
-    outcomes: Outcomes, models: Sequence[Sequence[str]] = (), gate: GateShown | None = None
+    outcomes: Outcomes, models: Sequence[Sequence[Cell]] = (), gate: GateShown | None = None
 ) -> dict[str, str]:
     """Fill the fields of the template but `policy`, `data` and `about`."""
     overall = outcomes.overall
@@ -99,10 +100,10 @@ def page_fields(
     }
 
 
-def _models(models: Sequence[Sequence[str]]) -> str:
+def _models(models: Sequence[Sequence[Cell]]) -> str:
     """Lay out several new models beside the old one; the page below is about one of them."""
     titles, *rows = models
-    cells = [[name_of(name), *map(typeset, values)] for name, *values in rows]
+    cells = [[name_of(name), *map(cell_html, values)] for name, *values in rows]
     return (
         '<section aria-labelledby="models"><h2 id="models">Models side by side</h2>'
         f"{_grid('Models side by side', [*map(plain, titles)], cells)}</section>"
@@ -111,22 +112,22 @@ def _models(models: Sequence[Sequence[str]]) -> str:
 
 def _gate(gate: GateShown) -> str:
     """Show what the comparison was held to, and what came of it; many bounds that are kept are folded."""
-    name, _, told = gate.heading.partition(": ")
-    kept = [row for row in gate.rows if row[1] == "kept"]
-    if len(kept) > _OPEN:
-        tables = _bounds(gate, [row for row in gate.rows if row[1] != "kept"])
-        tables += f"<details><summary>{len(kept):,} bounds that are kept</summary>{_bounds(gate, kept)}</details>"
+    if len(gate.kept) > _OPEN:
+        tables = _bounds(gate, gate.not_kept)
+        tables += (
+            f"<details><summary>{len(gate.kept):,} bounds that are kept</summary>{_bounds(gate, gate.kept)}</details>"
+        )
     else:
         tables = _bounds(gate, gate.rows)
     return (
         f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
-        f'aria-hidden="true">{"✓" if gate.verdict == "kept" else "✗"}</span> {plain(name)}</h2><p>{typeset(told)}</p>'
-        f"{tables}</section>"
+        f'aria-hidden="true">{"✓" if gate.verdict == "kept" else "✗"}</span> {plain(gate.title)}</h2>'
+        f"<p>{typeset(gate.reason)}</p>{tables}</section>"
     )
 
 
 def _bounds(gate: GateShown, rows: Sequence[Sequence[str]]) -> str:
-    cells = [[name_of(first), *map(typeset, others)] for first, *others in rows[:_ROWS]]
+    cells = [[name_of(first), *map(plain, others)] for first, *others in rows[:_ROWS]]
     table = _grid("Bounds", [*map(plain, gate.head)], cells) if cells else ""
     if len(rows) > _ROWS:
         table += f'<p class="aside">{len(rows) - _ROWS:,} bounds more are in the comparison as JSON.</p>'
@@ -207,8 +208,8 @@ def _chance(heads: Sequence[Part], outcomes: Outcomes) -> str:
     def row(label: str, view: CoinFlips | GroupedCoinFlips) -> list[str]:
         spread = ""
         if isinstance(view, GroupedCoinFlips):
-            spread = typeset(f"{view.spread:.2f} [{view.spread_low:.2f}, {view.spread_high:.2f}]")
-        estimate = typeset(f"{view.median:.3f} [{view.low:.3f}, {view.high:.3f}]")
+            spread = cell_html(Estimate(view.spread, view.spread_low, view.spread_high, ".2f"))
+        estimate = cell_html(Estimate(view.median, view.low, view.high, ".3f"))
         plot = whisker(view.median, view.low, view.high, 1.0, line=0.5)
         cells = [label, f"{view.negative:,} of {view.n:,}", estimate, plot, plain(view.prior_text)]
         return [*cells, plain(bayes_factor(view)), *([spread] if grouped else [])]
@@ -267,9 +268,9 @@ def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, groups: Colle
     titles = [name_of(head[0]), *map(plain, head[1:])]
     titles.insert(4, ends("0", f"{100 * top:g} %"))
     rows = []
-    for part, texts, (low, high), floor in zip(parts, cells, bounds, floors, strict=True):
+    for part, row_cells, (low, high), floor in zip(parts, cells, bounds, floors, strict=True):
         link = _link(outcomes, part, column=column if by else "", groups=groups)
-        row = [f'<a href="#{link}">{name_of(part.name)}</a>', *map(typeset, texts[1:])]
+        row = [f'<a href="#{link}">{name_of(part.name)}</a>', *map(cell_html, row_cells[1:])]
         row.insert(4, whisker(part.comparison.negative_flip_rate, low, high, top, line=line, floor=floor))
         rows.append(row)
     told = "Dot and bar: the NFR with its interval"

@@ -1,0 +1,57 @@
+"""The cells of tables as data, which terminal, Markdown, page and card write each in their own way."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval; undefined where the figure is nan, and without an interval where that is."""
+
+    figure: float
+    low: float
+    high: float
+    form: str = "z.1f"
+    """How its numbers are written."""
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """Both ends of the interval, as they are written."""
+        if math.isnan(self.figure) or math.isnan(self.low):
+            return None
+        return format(self.low, self.form), format(self.high, self.form)
+
+    def lines(self, *, intervals: bool = True) -> list[str]:
+        """Write the figure, and the interval below it."""
+        figure = "undefined" if math.isnan(self.figure) else format(self.figure, self.form)
+        return [figure, f"[{', '.join(self.ends)}]"] if intervals and self.ends else [figure]
+
+    def __str__(self) -> str:
+        """Write both on one line."""
+        return " ".join(self.lines())
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure before and after the update."""
+
+    old: float
+    new: float
+    form: str = ".1f"
+
+    def lines(self, *, intervals: bool = True) -> list[str]:
+        """Write the later figure below the earlier one; there is no interval to leave out."""
+        return [format(self.old, self.form), f"-> {self.new:{self.form}}"]
+
+    def __str__(self) -> str:
+        """Write both on one line."""
+        return " ".join(self.lines())
+
+
+Cell: TypeAlias = str | Estimate | Change
+
+
+def stacked(cell: Cell, *, intervals: bool = True) -> str:
+    """Write a cell for a narrow column: what belongs to a figure stands below it, its interval only where asked."""
+    return cell if isinstance(cell, str) else "\n".join(cell.lines(intervals=intervals))
