@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from ..models.load import find_files, load_files, load_tokenizer
     from ..models.placement import check_placing
-    from ..prediction.answer_file import answer, end_of, longest_reference, settings_of, write_answers
+    from ..prediction.answer_file import answer, end_of, longest_reference, rows_of_answers, settings_of
     from ..prediction.kept_answers import AnswersSoFar
     from ..training.quiet import quiet_libraries
 
@@ -118,8 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
         _say(f"interrupted. {len(kept.answers)} of {len(questions)} answers are kept{where}.")
         return 130
-    write_answers(arguments.output, questions, kept, end)
-    kept.remove()
+    kept.finish(rows_of_answers(questions, kept, end))
     _conclude(arguments.output, questions, asking, kept, files, base)
     return 0
 

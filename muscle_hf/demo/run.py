@@ -346,7 +346,7 @@ def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]
         lengths = [len(tokens) for tokens in tokenizer(prompts)["input_ids"]]
         longest_first = sorted(range(len(rows)), key=lambda number: -lengths[number])
         kept.complete(longest_first, ask, _ASKED_AT_ONCE, f"asking the {split} set: {contender.name}")
-        lines = [
+        kept.finish(
             {
                 "id": index,
                 "prompt": row["prompt"].strip(),
@@ -355,9 +355,7 @@ def _ask(contender: Contender, output_dir: Path, split: str, rows: Sequence[Row]
                 "mean_log_likelihood": kept.answers[index][1],
             }
             for index, row in enumerate(rows)
-        ]
-        _write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        kept.remove()
+        )
     # Not splitlines(), which would also cut at the line separators that a text may hold.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 

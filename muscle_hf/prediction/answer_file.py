@@ -1,13 +1,11 @@
 """Answer a file of questions with an adapter; what is answered is kept, so that an interruption loses nothing."""
 
 import importlib.metadata
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -15,7 +13,6 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..files import replaced
 from ..hub.adapter_files import AdapterFiles
 from ..hub.base_files import BaseFiles
 from ..models.adapters import base_model
@@ -25,6 +22,7 @@ from .choose import choose_answers
 from .generate import generate_answers
 from .kept_answers import AnswersSoFar
 from .prompts import Prompt, as_texts, check_fit, encode, encode_choices
+from .questions import conversation
 
 # Batches of choices between two savings; a batch of generated answers takes longer, and is kept at once.
 _KEPT_AFTER = 4
@@ -261,27 +259,14 @@ def longest_reference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Qu
     return 1 + max(map(len, encoded))
 
 
-def write_answers(output: Path, questions: Sequence[Question], kept: AnswersSoFar, end: str) -> None:
-    """Write the answers as `muscle-hf compare` reads them, in the order of the questions.
-
-    Args:
-        output: The file, of rows with `id`, `question`, `prediction` and, where there are some, `reference` and
-            `choices`.
-        questions: What was asked.
-        kept: All answers.
-        end: As `end_of` gives it; it stands in no answer of the file.
-    """
-    with replaced(output) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for index, one in enumerate(questions):
-            prompt = (
-                one.prompt
-                if isinstance(one.prompt, str)
-                else "\n".join(f"{message['role']}: {message['content']}" for message in one.prompt)
-            )
-            prediction = without_end(kept.answers[index][0], end)
-            row: dict[str, Any] = {"id": one.id, "question": prompt.strip(), "prediction": prediction}
-            if one.reference is not None:
-                row["reference"] = without_end(one.reference, end)
-            if one.choices is not None:
-                row["choices"] = [without_end(choice, end) for choice in one.choices]
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def rows_of_answers(questions: Sequence[Question], kept: AnswersSoFar, end: str) -> Iterator[dict[str, Any]]:
+    """Give the rows of a file of answers, as `muscle-hf compare` reads them; `end` (see [`end_of`]) is in none."""
+    for index, question in enumerate(questions):
+        prompt = question.prompt if isinstance(question.prompt, str) else conversation(question.prompt)
+        prediction = without_end(kept.answers[index][0], end)
+        row: dict[str, Any] = {"id": question.id, "question": prompt.strip(), "prediction": prediction}
+        if question.reference is not None:
+            row["reference"] = without_end(question.reference, end)
+        if question.choices is not None:
+            row["choices"] = [without_end(choice, end) for choice in question.choices]
+        yield row

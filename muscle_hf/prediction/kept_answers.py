@@ -1,7 +1,8 @@
 """Answers of a model, kept on disk batch by batch: a run that was killed asks only for what is missing.
 
 They are lines of a file. The last one, cut off when a process was killed, is recognised by its missing end and asked
-again; a damaged line anywhere else is refused.
+again; a damaged line anywhere else is refused. A fingerprint says what decided the answers, so that those of another
+model, of other questions or options are never mixed in.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..errors import ConfigurationError, InputError
 from ..files import replaced
@@ -24,32 +25,68 @@ from .prompts import Prompt
 logger = logging.getLogger(__name__)
 
 Ask = Callable[[Sequence[Prompt]], Answers]
+Key = TypeVar("Key", int, str)
+Answer = TypeVar("Answer")
 
 # What every file of `AnswersSoFar` begins with.
 _BEGINNING = b'{"decided_by": "'
+_PARTS = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
 
 
 def part_of(output: Path) -> Path:
-    """Return where the answers for a file are kept until all are there.
-
-    Args:
-        output: The file.
-    """
+    """Return where the answers for a file are kept until all are there."""
     return output.with_name(f"{output.name}.part")
 
 
 def count_kept(path: Path) -> int:
-    """Count whole answers on disk.
-
-    Args:
-        path: A file of [`AnswersSoFar`], or a folder of [`KeptAnswers`]; it need not exist.
-    """
+    """Count whole answers in a file of [`AnswersSoFar`], or a folder of [`AnswersByPrompt`]; it need not exist."""
     if path.is_file():
         return max(path.read_bytes().count(b"\n") - 1, 0)  # the first line says whose they are
     return sum(file.read_bytes().count(b"\n") for file in path.glob("*/*.jsonl"))
 
 
-class AnswersSoFar:
+class _KeptAnswers(Generic[Key, Answer]):
+    """The answers so far by their questions, in a file; subclasses say what its lines are."""
+
+    path: Path
+    answers: dict[Key, Answer]
+
+    def _beginning(self) -> list[str]:
+        """Give the lines that come before the first answer."""
+        raise NotImplementedError
+
+    def _line(self, key: Key, answer: Answer) -> Any:
+        """Give what is written of an answer, as JSON holds it."""
+        raise NotImplementedError
+
+    def add(self, answers: Mapping[Key, Answer]) -> None:
+        """Keep some more."""
+        is_new = not self.path.exists() or not self.path.stat().st_size
+        lines = self._beginning() if is_new else []
+        lines += [json.dumps(self._line(key, answer), ensure_ascii=False) for key, answer in answers.items()]
+        _append(self.path, lines)
+        self.answers |= answers
+
+    def complete(
+        self,
+        order: Sequence[Key],
+        ask: Callable[[Sequence[Key]], Sequence[Answer]],
+        at_once: int,
+        description: str,
+        *,
+        show_progress: bool = True,
+    ) -> None:
+        """Ask what is not answered yet, in this order, and keep the answers after each batch of `at_once`."""
+        left = [key for key in order if key not in self.answers]
+        kept = len(order) - len(left)
+        with progress_bar(len(order), description, initial=kept, unit="answer", disable=not show_progress) as bar:
+            for start in range(0, len(left), at_once):
+                asked = left[start : start + at_once]
+                self.add(dict(zip(asked, ask(asked), strict=True)))
+                bar.update(len(asked))
+
+
+class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
     """The answers so far to a list of questions, in a file beside the one that they are for.
 
     Its first line says whose they are; each other one holds the number of a question and the parts of its answer.
@@ -73,8 +110,7 @@ class AnswersSoFar:
         replaces_others: bool = False,
     ) -> None:
         """Read what is there."""
-        self.path = part_of(output)
-        self.answers: dict[int, tuple[Any, ...]] = {}
+        self.output, self.path, self.answers = output, part_of(output), {}
         self._header = json.dumps({"decided_by": _digest(settings)})
         if not self.path.exists():
             return
@@ -103,45 +139,16 @@ class AnswersSoFar:
                 "options, or is damaged. Give the same ones to go on, remove it to start anew, or name another output."
             ) from None
 
-    def add(self, answers: Mapping[int, tuple[Any, ...]]) -> None:
-        """Keep some more.
+    def _beginning(self) -> list[str]:
+        return [self._header]
 
-        Args:
-            answers: Number of the question -> the parts of its answer.
-        """
-        lines = [json.dumps([row, *parts]) for row, parts in answers.items()]
-        is_new = not self.path.exists() or not self.path.stat().st_size
-        _append(self.path, [self._header, *lines] if is_new else lines)
-        self.answers |= answers
+    def _line(self, key: int, answer: tuple[Any, ...]) -> list[Any]:
+        return [key, *answer]
 
-    def complete(
-        self,
-        order: Sequence[int],
-        ask: Callable[[Sequence[int]], Sequence[tuple[Any, ...]]],
-        at_once: int,
-        description: str,
-        *,
-        show_progress: bool = True,
-    ) -> None:
-        """Ask what is not answered yet, and keep the answers batch by batch.
-
-        Args:
-            order: Numbers of the questions to be answered, in the order in which they are asked.
-            ask: Numbers of some questions -> their answers.
-            at_once: How many are asked, and so lost at most.
-            description: The words before the progress bar.
-            show_progress: Show it on stderr.
-        """
-        left = [number for number in order if number not in self.answers]
-        kept = len(order) - len(left)
-        with progress_bar(len(order), description, initial=kept, unit="answer", disable=not show_progress) as bar:
-            for start in range(0, len(left), at_once):
-                asked = left[start : start + at_once]
-                self.add(dict(zip(asked, ask(asked), strict=True)))
-                bar.update(len(asked))
-
-    def remove(self) -> None:
-        """Remove the file."""
+    def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the file that the answers are for, and remove theirs."""
+        with replaced(self.output) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self.path.unlink(missing_ok=True)
 
 
@@ -174,8 +181,33 @@ def _digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class KeptAnswers:
-    """The answers of one model on disk, by prompt: a folder for each fingerprint, with a file of a line a prompt.
+def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[list[str] | None, str]:
+    """Read the predictions of a file whose rows say in `asked` what decided them.
+
+    Returns:
+        So many predictions, or None and what is the matter with the file.
+    """
+    if not path.exists():
+        return None, "does not exist"
+    answers: list[str] = []
+    try:
+        for number, (_, _, _, row) in enumerate(read_objects(path, "answers of a model")):
+            there = json.loads(str(row.get("asked", "{}")))
+            changed = [name for name in asked if there.get(name) != asked[name]]
+            if changed:
+                return None, f"holds answers with another fingerprint ({', '.join(changed)})"
+            if row.get("id") != number or not isinstance(row.get("prediction"), str):
+                return None, f"is damaged at its line {number + 1}"
+            answers.append(row["prediction"])
+    except (InputError, ValueError, AttributeError) as fault:
+        return None, f"cannot be used ({fault})"
+    if len(answers) != count:
+        return None, f"holds {len(answers)} answers to {count} questions"
+    return answers, ""
+
+
+class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
+    """The answers of one model by [`prompt_key`]: a folder for each fingerprint, with a file of a line a prompt.
 
     Args:
         folder: Where the folders of all fingerprints lie.
@@ -184,11 +216,24 @@ class KeptAnswers:
     """
 
     def __init__(self, folder: Path, role: str, fingerprint: Mapping[str, Any]) -> None:
-        """Name the folder; nothing is read yet."""
+        """Read what is there.
+
+        Raises:
+            InputError: A damaged file.
+        """
         other = {"old": "new", "new": "old"}[role]
-        self.role = role
+        self.role, self.answers = role, {}
         self.decided_by = {name: value for name, value in fingerprint.items() if name != other}
-        self.folder = folder / f"{role}-{_digest(self.decided_by)[:16]}"
+        self.path = folder / f"{role}-{_digest(self.decided_by)[:16]}" / "answers.jsonl"
+        if not self.path.exists():
+            return
+        _drop_cut_line(self.path)
+        for line, _, _, row in read_objects(self.path, "a kept answer", each_once=False):
+            if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in _PARTS.items()):
+                raise InputError(
+                    f"{self.path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
+                )
+            self.answers[prompt_key(row.pop("prompt"))] = row
 
     def of(
         self, prompts: Sequence[Prompt], ask: Ask | None, block_size: int, *, show_progress: bool
@@ -203,73 +248,55 @@ class KeptAnswers:
 
         Raises:
             ConfigurationError: An answer is missing, and the model is not at hand.
-            InputError: A prompt that the model cannot read; a damaged file.
+            InputError: A prompt that the model cannot read.
         """
         keys = [prompt_key(prompt) for prompt in prompts]
-        kept = self._read()
-        numbers: dict[str, int] = {}  # of a missing prompt's first row
-        for number, key in enumerate(keys):
-            if key not in kept:
-                numbers.setdefault(key, number)
-        if not numbers:
-            return [kept[key] for key in keys]
-        if ask is None:
+        rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # a prompt's first row
+        missing = sum(key not in self.answers for key in rows)
+        if missing and ask is None:
             raise ConfigurationError(
-                f"{len(numbers)} prompts of unlabelled_dataset need an answer of the {self.role} model, which is not "
-                f"at hand, and {self.folder} does not hold it."
+                f"{missing} prompts of unlabelled_dataset need an answer of the {self.role} model, which is not at "
+                f"hand, and {self.path.parent} does not hold it."
             )
-        self._say_what_is_asked(len(numbers), len(kept))
-        # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
-        missing = sorted(numbers, key=lambda key: -len(key))
-        description = f"Answers of the {self.role} model"
-        done = len(set(keys)) - len(missing)
-        with progress_bar(len(set(keys)), description, initial=done, unit="answer", disable=not show_progress) as bar:
-            for start in range(0, len(missing), block_size):
-                block = missing[start : start + block_size]
-                rows = [numbers[key] for key in block]
-                answers = dict(zip(block, _asked(ask, [prompts[row] for row in rows], rows), strict=True))
-                self._write(answers)
-                kept |= answers
-                bar.update(len(block))
-        return [kept[key] for key in keys]
+        if missing and ask is not None:
+            self._say_what_is_asked(missing)
+            self.complete(
+                # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
+                sorted(dict.fromkeys(keys), key=lambda key: -len(key)),
+                lambda some: _asked(ask, [prompts[rows[key]] for key in some], [rows[key] for key in some]),
+                block_size,
+                f"Answers of the {self.role} model",
+                show_progress=show_progress,
+            )
+        return [self.answers[key] for key in keys]
 
-    def _say_what_is_asked(self, missing: int, kept: int) -> None:
-        logger.info(f"{missing} prompts are asked of the {self.role} model; {kept} answers were kept.")
-        if self.folder.exists():
+    def _say_what_is_asked(self, missing: int) -> None:
+        logger.info(f"{missing} prompts are asked of the {self.role} model; {len(self.answers)} answers were kept.")
+        if self.path.parent.exists():
             return
-        for path in sorted(self.folder.parent.glob(f"{self.role}-*/decided_by.json")):
+        for path in sorted(self.path.parent.parent.glob(f"{self.role}-*/decided_by.json")):
             try:
                 there = dict(json.loads(path.read_text(encoding="utf-8")))
             except ValueError:
                 continue
             names = sorted({*there, *self.decided_by})
-            differing = [name for name in names if there.get(name) != self.decided_by.get(name)]
-            words = ", ".join(
-                f"{name} {there.get(name)!r} there, {self.decided_by.get(name)!r} now" for name in differing
+            changes = ", ".join(
+                f"{name} {there.get(name)!r} there, {self.decided_by.get(name)!r} now"
+                for name in names
+                if there.get(name) != self.decided_by.get(name)
             )
-            logger.warning(f"{path.parent} holds answers that are not used, and the prompts are asked again: {words}.")
+            logger.warning(
+                f"{path.parent} holds answers that are not used, and the prompts are asked again: {changes}."
+            )
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        kept = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            _drop_cut_line(path)
-            for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
-                kinds = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
-                if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in kinds.items()):
-                    raise InputError(
-                        f"{path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
-                    )
-                kept[prompt_key(row.pop("prompt"))] = row
-        return kept
+    def _beginning(self) -> list[str]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(self.path.with_name("decided_by.json")) as temporary:
+            temporary.write_text(json.dumps(self.decided_by, indent=2) + "\n", encoding="utf-8")
+        return []
 
-    def _write(self, answers: Mapping[str, dict[str, Any]]) -> None:
-        decided_by = self.folder / "decided_by.json"
-        if not decided_by.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replaced(decided_by) as temporary:
-                temporary.write_text(json.dumps(self.decided_by, indent=2) + "\n", encoding="utf-8")
-        rows = [{"prompt": json.loads(key)} | answer for key, answer in answers.items()]
-        _append(self.folder / "answers.jsonl", [json.dumps(row, ensure_ascii=False) for row in rows])
+    def _line(self, key: str, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": json.loads(key)} | answer
 
 
 def _asked(ask: Ask, prompts: Sequence[Prompt], rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -277,23 +304,18 @@ def _asked(ask: Ask, prompts: Sequence[Prompt], rows: Sequence[int]) -> list[dic
         answers = ask(prompts)
     except InputError as error:
         # It numbers the prompts of the block; the user knows the rows of the data set.
-        words = re.sub(r"\bprompt (\d+)", lambda found: f"row {rows[int(found[1])]}", str(error))
-        longest = " The longest answer is unlabelled_max_new_tokens." if "may take" in words else ""
-        raise InputError(f"unlabelled_dataset: {words}{longest}") from error
+        text = re.sub(r"\bprompt (\d+)", lambda match: f"row {rows[int(match[1])]}", str(error))
+        longest = " The longest answer is unlabelled_max_new_tokens." if "may take" in text else ""
+        raise InputError(f"unlabelled_dataset: {text}{longest}") from error
+    of_prompts = zip(answers.texts, answers.log_likelihoods, answers.token_counts, answers.finished, strict=True)
     return [
-        {"completion": text, "log_likelihood": float(total), "tokens": int(tokens), "finished": bool(finished)}
-        for text, total, tokens, finished in zip(
-            answers.texts, answers.log_likelihoods, answers.token_counts, answers.finished, strict=True
-        )
+        dict(zip(_PARTS, (text, float(total), int(tokens), bool(finished)), strict=True))
+        for text, total, tokens, finished in of_prompts
     ]
 
 
 def prompt_key(prompt: Any) -> str:
-    """Give a prompt as a text that equal prompts share; `datasets` fills up fields that a message lacks with None.
-
-    Args:
-        prompt: A text, or a list of chat messages.
-    """
+    """Give a prompt as a text that equal prompts share; `datasets` fills up fields that a message lacks with None."""
     if not isinstance(prompt, str):
-        prompt = [{name: value for name, value in one.items() if value is not None} for one in prompt]
+        prompt = [{name: value for name, value in message.items() if value is not None} for message in prompt]
     return json.dumps(prompt, ensure_ascii=False, sort_keys=True)

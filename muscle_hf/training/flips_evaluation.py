@@ -30,10 +30,9 @@ from ..models.adapters import base_model
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions, read_questions
 from ..prediction.generate import generate_answers
-from ..prediction.kept_answers import AnswersSoFar
+from ..prediction.kept_answers import AnswersSoFar, finished_answers
 from ..prediction.prompts import as_texts, check_choices, check_fit, check_numbers, encode, encode_choices
 from ..readers.answers import digest
-from ..readers.formats.jsonlines import read_objects
 from .processes import from_every_process, on_main_process, place
 
 logger = logging.getLogger(__name__)
@@ -221,7 +220,7 @@ class FlipsEvaluation:
                 continue
             key = self._key(role, answerer)
             path = self.folder / f"{role}.jsonl"
-            answers, fault = on_main_process(partial(self._kept, path, key))
+            answers, fault = on_main_process(partial(finished_answers, path, key, len(self)))
             if answers is None:
                 if answerer.model is None:
                     raise ConfigurationError(
@@ -405,23 +404,3 @@ class FlipsEvaluation:
         self.folder.mkdir(parents=True, exist_ok=True)
         with replaced(self.folder / f"{role}.jsonl") as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-    def _kept(self, path: Path, key: Mapping[str, str]) -> tuple[list[str] | None, str]:
-        """Give the kept answers, or None and what is the matter with the file."""
-        if not path.exists():
-            return None, "does not exist"
-        answers: list[str] = []
-        try:
-            for number, (_, _, _, row) in enumerate(read_objects(path, "answers of a model")):
-                asked = json.loads(str(row.get("asked", "{}")))
-                changed = [name for name in key if asked.get(name) != key[name]]
-                if changed:
-                    return None, f"holds answers with another fingerprint ({', '.join(changed)})"
-                if row.get("id") != number or not isinstance(row.get("prediction"), str):
-                    return None, f"is damaged at its line {number + 1}"
-                answers.append(row["prediction"])
-        except (InputError, ValueError, AttributeError) as fault:
-            return None, f"cannot be used ({fault})"
-        if len(answers) != len(self):
-            return None, f"holds {len(answers)} answers to {len(self)} questions"
-        return answers, ""

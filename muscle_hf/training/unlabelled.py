@@ -17,7 +17,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 from ..alignment.datasets import OLD_COLUMNS
 from ..errors import ConfigurationError, InputError, unknown_option
 from ..losses.compatibility import NEW, OLD
-from ..prediction.kept_answers import Ask, KeptAnswers, prompt_key
+from ..prediction.kept_answers import AnswersByPrompt, Ask, prompt_key
 from ..prediction.layouts import RENAME
 from ..prediction.prompts import Prompt
 from ..prediction.questions import described, read_unlabelled
@@ -153,7 +153,7 @@ def answered_rows(
         return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
     asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
     answers = [
-        KeptAnswers(Path(folder), role, fingerprint).of(
+        AnswersByPrompt(Path(folder), role, fingerprint).of(
             prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
         )
         for role in asked

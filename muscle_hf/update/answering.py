@@ -41,5 +41,4 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
     if "device_map" not in base.init_kwargs and "quantization_config" not in base.init_kwargs:
         model.to(plan.config.device)
     answering.answer(model, tokenizer, questions, asking, kept, f"asking: {path.stem}")
-    answering.write_answers(path, questions, kept, str(tokenizer.eos_token or ""))
-    kept.remove()
+    kept.finish(answering.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))

@@ -14,7 +14,7 @@ from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import muscle_hf.prediction
+import muscle_hf.prediction.generate
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.prediction.generate import Answers, _continuation, generate_answers
 
@@ -325,7 +325,7 @@ def test_nan_scores_become_an_answer(tokenizer) -> None:
 
 
 def test_an_example_in_the_documentation_does_not_run() -> None:
-    result = doctest.testmod(muscle_hf.prediction)
+    result = doctest.testmod(muscle_hf.prediction.generate)
     assert result.attempted > 10
     assert result.failed == 0
 
