@@ -134,7 +134,7 @@ class TestGenerate:
         rows: list[int] = []
         original = muscle_hf.prediction.generate._generate
         monkeypatch.setattr(
-            muscle_hf.prediction, "_generate", lambda *args: rows.append(len(args[1])) or original(*args)
+            muscle_hf.prediction.generate, "_generate", lambda *args: rows.append(len(args[1])) or original(*args)
         )
         _generate(model.bfloat16(), tokenizer, batch_size=6)
         assert rows == [6, 6]
@@ -159,7 +159,9 @@ class TestGenerate:
         lengths: list[int] = []
         original = muscle_hf.prediction.generate._generate
         monkeypatch.setattr(
-            muscle_hf.prediction, "_generate", lambda *args: lengths.extend(map(len, args[1])) or original(*args)
+            muscle_hf.prediction.generate,
+            "_generate",
+            lambda *args: lengths.extend(map(len, args[1])) or original(*args),
         )
         _generate(model, tokenizer, tie_margin=0, batch_size=3)
         assert lengths == sorted(lengths, reverse=True)

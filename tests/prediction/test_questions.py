@@ -303,7 +303,9 @@ def test_a_configuration_is_named_twice_or_for_a_file(tmp_path: Path) -> None:
         list(raw_rows("org/data:other", None, "train", config="main"))
 
 
-@pytest.mark.parametrize("name", ["prediction.layouts", "prediction.questions", "training.arguments", "training.precision"])
+@pytest.mark.parametrize(
+    "name", ["prediction.layouts", "prediction.questions", "training.arguments", "training.precision"]
+)
 def test_the_examples_in_docstrings_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"muscle_hf.{name}"))
     assert result.attempted > 0
