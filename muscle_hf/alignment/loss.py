@@ -12,113 +12,20 @@ elsewhere (see `divergences.py`).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, InputError
-from ..losses.compatibility import (
-    NEW,
-    OLD,
-    CompatibilityLoss,
-    choose_teachers,
-    divisor,
-    focal_weights,
-    scaled,
-    sums,
-    weighted_sum,
-)
+from ..losses.compatibility import NEW, OLD, Choice, CompatibilityLoss, choose, ended, scaled, weighted_sum
 from ..losses.divergences import divergence_of_distributions, divergence_of_logits
-from ..losses.logits import IGNORE_INDEX, gold_log_probability
+from ..losses.logits import IGNORE_INDEX, gold_log_probability, in_float
 from ..losses.masks import Scores, StoredScores
-from ..losses.strategy import Strategy
+from ..losses.strategy import Strategy, strategy_of
 from .divergences import chunk_likelihood_divergence, shared_vocabulary_kl
-
-
-def chunk_log_likelihoods(token_log_likelihoods: Tensor, chunk_ids: Tensor, number: int) -> Tensor:
-    """Add up the tokens' log-likelihoods in each chunk: the chain rule.
-
-    Args:
-        token_log_likelihoods: float, (tokens,).
-        chunk_ids: int64, (tokens,). The number of each token's chunk; tokens with -1 are left out.
-        number: How many chunks there are.
-
-    Returns:
-        float, (number,). 0 for a chunk without tokens.
-
-    Example:
-        >>> chunk_log_likelihoods(torch.tensor([-1.0, -2.0, -4.0]), torch.tensor([0, -1, 0]), 2)
-        tensor([-5.,  0.])
-    """
-    inside = chunk_ids >= 0
-    total = token_log_likelihoods.new_zeros(number)
-    return total.index_add(0, chunk_ids[inside], token_log_likelihoods[inside])
-
-
-def chunk_right(token_right: Tensor, chunk_ids: Tensor, number: int) -> Tensor:
-    """Tell for each chunk whether every token in it is right.
-
-    Args:
-        token_right: bool, (tokens,). Whether a model's likeliest token is the gold one.
-        chunk_ids: int64, (tokens,). The number of each token's chunk; tokens with -1 are left out.
-        number: How many chunks there are.
-
-    Returns:
-        bool, (number,). True for a chunk without tokens.
-
-    Example:
-        >>> chunk_right(torch.tensor([True, True, False]), torch.tensor([0, 1, 1]), 2)
-        tensor([ True, False])
-    """
-    return _count(chunk_ids[~token_right], number) == 0
-
-
-def score_chunks(logits: Tensor, tokens: Tensor, chunk_ids: Tensor, number: int) -> StoredScores:
-    """Ask a model how it does on the chunks of a text: all that need be kept of the old model, five bytes a chunk.
-
-    Args:
-        logits: float, (tokens, vocabulary). What predicts each token, so the ones at the token before it.
-        tokens: int64, (tokens,).
-        chunk_ids: int64, (tokens,). The number of each token's chunk; tokens with -1 are left out.
-        number: How many chunks there are.
-
-    Returns:
-        `right`, bool, and `log_likelihood` at temperature 1, float32 or float64, both (number,).
-    """
-    inside = chunk_ids >= 0
-    logits, tokens, chunk_ids = logits[inside], tokens[inside], chunk_ids[inside]
-    return StoredScores(
-        chunk_right(logits.argmax(-1) == tokens, chunk_ids, number),
-        chunk_log_likelihoods(gold_log_probability(logits, tokens), chunk_ids, number),
-    )
-
-
-def score_rows(logits: Tensor, input_ids: Tensor, chunk_ids: Tensor, number: int) -> StoredScores:
-    """Ask a model how it does on the chunks of a batch: what a cache keeps of the old model, five bytes a chunk.
-
-    Args:
-        logits: float, (batch, length, vocabulary). As the model gives them.
-        input_ids: int64, (batch, length). What the model read.
-        chunk_ids: int64, (batch, length). For each token the number of its chunk in its row, from 0, or -1.
-        number: Chunks of a row, at most.
-
-    Returns:
-        `right`, bool, and `log_likelihood`, float32 or float64, both (batch, number). True and 0 beyond a row's
-        chunks.
-
-    Raises:
-        InputError: The first token of a row is in a chunk, and nothing predicts it; or a row has more chunks.
-    """
-    if bool((chunk_ids[:, :1] >= 0).any()):
-        raise InputError("The first token of a row has a chunk, but nothing predicts it. Give it -1.")
-    if bool((chunk_ids >= number).any()):
-        raise InputError(f"A row has the chunk {int(chunk_ids.max())}, and number={number} leaves no place for it.")
-    numbers = _over_the_batch(chunk_ids, number)[:, 1:]
-    inside = numbers >= 0
-    rows = logits[:, :-1][inside], input_ids[:, 1:][inside], numbers[inside]
-    scores = score_chunks(*rows, len(logits) * number)
-    return StoredScores(scores.right.view(-1, number), scores.log_likelihood.view(-1, number))
+from .scores import chunk_log_likelihoods, chunk_right, count_tokens, over_the_batch, score_chunks
 
 
 @dataclass(frozen=True)
@@ -191,80 +98,29 @@ def chunk_compatibility_loss(
         >>> result.tokens_to_old.item(), round(result.loss.item(), 4)  # coins of 1/3 ** 0.5 and 1/16 ** 0.5
         (2, 0.1204)
     """
-    if strategy is None:
-        strategy = Strategy(**options)
-    elif options:
-        raise TypeError(f"give strategy or single options, not both: {sorted(options)}")
+    strategy = strategy_of(strategy, options)
     validate_for_chunks(strategy)
     _check_shapes(student_logits, old, new_logits, labels, chunk_ids)
-    used, columns, numbers = _number_chunks(chunk_ids, old, labels)
-    chunks = len(used)
-    trained = labels[:, 1:] != IGNORE_INDEX
-    student, new = student_logits[:, :-1][trained], new_logits[:, :-1][trained].detach()
-    gold, at = labels[:, 1:][trained], numbers[0][:, 1:][trained]
-    inside = at >= 0
-    log_likelihood, right = gold_log_probability(student, gold), student.argmax(-1) == gold
-    likelihood_of_chunk = chunk_log_likelihoods(log_likelihood, at, chunks)
+    batch = _select(student_logits, old, new_logits, labels, chunk_ids)
+    student = batch.student
+    log_likelihood, right = gold_log_probability(student.logits, student.ids), student.logits.argmax(-1) == student.ids
+    of_chunks = chunk_log_likelihoods(log_likelihood, student.chunks, len(batch.rows))
     with torch.no_grad():
-        first = _first_tokens(at, chunks)
-        if isinstance(old, StoredScores):
-            of_old = StoredScores(old.right[used, columns], old.log_likelihood[used, columns].to(log_likelihood.dtype))
-            single = torch.zeros_like(of_old.right)
-        else:
-            read = numbers[1][:, 1:] >= 0
-            old_rows, old_gold, old_at = old.logits[:, :-1][read], old.input_ids[:, 1:][read], numbers[1][:, 1:][read]
-            of_old = score_chunks(old_rows, old_gold, old_at, chunks)
-            old_first = _first_tokens(old_at, chunks)
-            meaning = _places_among(shared_new_ids, gold[first])
-            single = (_count(at, chunks) == 1) & (_count(old_at, chunks) == 1)
-            single &= (meaning >= 0) & (meaning == _places_among(shared_old_ids, old_gold[old_first]))
-        of_student = StoredScores(chunk_right(right, at, chunks), likelihood_of_chunk.detach())
-        all_chunks = torch.arange(chunks, device=labels.device)
-        scores = Scores(of_student, of_old, score_chunks(new, gold, at, chunks), all_chunks, used)
-        teacher_of_chunk = choose_teachers(strategy, scores, None if given_teachers is None else given_teachers[used])
-        teacher_of_token = torch.full_like(gold, NEW).masked_scatter(inside, teacher_of_chunk[at[inside]])
-        to_new = (teacher_of_token == NEW).nonzero()[:, 0]
-        one, many = ((teacher_of_chunk == OLD) & kind for kind in (single, ~single))
-        focus: Tensor | float = focal_weights(strategy, of_old)
-        if isinstance(focus, Tensor):
-            everywhere = focus.new_full(gold.shape, strategy.focal_alpha)
-            focus = everywhere.masked_scatter(inside, focus[at[inside]])
-
-    # One number a token: the divergence of a whole chunk stands at its first token.
-    of_classes = divergence_of_distributions(strategy.divergence, strategy.jensen_shannon_beta)
-    of_logits = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
-    parts = [(to_new, of_logits(new[to_new], student[to_new], strategy.temperature))]
-    if bool(one.any()):
-        rows = old_rows[old_first[one]], student[first[one]]
-        parts.append(
-            (first[one], shared_vocabulary_kl(*rows, shared_old_ids, shared_new_ids, strategy.temperature, of_classes))
-        )
-    if bool(many.any()):
-        likelihoods = of_old.log_likelihood[many], likelihood_of_chunk[many]
-        parts.append((first[many], chunk_likelihood_divergence(*likelihoods, strategy.temperature, of_classes)))
-    distance = torch.zeros_like(log_likelihood)
-    for places, values in parts:
-        distance = distance.index_add(0, places, values.to(distance.dtype))
-    distance = scaled(strategy, distance)
-    row_weights = None if weights is None else weights[:, None].expand_as(trained)[trained]
-    tokens = trained.sum()
-    total = weighted_sum(strategy, distance, -log_likelihood, row_weights, focus)
-    return CompatibilityLoss(
-        loss=total / divisor(tokens, normalizer),
-        tokens=tokens,
-        **sums(teacher_of_token, distance, -log_likelihood, right),
+        scores = _score(batch, right, of_chunks.detach())
+        by_chunk = choose(strategy, scores, None if given_teachers is None else given_teachers[batch.rows])
+        choice = _of_tokens(by_chunk, student.chunks, strategy.focal_alpha)
+    likelihoods = scores.old.log_likelihood, of_chunks
+    distance = _compare(
+        strategy, batch, by_chunk.teacher == OLD, choice, likelihoods, (shared_old_ids, shared_new_ids)
     )
+    trained = labels[:, 1:] != IGNORE_INDEX
+    row_weights = None if weights is None else weights[:, None].expand_as(trained)[trained]
+    total = weighted_sum(strategy, distance, -log_likelihood, row_weights, choice.focus)
+    return ended(total, choice, distance, -log_likelihood, right, normalizer)
 
 
 def validate_for_chunks(strategy: Strategy) -> None:
-    """Refuse a strategy that chunks cannot serve.
-
-    Args:
-        strategy: The strategy.
-
-    Raises:
-        ConfigurationError: Its divergence compares logits one by one, or its teacher mixes two vocabularies.
-    """
+    """Refuse a strategy that compares logits one by one, or mixes two vocabularies: chunks cannot serve it."""
     if strategy.divergence == "logit_difference_inhibition":
         raise ConfigurationError(
             'divergence="logit_difference_inhibition" compares logits one by one, and two tokenizers have no common '
@@ -277,36 +133,139 @@ def validate_for_chunks(strategy: Strategy) -> None:
         )
 
 
-def _over_the_batch(chunk_ids: Tensor, number: int) -> Tensor:
-    """Number the chunks of all rows on, so many for each row."""
-    offsets = torch.arange(len(chunk_ids), device=chunk_ids.device)[:, None] * number
-    return torch.where(chunk_ids >= 0, chunk_ids + offsets, -1)
+@dataclass(frozen=True)
+class _Side:
+    """What a model says of the tokens that count.
+
+    Args:
+        logits: float, (tokens, vocabulary). What predicts each token.
+        ids: int64, (tokens,).
+        chunks: int64, (tokens,). The number of each token's chunk, or -1.
+        number: How many chunks there are.
+    """
+
+    logits: Tensor
+    ids: Tensor
+    chunks: Tensor
+    number: int
+
+    @cached_property
+    def first(self) -> Tensor:
+        """The first token of each chunk."""
+        inside = (self.chunks >= 0).nonzero()[:, 0]
+        first = self.chunks.new_zeros(self.number)
+        return first.scatter_reduce(0, self.chunks[inside], inside, "amin", include_self=False)
+
+    def scores(self) -> StoredScores:
+        return score_chunks(self.logits, self.ids, self.chunks, self.number)
 
 
-def _number_chunks(
-    chunk_ids: Tensor, old: OldLogits | StoredScores, labels: Tensor
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Find the chunks that count: their rows, their numbers there, and, for each side, each token's chunk of them."""
+@dataclass(frozen=True)
+class _Batch:
+    """The tokens of a batch that count, by model, and how the old model does on each chunk: (chunks,).
+
+    `rows` is the row of each chunk. Of a cached old model only the scores are there.
+    """
+
+    student: _Side
+    new: _Side
+    old: _Side | None
+    old_scores: StoredScores
+    rows: Tensor
+
+
+def _select(
+    student_logits: Tensor, old: OldLogits | StoredScores, new_logits: Tensor, labels: Tensor, chunk_ids: Tensor
+) -> _Batch:
+    """Take what is trained on and, on the old side, what lies in a chunk; number the chunks that count."""
     sides = [chunk_ids] if isinstance(old, StoredScores) else [chunk_ids, old.chunk_ids]
     most = max(int(side.max()) + 1 if side.numel() else 0 for side in sides)
     number = len(labels) * most
-    everywhere = [_over_the_batch(side, most) for side in sides]
+    trained = labels[:, 1:] != IGNORE_INDEX
+    everywhere = [over_the_batch(side, most) for side in sides]
     counted = [side[:, 1:] for side in everywhere]
-    counted[0] = counted[0].masked_fill(labels[:, 1:] == IGNORE_INDEX, -1)
+    counted[0] = counted[0].masked_fill(~trained, -1)
     whole = torch.ones(number, dtype=torch.bool, device=labels.device)
-    for one, counts in zip(everywhere, counted, strict=True):
-        size = _count(one.flatten(), number)
-        whole &= (size > 0) & (size == _count(counts.flatten(), number))
+    for all_tokens, tokens in zip(everywhere, counted, strict=True):
+        size = count_tokens(all_tokens.flatten(), number)
+        whole &= (size > 0) & (size == count_tokens(tokens.flatten(), number))
     numbers = torch.cat([torch.where(whole, whole.cumsum(0) - 1, -1), labels.new_full((1,), -1)])  # -1 stays -1
     places = whole.nonzero()[:, 0]
-    used, columns = places // max(most, 1), places % max(most, 1)
-    return used, columns, [numbers[one] for one in everywhere]
+    rows, columns = places // max(most, 1), places % max(most, 1)
+
+    def side(logits: Tensor, ids: Tensor, where: Tensor, chunks: Tensor) -> _Side:
+        return _Side(logits[:, :-1][where], ids[:, 1:][where], chunks[:, 1:][where], len(rows))
+
+    chunks = [numbers[tokens] for tokens in everywhere]
+    student = side(student_logits, labels, trained, chunks[0])
+    new = side(new_logits.detach(), labels, trained, chunks[0])
+    if isinstance(old, StoredScores):
+        likelihoods = old.log_likelihood[rows, columns].to(in_float(student.logits).dtype)
+        return _Batch(student, new, None, StoredScores(old.right[rows, columns], likelihoods), rows)
+    old_side = side(old.logits.detach(), old.input_ids, chunks[1][:, 1:] >= 0, chunks[1])
+    return _Batch(student, new, old_side, old_side.scores(), rows)
 
 
-def _first_tokens(numbers: Tensor, chunks: int) -> Tensor:
-    """The first token of each chunk."""
-    inside = (numbers >= 0).nonzero()[:, 0]
-    return numbers.new_zeros(chunks).scatter_reduce(0, numbers[inside], inside, "amin", include_self=False)
+def _score(batch: _Batch, student_right: Tensor, likelihoods: Tensor) -> Scores:
+    """Say how the three models do on each chunk, which is to a mask what a token is elsewhere."""
+    chunks = batch.student.chunks
+    student = StoredScores(chunk_right(student_right, chunks, len(batch.rows)), likelihoods)
+    numbers = torch.arange(len(batch.rows), device=chunks.device)
+    return Scores(student, batch.old_scores, batch.new.scores(), numbers, batch.rows)
+
+
+def _of_tokens(by_chunk: Choice, chunks: Tensor, focal_alpha: float) -> Choice:
+    """Turn a choice for each chunk into one for each token; those in no chunk learn from the new model."""
+    inside = chunks >= 0
+    teacher = torch.full_like(chunks, NEW).masked_scatter(inside, by_chunk.teacher[chunks[inside]])
+    focus = by_chunk.focus
+    if isinstance(focus, Tensor):
+        everywhere = focus.new_full(chunks.shape, focal_alpha)
+        focus = everywhere.masked_scatter(inside, focus[chunks[inside]])
+    return Choice(teacher, focus)
+
+
+def _compare(
+    strategy: Strategy,
+    batch: _Batch,
+    to_old: Tensor,
+    choice: Choice,
+    likelihoods: tuple[Tensor, Tensor],
+    shared: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Give each token its divergence, (tokens,); that of a whole chunk stands at its first token.
+
+    `to_old` are the chunks that learn from the old model, `likelihoods` the old model's and the student's logarithms,
+    all (chunks,); `shared` are the old and the new ids of tokens that both vocabularies have.
+    """
+    student, new, temperature = batch.student, batch.new, strategy.temperature
+    of_logits = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
+    of_classes = divergence_of_distributions(strategy.divergence, strategy.jensen_shannon_beta)
+    to_new = (choice.teacher == NEW).nonzero()[:, 0]
+    parts = [(to_new, of_logits(new.logits[to_new], student.logits[to_new], temperature))]
+    as_text = to_old
+    if batch.old is not None:
+        as_token = to_old & _is_same_token(student, batch.old, shared)
+        as_text = to_old & ~as_token
+        if bool(as_token.any()):
+            places = student.first[as_token]
+            logits = batch.old.logits[batch.old.first[as_token]], student.logits[places]
+            parts.append((places, shared_vocabulary_kl(*logits, *shared, temperature, of_classes)))
+    if bool(as_text.any()):
+        of_old, of_student = (values[as_text] for values in likelihoods)
+        divergence = chunk_likelihood_divergence(of_old, of_student, temperature, of_classes)
+        parts.append((student.first[as_text], divergence))
+    distance = torch.zeros(len(student.ids), dtype=likelihoods[1].dtype, device=student.ids.device)
+    for places, values in parts:
+        distance = distance.index_add(0, places, values.to(distance.dtype))
+    return scaled(strategy, distance)
+
+
+def _is_same_token(new: _Side, old: _Side, shared: tuple[Tensor, Tensor]) -> Tensor:
+    """Tell which chunks are one token on both sides, and the same one."""
+    meaning = _places_among(shared[1], new.ids[new.first])
+    single = (count_tokens(new.chunks, new.number) == 1) & (count_tokens(old.chunks, old.number) == 1)
+    return single & (meaning >= 0) & (meaning == _places_among(shared[0], old.ids[old.first]))
 
 
 def _places_among(shared: Tensor, tokens: Tensor) -> Tensor:
@@ -316,10 +275,6 @@ def _places_among(shared: Tensor, tokens: Tensor) -> Tensor:
     ascending, order = shared.sort()
     place = torch.searchsorted(ascending, tokens).clamp(max=len(shared) - 1)
     return torch.where(ascending[place] == tokens, order[place], -1)
-
-
-def _count(chunk_ids: Tensor, number: int) -> Tensor:
-    return torch.bincount(chunk_ids[chunk_ids >= 0], minlength=number)
 
 
 def _check_shapes(

@@ -18,16 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelMismatchError
-from ..losses.compatibility import (
-    NEW,
-    CompatibilityLoss,
-    choose_teachers,
-    focal_weights,
-    sums,
-    teacher_logits,
-    token_losses,
-    weighted_sum,
-)
+from ..losses.compatibility import NEW, CompatibilityLoss, loss_of_tokens
 from ..losses.divergences import Divergence, divergence_of_logits
 from ..losses.logits import IGNORE_INDEX, gold_log_probability
 from ..losses.masks import LogitScores, Scores, StoredScores
@@ -156,29 +147,23 @@ def classifier_loss(
     gold = labels[trained]
     student, raw_old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
     old = old_classes.logits(raw_old)
-    known = old_classes.knows(gold)
-    scores = Scores(
-        student=LogitScores(student.detach(), gold),
-        old=StoredScores(old_classes.answers(raw_old) == gold, gold_log_probability(old, gold)),
-        new=LogitScores(new, gold),
-        gold=gold,
-        sequence=torch.arange(len(gold), device=gold.device) if sequence is None else sequence[trained],
-    )
-    with torch.no_grad():
-        teacher_of_token = choose_teachers(strategy, scores, torch.where(known, 0, NEW))
-        teacher = teacher_logits(strategy, teacher_of_token, old, new)
-        focus = focal_weights(strategy, scores.old)
     divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
     if strategy.divergence in _NEED_SUPPORT and old_classes.classes.added:
         divergence = on_known_classes(divergence, mean_over_classes=strategy.divergence == _NEED_SUPPORT[1])
-    distance, cross_entropy = token_losses(strategy, divergence, teacher, student, gold)
-    tokens = trained.sum()
-    total = weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[trained], focus)
-    return CompatibilityLoss(
-        # A step in which every label is -100 teaches nothing; divided by 0 it would turn the model to NaN.
-        loss=total / torch.as_tensor(tokens if normalizer is None else normalizer).clamp(min=1),
-        tokens=tokens,
-        **sums(teacher_of_token, distance, cross_entropy, scores.student.right),
+    return loss_of_tokens(
+        strategy,
+        Scores(
+            student=LogitScores(student.detach(), gold),
+            old=StoredScores(old_classes.answers(raw_old) == gold, gold_log_probability(old, gold)),
+            new=LogitScores(new, gold),
+            gold=gold,
+            sequence=torch.arange(len(gold), device=gold.device) if sequence is None else sequence[trained],
+        ),
+        (student, old, new),
+        divergence,
+        normalizer=normalizer,
+        weights=None if weights is None else weights[trained],
+        given_teachers=torch.where(old_classes.knows(gold), 0, NEW),
     )
 
 

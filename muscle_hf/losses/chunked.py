@@ -16,12 +16,10 @@ from .compatibility import (
     NEW,
     OLD,
     CompatibilityLoss,
-    choose_teachers,
-    divisor,
-    focal_weights,
+    choose,
+    ended,
     mixture,
     scaled,
-    sums,
     token_losses,
     weighted_sum,
 )
@@ -73,31 +71,23 @@ def chunked_compatibility_loss(
     size = size or tokens_of_a_chunk(vocabulary, hidden.device)
     scores = Scores(ProjectedScores(hidden, head, gold, size), _Scores(old), _Scores(new), gold, sequence)
     with torch.no_grad():
-        teacher_of_token = choose_teachers(strategy, scores, given_teachers)
-        focus = focal_weights(strategy, scores.old)
-        mixed = teacher_of_token == MIXTURE
-        old.prepare((teacher_of_token == OLD) | mixed)
-        new.prepare((teacher_of_token == NEW) | mixed)
-    losses_of = _full_losses if hasattr(old, "logits") else _top_losses
-    teachers = teacher_of_token if hasattr(old, "logits") else _settle(teacher_of_token, old, new)
+        choice = choose(strategy, scores, given_teachers)
+        mixed = choice.teacher == MIXTURE
+        old.prepare((choice.teacher == OLD) | mixed)
+        new.prepare((choice.teacher == NEW) | mixed)
+    has_logits = hasattr(old, "logits")
+    losses_of = _full_losses if has_logits else _top_losses
+    teachers = choice.teacher if has_logits else _settle(choice.teacher, old, new)
 
     def total_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
-        of_rows = None if weights is None else weights[rows]
-        return weighted_sum(
-            strategy, distance, cross_entropy, of_rows, focus[rows] if isinstance(focus, Tensor) else focus
-        )
+        focus = choice.focus[rows] if isinstance(choice.focus, Tensor) else choice.focus
+        return weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[rows], focus)
 
-    step = _Chunks(head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
+    step = _Slices(head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
     total = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
     old.check()
     new.check()
-    distance, cross_entropy, right = step.figures
-    tokens = torch.tensor(len(gold), device=gold.device)
-    return CompatibilityLoss(
-        loss=total / divisor(tokens, normalizer),
-        tokens=tokens,
-        **sums(teacher_of_token, distance, cross_entropy, right),
-    )
+    return ended(total, choice, *step.figures, normalizer)
 
 
 class _Scores:
@@ -164,7 +154,7 @@ def _teacher_logits(
     return torch.cat([part.to(tokens.device) for part in parts])[torch.cat(rows).argsort()]
 
 
-class _Chunks:
+class _Slices:
     """One pass over the chunks: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
 
     def __init__(
@@ -228,7 +218,7 @@ class _GradientInForward(torch.autograd.Function):
     """The sum of the losses; its gradients are known when it is, since logits are not kept for a backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, step: _Chunks, *leaves: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, step: _Slices, *leaves: Tensor) -> Tensor:
         total, gradients = step.run(hidden, leaves, any(ctx.needs_input_grad))
         ctx.save_for_backward(*gradients)
         return total

@@ -19,8 +19,8 @@ from torch import Tensor
 from ..errors import InputError
 from .divergences import Divergence, divergence_of_logits
 from .logits import IGNORE_INDEX, gold_log_probability, log_softmax
-from .masks import LogitScores, ModelScores, Scores, marked_tokens
-from .strategy import Strategy
+from .masks import LogitScores, Scores, marked_tokens
+from .strategy import Strategy, strategy_of
 
 # Whom a token learns from. A label may say so itself (`teacher_of_token`): 0 leaves it to the mask.
 NEW, OLD, MIXTURE = 2, 1, 3
@@ -95,10 +95,7 @@ def compatibility_loss(
         >>> result.tokens.item(), result.tokens_to_old.item(), result.divergence_to_new.item()
         (2, 1, 0.0)
     """
-    if strategy is None:
-        strategy = Strategy(**options)
-    elif options:
-        raise TypeError(f"give strategy or single options, not both: {sorted(options)}")
+    strategy = strategy_of(strategy, options)
     for name, logits in (("student", student_logits), ("old", old_logits), ("new", new_logits)):
         if logits.shape != (*labels.shape, student_logits.shape[-1]):
             raise InputError(
@@ -108,69 +105,82 @@ def compatibility_loss(
     for name, more in (("sequence", sequence), ("weights", weights), ("given_teachers", given_teachers)):
         if more is not None and more.shape != labels.shape:
             raise InputError(f"{name} has shape {tuple(more.shape)}, and the labels have {tuple(labels.shape)}.")
-    trained = labels != IGNORE_INDEX
     if sequence is None:
         sequence = torch.zeros_like(labels)
         if labels.dim() > 1:
             sequence += torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
+    trained = labels != IGNORE_INDEX
     gold = labels[trained]
     student, old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
-    scores = Scores(
-        student=LogitScores(student.detach(), gold),
-        old=LogitScores(old, gold),
-        new=LogitScores(new, gold),
-        gold=gold,
-        sequence=sequence[trained],
+    return loss_of_tokens(
+        strategy,
+        Scores(
+            student=LogitScores(student.detach(), gold),
+            old=LogitScores(old, gold),
+            new=LogitScores(new, gold),
+            gold=gold,
+            sequence=sequence[trained],
+        ),
+        (student, old, new),
+        divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta),
+        normalizer=normalizer,
+        weights=None if weights is None else weights[trained],
+        given_teachers=None if given_teachers is None else given_teachers[trained],
     )
+
+
+def loss_of_tokens(
+    strategy: Strategy,
+    scores: Scores,
+    logits: tuple[Tensor, Tensor, Tensor],
+    divergence: Divergence,
+    *,
+    normalizer: Tensor | float | None,
+    weights: Tensor | None,
+    given_teachers: Tensor | None,
+) -> CompatibilityLoss:
+    """Compute the loss of trained tokens from full logits: of the student, the old and the new model, in this order.
+
+    All logits are float, (tokens, classes); `scores` belong to them; weights and given teachers are (tokens,).
+    """
+    student, old, new = logits
     with torch.no_grad():
-        teacher_of_token = choose_teachers(
-            strategy, scores, None if given_teachers is None else given_teachers[trained]
-        )
-        teacher = teacher_logits(strategy, teacher_of_token, old, new)
-        focus = focal_weights(strategy, scores.old)
-    distance, cross_entropy = token_losses(
-        strategy, divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta), teacher, student, gold
-    )
-    tokens = trained.sum()
-    total = weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[trained], focus)
-    return CompatibilityLoss(
-        loss=total / divisor(tokens, normalizer),
-        tokens=tokens,
-        **sums(teacher_of_token, distance, cross_entropy, scores.student.right),
-    )
+        choice = choose(strategy, scores, given_teachers)
+        teacher = teacher_logits(strategy, choice.teacher, old, new)
+    figures = token_losses(strategy, divergence, teacher, student, scores.gold)
+    total = weighted_sum(strategy, *figures, weights, choice.focus)
+    return ended(total, choice, *figures, scores.student.right, normalizer)
 
 
-def choose_teachers(strategy: Strategy, scores: Scores, given: Tensor | None) -> Tensor:
-    """Say for each token whom it learns from.
+@dataclass(frozen=True)
+class Choice:
+    """Whom each token learns from, and how much that counts.
 
     Args:
-        strategy: Its mask is asked, unless all teachers are given.
-        scores: The three models on the trained tokens.
-        given: int64, (tokens,). `OLD` or `NEW` where that is fixed, 0 where the mask decides; None for all of them.
-
-    Returns:
-        int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
+        teacher: int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
+        focus: f_i = alpha + beta * 1[old model right] (PCT, arXiv 2011.09161): float, (tokens,), or one for all.
     """
+
+    teacher: Tensor
+    focus: Tensor | float
+
+
+def choose(strategy: Strategy, scores: Scores, given: Tensor | None) -> Choice:
+    """Choose the teacher of each token: by the mask, or as given: `OLD` or `NEW`, and 0 where the mask decides."""
     if given is not None and bool((given != 0).all()):
-        return given
-    marked = marked_tokens(strategy.mask, scores)
-    of_marked = {"old": OLD, "new": NEW}.get(strategy.teacher, MIXTURE)
-    chosen = torch.where(marked, of_marked, NEW)
-    return chosen if given is None else torch.where(given != 0, given, chosen)
+        teacher = given
+    else:
+        marked = marked_tokens(strategy.mask, scores)
+        of_marked = {"old": OLD, "new": NEW}.get(strategy.teacher, MIXTURE)
+        teacher = torch.where(marked, of_marked, NEW)
+        teacher = teacher if given is None else torch.where(given != 0, given, teacher)
+    # Without a focus the old model's scores are not asked for: a pass of the model may hang on them.
+    focus = strategy.focal_alpha
+    return Choice(teacher, focus + strategy.focal_beta * scores.old.right if strategy.focal_beta else focus)
 
 
 def teacher_logits(strategy: Strategy, teacher_of_token: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    """Give the logits that each token learns from.
-
-    Args:
-        strategy: Its teacher says what a `MIXTURE` is.
-        teacher_of_token: int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
-        old: float, (tokens, vocabulary).
-        new: float, (tokens, vocabulary).
-
-    Returns:
-        float, (tokens, vocabulary). softmax(logits / T) is the target.
-    """
+    """Give the logits that each token learns from: float, (tokens, vocabulary); softmax(logits / T) is the target."""
     # The mask is hard, so each token has one teacher and one divergence is enough.
     chosen = torch.where((teacher_of_token == OLD)[:, None], old, new)
     mixed = teacher_of_token == MIXTURE
@@ -180,16 +190,7 @@ def teacher_logits(strategy: Strategy, teacher_of_token: Tensor, old: Tensor, ne
 
 
 def mixture(strategy: Strategy, old: Tensor, new: Tensor) -> Tensor:
-    """Give the logits of both models' mixture.
-
-    Args:
-        strategy: Its teacher is "ensemble", "log_ensemble" or "more_confident".
-        old: float, (tokens, vocabulary).
-        new: float, (tokens, vocabulary).
-
-    Returns:
-        float, (tokens, vocabulary). softmax(logits / T) is the target.
-    """
+    """Give the logits of both models' mixture: float, (tokens, vocabulary); softmax(logits / T) is the target."""
     if strategy.teacher == "log_ensemble":
         return (old + new) / 2
     if strategy.teacher == "more_confident":
@@ -200,66 +201,23 @@ def mixture(strategy: Strategy, old: Tensor, new: Tensor) -> Tensor:
     return sum_of_both * temperature
 
 
-def focal_weights(strategy: Strategy, old: ModelScores) -> Tensor | float:
-    """Give f_i = alpha + beta * 1[old model right] (PCT, arXiv 2011.09161).
-
-    Args:
-        strategy: Its alpha and beta.
-        old: The old model's scores, not asked for where beta is 0.
-
-    Returns:
-        float, (tokens,), or one number for all.
-    """
-    return strategy.focal_alpha + strategy.focal_beta * old.right if strategy.focal_beta else strategy.focal_alpha
-
-
 def token_losses(
     strategy: Strategy, divergence: Divergence, teacher: Tensor, student: Tensor, gold: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give each token's divergence and cross-entropy, without weights.
-
-    Args:
-        strategy: Its temperature.
-        divergence: Between logits.
-        teacher: float, (tokens, vocabulary). Logits that each token learns from.
-        student: float, (tokens, vocabulary). Logits with a gradient.
-        gold: int64, (tokens,).
-
-    Returns:
-        Two float tensors, (tokens,).
-    """
+    """Give each token's divergence between logits, (tokens, vocabulary), and its cross-entropy: no weights yet."""
     distance = divergence(teacher, student, strategy.temperature)
     return scaled(strategy, distance), -gold_log_probability(student, gold)
 
 
 def scaled(strategy: Strategy, distance: Tensor) -> Tensor:
-    """Multiply a divergence by T^2 where the strategy asks for it.
-
-    Args:
-        strategy: Its temperature.
-        distance: float, (tokens,).
-
-    Returns:
-        float, (tokens,).
-    """
+    """Multiply a divergence by T^2 where the strategy asks for it."""
     return distance * strategy.temperature**2 if strategy.scale_by_temperature_squared else distance
 
 
 def weighted_sum(
     strategy: Strategy, distance: Tensor, cross_entropy: Tensor, weights: Tensor | None, focus: Tensor | float
 ) -> Tensor:
-    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy).
-
-    Args:
-        strategy: Its cross-entropy weight, c.
-        distance: float, (tokens,).
-        cross_entropy: float, (tokens,).
-        weights: float, (tokens,). The instances' weights w; None for 1.
-        focus: The focal weights f.
-
-    Returns:
-        A scalar.
-    """
+    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy), all of them (tokens,)."""
     if not isinstance(focus, float) or focus != 1.0:
         distance = distance * focus
     if weights is not None:
@@ -270,33 +228,30 @@ def weighted_sum(
     return torch.stack(terms).sum()
 
 
-def divisor(tokens: Tensor, normalizer: Tensor | float | None) -> Tensor | float:
-    """Give what the sum over tokens is divided by: never 0, so that an optimizer step without tokens has the loss 0.
+def ended(
+    total: Tensor,
+    choice: Choice,
+    distance: Tensor,
+    cross_entropy: Tensor,
+    right: Tensor,
+    normalizer: Tensor | float | None,
+) -> CompatibilityLoss:
+    """Divide the sum of the losses, and add up what a trainer logs: without weights and without gradients.
 
-    Args:
-        tokens: int64. Tokens of this call.
-        normalizer: Tokens of the whole optimizer step; None: of this call.
-    """
-    if normalizer is None:
-        return tokens.clamp(min=1)
-    return normalizer.clamp(min=1) if isinstance(normalizer, Tensor) else normalizer or 1
-
-
-def sums(teacher_of_token: Tensor, distance: Tensor, cross_entropy: Tensor, right: Tensor) -> dict[str, Tensor]:
-    """Add up what a trainer logs, without weights and without gradients: fields of [`CompatibilityLoss`].
-
-    Args:
-        teacher_of_token: int64, (tokens,).
-        distance: float, (tokens,).
-        cross_entropy: float, (tokens,).
-        right: bool, (tokens,). Whether the student is right.
+    `distance`, `cross_entropy` and `right` (is the student right?) are (tokens,). The divisor, by default the number
+    of tokens, is never 0: an optimizer step that trains on none has the loss 0, and does not turn the model to NaN.
     """
     distance, cross_entropy = distance.detach(), cross_entropy.detach()
-    marked = teacher_of_token != NEW
-    return {
-        "tokens_to_old": marked.sum(),
-        "divergence_to_old": distance[marked].sum(),
-        "divergence_to_new": distance[~marked].sum(),
-        "cross_entropy": cross_entropy.sum(),
-        "correct_tokens": right.sum(),
-    }
+    tokens = torch.tensor(len(right), device=right.device)
+    if normalizer is None:
+        normalizer = tokens
+    marked = choice.teacher != NEW
+    return CompatibilityLoss(
+        loss=total / (normalizer.clamp(min=1) if isinstance(normalizer, Tensor) else normalizer or 1),
+        tokens=tokens,
+        tokens_to_old=marked.sum(),
+        divergence_to_old=distance[marked].sum(),
+        divergence_to_new=distance[~marked].sum(),
+        cross_entropy=cross_entropy.sum(),
+        correct_tokens=right.sum(),
+    )

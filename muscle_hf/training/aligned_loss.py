@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..alignment.datasets import FIRST_CHUNK
-from ..alignment.loss import OldLogits, chunk_compatibility_loss, score_rows
+from ..alignment.loss import OldLogits, chunk_compatibility_loss
+from ..alignment.scores import score_rows
 from ..alignment.vocabulary import shared_tokens
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.logits import IGNORE_INDEX

@@ -15,15 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from muscle_hf.alignment.divergences import chunk_likelihood_divergence, shared_vocabulary_kl
 from muscle_hf.alignment.encoding import ChunkEncoder
-from muscle_hf.alignment.loss import (
-    OldLogits,
-    chunk_compatibility_loss,
-    chunk_log_likelihoods,
-    chunk_right,
-    score_chunks,
-    score_rows,
-    validate_for_chunks,
-)
+from muscle_hf.alignment.loss import OldLogits, chunk_compatibility_loss, validate_for_chunks
+from muscle_hf.alignment.scores import chunk_log_likelihoods, chunk_right, score_chunks, score_rows
 from muscle_hf.alignment.vocabulary import shared_tokens
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.losses.compatibility import CompatibilityLoss, compatibility_loss
