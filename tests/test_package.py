@@ -28,9 +28,9 @@ def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
     for name in (
         "py.typed",
         "card/template.md",
-        "hub/space_page/style.css",
+        "spaces/style.css",
         "run_comparison.schema.json",
-        "page/template.html",
+        "runs/page/template.html",
         "metrics/negative_flips/negative_flips.py",
         "metrics/negative_flips/README.md",
         "metrics/consistency/consistency.py",

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ..errors import InputError
 from ..flips.comparison import Comparison
+from ..hub.names import DATA_SET
 from ..runs.outcomes import Instance
 from ..version import __version__
 from .lineage import Lineage
@@ -23,8 +24,6 @@ from .public import HubName, hub_id, is_hub_id, public, public_text
 from .snippets import CLASSES
 
 _IMPORT = re.compile(r"from [A-Za-z_][\w.]* import [A-Za-z_]\w*", re.ASCII)
-# A data set of the Hub as `muscle-hf update` takes it: org/name[:config][@revision].
-DATA = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _VERSION = re.compile(r"[\w.+!-]{1,50}", re.ASCII)
 _BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
 
@@ -178,7 +177,7 @@ def _data(text: str | None) -> str | None:
     """Return a data set's name: as it is where it is one of the Hub, otherwise as words."""
     if text is None or isinstance(text, HubName):
         return text
-    match = DATA.fullmatch(text)
+    match = DATA_SET.fullmatch(text)
     is_id = match is not None and _is_whole_id(match["name"]) and hub_id(match["name"]) is not None
     return HubName(text) if is_id else public(text)
 

@@ -1,6 +1,5 @@
 """Where the models of an update come from: names, and the commits of the Hub that were really loaded."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from ..hub.lookup import is_local
-
-_COMMIT = re.compile(r"snapshots/([0-9a-f]{40})/")
+from ..hub.names import is_commit
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,9 @@ def commit_of(name: str | Path | None, file: str, revision: str | None = None) -
         found = try_to_load_from_cache(str(name), file, revision=revision)
     except (HFValidationError, OSError, ValueError):  # no id of the Hub
         return None
-    match = _COMMIT.search(Path(found).as_posix()) if isinstance(found, str) else None
-    return match[1] if match else None
+    # The client's cache keeps a file as snapshots/COMMIT/FILE.
+    commit = Path(found).parent.name if isinstance(found, str) else None
+    return commit if is_commit(commit) else None
 
 
 def commit_of_adapter(name: str | Path | None) -> str | None:

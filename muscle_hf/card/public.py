@@ -8,8 +8,8 @@ from pathlib import Path, PureWindowsPath
 
 from huggingface_hub import get_token
 
-# What the Hub takes as the name of a repository: see `huggingface_hub.utils.validate_repo_id`.
-_HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
+from ..hub.names import is_id
+
 # Paths of Unix and of Windows, absolute, relative or of a home folder, and file URLs.
 _PATH = re.compile(r"[/\\]|~[\w.-]*(?:[/\\]|$)|\.{1,2}(?:[/\\]|$)|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
 _ABSOLUTE_PATH = re.compile(
@@ -68,8 +68,8 @@ def hub_id(name: str | None) -> str | None:
     if isinstance(name, HubName):
         return name
     # The user's own name, without a repository after it, is more likely the last part of the home folder.
-    is_id = bool(name) and is_hub_id(str(name)) and not exists(str(name)) and name not in _user_names()
-    return HubName(name) if is_id else None
+    is_public = bool(name) and is_hub_id(str(name)) and not exists(str(name)) and name not in _user_names()
+    return HubName(name) if is_public else None
 
 
 def is_hub_id(name: str) -> bool:
@@ -78,7 +78,7 @@ def is_hub_id(name: str) -> bool:
     Args:
         name: The text.
     """
-    return _HUB_ID.fullmatch(name) is not None and not _TOKEN.search(name) and not any(map(name.count, _secrets()))
+    return is_id(name) and not _TOKEN.search(name) and not any(map(name.count, _secrets()))
 
 
 def exists(path: str) -> bool:

@@ -1,6 +1,5 @@
 """The text of a card, from its data."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
@@ -8,8 +7,9 @@ from typing import overload
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..flips.comparison import Comparison
+from ..hub.names import DATA_SET, is_commit
 from ..text import printable
-from .data import DATA, CardData
+from .data import CardData
 from .front_matter import eval_results
 from .markdown import LONGEST_NAME, cut, shown
 from .measured import Rival, examples_section, main_table, rivals_table, slices_section, verdict
@@ -18,8 +18,6 @@ from .snippets import snippets
 
 TEMPLATE = Path(__file__).with_name("template.md")
 TAGS = ("muscle", "compatibility-adapter")
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def render(card: CardData) -> str:
@@ -60,7 +58,7 @@ def render(card: CardData) -> str:
                 card.task,
                 adapter=card.repository,
                 base=lineage.new_base,
-                commit=lineage.new_base_revision if _is_commit(lineage.new_base_revision) else None,
+                commit=lineage.new_base_revision if is_commit(lineage.new_base_revision) else None,
                 base_import=card.base_import,
                 rows=card.embedding_rows,
                 is_adapter=is_adapter,
@@ -83,7 +81,7 @@ def _metadata(card: CardData, rivals: Mapping[str, Rival]) -> ModelCardData:
         tags.append(f"base_model:adapter:{new_base}")
     if old_base:
         tags.append(f"compatible-with:{old_base}")
-    dataset = DATA.fullmatch(card.dataset or "")
+    dataset = DATA_SET.fullmatch(card.dataset or "")
     results = None
     if card.ours is not None:
         results = eval_results(card.ours, rivals, task=card.task, dataset=_asked(card))
@@ -106,7 +104,7 @@ def _asked(card: CardData) -> dict[str, str | None]:
     """Tell what was asked: the Hub wants a name and an id, and takes words where there is no id."""
     # Not what was trained on: that is seldom what was asked.
     words = _short(card.split or "questions that are not named")
-    match = DATA.fullmatch(card.evaluated_on or "")
+    match = DATA_SET.fullmatch(card.evaluated_on or "")
     if match is None:
         return {"type": words, "name": words, "split": _short(card.evaluated_split)}
     return {
@@ -147,13 +145,9 @@ def _limits(card: CardData, this: str) -> list[str]:
 def _linked(name: str | None, revision: str | None, otherwise: str) -> str:
     if not name:
         return otherwise
-    if not _is_commit(revision):
+    if not is_commit(revision):
         return f"[{shown(name)}](https://huggingface.co/{name})" + (f" at {shown(revision)}" if revision else "")
     return f"[{shown(name)}](https://huggingface.co/{name}/tree/{revision}) at {str(revision)[:7]}"
-
-
-def _is_commit(revision: str | None) -> bool:
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def models_side_by_side(comparisons: Mapping[str, Comparison]) -> Mapping[str, Comparison]:

@@ -46,13 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, show, send, link."""
-    from ..hub.names import check_ref, check_repository
+    from ..hub.names import check_repository, check_target
 
     # Before the slow imports: these need nothing.
     check_repository(arguments.repository)
-    for name, what in ((arguments.revision, "branch"), (arguments.tag, "tag")):
-        if name is not None:
-            check_ref(name, what)
+    check_target(arguments.revision, arguments.tag, arguments.create_pr)
     from ..publishing.packing import pack_adapter
     from ..publishing.push import check_options, link_pushed, send_adapter
 

@@ -9,7 +9,7 @@ from ..errors import ConfigurationError, HubError
 from ..version import __version__
 from .attempt import MAIN, Commit, Push
 from .failures import hub_failures
-from .names import check_message, check_ref, check_repository
+from .names import check_message, check_repository, check_target
 
 
 def commit(
@@ -62,14 +62,7 @@ def commit(
         '91c54ad1727ee830252e457677f467be0bfd8a57'
     """
     check_repository(repository)
-    check_ref(revision or MAIN)
-    if tag is not None:
-        check_ref(tag, "tag")
-    if create_pr and (revision or tag):
-        other = "revision" if revision else "tag"
-        raise ConfigurationError(
-            f"A pull request goes to main and is tagged once it is merged; leave out the {other}."
-        )
+    check_target(revision, tag, create_pr)
     check_message(message)
     if not files and not delete:
         raise ConfigurationError("There is nothing to send: no files.")

@@ -12,7 +12,7 @@ from huggingface_hub.hf_api import ExpandModelProperty_T
 from ..errors import ConfigurationError, InputError
 from ..text import printable
 from .failures import hub_failures
-from .repository_files import is_id
+from .names import is_id
 
 __all__ = ["Figure", "FoundAdapter", "Measured", "find_adapters"]
 

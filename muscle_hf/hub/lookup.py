@@ -17,10 +17,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from huggingface_hub import constants, get_session
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils._validators import validate_repo_id
 
 from ..errors import InputError
+from .names import is_id
 
 _SECONDS = 2.5
 # After so many seconds a Hub that could not be reached is asked again: somebody may have mended the network.
@@ -40,24 +39,12 @@ _switched_off = 0
 
 
 def is_local(name: str | Path) -> bool:
-    """Tell whether a name is that of something on this machine, and so is not asked for elsewhere.
-
-    Args:
-        name: Id or path.
-
-    Example:
-        >>> is_local("."), is_local("org/base-v2"), is_local("")
-        (True, False, False)
-    """
+    """Tell whether a name is that of something on this machine, and so is not asked for elsewhere."""
     return bool(str(name)) and os.path.lexists(name)
 
 
 def is_folder(name: str | Path) -> bool:
-    """Tell whether a name is that of a folder of this machine.
-
-    Args:
-        name: Id or path.
-    """
+    """Tell whether a name is that of a folder of this machine."""
     try:
         return bool(str(name)) and Path(name).is_dir()
     except (OSError, ValueError):  # longer than any path, or not to be encoded as one
@@ -65,18 +52,7 @@ def is_folder(name: str | Path) -> bool:
 
 
 def located(name: str | Path) -> str:
-    """Return the absolute path of what is on this machine, and any other name as it is.
-
-    Args:
-        name: Id or path of a model or an adapter.
-
-    Raises:
-        InputError: It is a file, or a link to nothing; models are folders.
-
-    Example:
-        >>> located("org/base-v2")
-        'org/base-v2'
-    """
+    """Return the absolute path of what is on this machine, and any other name as it is; a file is refused."""
     if not is_local(name):
         return str(name)
     if not is_folder(name):
@@ -91,12 +67,10 @@ def looking_up(name: str | Path | None = None) -> Iterator[None]:
     Args:
         name: What is looked up; nothing is done for a path of this machine, be it there or not. None for what can
             only be on the Hub.
-
-    Yields:
-        None.
     """
     global _switched_off
-    is_asked = name is None or not (is_local(name) or _is_no_id(str(name)))
+    # The client refuses what can be no id, such as ~/base, before it asks.
+    is_asked = name is None or (not is_local(name) and is_id(str(name)))
     if not is_asked or is_switched_off_by_user() or unreachable() is None:
         yield
         return
@@ -110,15 +84,6 @@ def looking_up(name: str | Path | None = None) -> Iterator[None]:
             # In this order: another thread must not take it for what the user wants.
             constants.HF_HUB_OFFLINE = _switched_off > 1
             _switched_off -= 1
-
-
-def _is_no_id(name: str) -> bool:
-    """Tell whether a name is none that the Hub could have, such as ~/base: the client refuses it before it asks."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return True
-    return False
 
 
 def is_switched_off_by_user() -> bool:

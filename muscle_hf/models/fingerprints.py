@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import ConfigurationError, InputError
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, located, looking_up
+from ..hub.names import is_commit
 from .adapters import adapter_config
 
 NO_ADAPTER = "none"
@@ -43,7 +44,6 @@ _NOT_OF_THE_ADAPTER = {"inference_mode", "peft_version", "auto_mapping", "base_m
 _UNORDERED = ("target_modules", "modules_to_save", "exclude_modules")
 # What PEFT puts between the name of a module and its parameters when it wraps it.
 _WRAPPER = re.compile(r"^base_model\.model\.|\.token_adapter\.base_layer\b|\.base_layer\b|\.original_module\b")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROWS_AT_ONCE = 10_000
 # hashlib lets go of the interpreter, so that several files or tensors are hashed at once; not so many that their
 # copies from a device fill the memory.
@@ -203,7 +203,7 @@ def _first_present(folder: Path, patterns: Iterable[str], but: str = "\0") -> li
 
 
 def _of_hub(name: str, file: str, revision: str | None) -> str:
-    commit = revision if revision is not None and _COMMIT.fullmatch(revision) else None
+    commit = revision if is_commit(revision) else None
     if commit is None:
         try:
             # What loading does: asks the Hub, and where it cannot be reached, the cache on this machine.

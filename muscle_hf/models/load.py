@@ -28,7 +28,8 @@ from ..files import refuse_pointers
 from ..hub.adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
 from ..hub.base_files import BaseFiles, base_files
 from ..hub.lookup import is_folder, looking_up
-from ..hub.repository_files import has_path_form, is_commit, is_id
+from ..hub.names import is_commit, is_id
+from ..hub.repository_files import has_path_form
 from ..text import printable
 from .embedding_rows import fit_rows
 from .merging import merge_adapter

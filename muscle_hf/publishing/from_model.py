@@ -23,7 +23,7 @@ from ..files import replaced
 from ..hub.commit import commit
 from ..hub.failures import hub_failures
 from ..hub.lookup import is_local, looking_up
-from ..hub.repository_files import is_id
+from ..hub.names import is_id
 from ..hub.shipped_files import shipped_files
 from ..models.embedding_rows import save_with_rows
 

@@ -18,7 +18,7 @@ from ..card.names import CARD
 from ..errors import ConfigurationError, HubError, InputError, MuscleError
 from ..hub.commit import commit
 from ..hub.failures import hub_failures
-from ..hub.names import check_message, check_ref
+from ..hub.names import check_message, check_target
 from .packing import PackedAdapter, pack_adapter
 from .successor import LinkedAdapter, link_old_adapter
 
@@ -131,26 +131,8 @@ def push_adapter(
 
 
 def check_options(*, revision: str | None, tag: str | None, create_pr: bool, link_old: bool) -> None:
-    """Refuse options that exclude each other, before anything is read.
-
-    Args:
-        revision: As in `push_adapter`.
-        tag: As in `push_adapter`.
-        create_pr: As in `push_adapter`.
-        link_old: As in `push_adapter`.
-
-    Raises:
-        ConfigurationError: They do.
-    """
-    if create_pr and (revision or tag):
-        raise ConfigurationError(
-            f"A pull request goes to main and is tagged once it is merged; leave out the "
-            f"{'revision' if revision else 'tag'}."
-        )
-    if revision is not None:
-        check_ref(revision)
-    if tag is not None:
-        check_ref(tag, "tag")
+    """Refuse options of `push_adapter` that exclude each other, before anything is read."""
+    check_target(revision, tag, create_pr)
     if link_old and (create_pr or revision not in (None, "main")):
         raise ConfigurationError(
             "The old adapter's card can only point to what is on main; link it once this has got there."

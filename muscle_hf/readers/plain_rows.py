@@ -1,7 +1,6 @@
 """Rows of files and of the Hub as they are, one after the other; nothing is asked of their columns here."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from ..errors import InputError
 from ..files import refuse_pointer
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
+from ..hub.names import DATA_SET
 from ..text import one_line
 from .formats.columnar import Csv
 from .formats.jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole_array
 
 _NEEDED = "an object for each row, such as one with prompt and completion, or with messages"
-_HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
@@ -43,7 +42,7 @@ def raw_rows(
                 raise InputError(f"{source} is a file, which has no {what} {value!r}; leave the {what} out.")
         yield from _rows_of_file(path)
         return
-    match = _HUB_ID.fullmatch(source)
+    match = DATA_SET.fullmatch(source)
     if path.exists() or match is None or is_local(match["name"]):
         raise InputError(
             f"{source} is neither a file ({', '.join(_FILES)}) nor the id of a data set of the Hub, "

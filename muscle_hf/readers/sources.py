@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import is_pointer, refuse_pointer
+from ..hub.names import DATA_SET
 from ..text import listed, one_line
 from .answers import Run, TaskAnswers
 from .formats.harness import is_array, is_samples, read_samples
@@ -20,7 +21,6 @@ from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtere
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
 _DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
 def read(
@@ -114,7 +114,7 @@ def _split(source: str) -> tuple[Path | None, str | None]:
         if Path(source[:place]).is_file() and source[place + 1 :]:
             return Path(source[:place]), source[place + 1 :]
     name = source.partition(":")[0]
-    if _HUB_ID.fullmatch(name) and not _is_file_name(name) and not Path(name).parent.is_dir():
+    if DATA_SET.fullmatch(name) and not _is_file_name(name) and not Path(name).parent.is_dir():
         return None, None
     raise InputError(
         f"{source} cannot be read (no such file or folder); a file or folder of answers is needed, or org/name of a "

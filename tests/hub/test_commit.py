@@ -22,7 +22,7 @@ from muscle_hf.hub.shipped_files import shipped_files
 TOKEN = "hf_tokenOfAnnTokenOfAnnTokenOfAnn"  # noqa: S105 - of a Hub that lives for seconds
 BOB = "token-of-bob"
 PUSH = """
-from muscle_hf.shipping import commit
+from muscle_hf.hub.commit import commit
 files = {name: text.encode("latin-1") for name, text in files.items()}
 done = commit(files, repository, message=message, **options)
 names = ("oid", "changed", "created", "pr_url", "commit_url")
@@ -470,7 +470,7 @@ def test_who_may_not_write_is_told_so_and_nothing_is_made(server: Hub, worker: W
 
 def test_it_needs_no_torch_and_no_numpy_arrays(worker: Worker) -> None:
     loaded = worker.run(
-        "import sys, muscle_hf.shipping\nresult = [one for one in ('torch', 'peft') if one in sys.modules]"
+        "import sys, muscle_hf.hub.commit\nresult = [one for one in ('torch', 'peft') if one in sys.modules]"
     )
     assert loaded["result"] == []
 
@@ -479,7 +479,7 @@ def test_a_space_needs_its_sdk_and_files_may_lie_on_disk(server: Hub, worker: Wo
     (tmp_path / "app.py").write_text("print('hello')\n")
     code = """
 from pathlib import Path
-from muscle_hf.shipping import commit
+from muscle_hf.hub.commit import commit
 files = {"app.py": Path(path), "README.md": b"---\\nsdk: gradio\\n---\\n"}
 done = commit(files, "acme/space", kind="space", message="Upload", **options)
 result = [done.changed, done.commit_url]

@@ -313,7 +313,7 @@ print([one for one in ("torch", "transformers", "peft", "numpy", "muscle_hf.card
     assert done.stderr.startswith("muscle-hf push: ")
 
 
-# ---- what goes wrong on the way; test_shipping has the rest
+# ---- what goes wrong on the way; test_commit has the rest
 
 
 @pytest.mark.parametrize(
@@ -466,7 +466,7 @@ def test_an_edit_of_the_old_card_in_between_is_not_undone(
     assert command(worker, adapter(tmp_path / "new"), name)["result"] == 0
     link = """
 from huggingface_hub import HfApi
-from muscle_hf.hub import successor
+from muscle_hf.publishing import successor
 real = successor.commit
 def late(*args, **options):
     HfApi().upload_file(path_or_fileobj=edited.encode(), path_in_repo="README.md", repo_id=old)
