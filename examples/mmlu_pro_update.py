@@ -2,8 +2,8 @@
 
     python examples/mmlu_pro_update.py
 
-Runs offline in a second on `data/mmlu_pro/answers.csv`: the published answers of four models to 12,018 questions. The
-README shows how the command line does the same.
+Runs offline in a second on `data/mmlu_pro/answers.csv`: the published answers of four models to 12,018 questions.
+docs/compare.md shows how the command line does the same.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole way on a local Hub, with empty caches, by the commands of the README: train, push, find, ask, load."""
+"""The whole way on a local Hub, with empty caches, by the commands of docs/ship.md: train, push, find, ask, load."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tiny_updates import make_update
 pytestmark = pytest.mark.slow
 
 TESTS = str(Path(__file__).parent)
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "ship.md"
 TOKEN = "secret-of-ann"  # noqa: S105 - a token of the local Hub
 TRAIN = """
 import json
@@ -79,9 +79,17 @@ def _published(folder: Path) -> dict[str, dict[str, bytes]]:
     return files
 
 
-def test_the_readmes_commands_ship_an_adapter_that_loads_without_this_package(tmp_path: Path) -> None:
-    section = README.read_text(encoding="utf-8").split("\n## Ship\n")[1].split("\n## ")[0]
-    push, find, predict = (shlex.split(line) for line in re.findall(r"^muscle-hf (.*)$", section, re.MULTILINE))
+def _alike(text: str) -> str:
+    """Text without what differs from run to run: sizes, ports and commits."""
+    text = re.sub(r"https?://[^/\s]+/", "hub/", text)
+    return re.sub(r"\b[0-9a-f]{40}\b", "commit", re.sub(r" +[\d.]+ (k?B)$", r" size \1", text, flags=re.MULTILINE))
+
+
+def test_the_commands_ship_an_adapter_that_loads_without_this_package(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    push, find, predict = (shlex.split(line) for line in re.findall(r"^muscle-hf (.*)$", page, re.MULTILINE))
+    shown_by_push, shown_by_find = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     with local_hub.hub(tokens={TOKEN: local_hub.User("ann", orgs=("org",))}) as hub:
         for name, files in _published(tmp_path / "models").items():
             hub.create(name, files=files)
@@ -96,13 +104,18 @@ def test_the_readmes_commands_ship_an_adapter_that_loads_without_this_package(tm
             return done.stdout
 
         run(TRAIN, "trains")
-        run(COMMAND, "pushes", *push, token=TOKEN)
-        (found,) = json.loads(run(COMMAND, "finds", *find, "--json"))
+        pushed = run(COMMAND, "pushes", *push, token=TOKEN)
+        listed = run(COMMAND, "finds", *find)
+        (found,) = json.loads(run(COMMAND, "finds again", *find, "--json"))
+        in_python = run(python, "finds in Python")
         run(COMMAND, "asks", *predict, "--max-new-tokens", "4")  # the tiny model reads 128 tokens
         run(LOAD, "loads")
         sent = hub.files("org/task-compat")
         old_card = ModelCard(hub.files("org/task-on-v1")["README.md"].decode())
 
+    assert _alike(pushed) == _alike(shown_by_push)
+    assert listed == shown_by_find
+    assert in_python.startswith("org/task-compat 0.2")
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "comparison.json"} < set(sent)
     assert not [path for path in sent if path.endswith((".bin", ".pt", ".pth", ".pkl"))]
     # The base's commit is what anybody else gets who loads the adapter with PEFT's automatic classes.

@@ -1,6 +1,6 @@
 """What is the same answer: the one rule by which answers are spelled alike before they are compared.
 
-docs/compare.md says it for users. Columns are Arrow arrays, so that a million answers take no time.
+docs/compare-rules.md says it for users. Columns are Arrow arrays, so that a million answers take no time.
 """
 
 from collections.abc import Callable, Sequence

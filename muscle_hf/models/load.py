@@ -81,7 +81,7 @@ def load_adapter(
         attn_implementation: As in transformers.
         quantization_config: As in transformers.
         merge: Add the adapter's weights to the base's, and return that model, which no longer needs PEFT. It gives the
-            adapter's logits, up to the rounding of its type, or is not returned: see docs/train.md.
+            adapter's logits, up to the rounding of its type, or is not returned: see docs/train-rules.md.
         is_trainable: Let the adapter be trained further; by default it is frozen.
         trust_remote_code: Run the code that the base's repository brings, if it brings any. Read it first.
         token: Of the Hub; None takes the saved one, False none.
