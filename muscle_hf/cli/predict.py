@@ -1,29 +1,27 @@
 """Answer a file of questions with an adapter of the Hub or of a folder, for `muscle-hf compare`."""
 
 import argparse
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from ..hub.adapter_files import AdapterFiles
     from ..hub.base_files import BaseFiles
-    from ..prediction.answer_file import Asking, Question
+    from ..prediction.answer_file import Asking
     from ..prediction.kept_answers import AnswersSoFar
+    from ..prediction.questions import Question
 
 _MORE = (
     "The answers are written when all are there; until then they are kept in FILE.part, and the same command goes on "
     "after an interruption. Rows with choices get the likeliest of them, others the greedy answer. Exit codes: "
     "0 done, 2 bad input, 130 interrupted."
 )
-_MAX_NEW_TOKENS = 256
-# Half of a character, which JSON can spell and no file can hold.
-_HALF = re.compile(r"[\ud800-\udfff]")
+_SHORT = ("prompt", "reference", "id")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="which column is what, where no shape is recognised, such as prompt=asked,reference=gold. "
         "WHAT: prompt, completion, reference, choices, messages, id; repeat it or separate by commas",
     )
-    for what in ("prompt", "reference", "id"):
+    for what in _SHORT:
         data.add_argument(f"--{what}-column", metavar="NAME", help=f"short for --columns {what}=NAME")
 
     model = parser.add_argument_group("the model")
@@ -68,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="longest generated answer, in tokens (default: the longest right answer of the data and an end token, or "
-        f"{_MAX_NEW_TOKENS} for data without right answers)",
+        "256 for data without right answers)",
     )
     asking.add_argument("--normalization", choices=["sum", "characters"], help="of a choice's score (default: sum)")
     asking.add_argument(
@@ -83,14 +81,20 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from ..models.load import find_files, load_files, load_tokenizer
     from ..models.placement import check_placing
-    from ..prediction.answer_file import answer, end_of, longest_reference, rows_of_answers, settings_of
+    from ..prediction.answer_file import answer, asking_of, end_of, longest_answer, rows_of_answers, settings_of
     from ..prediction.kept_answers import AnswersSoFar
     from ..training.quiet import quiet_libraries
 
     quiet_libraries()
     check_placing(arguments.dtype, arguments.device_map)
     questions = _questions(arguments)
-    asking = _asking(arguments, questions)
+    asking = asking_of(
+        questions,
+        arguments.batch_size,
+        max_new_tokens=arguments.max_new_tokens,
+        normalization=arguments.normalization,
+        delimiter=arguments.delimiter,
+    )
     files, base = find_files(
         arguments.adapter, arguments.revision, arguments.base_model, arguments.base_revision, None
     )
@@ -107,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     tokenizer = load_tokenizer(files, base, options)
     end = end_of(tokenizer, questions)
-    if asking.max_new_tokens and arguments.max_new_tokens is None and questions[0].reference is not None:
-        asking = replace(asking, max_new_tokens=longest_reference(tokenizer, questions))
+    if asking.max_new_tokens and arguments.max_new_tokens is None and questions[0].answer is not None:
+        asking = replace(asking, max_new_tokens=longest_answer(tokenizer, questions))
     kept = AnswersSoFar(arguments.output, settings_of(files, base, tokenizer, questions, asking, arguments.dtype))
     if kept.answers:
         _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
@@ -142,101 +146,21 @@ def _device() -> str | None:
     return "cuda" if torch.cuda.is_available() else None
 
 
-def _asking(arguments: argparse.Namespace, questions: "Sequence[Question]") -> "Asking":
-    from ..prediction.answer_file import Asking
-
-    has_choices = questions[0].choices is not None
-    for name, of_choices in (("max_new_tokens", False), ("normalization", True), ("delimiter", True)):
-        if getattr(arguments, name) is not None and of_choices != has_choices:
-            kind = (
-                "have choices, of which one is taken" if has_choices else "have no choices, so answers are generated"
-            )
-            raise ConfigurationError(f"--{name.replace('_', '-')} would do nothing: the rows {kind}. Leave it out.")
-    if has_choices:
-        delimiter = _delimiter(questions) if arguments.delimiter is None else arguments.delimiter
-        return Asking(arguments.batch_size, None, arguments.normalization or "sum", delimiter)
-    return Asking(arguments.batch_size, arguments.max_new_tokens or _MAX_NEW_TOKENS, None, None)
-
-
-def _delimiter(questions: "Sequence[Question]") -> str:
-    """Take what `muscle-hf update` would: nothing in a chat, or what completions begin with and choices do not."""
-    from ..update.rows import Example
-    from ..update.splits import delimiter_of
-
-    if all(isinstance(one.prompt, str) for one in questions) and not questions[0].follows_prompt:
-        return " "
-    return delimiter_of(
-        [Example({}, one.prompt, one.reference or "", one.choices, row) for row, one in enumerate(questions)]
-    )
-
-
 def _questions(arguments: argparse.Namespace) -> "list[Question]":
-    # The readers of `muscle-hf update`, so that one file serves both.
-    from ..prediction.answer_file import Question
+    """Read the data, and say as what."""
     from ..prediction.layouts import named_columns
-    from ..prediction.questions import described, read_task
+    from ..prediction.questions import described, ids_of, quoted, read_task
     from ..readers.plain_rows import raw_rows
 
+    short = {what: getattr(arguments, f"{what}_column") for what in _SHORT}
     named = named_columns(
-        [
-            *arguments.columns,
-            *(
-                f"{what}={name}"
-                for what in ("prompt", "reference", "id")
-                if (name := getattr(arguments, f"{what}_column")) is not None
-            ),
-        ]
+        [*arguments.columns, *(f"{what}={name}" for what, name in short.items() if name is not None)]
     )
     rows = list(raw_rows(arguments.data, arguments.split, "test", config=arguments.config))
-    layout, read = read_task(
-        rows,
-        arguments.data,
-        place=lambda number: f"{arguments.data}, row {number + 1}",
-        named=named,
-        answers="allowed",
-        choices="allowed",
-    )
-    _say(f"{_quoted(arguments.data)} is {described(layout, read[0])}.")
-    ids = _ids([one.place for one in read], rows, named.get("id"))
-    return [
-        Question(id_, one.place, one.prompt, one.answer, one.choices, layout.follows_prompt)
-        for id_, one in zip(ids, read, strict=True)
-    ]
-
-
-def _ids(places: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str | None) -> list[str | int]:
-    """Give what the rows of two models are joined by: a column, or the number of a row from 0."""
-    if name is None and any(row.get("id") is not None for row in rows):
-        name = "id"
-    if name is None:
-        return list(range(len(rows)))
-    first: dict[str | int, str] = {}
-    for place, row in zip(places, rows, strict=True):
-        id_ = row.get(name)
-        if isinstance(id_, bool) or not isinstance(id_, str | int):
-            raise InputError(f"{place}: {name} is {_quoted(id_)}; a text or a whole number is needed in each row.")
-        if isinstance(id_, str) and _HALF.search(id_):
-            raise InputError(f"{place}: {name} holds half of a character (a surrogate), which no file can hold.")
-        begin = next(iter(first), id_)
-        if type(id_) is not type(begin):
-            raise InputError(
-                f"{first[begin]} has the id {begin!r}, and {place} {_quoted(repr(id_))}: ids must be all whole "
-                "numbers or all texts, since `muscle-hf compare` reads no others."
-            )
-        if id_ in first:
-            raise InputError(
-                f"{place} has the id {_quoted(id_)}, as {first[id_]} has; ids join the answers of two models, so each "
-                "is needed once."
-            )
-        first[id_] = place
-    return list(first)
-
-
-def _quoted(value: object) -> str:
-    from ..text import printable
-
-    text = printable(value if isinstance(value, str) else str(value))
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    layout, read = read_task(rows, arguments.data, named=named, answers="allowed", choices="allowed")
+    _say(f"{quoted(arguments.data)} is {described(layout, read[0])}.")
+    ids = ids_of(read, rows, named.get("id"))
+    return [replace(question, id=id_) for question, id_ in zip(read, ids, strict=True)]
 
 
 def _conclude(
@@ -247,12 +171,14 @@ def _conclude(
     files: "AdapterFiles",
     base: "BaseFiles",
 ) -> None:
-    names = [_quoted(one.name) + (f" ({one.commit[:12]})" if one.commit else "") for one in (files, base)]
+    from ..prediction.questions import quoted
+
+    names = [quoted(of.name) + (f" ({of.commit[:12]})" if of.commit else "") for of in (files, base)]
     sys.stdout.write(f"{output}: {len(questions)} answers of {names[0]} on {names[1]}\n")
     cut = sum(not finished for _, finished in kept.answers.values())
     if cut:
         _say(f"{cut} of {len(questions)} answers were cut off at --max-new-tokens {asking.max_new_tokens}.")
-    if questions[0].reference is None:
+    if questions[0].answer is None:
         _say("the data have no right answers, so `muscle-hf compare` cannot tell which flips are negative.")
 
 

@@ -8,65 +8,63 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from jinja2 import TemplateError
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import ConfigurationError, InputError
 from ..hub.adapter_files import AdapterFiles
 from ..hub.base_files import BaseFiles
-from ..models.adapters import base_model
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..text import printable
 from .choose import choose_answers
 from .generate import generate_answers
 from .kept_answers import AnswersSoFar
-from .prompts import Prompt, as_texts, check_fit, encode, encode_choices
-from .questions import conversation
+from .prompts import encode_choices_for, encode_for
+from .questions import Question, delimiter_of
+from .row import conversation
 
 # Batches of choices between two savings; a batch of generated answers takes longer, and is kept at once.
 _KEPT_AFTER = 4
-# A template is a program, which may fail in its own words or in Python's.
-_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_MAX_NEW_TOKENS = 256  # as `muscle-hf predict --help` says
 _LIBRARIES = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
-class Question:
-    """A row to answer.
-
-    Args:
-        id: What rows of two models are joined by.
-        place: Where it stands, for messages.
-        prompt: A text or a conversation.
-        reference: The right answer, None where it is not known.
-        choices: The answers to choose from, None where the answer is generated.
-        follows_prompt: Whether the reference stands as it would follow the prompt, white space included.
-    """
-
-    id: str | int
-    place: str
-    prompt: Prompt
-    reference: str | None
-    choices: tuple[str, ...] | None
-    follows_prompt: bool
-
-
-@dataclass(frozen=True)
 class Asking:
-    """How questions are asked; a field that the kind of question has no use for is None.
-
-    Args:
-        batch_size: As in `generate_answers` and `choose_answers`.
-        max_new_tokens: As in `generate_answers`.
-        normalization: As in `choose_answers`.
-        delimiter: As in `choose_answers`.
-    """
+    """How questions are asked, as in `generate_answers` or `choose_answers`; what the kind has no use for is None."""
 
     batch_size: int
     max_new_tokens: int | None
     normalization: Literal["sum", "characters"] | None
     delimiter: str | None
+
+
+def asking_of(
+    questions: Sequence[Question],
+    batch_size: int,
+    *,
+    max_new_tokens: int | None,
+    normalization: Literal["sum", "characters"] | None,
+    delimiter: str | None,
+) -> Asking:
+    """Fill in how questions are asked, where it is not said.
+
+    Raises:
+        ConfigurationError: Something is said that does nothing for questions of this kind.
+    """
+    has_choices = questions[0].choices is not None
+    of_choices = {"normalization": normalization, "delimiter": delimiter}
+    kind = "have choices, of which one is taken" if has_choices else "have no choices, so answers are generated"
+    for name, value in ({"max_new_tokens": max_new_tokens} if has_choices else of_choices).items():
+        if value is not None:
+            raise ConfigurationError(f"--{name.replace('_', '-')} would do nothing: the rows {kind}. Leave it out.")
+    if not has_choices:
+        return Asking(batch_size, max_new_tokens or _MAX_NEW_TOKENS, None, None)
+    if delimiter is None:
+        # What `muscle-hf update` takes: nothing in a chat, or what completions begin with and choices do not.
+        is_bare = all(isinstance(question.prompt, str) and not question.follows_prompt for question in questions)
+        delimiter = " " if is_bare else delimiter_of(questions)
+    return Asking(batch_size, None, normalization or "sum", delimiter)
 
 
 def settings_of(
@@ -77,22 +75,13 @@ def settings_of(
     asking: Asking,
     dtype: str,
 ) -> dict[str, Any]:
-    """Return everything that decides the answers.
-
-    Args:
-        files: The adapter.
-        base: Its base.
-        tokenizer: The tokenizer.
-        questions: What is asked.
-        asking: How; the batch size decides nothing.
-        dtype: Type of the base's weights.
-    """
+    """Return everything that decides the answers; the batch size does not."""
     how = asdict(asking)
     del how["batch_size"]
     return {
         **fingerprint_of_model(base.name, files.folder, revision=base.commit),
         "tokenizer": fingerprint_of_tokenizer(tokenizer),
-        "questions": [asdict(one) for one in questions],
+        "questions": [asdict(question) for question in questions],
         "asking": how,
         "dtype": dtype,
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
@@ -108,14 +97,6 @@ def answer(
     description: str = "answering",
 ) -> None:
     """Ask what is not answered yet, the longest prompts first, and keep the answers batch by batch.
-
-    Args:
-        model: The adapter on its base.
-        tokenizer: Its tokenizer.
-        questions: All questions.
-        asking: How they are asked.
-        kept: The answers so far; it has all of them afterwards.
-        description: The words before the progress bar.
 
     Raises:
         InputError: A prompt that does not fit into the model's context, or scores that are NaN.
@@ -140,10 +121,10 @@ def _places(questions: Sequence[Question]) -> Iterator[None]:
         yield
     except InputError as error:
 
-        def place(found: re.Match[str]) -> str:
+        def place(match: re.Match[str]) -> str:
             # A text of the data, quoted in the message, may hold these words as well.
-            is_row = int(found[1]) < len(questions)
-            return f"the prompt of {questions[int(found[1])].place}" if is_row else found[0]
+            is_row = int(match[1]) < len(questions)
+            return f"the prompt of {questions[int(match[1])].place}" if is_row else match[0]
 
         raise InputError(re.sub(r"\bprompt (\d{1,9})\b", place, str(error))) from error
 
@@ -152,67 +133,34 @@ def _lengths(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], asking: Asking
 ) -> list[int]:
     """Count the tokens of all prompts, and refuse what does not fit before the first is asked."""
-    prompts = [one.prompt for one in questions]
-    texts = [_text(tokenizer, index, prompt) for index, prompt in enumerate(prompts)]
-    rows = encode(tokenizer, texts, prompts)
-    if asking.max_new_tokens is not None:
-        more = asking.max_new_tokens
-        try:
-            check_fit(base_model(model), ((index, row, more) for index, row in enumerate(rows)))
-        except InputError as error:
-            limit = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
-            if limit is None or max(map(len, rows)) + more <= limit:
-                raise
-            raise InputError(f"{error} The longest answer is max_new_tokens, now {more}.") from error
-    else:
-        choices = [one.choices or () for one in questions]
-        options = encode_choices(tokenizer, texts, prompts, choices, str(asking.delimiter))
-        check_fit(
-            base_model(model),
-            ((index, one.context, len(one.targets)) for index, of_row in enumerate(options) for one in of_row),
-        )
-    return [len(row) for row in rows]
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, index: int, prompt: Prompt) -> str:
+    prompts = [question.prompt for question in questions]
+    if asking.max_new_tokens is None:
+        choices = [question.choices or () for question in questions]
+        options = encode_choices_for(model, tokenizer, prompts, choices, str(asking.delimiter))
+        return [len(of_prompt[0].context) for of_prompt in options]
     try:
-        return as_texts(tokenizer, [prompt])[0]
+        return [len(row) for row in encode_for(model, tokenizer, prompts, asking.max_new_tokens)]
     except InputError as error:
-        raise InputError(str(error).replace("prompt 0", f"prompt {index}", 1)) from error
-    except _TEMPLATE_ERRORS as error:
-        raise InputError(
-            f"prompt {index} cannot be written by the tokenizer's chat template: "
-            f"{printable(str(error))[:300] or type(error).__name__}. Change its messages, or give prompts as texts."
-        ) from error
+        longest = f" The longest answer is max_new_tokens, now {asking.max_new_tokens}."
+        raise InputError(f"{error}{longest if 'its answer may take' in str(error) else ''}") from error
 
 
 def _answers(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], asking: Asking
 ) -> list[tuple[str, bool]]:
-    prompts = [one.prompt for one in questions]
+    prompts = [question.prompt for question in questions]
     shared: dict[str, Any] = {"batch_size": asking.batch_size, "show_progress": False}
     if asking.max_new_tokens is not None:
-        found = generate_answers(model, tokenizer, prompts, max_new_tokens=asking.max_new_tokens, **shared)
-        return [(text.strip(), bool(ended)) for text, ended in zip(found.texts, found.finished, strict=True)]
-    choices = [one.choices or () for one in questions]
-    chosen = choose_answers(
-        model,
-        tokenizer,
-        prompts,
-        choices,
-        normalization=asking.normalization or "sum",
-        delimiter=str(asking.delimiter),
-        **shared,
-    ).indices
+        answers = generate_answers(model, tokenizer, prompts, max_new_tokens=asking.max_new_tokens, **shared)
+        return [(text.strip(), bool(ended)) for text, ended in zip(answers.texts, answers.finished, strict=True)]
+    choices = [question.choices or () for question in questions]
+    shared |= {"normalization": asking.normalization or "sum", "delimiter": str(asking.delimiter)}
+    chosen = choose_answers(model, tokenizer, prompts, choices, **shared).indices
     return [(of_row[index].strip(), True) for of_row, index in zip(choices, chosen.tolist(), strict=True)]
 
 
 def without_end(text: str, end: str) -> str:
     """Return an answer without white space around it and without the end token, which some data have written out.
-
-    Args:
-        text: A reference, a choice or a prediction.
-        end: The tokenizer's end token, empty where it has none.
 
     Example:
         >>> without_end(" no</s>", "</s>")
@@ -226,37 +174,27 @@ def without_end(text: str, end: str) -> str:
 def end_of(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> str:
     """Return the tokenizer's end token, empty where it has none.
 
-    Args:
-        tokenizer: The tokenizer.
-        questions: What is asked.
-
     Raises:
         InputError: Two choices of a question are the same without it.
     """
     end = str(tokenizer.eos_token or "")
-    for one in questions:
-        counts = Counter(without_end(choice, end) for choice in one.choices or ())
+    for question in questions:
+        counts = Counter(without_end(choice, end) for choice in question.choices or ())
         same = next((choice for choice, count in counts.items() if count > 1), None)
         if same is not None:
             raise InputError(
-                f"{one.place}: {printable(same)[:200]!r} is a choice twice, with and without the end token {end!r}; "
-                "leave one out."
+                f"{question.place}: {printable(same)[:200]!r} is a choice twice, with and without the end token "
+                f"{end!r}; leave one out."
             )
     return end
 
 
-def longest_reference(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> int:
-    """Count the tokens of the longest reference, and the end token.
-
-    Args:
-        tokenizer: The tokenizer.
-        questions: What is asked; each has a reference.
-    """
-    references = [one.reference or "" for one in questions]
-    # A model may begin its answer with the space that this reference does not have.
-    spaced = [f" {text}" for one, text in zip(questions, references, strict=True) if not one.follows_prompt]
-    encoded = tokenizer([*references, *spaced], add_special_tokens=False, verbose=False)["input_ids"]
-    return 1 + max(map(len, encoded))
+def longest_answer(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> int:
+    """Count the tokens of the longest right answer, and the end token; each question has a right answer."""
+    texts = [question.answer or "" for question in questions]
+    # A model may begin its answer with the space that a mere reference does not have.
+    texts += [f" {question.answer or ''}" for question in questions if not question.follows_prompt]
+    return 1 + max(map(len, tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]))
 
 
 def rows_of_answers(questions: Sequence[Question], kept: AnswersSoFar, end: str) -> Iterator[dict[str, Any]]:
@@ -265,8 +203,8 @@ def rows_of_answers(questions: Sequence[Question], kept: AnswersSoFar, end: str)
         prompt = question.prompt if isinstance(question.prompt, str) else conversation(question.prompt)
         prediction = without_end(kept.answers[index][0], end)
         row: dict[str, Any] = {"id": question.id, "question": prompt.strip(), "prediction": prediction}
-        if question.reference is not None:
-            row["reference"] = without_end(question.reference, end)
+        if question.answer is not None:
+            row["reference"] = without_end(question.answer, end)
         if question.choices is not None:
             row["choices"] = [without_end(choice, end) for choice in question.choices]
         yield row

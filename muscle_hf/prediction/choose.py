@@ -9,21 +9,10 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..models.adapters import base_model
 from ..models.asking import asking, refuse_nan, tie_margin_of
 from ..progress import progress_bar
 from .likelihood import can_share, rotary_limit, score
-from .prompts import (
-    Option,
-    Prompt,
-    Stem,
-    as_texts,
-    check_choices,
-    check_fit,
-    check_numbers,
-    encode_choices,
-    whole_stems,
-)
+from .prompts import Option, Prompt, Stem, check_numbers, encode_choices_for, whole_stems
 
 __all__ = ["Choices", "Prompt", "choose_answers"]
 
@@ -110,11 +99,7 @@ def choose_answers(
     """
     check_numbers(tie_margin, batch_size=batch_size)
     margin = tie_margin_of(model, tie_margin)
-    texts = as_texts(tokenizer, prompts)
-    check_choices(texts, choices, normalization)
-    questions = encode_choices(tokenizer, texts, prompts, choices, delimiter)
-    asked = ((i, one.context, len(one.targets)) for i, question in enumerate(questions) for one in question)
-    check_fit(base_model(model), asked)
+    questions = encode_choices_for(model, tokenizer, prompts, choices, delimiter, normalization)
     limit = rotary_limit(model)
     with asking(model):
         plans = [_plan(question, limit) for question in questions]

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from ..models.adapters import base_model
 from ..models.asking import asking, refuse_nan, tie_margin_of
 from ..progress import progress_bar
-from .prompts import Prompt, as_texts, check_fit, check_numbers, encode
+from .prompts import Prompt, check_numbers, encode_for
 
 __all__ = ["Answers", "Prompt", "generate_answers"]
 
@@ -100,8 +100,7 @@ def generate_answers(
     """
     check_numbers(tie_margin, max_new_tokens=max_new_tokens, batch_size=batch_size)
     margin = tie_margin_of(model, tie_margin)
-    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
-    check_fit(base_model(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
+    rows = encode_for(model, tokenizer, prompts, max_new_tokens)
     config = _greedy_config(model, tokenizer, max_new_tokens)
     generations: dict[int, _Generation] = {}
     longest_first = sorted(range(len(rows)), key=lambda index: -len(rows[index]))

@@ -8,12 +8,18 @@ from itertools import takewhile
 from numbers import Integral, Real
 from typing import Any
 
+from jinja2 import TemplateError
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError
+from ..models.adapters import base_model
+from ..text import printable
 
 # A text, or a conversation: messages with "role" and "content", which the tokenizer's chat template turns into a text.
 Prompt = str | Sequence[Mapping[str, Any]]
+# A template is a program, which may fail in its own words or in Python's.
+_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> l
         messages: Any = prompt
         if isinstance(prompt, str):
             texts.append(prompt)
-        elif not isinstance(messages, list | tuple) or not all(isinstance(one, Mapping) for one in messages):
+        elif not isinstance(messages, list | tuple) or not all(isinstance(turn, Mapping) for turn in messages):
             raise InputError(f"prompt {index} is {prompt!r}; give a string or a list of chat messages.")
         elif not tokenizer.chat_template:
             raise InputError(
@@ -74,7 +80,14 @@ def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> l
                 "tokenizer as chat_template.jinja (tokenizer.chat_template), or give the prompts as texts."
             )
         else:
-            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            try:
+                text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            except _TEMPLATE_ERRORS as error:
+                raise InputError(
+                    f"prompt {index} cannot be written by the tokenizer's chat template: "
+                    f"{printable(str(error))[:300] or type(error).__name__}. Change its messages, or give prompts as "
+                    "texts."
+                ) from error
             texts.append(str(text))
     return texts
 
@@ -119,6 +132,35 @@ def encode_choices(
                 "it out, or give another delimiter."
             )
         questions[index].append(Option(tuple(contexts[index]), tuple(targets)))
+    return questions
+
+
+def encode_for(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Give the tokens of prompts, and refuse what the model could not read and answer in full."""
+    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
+    check_fit(base_model(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
+    return rows
+
+
+def encode_choices_for(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    choices: Sequence[Sequence[str]],
+    delimiter: str,
+    normalization: str = "sum",
+) -> list[list[Option]]:
+    """Give the options of prompts, and refuse what the model could not read in full."""
+    texts = as_texts(tokenizer, prompts)
+    check_choices(texts, choices, normalization)
+    questions = encode_choices(tokenizer, texts, prompts, choices, delimiter)
+    rows = ((i, option.context, len(option.targets)) for i, options in enumerate(questions) for option in options)
+    check_fit(base_model(model), rows)
     return questions
 
 

@@ -9,7 +9,8 @@ from trl.data_utils import get_dataset_column_names, is_conversational
 
 from ..errors import ConfigurationError, InputError
 from ..prediction.prompts import Prompt
-from ..prediction.questions import conversation, loosely
+from ..prediction.questions import loosely
+from ..prediction.row import conversation
 from ..text import quote
 
 logger = logging.getLogger(__name__)

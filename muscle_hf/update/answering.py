@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.adapters import load_adapted_model
-from ..prediction import answer_file as answering
-from ..prediction.answer_file import Asking, Question
+from ..prediction import answer_file
 from ..prediction.kept_answers import AnswersSoFar
 from .plan import Plan
 
@@ -22,23 +21,16 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
         decided_by: What decides the answers, beside the rows.
     """
     base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
-    questions = [
-        Question(one.number, f"test row {one.number}", one.prompt, one.completion, one.choices, follows_prompt=True)
-        for one in plan.data.test
-    ]
-    asking = Asking(
-        plan.settings.ask_batch_size,
-        plan.max_new_tokens,
-        None if plan.delimiter is None else plan.settings.normalization,
-        plan.delimiter,
-    )
+    questions, settings = plan.data.test, plan.settings
+    normalization = None if plan.delimiter is None else settings.normalization
+    asking = answer_file.Asking(settings.ask_batch_size, plan.max_new_tokens, normalization, plan.delimiter)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Where the same update asks other rows, the stage has refused it before.
-    kept = AnswersSoFar(path, {**decided_by, "questions": [one.number for one in plan.data.test]})
+    kept = AnswersSoFar(path, {**decided_by, "questions": [question.number for question in questions]})
     model = load_adapted_model(
         base.name, adapter, role="old" if old else "new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
     )
     if "device_map" not in base.init_kwargs and "quantization_config" not in base.init_kwargs:
         model.to(plan.config.device)
-    answering.answer(model, tokenizer, questions, asking, kept, f"asking: {path.stem}")
-    kept.finish(answering.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))
+    answer_file.answer(model, tokenizer, questions, asking, kept, f"asking: {path.stem}")
+    kept.finish(answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))

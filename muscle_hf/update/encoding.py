@@ -8,18 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 from trl.data_utils import is_conversational
 
 from ..errors import InputError
 from ..losses.logits import IGNORE_INDEX
-from ..prediction.prompts import Prompt, as_texts, check_fit, encode, encode_choices
 from ..text import printable
 from ..training.data import first_trainable_row, is_trainable
-from .rows import Example
-from .splits import as_dataset
+from .rows import Example, as_dataset
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,7 @@ class Encoded:
 def encode_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, config: SFTConfig, name: str
 ) -> Encoded:
-    """Encode rows by TRL's own code, and count.
-
-    Args:
-        examples: The rows.
-        tokenizer: The tokenizer of the new base.
-        config: The options of the training.
-        name: Of the split, for messages.
+    """Encode the rows of a split by TRL's own code, and count.
 
     Raises:
         InputError: No row has a token to train on, or the tokenizer cannot encode the rows.
@@ -109,65 +101,10 @@ def _prepared(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: SFTConf
 
 
 def optimizer_steps(sequences: int, config: SFTConfig, *, epochs: float, max_steps: int) -> int:
-    """Return the optimizer steps of a training, as transformers counts them.
-
-    Args:
-        sequences: What batches are drawn from.
-        config: The options of the training, for its batch size and accumulation.
-        epochs: Epochs.
-        max_steps: Steps that take the place of epochs, where positive.
-    """
+    """Return the optimizer steps of a training, as transformers counts them; positive `max_steps` come first."""
     if max_steps > 0:
         return max_steps
     batches = sequences / config.train_batch_size
     whole = math.floor(batches) if config.dataloader_drop_last else math.ceil(batches)
     steps_an_epoch: int = max(math.ceil(whole / config.gradient_accumulation_steps), 1)
     return math.ceil(epochs * steps_an_epoch)
-
-
-def longest_answer(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many tokens the longest completion has, with an end token.
-
-    Args:
-        examples: Rows of all splits.
-        tokenizer: The tokenizer that needs more tokens for them.
-    """
-    texts = [one.completion for one in examples]
-    return 1 + max(map(len, tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]))
-
-
-def check_prompts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], *, max_new_tokens: int
-) -> None:
-    """Refuse prompts that a model could not answer, before anything is trained.
-
-    Args:
-        model: Its base, on the meta device.
-        tokenizer: Its tokenizer.
-        prompts: Texts or conversations.
-        max_new_tokens: Longest answer.
-
-    Raises:
-        InputError: A prompt that does not fit into the context, or that the tokenizer cannot encode.
-    """
-    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
-    check_fit(model, ((index, row, max_new_tokens) for index, row in enumerate(rows)))
-
-
-def check_questions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, delimiter: str
-) -> None:
-    """Refuse questions between whose choices a model could not choose, before anything is trained.
-
-    Args:
-        model: Its base, on the meta device.
-        tokenizer: Its tokenizer.
-        examples: Rows with choices.
-        delimiter: Between prompt and choice.
-
-    Raises:
-        InputError: A prompt that does not fit into the context, or that the tokenizer cannot encode.
-    """
-    prompts, choices = [one.prompt for one in examples], [one.choices or () for one in examples]
-    questions = encode_choices(tokenizer, as_texts(tokenizer, prompts), prompts, choices, delimiter)
-    check_fit(model, ((index, one.context, len(one.targets)) for index, of in enumerate(questions) for one in of))

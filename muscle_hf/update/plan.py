@@ -12,10 +12,13 @@ from ..alignment.vocabulary_map import check_same_vocabulary
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
 from ..models.adapters import check_lm_head
 from ..models.embedding_rows import refuse_tokens_without_rows
+from ..prediction.answer_file import longest_answer
 from ..prediction.layouts import named_columns
+from ..prediction.prompts import encode_choices_for, encode_for
+from ..prediction.questions import delimiter_of
 from ..training.config import CompatibilityConfig
 from ..training.unlabelled import check_unlabelled
-from .encoding import Encoded, check_prompts, check_questions, encode_examples, longest_answer, optimizer_steps
+from .encoding import Encoded, encode_examples, optimizer_steps
 from .models import (
     Base,
     check_new_adapter,
@@ -30,7 +33,7 @@ from .models import (
 from .options import Options
 from .rows import Example, read_examples, read_prompts
 from .settings import UpdateSettings
-from .splits import Splits, delimiter_of, split_examples
+from .splits import Splits, split_examples
 from .task_adapter import carried_over
 
 
@@ -162,7 +165,7 @@ def make_plan(options: Options) -> Plan:
     unlabelled, notes = _read_unlabelled(settings, config, data)
     everything = [one for _, part in data for one in part]
     choose = settings.kind == "choice"
-    longest = max(longest_answer(everything, one) for one in (tokenizer, old_tokenizer))
+    longest = max(longest_answer(each, everything) for each in (tokenizer, old_tokenizer))
     max_new_tokens = None if choose else settings.max_new_tokens or longest
     delimiter = delimiter_of(everything) if choose else None
     sft = options.cross_entropy_config(options.output_dir)
@@ -251,11 +254,12 @@ def _check_asked(plan: Plan) -> None:
     sides = {"old": (plan.old_base, plan.old_tokenizer), "new": (plan.new_base, plan.tokenizer)}
     for role, (base, tokenizer) in sides.items():
         try:
+            prompts = [example.prompt for example in plan.data.test]
             if plan.delimiter is not None:
-                check_questions(base.model, tokenizer, plan.data.test, delimiter=plan.delimiter)
+                choices = [example.choices or () for example in plan.data.test]
+                encode_choices_for(base.model, tokenizer, prompts, choices, plan.delimiter)
             else:
-                prompts = [one.prompt for one in plan.data.test]
-                check_prompts(base.model, tokenizer, prompts, max_new_tokens=int(plan.max_new_tokens or 0))
+                encode_for(base.model, tokenizer, prompts, int(plan.max_new_tokens or 0))
         except InputError as error:
             raise InputError(f"the {role} model cannot be asked the test rows: {error}") from error
     teacher, config = plan.config.unlabelled_teacher, plan.compatibility_config(plan.options.output_dir)
@@ -264,7 +268,7 @@ def _check_asked(plan: Plan) -> None:
             base, tokenizer = sides[role]
             prompts = [row["prompt"] for row in plan.unlabelled]
             try:
-                check_prompts(base.model, tokenizer, prompts, max_new_tokens=config.unlabelled_max_new_tokens)
+                encode_for(base.model, tokenizer, prompts, config.unlabelled_max_new_tokens)
             except InputError as error:
                 raise InputError(f"the {role} model cannot be asked the unlabelled prompts: {error}") from error
 

@@ -1,34 +1,29 @@
 """The task's rows as an update trains on them and asks them."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset
+
 from ..errors import InputError
 from ..prediction.layouts import Layout, shown
-from ..prediction.prompts import Prompt
-from ..prediction.questions import TaskRow, described, read_task, read_unlabelled
+from ..prediction.questions import Question, described, read_task, read_unlabelled
 from ..readers.plain_rows import raw_rows
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row of the task.
+class Example(Question):
+    """A question with its right answer.
 
     Args:
         row: What is trained on: `prompt` and `completion`, or `messages`.
-        prompt: What is asked: a text or a conversation.
-        completion: The right answer as it stands there, white space included.
-        choices: The answers to choose from, None where they are not given.
-        number: Of the row in its file, from 0.
     """
 
+    answer: str
     row: Mapping[str, Any]
-    prompt: Prompt
-    completion: str
-    choices: tuple[str, ...] | None
-    number: int
 
 
 def read_examples(
@@ -62,15 +57,9 @@ def read_examples(
     """
     rows = list(raw_rows(source, split, default_split, config=config))
     columns = _there(columns, rows) if only_there else columns
-    layout, read = read_task(
-        rows, source, place=_place(source), named=columns, choices="needed" if choices else "unused"
-    )
-    examples = [_example(layout, task_row, rows[task_row.number], weight) for task_row in read]
-    return examples, f"{source} is {described(layout, read[0])}"
-
-
-def _place(source: str) -> Any:
-    return lambda number: f"{source}, row {number + 1}"
+    layout, questions = read_task(rows, source, named=columns, choices="needed" if choices else "unused")
+    examples = [_example(layout, question, rows[question.number], weight) for question in questions]
+    return examples, f"{source} is {described(layout, questions[0])}"
 
 
 def _there(columns: Mapping[str, str] | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -78,26 +67,24 @@ def _there(columns: Mapping[str, str] | None, rows: Sequence[Mapping[str, Any]])
     return {what: name for what, name in (columns or {}).items() if name in names}
 
 
-def _example(layout: Layout, read: TaskRow, row: Mapping[str, Any], weight: str | None) -> Example:
+def _example(layout: Layout, question: Question, row: Mapping[str, Any], weight: str | None) -> Example:
     """Write a row as TRL trains on it."""
-    answer = read.answer or ""
-    said: Any = answer if isinstance(read.prompt, str) else [{"role": "assistant", "content": answer}]
-    trained: dict[str, Any] = {"prompt": read.prompt, "completion": said}
+    answer = question.answer or ""
+    said: Any = answer if isinstance(question.prompt, str) else [{"role": "assistant", "content": answer}]
+    trained: dict[str, Any] = {"prompt": question.prompt, "completion": said}
     if layout.is_conversation:
-        trained = {"messages": [*read.prompt, *said]}
+        trained = {"messages": [*question.prompt, *said]}
     if weight is not None:
         if not isinstance(row.get(weight), int | float) or isinstance(row[weight], bool):
-            raise InputError(f"{read.place}: {weight} is {shown(row.get(weight))}; a number is needed.")
+            raise InputError(f"{question.place}: {weight} is {shown(row.get(weight))}; a number is needed.")
         trained |= {weight: row[weight]}
-    return Example(trained, read.prompt, answer, read.choices, read.number)
+    # What is trained on follows the prompt, whatever the column is called.
+    fields = vars(question) | {"answer": answer, "follows_prompt": True}
+    return Example(**fields, row=trained)
 
 
 def read_prompts(
-    source: str,
-    split: str | None,
-    test: Sequence[Example],
-    *,
-    columns: Mapping[str, str] | None = None,
+    source: str, split: str | None, test: Sequence[Example], *, columns: Mapping[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Read prompts without labels, but not those that the test set asks.
 
@@ -115,24 +102,48 @@ def read_prompts(
         InputError: There is nothing to read.
     """
     rows = list(raw_rows(source, split, "train"))
-    layout, read = read_unlabelled(rows, source, place=_place(source), named=_there(columns, rows))
+    layout, questions = read_unlabelled(rows, source, named=_there(columns, rows))
     asked = {key_of(example.prompt) for example in test}
     kept = [
-        {"prompt": task_row.prompt, **({} if task_row.answer is None else {"completion": task_row.answer})}
-        for task_row in read
-        if key_of(task_row.prompt) not in asked
+        {"prompt": question.prompt, **({} if question.answer is None else {"completion": question.answer})}
+        for question in questions
+        if key_of(question.prompt) not in asked
     ]
     if not kept:
         raise InputError(f"{source} has no prompt that the test set does not ask; give others, or leave it out.")
-    left_out = len(read) - len(kept)
+    left_out = len(questions) - len(kept)
     more = [f"{left_out} unlabelled prompts are asked by the test set too, and are left out"] if left_out else []
-    return kept, [f"{source} is {described(layout, read[0])}", *more]
+    return kept, [f"{source} is {described(layout, questions[0])}", *more]
 
 
 def key_of(prompt: Any) -> str:
-    """Return a text that equal prompts share.
-
-    Args:
-        prompt: A text or a conversation.
-    """
+    """Return a text that equal prompts share."""
     return json.dumps(prompt, sort_keys=True)
+
+
+def as_dataset(examples: Sequence[Example]) -> Dataset:
+    """Return the rows as TRL's trainers take them."""
+    return Dataset.from_list([dict(example.row) for example in examples])
+
+
+def as_questions(examples: Sequence[Example], delimiter: str | None) -> Dataset:
+    """Return the rows as `flips_dataset` takes them; the delimiter is None where answers are generated."""
+    if delimiter is None:
+        return Dataset.from_list([{"prompt": example.prompt, "completion": example.answer} for example in examples])
+    return Dataset.from_list(
+        [
+            {
+                "prompt": example.prompt,
+                "choices": [f"{delimiter}{choice}" for choice in example.choices or ()],
+                "answer": [choice.strip() for choice in example.choices or ()].index(example.answer.strip()),
+            }
+            for example in examples
+        ]
+    )
+
+
+def digest_of(examples: Sequence[Example | dict[str, Any]]) -> str:
+    """Say which rows these are: their number and the beginning of a hash of what stands in them, in their order."""
+    rows = [row if isinstance(row, dict) else [row.row, row.answer, row.choices] for row in examples]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    return f"{len(examples)} rows ({digest[:12]})"

@@ -1,13 +1,9 @@
 """The rows split, so that no test question is trained on, and as the trainings take them."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
-
-from datasets import Dataset
 
 from ..errors import InputError
 from ..prediction.questions import loosely
@@ -55,15 +51,15 @@ def split_examples(
         InputError: A split would be empty.
 
     Example:
-        >>> rows = [Example({}, f"question {number}", "yes", None, number) for number in range(10)]
+        >>> rows = [Example(i, f"row {i}", f"question {i}", "yes", None, True, i, row={}) for i in range(10)]
         >>> splits = split_examples(rows, test_share=0.2, validation_share=0.1, seed=0)
         >>> [len(part) for _, part in splits]
         [7, 1, 2]
     """
-    asked = {loosely(one.prompt) for one in test}
-    left = [one for one in examples if loosely(one.prompt) not in asked]
-    trained_on = {loosely(one.prompt) for one in examples}
-    known = tuple(one for one in test if loosely(one.prompt) in trained_on)
+    asked = {loosely(example.prompt) for example in test}
+    left = [example for example in examples if loosely(example.prompt) not in asked]
+    trained_on = {loosely(example.prompt) for example in examples}
+    known = tuple(example for example in test if loosely(example.prompt) in trained_on)
     notes = []
     if known:
         notes.append(
@@ -72,8 +68,8 @@ def split_examples(
             "may have been trained on them, and then the old model looks better than it is"
         )
     # By a hash of seed and prompt: the same rows on every machine, and with rows added or removed elsewhere.
-    order = sorted(left, key=lambda one: (_hash(seed, one), one.number))
-    groups = [list(group) for _, group in groupby(order, key=lambda one: key_of(one.prompt))]
+    order = sorted(left, key=lambda example: (_hash(seed, example), example.number))
+    groups = [list(group) for _, group in groupby(order, key=lambda example: key_of(example.prompt))]
     together = sum(len(group) for group in groups if len(group) > 1)
     if together:
         notes.append(f"{together} rows share their prompt with another; such rows are kept on one side")
@@ -83,9 +79,8 @@ def split_examples(
         while groups and len(taken) < wanted:
             taken += groups.pop(0)
         parts.append(taken)
-    training = [one for group in groups for one in group]
-    found = Splits(
-        training=_in_order(training),
+    splits = Splits(
+        training=_in_order([example for group in groups for example in group]),
         validation=_in_order(parts[1]),
         test=tuple(test) if test else _in_order(parts[0]),
         notes=tuple(notes),
@@ -96,13 +91,13 @@ def split_examples(
             f"the test set asks all {len(examples)} rows of --dataset (dataset=…), so none are left to train on. Is "
             "it the same file? Leave --test-dataset out, and --test-share of the rows is kept apart."
         )
-    for name, part in found:
+    for name, part in splits:
         if not part and (name != "validation" or validation_share):
             raise InputError(
                 f"the split leaves no {name} rows: there are {len(left)} rows, test_share {test_share:g} and "
                 f"validation_share {validation_share:g}. Give more rows, or other shares."
             )
-    return found
+    return splits
 
 
 def _shown(example: Example) -> str:
@@ -111,79 +106,8 @@ def _shown(example: Example) -> str:
 
 
 def _in_order(examples: Sequence[Example]) -> tuple[Example, ...]:
-    return tuple(sorted(examples, key=lambda one: one.number))
+    return tuple(sorted(examples, key=lambda example: example.number))
 
 
 def _hash(seed: int, example: Example) -> str:
     return hashlib.sha256(f"{seed}:{key_of(example.prompt)}".encode()).hexdigest()
-
-
-def as_dataset(examples: Sequence[Example]) -> Dataset:
-    """Return the rows as TRL's trainers take them.
-
-    Args:
-        examples: Rows of one kind.
-    """
-    return Dataset.from_list([dict(one.row) for one in examples])
-
-
-def digest_of(examples: Sequence[Example | dict[str, Any]]) -> str:
-    """Say which rows these are: their number and the beginning of a hash of what stands in them.
-
-    Args:
-        examples: Rows in the order in which they are used.
-    """
-    rows = [one if isinstance(one, dict) else [one.row, one.completion, one.choices] for one in examples]
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-    return f"{len(examples)} rows ({digest[:12]})"
-
-
-def as_questions(examples: Sequence[Example], delimiter: str | None) -> Dataset:
-    """Return the rows as `flips_dataset` takes them.
-
-    Args:
-        examples: Rows of one kind.
-        delimiter: Between prompt and choice; None where answers are generated.
-    """
-    if delimiter is None:
-        return Dataset.from_list([{"prompt": one.prompt, "completion": one.completion} for one in examples])
-    return Dataset.from_list(
-        [
-            {
-                "prompt": one.prompt,
-                "choices": [f"{delimiter}{choice}" for choice in one.choices or ()],
-                "answer": [choice.strip() for choice in one.choices or ()].index(one.completion.strip()),
-            }
-            for one in examples
-        ]
-    )
-
-
-def delimiter_of(examples: Sequence[Example]) -> str:
-    """Return what stands between prompt and choice: what the completions begin with and the choices do not.
-
-    Args:
-        examples: Rows with choices.
-
-    Raises:
-        InputError: It is not the same in every row.
-    """
-    found: dict[str, Example] = {}
-    for one in examples:
-        if not isinstance(one.prompt, str):
-            found.setdefault("", one)
-            continue
-        choice = next(text for text in one.choices or () if text.strip() == one.completion.strip())
-        if not one.completion.endswith(choice):
-            raise InputError(
-                f"row {one.number + 1}: the completion {one.completion!r} does not end with its choice {choice!r}; "
-                "write both alike, white space included."
-            )
-        found.setdefault(one.completion.removesuffix(choice), one)
-    if len(found) > 1:
-        (first, one), (second, other) = list(found.items())[:2]
-        raise InputError(
-            f"between prompt and choice stands {first!r} in row {one.number + 1} and {second!r} in row "
-            f"{other.number + 1}; let all completions begin alike."
-        )
-    return next(iter(found))

@@ -13,7 +13,7 @@ from ..version import __version__
 from .evidence import CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
 from .models import Base
 from .plan import Plan
-from .splits import digest_of
+from .rows import digest_of
 from .stage import Stage
 from .training import FACTS, control_options
 

@@ -24,7 +24,7 @@ from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from ..training.quiet import ReportsNothing
 from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
-from .splits import as_dataset, as_questions
+from .rows import as_dataset, as_questions
 
 COMPATIBILITY = "compatibility"
 """Folder of the compatibility training, below the output folder."""

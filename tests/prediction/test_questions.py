@@ -114,7 +114,7 @@ def test_an_update_reads_other_questions_than_are_there(tmp_path: Path, shape: s
     row, prompt, answer, trained = SHAPES[shape]
     WRITERS[file](tmp_path / file, [row, row])
     (one, other), note = read_examples(str(tmp_path / file), None, default_split="train", choices=False)
-    assert (one.prompt, one.completion, other.number) == (prompt, answer, 1)
+    assert (one.prompt, one.answer, other.number) == (prompt, answer, 1)
     assert one.row == (trained or {"prompt": prompt, "completion": answer})
     name = "prompt" if shape.startswith("a ") else shape.split()[0]
     assert note.startswith(f"{tmp_path / file} is read as {name} (")

@@ -49,6 +49,7 @@ from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
 from muscle_hf.models import embedding_rows
 from muscle_hf.models.ranks import pad_rank
+from muscle_hf.prediction.questions import delimiter_of
 from muscle_hf.training.kept_work import left_of_answers
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
 from muscle_hf.update.estimate import cache_bytes, memory, readable, trainable_parameters, weight_bytes
@@ -56,9 +57,9 @@ from muscle_hf.update.evidence import weigh, write_evidence
 from muscle_hf.update.models import fit_to, is_same, read_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
-from muscle_hf.update.rows import Example, read_examples
+from muscle_hf.update.rows import Example, as_dataset, read_examples
 from muscle_hf.update.show import say, sentence
-from muscle_hf.update.splits import as_dataset, delimiter_of, split_examples
+from muscle_hf.update.splits import split_examples
 from muscle_hf.update.stage import Stage
 from muscle_hf.update.task_adapter import carried_over
 
@@ -313,7 +314,10 @@ def test_one_of_several_processes_is_refused(models: Path, tmp_path: Path, monke
 
 
 def _examples(prompts: Sequence[str]) -> list[Example]:
-    return [Example({}, prompt, "yes", None, number) for number, prompt in enumerate(prompts)]
+    return [
+        Example(number, f"row {number}", prompt, "yes", None, True, number, row={})
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -381,7 +385,7 @@ def test_files_of_all_kinds_give_the_same_rows(tmp_path: Path) -> None:
         read_examples(str(path), None, default_split="train", choices=False)[0]
         for path in (lines, tmp_path / "rows.parquet", tmp_path / "rows.csv")
     ]
-    assert [(one.prompt, one.completion) for one in read[0]] == [(row["prompt"], row["completion"]) for row in rows]
+    assert [(one.prompt, one.answer) for one in read[0]] == [(row["prompt"], row["completion"]) for row in rows]
     assert read[0] == read[1] == read[2]
 
 
@@ -389,10 +393,10 @@ def test_a_conversation_is_asked_up_to_its_last_message(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "hello?"}, {"role": "assistant", "content": "yes "}]
     file = _write_rows(tmp_path / "rows.jsonl", [{"messages": talk}])
     ((one,), _) = read_examples(str(file), None, default_split="train", choices=False)
-    assert (one.row, one.prompt, one.completion) == ({"messages": talk}, talk[:1], "yes ")
+    assert (one.row, one.prompt, one.answer) == ({"messages": talk}, talk[:1], "yes ")
     file = _write_rows(tmp_path / "rows.jsonl", [{"prompt": talk[:1], "completion": talk[1:]}])
     ((one,), _) = read_examples(str(file), None, default_split="train", choices=False)
-    assert (one.prompt, one.completion) == (talk[:1], "yes ")
+    assert (one.prompt, one.answer) == (talk[:1], "yes ")
 
 
 _USER, _ASSISTANT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -667,7 +671,7 @@ def test_rows_are_counted_as_the_trainer_encodes_them(models: Path, tmp_path: Pa
 
 def test_a_conversation_without_a_template_is_refused(models: Path, tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
-    (one,) = [Example({"messages": [_USER, _ASSISTANT]}, [_USER], "b", None, 0)]
+    one = Example(0, "row 0", [_USER], "b", None, True, 0, row={"messages": [_USER, _ASSISTANT]})
     config = SFTConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none")
     with pytest.raises(InputError, match=r"no chat template\. Name one with --chat-template-path"):
         encode_examples([one], tokenizer, config, "training")
@@ -709,7 +713,7 @@ import json, sys
 from muscle_hf.update.rows import read_examples
 for source, split in json.loads(sys.argv[1]):
     found, _ = read_examples(source, split, default_split="train", choices=False)
-    print(json.dumps([[one.prompt, one.completion] for one in found]))
+    print(json.dumps([[one.prompt, one.answer] for one in found]))
 """
 
 
@@ -860,7 +864,7 @@ def test_the_whole_update_in_one_line_is_kept_and_shows_what_it_did(
     answers = {path.stem: _read_lines(path) for path in (out / "answers").iterdir()}
     assert sorted(answers) == ["compatibility", "control", "new", "old"]
     test = {row["id"]: row["reference"] for row in answers["old"]}
-    assert test == {one.number: one.completion for one in plan.data.test}
+    assert test == {one.number: one.answer for one in plan.data.test}
     trained_on = {one.prompt.strip() for part in (plan.data.training, plan.data.validation) for one in part}
     assert not trained_on & {row["question"] for row in answers["old"]}
     evidence = json.loads((out / "comparison.json").read_text("utf-8"))
@@ -961,7 +965,7 @@ def test_an_interruption_asks_test_rows_again_or_changes_an_answer(
 
     whole = write("whole").read_bytes()
     assert [row["reference"] for row in _read_lines(tmp_path / "whole" / "new.jsonl")] == [
-        one.completion for one in plan.data.test
+        one.answer for one in plan.data.test
     ]
     asked.clear()
     stop.append(1)
