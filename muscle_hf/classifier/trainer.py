@@ -274,8 +274,8 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             old = old.gather(1, places)
         old, new = old[trained], new[trained]
         # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
-        refuse_nan("old", bool(torch.isnan(old).any()))
-        refuse_nan("new", bool(torch.isnan(new).any()))
+        refuse_nan("old", old)
+        refuse_nan("new", new)
         return old, new
 
     def _teacher_logits(self, inputs: dict[str, Any], trained: Tensor, mode: str) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Divergences: how far a student is from its teacher, for each token.
 
 Those between distributions take log-probabilities, of a whole vocabulary or of any other classes, such as the k
-likeliest tokens and the rest in one. Those between logits take logits.
+likeliest tokens and the rest in one: (rows, classes). Those between logits take logits, (tokens, vocabulary), and the
+temperature that divides both. All give one number a row, (rows,): at least 0, and 0 where both are the same.
 """
 
 import math
@@ -18,15 +19,7 @@ DistributionDivergence = Callable[[Tensor, Tensor], Tensor]
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Return KL(p || q) for each row.
-
-    Args:
-        p: float, (rows, classes). Log-probabilities.
-        q: float, (rows, classes). Log-probabilities.
-
-    Returns:
-        float, (rows,). In nats, at least 0 up to rounding.
-    """
+    """Return KL(p || q) for each row, in nats."""
     # 0 * log(0 / q) is 0, and float arithmetic says nan: a class that p rules out with -inf adds nothing. Masked
     # before the product, so that the gradient does not see the nan either.
     gap = (p - q).masked_fill(p == -math.inf, 0)
@@ -60,15 +53,7 @@ def jensen_shannon_divergence(p: Tensor, q: Tensor, beta: float) -> Tensor:
 
 
 def forward_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) for each token, the paper's divergence.
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Both logits are divided by it. There is no factor T^2 here.
-
-    Returns:
-        float, (tokens,). In nats, at least 0, and 0 where both are the same distribution.
+    """Return KL(teacher || student) for each token, the paper's divergence; there is no factor T^2 here.
 
     Example:
         >>> import math
@@ -80,16 +65,7 @@ def forward_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 def reverse_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return KL(student || teacher) for each token: mode-seeking where [`forward_kl`] covers the mass.
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Both logits are divided by it.
-
-    Returns:
-        float, (tokens,). At least 0.
-    """
+    """Return KL(student || teacher) for each token: mode-seeking where [`forward_kl`] covers the mass."""
     return kl_divergence(log_softmax(student, temperature), log_softmax(teacher, temperature))
 
 
@@ -98,14 +74,7 @@ def logit_difference_inhibition(
 ) -> Tensor:
     """Return mean over classes of max(|z_student - z_teacher| - margin, 0)^2 (ELODI, arXiv 2205.06265).
 
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Divides the logits here as in the other divergences; ELODI itself has none, which is 1.0.
-        margin: Differences up to this size are forgiven. Defaults to 0.5, as in ELODI.
-
-    Returns:
-        float, (tokens,). At least 0.
+    Both are divided by the temperature first, as in the other divergences; ELODI itself has none, which is 1.0.
     """
     difference = (in_float(student) - in_float(teacher)) / temperature
     # Equal logits differ by 0 also where both rule a class out with -inf.
@@ -116,14 +85,7 @@ def logit_difference_inhibition(
 def jensen_shannon(teacher: Tensor, student: Tensor, temperature: float, *, beta: float = 0.5) -> Tensor:
     """Return the generalised Jensen-Shannon divergence for each token: bounded, also where the models contradict.
 
-    Args:
-        teacher: float, (tokens, vocabulary). Logits of the frozen model.
-        student: float, (tokens, vocabulary). Logits of the adapter in training.
-        temperature: Both logits are divided by it.
-        beta: In (0, 1); see [`jensen_shannon_divergence`]. Defaults to 0.5, where both sides count alike.
-
-    Returns:
-        float, (tokens,). At least 0.
+    See [`jensen_shannon_divergence`] for beta; at 0.5 both sides count alike.
     """
     return jensen_shannon_divergence(log_softmax(teacher, temperature), log_softmax(student, temperature), beta)
 
@@ -137,21 +99,14 @@ DIVERGENCES: dict[str, Divergence] = {
 
 
 def divergence_of_logits(name: str, beta: float) -> Divergence:
-    """Return a divergence between logits, by name.
-
-    Args:
-        name: A key of `DIVERGENCES`.
-        beta: Of "jensen_shannon"; the others have none.
-    """
+    """Return a divergence between logits, by its name in `DIVERGENCES`; `beta` is that of "jensen_shannon"."""
     return partial(jensen_shannon, beta=beta) if name == "jensen_shannon" else DIVERGENCES[name]
 
 
 def divergence_of_distributions(name: str, beta: float) -> DistributionDivergence:
-    """Return a divergence between log-probabilities (teacher, student), by name.
+    """Return a divergence between log-probabilities (teacher, student), by its name in `DIVERGENCES`.
 
-    Args:
-        name: A key of `DIVERGENCES` but "logit_difference_inhibition", which needs logits.
-        beta: Of "jensen_shannon"; the others have none.
+    "logit_difference_inhibition" needs logits, and is none of them; `beta` is that of "jensen_shannon".
     """
     if name == "jensen_shannon":
         return partial(jensen_shannon_divergence, beta=beta)

@@ -8,14 +8,7 @@ IGNORE_INDEX = -100
 
 
 def gold_log_probability(logits: Tensor, gold: Tensor) -> Tensor:
-    """Return the log-probability of the gold token, at temperature 1.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        gold: int64, (tokens,).
-
-    Returns:
-        float32 or float64, (tokens,). Natural logarithm, at most 0.
+    """Return the log-probability of each gold token at temperature 1: float32 or float64, (tokens,).
 
     Example:
         >>> gold_log_probability(torch.zeros(1, 4), torch.tensor([2])).exp()
@@ -25,27 +18,12 @@ def gold_log_probability(logits: Tensor, gold: Tensor) -> Tensor:
 
 
 def in_float(logits: Tensor) -> Tensor:
-    """Half-precision logits are summed over a vocabulary, which needs more digits than they have.
-
-    Args:
-        logits: float, of any shape.
-
-    Returns:
-        The same in float32, or in float64 where they had it.
-    """
+    """Half-precision logits are summed over a vocabulary, which needs more digits than they have."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """Return log softmax(logits / temperature).
-
-    Args:
-        logits: float, (..., classes).
-        temperature: A positive number.
-
-    Returns:
-        float32 or float64, (..., classes).
-    """
+    """Return log softmax(logits / temperature) over the last dimension, in float32 or float64."""
     return torch.nn.functional.log_softmax(in_float(logits) / temperature, dim=-1)
 
 

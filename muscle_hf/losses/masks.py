@@ -43,12 +43,7 @@ class StoredScores:
 
 
 class LogitScores:
-    """Scores from logits.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        gold: int64, (tokens,). The gold tokens, none of them -100.
-    """
+    """Scores from logits, (tokens, vocabulary), and gold tokens, none of them -100; worked out when asked for."""
 
     def __init__(self, logits: Tensor, gold: Tensor) -> None:
         """Keep the tensors; nothing is worked out yet."""
@@ -85,42 +80,22 @@ class Scores:
     sequence: Tensor
 
 
+# Gives bool, (tokens,); True: this token learns from the old model.
 Mask = Callable[[Scores], Tensor]
 
 
 def student_wrong(scores: Scores) -> Tensor:
-    """Mark the tokens that the student gets wrong now: the method's mask (MUSCLE, Eq. 1).
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark the tokens that the student gets wrong now: the method's mask (MUSCLE, Eq. 1)."""
     return ~scores.student.right
 
 
 def new_wrong(scores: Scores) -> Tensor:
-    """Mark the tokens that the new model gets wrong: Eq. 1 with the mask of the start, which never moves.
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark the tokens that the new model gets wrong: Eq. 1 with the mask of the start, which never moves."""
     return ~scores.new.right
 
 
 def old_right(scores: Scores) -> Tensor:
-    """Mark the tokens that the old model gets right (MUSCLE, section 6.5).
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark the tokens that the old model gets right (MUSCLE, section 6.5)."""
     return scores.old.right
 
 
@@ -128,25 +103,12 @@ def old_better(scores: Scores) -> Tensor:
     """Mark the tokens whose gold token the old model finds at least as likely as the new one (Xie 2021, "better").
 
     Both are frozen, so this mask never moves: CE_old <= CE_new (arXiv 2105.03048).
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
     """
     return scores.old.log_likelihood >= scores.new.log_likelihood
 
 
 def token_likelihood(scores: Scores) -> Tensor:
-    """Mark the tokens whose gold token the old model finds likelier than the student does (MUSCLE, Eq. 2).
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark the tokens whose gold token the old model finds likelier than the student does (MUSCLE, Eq. 2)."""
     return scores.student.log_likelihood < scores.old.log_likelihood
 
 
@@ -155,12 +117,6 @@ def sequence_likelihood(scores: Scores) -> Tensor:
 
     The paper prints no threshold. Here a sequence's log-likelihood is the sum over its trained tokens, and the old
     model must have the larger one.
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
     """
     gain = scores.old.log_likelihood - scores.student.log_likelihood
     sequences = int(scores.sequence.max()) + 1 if scores.sequence.numel() else 0
@@ -169,26 +125,12 @@ def sequence_likelihood(scores: Scores) -> Tensor:
 
 
 def negative_flip(scores: Scores) -> Tensor:
-    """Mark the tokens that are negative flips now: the old model is right and the student wrong.
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark the tokens that are negative flips now: the old model is right and the student wrong."""
     return scores.old.right & ~scores.student.right
 
 
 def every_token(scores: Scores) -> Tensor:
-    """Mark every token: KL to the old model only (MUSCLE, section 6.5, "none").
-
-    Args:
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,). True: this token learns from the old model.
-    """
+    """Mark every token: KL to the old model only (MUSCLE, section 6.5, "none")."""
     return torch.ones_like(scores.gold, dtype=torch.bool)
 
 
@@ -205,18 +147,7 @@ MASKS: dict[str, Mask] = {
 
 
 def marked_tokens(mask: str | Mask, scores: Scores) -> Tensor:
-    """Apply a mask, by name or a function of one's own, and hold it to its shape.
-
-    Args:
-        mask: A key of `MASKS`, or a function from `Scores` to bool, (tokens,).
-        scores: The three models on the trained tokens.
-
-    Returns:
-        bool, (tokens,).
-
-    Raises:
-        ConfigurationError: A function of one's own returned something else.
-    """
+    """Apply a mask, by name or a function of one's own, and hold it to its shape."""
     if isinstance(mask, str):
         return MASKS[mask](scores)
     marked: Any = mask(scores)

@@ -5,6 +5,7 @@ but those with a token that goes to it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..errors import TeacherError
 from .logits import gold_log_probability
 from .masks import ModelScores, StoredScores
+from .topk import TopKTarget
 
 Head = Callable[[Tensor], Tensor]
 
@@ -36,7 +38,7 @@ class LogitTargets(Targets, Protocol):
     """A teacher that gives logits."""
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Return the logits of these tokens: int64, (chunk,) -> float, (chunk, vocabulary)."""
+        """Return the logits of these tokens: int64, (slice,) -> float, (slice, vocabulary)."""
 
 
 class TopKTargets(Targets, Protocol):
@@ -47,31 +49,20 @@ class TopKTargets(Targets, Protocol):
         """The log-probability of its likeliest token at temperature 1: float, (tokens,)."""
 
     def top(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ids (chunk, k), log-probabilities (chunk, k) and the log of the remaining mass (chunk,)."""
+        """Return ids (slice, k), log-probabilities (slice, k) and the log of the remaining mass (slice,)."""
 
 
-def tokens_of_a_chunk(vocabulary: int, device: torch.device) -> int:
-    """Return how many tokens' logits are held at a time: 36 MiB of float32 each time they are copied, 128 on a GPU.
-
-    Args:
-        vocabulary: Tokens of the vocabulary.
-        device: A GPU needs larger chunks to be busy.
-    """
-    # Above 32 MiB the C library gives memory back at once. Below, it keeps it in pieces that the next chunk does not
+def tokens_of_a_slice(vocabulary: int, device: torch.device) -> int:
+    """Return how many tokens' logits are held at a time: 36 MiB of float32 each time they are copied, 128 on a GPU."""
+    # Above 32 MiB the C library gives memory back at once. Below, it keeps it in pieces that the next slice does not
     # fit into: a gigabyte of them was measured.
+    # A GPU needs more to be busy.
     numbers = 2**25 if device.type == "cuda" else 9 * 2**20
     return -(-numbers // vocabulary)
 
 
 class ProjectedScores:
-    """Scores from hidden states, a chunk at a time, worked out when they are asked for.
-
-    Args:
-        hidden: float, (tokens, hidden size).
-        head: Turns hidden states into logits.
-        gold: int64, (tokens,).
-        size: Tokens of a chunk.
-    """
+    """Scores from hidden states, (tokens, hidden size), and the LM head: slice by slice, when they are asked for."""
 
     def __init__(self, hidden: Tensor, head: Head, gold: Tensor, size: int) -> None:
         """Keep the tensors; nothing is worked out yet."""
@@ -79,8 +70,8 @@ class ProjectedScores:
 
     @torch.no_grad()
     def _each(self, work: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        chunks = zip(torch.split(self.hidden, self.size), torch.split(self.gold, self.size), strict=True)
-        parts = [work(self.head(hidden), gold) for hidden, gold in chunks]
+        slices = zip(torch.split(self.hidden, self.size), torch.split(self.gold, self.size), strict=True)
+        parts = [work(self.head(hidden), gold) for hidden, gold in slices]
         return torch.cat(parts) if parts else self.gold.new_zeros(0)
 
     @cached_property
@@ -103,7 +94,7 @@ class LiveTargets:
             all of them, float (tokens, hidden size); those of other tokens mean nothing.
         head: Turns hidden states into logits.
         gold: int64, (tokens,).
-        size: Tokens of a chunk.
+        size: Tokens of a slice.
     """
 
     def __init__(self, name: str, forward: Callable[[Tensor], Tensor], head: Head, gold: Tensor, size: int) -> None:
@@ -132,7 +123,8 @@ class LiveTargets:
 
     def check(self) -> None:
         """Refuse NaN; in one go, since each look waits for the device."""
-        refuse_nan(self.name, bool(self._is_nan))
+        if bool(self._is_nan):
+            raise nan_error(self.name)
 
     @torch.no_grad()
     def _project(self, hidden: Tensor) -> Tensor:
@@ -141,65 +133,43 @@ class LiveTargets:
         return logits
 
 
-class CachedTopK:
-    """A teacher's k likeliest tokens, computed before training. Implements [`TopKTargets`].
-
-    Args:
-        ids: int64, (tokens, k).
-        log_probabilities: float, (tokens, k). At the strategy's temperature.
-        rest: float, (tokens,). Log of the mass of all other tokens.
-        right: bool, (tokens,).
-        log_likelihood: float, (tokens,). Of the gold token, at temperature 1.
-        confidence: float, (tokens,). Log-probability of the likeliest token, at temperature 1.
-    """
-
-    def __init__(
-        self,
-        ids: Tensor,
-        log_probabilities: Tensor,
-        rest: Tensor,
-        *,
-        right: Tensor,
-        log_likelihood: Tensor,
-        confidence: Tensor,
-    ) -> None:
-        """Keep the tensors."""
-        self._top = (ids, log_probabilities, rest)
-        self.scores: ModelScores = StoredScores(right, log_likelihood)
-        self.confidence = confidence
+class _Cached:
+    """What was computed before training."""
 
     def prepare(self, tokens: Tensor) -> None:
         """Nothing is left to do."""
 
     def check(self) -> None:
         """NaN was refused when the cache was written."""
+
+
+@dataclass(frozen=True)
+class CachedTopK(_Cached):
+    """A teacher's k likeliest tokens. Implements [`TopKTargets`].
+
+    Args:
+        target: At the strategy's temperature.
+        scores: At temperature 1, as the confidence.
+        confidence: float, (tokens,). Log-probability of the likeliest token.
+    """
+
+    target: TopKTarget
+    scores: StoredScores
+    confidence: Tensor
 
     def top(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ids, log-probabilities and the log of the remaining mass."""
-        ids, log_probabilities, rest = self._top
+        ids, log_probabilities, rest = self.target
         return ids[tokens], log_probabilities[tokens], rest[tokens]
 
 
-class CachedHidden:
-    """A teacher's last hidden states, computed before training, and its LM head. Implements [`LogitTargets`].
+@dataclass(frozen=True)
+class CachedHidden(_Cached):
+    """A teacher's last hidden states, float, (tokens, hidden size), and its LM head. Implements [`LogitTargets`]."""
 
-    Args:
-        hidden: float, (tokens, hidden size).
-        head: Turns hidden states into logits.
-        right: bool, (tokens,).
-        log_likelihood: float, (tokens,). Of the gold token, at temperature 1.
-    """
-
-    def __init__(self, hidden: Tensor, head: Head, *, right: Tensor, log_likelihood: Tensor) -> None:
-        """Keep the tensors."""
-        self.hidden, self.head = hidden, head
-        self.scores: ModelScores = StoredScores(right, log_likelihood)
-
-    def prepare(self, tokens: Tensor) -> None:
-        """Nothing is left to do."""
-
-    def check(self) -> None:
-        """NaN was refused when the cache was written."""
+    hidden: Tensor
+    head: Head
+    scores: StoredScores
 
     @torch.no_grad()
     def logits(self, tokens: Tensor) -> Tensor:
@@ -207,19 +177,16 @@ class CachedHidden:
         return self.head(self.hidden[tokens])
 
 
-def refuse_nan(name: str, is_nan: bool) -> None:
-    """Refuse a teacher whose logits are NaN.
+def refuse_nan(name: str, logits: Tensor) -> None:
+    """Refuse a teacher, "old" or "new", whose logits are NaN."""
+    if bool(torch.isnan(logits).any()):
+        raise nan_error(name)
 
-    Args:
-        name: "old" or "new".
-        is_nan: Whether one of them is.
 
-    Raises:
-        TeacherError: It is.
-    """
-    if is_nan:
-        raise TeacherError(
-            f"The {name} model gives NaN logits, and a student that learns from them would turn to NaN at once. Load "
-            "it in a precision that holds its activations (bfloat16 or float32 in place of float16), and check its "
-            "adapter's weights."
-        )
+def nan_error(name: str) -> TeacherError:
+    """Return the exception for a teacher, "old" or "new", whose logits are NaN."""
+    return TeacherError(
+        f"The {name} model gives NaN logits, and a student that learns from them would turn to NaN at once. Load "
+        "it in a precision that holds its activations (bfloat16 or float32 in place of float16), and check its "
+        "adapter's weights."
+    )

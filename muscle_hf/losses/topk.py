@@ -12,14 +12,12 @@ log of the tail stays as exact where the tail is nearly nothing as where it is n
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, InputError
-from .divergences import forward_kl, kl_divergence
 from .logits import gold_log_probability, in_float
 
 # Ids are stored in three bytes.
@@ -44,30 +42,10 @@ class TopKTarget(NamedTuple):
     tail: Tensor
 
 
-@dataclass(frozen=True)
-class TopKError:
-    """What top-k targets change in the KL divergence of each token.
-
-    Args:
-        full: float64, (tokens,). KL(teacher || student) over the whole vocabulary.
-        top_k: float64, (tokens,). The same from the stored target: k + 1 classes, in half precision.
-        tail: float64, (tokens,). The teacher's mass outside its k likeliest tokens, unrounded.
-    """
-
-    full: Tensor
-    top_k: Tensor
-    tail: Tensor
-
-
 def top_k_layout(k: int, vocabulary_size: int) -> Layout:
-    """Return what is stored of a token: name -> type and shape.
+    """Return what is stored of a token, name -> type and shape, if k tokens are kept, or the whole vocabulary.
 
-    Args:
-        k: How many tokens to keep; a smaller vocabulary is kept whole.
-        vocabulary_size: Number of classes, below 2^24.
-
-    Raises:
-        ConfigurationError: A k or a vocabulary that cannot be stored.
+    Raises ConfigurationError for a k or a vocabulary that cannot be stored.
 
     Example:
         >>> layout = top_k_layout(64, 32_000)
@@ -148,12 +126,6 @@ def decode_top_k(stored: Mapping[str, Tensor]) -> TopKTarget:
     """Read back what [`encode_top_k`] made, on whatever device it is.
 
     Rounding to half precision shifts the sum of the probabilities; all k + 1 are divided by it.
-
-    Args:
-        stored: `ids_low`, `ids_high`, `log_probabilities` and `tail`; more does no harm.
-
-    Returns:
-        A [`TopKTarget`].
     """
     # Read as int16, with which torch can do everything.
     low = stored["ids_low"].view(torch.int16).long() & 0xFFFF
@@ -164,17 +136,9 @@ def decode_top_k(stored: Mapping[str, Tensor]) -> TopKTarget:
 
 
 def top_k_classes(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
-    """Return a model's log-probabilities of some tokens, and, last, that of all other tokens together.
+    """Return a model's log-probabilities of k tokens, and, last, that of all others together: float, (tokens, k + 1).
 
-    The student's side of a divergence with a [`TopKTarget`]; gradients pass through.
-
-    Args:
-        logits: float, (tokens, vocabulary).
-        ids: int64, (tokens, k). Different ones in each row.
-        temperature: Divides the logits.
-
-    Returns:
-        float32 or float64, (tokens, k + 1).
+    The student's side of a divergence with a [`TopKTarget`]; gradients pass through. `ids` are int64, (tokens, k).
 
     Example:
         >>> top_k_classes(torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[1]]), 1.0).exp()
@@ -189,44 +153,6 @@ def top_k_classes(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
         # Summed up, not 1 minus the others: that would leave no digits of a small tail.
         rest = scaled.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
     return torch.cat([chosen, rest], dim=-1) - scaled.logsumexp(-1, keepdim=True)
-
-
-@torch.no_grad()
-def measure_top_k_error(teacher: Tensor, student: Tensor, *, k: int, temperature: float) -> TopKError:
-    """Compare the KL divergence from stored top-k targets with the one over the whole vocabulary.
-
-    Args:
-        teacher: float, (tokens, vocabulary). Logits.
-        student: float, (tokens, vocabulary). Logits.
-        k: How many tokens are stored.
-        temperature: Divides both logits.
-
-    Returns:
-        A [`TopKError`].
-
-    Raises:
-        ConfigurationError: A k, a vocabulary or a temperature that has no meaning.
-        InputError: Shapes that do not fit.
-
-    Example:
-        >>> teacher = torch.tensor([[0.5, 0.25, 0.25]]).log()
-        >>> student = torch.tensor([[0.5, 0.125, 0.375]]).log()  # differs in the tail alone
-        >>> error = measure_top_k_error(teacher, student, k=1, temperature=1.0)
-        >>> round(error.full.item(), 4), abs(round(error.top_k.item(), 4)), round(error.tail.item(), 4)
-        (0.0719, 0.0, 0.5)
-    """
-    if teacher.shape != student.shape:
-        raise InputError(
-            f"The teacher's logits have shape {tuple(teacher.shape)}, the student's {tuple(student.shape)}."
-        )
-    gold = torch.zeros(len(teacher), dtype=torch.long, device=teacher.device)
-    target = decode_top_k(encode_top_k(teacher, gold, k=k, temperature=temperature))
-    stored = torch.cat([target.log_probabilities, target.tail[:, None]], dim=-1).double()
-    return TopKError(
-        full=forward_kl(teacher.double(), student.double(), temperature),
-        top_k=kl_divergence(stored, top_k_classes(student.double(), target.ids, temperature)),
-        tail=top_k_classes(teacher.double(), target.ids, temperature)[:, -1].exp(),
-    )
 
 
 def _encode_piece(logits: Tensor, gold: Tensor, kept: int, temperature: float) -> dict[str, Tensor]:

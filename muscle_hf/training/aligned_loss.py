@@ -101,7 +101,7 @@ class AlignedLoss:
 
     def _new_logits(self, batch: dict[str, Any]) -> Tensor:
         logits = self.new.logits(model_inputs(batch))
-        refuse_nan("new", bool(torch.isnan(logits[batch["labels"] != IGNORE_INDEX]).any()))
+        refuse_nan("new", logits[batch["labels"] != IGNORE_INDEX])
         return logits
 
     def _ask_old(self, batch: dict[str, Any], old: FrozenModelTeacher) -> OldLogits:
@@ -144,7 +144,7 @@ def ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> OldLogits:
     mask = batch["old_attention_mask"]
     inputs = {"input_ids": batch["old_input_ids"], "attention_mask": mask, "use_cache": False}
     logits = old.logits(inputs)
-    refuse_nan("old", bool(torch.isnan(logits[mask.bool()]).any()))
+    refuse_nan("old", logits[mask.bool()])
     return OldLogits(logits, batch["old_input_ids"], batch["old_chunk_ids"])
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..alignment.datasets import chunk_counts
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX, gold_log_probability, next_token_labels
-from ..losses.targets import CachedHidden, CachedTopK, tokens_of_a_chunk
+from ..losses.masks import StoredScores
+from ..losses.targets import CachedHidden, CachedTopK, tokens_of_a_slice
 from ..losses.topk import decode_top_k, encode_top_k
 from ..models.adapters import base_model
 from ..models.fingerprints import fingerprint_of_rows
@@ -47,7 +48,7 @@ class CachedTargets:
             bias = None if head.bias is None else head.bias.to(device)
             self._old_head = OutputHead(head.weight.to(device), bias, head.transform)
 
-    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, Any]:
+    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, ...]:
         """Return the old and the new model's targets of some trained tokens.
 
         Args:
@@ -60,8 +61,9 @@ class CachedTargets:
             for teacher in ("old", "new")
         )
         if self._old_head is not None:
-            return _hidden(old, self._old_head), _hidden(new, self.new.project)
-        return _top_k(old), _top_k(new)
+            heads = ((old, self._old_head), (new, self.new.project))
+            return tuple(CachedHidden(values["hidden"], head, _scores(values)) for values, head in heads)
+        return tuple(CachedTopK(decode_top_k(values), _scores(values), values["confidence"]) for values in (old, new))
 
     def _read(self, numbers: Tensor, device: torch.device) -> dict[str, Tensor]:
         # A batch comes from one data set; without a token it may come from any.
@@ -70,20 +72,8 @@ class CachedTargets:
         return {name: one.to(device, non_blocking=True) for name, one in found.items()}
 
 
-def _top_k(stored: Mapping[str, Tensor]) -> CachedTopK:
-    target = decode_top_k(stored)
-    return CachedTopK(
-        target.ids,
-        target.log_probabilities,
-        target.tail,
-        right=stored["right"].bool(),
-        log_likelihood=stored["log_likelihood"],
-        confidence=stored["confidence"],
-    )
-
-
-def _hidden(stored: Mapping[str, Tensor], head: Callable[[Tensor], Tensor]) -> CachedHidden:
-    return CachedHidden(stored["hidden"], head, right=stored["right"].bool(), log_likelihood=stored["log_likelihood"])
+def _scores(stored: Mapping[str, Tensor]) -> StoredScores:
+    return StoredScores(stored["right"].bool(), stored["log_likelihood"])
 
 
 class TargetComputer:
@@ -126,7 +116,7 @@ class TargetComputer:
         with self.autocast():
             for name, teacher in self.teachers.items():
                 hidden = teacher.hidden_states(inputs)[trained]
-                size = tokens_of_a_chunk(self.spec.vocabulary_size, hidden.device)
+                size = tokens_of_a_slice(self.spec.vocabulary_size, hidden.device)
                 pieces = [
                     self._stored(few, teacher.project(few), some, name)
                     for few, some in zip(torch.split(hidden, size), torch.split(gold, size), strict=True)

@@ -176,7 +176,7 @@ class TeachersOfTraining(RowsOfTraining):
             self._set_signature_columns_if_needed()
             row = {name: row[name] for name in self._signature_columns if name in row}
         if self.args.alignment == "tokens":
-            row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the chunks then save
+            row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
         rows = self._token_loss.check(self._prepare_inputs(self.data_collator([row])))
         if rows is not None and torch.equal(*rows):
             raise ModelMismatchError(

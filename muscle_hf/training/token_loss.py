@@ -1,18 +1,18 @@
-"""The compatibility loss of a batch, from models: in full logits, in chunks, or with a cache of the teachers."""
+"""The compatibility loss of a batch, from models: in full logits, in slices, or with a cache of the teachers."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
-from ..losses.chunked import chunked_compatibility_loss
 from ..losses.compatibility import CompatibilityLoss, compatibility_loss
 from ..losses.logits import IGNORE_INDEX, next_token_labels
+from ..losses.sliced import sliced_compatibility_loss
 from ..losses.strategy import Strategy
-from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_chunk
+from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
 from ..models.adapters import base_model
 from ..models.hidden_states import (
     HIDDEN_STATES_ALONE,
@@ -22,17 +22,11 @@ from ..models.hidden_states import (
     returning_hidden_states,
 )
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
+from .cached_targets import CachedTargets
 from .data import model_inputs, sequence_numbers, shifted_column
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
 _SMALL_LOGITS = 2**24
-
-
-class Cache(Protocol):
-    """Targets of both teachers that were computed before."""
-
-    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, Any]:
-        """Return the old and the new model's targets of the trained tokens with these numbers."""
 
 
 class TokenLoss:
@@ -57,16 +51,16 @@ class TokenLoss:
         *,
         implementation: str,
         autocast: Callable[[], AbstractContextManager[None]],
-        cache: Cache | None = None,
+        cache: CachedTargets | None = None,
     ) -> None:
         """Find out which ways are open."""
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
         self.autocast = autocast
         self.cache = cache
         models = [student] if old is None else [student, old.model]
-        self._can_chunk = all(gives_hidden_states(model) for model in models)
+        self._can_slice = all(gives_hidden_states(model) for model in models)
         self._always, self._never = implementation == "chunked" or cache is not None, implementation == "plain"
-        if self._always and not self._can_chunk:
+        if self._always and not self._can_slice:
             names = sorted({type(base_model(model)).__name__ for model in models if not gives_hidden_states(model)})
             raise ConfigurationError(
                 f"{', '.join(names)} does not give hidden states and an LM head of the usual kind (`logits_to_keep`), "
@@ -84,7 +78,7 @@ class TokenLoss:
             Both teachers' logits at the trained positions; None where the old model is not loaded.
         """
         inputs = model_inputs(batch)
-        if self._can_chunk and not self._never:
+        if self._can_slice and not self._never:
             with self.autocast():
                 for name, model in (("new", self.student), ("old", self.old and self.old.model)):
                     if model is not None:
@@ -100,8 +94,8 @@ class TokenLoss:
         with self.autocast():
             old, new = old_teacher.logits(inputs)[trained], self.new.logits(inputs)[trained]
         # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
-        refuse_nan("old", bool(torch.isnan(old).any()))
-        refuse_nan("new", bool(torch.isnan(new).any()))
+        refuse_nan("old", old)
+        refuse_nan("new", new)
         return old, new
 
     def __call__(
@@ -118,10 +112,10 @@ class TokenLoss:
         head = base_model(self.student).get_output_embeddings()
         vocabulary = head.weight.shape[0] if head is not None else base_model(self.student).config.vocab_size
         is_small = batch["input_ids"].numel() * vocabulary <= _SMALL_LOGITS
-        in_full = self._never or not self._can_chunk or (is_small and not self._always)
+        in_full = self._never or not self._can_slice or (is_small and not self._always)
         if in_full and self.old is not None:
             return self._plain(model, batch, normalizer, self.old)
-        return self._chunked(model, batch, normalizer, vocabulary, {} if needs_logits else HIDDEN_STATES_ALONE)
+        return self._sliced(model, batch, normalizer, vocabulary, {} if needs_logits else HIDDEN_STATES_ALONE)
 
     def _plain(
         self, model: Any, batch: dict[str, Any], normalizer: Tensor | float | None, old_teacher: FrozenModelTeacher
@@ -143,7 +137,7 @@ class TokenLoss:
         )
         return result, outputs
 
-    def _chunked(
+    def _sliced(
         self,
         model: Any,
         batch: dict[str, Any],
@@ -157,22 +151,21 @@ class TokenLoss:
         with returning_hidden_states(self.student):
             outputs = model(**inputs | more)
         hidden = outputs["hidden_states"][-1][trained]
-        size = tokens_of_a_chunk(vocabulary, hidden.device)
+        size = tokens_of_a_slice(vocabulary, hidden.device)
         with self.autocast():
             old, new = self._targets(batch, inputs, trained, gold, size)
-            result = chunked_compatibility_loss(
+            result = sliced_compatibility_loss(
                 hidden,
                 lambda few: self.new.common(project(self.student, few)),
                 old,
                 new,
                 gold,
-                vocabulary=vocabulary,
                 strategy=self.strategy,
                 sequence=sequence_numbers(batch)[trained],
+                size=size,
                 normalizer=normalizer,
                 weights=shifted_column(batch, "token_weights", trained),
                 given_teachers=shifted_column(batch, "given_teachers", trained),
-                size=size,
             )
         return result, outputs
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..losses.targets import tokens_of_a_chunk
+from ..losses.targets import tokens_of_a_slice
 from ..teachers.cache.spec import CacheSpec
 from .models import Base, with_adapter
 from .plan import Plan
@@ -105,9 +105,9 @@ def _logits(plan: Plan, tokens: int, *, compatibility: bool) -> int:
         whole = config.loss_implementation == "plain" or (config.loss_implementation == "auto" and is_small)
     else:
         whole = config.device.type == "cpu"  # On a GPU TRL's fused head takes its place.
-    chunk = tokens if whole else min(tokens, tokens_of_a_chunk(vocabulary, config.device))
+    at_once = tokens if whole else min(tokens, tokens_of_a_slice(vocabulary, config.device))
     copies = _COMPATIBILITY_LOGITS if compatibility else _CROSS_ENTROPY_LOGITS
-    return int(copies * chunk * vocabulary * 4)
+    return int(copies * at_once * vocabulary * 4)
 
 
 def cache_bytes(plan: Plan) -> int:

@@ -231,7 +231,7 @@ def test_rows_that_are_not_prepared_do_not_lose_an_option_in_silence(
         trainer_of(update, tmp_path, dataset_kwargs={"skip_prepare_dataset": True}, **option)
 
 
-def test_an_adapter_on_tied_embeddings_with_dropout_is_trained_in_chunks(tmp_path: Path) -> None:
+def test_an_adapter_on_tied_embeddings_with_dropout_is_trained_in_slices(tmp_path: Path) -> None:
     update = make_update(
         tmp_path, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True, lora_dropout=0.3
     )

@@ -1,4 +1,4 @@
-"""The loss of real models: in chunks as in full, for every kind of adapter, head and precision."""
+"""The loss of real models: in slices as in full, for every kind of adapter, head and precision."""
 
 import warnings
 from contextlib import nullcontext
@@ -75,11 +75,11 @@ def _move(student: Any) -> None:
 def _assert_both_ways_agree(
     student: Any, old: Any, batch: dict[str, torch.Tensor], *, tolerance: float = 1e-5, **options: Any
 ) -> None:
-    plain, chunked = _losses(student, old, **options)
-    chunked.check(batch)
+    plain, sliced = _losses(student, old, **options)
+    sliced.check(batch)
     _move(student)
     student.train()
-    (one, gradients), (other, others) = (_step(loss, student, batch) for loss in (plain, chunked))
+    (one, gradients), (other, others) = (_step(loss, student, batch) for loss in (plain, sliced))
     assert other.loss.item() == pytest.approx(one.loss.item(), abs=tolerance)
     assert other.tokens_to_old == one.tokens_to_old
     assert others.keys() == gradients.keys()
@@ -88,8 +88,8 @@ def _assert_both_ways_agree(
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("muscle_hf.training.token_loss.tokens_of_a_chunk", lambda vocabulary, device: 7)
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muscle_hf.training.token_loss.tokens_of_a_slice", lambda vocabulary, device: 7)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -101,7 +101,7 @@ def test_every_kind_of_adapter_has_one_loss_and_gradient_in_both_ways(adapter: s
     _assert_both_ways_agree(student, old, _batch(), strategy=Strategy(mask=mask, cross_entropy_weight=0.3))
 
 
-def test_gradient_checkpointing_and_chunks_go_together() -> None:
+def test_gradient_checkpointing_and_slices_go_together() -> None:
     tokenizer = tiny_tokenizer()
     student = tiny_adapter(tiny_llama(1, tokenizer), 2, **ADAPTERS["embeddings and norms"])
     student.gradient_checkpointing_enable({"use_reentrant": False})
@@ -109,17 +109,17 @@ def test_gradient_checkpointing_and_chunks_go_together() -> None:
 
 
 @pytest.mark.parametrize("adapter", ["linear", "embeddings and norms", "LoRA on embeddings"])
-def test_autocast_and_chunks_go_together(adapter: str) -> None:
+def test_autocast_and_slices_go_together(adapter: str) -> None:
     tokenizer = tiny_tokenizer()
     student = tiny_adapter(tiny_llama(1, tokenizer), 2, **ADAPTERS[adapter])
 
     def autocast() -> Any:
         return torch.autocast("cpu", torch.bfloat16)
 
-    plain, chunked = _losses(student, tiny_llama(3, tokenizer), autocast=autocast)
+    plain, sliced = _losses(student, tiny_llama(3, tokenizer), autocast=autocast)
     _move(student)
     with autocast():
-        (one, gradients), (other, others) = (_step(loss, student, _batch()) for loss in (plain, chunked))
+        (one, gradients), (other, others) = (_step(loss, student, _batch()) for loss in (plain, sliced))
     assert other.loss.item() == pytest.approx(one.loss.item(), rel=2e-2)
     for name, gradient in gradients.items():
         distance, size = (others[name] - gradient).norm(), gradient.norm()
@@ -194,8 +194,8 @@ def test_a_sequence_without_a_wrong_token_costs_no_pass_of_the_old_model() -> No
     old.register_forward_pre_hook(
         lambda module, arguments, inputs: rows_read.append(len(inputs["input_ids"])), with_kwargs=True
     )
-    plain, chunked = _losses(student, old)
-    one, other = (_step(loss, student, batch)[0] for loss in (plain, chunked))
+    plain, sliced = _losses(student, old)
+    one, other = (_step(loss, student, batch)[0] for loss in (plain, sliced))
     assert rows_read == [4, 3]
     assert other.loss.item() == pytest.approx(one.loss.item(), abs=1e-6)
 
@@ -203,10 +203,10 @@ def test_a_sequence_without_a_wrong_token_costs_no_pass_of_the_old_model() -> No
 def test_outputs_have_all_logits_where_somebody_reads_them() -> None:
     tokenizer = tiny_tokenizer()
     student = tiny_adapter(tiny_llama(1, tokenizer), 2)
-    _, chunked = _losses(student, tiny_llama(3, tokenizer))
+    _, sliced = _losses(student, tiny_llama(3, tokenizer))
     batch = _batch()
-    _, few = chunked(student, batch, normalizer=None, needs_logits=False)
-    _, all_of_them = chunked(student, batch, normalizer=None, needs_logits=True)
+    _, few = sliced(student, batch, normalizer=None, needs_logits=False)
+    _, all_of_them = sliced(student, batch, normalizer=None, needs_logits=True)
     assert few.logits.shape[1] == 1
     assert all_of_them.logits.shape[:2] == batch["input_ids"].shape
 
@@ -240,9 +240,9 @@ class _TwistedLlama(type(tiny_llama(0, tiny_tokenizer()))):  # type: ignore[misc
 def test_a_head_of_an_unknown_kind_is_found_before_training() -> None:
     tokenizer = tiny_tokenizer()
     twisted = _TwistedLlama(tiny_llama(0, tokenizer).config)
-    _, chunked = _losses(tiny_adapter(tiny_llama(1, tokenizer), 2), twisted)
+    _, sliced = _losses(tiny_adapter(tiny_llama(1, tokenizer), 2), twisted)
     with pytest.raises(ConfigurationError, match=r"logits of the old model .* are not its LM head applied"):
-        chunked.check(_batch())
+        sliced.check(_batch())
 
 
 class _NoKeeping(type(tiny_llama(0, tiny_tokenizer()))):  # type: ignore[misc]
@@ -270,7 +270,7 @@ def test_a_teacher_that_turns_to_nan_stops_both_ways() -> None:
             loss(student, _batch(), normalizer=None, needs_logits=False)
 
 
-def test_an_adapter_saved_by_peft_is_read_in_chunks_too(tmp_path: Any) -> None:
+def test_an_adapter_saved_by_peft_is_read_in_slices_too(tmp_path: Any) -> None:
     tokenizer = tiny_tokenizer()
     tiny_adapter(tiny_llama(1, tokenizer), 2, **ADAPTERS["LoRA on embeddings"]).save_pretrained(tmp_path)
     student = PeftModel.from_pretrained(tiny_llama(1, tokenizer), tmp_path, is_trainable=True)
@@ -285,7 +285,7 @@ def test_the_papers_default_is_bit_for_bit_equation_1_on_full_logits() -> None:
     _move(student)
     batch = _batch()
     result, gradients = _step(loss, student, batch)
-    # The same by hand, as the trainer did it before there were strategies, caches and chunks.
+    # The same by hand, as the trainer did it before there were strategies, caches and slices.
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
     trained = labels != -100

@@ -1,4 +1,4 @@
-"""Two training processes (DDP) take the steps that one takes: the chunked loss and the cache included."""
+"""Two training processes (DDP) take the steps that one takes: the sliced loss and the cache included."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The loss in chunks of hidden states is the loss of full logits, and so are its gradients."""
+"""The loss in slices of hidden states is the loss of full logits, and so are its gradients."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import TeacherError
-from muscle_hf.losses.chunked import chunked_compatibility_loss
 from muscle_hf.losses.compatibility import CompatibilityLoss, compatibility_loss
 from muscle_hf.losses.divergences import DIVERGENCES
-from muscle_hf.losses.masks import MASKS
+from muscle_hf.losses.masks import MASKS, StoredScores
+from muscle_hf.losses.sliced import sliced_compatibility_loss
 from muscle_hf.losses.strategy import TEACHERS, Strategy
 from muscle_hf.losses.targets import CachedTopK, LiveTargets
+from muscle_hf.losses.topk import TopKTarget
 from muscle_hf.models.hidden_states import LogitTransform
 
 TOKENS, HIDDEN, VOCABULARY = 11, 6, 13
@@ -54,9 +55,9 @@ class Example:
         logits = [self.logits(name) for name in ("student", "old", "new")]
         return compatibility_loss(*logits, self.gold, strategy=strategy, sequence=SEQUENCE, **more)
 
-    def chunked(self, strategy: Strategy, *, old: Any = None, new: Any = None, **more: Any) -> CompatibilityLoss:
-        options = {"size": 4, "vocabulary": VOCABULARY} | more
-        return chunked_compatibility_loss(
+    def sliced(self, strategy: Strategy, *, old: Any = None, new: Any = None, **more: Any) -> CompatibilityLoss:
+        options = {"size": 4} | more
+        return sliced_compatibility_loss(
             self.hidden["student"],
             self.head("student"),
             old or self.live("old"),
@@ -73,11 +74,11 @@ class Example:
 
 
 def _assert_equal(example: Example, strategy: Strategy, **more: Any) -> None:
-    plain, chunked = example.plain(strategy, **more), example.chunked(strategy, **more)
-    assert chunked.loss.item() == pytest.approx(plain.loss.item(), abs=1e-12)
+    plain, sliced = example.plain(strategy, **more), example.sliced(strategy, **more)
+    assert sliced.loss.item() == pytest.approx(plain.loss.item(), abs=1e-12)
     for name in FIGURES:
-        assert getattr(chunked, name).item() == pytest.approx(getattr(plain, name).item(), abs=1e-10), name
-    for one, other in zip(example.gradients(chunked), example.gradients(plain), strict=True):
+        assert getattr(sliced, name).item() == pytest.approx(getattr(plain, name).item(), abs=1e-10), name
+    for one, other in zip(example.gradients(sliced), example.gradients(plain), strict=True):
         assert torch.allclose(one, other, atol=1e-12)
 
 
@@ -113,14 +114,14 @@ def test_weights_focus_given_teachers_and_normalizer_come_along() -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, TOKENS + 1), st.sampled_from(["student_wrong", "sequence_likelihood"]))
 @settings(max_examples=25, deadline=None)
-def test_the_size_of_a_chunk_changes_nothing(seed: int, size: int, mask: str) -> None:
+def test_the_size_of_a_slice_changes_nothing(seed: int, size: int, mask: str) -> None:
     example, strategy = Example(seed), Strategy(mask=mask)
-    assert example.chunked(strategy, size=size).loss.item() == pytest.approx(
+    assert example.sliced(strategy, size=size).loss.item() == pytest.approx(
         example.plain(strategy).loss.item(), abs=1e-12
     )
 
 
-def test_no_tensor_holds_more_than_a_chunk_of_logits() -> None:
+def test_no_tensor_holds_more_than_a_slice_of_logits() -> None:
     example, sizes = Example(), []
     head = example.head("student")
 
@@ -128,13 +129,12 @@ def test_no_tensor_holds_more_than_a_chunk_of_logits() -> None:
         sizes.append(len(few))
         return head(few)
 
-    chunked_compatibility_loss(
+    sliced_compatibility_loss(
         example.hidden["student"],
         watched,
         example.live("old"),
         example.live("new"),
         example.gold,
-        vocabulary=VOCABULARY,
         strategy=Strategy(),
         sequence=SEQUENCE,
         size=3,
@@ -150,11 +150,11 @@ def test_the_old_model_runs_only_for_tokens_that_go_to_it() -> None:
         return example.hidden["old"]
 
     old = LiveTargets("old", forward, example.head("old"), example.gold, 4)
-    result = example.chunked(Strategy(), old=old)
+    result = example.sliced(Strategy(), old=old)
     assert [tokens.sum().item() for tokens in asked] == [result.tokens_to_old.item()]
     assert asked[0].tolist() == (example.logits("student").argmax(-1) != example.gold).tolist()
     example.gold = example.logits("student").argmax(-1)  # nothing is wrong now
-    example.chunked(Strategy(), old=LiveTargets("old", forward, example.head("old"), example.gold, 4))
+    example.sliced(Strategy(), old=LiveTargets("old", forward, example.head("old"), example.gold, 4))
     assert len(asked) == 1
 
 
@@ -163,7 +163,7 @@ def test_a_teacher_with_nan_is_refused(name: str) -> None:
     example = Example()
     example.weights[name][:] = math.nan
     with pytest.raises(TeacherError, match=f"{name} model gives NaN"):
-        example.chunked(Strategy())
+        example.sliced(Strategy())
 
 
 def test_without_a_trained_token_the_loss_is_zero_and_has_a_gradient_of_zero() -> None:
@@ -171,14 +171,14 @@ def test_without_a_trained_token_the_loss_is_zero_and_has_a_gradient_of_zero() -
     nothing = torch.zeros(0, dtype=torch.long)
     hidden = example.hidden["student"]
     targets = (LiveTargets(name, lambda tokens: hidden[:0], example.head(name), nothing, 4) for name in ("old", "new"))
-    result = chunked_compatibility_loss(
+    result = sliced_compatibility_loss(
         hidden[:0],
         example.head("student"),
         *targets,
         nothing,
-        vocabulary=VOCABULARY,
         strategy=Strategy(),
         sequence=nothing,
+        size=4,
     )
     assert (result.loss.item(), result.tokens.item()) == (0, 0)
     # The head too: under DDP the other processes wait for it.
@@ -192,14 +192,9 @@ def _top(example: Example, name: str, k: int, temperature: float) -> CachedTopK:
     p = (logits / temperature).softmax(-1)
     top, ids = p.topk(k)
     log_p = logits.log_softmax(-1)
-    return CachedTopK(
-        ids,
-        top.log(),
-        (1 - top.sum(-1)).log() if k < VOCABULARY else torch.full((TOKENS,), -math.inf),
-        right=logits.argmax(-1) == example.gold,
-        log_likelihood=log_p.gather(-1, example.gold[:, None])[:, 0],
-        confidence=log_p.amax(-1),
-    )
+    rest = (1 - top.sum(-1)).log() if k < VOCABULARY else torch.full((TOKENS,), -math.inf)
+    scores = StoredScores(logits.argmax(-1) == example.gold, log_p.gather(-1, example.gold[:, None])[:, 0])
+    return CachedTopK(TopKTarget(ids, top.log(), rest), scores, log_p.amax(-1))
 
 
 @pytest.mark.parametrize("mask", sorted(MASKS))
@@ -207,16 +202,16 @@ def _top(example: Example, name: str, k: int, temperature: float) -> CachedTopK:
 def test_a_cache_of_the_whole_vocabulary_is_exact(mask: str, divergence: str) -> None:
     example, strategy = Example(4), Strategy(mask=mask, divergence=divergence, cross_entropy_weight=0.3)
     cached = {name: _top(example, name, VOCABULARY, 2.0) for name in ("old", "new")}
-    plain, chunked = example.plain(strategy), example.chunked(strategy, **cached)
-    assert chunked.loss.item() == pytest.approx(plain.loss.item(), abs=1e-10)
-    for one, other in zip(example.gradients(chunked), example.gradients(plain), strict=True):
+    plain, sliced = example.plain(strategy), example.sliced(strategy, **cached)
+    assert sliced.loss.item() == pytest.approx(plain.loss.item(), abs=1e-10)
+    for one, other in zip(example.gradients(sliced), example.gradients(plain), strict=True):
         assert torch.allclose(one, other, atol=1e-10)
 
 
 def test_a_cache_can_tell_which_model_is_surer() -> None:
     example, strategy = Example(5), Strategy(mask="none", teacher="more_confident")
     cached = {name: _top(example, name, VOCABULARY, 2.0) for name in ("old", "new")}
-    assert example.chunked(strategy, **cached).loss.item() == pytest.approx(example.plain(strategy).loss.item())
+    assert example.sliced(strategy, **cached).loss.item() == pytest.approx(example.plain(strategy).loss.item())
 
 
 def test_the_tokens_left_out_of_a_cache_count_as_one_class() -> None:
@@ -228,6 +223,6 @@ def test_the_tokens_left_out_of_a_cache_count_as_one_class() -> None:
         ids = p_row.topk(3).indices
         classes = [torch.cat([row[ids], (1 - row[ids].sum())[None]]) for row in (p_row, q_row)]
         expected += (classes[0] * (classes[0] / classes[1]).log()).sum().item() / TOKENS
-    result = example.chunked(strategy, **cached)
+    result = example.sliced(strategy, **cached)
     assert result.loss.item() == pytest.approx(expected)
     assert result.loss.item() < example.plain(strategy).loss.item()  # merging classes never adds to a KL

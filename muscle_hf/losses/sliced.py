@@ -1,8 +1,8 @@
 """The compatibility loss from hidden states and LM heads: never the logits of more than a few tokens.
 
-The same figures as [`compatibility_loss`] up to rounding, gradients too. For each chunk of tokens the student's logits
+The same figures as [`compatibility_loss`] up to rounding, gradients too. For each slice of tokens the student's logits
 are computed, the logits of the one teacher that each token has (its mask is hard), the loss, and at once its gradient
-with respect to the hidden states and to whatever the student's LM head trains; then the chunk's logits are gone.
+with respect to the hidden states and to whatever the student's LM head trains; then the slice's logits are gone.
 """
 
 from collections.abc import Callable
@@ -27,27 +27,26 @@ from .divergences import divergence_of_distributions, divergence_of_logits
 from .logits import gold_log_probability
 from .masks import Scores
 from .strategy import Strategy
-from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets, tokens_of_a_chunk
+from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets
 from .topk import top_k_classes
 
 Losses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 Totals = Callable[[slice, Tensor, Tensor], Tensor]
 
 
-def chunked_compatibility_loss(
+def sliced_compatibility_loss(
     hidden: Tensor,
     head: Head,
     old: Any,
     new: Any,
     gold: Tensor,
     *,
-    vocabulary: int,
     strategy: Strategy,
     sequence: Tensor,
+    size: int,
     normalizer: Tensor | float | None = None,
     weights: Tensor | None = None,
     given_teachers: Tensor | None = None,
-    size: int | None = None,
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of the trained tokens (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
 
@@ -57,18 +56,13 @@ def chunked_compatibility_loss(
         old: [`LogitTargets`] or [`TopKTargets`] of the old model.
         new: The same of the new model, of the same kind.
         gold: int64, (tokens,).
-        vocabulary: Size of the vocabulary.
         strategy: Mask, divergence and the rest.
         sequence: int64, (tokens,). The number of each token's sequence, from 0.
+        size: Tokens of a slice, such as `tokens_of_a_slice` says.
         normalizer: As in [`compatibility_loss`].
         weights: float, (tokens,). As in [`compatibility_loss`].
         given_teachers: int64, (tokens,). As in [`compatibility_loss`].
-        size: Tokens of a chunk. Defaults to what `tokens_of_a_chunk` says.
-
-    Returns:
-        A [`CompatibilityLoss`].
     """
-    size = size or tokens_of_a_chunk(vocabulary, hidden.device)
     scores = Scores(ProjectedScores(hidden, head, gold, size), _Scores(old), _Scores(new), gold, sequence)
     with torch.no_grad():
         choice = choose(strategy, scores, given_teachers)
@@ -144,8 +138,8 @@ def _teacher_logits(
     strategy: Strategy, old: LogitTargets, new: LogitTargets, teachers: Tensor, tokens: Tensor
 ) -> Tensor:
     """Project each token through the one head that it needs; tokens with a mixture through both."""
-    rows = [(teachers == one).nonzero()[:, 0] for one in (OLD, NEW, MIXTURE)]
-    of_old, of_new, of_both = (tokens[found] for found in rows)
+    rows = [(teachers == teacher).nonzero()[:, 0] for teacher in (OLD, NEW, MIXTURE)]
+    of_old, of_new, of_both = (tokens[some] for some in rows)
     parts = [model.logits(few) for model, few in ((old, of_old), (new, of_new)) if len(few)]
     if len(of_both):
         parts.append(mixture(strategy, old.logits(of_both), new.logits(of_both)))
@@ -155,16 +149,9 @@ def _teacher_logits(
 
 
 class _Slices:
-    """One pass over the chunks: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
+    """One pass over the slices: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
 
-    def __init__(
-        self,
-        head: Head,
-        gold: Tensor,
-        losses_of: Losses,
-        total_of: Totals,
-        size: int,
-    ) -> None:
+    def __init__(self, head: Head, gold: Tensor, losses_of: Losses, total_of: Totals, size: int) -> None:
         self.head, self.gold, self.losses_of, self.total_of, self.size = head, gold, losses_of, total_of, size
         nothing = torch.zeros(len(gold), device=gold.device)
         self.figures = (nothing, nothing, nothing.bool())
@@ -174,8 +161,8 @@ class _Slices:
         if not torch.is_grad_enabled():
             return []
         # A process without a trained token has to give the head a gradient as well, of zero: the others wait for it.
-        one = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
-        nodes, seen = [self.head(one).grad_fn], set()
+        state = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
+        nodes, seen = [self.head(state).grad_fn], set()
         leaves: dict[int, Tensor] = {}
         while nodes:
             node = nodes.pop()
@@ -190,8 +177,8 @@ class _Slices:
     def run(self, hidden: Tensor, leaves: tuple[Tensor, ...], gradients: bool) -> tuple[Tensor, list[Tensor]]:
         """Return the sum of the losses, and its gradients with respect to hidden states and leaves."""
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        collected = [torch.zeros_like(one) for one in (hidden, *leaves)] if gradients else []
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        collected = [torch.zeros_like(tensor) for tensor in (hidden, *leaves)] if gradients else []
+        figures: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, len(hidden), self.size):
             rows = slice(start, min(start + self.size, len(hidden)))
             with torch.set_grad_enabled(gradients):
@@ -202,14 +189,14 @@ class _Slices:
             if gradients:
                 of_hidden, *of_leaves = torch.autograd.grad(loss, (part, *leaves), allow_unused=True)
                 collected[0][rows] = of_hidden
-                for sum_of_chunks, gradient in zip(collected[1:], of_leaves, strict=True):
-                    sum_of_chunks += 0 if gradient is None else gradient
+                for sum_of_slices, gradient in zip(collected[1:], of_leaves, strict=True):
+                    sum_of_slices += 0 if gradient is None else gradient
             total += loss.detach()
-            found.append((distance.detach(), cross_entropy.detach(), logits.argmax(-1) == self.gold[rows]))
-            # Gone before the next chunk needs the space.
+            figures.append((distance.detach(), cross_entropy.detach(), logits.argmax(-1) == self.gold[rows]))
+            # Gone before the next slice needs the space.
             del part, logits, distance, cross_entropy, loss
-        if found:
-            distances, cross_entropies, right = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if figures:
+            distances, cross_entropies, right = (torch.cat(parts) for parts in zip(*figures, strict=True))
             self.figures = (distances, cross_entropies, right)
         return total, collected
 
