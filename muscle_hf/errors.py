@@ -38,13 +38,7 @@ class HubError(MuscleError, RuntimeError):
 
 
 def unknown_option(option: str, value: object, known: Mapping[str, Any]) -> ConfigurationError:
-    """Return the refusal of a name, with the nearest right one.
-
-    Args:
-        option: What was set, such as "mask".
-        value: What it was set to.
-        known: The names that exist.
-    """
+    """Return the refusal of a name, with the nearest right one."""
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigurationError(f"{option}={value!r} is unknown; choose one of {sorted(known)}.{hint}")

@@ -30,15 +30,7 @@ _LONGEST = 1024
 def replaced(path: str | Path) -> Iterator[Path]:
     """Offer a temporary name beside a file, and rename it to the file when all went well.
 
-    Args:
-        path: The file.
-
-    Yields:
-        The temporary name.
-
-    Raises:
-        InputError: There is something else than a file, such as a folder or a device.
-        OSError: The file cannot be written.
+    What is something else than a file, such as a folder or a device, is refused.
     """
     target = Path(path).resolve()  # A link stays one, and what it points to gets the text.
     if target.exists() and not target.is_file():
@@ -52,30 +44,14 @@ def replaced(path: str | Path) -> Iterator[Path]:
 
 
 def is_pointer(path: Path) -> bool:
-    """Tell whether a file is the pointer that git keeps in the place of a large one.
-
-    Args:
-        path: The file, or whatever there is.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "v1.csv"
-        >>> _ = file.write_text("version https://git-lfs.github.com/spec/v1\\noid sha256:00\\nsize 4096\\n")
-        >>> is_pointer(file)
-        True
-    """
+    """Tell whether a file is the pointer that git keeps in the place of a large one."""
     return _kind(_beginning(path)) is not None
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse a file that is the pointer which git keeps in the place of a large one.
+    """Refuse a file that is the pointer which git keeps in the place of a large one, and say what fetches the file.
 
-    Args:
-        path: The file; one that is not there, or cannot be read, is left to its reader.
-
-    Raises:
-        InputError: It is a pointer of Git LFS, git-annex or git-xet, also a link to a file that git-annex has not
-            fetched; the message says what fetches the file.
+    A file that is not there, or cannot be read, is left to its reader.
     """
     start = _beginning(path)
     if kind := _kind(start):
@@ -90,11 +66,7 @@ def refuse_pointer(path: Path) -> None:
 def refuse_pointers(folder: str | Path) -> None:
     """Refuse a folder of a model or an adapter of which a file that is loaded is a pointer.
 
-    Args:
-        folder: The folder; what is no folder here, such as the id of a repository, is passed over.
-
-    Raises:
-        InputError: As `refuse_pointer`.
+    What is no folder here, such as the id of a repository, is passed over.
     """
     if Path(folder).is_dir():
         for path in sorted(Path(folder).iterdir()):

@@ -23,15 +23,7 @@ class Interrupt:
         self.waits = False
 
     def handle(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-        """Take a signal.
-
-        Args:
-            number: Of the signal.
-            frame: Where it came; not looked at.
-
-        Raises:
-            KeyboardInterrupt: Nothing waits, or this is the second time.
-        """
+        """Take a signal: leave at once where nothing waits, or at the second time."""
         if self.asked or not self.waits:
             raise KeyboardInterrupt
         self.asked = True
@@ -47,10 +39,8 @@ _open: Interrupt | None = None
 def polite_interrupts() -> Iterator[Interrupt]:
     """Let what runs inside say, by `waits`, when it would rather finish first.
 
-    The outermost one takes the signals; one inside it gives the same `Interrupt`.
-
-    Yields:
-        The `Interrupt`; what waits looks at its `asked` when it has finished.
+    The outermost one takes the signals; one inside it gives the same `Interrupt`. What waits looks at its `asked` when
+    it has finished.
 
     Raises:
         KeyboardInterrupt: Somebody asked, and what ran inside came to its end.

@@ -11,22 +11,10 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = "", disable: bool = False) -> Any:
-    """Return a bar for something that takes long, to be used as a context.
+    """Return a bar for something that takes long, to be used as a context; `unit` is a singular.
 
-    Args:
-        total: How much there is, what is kept from before included.
-        description: What is done, in words.
-        initial: How much is kept from before.
-        unit: Of what, in the singular, such as "step".
-        disable: Show nothing.
-
-    Returns:
-        tqdm's bar in a terminal or a notebook. Elsewhere what writes lines with `update`, `set_postfix`, `close`, `n`
-        and `total` of its own: the first one after half a minute, so that what is quick says nothing.
-
-    Example:
-        >>> with progress_bar(3, "asking", initial=1, disable=True) as bar:
-        ...     bar.update(2)
+    It is tqdm's bar in a terminal or a notebook. Elsewhere it is what writes lines with `update`, `set_postfix`,
+    `close`, `n` and `total` of its own: the first one after half a minute, so that what is quick says nothing.
     """
     is_shown_live = "ipykernel" in sys.modules or sys.stderr.isatty()
     if disable or is_shown_live:
@@ -35,15 +23,7 @@ def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = 
 
 
 class LogLines:
-    """Progress as lines of a log.
-
-    Args:
-        total: As in [`progress_bar`].
-        description: Likewise.
-        initial: Likewise.
-        unit: Likewise.
-        clock: Seconds from some time on.
-    """
+    """Progress as lines of a log; the clock gives seconds from some time on."""
 
     def __init__(
         self,

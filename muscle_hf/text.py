@@ -23,18 +23,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table in GitHub's Markdown; text that would break it is escaped.
 
-    Args:
-        head: Titles of the columns.
-        rows: The cells, each row as long as `head`.
-
-    Raises:
-        InputError: A row is longer or shorter than `head`; Markdown would drop its last cells without a word.
-
-    Example:
-        >>> print(markdown_table(["a", "b"], [["1|2", "<b>"]]))
-        | a | b |
-        |---|---|
-        | 1\\|2 | &lt;b&gt; |
+    A row that is longer or shorter than `head` is refused: Markdown would drop its last cells without a word.
     """
     for number, row in enumerate(rows, start=1):
         if len(row) != len(head):
@@ -49,26 +38,13 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 def printable(text: str) -> str:
     """Return text on one line without anything that a terminal or a page would take for a command.
 
-    Args:
-        text: Any text. Runs of white space become one space, control characters become U+FFFD.
-
-    Example:
-        >>> printable("two\\n  lines")
-        'two lines'
+    Runs of white space become one space, control characters become U+FFFD.
     """
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
 
 
 def escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line, whatever a model or a user wrote into it.
-
-    Args:
-        text: Any text. Runs of white space become one space, control characters become U+FFFD.
-
-    Example:
-        >>> print(escape_markdown("*new* base_v2 | <script>"))
-        \\*new\\* base_v2 \\| &lt;script&gt;
-    """
+    """Return text that Markdown shows as it is, on one line, whatever a model or a user wrote into it."""
     text = _BLOCK_START.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", printable(text)))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

@@ -1,10 +1,7 @@
 """Progress in a log: a line now and then that says what is done and what is left, and none for what is quick."""
 
-import doctest
-
 import pytest
 
-import muscle_hf.progress
 from muscle_hf.progress import LogLines, progress_bar
 
 
@@ -57,8 +54,3 @@ def test_a_terminal_gets_lines_in_place_of_a_bar(
     with progress_bar(4, "control", disable=True) as bar:
         bar.update(4)
     assert capsys.readouterr().err == ""
-
-
-def test_the_examples_of_the_docstrings_run() -> None:
-    result = doctest.testmod(muscle_hf.progress)
-    assert result.attempted and not result.failed

@@ -56,16 +56,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, also where argparse itself would leave the process.
 
-    Args:
-        argv: The words after `muscle-hf`. Defaults to those of this process.
-
     Returns:
         0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be judged, 130
         interrupted. 141 where another program, such as `head`, closed the pipe before a command came to its result.
-
-    Example:
-        >>> main(["compare", "old.jsonl", "new.jsonl", "--max-nfr", "0.02"])  # doctest: +SKIP
-        0
     """
     # A terminal or a pipe that knows no arrows shall get a question mark for them, not end the command.
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):

@@ -109,11 +109,6 @@ class CoinFlips(_Evidence):
         Returns:
             `negative, positive, n, prior` (in words), `alternative, level, median, low, high, log10_bayes_factor`;
             the logarithm because the factor itself overflows.
-
-        Example:
-            >>> from muscle_hf.flips.coin import coin_flips
-            >>> coin_flips(3, 1).to_dict()["prior"]
-            'Beta(1, 1)'
         """
         head = {"negative": self.negative, "positive": self.positive, "n": self.n, "prior": self.prior_text}
         return head | self._numbers("alternative", "level", "median", "low", "high")
@@ -162,11 +157,6 @@ class GroupedCoinFlips(_Evidence):
         Returns:
             `groups, negative, positive, n, prior` (in words), `level, median, low, high, spread, spread_low,
             spread_high, log10_bayes_factor`; the logarithm because the factor itself overflows.
-
-        Example:
-            >>> from muscle_hf.flips.coin import grouped_coin_flips
-            >>> grouped_coin_flips([3, 2], [1, 0]).to_dict()["groups"]
-            2
         """
         head = {"groups": self.groups, "negative": self.negative, "positive": self.positive, "n": self.n}
         names = ("level", "median", "low", "high", "spread", "spread_low", "spread_high")

@@ -443,14 +443,8 @@ def _positions(result: Comparison | ScoreComparison) -> dict[str, list[int]]:
 def paired_p_values(old: list[bool], rival: list[bool], ours: list[bool]) -> dict[str, float]:
     """Test whether two new models differ, in accuracy and in what they keep of the old model's right answers.
 
-    Args:
-        old: Whether the old model is right, instance by instance.
-        rival: Whether the one new model is.
-        ours: Whether the other one is.
-
-    Returns:
-        Exact paired p-values, "accuracy" over all instances and "negative_flips" over those that the old model gets
-        right; nan where there are none.
+    Given is whether each model is right, instance by instance. "negative_flips" is the exact paired test on those that
+    the old model gets right; nan where there are none.
 
     Example:
         >>> paired_p_values([True] * 6, [False] * 6, [True] * 6)

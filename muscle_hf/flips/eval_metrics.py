@@ -33,30 +33,9 @@ def flip_metrics(
 ) -> dict[str, float]:
     """Return what an evaluation logs: the student's accuracy and flips, and those of the plain update.
 
-    Implements the flips of MUSCLE (arXiv 2407.09435, sections 3.1 and 3.2), as `muscle_hf.compare` does.
-
-    Args:
-        old: The old model's answers, a list or array of shape (n,): all ints (class ids) or all strings, None where it
-            gave none; or, without `references`, whether it is right, as booleans.
-        new: The new model's, in the same way and order.
-        student: The student's, in the same way and order.
-        references: The right answers; None where the others hold right and wrong.
-        same_answer: Without `references`: whether old model and student gave the same answer, booleans of shape (n,).
-        prefix: Stands before every name.
-
-    Returns:
-        Fractions, nan where undefined: `{prefix}_accuracy`, `_negative_flip_rate`, `_positive_flip_rate`,
-        `_inconsistency_flip_rate` (where answers, or their sameness, are known) and `_relative_negative_flip_rate` of
-        the student; `_old_accuracy`, `_new_accuracy`; and `_new_negative_flip_rate`, that of the plain update.
-
-    Raises:
-        InputError: As `muscle_hf.compare` and `muscle_hf.compare_correct`.
-        ConfigurationError: Both `references` and `same_answer`.
-
-    Example:
-        >>> metrics = flip_metrics(old=[1, 1, 0], new=[1, 0, 0], student=[1, 1, 2], references=[1, 1, 1])
-        >>> metrics["eval_negative_flip_rate"], metrics["eval_new_negative_flip_rate"]
-        (0.0, 0.3333333333333333)
+    All columns are as `muscle_hf.compare` takes them; without `references` they hold whether each model is right, and
+    `same_answer` may say where old model and student gave the same answer. Names begin with the prefix; what
+    is undefined is nan.
     """
     if references is None:
         of_student = compare_correct(old=old, new=student, same_answer=same_answer)
@@ -73,15 +52,7 @@ def flip_metrics(
 
 
 def better_when_greater(metric: str) -> bool | None:
-    """Tell in which direction a metric of [`flip_metrics`] gets better; None for a metric that is none of them.
-
-    Args:
-        metric: Its name, with or without "eval_" before it.
-
-    Example:
-        >>> [better_when_greater(metric) for metric in ("eval_negative_flip_rate", "eval_accuracy", "eval_loss")]
-        [False, True, None]
-    """
+    """Tell in which direction a metric of [`flip_metrics`] gets better; None for a metric that is none of them."""
     rate = (_OF_STUDENT | _OF_UPDATE).get(metric.removeprefix("eval_"))
     return None if rate is None else bool(getattr(Comparison, rate).better == "↑")
 
@@ -89,21 +60,8 @@ def better_when_greater(metric: str) -> bool | None:
 def direction_of_best(metric: str | None, greater_is_better: bool | None) -> bool | None:
     """Return what `greater_is_better` has to be, so that the checkpoint with the most flips is never the best one.
 
-    Left to itself, transformers takes every metric that does not end with "loss" as better when greater.
-
-    Args:
-        metric: `metric_for_best_model`.
-        greater_is_better: As the user set it; None where they did not.
-
-    Returns:
-        The direction of a metric of [`flip_metrics`]; for other metrics what the user set.
-
-    Raises:
-        ConfigurationError: The user set the wrong one.
-
-    Example:
-        >>> direction_of_best("eval_negative_flip_rate", None), direction_of_best("loss", None)
-        (False, None)
+    Left to itself, transformers takes every metric that does not end with "loss" as better when greater. Of metrics
+    that are not in [`flip_metrics`] it stays as the user set it.
     """
     known = None if metric is None else better_when_greater(metric)
     if known is not None and greater_is_better not in (None, known):
@@ -116,15 +74,7 @@ def direction_of_best(metric: str | None, greater_is_better: bool | None) -> boo
 
 
 def check_min_accuracy(min_accuracy: float | None, metric: str | None) -> None:
-    """Refuse a bound that is no share, or that bounds nothing.
-
-    Args:
-        min_accuracy: The bound, in [0, 1]; None for none.
-        metric: `metric_for_best_model`; None where no best checkpoint is chosen.
-
-    Raises:
-        ConfigurationError: Saying what to set.
-    """
+    """Refuse a bound that is no share, or that bounds nothing because no best checkpoint is chosen."""
     if min_accuracy is None:
         return
     if not is_number(min_accuracy) or not 0 <= min_accuracy <= 1:
@@ -138,20 +88,7 @@ def check_min_accuracy(min_accuracy: float | None, metric: str | None) -> None:
 
 
 def is_allowed_best(metrics: Mapping[str, float], min_accuracy: float | None, *, prefix: str = "eval") -> bool:
-    """Tell whether a checkpoint with these metrics may become the best one.
-
-    Args:
-        metrics: What the evaluation logged.
-        min_accuracy: The least `{prefix}_accuracy` allowed; None allows any.
-        prefix: Stands before every name.
-
-    Raises:
-        ConfigurationError: There is a bound and no accuracy.
-
-    Example:
-        >>> is_allowed_best({"eval_accuracy": 0.7}, 0.75), is_allowed_best({"eval_accuracy": 0.75}, 0.75)
-        (False, True)
-    """
+    """Tell whether a checkpoint with these metrics may become the best one; without a bound each may."""
     if min_accuracy is None:
         return True
     if f"{prefix}_accuracy" not in metrics:

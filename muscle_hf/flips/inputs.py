@@ -97,17 +97,7 @@ def number(old: Answers, new: Answers) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def refuse_other_order(**columns: Any) -> None:
-    """Refuse pandas columns that hold the same labels in another order; values are compared by their place.
-
-    Args:
-        columns: Name -> column, of whatever type; only those of pandas have labels.
-
-    Raises:
-        InputError: Two columns do.
-
-    Example:
-        >>> refuse_other_order(old=[1, 2], new=[2, 1])
-    """
+    """Refuse pandas columns that hold the same labels in another order; values are compared by their place."""
     labels = {name: values.index for name, values in columns.items() if hasattr(values, "iloc")}
     for name, index in labels.items():
         first, others = next(iter(labels.items()))

@@ -36,15 +36,7 @@ def as_text(column: Column) -> Column:
 def whole_numbers(column: Column) -> Column:
     """Make integers of ids or groups that stand as 1.0, as pandas writes them where there was a gap.
 
-    Args:
-        column: Texts of a file without types, or floats; others stay as they are.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> whole_numbers(pa.array(["1.0", "20.0", None])).to_pylist(), whole_numbers(pa.array([1.0])).to_pylist()
-        (['1', '20', None], [1])
-        >>> whole_numbers(pa.array(["1.0", "1.1"])).to_pylist()
-        ['1.0', '1.1']
+    Only where all of a column are such: texts of a file without types, or floats.
     """
     if pa.types.is_floating(column.type):
         column = without_nan(column)

@@ -185,16 +185,7 @@ class Result:
 
 
 def p_number(p_value: float, digits: int = 2) -> str:
-    """Show a p-value; never as 0.
-
-    Args:
-        p_value: The p-value.
-        digits: How many of its digits to show.
-
-    Example:
-        >>> p_number(0.01234), p_number(2.3e-308)
-        ('0.012', '< 1e-300')
-    """
+    """Show a p-value; never as 0."""
     return f"{p_value:.{digits}g}" if not p_value < _LEAST_SHOWN else f"< {_LEAST_SHOWN:g}"
 
 
@@ -205,16 +196,7 @@ def p_equation(p_value: float, digits: int = 2) -> str:
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
-    """Give plain Python values as JSON that any parser reads: null for nan, which is what is undefined.
-
-    Args:
-        value: Dictionaries, lists, strings, numbers.
-        indent: Spaces per level of nesting; None puts all on one line.
-
-    Example:
-        >>> strict_json({"rate": math.nan})
-        '{"rate": null}'
-    """
+    """Give plain Python values as JSON that any parser reads: null for nan, which is what is undefined."""
     return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
 
 

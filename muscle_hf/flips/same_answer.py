@@ -45,18 +45,7 @@ _PEEK = 1_000
 def parse_names(normalize: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """Check what need not count; give the names in the order in which they are applied.
 
-    Args:
-        normalize: Some of `NAMES`, also separated by commas; "none" alone compares as spelled. None is the default.
-
-    Returns:
-        The names, () for "none"; None for the default.
-
-    Raises:
-        InputError: There is no such name, or two that cannot go together.
-
-    Example:
-        >>> parse_names("case,whitespace"), parse_names("none"), parse_names(None)
-        (('whitespace', 'case'), (), None)
+    They may also be separated by commas. "none" alone compares as spelled and gives (); None is the default and stays.
     """
     if not normalize:
         return None
@@ -86,15 +75,7 @@ class Spelling:
     """What all right answers are: `TEXTS`, `NUMBERS` or `TRUTH_VALUES`."""
 
     def respell(self, column: Column) -> Column:
-        """Spell alike what can be told from each value alone; long texts have to be whole still.
-
-        Example:
-            >>> import pyarrow as pa
-            >>> Spelling(typed=False).respell(pa.array([" A", "b"])).to_pylist()
-            ['A', 'b']
-            >>> Spelling(("case",)).respell(pa.array([" A", "b"])).to_pylist()
-            [' a', 'b']
-        """
+        """Spell alike what can be told from each value alone; long texts have to be whole still."""
         if pa.types.is_list(column.type):
             return _in_lists(column, self.respell)
         names = self.names or ()
@@ -119,13 +100,7 @@ class Spelling:
 
 
 def respell(column: Column, names: Sequence[str]) -> Column:
-    """Spell texts alike by some of `NAMES`.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> respell(pa.array(["(A)", " 1,000.0 ", "TRUE"]), tuple(NAMES)).to_pylist()
-        ['a', '1000', '1']
-    """
+    """Spell texts alike by some of `NAMES`."""
     for name in (name for name in NAMES if name in names):
         if name == "unicode":
             column = pc.replace_substring(pc.utf8_normalize(column, form="NFKC"), "\N{MINUS SIGN}", "-")

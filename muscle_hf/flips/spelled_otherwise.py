@@ -46,21 +46,7 @@ class SpelledOtherwise:
 
 
 def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOtherwise | None:
-    """Find the rows in which two columns of texts hold the same in another spelling.
-
-    Args:
-        first: Texts, as they are compared now.
-        second: Others, row by row.
-
-    Returns:
-        How many rows would be the same, and under which names; None where there are none.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> found = spelled_otherwise(pa.array(["a", "(B)", "c"]), pa.array(["A", "B", "d"]))
-        >>> found.names, found.rows, found.example
-        (('punctuation', 'case'), 2, ('a', 'A'))
-    """
+    """Find the rows in which two columns of texts, as they are compared now, hold the same in another spelling."""
     if first is None or second is None or not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
     rows = np.flatnonzero(pc.fill_null(pc.not_equal(first, second), False))

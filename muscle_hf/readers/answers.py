@@ -134,11 +134,7 @@ class TaskAnswers:
         return replace(self, **changed, slices=slices, rows=rows)
 
     def values(self) -> NDArray[np.float64]:
-        """Give what each answer is worth, higher is better; 1 and 0 where answers are right or wrong.
-
-        Raises:
-            InputError: There is nothing to tell it by, or a score is not finite.
-        """
+        """Give what each answer is worth, higher is better; 1 and 0 where answers are right or wrong."""
         if self.scores is None:
             if self.answers is None or self.references is None:
                 raise InputError(
@@ -157,14 +153,7 @@ class TaskAnswers:
         return self.scores if self.higher_is_better else -self.scores
 
     def read_texts(self, positions: Positions) -> list[Text]:
-        """Read what people are shown of some rows.
-
-        Args:
-            positions: Rows of this table, in any order.
-
-        Returns:
-            Question, right answer and answer of each, in that order; None for what the file has not.
-        """
+        """Read what people are shown of some rows of this table, in any order."""
         if self.texts is None:
             return [Text(None, None, None)] * len(positions)
         return self.texts(positions if self.rows is None else self.rows[positions])
@@ -187,23 +176,13 @@ class Run:
 
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:
-    """Number the values of non-empty columns of one type, so that equal numbers mean equal values; null is -1.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> [column.tolist() for column in codes(pa.array(["a", None]), pa.array(["b", "a"]))]
-        [[0, -1], [1, 0]]
-    """
+    """Number the values of non-empty columns of one type, so that equal numbers mean equal values; null is -1."""
     joined = pa.chunked_array(columns).dictionary_encode().unify_dictionaries()
     return [pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy() for chunk in joined.chunks]
 
 
 def answer_column(values: Sequence[Any]) -> Column:
-    """Make a column of answers or ids: all strings, or all integers of up to 76 digits; None is null.
-
-    Raises:
-        InputError: An integer of more digits.
-    """
+    """Make a column of answers or ids: all strings, or all integers of up to 76 digits; None is null."""
     # A lone surrogate is no Unicode text, so Arrow cannot hold it; its escape is as good for telling answers apart.
     if any(type(value) is str and not value.isascii() for value in values):
         values = [_unicode(value) if isinstance(value, str) else value for value in values]
@@ -219,14 +198,7 @@ def answer_column(values: Sequence[Any]) -> Column:
 
 
 def shorten(column: Column) -> Column:
-    """Replace strings longer than `LONG` bytes by their beginning and a digest of the whole, to bound memory.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> kept = shorten(pa.array(["short", "x" * 1000, "x" * 1001])).to_pylist()
-        >>> kept[0], len(kept[1]), kept[1] == kept[2]
-        ('short', 73, False)
-    """
+    """Replace strings longer than `LONG` bytes by their beginning and a digest of the whole, to bound memory."""
     if not pa.types.is_string(column.type):
         return column
     long = pc.fill_null(pc.greater(pc.binary_length(column), LONG), False)

@@ -74,12 +74,7 @@ class Identical:
 
 
 def one_run(items: Sequence[Identical], tasks: int) -> str:
-    """Say loudly that old and new are one, on which tasks, and how to accept that.
-
-    Args:
-        items: The tasks where they are; at least one.
-        tasks: How many tasks were compared.
-    """
+    """Say loudly that old and new are one, on which of the compared tasks, and how to accept that."""
     where = f" on {len(items)} of {tasks} tasks" if len(items) < tasks else ""
     told = ". ".join(item.message for item in items[:_TOLD])
     more = f". So are {listed(item.task for item in items[_TOLD:])}" if len(items) > _TOLD else ""
@@ -96,24 +91,14 @@ def one_run(items: Sequence[Identical], tasks: int) -> str:
 
 
 def likelihoods_digest(values: Sequence[float]) -> int | None:
-    """Give a digest of the log-likelihoods of one row; None where they are whole, infinite or certain.
-
-    Example:
-        >>> likelihoods_digest([-1.25, -3.5]) == likelihoods_digest([-1.25, -3.5]), likelihoods_digest([-1.0, -0.0])
-        (True, None)
-    """
+    """Give a digest of the log-likelihoods of one row; None where they are whole, infinite or certain."""
     if not any(math.isfinite(value) and value % 1 and abs(value) > _CERTAIN for value in values):
         return None
     return _digest(np.asarray(values, dtype=np.float64).tobytes())
 
 
 def answer_digest(texts: Sequence[str], right: str | None = None) -> int | None:
-    """Give a digest of what was generated for one row; None where it is short, or the right answer itself.
-
-    Example:
-        >>> answer_digest(["B"]), answer_digest(["so " * 50], right="so " * 50)
-        (None, None)
-    """
+    """Give a digest of what was generated for one row; None where it is short, or the right answer itself."""
     telling = [text for text in texts if text.strip() != (right or "").strip()]
     encoded = [text.encode("utf-8", "backslashreplace") for text in telling]
     if not any(len(text) >= LONG_ANSWER for text in encoded):
@@ -127,21 +112,7 @@ def digest_column(digests: Sequence[int | None]) -> Column | None:
 
 
 def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) -> tuple[Identical, ...]:
-    """Find the tasks on which old and new share what two models cannot share.
-
-    Args:
-        pairs: Task name -> both models' aligned answers.
-        one_source: Whether both were read from one and the same place.
-
-    Returns:
-        One for each such task, also where they share a part.
-
-    Example:
-        >>> ids, values = pa.array(range(20)), np.sqrt(np.arange(20) + 2.5)
-        >>> old, new = (TaskAnswers("t", name, ids, scores=values) for name in ("v1", "v2"))
-        >>> find_identical({"t": Aligned(old, new)})[0].identical
-        20
-    """
+    """Find the tasks on which old and new share what two models cannot share, also where they share a part."""
     found = (identical(name, pair.old, pair.new, one_source=one_source) for name, pair in pairs.items())
     return tuple(item for item in found if item is not None)
 

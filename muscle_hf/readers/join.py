@@ -32,29 +32,12 @@ class Aligned:
 
 
 def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by_position: bool = False) -> Aligned:
-    """Put the new model's answers into the order of the old model's, by id.
+    """Put the new model's answers into the order of the old model's, by id or row by row.
 
-    Args:
-        old: The old model's answers.
-        new: The new model's answers to the same task, in any order.
-        allow_missing: Compare the instances that both have, about the same document and with the same right answer,
-            also where a run says that it scored others; the notes say how many were left out.
-        by_position: Join row by row, for files that have no ids.
-
-    Returns:
-        Both, row by row about the same instances, in the order of `old`.
-
-    Raises:
-        InputError: Not all that a run scored; other filters, unless each was chosen by name; an id stands twice in a
-            file; ids that only one file has, documents or right answers that differ (counted, with examples); no
-            common id; other kinds of ids or answers; other metrics.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> old = TaskAnswers("t", "old.jsonl", ids=pa.array(["a", "b"]), answers=pa.array([1, 2]))
-        >>> new = TaskAnswers("t", "new.jsonl", ids=pa.array(["b", "a"]), answers=pa.array([3, 4]))
-        >>> align(old, new).new.answers.to_pylist()
-        [4, 3]
+    Refused are: not all that a run scored; other filters, unless each was chosen by name; an id that stands twice; ids
+    that only one file has, documents or right answers that differ; other kinds of ids or answers; other metrics.
+    `allow_missing` compares the instances that both have, about the same document and with the same right answer; the
+    notes say how many were left out.
     """
     if old.metric != new.metric or old.higher_is_better != new.higher_is_better:
         raise InputError(

@@ -29,16 +29,10 @@ class _Task(NamedTuple):
 def alike(runs: Sequence[Run]) -> list[Run]:
     """Give the same tasks of lighteval one name, that of the first run, and their instances the same ids.
 
-    Args:
-        runs: Runs, of lighteval or not; those of other programs stay as they are.
-
-    Returns:
-        The runs. A task is the same where its name and its number of few-shot examples are, and its suite as well,
-        unless one of both names has none. Where there is more than one way, names stay as they are. A note of the run
-        says what was matched. Instances are matched by question and choices where one run has no other ids.
-
-    Raises:
-        InputError: Two runs have one task of lighteval each, and not the same.
+    A task is the same where its name and its number of few-shot examples are, and its suite as well, unless one of
+    both names has none. Where there is more than one way, names stay as they are. A note of the run says what was
+    matched. Instances are matched by question and choices where one run has no other ids. Runs of other programs stay
+    as they are.
     """
     first = runs[0]
     named = [first, *(_named_alike(run, first) for run in runs[1:])]
@@ -54,15 +48,7 @@ def alike(runs: Sequence[Run]) -> list[Run]:
 
 
 def numbered(documents: Column) -> Column:
-    """Make ids of the digests of documents: the second of two that are alike is told from the first.
-
-    Args:
-        documents: The digests, in the order of the file.
-
-    Example:
-        >>> numbered(pa.array(["a", "b", "a"])).to_pylist()
-        ['a', 'b', 'a 2']
-    """
+    """Make ids of the digests of documents: the second of two that are alike is told from the first."""
     encoded = documents.dictionary_encode()
     if len(encoded.dictionary) == len(documents):
         return documents
@@ -117,16 +103,7 @@ def _same(names: Iterable[str], others: Iterable[str]) -> Mapping[str, str]:
 
 
 def is_same_task(name: str, other: str) -> bool:
-    """Tell whether two names are those of one task, in different versions of lighteval or in the name of a file.
-
-    Args:
-        name: A name.
-        other: Another one.
-
-    Example:
-        >>> is_same_task("leaderboard|arc:challenge|25", "arc:challenge|25"), is_same_task("arc|25", "arc|0")
-        (True, False)
-    """
+    """Tell whether two names are those of one task, in different versions of lighteval or in the name of a file."""
     first, second = _parsed(name), _parsed(other)
     if first and second:
         return first[1:] == second[1:] and (first.suite == second.suite or None in (first.suite, second.suite))

@@ -31,20 +31,9 @@ _MASS = re.compile(r"(^|[^a-z0-9])mc2([^a-z0-9]|$)", re.IGNORECASE)
 
 
 def is_grade(metric: str, task: str = "") -> bool:
-    """Tell whether a metric is known to give grades, so that 0 and 1 are no wrong and right answers.
+    """Tell whether a metric is known by its name to give grades, so that 0 and 1 are no wrong and right answers.
 
-    Args:
-        metric: Its name.
-        task: Name of the task; some have a metric of another kind under a usual name.
-
-    Returns:
-        True for those that are known by name. Others may be grades as well, which their values show.
-
-    Example:
-        >>> [name for name in ("acc", "rougeL", "rouge1_acc", "f1", "em", "recall@1") if is_grade(name)]
-        ['rougeL', 'f1']
-        >>> is_grade("acc", "truthfulqa_mc2")
-        True
+    Others may be grades as well, which their values show. Some tasks have a metric of another kind under a usual name.
     """
     parts = _parts(metric)
     if _MASS.search(task) and parts == ["acc"]:
@@ -57,29 +46,13 @@ def is_grade(metric: str, task: str = "") -> bool:
 
 
 def is_right_or_wrong(metric: str) -> bool:
-    """Tell whether a metric is known to tell right answers from wrong ones.
-
-    Args:
-        metric: Its name.
-
-    Example:
-        >>> is_right_or_wrong("exact_match"), is_right_or_wrong("pass@1"), is_right_or_wrong("helpfulness")
-        (True, True, False)
-    """
+    """Tell whether a metric is known to tell right answers from wrong ones."""
     # "@1" counts whether there is one right answer among so many.
     return bool(_RIGHT_OR_WRONG.intersection(_parts(metric)) or re.search(r"@\d", metric))
 
 
 def higher_is_better(metric: str) -> bool | None:
-    """Tell which way a metric is better, by its name; None where the name does not say it.
-
-    Args:
-        metric: Its name.
-
-    Example:
-        >>> higher_is_better("acc_norm"), higher_is_better("word_perplexity"), higher_is_better("bias_score")
-        (True, False, None)
-    """
+    """Tell which way a metric is better, by its name; None where the name does not say it."""
     parts = _parts(metric)
     if not _RIGHT_OR_WRONG.intersection(parts) and (
         _BITS.search(metric) or _LOWER.intersection(parts) or any(part.startswith(_KINDS_OF_LOWER) for part in parts)

@@ -23,12 +23,6 @@ def each_task(
 ) -> tuple[dict[str, _Made], dict[str, str]]:
     """Make something of each task; a task where that fails gets its reason in place of it.
 
-    Args:
-        names: The tasks.
-        make: What to make of one; raises an InputError or an OSError where it cannot.
-        already: Tasks that failed before, with their reasons.
-        none: What to say where several fail and none is left.
-
     Returns:
         What was made, and why of the others nothing was; with those of `already`.
 
@@ -36,13 +30,6 @@ def each_task(
         InputError: Nothing was made of any: the error itself, of its own class, where it is the only one, or all say
             the same.
         OSError: The same of a file that cannot be read.
-
-    Example:
-        >>> each_task("ab", {"a": 1}.__getitem__)
-        Traceback (most recent call last):
-        KeyError: 'b'
-        >>> each_task("ab", str.upper, {"c": "it is cut off"})
-        ({'a': 'A', 'b': 'B'}, {'c': 'it is cut off'})
     """
     made: dict[str, _Made] = {}
     errors: dict[str, InputError | OSError] = {}
@@ -60,17 +47,7 @@ def each_task(
 
 
 def incomplete(reasons: Mapping[str, str], compared: int) -> InputError:
-    """Say that a comparison lacks tasks, and how to accept that.
-
-    Args:
-        reasons: Task -> why it was not compared.
-        compared: How many tasks were.
-
-    Example:
-        >>> print(incomplete({"gpqa": "v2 lacks it."}, 1))
-        1 of 2 tasks not compared. gpqa: v2 lacks it. --allow-missing (allow_missing=True) accepts that, and --tasks \
-(tasks=) names the tasks to compare.
-    """
+    """Say that a comparison lacks tasks, and how to accept that."""
     return InputError(
         f"{len(reasons)} of {compared + len(reasons)} tasks not compared. {_told(reasons)} --allow-missing "
         "(allow_missing=True) accepts that, and --tasks (tasks=) names the tasks to compare."
@@ -78,11 +55,7 @@ def incomplete(reasons: Mapping[str, str], compared: int) -> InputError:
 
 
 def lost(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Give the tasks that ought to have been compared, with the reasons: all but those of corpus scores.
-
-    Args:
-        reasons: Task -> why it was not compared.
-    """
+    """Give the tasks that ought to have been compared, with the reasons: all but those of corpus scores."""
     return {name: reason for name, reason in reasons.items() if not isinstance(reason, WithoutNumbers)}
 
 

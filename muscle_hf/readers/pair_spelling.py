@@ -71,14 +71,10 @@ def _shown(texts: Sequence[Text], spelling: Spelling) -> list[Text]:
 
 
 def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
-    """Say how many answers of two aligned sides differ in their spelling alone.
+    """Say how many answers of two aligned sides differ in their spelling alone: of each side, and between both.
 
-    Returns:
-        A note for each side that gives right answers in another spelling, and one for answers of both that would be
-        the same; nothing where answers are to be compared as spelled, or were by the program that wrote the file.
-
-    Raises:
-        InputError: They are so many that the comparison would be about spelling, and nobody said what need not count.
+    Nothing is said where answers are to be compared as spelled, or were by the program that wrote the file. Refused
+    where the comparison would be about spelling, and nobody said what need not count.
     """
     names = old.spelling.names if old.spelling else ()
     if names == ():

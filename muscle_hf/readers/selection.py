@@ -21,26 +21,7 @@ FilterChoice: TypeAlias = str | Mapping[str, str] | None
 
 
 def choose_tasks(names: Iterable[str], wanted: str | Sequence[str], source: str) -> list[str]:
-    """Choose tasks by their names.
-
-    Args:
-        names: The tasks that there are.
-        wanted: Names, or patterns such as "mmlu_*"; none for all.
-        source: Where the tasks are, as messages name it.
-
-    Returns:
-        The chosen ones, in the order of `names`.
-
-    Raises:
-        InputError: Nothing has such a name; the message gives the nearest ones.
-
-    Example:
-        >>> choose_tasks(["arc", "mmlu_law", "mmlu_art"], ["mmlu_*"], "results")
-        ['mmlu_law', 'mmlu_art']
-        >>> choose_tasks(["arc", "piqa"], "pica", "results")
-        Traceback (most recent call last):
-        muscle_hf.errors.InputError: results has no task 'pica'; did you mean 'piqa'? It has arc, piqa.
-    """
+    """Choose tasks by their names or patterns such as "mmlu_*", in their own order; all where nothing is wanted."""
     names, chosen = list(names), set[str]()
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
     for pattern in patterns:
@@ -69,19 +50,7 @@ def filtered_tasks(choice: FilterChoice) -> list[str]:
 
 
 def both_sides(option: str, value: Any) -> tuple[Any, Any]:
-    """Give what was chosen for the old and for the new side.
-
-    Args:
-        option: Name of the option.
-        value: One choice for both sides, or a pair of choices.
-
-    Raises:
-        InputError: A list of another length.
-
-    Example:
-        >>> both_sides("run", "2026"), both_sides("run", ["2025", None])
-        (('2026', '2026'), ('2025', None))
-    """
+    """Give what was chosen for the old and for the new side: one choice for both, or a pair of choices."""
     if value is None or isinstance(value, str | Mapping):
         return value, value
     sides = tuple(value)
@@ -95,18 +64,7 @@ def both_sides(option: str, value: Any) -> tuple[Any, Any]:
 def parse_filters(texts: Sequence[str]) -> FilterChoice | tuple[FilterChoice, FilterChoice]:
     """Read filters as the command line has them: NAME or TASK:NAME, each given once for both sides or twice.
 
-    Args:
-        texts: The values of `--filter`, in order; of two for the same task the first is for OLD.
-
-    Returns:
-        The choice for both sides, or a pair of choices where any is given twice.
-
-    Raises:
-        InputError: Nothing before or after the colon, or a third one for the same task.
-
-    Example:
-        >>> parse_filters(["strict-match"]), parse_filters(["strict-match", "flexible-extract"])
-        ({'*': 'strict-match'}, ({'*': 'strict-match'}, {'*': 'flexible-extract'}))
+    Where any is given twice, this is a pair of choices: the first is for OLD.
     """
     given: dict[str, list[str]] = {}
     for text in texts:
@@ -125,18 +83,7 @@ def parse_filters(texts: Sequence[str]) -> FilterChoice | tuple[FilterChoice, Fi
 
 
 def same_filter(old: TaskAnswers, new: TaskAnswers) -> list[str]:
-    """Refuse answers that different filters took from the responses, unless each was chosen by name.
-
-    Args:
-        old: One side.
-        new: The other side.
-
-    Returns:
-        A note of two filters that were chosen; empty where it is one.
-
-    Raises:
-        InputError: Two filters, or nobody knows whether it is one.
-    """
+    """Refuse answers that different filters took from the responses; of two that were chosen by name, give a note."""
     first, second = old.filter, new.filter
     if first is None or second is None:
         # A table does not say what took its answers from the responses.

@@ -8,31 +8,13 @@ _NAMED = 3
 
 
 def choice_note(what: str, chosen: str, names: Iterable[str]) -> list[str]:
-    """Say which of several was compared; nothing where there is no other.
-
-    Args:
-        what: "metric" or "filter"; the option of that name chooses another.
-        chosen: What was compared.
-        names: All that there are.
-
-    Example:
-        >>> choice_note("metric", "acc", ["acc", "acc_norm"])
-        ["metric 'acc' compared (there is also 'acc_norm'; see --metric)"]
-    """
+    """Say which of several was compared, a "metric" or a "filter"; nothing where there is no other."""
     others = [quote(name) for name in names if name != chosen]
     return [f"{what} {quote(chosen)} compared (there is also {listed(others)}; see --{what})"] if others else []
 
 
 def grouped(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Say once what holds of several tasks.
-
-    Args:
-        notes: Task -> its notes, each beginning with the task's name and a colon; others stay as they are.
-
-    Example:
-        >>> grouped({"arc": ["arc: cut"], "piqa": ["piqa: cut", "piqa: old"]})
-        ['2 tasks (arc, piqa): cut', 'piqa: old']
-    """
+    """Say once what holds of several tasks: notes that begin with a task's name; others stay as they are."""
     tasks: dict[str, list[str]] = {}
     for task, said in notes.items():
         for note in dict.fromkeys(said):

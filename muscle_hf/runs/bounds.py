@@ -65,11 +65,7 @@ RATES = {
 
 @dataclass(frozen=True)
 class Bound:
-    """What a rate must not be above ("max_...") or below ("min_...").
-
-    Raises:
-        InputError: No such rate, no row, or a value that the rate cannot have.
-    """
+    """What a rate must not be above ("max_...") or below ("min_..."); a value that it cannot have is refused."""
 
     rate: str
     """One of `RATES`."""
@@ -97,53 +93,17 @@ class Bound:
 
 
 def parse_bound(rate: str, text: str) -> Bound:
-    """Read a bound as the command line has it: VALUE or WHERE:VALUE.
-
-    Args:
-        rate: One of `RATES`, such as "max_nfr".
-        text: The value, after the last colon; before it the row, which is "all" if left out. Names of tasks may hold
-            colons themselves.
-
-    Returns:
-        The bound.
-
-    Raises:
-        InputError: No such rate, no row before the colon, a value that is no number or out of range.
-
-    Example:
-        >>> bound = parse_bound("max_nfr", "leaderboard|mmlu:law|5:0.05")
-        >>> bound.where, bound.value
-        ('leaderboard|mmlu:law|5', 0.05)
-        >>> parse_bound("max_nfr", "0.02").where
-        'all'
-    """
+    """Read a bound as the command line has it: VALUE or WHERE:VALUE; names of tasks may hold colons themselves."""
     where, colon, value = text.rpartition(":")
     return _bound(rate, where if colon else "all", value.strip(), f"--{rate.replace('_', '-')} {text}")
 
 
 def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
-    """Read the bounds of a project from a YAML file.
+    """Read the bounds of a project, and its `gate_on` (None where it has none), from a YAML file in UTF-8.
 
     The rates of `RATES` at the top are for all instances together; `tasks` has a task or "*" -> rates, and `slices` a
-    column -> a group or "*" -> rates. Names are taken as they are written: `no` is no truth value here.
-
-    Args:
-        path: The file, UTF-8.
-
-    Returns:
-        The bounds in the order of the file, and its `gate_on`; None where it has none.
-
-    Raises:
-        InputError: Not YAML or not UTF-8, a key that is unknown or stands twice, a value of the wrong type or out of
-            range, no bound at all; or the file cannot be read. The message names the line.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "gate.yaml"
-        >>> _ = file.write_text('gate_on: upper\\nmax_nfr: 0.02\\ntasks: {"*": {max_nfr: 0.05}}')
-        >>> bounds, gate_on = read_bounds(file)
-        >>> [(bound.where, bound.value) for bound in bounds], gate_on
-        ([('all', 0.02), ('*', 0.05)], 'upper')
+    column -> a group or "*" -> rates. Names are taken as they are written: `no` is no truth value here. Messages name
+    the line of a key that is unknown or stands twice, and of a value that is no number or out of range.
     """
     import yaml
 

@@ -136,38 +136,19 @@ class Gate:
 
 
 def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> Gate:
-    """Hold a comparison to bounds.
+    """Hold a comparison to bounds, each of which is checked.
 
-    Relative NFR and mean regression are undefined only where nothing can flip or nothing fell: the bound holds.
+    Of score tasks, only "*" and their names speak: "all" is the one task, or the right and wrong answers of several.
+    Relative NFR and mean regression are undefined only where nothing can flip or nothing fell: the bound holds. With
+    `gate_on` "upper" it is the worse end of the interval that must keep the bound: a rate without interval then breaks
+    it, and rows too few to keep it even without a negative flip are told.
 
-    Args:
-        outcomes: What was compared.
-        bounds: All of them are checked. Of score tasks, only "*" and their names speak: "all" is the one task, or the
-            right and wrong answers of several.
-        gate_on: "estimate", or "upper" for the worse end of the interval: the rate must be known to keep the bound. A
-            rate without interval then breaks it, and rows too few to keep it even without a negative flip are told.
-
-    Returns:
-        Each row with each bound, and why nothing can be judged: tasks that were not compared, and old and new that are
-        one run, where the comparison did not allow for it.
+    Nothing is judged, and the gate says why, where tasks were not compared, or old and new are one run, and the
+    comparison did not allow for it.
 
     Raises:
         InputError: A row that is not there, a rate that a named row has not, or that none of the rows of a "*" has; a
             change of accuracy beyond -1 to 1; another word for `gate_on`.
-
-    Example:
-        >>> from muscle_hf.runs import compare_runs
-        >>> from muscle_hf.readers.answers import Run, TaskAnswers
-        >>> import pyarrow as pa
-        >>> ids, gold = pa.array(["a", "b"]), pa.array(["x", "x"])
-        >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
-        >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
-        >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
-        >>> gate = judge(result, [parse_bound("max_nfr", "quiz:0.4")])
-        >>> gate.verdict
-        'broken'
-        >>> print(gate.judgements[0].message)
-        quiz: negative flip rate 0.5 (1 of 2), 95 % interval 0.09453 to 0.9055, is above the bound: --max-nfr quiz:0.4
     """
     if gate_on not in GATE_ON:
         raise InputError(f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}.")

@@ -167,6 +167,9 @@ def tabulate(
 ) -> Table:
     """Work out from two models' aligned answers what has to be known of each instance.
 
+    Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and right answers,
+    unless their metric is known to give grades, or all are 0 and its name does not say that these are wrong answers.
+
     Args:
         pair: The aligned answers.
         tolerance: Changes of a score up to this size count as none, in its unit. None is 0, as in the paper, and the
@@ -175,15 +178,6 @@ def tabulate(
         seed_floor: The same task, answered by two or more runs of one version.
         by_position: Join these runs row by row, for files without ids.
         allow_identical: Accept two of these runs that are one.
-
-    Returns:
-        The table. Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and
-        right answers, unless their metric is known to give grades, or all are 0 and its name does not say that
-        these are wrong answers.
-
-    Raises:
-        InputError: Scores that are not finite; a seed floor of one run, of two that are one, or of other instances;
-            sampled answers where one side has no two to an instance; neither answers with references nor scores.
     """
     old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
@@ -219,18 +213,7 @@ def measure(
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
 ) -> Part:
-    """Compare some instances of a table.
-
-    Args:
-        name: Name of the row.
-        table: What is known of each instance.
-        positions: The instances, counted from 0; None for all.
-        level: Level of the intervals.
-        prior: Beta prior of the coin-flip view.
-
-    Returns:
-        The row; its p-value is not adjusted yet.
-    """
+    """Compare some instances of a table, by default all; the p-value of the row is not adjusted yet."""
     rows: Any = slice(None) if positions is None else positions
     old, new = table.old[rows], table.new[rows]
     compared: Comparison | ScoreComparison
@@ -258,15 +241,7 @@ def measure(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for their number (Holm 1979), so that the chance of any false alarm stays at the level.
 
-    Args:
-        p_values: Values between 0 and 1.
-
-    Returns:
-        The adjusted values, in the same order: the k-th smallest of m times m - k + 1, never falling, at most 1.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
+    The k-th smallest of m is multiplied by m - k + 1, never falling, at most 1.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -276,15 +251,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def reliable_change(pair: Aligned, level: float = 0.95) -> ReliableChange:
-    """Work out how much a share of right sampled answers has to change to count, see `ReliableChange`.
-
-    Args:
-        pair: Aligned answers whose scores are means over sampled answers.
-        level: Level of the rule; 0.95 is the usual quantile of 1.96.
-
-    Raises:
-        InputError: A side has no instance with two or more sampled answers.
-    """
+    """Work out how much a share of right sampled answers has to change to count, see `ReliableChange`."""
     counts, errors = [], []
     for side in (pair.old, pair.new):
         repeated = np.zeros(len(side), np.bool_) if side.samples is None else side.samples > 1

@@ -35,31 +35,11 @@ _MORE_FONTS = (
 
 
 def plot(outcomes: Outcomes) -> "Figure":
-    """Draw what an update changed.
+    """Draw what an update changed, 900 pixels wide at 150 dots an inch.
 
     The areas of the square are the shares of right and wrong before and after; tasks with scores get a bar of fallen,
     unchanged and risen. Below, a dot for the negative flip rate of each task and of each group of a slice, with its
     interval, worst on top and at most 30 a panel. A yellow band is the seed floor.
-
-    Args:
-        outcomes: What was compared.
-
-    Returns:
-        A figure, 900 pixels wide at its 150 dots an inch; `figure.savefig(path)` writes it in any format.
-
-    Raises:
-        ConfigurationError: matplotlib is not installed.
-
-    Example:
-        >>> from muscle_hf.readers.answers import Run, TaskAnswers
-        >>> from muscle_hf.runs import compare_runs
-        >>> import pyarrow as pa
-        >>> ids, gold = pa.array(["a", "b"]), pa.array(["x", "x"])
-        >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
-        >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
-        >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
-        >>> [text.get_text() for text in plot(result).axes[0].texts[:2]]
-        ['v1', '→ v2']
     """
     with _plain_style():
         return _Picture(outcomes).finish()

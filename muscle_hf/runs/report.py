@@ -90,25 +90,7 @@ def _score(compared: ScoreComparison, name: str, level: float) -> Estimate:
 
 
 def verdict(outcomes: Outcomes) -> list[str]:
-    """Say what an update changed: one sentence, or one for each task where they cannot be counted together.
-
-    Args:
-        outcomes: What was compared.
-
-    Returns:
-        The sentences, flattering or not.
-
-    Example:
-        >>> from muscle_hf import compare_runs
-        >>> from muscle_hf.readers.answers import Run, TaskAnswers
-        >>> import pyarrow as pa
-        >>> ids, gold = pa.array(["a", "b"]), pa.array(["x", "x"])
-        >>> old = TaskAnswers("quiz", "old.csv", ids, answers=pa.array(["x", "x"]), references=gold)
-        >>> new = TaskAnswers("quiz", "new.csv", ids, answers=pa.array(["x", "y"]), references=gold)
-        >>> result = compare_runs(Run("v1", "old.csv", {"quiz": old}), Run("v2", "new.csv", {"quiz": new}))
-        >>> print(verdict(result)[0])  # doctest: +ELLIPSIS
-        Of 2 answers the update breaks 1 that were right (50.0 %) and repairs 0 (0.0 %): ...
-    """
+    """Say what an update changed: one sentence, or one for each task where they cannot be counted together."""
     head = [_sentence(outcomes.overall)] if outcomes.overall else []
     # Scores cannot be pooled with right and wrong answers, so they speak for themselves.
     alone = (
@@ -207,12 +189,8 @@ def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[Cell]]]
 def coin_lines(outcomes: Outcomes) -> list[str]:
     """Say how sure it is that flips are not fair coins, pooled and with groups that differ; the prior is stated.
 
-    Args:
-        outcomes: What was compared.
-
-    Returns:
-        One line for each view: the whole (or each task where nothing is pooled), then tasks and slice columns as
-        groups drawn from a common distribution.
+    There is a line for the whole, or each task where nothing is pooled, then for tasks and slice columns as groups
+    drawn from a common distribution.
     """
     level = f"{100 * outcomes.level:g} %"
     lines = []
@@ -252,15 +230,7 @@ def reliable_lines(outcomes: Outcomes) -> list[str]:
 
 
 def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
-    """Give verdict, gate, tables, coin-flip view and notes in GitHub's Markdown, for a pull-request comment.
-
-    Args:
-        outcomes: What was compared.
-        gate: What it was held to.
-
-    Returns:
-        The text; names from files are escaped.
-    """
+    """Give verdict, gate, tables, coin-flip view and notes in GitHub's Markdown, with names from files escaped."""
     title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
     blocks = [f"> [!WARNING]\n> {escape_markdown(line)}" for line in warnings_of(outcomes)]
     blocks += [title, *(escape_markdown(line) for line in verdict(outcomes))]
@@ -286,19 +256,7 @@ def interval_note(outcomes: Outcomes) -> str:
 
 
 def write_flips(outcomes: Outcomes, path: str | Path) -> Path:
-    """Write every flipped instance with both answers, one JSON object a line.
-
-    Args:
-        outcomes: What was compared.
-        path: The file; written to a temporary name and renamed.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: There is something else than a file, such as a folder or a device.
-        OSError: The file cannot be written.
-    """
+    """Write every flipped instance with both answers, one JSON object a line."""
     with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for flip in outcomes.flips():
             file.write(strict_json(flip.to_dict()) + "\n")

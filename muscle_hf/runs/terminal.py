@@ -24,13 +24,7 @@ _LAYOUTS = ("wide", "stacked", "short", "least")
 
 
 def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) -> None:
-    """Print verdict, tables, coin-flip view, notes and gate.
-
-    Args:
-        outcomes: What was compared.
-        console: Where to; plain and without colours where that is no terminal.
-        gate: What the comparison was held to.
-    """
+    """Print verdict, tables, coin-flip view, notes and gate; plain and without colours where that is no terminal."""
     plain = not console.is_terminal
     for line in warnings_of(outcomes):
         console.print(_text(line, style="bold red"))

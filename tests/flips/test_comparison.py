@@ -1,6 +1,5 @@
 """Counts against hand-made and brute-force ones, and what results show of themselves."""
 
-import doctest
 import json
 import math
 import pathlib
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips import comparison as flips
-from muscle_hf.flips import rates
 from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct, compare_scores
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -352,13 +350,6 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance: Any) -> None:
 
 
 # The module ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("module", [flips, rates])
-def test_examples_in_docstrings_are_true(module: Any) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_counting_imports_neither_scipy_nor_torch() -> None:

@@ -1,13 +1,13 @@
 """Names of lighteval's tasks: one task under two names is compared, two tasks are not taken for one."""
 
-import doctest
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from lighteval_details import Row, detail, old, run_file, write
 
-import muscle_hf.readers.lighteval_names
 from muscle_hf import InputError, compare_runs
+from muscle_hf.readers.lighteval_names import is_same_task, numbered
 
 DATE = "2025-04-04T00-00-00.000000"
 SAME = [
@@ -113,5 +113,10 @@ def test_an_old_layout_in_the_seed_floor_is_matched_by_document(tmp_path: Path) 
     assert floor is not None and floor.negative_flip_rate == 0.5
 
 
-def test_the_example_runs() -> None:
-    assert doctest.testmod(muscle_hf.readers.lighteval_names).failed == 0
+def test_the_second_of_two_documents_that_are_alike_is_told_from_the_first() -> None:
+    assert numbered(pa.array(["a", "b", "a"])).to_pylist() == ["a", "b", "a 2"]
+
+
+def test_a_name_without_its_suite_is_the_same_task_and_another_number_of_examples_is_not() -> None:
+    assert is_same_task("leaderboard|arc:challenge|25", "arc:challenge|25")
+    assert not is_same_task("arc|25", "arc|0")

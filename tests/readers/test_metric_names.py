@@ -1,11 +1,8 @@
 """Names of metrics: which of them grade and do not tell right from wrong, and which way is better."""
 
-import doctest
-
 import pytest
 
-import muscle_hf.readers.metric_names
-from muscle_hf.readers.metric_names import higher_is_better, is_grade
+from muscle_hf.readers.metric_names import higher_is_better, is_grade, is_right_or_wrong
 
 GRADES = (
     *("f1", "qa_f1_score", "mf1", "loglikelihood_f1", "f1_score_macro", "f1_score_quasi", "F1-Radgraph", "mcc", "mrr"),
@@ -76,5 +73,14 @@ def test_lower_is_not_better_of_these(metric: str) -> None:
     assert higher_is_better(metric) is not False
 
 
-def test_the_examples_run() -> None:
-    assert doctest.testmod(muscle_hf.readers.metric_names).failed == 0
+def test_only_names_that_say_so_tell_right_from_wrong() -> None:
+    assert [name for name in ("exact_match", "pass@1", "helpfulness") if is_right_or_wrong(name)] == [
+        "exact_match",
+        "pass@1",
+    ]
+    assert [name for name in ("acc", "rougeL", "rouge1_acc", "f1", "em", "recall@1") if is_grade(name)] == [
+        "rougeL",
+        "f1",
+    ]
+    assert is_grade("acc", "truthfulqa_mc2")
+    assert [higher_is_better(name) for name in ("acc_norm", "word_perplexity", "bias_score")] == [True, False, None]

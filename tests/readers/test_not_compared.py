@@ -1,6 +1,5 @@
 """One bad task: it is told with its reason wherever results are shown, the others are compared, and no gate passes."""
 
-import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,9 @@ import lighteval_details
 import pytest
 from harness_samples import generation, write
 
-import muscle_hf.readers.not_compared
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
-from muscle_hf.readers.not_compared import each_task
+from muscle_hf.readers.not_compared import each_task, incomplete
 from muscle_hf.runs.gate import check, parse_bound
 
 DATE = "2026-01-02T03-04-05.678901"
@@ -257,7 +255,11 @@ def test_details_whose_column_names_are_broken_are_a_bad_task_too(tmp_path: Path
         read(path)
 
 
-def test_the_examples_in_the_documentation_are_true() -> None:
-    results = doctest.testmod(muscle_hf.readers.not_compared)
-    assert results.attempted > 0
-    assert results.failed == 0
+def test_a_fault_of_the_program_is_no_reason_of_a_task() -> None:
+    with pytest.raises(KeyError, match="b"):
+        each_task("ab", {"a": 1}.__getitem__)
+    assert each_task("ab", str.upper, {"c": "it is cut off"}) == ({"a": "A", "b": "B"}, {"c": "it is cut off"})
+    assert str(incomplete({"gpqa": "v2 lacks it."}, 1)) == (
+        "1 of 2 tasks not compared. gpqa: v2 lacks it. --allow-missing (allow_missing=True) accepts that, and --tasks "
+        "(tasks=) names the tasks to compare."
+    )

@@ -1,6 +1,5 @@
 """Which tasks are compared, and whose answers: no side is scored by another filter than the other unless asked."""
 
-import doctest
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 import pytest
 from harness_samples import generation, with_plain_values, without_filter, write, write_array
 
-import muscle_hf.readers.selection
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
-from muscle_hf.readers.selection import FilterChoice, choose_tasks, parse_filters
+from muscle_hf.readers.selection import FilterChoice, both_sides, choose_tasks, parse_filters
 
 DATE = "2026-01-02T03-04-05.678901"
 STRICT, LOOSE, NONE = "strict-match", "flexible-extract", "none"
@@ -290,7 +288,8 @@ def test_a_name_with_the_signs_of_a_pattern_is_found_by_its_name() -> None:
     assert choose_tasks(["a[b]", "ab"], "a[b]", "x") == ["a[b]"]
 
 
-def test_the_examples_in_the_documentation_are_true() -> None:
-    results = doctest.testmod(muscle_hf.readers.selection)
-    assert results.attempted > 0
-    assert results.failed == 0
+def test_one_choice_is_for_both_sides_and_two_are_for_one_each() -> None:
+    assert both_sides("run", "2026") == ("2026", "2026")
+    assert both_sides("run", ["2025", None]) == ("2025", None)
+    assert parse_filters(["strict-match"]) == {"*": "strict-match"}
+    assert parse_filters(["strict-match", "flexible-extract"]) == ({"*": "strict-match"}, {"*": "flexible-extract"})

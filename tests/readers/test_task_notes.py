@@ -1,12 +1,9 @@
 """Notes of many tasks: what holds of several is said once, and nothing is lost."""
 
-import doctest
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-import muscle_hf.readers.task_notes
-from muscle_hf.readers.task_notes import grouped
+from muscle_hf.readers.task_notes import choice_note, grouped
 
 _TASKS = st.dictionaries(
     st.sampled_from(["arc", "piqa", "mmlu_law", "mmlu_art", "boolq"]),
@@ -33,5 +30,7 @@ def test_a_note_of_no_task_is_left_as_it_is() -> None:
     assert grouped({"arc": ["both are old", "arc: cut"], "piqa": ["both are old"]}) == ["both are old", "arc: cut"]
 
 
-def test_the_examples_run() -> None:
-    assert doctest.testmod(muscle_hf.readers.task_notes).failed == 0
+def test_what_was_chosen_is_told_with_the_others_and_what_is_alone_is_not() -> None:
+    told = choice_note("metric", "acc", ["acc", "acc_norm"])
+    assert told == ["metric 'acc' compared (there is also 'acc_norm'; see --metric)"]
+    assert choice_note("filter", "none", ["none"]) == []

@@ -1,7 +1,6 @@
 """The picture of a comparison: areas and dots are the figures, and no name from a file can spoil it."""
 
 import builtins
-import doctest
 import itertools
 import subprocess
 import sys
@@ -357,9 +356,3 @@ def test_a_figure_can_be_saved_in_another_format(tmp_path: Path) -> None:
     assert isinstance(_axes(figure).texts[0], Text)
     figure.savefig(tmp_path / "picture.svg")
     assert "v1" in (tmp_path / "picture.svg").read_text(encoding="utf-8")
-
-
-def test_the_examples_in_the_documentation_are_true() -> None:
-    result = doctest.testmod(plots, raise_on_error=True)
-    assert result.attempted
-    assert not result.failed

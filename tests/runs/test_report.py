@@ -1,6 +1,5 @@
 """Tables of comparisons: the figures, and that no name of a model or a data set can break them."""
 
-import doctest
 import math
 
 import pytest
@@ -13,7 +12,6 @@ from muscle_hf import compare_runs
 from muscle_hf.errors import InputError
 from muscle_hf.flips.coin import coin_flips
 from muscle_hf.flips.comparison import Comparison, compare, compare_correct
-from muscle_hf.runs import report
 from muscle_hf.runs.cells import Change, Estimate, stacked
 from muscle_hf.runs.report import (
     COLUMNS,
@@ -213,10 +211,6 @@ def test_a_row_of_another_width_is_refused_and_not_cut(row: list[str]) -> None:
 
 def test_a_table_without_rows_is_a_table() -> None:
     assert _cells(markdown_table(["a", "b"], [])) == [["a", "b"]]
-
-
-def test_the_examples_in_the_documentation_are_true() -> None:
-    assert doctest.testmod(report).failed == 0
 
 
 # A whole comparison --------------------------------------------------------------------------------------------------

@@ -54,11 +54,7 @@ def alike(
 
 
 def refuse_kind(column: Column, name: str, source: str) -> None:
-    """Refuse what can be no answer and no id, with its first row.
-
-    Raises:
-        InputError: It is neither a text nor an integer.
-    """
+    """Refuse what can be no answer and no id, being neither a text nor an integer, with its first row."""
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         given = pc.is_valid(column)
@@ -85,26 +81,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def _plain(column: Column, name: str, source: str) -> Column:
-    """Make texts or integers of answers that have a type.
-
-    Args:
-        column: Answers or right answers of a file.
-        name: Its name, for the message.
-        source: The file, for the message.
-
-    Returns:
-        Integers for floats that are all whole, texts for other floats and for truth values; else the column itself.
-
-    Raises:
-        InputError: Whole numbers as floats, too large for one to be told from the next.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> _plain(pa.array([1.0, float("nan")]), "prediction", "a.parquet").to_pylist()
-        [1, None]
-        >>> _plain(pa.array([1.0, 2.5]), "prediction", "a.parquet").to_pylist()
-        ['1', '2.5']
-    """
+    """Make texts or integers of answers that have a type: of floats integers where all are whole, else texts."""
     if pa.types.is_boolean(column.type):
         return as_text(column)
     if not pa.types.is_floating(column.type):
@@ -122,11 +99,7 @@ def _plain(column: Column, name: str, source: str) -> Column:
 
 
 def _refuse_rounded(column: Column, name: str, source: str) -> None:
-    """Refuse numbers of a file without types that all went through floats, where these had lost the last digits.
-
-    Raises:
-        InputError: All numbers are spelled as floats, and one is a whole number that no float tells from the next.
-    """
+    """Refuse numbers of a file without types that all went through floats, where these had lost the last digits."""
     column = pc.unique(column) if few_distinct(column) else column
     numbers = column.filter(pc.fill_null(pc.match_substring_regex(column, NUMBER), False))
     if not len(numbers) or not pc.all(pc.match_substring_regex(numbers, "[.eE]")).as_py():

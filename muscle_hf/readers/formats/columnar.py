@@ -52,12 +52,6 @@ class Columns(Protocol):
             wanted: Their names.
             use: What to make of each block; where a reader has to start over, it is called from the first row again.
             strict: Columns that every row must have; a null is a value, where the format tells it from a gap.
-
-        Returns:
-            What `use` gave for each block.
-
-        Raises:
-            InputError: What cannot be read, with its place.
         """
         ...
 

@@ -89,22 +89,10 @@ def read_samples(
 ) -> TaskAnswers:
     """Read the logged samples of one task.
 
-    Args:
-        path: The file.
-        task: Name of the task.
-        metric: The metric to compare; None takes the first that gives one number a sample.
-        filter: The filter whose answers to compare; None takes the first of the file, and says so if there are more.
-        slices: Fields of the documents to slice by.
-        config: What the results file says of the task.
-
-    Returns:
-        The answers. Of multiple choice the answer is the number of the choice with the highest log-likelihood, for
-        `acc_norm` and `acc_bytes` over the length of its text. Where that contradicts the logged score, as it may for
-        tasks that choose otherwise, answers are not known, and a note says so.
-
-    Raises:
-        InputError: The file cannot be read, is cut off or empty; no such filter or metric; a metric that is a list for
-            each sample, as parts of a corpus score are; a sample that lacks a field; an id twice.
+    Of multiple choice the answer is the number of the choice with the highest log-likelihood, for `acc_norm` and
+    `acc_bytes` over the length of its text. Where that contradicts the logged score, as it may for tasks that choose
+    otherwise, answers are not known, and a note says so. Without a metric the first that gives one number a sample is
+    taken, without a filter the first of the file.
     """
     config = config or TaskConfig()
     reader = _Reader(path, metric, filter, slices, config)

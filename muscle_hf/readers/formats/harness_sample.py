@@ -24,10 +24,7 @@ _INVALID = "[invalid]"
 class NoMetricError(InputError):
     """A task without the metric that was asked for, or without any that gives one number a sample.
 
-    Args:
-        where: The file.
-        reason: Why it cannot be compared.
-        of_any_run: No metric was asked for, and the task has none: another run of it would have none either.
+    Where none was asked for (`of_any_run`), another run of the task would have none either.
     """
 
     def __init__(self, where: str, reason: str, *, of_any_run: bool = False) -> None:
@@ -46,18 +43,7 @@ class NoFilterError(NoMetricError):
 
 
 def refuse_nan(where: str, likelihoods: Sequence[float]) -> None:
-    """Refuse a sample of which a log-likelihood is NaN: what it was scored says nothing of an answer.
-
-    Args:
-        where: The sample, for the message.
-        likelihoods: Its log-likelihoods.
-
-    Raises:
-        InputError: One is.
-
-    Example:
-        >>> refuse_nan("samples.jsonl, line 1", [-1.5, -math.inf])
-    """
+    """Refuse a sample of which a log-likelihood is NaN: what it was scored says nothing of an answer."""
     if any(map(math.isnan, likelihoods)):
         raise InputError(
             f"{where}: a log-likelihood is NaN, so there is no most likely choice, and the score says nothing. The "
@@ -77,11 +63,7 @@ def number_of(value: Any) -> float | None:
 
 
 def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> tuple[str, list[str]]:
-    """Choose the metric that was asked for, or the first that gives one number a sample; also name all that do.
-
-    Raises:
-        NoMetricError: There is none, or it gives no number.
-    """
+    """Choose the metric that was asked for, or the first that gives one number a sample; also name all that do."""
     # "bypass" stands where only answers were asked for (--predict_only).
     names = [name for name in row.get("metrics", row) if name not in _KNOWN | {"bypass"}]
     usable = [name for name in names if number_of(row.get(name)) is not None]
@@ -160,11 +142,7 @@ def is_probability_mass(row: Mapping[str, Any]) -> bool:
 
 
 def output_of(where: str, row: Mapping[str, Any]) -> tuple[int | None, bool]:
-    """Give a digest of what the model gave, of a kind that two models cannot share, and whether of likelihoods.
-
-    Raises:
-        InputError: A log-likelihood is NaN.
-    """
+    """Give a digest of what the model gave, of a kind that two models cannot share, and whether of likelihoods."""
     filtered = row["filtered_resps"]
     values = [_likelihood(item) for item in filtered] if isinstance(filtered, list) else []
     known = [value for value in values if value is not None]

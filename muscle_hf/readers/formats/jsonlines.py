@@ -27,16 +27,12 @@ _COMPRESSED = {
 def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
     """Read the objects of a file, one a line; empty lines are skipped.
 
-    Args:
-        path: The file; UTF-8, with or without byte order mark.
-        needed: What a line should hold, for messages.
-        each_once: Refuse an object in which a field stands twice; without it the last value counts, twice as fast.
+    Refused with its line is what is not UTF-8, not JSON, not an object, or cut off; `needed` says what a line should
+    hold. With `each_once` so is an object in which a field stands twice; without it the last value counts, twice as
+    fast.
 
     Yields:
         Line number from 1, where the object starts in the file, its length in bytes, the object.
-
-    Raises:
-        InputError: The file cannot be read; a line is not UTF-8, not JSON, not an object, or was cut off.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_object) if each_once else json.JSONDecoder()
     start = 0
@@ -51,11 +47,7 @@ def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator
 
 
 def opened(path: Path, needed: str) -> Any:
-    """Open a file for reading as bytes.
-
-    Raises:
-        InputError: It cannot be read, is compressed, or is a pointer that git keeps in its place.
-    """
+    """Open a file for reading as bytes; one that cannot be read, is compressed or is a pointer of git is refused."""
     refuse_pointer(path)
     try:
         file = path.open("rb")
@@ -71,15 +63,8 @@ def opened(path: Path, needed: str) -> Any:
 def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
     """Read the objects of a file that is one indented JSON array, as `json.dump(rows, indent=2)` writes it.
 
-    Args:
-        path: The file.
-        needed: What it should hold, for messages.
-
     Yields:
-        As `read_objects`: line number, start and length of each object, the object.
-
-    Raises:
-        InputError: As `read_objects`.
+        As `read_objects`.
     """
     decoder = json.JSONDecoder()
     lines: list[bytes] = []
@@ -111,15 +96,7 @@ def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[st
 
 
 def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
-    """Read the objects of a file that is one JSON array, in whatever lines it was written.
-
-    Args:
-        path: The file.
-        needed: What it should hold, for messages.
-
-    Raises:
-        InputError: The file cannot be read, is not UTF-8, no JSON, cut off, or holds something else than objects.
-    """
+    """Read the objects of a file that is one JSON array, in whatever lines it was written."""
     with opened(path, needed) as file:
         content = file.read().removeprefix(BYTE_ORDER_MARK)
     try:
@@ -140,11 +117,7 @@ def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
 
 
 def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> dict[str, Any]:
-    """Parse one object.
-
-    Raises:
-        InputError: It is not UTF-8, not JSON or not an object; `where` names the place.
-    """
+    """Parse one object; what is not UTF-8, not JSON or not an object is refused with its place."""
     # Only the last line of a file can be without its end.
     cut = "" if line.endswith(b"\n") else " The file ends within this line: was it cut off?"
     try:
@@ -165,19 +138,7 @@ def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> di
 
 
 def read_at(path: Path, places: Sequence[tuple[int, int]], make: Callable[[dict[str, Any]], Any]) -> list[Any]:
-    """Read some objects again, in the given order.
-
-    Args:
-        path: The file.
-        places: Start and length of each object in bytes.
-        make: What to keep of an object.
-
-    Returns:
-        What `make` gives for each.
-
-    Raises:
-        InputError: The file has changed since.
-    """
+    """Read some objects again, by start and length in bytes; give what `make` keeps of each, in the given order."""
     found: list[Any] = [None] * len(places)
     with opened(path, "the file that was read before") as file:
         # In the order of the file, which is how a disk likes it.

@@ -37,21 +37,11 @@ def is_details(columns: Collection[str]) -> bool:
 def read_details(
     path: Path, task: str | None = None, *, metric: str | None = None, slices: Sequence[str] = ()
 ) -> TaskAnswers:
-    """Read the details of one task.
+    """Read the details of one task, by default of the one that the documents say.
 
-    Args:
-        path: The file.
-        task: Name of the task; None takes the one that the documents say.
-        metric: The metric to compare; None takes the first that is one number for every sample.
-        slices: Fields of `doc` or of `doc.specific` to slice by.
-
-    Returns:
-        The answers: of multiple choice the number of the choice with the highest log-likelihood, unless that
-        contradicts the logged score, otherwise the (post-processed) first text. Instances are joined by the task's own
-        id, or where it has none by a digest of question and choices.
-
-    Raises:
-        InputError: The file cannot be read or is empty, or there is no such metric.
+    Of multiple choice the answer is the number of the choice with the highest log-likelihood, unless that contradicts
+    the logged score, otherwise the (post-processed) first text. Instances are joined by the task's own id, or where it
+    has none by a digest of question and choices. Slices are fields of `doc` or of `doc.specific`.
     """
     metrics: dict[str, array[float]] = {}
     lists: set[str] = set()

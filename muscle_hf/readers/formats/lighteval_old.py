@@ -17,23 +17,9 @@ def is_old(columns: Collection[str]) -> bool:
 
 
 def as_new(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a row out as lighteval does since 0.11.
+    """Lay a row out as lighteval does since 0.11; a ValueError where a text is no value that Python can write.
 
-    Args:
-        row: The columns of `READ`.
-
-    Returns:
-        `doc`, `metric` and `model_response`. Tasks had no ids. Of generated text only the right answers are known, and
-        they stand for the choices.
-
-    Raises:
-        ValueError: A text is no value that Python can write.
-
-    Example:
-        >>> row = dict(example="Q?", choices="['a', 'b']", gold="[]", gold_index="[1]", metrics="{'acc': 1}")
-        >>> new = as_new(row | dict(predictions="[(-2.5, False), (-inf, False)]", specifics="None"))
-        >>> new["model_response"]["logprobs"], new["metric"]
-        ([-2.5, -inf], {'acc': 1})
+    Tasks had no ids. Of generated text only the right answers are known, and they stand for the choices.
     """
     choices, gold, places, said = (
         _list(_value(row[name])) for name in ("choices", "gold", "gold_index", "predictions")

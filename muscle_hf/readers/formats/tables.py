@@ -53,6 +53,10 @@ def read_table(
 ) -> TaskAnswers:
     """Read the answers of one model from a table.
 
+    Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id, the score of an
+    instance is its share of right answers, or their mean score; how many there are is told only of shares, since the
+    rule of reliable change is about these.
+
     Args:
         table: The table.
         task: Name of the task.
@@ -64,15 +68,6 @@ def read_table(
         columns: What a column is -> its name, for columns with other names than `FIELDS`.
         slices: Columns to slice by.
         normalize: What need not count when answers are compared, see `same_answer.NAMES`.
-
-    Returns:
-        The answers. Where `prediction` or the score is a list, or a `sample` column numbers several rows of one id,
-        the score of an instance is its share of right answers, or their mean score; how many there are is told only
-        of shares, since the rule of reliable change is about these.
-
-    Raises:
-        InputError: A column that is missing, or of a kind that cannot be an answer, an id or a score; a null where
-            there must be a value; no row at all.
     """
     scorer = metric if metric in SCORERS and metric not in table.names else None
     layout = _layout(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))

@@ -11,18 +11,7 @@ _MARKS = (
 
 
 def not_utf8(path: Path) -> str:
-    """Say where a file is not UTF-8 and what it may be, with the way out.
-
-    Args:
-        path: A file of which something could not be decoded.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
-        >>> _ = file.write_bytes("id,a\\n1,café\\n".encode("cp1252"))
-        >>> print(not_utf8(file).replace(str(file), "a.csv"))
-        a.csv is not UTF-8 (line 2, byte 6 is 0xe9; is it Windows-1252, as Excel writes it?): save the file as UTF-8, or convert it with iconv -f WINDOWS-1252 -t UTF-8.
-    """  # noqa: E501 - the message is one line
+    """Say where a file of which something could not be decoded is not UTF-8, and what it may be, with the way out."""
     with path.open("rb") as file:
         head = file.read(4096)
         file.seek(0)

@@ -38,18 +38,7 @@ class Declared:
 
 
 def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared:
-    """Read what a results file of lm-evaluation-harness says of a task.
-
-    Args:
-        results: The file's content.
-        task: Name of the task.
-        source: The file.
-
-    Example:
-        >>> said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
-        >>> said.counts, said.may_be_chosen
-        ((3,), True)
-    """
+    """Read what a results file of lm-evaluation-harness says of a task."""
     scores, counts, config = (_part(_part(results, name), task) for name in ("results", "n-samples", "configs"))
     means = {
         metric.get("metric")
@@ -79,10 +68,8 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
 def lighteval_says(details: Path, task: str) -> Declared:
     """Read what lighteval says of a task in the results file of the same run; nothing where there is none.
 
-    Args:
-        details: The file of details, `<out>/details/<model>/<date>/details_<task>_<date>.parquet`; its results are
-            `<out>/results/<model>/results_<date>.json`.
-        task: Name of the task.
+    Details are `<out>/details/<model>/<date>/details_<task>_<date>.parquet`, results
+    `<out>/results/<model>/results_<date> .json`.
     """
     date = re.search(rf"_({DATE})\.parquet$", details.name)
     if date is None:
@@ -108,15 +95,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
 
 
 def not_whole(answers: TaskAnswers, declared: Declared) -> str | None:
-    """Say why answers are not what their run scored; None where nothing says so.
-
-    Args:
-        answers: All that the file holds, as it was read.
-        declared: What the run says of the task.
-
-    Returns:
-        A sentence with both counts and both scores, as far as they are known.
-    """
+    """Say why all the answers of a file are not what their run scored; None where nothing says so."""
     n = len(answers)
     said = declared.scores.get(f"{answers.metric},{answers.filter.name}" if answers.filter else answers.metric)
     mean = float(answers.scores.mean()) if answers.scores is not None and n else math.nan

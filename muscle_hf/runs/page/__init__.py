@@ -29,15 +29,9 @@ _LEAST = 600_000  # bytes for instances, however long the tables are
 def render_html(outcomes: Outcomes, models: Sequence[Sequence[Cell]] = (), gate: GateShown | None = None) -> str:
     """Show a comparison as one HTML page that needs nothing else: no network, no other file.
 
-    Args:
-        outcomes: What was compared.
-        models: A table of this and other new models beside the old one, to stand before everything else: its titles,
-            then its rows.
-        gate: What it was held to.
-
-    Returns:
-        The page. All flips are in it, and of the other instances as many as fit into about 2 MB, drawn at random with
-        a fixed seed; the page says how many of how many. The same comparison gives the same page.
+    A table of this and other new models beside the old one (titles, then rows) may stand before everything else. All
+    flips are in the page, and of the other instances as many as fit into about 2 MB, drawn at random with a fixed
+    seed; the page says how many of how many. The same comparison gives the same page.
     """
     template = files(__package__).joinpath("template.html").read_text(encoding="utf-8")
     fields = page_fields(outcomes, models, gate) | {"policy": _policy(template)}
@@ -53,21 +47,7 @@ def write_html(
     models: Sequence[Sequence[Cell]] = (),
     gate: GateShown | None = None,
 ) -> Path:
-    """Write the page of `render_html`.
-
-    Args:
-        outcomes: What was compared.
-        path: The file; written to a temporary name beside it and renamed. Its folder must exist.
-        models: A table of several new models, see `render_html`.
-        gate: What the comparison was held to.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: There is something else than a file, such as a folder or a device.
-        OSError: The file cannot be written; an older one is still as it was.
-    """
+    """Write the page of `render_html`; where that fails an older one is still as it was."""
     page = render_html(outcomes, models, gate).encode("utf-8", "replace")
     with replaced(path) as temporary:
         temporary.write_bytes(page)

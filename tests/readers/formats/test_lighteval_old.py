@@ -1,6 +1,5 @@
 """Details of lighteval up to 0.10: read as those of later versions, and compared with them."""
 
-import doctest
 import itertools
 import math
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lighteval_details import Row, as_texts, detail, old, run_file, write
 
-import muscle_hf.readers.formats.lighteval_old
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.flips.comparison import Comparison
 from muscle_hf.readers.formats.lighteval_old import as_new
@@ -194,5 +192,7 @@ def test_columns_and_filters_are_refused_as_for_later_versions(tmp_path: Path) -
             read(path, **options)
 
 
-def test_the_example_runs() -> None:
-    assert doctest.testmod(muscle_hf.readers.formats.lighteval_old).failed == 0
+def test_the_value_of_an_infinite_likelihood_is_read() -> None:
+    row = {"example": "Q?", "choices": "['a', 'b']", "gold": "[]", "gold_index": "[1]", "metrics": "{'acc': 1}"}
+    new = as_new(row | {"predictions": "[(-2.5, False), (-inf, False)]", "specifics": "None"})
+    assert (new["model_response"]["logprobs"], new["metric"]) == ([-2.5, -math.inf], {"acc": 1})

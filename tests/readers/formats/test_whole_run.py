@@ -1,6 +1,5 @@
 """Samples that are not all that their run scored are refused with both counts and both scores; whole ones never."""
 
-import doctest
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 from harness_samples import FOLDER, generation, with_plain_values, without_filter, write, write_array
 
-import muscle_hf.readers.formats.whole_run
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
+from muscle_hf.readers.formats.whole_run import harness_says
 
 DATE = "2026-01-02T03-04-05.678901"
 N = 8
@@ -275,7 +274,6 @@ def test_scores_that_are_no_numbers_are_left_to_the_comparison(tmp_path: Path) -
     assert task.not_whole is None and np.isnan(task.scores).any()  # type: ignore[arg-type]
 
 
-def test_the_examples_in_the_documentation_are_true() -> None:
-    results = doctest.testmod(muscle_hf.readers.formats.whole_run)
-    assert results.attempted > 0
-    assert results.failed == 0
+def test_a_limited_run_has_as_many_instances_as_were_scored() -> None:
+    said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
+    assert (said.counts, said.may_be_chosen) == ((3,), True)
