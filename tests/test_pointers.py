@@ -1,6 +1,5 @@
 """Pointers of git in the place of large files: nothing reads one as if it were the file."""
 
-import doctest
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from harness_samples import generation, write
 from lighteval_details import detail, run_file
 
-import muscle_hf.files
 from muscle_hf import InputError, compare_runs, load_adapter, read
 from muscle_hf.cli import main
 from muscle_hf.files import is_pointer, refuse_pointers
@@ -164,7 +162,3 @@ def test_files_that_are_not_loaded_may_be_pointers(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(LFS)
     with pytest.raises(InputError, match=r"tokenizer\.json is a Git LFS pointer"):
         refuse_pointers(tmp_path)
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(muscle_hf.files) == (0, 4)

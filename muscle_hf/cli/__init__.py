@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import NoReturn, Protocol
 
@@ -43,14 +44,21 @@ COMMANDS: Mapping[str, Command] = {
 
 
 class _UsageError(Exception):
-    """Arguments that cannot be understood; the message is the line to print."""
+    """Arguments that cannot be understood: the name of the program, and what is wrong."""
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line and comes back as an exit code, as that of any other bad input."""
 
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise _UsageError(self.prog, message)
+
+    def nearest(self, words: Sequence[str]) -> str | None:
+        """Give the option that the first misspelt one may have meant."""
+        unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
+        known = self._option_string_actions
+        near = [get_close_matches(option, known, n=1) for option in unknown if option not in known]
+        return next((option for (option,) in filter(None, near)), None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
-    parser = _parser()
+    parser, commands = _parser()
     try:
         arguments, unknown = parser.parse_known_args(words)
         if hasattr(arguments, "words"):
@@ -79,7 +87,8 @@ def _run(argv: Sequence[str] | None) -> int:
         elif unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except _UsageError as error:
-        return _complain(str(error), 2)
+        program, message = error.args
+        return _complain(f"{program}: {message}{_did_you_mean(words, commands)} (see {program} --help)", 2)
     except SystemExit:  # argparse has printed the help or the version; its complaints come as _UsageError.
         return 0
     program = f"muscle-hf {arguments.command}"
@@ -99,7 +108,19 @@ def _run(argv: Sequence[str] | None) -> int:
         return _complain(f"{program}: interrupted{kept}", 130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _did_you_mean(words: Sequence[str], commands: Mapping[str, _Parser]) -> str:
+    """Propose what a misspelt command or option may have meant."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command not in commands:
+        near: str | None = next(iter(get_close_matches(command, commands, n=1)), None)
+    elif commands[command].get_default("words") is None:
+        near = commands[command].nearest(words)
+    else:
+        near = None  # it knows more options than its parser here
+    return f"; did you mean {near}?" if near else ""
+
+
+def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     # No abbreviations: a script that says --max would break on the day of a second option with that beginning.
     parser = _Parser(
         prog="muscle-hf",
@@ -111,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
         module.configure(commands.add_parser(name, help=summary, description=summary, allow_abbrev=False))
-    return parser
+    return parser, commands.choices
 
 
 def _close_bars() -> None:

@@ -277,7 +277,7 @@ def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7])
-    monkeypatch.setattr("muscle_hf.readers.read", lambda source, **_: run(source, *tasks))
+    monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: run(source, *tasks))
     assert main(["compare", "a", "b", "--max-nfr", "0.5"]) == 0
     assert "summaries with scores can be bounded by name" in capsys.readouterr().err
     assert main(["compare", "a", "b", "--max-nfr", "*:0.5"]) == 0
@@ -291,7 +291,7 @@ def test_a_task_that_vanished_does_not_pass_the_gate(
         "old": run("v1", answers("aa", "aa"), answers("aa", "aa", task="trivia"), answers("aa", "aa", task="b")),
         "new": run("v2", answers("aa", "aa"), answers("aa", "aa", task="b")),
     }
-    monkeypatch.setattr("muscle_hf.readers.read", lambda source, **_: runs[source])
+    monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: runs[source])
     for gate in ([], ["--max-nfr", "*:0.5"]):
         assert main(["compare", "old", "new", *gate]) == 2
         out, err = capsys.readouterr()
@@ -392,6 +392,29 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
 ) -> None:
     assert main(argv) == 2
     assert _one_line(capsys).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        (["comparee", "old", "new"], "compare"),
+        (["compare", "--colums"], "--columns"),
+        (["compare", "old", "new", "--colums", "id=key"], "--columns"),
+        (["compare", "old", "new", "--max-nrf=0.1"], "--max-nfr"),
+        (["find", "--base-modell", "org/base"], "--base-model"),
+        (["predict", "adapter", "data", "--batchsize", "2"], "--batch-size"),
+        (["push", "--privat", "folder"], "--private"),
+        (["compare", "old", "new", "--nothing-like-it"], None),
+        (["compare", "old", "new", "third"], None),
+        (["update", "--learning-rate", "1", "--new-base"], None),
+    ],
+)
+def test_a_misspelt_word_is_told_with_the_right_one(
+    capsys: pytest.CaptureFixture[str], words: list[str], proposed: str | None
+) -> None:
+    assert main(words) == 2
+    line = _one_line(capsys)
+    assert (f"; did you mean {proposed}? (see muscle-hf" in line) if proposed else ("did you mean" not in line)
 
 
 def test_errors_of_the_process_carry_no_traceback(files: list[str]) -> None:

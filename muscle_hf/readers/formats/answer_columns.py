@@ -53,6 +53,17 @@ def alike(
     return answers.cast(BIG), references.cast(BIG)
 
 
+def empty_note(answers: Column, references: Column, source: str) -> list[str]:
+    """Say how many answers are empty, be they null or without a letter; they count as wrong in silence otherwise."""
+    empty = pc.is_null(answers)
+    if pa.types.is_string(answers.type):
+        empty = pc.or_(empty, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(answers), ""), False))
+    count = pc.sum(pc.and_(empty, pc.fill_null(pc.not_equal(answers, references), True))).as_py() or 0
+    return (
+        [f"{source}: {count:,} empty {'answer counts' if count == 1 else 'answers count'} as wrong"] if count else []
+    )
+
+
 def refuse_kind(column: Column, name: str, source: str) -> None:
     """Refuse what can be no answer and no id, being neither a text nor an integer, with its first row."""
     kind = column.type

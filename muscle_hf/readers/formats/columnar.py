@@ -295,6 +295,8 @@ class Parquet:
         try:
             # Buffered, or a whole column of a row group would be held in memory.
             return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)
+        except FileNotFoundError:
+            raise InputError(f"{self.path} cannot be read: there is no such file.") from None
         except (OSError, UnicodeError, pa.ArrowException) as error:
             raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}); was it cut off?") from None
 

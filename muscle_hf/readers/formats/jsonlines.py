@@ -51,6 +51,8 @@ def opened(path: Path, needed: str) -> Any:
     refuse_pointer(path)
     try:
         file = path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"{path} cannot be read: there is no such file.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
     for mark, (name, command) in _COMPRESSED.items():

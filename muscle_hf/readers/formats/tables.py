@@ -19,7 +19,7 @@ from ...text import listed, quote
 from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some
 from ..identical import long_answers
 from ..metric_names import higher_is_better, is_grade
-from .answer_columns import alike, held_by, is_number, refuse_kind, settled
+from .answer_columns import alike, empty_note, held_by, is_number, refuse_kind, settled
 from .columnar import Columns
 
 FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
@@ -135,14 +135,21 @@ def read_table(
     samples: NDArray[np.int64] | None = None
     outputs: Column | None = None
     otherwise: SpelledOtherwise | None = None
+    told: list[str] = []
     if answers is not None and pa.types.is_list(answers.type):
         if scores is None:
-            scores, samples, otherwise = _shares(answers, references, spelling, str(layout.prediction), source, notes)
+            flat, right, samples = _flattened(answers, references, spelling, str(layout.prediction), source, notes)
+            scores, otherwise, told = (
+                _shares(flat, right, samples),
+                spelled_otherwise(flat, right),
+                empty_note(flat, right, source),
+            )
         outputs = _first_outputs(answers, references)
         answers = None
     elif answers is not None:
         if references is not None:
             answers, references = alike(answers, references, spelling, str(layout.prediction), source, notes)
+            told = empty_note(answers, references, source) if scores is None and not scorer else []
         else:
             answers = settled(answers, spelling, str(layout.prediction), source, notes)
             refuse_kind(answers, str(layout.prediction), source)
@@ -153,7 +160,7 @@ def read_table(
     samples = None if answer.grades else samples  # of grades there is no share of right ones
     if not scorer:
         notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
-        answer = replace(answer, notes=tuple(notes))
+        answer = replace(answer, notes=(*notes, *told))
     if scores is None:
         found_otherwise = [*long, None if layout.sample is None else spelled_otherwise(answers, references)]
         otherwise = together(found_otherwise, answers, references)
@@ -276,19 +283,24 @@ def _lengths(lists: Column, name: str, source: str) -> NDArray[np.int64]:
     return lengths
 
 
-def _shares(
+def _flattened(
     lists: Column, references: Column | None, spelling: Spelling, name: str, source: str, notes: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], SpelledOtherwise | None]:
-    """Give the share of right answers of each list, how many there are, and how many are only spelled otherwise."""
+) -> tuple[Column, Column, NDArray[np.int64]]:
+    """Give all sampled answers one below the other, the right one beside each, and how many each instance has."""
     if references is None:
         raise InputError(f"{source}: {name} holds lists of sampled answers, which need a column of right ones.")
     lengths = _lengths(lists, name, source)
-    parents = np.repeat(np.arange(len(lists)), lengths)
-    flat, gold = shorten(lists.flatten()), references.take(pa.array(parents))
-    flat, gold = alike(flat, gold, spelling, name, source, notes)
-    right = np.asarray(pc.fill_null(pc.equal(flat, gold), False), dtype=np.float64)
-    shares = np.bincount(parents, weights=right, minlength=len(lists)) / lengths
-    return shares, lengths, spelled_otherwise(flat, gold)
+    right = references.take(pa.array(np.repeat(np.arange(len(lists)), lengths)))
+    return *alike(shorten(lists.flatten()), right, spelling, name, source, notes), lengths
+
+
+def _shares(flat: Column, right: Column, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the share of right answers of each instance."""
+    return _averages(np.asarray(pc.fill_null(pc.equal(flat, right), False), dtype=np.float64), lengths)
+
+
+def _averages(values: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.bincount(np.repeat(np.arange(len(lengths)), lengths), weights=values, minlength=len(lengths)) / lengths
 
 
 def _first_outputs(lists: Column, references: Column | None) -> Column | None:
@@ -299,11 +311,8 @@ def _first_outputs(lists: Column, references: Column | None) -> Column | None:
 
 def _means(lists: Column, name: str, source: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     """Give the mean of each list, and of how many; None where it is no share of right ones."""
-    lengths = _lengths(lists, name, source)
-    parents = np.repeat(np.arange(len(lists)), lengths)
-    values = _scores(lists.flatten(), name, source)
-    means = np.bincount(parents, weights=values, minlength=len(lists)) / lengths
-    return means, lengths if np.isin(values, (0.0, 1.0)).all() else None
+    lengths, values = _lengths(lists, name, source), _scores(lists.flatten(), name, source)
+    return _averages(values, lengths), lengths if np.isin(values, (0.0, 1.0)).all() else None
 
 
 def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:

@@ -210,7 +210,7 @@ def test_a_line_nested_too_deeply_is_no_traceback(tmp_path: Path, deep: str) -> 
 
 
 def test_a_file_that_is_not_there_or_is_a_folder_is_no_traceback(tmp_path: Path) -> None:
-    assert "(No such file or directory); rows is needed." in _refusal(tmp_path / "no.jsonl")
+    assert " cannot be read: there is no such file." in _refusal(tmp_path / "no.jsonl")
     assert "(Is a directory)" in _refusal(tmp_path)
 
 

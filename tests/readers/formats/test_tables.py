@@ -138,6 +138,31 @@ def test_an_empty_csv_field_is_no_answer_and_a_quoted_one_is_an_empty_answer(tmp
     assert found.answers.to_pylist() == [None, ""]
 
 
+@each_format
+def test_empty_answers_are_counted_and_stay_wrong(tmp_path: Path, write: Writer) -> None:
+    path = write(tmp_path / "answers", rows("A", None, "", " ", "B"))
+    found = task(path)
+    assert found.values().tolist() == [1, 0, 0, 0, 0]
+    assert found.notes == (f"{path}: 3 empty answers count as wrong",)
+    assert task(write(tmp_path / "one", rows("A", None))).notes[0].endswith(": 1 empty answer counts as wrong")
+    assert task(write(tmp_path / "none", rows("A", "B"))).notes == ()
+    # Where a score tells, an answer need not be there.
+    assert task(write(tmp_path / "scored", rows(None, score=1.0))).notes == ()
+
+
+def test_empty_answers_are_counted_among_sampled_ones_and_among_numbers(tmp_path: Path) -> None:
+    sampled = tmp_path / "sampled.jsonl"
+    sampled.write_text('{"id": 1, "prediction": ["A", null, ""], "reference": "A"}\n')
+    assert task(sampled).notes == (f"{sampled}: 2 empty answers count as wrong",)
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("id,prediction,reference\n1,,1\n2,NaN,2\n3,3,3\n")
+    assert task(numbers).notes[-1] == f"{numbers}: 2 empty answers count as wrong"
+    # A right answer may be an empty text.
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"id": 1, "prediction": "", "reference": ""}\n')
+    assert task(empty).notes == ()
+
+
 def test_tab_separated_values_are_split_at_tabs(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("id\tprediction\treference\n1\tA, B\tA, B\n", encoding="utf-8")
