@@ -58,7 +58,7 @@ class Lineage:
         """
 
         def base(model: Any) -> str | None:
-            return getattr(model.config, "_name_or_path", "") or None
+            return getattr(model.config, "name_or_path", "") or None
 
         def adapter(model: Any, name: Any) -> str | None:
             return str(name) if hasattr(model, "peft_config") and isinstance(name, str | Path) else None

@@ -81,16 +81,17 @@ class EvaluationMemory:
         Returns:
             See [`flip_metrics`]; empty where nothing is labelled.
         """
-        columns = self._columns()
+        columns = self.columns()
         return flip_metrics(**columns, prefix=prefix) if columns["references"] else {}
 
     def update(self) -> Comparison | None:
         """Compare the new model with the old one; None where nothing is labelled."""
-        columns = self._columns()
+        columns = self.columns()
         del columns["student"]
         return compare(**columns) if columns["references"] else None
 
-    def _columns(self) -> dict[str, list[int]]:
+    def columns(self) -> dict[str, list[int]]:
+        """Return the answers noted since, in all processes: role -> class numbers."""
         # A row that was repeated to fill the last batch of several processes counts once.
         answers = dict(gather_object(list(self._answers.items())))
         return {

@@ -30,6 +30,7 @@ from ..models.adapters import Model
 from ..publishing.from_trainer import ROLES, ShipsItsCard
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch, prepared_teacher
 from ..training.log import LossSums
 from ..training.row_checks import check_rows
 from .collator import ClassifierCollator
@@ -193,15 +194,12 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             with_config=True,
         )
         # The parent counts the labels of the whole optimizer step for models whose loss asks for it, as the one here.
-        self.model_accepts_loss_kwargs = True
-        self._loss_shifts_labels = False
+        count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
+        keep_columns(self, (*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))))
         self._refuse_split_models()
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
-        old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
-        # accelerate would save it with its state, and the parent would take it for the student, prepared already.
-        self.accelerator._models[:] = [model for model in self.accelerator._models if model is not old]
-        self.old_teacher = FrozenModelTeacher(old)
+        self.old_teacher = FrozenModelTeacher(prepared_teacher(self.accelerator, pair.old))
         self._check_teachers()
 
     def _encode(self, dataset: Any, name: str) -> Any:
@@ -233,7 +231,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
         few = islice(self.train_dataset, _first(self.train_dataset, _STREAM_ROWS))
         rows = list(islice((row for row in few if _has_label(row)), _FIRST_ROWS))
-        inputs = self._prepare_inputs(self.data_collator(rows))
+        inputs = prepared_batch(self, self.data_collator(rows))
         trained = inputs["labels"] != IGNORE_INDEX
         old, new = self._ask_teachers(inputs, trained)
         if new.shape[-1] != len(self.classes.new):
@@ -248,11 +246,6 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
                 "The old and the new model give exactly the same logits: they are the same model, and there is no "
                 "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
             )
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        ours = [*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))]
-        self._signature_columns: list[str] = list(dict.fromkeys([*self._signature_columns, *ours]))
 
     def _model_inputs(self, inputs: dict[str, Any], role: str) -> dict[str, Any]:
         """Return what one of the models reads of a batch, under the names that it knows; never the labels."""
@@ -362,7 +355,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         dataset = dataloader.dataset
         self._memory = EvaluationMemory()
         if isinstance(dataset, Dataset):
-            self._memory = self._memories.setdefault(dataset._fingerprint, self._memory)
+            self._memory = self._memories.setdefault(content_key(dataset), self._memory)
         self._memory.forget_answers()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         figures = {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("accuracy").items()}
@@ -416,7 +409,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         """Compare new model and student with the old one on the one evaluation set, as it was evaluated last."""
         if not isinstance(self.eval_dataset, Dataset):
             return {}
-        answers = self._memory._columns()
+        answers = self._memory.columns()
         references = answers["references"]
         return {
             role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES if references
@@ -430,7 +423,7 @@ def _lineage(pair: ClassifierPair, new: tuple[Model, Any], old: tuple[Model, Any
         (pair.old, old[0], args.old_model_init_kwargs),
     ):
         revision = options.get("revision") if isinstance(options, dict) else None
-        base = getattr(loaded.config, "_name_or_path", None)
+        base = getattr(loaded.config, "name_or_path", None)
         # Of a model that the user loaded nobody knows the commit.
         commits.append(commit_of(base, "config.json", revision) if isinstance(given, str | Path) else None)
     return Lineage.of(

@@ -192,7 +192,7 @@ def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str,
         saved_shapes(str(adapter)),
         required_adapter_config(adapter, names[1]),
         adapter=f"{names[1]}={str(adapter)!r}",
-        name=f"its base {base.config._name_or_path!r}",
+        name=f"its base {base.config.name_or_path!r}",
     )
 
 
@@ -213,9 +213,9 @@ def record_place(model: PeftModel) -> None:
         model: A model with an adapter, changed in place.
     """
     base = model.get_base_model()
-    place = str(getattr(base.config, "_name_or_path", None) or "")
+    place = str(getattr(base.config, "name_or_path", None) or "")
     if is_folder(place):
-        base.config._name_or_path = base.name_or_path = place = located(place)
+        base.config.name_or_path = base.name_or_path = place = located(place)
     for config in model.peft_config.values():
         recorded = config.base_model_name_or_path or place
         if is_folder(recorded):
@@ -343,7 +343,7 @@ def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None
     Returns:
         The tokenizer, or None where there is none.
     """
-    base = getattr(getattr(model, "config", model), "_name_or_path", "")
+    base = getattr(getattr(model, "config", model), "name_or_path", "")
     shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
     of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
     for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), base]):

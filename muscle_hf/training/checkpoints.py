@@ -24,6 +24,7 @@ from transformers.trainer_utils import SaveStrategy
 from ..errors import ConfigurationError
 from ..files import replaced
 from ..interrupts import Interrupt, polite_interrupts
+from .hooks import load_weights
 from .processes import from_every_process, on_main_process
 
 SECONDS_LOST = 120.0
@@ -220,7 +221,7 @@ def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
     _find_best_again(checkpoint, folder)
     state = TrainerState.load_from_json(str(checkpoint / _STATE))
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    trainer._load_from_checkpoint(best or str(checkpoint))
+    load_weights(trainer, best or checkpoint)
     trainer.state = state
 
 

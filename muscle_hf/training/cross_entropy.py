@@ -6,15 +6,17 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from trl import SFTTrainer
 
 from ..progress import progress_bar
-from .quiet import ReportsNothing
+from .hooks import send_nothing
 
 
-class CrossEntropyTrainer(ReportsNothing, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CrossEntropyTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """An `SFTTrainer` that takes its loss from the model's own logits.
 
     TRL's fused LM head saves memory that large vocabularies need. On a CPU it also scores every position in small
     pieces, which makes a step of models as small as these more than twice as slow; the loss is the same.
     """
+
+    _send_telemetry = send_nothing
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Return the mean cross-entropy of the trained tokens."""

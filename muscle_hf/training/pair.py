@@ -161,7 +161,7 @@ class ModelPair:
                 config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
             )
         # `from_config` knows no name.
-        outline.config._name_or_path = base
+        outline.config.name_or_path = base
         if adapter is not None:
             fit_to_adapter(outline, adapter, ("old_model", "old_adapter"))
         return outline
@@ -283,7 +283,7 @@ class ModelPair:
         new_name, old_name = new_adapter or model, old_adapter or old_model
         new_commit = None
         if isinstance(model, str | Path):
-            base = getattr(self.student.config, "_name_or_path", None)
+            base = getattr(self.student.config, "name_or_path", None)
             new_commit = commit_of(base, _CONFIG, self._new_kwargs.get("revision"))
         # Of a model that the user loaded nobody knows the commit.
         old_commit = None

@@ -25,6 +25,7 @@ from .data import (
     with_target_numbers,
     with_weights,
 )
+from .hooks import prepare_rows
 from .pair import ModelPair
 from .unlabelled import answered_rows, mixed, with_given_teachers
 
@@ -50,7 +51,7 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         of_training, self._training_set_is_prepared = not self._training_set_is_prepared, True
         if not isinstance(dataset, Dataset):
             self._refuse_stream(dataset, args, name, of_training=of_training)
-            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, name)
+            return self._prepared(dataset, processing_class, args, formatting_func, name, packing=packing)
         dataset = self._encoded(dataset, processing_class, args, formatting_func, name, packing=packing)
         if of_training and args.weight_column is not None:
             dataset = with_weights(dataset, args.weight_column)
@@ -62,7 +63,13 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             if args.teacher_cache != "none":
                 dataset = self._numbered(dataset, args, "train" if of_training else f"eval-{quote(name, safe='')}")
             return packed(dataset, args, packing=packing)
-        return super()._prepare_dataset(dataset, processing_class, args, packing, None, name)
+        return self._prepared(dataset, processing_class, args, None, name, packing=packing)
+
+    def _prepared(
+        self, dataset: Any, processing_class: Any, args: Any, formatting_func: Any, name: str, *, packing: bool
+    ) -> Any:
+        options = {"tokenizer": processing_class, "formatting_func": formatting_func, "name": name}
+        return prepare_rows(self, dataset, args, packing=packing, **options)
 
     def _encoded(
         self,
@@ -83,7 +90,7 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             )
         whole = copy.copy(args)
         whole.max_length, whole.shuffle_dataset = None, False
-        dataset = super()._prepare_dataset(dataset, processing_class, whole, False, formatting_func, name)
+        dataset = self._prepared(dataset, processing_class, whole, formatting_func, name, packing=False)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
         of_set = f"The {name} set"
@@ -153,8 +160,3 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self._collator_alone = self.data_collator
         if not {*TOKEN_COLUMNS, *OLD_COLUMNS}.isdisjoint(get_dataset_column_names(self.train_dataset)):
             self.data_collator: Any = ColumnCollator(self.data_collator)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        names = [*self._signature_columns, *TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK]
-        self._signature_columns: list[str] = list(dict.fromkeys(names))

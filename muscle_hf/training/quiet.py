@@ -1,16 +1,9 @@
-"""What a training does not tell: nothing to the Hub, where TRL counts its start; no bars but ours."""
+"""What libraries print beside a training: no bars but ours."""
 
 import warnings
 
 import datasets
 import transformers
-
-
-class ReportsNothing:
-    """A part of a trainer, before TRL's among the bases; `CI` or `HF_HUB_DISABLE_TELEMETRY` would do the same."""
-
-    def _send_telemetry(self) -> None:
-        """Send nothing, where TRL sends its version and kind of trainer, model, data and devices."""
 
 
 def quiet_libraries() -> None:

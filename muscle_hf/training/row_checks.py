@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from trl.data_utils import get_dataset_column_names, is_conversational
+from trl import is_conversational
+from trl.data_utils import get_dataset_column_names
 
 from ..errors import ConfigurationError, InputError
 from ..prediction.prompts import Prompt

@@ -20,6 +20,7 @@ from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .data import a_few_tokens, first_trainable_row
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
+from .hooks import kept_columns, prepared_batch, prepared_teacher
 from .preparation import RowsOfTraining
 from .processes import on_main_process
 from .token_loss import TokenLoss
@@ -74,10 +75,7 @@ class TeachersOfTraining(RowsOfTraining):
         if caches is not None:
             pair.forget_old()
         else:
-            old = self.accelerator.prepare_model(pair.old, evaluation_mode=True)
-            # accelerate would keep it in memory after a cache has made it superfluous, and save it with its state.
-            self.accelerator._models[:] = [model for model in self.accelerator._models if model is not old]
-            self.old_teacher = FrozenModelTeacher(old, self._vocabulary)
+            self.old_teacher = FrozenModelTeacher(prepared_teacher(self.accelerator, pair.old), self._vocabulary)
         self._make_loss(caches)
         self._check_teachers()
 
@@ -133,7 +131,7 @@ class TeachersOfTraining(RowsOfTraining):
         self._cache.write(
             self.old_teacher,
             self.new_teacher,
-            lambda rows: self._prepare_inputs(collate(rows)),
+            lambda rows: prepared_batch(self, collate(rows)),
             self.accelerator.autocast,
             rows_at_once=self.args.per_device_eval_batch_size,
             show_progress=not self.args.disable_tqdm,
@@ -173,11 +171,10 @@ class TeachersOfTraining(RowsOfTraining):
         if row is None:
             return
         if self.args.remove_unused_columns:
-            self._set_signature_columns_if_needed()
-            row = {name: row[name] for name in self._signature_columns if name in row}
+            row = {name: row[name] for name in kept_columns(self) if name in row}
         if self.args.alignment == "tokens":
             row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
-        rows = self._token_loss.check(self._prepare_inputs(self.data_collator([row])))
+        rows = self._token_loss.check(prepared_batch(self, self.data_collator([row])))
         if rows is not None and torch.equal(*rows):
             raise ModelMismatchError(
                 "The old and the new model give exactly the same logits: they are the same model, and there is no "

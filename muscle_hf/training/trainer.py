@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
+from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS
 from ..errors import ConfigurationError
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
@@ -30,10 +31,11 @@ from ..prediction.flips_dataset import read_questions
 from ..publishing.from_trainer import ROLES, ShipsItsCard
 from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from .config import CompatibilityConfig
+from .data import TOKEN_COLUMNS
 from .flips_in_the_loop import FlipsInTheLoop
+from .hooks import count_labels_of_steps, keep_columns, send_nothing
 from .log import LossSums
 from .pair import ModelPair
-from .quiet import ReportsNothing
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .teachers_of_run import TeachersOfTraining
 from .unlabelled import check_unlabelled
@@ -50,7 +52,7 @@ _OPTIONS = tuple(one.name for one in fields(CompatibilityConfig))
     missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
 )
-class CompatibilityTrainer(ReportsNothing, ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
+class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -115,6 +117,7 @@ class CompatibilityTrainer(ReportsNothing, ShipsItsCard, FlipsInTheLoop, Teacher
         >>> trainer.train()  # doctest: +SKIP
     """
 
+    _send_telemetry = send_nothing
     _tag_names = ("muscle", "compatibility-adapter", "trl")
     _name = "MUSCLE"
     # `compute_loss` divides by the tokens of the whole optimizer step, so the parent must not divide by the number of
@@ -212,8 +215,8 @@ class CompatibilityTrainer(ReportsNothing, ShipsItsCard, FlipsInTheLoop, Teacher
             )
         self._wrap_collator()
         # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
-        self.model_accepts_loss_kwargs = True
-        self._loss_shifts_labels = True
+        count_labels_of_steps(self, shifted=True)
+        keep_columns(self, (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK))
         if self.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
             raise ConfigurationError(
                 "The new model is a snapshot of the adapter on the student's own base, which FSDP and DeepSpeed "

@@ -4,19 +4,17 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
-from trl.chat_template_utils import get_training_chat_template, has_generation_markers
-from trl.data_utils import is_conversational
+from trl import SFTConfig, get_training_chat_template, is_conversational
+from trl.chat_template_utils import has_generation_markers
 
 from ..errors import InputError
 from ..losses.logits import IGNORE_INDEX
 from ..text import printable
 from ..training.data import first_trainable_row, is_trainable
+from ..training.hooks import prepare_rows, stand_in
 from .rows import Example, as_dataset
 
 
@@ -96,8 +94,11 @@ def _prepared(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: SFTConf
     if config.assistant_only_loss and not has_generation_markers(tokenizer.chat_template):
         template = get_training_chat_template(tokenizer)
     # A trainer needs a model with weights; this is all that its encoding reads of it.
-    trainer: Any = SimpleNamespace(_tokenizer=tokenizer, completion_only_loss=completion_only, chat_template=template)
-    return SFTTrainer._prepare_dataset(trainer, rows, tokenizer, config, packing, None, "train")
+    trainer = stand_in(tokenizer, completion_only_loss=completion_only, chat_template=template)
+    encoded: Dataset = prepare_rows(
+        trainer, rows, config, tokenizer=tokenizer, packing=packing, formatting_func=None, name="train"
+    )
+    return encoded
 
 
 def optimizer_steps(sequences: int, config: SFTConfig, *, epochs: float, max_steps: int) -> int:

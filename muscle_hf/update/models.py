@@ -80,7 +80,7 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
     except _MISSING as error:
         raise InputError(f"{option}={name!r} cannot be read as a base model: {_why(error, name)}") from error
     # `from_config` knows no name, and PEFT asks for one.
-    model.config._name_or_path = name = located(name)
+    model.config.name_or_path = name = located(name)
     return Base(name, init_kwargs, model)
 
 

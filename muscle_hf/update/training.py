@@ -21,7 +21,7 @@ from ..models.ranks import pad_rank
 from ..publishing.card_of_trainer import card_of_trainer
 from ..training.checkpoints import remove_checkpoints, train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
-from ..training.quiet import ReportsNothing
+from ..training.hooks import send_nothing
 from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
 from .rows import as_dataset, as_questions
@@ -74,8 +74,10 @@ def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str,
     _train_with_cross_entropy(plan, folder, student, "control", options)
 
 
-class _FusedTrainer(ReportsNothing, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class _FusedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's own, which counts no training at the Hub."""
+
+    _send_telemetry = send_nothing
 
 
 def control_options(plan: Plan, output_dir: Path) -> dict[str, Any]:
