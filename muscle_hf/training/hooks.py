@@ -86,6 +86,7 @@ HOOKS = (
     Hook("evaluate.Metric._init_writer", "inputs that are all None", ("spaces/",)),
     Hook("tqdm.tqdm._instances", "bars are closed before an error is told", ("cli/",)),
     Hook("argparse.ArgumentParser._actions", "the options of a command", ("update/arguments.py",)),
+    Hook("argparse.ArgumentParser._option_string_actions", "a misspelt option is told", ("cli/",)),
 )
 
 

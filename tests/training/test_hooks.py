@@ -598,10 +598,11 @@ def _open_bars(folder: Path) -> None:
         assert bar not in tqdm.tqdm._instances
 
 
-@contract("argparse.ArgumentParser._actions")
+@contract("argparse.ArgumentParser._actions", "argparse.ArgumentParser._option_string_actions")
 def _actions(_: Path) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     action = parser.add_argument("--a", required=True)
     assert parser._actions == [action]
+    assert parser._option_string_actions == {"--a": action}
     action.default, action.required = argparse.SUPPRESS, False
     assert json.dumps(vars(parser.parse_args([]))) == "{}"
