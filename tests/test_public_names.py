@@ -32,6 +32,15 @@ def test_a_listed_name_can_be_imported(name: str) -> None:
     assert value.__doc__, "a public name without a docstring"
 
 
+@pytest.mark.parametrize(
+    "room", ["alignment", "flips", "losses", "prediction", "readers", "runs", "teachers", "teachers.cache"]
+)
+def test_a_room_that_was_one_module_no_longer_hands_on_its_names(room: str) -> None:
+    module = importlib.import_module(f"muscle_hf.{room}")
+    assert len(module.__all__) == len(set(module.__all__))
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
 def test_type_checkers_see_the_same_names_as_the_interpreter() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")

@@ -102,18 +102,11 @@ def place_tokens(
 
 
 def find_chunks(new: PlacedTokens, old: PlacedTokens) -> tuple[list[int], list[int]]:
-    """Number the chunks in which two tokenizations of one text meet, and say which tokens belong to them.
+    """Number the chunks in which two tokenizations of one text meet: for each token its chunk, from 0, or -1.
 
     Both sides of a chunk cover exactly the same bytes, without a hole, and no shorter stretch does. A special token is
     in a chunk only alone, and against one that stands for the same. Where both sides write a chunk with the same
     tokens one after the other, such as the bytes of a character, each pair is a chunk.
-
-    Args:
-        new: The tokens of the new side.
-        old: The tokens of the old side, with spans in the same text.
-
-    Returns:
-        For each token of the new and of the old side the number of its chunk, from 0 in the order of the text, or -1.
 
     Example:
         >>> new = PlacedTokens([(0, 4), (4, 9), (9, 11)], [0, -1, 1], [False] * 3)

@@ -53,13 +53,7 @@ class Rendering:
 def closing_tokens(rendering: Rendering, offsets: Sequence[Span], special: Sequence[bool]) -> list[int]:
     """Find the tokens that close a row: a special token behind the last content, and white space before it.
 
-    Args:
-        rendering: The row.
-        offsets: For each token its first and its last character plus one in the row's text.
-        special: For each token whether it is special.
-
-    Returns:
-        The tokens' places; none where something else than white space stands beside the special token.
+    None where something else than white space stands beside the special token.
 
     Example:
         >>> row = Rendering("hi </s>", ["hi"], [(0, 2)], False)
@@ -90,17 +84,8 @@ def render_messages(
     """Write a conversation by a chat template, and find what the messages say in it.
 
     The template is run a second time with marks around the contents, inside of their white space, which it may strip.
-    Where it changes a marked content, the content is looked for as it is and taken if it occurs once.
-
-    Args:
-        tokenizer: The tokenizer.
-        chat_template: The template.
-        messages: With "role" and "content": a text, or a list of parts with "text".
-        row: May have "tools" and "chat_template_kwargs", as in TRL.
-        name: "new" or "old", for the message.
-
-    Raises:
-        ConfigurationError: There is no template.
+    Where it changes a marked content, the content is looked for as it is and taken if it occurs once. `row` may have
+    "tools" and "chat_template_kwargs", as in TRL.
     """
     if not chat_template:
         raise ConfigurationError(

@@ -29,23 +29,9 @@ def align_rows(
 ) -> tuple[Dataset, AlignmentSummary]:
     """Encode rows for the old model too, and find the chunks at whose ends both tokenizations meet.
 
-    Args:
-        encoded: Rows with their texts and with `input_ids` and `labels`, encoded whole for the new model.
-        new_tokenizer: What they were encoded with.
-        old_tokenizer: The old model's.
-        text_field: Name of the column of plain texts.
-        chat_template: The template that conversations were written with; None for the tokenizer's own.
-        max_length: Tokens of a row that will be kept.
-        old_length: Tokens that the old model can read.
-        processes: Processes to work with, as `dataset_num_proc`.
-
-    Returns:
-        The rows with `chunk_ids`, `old_input_ids` and `old_chunk_ids`, and how much of them is aligned. Chunks that
-        truncation will cut into are none any more.
-
-    Raises:
-        InputError: Rows without their texts, or nothing that both tokenizers share.
-        ConfigurationError: A slow tokenizer, or a conversation without a chat template.
+    The rows have their texts, `input_ids` and `labels`, whole; they get `chunk_ids`, `old_input_ids` and
+    `old_chunk_ids`. Chunks that truncation will cut into are none any more: to `max_length` tokens of a row, or to the
+    `old_length` that the old model can read.
     """
     encoder = ChunkEncoder(new_tokenizer, old_tokenizer, text_field=text_field, chat_template=chat_template)
     aligned = encoded.map(encoder, batched=True, num_proc=processes, desc="Aligning two tokenizers")
@@ -60,24 +46,12 @@ def align_rows(
 
 
 def chunk_counts(aligned: Dataset) -> list[int]:
-    """Count the chunks of each row.
-
-    Args:
-        aligned: Rows with `old_chunk_ids`.
-    """
+    """Count the chunks of each row."""
     return [max(numbers, default=-1) + 1 for numbers in aligned["old_chunk_ids"]]
 
 
 def with_first_chunks(aligned: Dataset, start: int) -> Dataset:
-    """Number the chunks of a data set, so that they find their scores in a cache after shuffling.
-
-    Args:
-        aligned: Rows with `old_chunk_ids`.
-        start: Number of the first chunk.
-
-    Returns:
-        The rows with a column `first_chunk`.
-    """
+    """Number the chunks of a data set on from `start`, so that they find their scores in a cache after shuffling."""
     numbers: list[int] = []
     for count in chunk_counts(aligned):
         numbers.append(start)

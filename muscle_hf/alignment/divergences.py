@@ -66,9 +66,6 @@ def shared_vocabulary_kl(
     Returns:
         float, (n,). At least 0.
 
-    Raises:
-        InputError: Not as many old ids as new ones, or none.
-
     Example:
         >>> teacher = torch.tensor([[0.1, 0.3, 0.6]]).log()
         >>> student = torch.tensor([[0.3, 0.1, 0.4, 0.2]]).log()  # the same on the shared tokens and on the rest

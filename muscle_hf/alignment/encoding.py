@@ -59,10 +59,6 @@ class ChunkEncoder:
         text_field: The column of a plain text.
         chat_template: The template that `input_ids` were made with. Defaults to the new tokenizer's own.
 
-    Raises:
-        ConfigurationError: A slow tokenizer, or no chat template for conversations.
-        InputError: Rows without their texts, or whose `input_ids` the new tokenizer does not give.
-
     Example:
         Old words of two letters, new ones of one:
 
@@ -114,11 +110,7 @@ class ChunkEncoder:
         return remake, (new, old)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[list[int]]]:
-        """Encode and align the rows of a batch.
-
-        Args:
-            batch: Columns, with `input_ids` and what they were made from.
-        """
+        """Encode and align the rows of a batch."""
         if "input_ids" not in batch:
             raise InputError('The rows have no "input_ids"; encode them for the new model first.')
         count = len(batch["input_ids"])
@@ -202,15 +194,8 @@ def truncate_chunks(
 ) -> dict[str, list[int]]:
     """Cut a row of [`ChunkEncoder`] to a length, from its start; chunks that are cut into are no chunks any more.
 
-    Args:
-        chunk_ids: As the encoder gave them.
-        old_input_ids: Likewise.
-        old_chunk_ids: Likewise.
-        length: Tokens of the new side that are kept, such as `len(input_ids)` after truncation.
-        old_length: Tokens that the old model can read. None for any number.
-
-    Returns:
-        The three columns, cut; the old side ends with the last chunk that is left.
+    `length` counts tokens of the new side, and `old_length` those that the old model can read, None for any number.
+    The old side ends with the last chunk that is left.
 
     Example:
         >>> truncate_chunks([-1, 0, 1, 1], [7, 8, 9, 5], [-1, 0, 1, 1], length=3)
@@ -240,14 +225,7 @@ class AlignmentSummary:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> "AlignmentSummary":
-        """Count over encoded rows.
-
-        Args:
-            rows: With the columns of [`ChunkEncoder`], `input_ids` and, if there are some, `labels`.
-
-        Raises:
-            InputError: No trained token lies in a chunk.
-        """
+        """Count over rows with the columns of [`ChunkEncoder`], `input_ids` and, if there are some, `labels`."""
         trained = aligned = chunks = single = 0
         for row in rows:
             labels = row.get("labels") or row["input_ids"]

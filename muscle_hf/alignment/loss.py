@@ -85,10 +85,6 @@ def chunk_compatibility_loss(
         A [`CompatibilityLoss`]. `tokens_to_old` counts the student's tokens in the chunks that learned from the old
         model.
 
-    Raises:
-        ConfigurationError: A strategy that needs both models' distributions over one vocabulary.
-        InputError: Shapes that do not fit.
-
     Example:
         >>> student, new = torch.zeros(1, 3, 4), torch.zeros(1, 3, 4)
         >>> old = OldLogits(torch.zeros(1, 2, 3), torch.tensor([[0, 1]]), torch.tensor([[-1, 0]]))

@@ -45,12 +45,6 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     rules. The token for unknown text stands for whatever its vocabulary cannot say, so it is shared only by equal
     tokenizers.
 
-    Args:
-        tokenizer: A fast tokenizer.
-
-    Raises:
-        ConfigurationError: A slow tokenizer, whose rules cannot be read.
-
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
         >>> from transformers import PreTrainedTokenizerFast
@@ -105,17 +99,8 @@ def shared_tokens(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pair the tokens that stand for the same on both sides: one text, one special token, or the end of a text.
 
-    Args:
-        new_tokenizer: A fast tokenizer.
-        old_tokenizer: A fast tokenizer.
-        new_size: Rows of the new model's logits; tokens without a row are left out. None if all have one.
-        old_size: The same for the old model.
-
-    Returns:
-        The new and the old ids of the pairs, both int64, (shared,), ascending in the new id. No id occurs twice.
-
-    Raises:
-        ConfigurationError: A slow tokenizer, whose rules cannot be read.
+    Tokens beyond the size of a model's logits are left out. Returns the new and the old ids of the pairs, (shared,),
+    ascending in the new id; no id occurs twice.
     """
     rows = paired_meanings(read_vocabulary(new_tokenizer), read_vocabulary(old_tokenizer))
     for column, size in enumerate((new_size, old_size)):
@@ -125,15 +110,7 @@ def shared_tokens(
 
 
 def paired_meanings(new: Vocabulary, old: Vocabulary) -> NDArray[np.int64]:
-    """Pair the tokens of two vocabularies as [`shared_tokens`] does.
-
-    Args:
-        new: Of the new tokenizer.
-        old: Of the old tokenizer.
-
-    Returns:
-        int64, (shared, 2): new and old id, ascending in the new id.
-    """
+    """Pair the tokens of two vocabularies: new and old id, (shared, 2), ascending in the new id."""
     pairs = {number: old.meanings[meaning] for meaning, number in new.meanings.items() if meaning in old.meanings}
     if new.end is not None and old.end is not None and new.end not in pairs and old.end not in pairs.values():
         pairs[new.end] = old.end
@@ -141,14 +118,7 @@ def paired_meanings(new: Vocabulary, old: Vocabulary) -> NDArray[np.int64]:
 
 
 def read_rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Return the rules of a fast tokenizer, as its tokenizer.json has them.
-
-    Args:
-        tokenizer: The tokenizer.
-
-    Raises:
-        ConfigurationError: It is a slow one.
-    """
+    """Return the rules of a fast tokenizer, as its tokenizer.json has them."""
     if not tokenizer.is_fast:
         raise ConfigurationError(
             f"{type(tokenizer).__name__} is a slow tokenizer, which does not say where its tokens stand in a text. "
@@ -158,11 +128,7 @@ def read_rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def without_tokens(model: dict[str, Any]) -> dict[str, Any]:
-    """Return the options and merges of a tokenizer's model, without its tokens and their ids.
-
-    Args:
-        model: The part "model" of its rules.
-    """
+    """Return the options and merges of a tokenizer's model, without its tokens and their ids."""
     options = {key: value for key, value in model.items() if key not in ("vocab", "unk_id")}
     if model.get("unk_id") is not None:
         options["unk_token"] = model["vocab"][model["unk_id"]][0]

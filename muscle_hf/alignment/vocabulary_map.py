@@ -62,36 +62,15 @@ class VocabularyMap:
         return int((self.new_ids != self.old_ids).sum())
 
     def new_logits(self, logits: Tensor) -> Tensor:
-        """Cut the new model's or the student's logits to the common tokens.
-
-        Args:
-            logits: float, (..., new_size).
-
-        Returns:
-            float, (..., common). A view where the common tokens are the first ones.
-        """
+        """Cut the new model's or the student's logits, (..., new_size), to the common tokens: (..., common)."""
         return _columns(logits, self.new_ids)
 
     def old_logits(self, logits: Tensor) -> Tensor:
-        """Cut the old model's logits to the common tokens, in the order of the new model.
-
-        Args:
-            logits: float, (..., old_size).
-
-        Returns:
-            float, (..., common). A view where the common tokens are the first ones.
-        """
+        """Cut the old model's logits, (..., old_size), to the common tokens, in the new order: (..., common)."""
         return _columns(logits, self.old_ids)
 
     def labels(self, labels: Tensor) -> Tensor:
-        """Turn labels into columns of the cut logits.
-
-        Args:
-            labels: int64, (...). Ids of the new model, all of them common (see [`check_tokens`]), or negative.
-
-        Returns:
-            int64, (...). Negative labels, such as -100, are kept.
-        """
+        """Turn labels into columns of the cut logits; negative ones, such as -100, are kept."""
         columns = np.arange(len(self.new_ids))
         # -1, which any loss refuses, for a label that is no common token.
         return torch.where(labels < 0, labels, _look_up(labels.clamp(min=0), self.new_size, self.new_ids, columns, -1))
@@ -99,25 +78,12 @@ class VocabularyMap:
     def old_input_ids(self, input_ids: Tensor) -> Tensor:
         """Turn the new model's input into the old model's.
 
-        Args:
-            input_ids: int64, (...). Ids of the new model. One that is not common becomes 0: after [`check_tokens`] it
-                can only be padding, which a model does not look at.
-
-        Returns:
-            int64, (...).
+        A token that is not common becomes 0: after [`check_tokens`] it can only be padding, which no model looks at.
         """
         return _look_up(input_ids, self.new_size, self.new_ids, self.old_ids, 0)
 
     def check_tokens(self, rows: Iterable[Iterable[int]], tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse training data with a token that the old model does not have.
-
-        Args:
-            rows: Token ids of the new model, row by row.
-            tokenizer: The new tokenizer, to name the tokens.
-
-        Raises:
-            ModelMismatchError: The old model cannot read these data.
-        """
+        """Refuse training data with a token that the old model does not have."""
         unknown = {number for row in rows for number in row} - set(self.new_ids.tolist())
         if unknown:
             names = [str(tokenizer.convert_ids_to_tokens(number)) for number in sorted(unknown)[:5]]
@@ -146,14 +112,7 @@ class VocabularyMap:
 def common_tokens(
     new_tokenizer: PreTrainedTokenizerBase, old_tokenizer: PreTrainedTokenizerBase, new_size: int, old_size: int
 ) -> VocabularyMap:
-    """Map the tokens of two tokenizers by identity: the same string, special on both sides or on neither.
-
-    Args:
-        new_tokenizer: The new tokenizer.
-        old_tokenizer: The old tokenizer; that both cut texts alike is for the caller to check.
-        new_size: Rows of the new model's embeddings.
-        old_size: Rows of the old model's embeddings.
-    """
+    """Map the tokens of two tokenizers by identity: the same string, special on both sides or on neither."""
     sides = []
     for tokenizer, size in ((new_tokenizer, new_size), (old_tokenizer, old_size)):
         special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -178,10 +137,6 @@ def segmentation_difference(
     side has no added token for ordinary text of its own. Only then may ids be mapped: the new tokenizer's tokens are
     the ones that the old one would have given. Added tokens of the new side are let through here, because
     [`VocabularyMap.check_tokens`] refuses data in which one of them occurs; special tokens may differ as well.
-
-    Args:
-        new_tokenizer: The new tokenizer.
-        old_tokenizer: The old tokenizer.
     """
     if not (new_tokenizer.is_fast and old_tokenizer.is_fast):
         return "one of them is slow, so that their rules cannot be compared"

@@ -12,28 +12,18 @@ from .models import TOKEN
 
 
 class ClassifierCollator:
-    """Pads encoded rows, the old model's inputs apart from the new model's.
-
-    Args:
-        task: "sequence" or "token".
-        new: The new model's tokenizer.
-        old: The old model's; None where it reads the same ids as the new one.
-    """
+    """Pads encoded rows, the old model's inputs, if it reads others, apart from the new model's."""
 
     def __init__(self, task: str, new: PreTrainedTokenizerBase, old: PreTrainedTokenizerBase | None) -> None:
         """Keep the tokenizers, which know how to pad."""
         self.task, self.new, self.old = task, new, old
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Make a batch.
+        """Make a batch of rows of [`ClassifierEncoder`].
 
-        Args:
-            examples: Rows of [`ClassifierEncoder`].
-
-        Returns:
-            `input_ids`, `attention_mask` and the like, (batch, length); the same with `old_` before the name where
-            the old model reads other ids; `labels`, (batch,) or, for words, (batch, length); `old_positions`,
-            (batch, length), the position of each labelled word for the old model; `weights` and `_row`, (batch,).
+        `input_ids`, `attention_mask` and the like are (batch, length), and so are those with `old_` before the name
+        where the old model reads other ids; `labels` is (batch,) or, for words, (batch, length); `old_positions`,
+        (batch, length), is the position of each labelled word for the old model; `weights` and `_row` are (batch,).
         """
         names = set(examples[0]) - {"labels", *OWN_COLUMNS}
         batch = _padded(examples, sorted(name for name in names if not name.startswith(OLD)), "", self.new)

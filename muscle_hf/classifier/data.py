@@ -86,12 +86,7 @@ class Columns:
 
 
 def encodes_alike(one: Side, other: Side) -> bool:
-    """Tell whether two models read a text from the same ids, so that it need not be encoded twice.
-
-    Args:
-        one: A model's side.
-        other: The other model's.
-    """
+    """Tell whether two models read a text from the same ids, so that it need not be encoded twice."""
     first, second = one.tokenizer, other.tokenizer
     inputs = [(side.max_length, side.arguments & set(side.tokenizer.model_input_names)) for side in (one, other)]
     if inputs[0] != inputs[1]:
@@ -136,19 +131,10 @@ class ClassifierEncoder:
         return (self.new,) if self.old is None else (self.new, self.old)
 
     def __call__(self, dataset: Dataset | IterableDataset, name: str) -> Dataset | IterableDataset:
-        """Return the data set encoded, and warn of what truncation took away.
+        """Return the data set encoded for [`ClassifierCollator`], and warn of what truncation took away.
 
-        Args:
-            dataset: With texts or words and labels; or with `input_ids` (and, where the old model reads other ids,
-                `old_input_ids`) and labels.
-            name: "train" or "eval", for messages; weights are taken along for "train".
-
-        Returns:
-            A data set of the same kind, with columns for [`ClassifierCollator`].
-
-        Raises:
-            InputError: Columns, texts or labels that are missing or of another kind.
-            ModelMismatchError: It is tokenised already, for one model only, and the other one reads other ids.
+        It has texts or words and labels; or `input_ids` (and, where the old model reads other ids, `old_input_ids`)
+        and labels. `name` is "train" or "eval"; weights are taken along for "train".
         """
         if not isinstance(dataset, Dataset | IterableDataset):
             raise InputError(f"The {name} set is a {type(dataset).__name__}; a datasets.Dataset is needed.")

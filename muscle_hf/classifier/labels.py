@@ -27,9 +27,6 @@ class ClassMap:
         new: Names of the new model's classes, in the order of its logits.
         old: Names of the old model's classes, in the order of its logits.
 
-    Raises:
-        ModelMismatchError: They have no name in common.
-
     Example:
         >>> classes = ClassMap(new=("joke", "news", "radio"), old=("news", "joke", "fax"))
         >>> classes.old_of_new, classes.new_of_old
@@ -92,19 +89,10 @@ class ClassMap:
 
 
 def class_names(config: Any, given: Sequence[str] | None, *, role: str) -> tuple[str, ...]:
-    """Return the names of a classifier's classes, in the order of its logits.
+    """Return the names of a classifier's classes, in the order of its logits: those given, or those of its config.
 
-    Args:
-        config: The model's config, with `num_labels` and `id2label`.
-        given: Names that the user passed; None takes those of the config.
-        role: "new" or "old", for messages.
-
-    Returns:
-        One name for each class; `LABEL_0`, `LABEL_1`, ... where nobody gave any.
-
-    Raises:
-        ConfigurationError: Another number of names than of classes, a name twice, or a model that is no classifier of
-            one label for each instance.
+    They are `LABEL_0`, `LABEL_1`, ... where nobody gave any. Refused: another number of names than of classes, a name
+    twice, and a model that is no classifier of one label for each instance.
     """
     count = int(config.num_labels)
     problem = getattr(config, "problem_type", None)
@@ -134,17 +122,8 @@ def class_names(config: Any, given: Sequence[str] | None, *, role: str) -> tuple
 def match_classes(new: tuple[str, ...], old: tuple[str, ...]) -> ClassMap:
     """Match the classes of two models by name.
 
-    Args:
-        new: Names of the new model's classes, from `class_names`.
-        old: Names of the old model's classes.
-
-    Returns:
-        A [`ClassMap`]. Where neither model names its classes and both have the same number of them, class i of the one
-        is taken for class i of the other, and the log says so.
-
-    Raises:
-        ModelMismatchError: One model names its classes and the other does not, neither does and the numbers differ, or
-            they have no name in common.
+    Where neither model names its classes and both have the same number of them, class i of the one is taken for class
+    i of the other, and the log says so.
     """
     unnamed = {"new": is_unnamed(new), "old": is_unnamed(old)}
     if all(unnamed.values()):
@@ -171,9 +150,6 @@ def match_classes(new: tuple[str, ...], old: tuple[str, ...]) -> ClassMap:
 def is_unnamed(names: Sequence[str]) -> bool:
     """Tell whether these are the names that transformers gives to classes without one.
 
-    Args:
-        names: Names of all classes of a model.
-
     Example:
         >>> is_unnamed(["LABEL_0", "LABEL_1"]), is_unnamed(["negative", "positive"])
         (True, False)
@@ -191,9 +167,6 @@ class LabelReader:
         classes: Names of the new model's classes.
         label_names: Names of the data set's `ClassLabel` column; None where it has another type.
         dataset: "train" or "eval", for messages.
-
-    Raises:
-        InputError: The data set names its classes, the new model does not, and their numbers differ.
 
     Example:
         >>> read = LabelReader(("joke", "news"), label_names=("news", "joke"), dataset="train")
@@ -218,15 +191,7 @@ class LabelReader:
         self._label_names = label_names
 
     def __call__(self, label: Any, *, row: int) -> int:
-        """Return the class number of one label.
-
-        Args:
-            label: As it stands in the data set.
-            row: Its row, for messages.
-
-        Raises:
-            InputError: No class of the new model, or no label at all.
-        """
+        """Return the class number of one label."""
         if isinstance(label, str):
             if self._unnamed:
                 raise InputError(
@@ -261,9 +226,6 @@ class LabelReader:
 
 def shown(names: Sequence[str]) -> str:
     """Return the first few names for a message.
-
-    Args:
-        names: Of classes.
 
     Example:
         >>> shown(["a", "b"]), shown(list("abcdefg"))

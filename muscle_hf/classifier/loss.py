@@ -32,9 +32,6 @@ _NEED_SUPPORT = ("reverse_kl", "logit_difference_inhibition")
 class OldClasses:
     """The old model's logits and answers, in the classes of the new model.
 
-    Args:
-        classes: How the classes meet.
-
     Example:
         >>> old = OldClasses(ClassMap(new=("joke", "news", "radio"), old=("news", "joke", "fax")))
         >>> logits = torch.tensor([[1.0, 2.0, 3.0]])  # the likeliest class is the removed one, "fax"
@@ -54,17 +51,7 @@ class OldClasses:
         self._new_of_old = torch.where(new_of_old < 0, removed, new_of_old)
 
     def logits(self, old_logits: Tensor) -> Tensor:
-        """Return the old model's logits in the order of the new model's classes; -inf for classes that were added.
-
-        Args:
-            old_logits: float, (tokens, old classes).
-
-        Returns:
-            float, (tokens, new classes).
-
-        Raises:
-            ModelMismatchError: The logits have another number of classes than the config.
-        """
+        """Return the old model's logits in the order of the new model's classes; -inf for classes that were added."""
         if old_logits.shape[-1] != len(self.classes.old):
             raise ModelMismatchError(
                 f"The old model gives {old_logits.shape[-1]} logits and its config says {len(self.classes.old)} "
@@ -76,25 +63,14 @@ class OldClasses:
         return old_logits[:, place.clamp(min=0)].masked_fill(place < 0, -math.inf)
 
     def answers(self, old_logits: Tensor) -> Tensor:
-        """Return what the old model answers, as a number of the new model's classes.
+        """Return what the old model answers, as numbers of the new model's classes.
 
-        Args:
-            old_logits: float, (tokens, old classes).
-
-        Returns:
-            int64, (tokens,). A removed class has a number of its own, behind the new model's.
+        A removed class has a number of its own, behind the new model's.
         """
         return self._new_of_old.to(old_logits.device)[old_logits.argmax(-1)]
 
     def knows(self, gold: Tensor) -> Tensor:
-        """Tell which gold classes the old model knows.
-
-        Args:
-            gold: int64, (tokens,). Classes of the new model.
-
-        Returns:
-            bool, (tokens,).
-        """
+        """Tell which gold classes, numbers of the new model, the old model knows."""
         return (self._old_of_new >= 0).to(gold.device)[gold]
 
 
@@ -170,12 +146,7 @@ def classifier_loss(
 def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Divergence:
     """Restrict a divergence to the classes that the teacher does not rule out, the student renormalised over them.
 
-    Args:
-        divergence: Between logits.
-        mean_over_classes: It is a mean over classes; the mean is then over the known ones.
-
-    Returns:
-        A divergence that is finite where teacher logits are -inf.
+    It is then finite where teacher logits are -inf. A mean over classes becomes one over the known ones.
 
     Example:
         >>> from muscle_hf.losses.divergences import reverse_kl

@@ -61,11 +61,6 @@ def load_classifier(
 
     Returns:
         The classifier, its adapter trainable where there is one.
-
-    Raises:
-        ConfigurationError: No classifier, a head that was never trained, another number of classes than names, an
-            adapter on top of an adapter, or several.
-        UnsupportedAdapterError: A prompt-learning adapter.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
@@ -152,18 +147,7 @@ def _refuse_untrained(model: nn.Module, untrained: set[str], names: tuple[str, s
 
 
 def classifier_task(model: nn.Module, name: str) -> str:
-    """Tell what a model classifies.
-
-    Args:
-        model: A loaded model, with or without adapter.
-        name: What the user calls it, for the message.
-
-    Returns:
-        "sequence" or "token".
-
-    Raises:
-        ConfigurationError: It has no such head.
-    """
+    """Tell what a model classifies: "sequence" or "token"."""
     kind = type(base_model(model)).__name__
     for head, task in _HEADS.items():
         if kind.endswith(head):
@@ -175,31 +159,14 @@ def classifier_task(model: nn.Module, name: str) -> str:
 
 
 def forward_arguments(model: nn.Module) -> frozenset[str]:
-    """Return the names of what a model takes as input.
-
-    Args:
-        model: A loaded model, with or without adapter.
-    """
+    """Return the names of what a model takes as input."""
     return frozenset(inspect.signature(base_model(model).forward).parameters)
 
 
 def longest_input(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int | None, *, role: str
 ) -> int | None:
-    """Return how many tokens a model is given at most.
-
-    Args:
-        model: A loaded model, with or without adapter.
-        tokenizer: Its tokenizer.
-        max_length: What the user asked for; None for as much as model and tokenizer take.
-        role: "new" or "old", for the message.
-
-    Returns:
-        A number of tokens, or None where neither has a limit.
-
-    Raises:
-        ConfigurationError: The user asked for more than the model has positions.
-    """
+    """Return how many tokens a model is given at most: as the user asked, or as model and tokenizer take; or None."""
     tables = [
         # RoBERTa and its kin number positions from behind the padding's, OPT and BART from an offset.
         module.num_embeddings - getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
@@ -223,13 +190,7 @@ def longest_input(
 def align_padding(model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, role: str) -> None:
     """Let a decoder know what padding is: it reads the class off the last token that is none.
 
-    Args:
-        model: A loaded model; the `pad_token_id` of its config is set where there is none.
-        tokenizer: Its tokenizer.
-        role: "new" or "old", for the message.
-
-    Raises:
-        ModelMismatchError: Its config names another token.
+    The `pad_token_id` of its config is set where there is none; one that the tokenizer does not pad with is refused.
     """
     decoder = base_model(model)
     if classifier_task(decoder, role) != SEQUENCE or not hasattr(decoder, "score"):

@@ -1,1 +1,22 @@
 """The compatibility loss, its masks and divergences: tensors in, tensors out."""
+
+from .compatibility import CompatibilityLoss, compatibility_loss
+from .divergences import DIVERGENCES, Divergence
+from .logits import IGNORE_INDEX, next_token_labels
+from .masks import MASKS, Mask, ModelScores, Scores
+from .strategy import TEACHERS, Strategy
+
+__all__ = [
+    "DIVERGENCES",
+    "IGNORE_INDEX",
+    "MASKS",
+    "TEACHERS",
+    "CompatibilityLoss",
+    "Divergence",
+    "Mask",
+    "ModelScores",
+    "Scores",
+    "Strategy",
+    "compatibility_loss",
+    "next_token_labels",
+]

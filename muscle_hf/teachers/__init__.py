@@ -1,5 +1,5 @@
 """What the old and the new model give to learn from: live, or from a cache."""
 
-from .live import FrozenModelTeacher, SharedBaseTeacher
+from .live import FrozenModelTeacher, SharedBaseTeacher, dense_head
 
-__all__ = ["FrozenModelTeacher", "SharedBaseTeacher"]
+__all__ = ["FrozenModelTeacher", "SharedBaseTeacher", "dense_head"]

@@ -98,11 +98,7 @@ class SharedBaseTeacher:
         return self.common(self(inputs).logits)
 
     def common(self, logits: Tensor) -> Tensor:
-        """Cut the new model's or the student's logits to the tokens that the old model has too.
-
-        Args:
-            logits: float, (..., vocabulary).
-        """
+        """Cut the new model's or the student's logits to the tokens that the old model has too."""
         return logits if self.vocabulary is None else self.vocabulary.new_logits(logits)
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
@@ -147,12 +143,7 @@ class _Projector(nn.Module):
 def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None = None) -> OutputHead:
     """Return an LM head as one matrix, whatever adapters and biases it consists of.
 
-    Args:
-        model: A causal language model, with or without adapter.
-        projection: Turns hidden states into logits; None: by the model as it is now.
-
-    Raises:
-        ConfigurationError: The logits are soft-capped and the head is adapted, which no matrix can express.
+    `projection` turns hidden states into logits; None: the model as it is now.
     """
     base = base_model(model)
     head, transform = base.get_output_embeddings(), LogitTransform.of(base.config)

@@ -58,11 +58,7 @@ class AlignedLoss:
         self._caches = caches
 
     def check(self, batch: dict[str, Any]) -> None:
-        """Ask both teachers about one batch, so that NaN is found before training.
-
-        Args:
-            batch: What the collator made.
-        """
+        """Ask both teachers about one batch, so that NaN is found before training."""
         with self.autocast():
             self._new_logits(batch)
             if self.old is not None:
@@ -71,14 +67,7 @@ class AlignedLoss:
     def __call__(
         self, model: Any, batch: dict[str, Any], *, normalizer: Tensor | float | None, needs_logits: bool
     ) -> tuple[CompatibilityLoss, Any]:
-        """Return the loss of a batch, and the student's outputs.
-
-        Args:
-            model: The student, as it is wrapped for training.
-            batch: What the collator made.
-            normalizer: Trained tokens of the whole optimizer step; None: of this batch.
-            needs_logits: The logits are always there.
-        """
+        """Return the loss of a batch, and the student's outputs: as [`TokenLoss`], but the logits are always there."""
         with self.autocast():
             new = self._new_logits(batch)
             old = self._cached(batch) if self.old is None else self._ask_old(batch, self.old)
@@ -132,15 +121,7 @@ class AlignedLoss:
 
 
 def ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> OldLogits:
-    """Let the old model read its own tokens of a batch.
-
-    Args:
-        old: The old teacher.
-        batch: What the collator made, with `old_input_ids`, `old_attention_mask` and `old_chunk_ids`.
-
-    Raises:
-        TeacherError: Its logits are NaN.
-    """
+    """Let the old model read its own tokens of a batch."""
     mask = batch["old_attention_mask"]
     inputs = {"input_ids": batch["old_input_ids"], "attention_mask": mask, "use_cache": False}
     logits = old.logits(inputs)
@@ -149,14 +130,7 @@ def ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> OldLogits:
 
 
 class ChunkScorer:
-    """Asks the old model about the chunks of rows: what a cache of kind "chunks" is filled with.
-
-    Args:
-        dataset: Aligned rows, in the order of the cache.
-        collate: Makes a batch of some rows, on the teacher's device.
-        old: The old teacher.
-        autocast: Makes the context in which the model computes.
-    """
+    """Asks the old model about the chunks of rows: what a cache of kind "chunks" is filled with."""
 
     def __init__(
         self,

@@ -49,12 +49,7 @@ class CachedTargets:
             self._old_head = OutputHead(head.weight.to(device), bias, head.transform)
 
     def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, ...]:
-        """Return the old and the new model's targets of some trained tokens.
-
-        Args:
-            numbers: int64, (tokens,).
-            gold: int64, (tokens,). Says on which device they are wanted.
-        """
+        """Return the old and the new model's targets of trained tokens, by number, on the device of `gold`."""
         stored = self._read(numbers, gold.device)
         old, new = (
             {name.removeprefix(f"{teacher}."): one for name, one in stored.items() if name.startswith(f"{teacher}.")}
@@ -77,16 +72,7 @@ def _scores(stored: Mapping[str, Tensor]) -> StoredScores:
 
 
 class TargetComputer:
-    """Asks both teachers about rows of an encoded data set: what a cache is filled with.
-
-    Args:
-        dataset: Rows with `input_ids` and `labels`, in the order of the cache.
-        collate: Makes a batch of some rows, on the teachers' device.
-        old: The old teacher.
-        new: The new teacher.
-        spec: What is stored.
-        autocast: Makes the context in which the models compute.
-    """
+    """Asks both teachers about rows of an encoded data set, in the order of the cache: what a cache is filled with."""
 
     def __init__(
         self,
@@ -136,23 +122,14 @@ class TargetComputer:
 
 
 def hidden_size(config: Any) -> int:
-    """Return the width of a model's last hidden states.
-
-    Args:
-        config: The model's config.
-    """
+    """Return the width of a model's last hidden states."""
     text = config.get_text_config()
     # OPT may project them to another width before the head.
     return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
 
 
 def precision(args: Any, model: Any) -> torch.dtype:
-    """Return the type in which hidden states reach the LM head, and in which they are stored.
-
-    Args:
-        args: The trainer's config, which may ask for mixed precision.
-        model: The new model.
-    """
+    """Return the type in which hidden states reach the LM head, and in which they are stored."""
     if args.bf16:
         return torch.bfloat16
     if args.fp16:
@@ -211,11 +188,7 @@ class CacheOfRun:
         }
 
     def open(self) -> list[TeacherCache] | None:
-        """Return the caches, or None where one is missing or not complete.
-
-        Raises:
-            ConfigurationError: One was made from something else.
-        """
+        """Return the caches, or None where one is missing or not complete; one made from something else is refused."""
         found = []
         for name, spec in self.specs.items():
             try:
@@ -236,17 +209,9 @@ class CacheOfRun:
         process: int,
         processes: int,
     ) -> None:
-        """Compute what is missing of the caches, or this process's part of it.
+        """Compute what is missing of the caches, or this process's part of it, so many rows at once.
 
-        Args:
-            old: The old teacher.
-            new: The new teacher.
-            collate: Makes a batch of some rows, on the teachers' device.
-            autocast: Makes the context in which the models compute.
-            rows_at_once: Rows of a batch.
-            show_progress: Show a progress bar on stderr, over the rows that this call computes.
-            process: The number of this process, from 0.
-            processes: How many share the work.
+        `collate` makes a batch of some rows on the teachers' device; a bar on stderr counts the rows of this process.
         """
         needs_heads = any(spec.kind == "hidden" for spec in self.specs.values())
         heads = {"old": old.output_head(), "new": new.output_head()} if needs_heads else None

@@ -153,33 +153,21 @@ def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a training that it can go on from; one that was cut off counts for nothing.
-
-    Args:
-        folder: The training's output folder; it need not exist.
-    """
+    """Return the newest checkpoint of a training that it can go on from; one that was cut off counts for nothing."""
     known = [path for path in _checkpoints(folder) if _state_of(path) is not None]
     # Of two of one step the one of `save_strategy`: the other one may go at any time.
     return max(known, key=lambda path: (_step_of(path), path.parent == folder), default=None)
 
 
 def steps_done(folder: Path) -> tuple[int, int] | None:
-    """Return the step of the newest whole checkpoint, and how many steps the training has; None where there is none.
-
-    Args:
-        folder: The training's output folder.
-    """
+    """Return the step of the newest whole checkpoint, and how many steps the training has; or None."""
     checkpoint = last_checkpoint(folder)
     state = None if checkpoint is None else _state_of(checkpoint)
     return None if state is None else (int(state["global_step"]), int(state["max_steps"]))
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints of a training, which a finished one needs no more.
-
-    Args:
-        folder: The training's output folder.
-    """
+    """Remove all checkpoints of a training, which a finished one needs no more."""
     for path in (*_checkpoints(folder), folder / INTERIM):
         shutil.rmtree(path, ignore_errors=True)
 

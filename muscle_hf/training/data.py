@@ -21,16 +21,9 @@ _STREAM_ROWS = 100
 
 
 def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | None:
-    """Return the first encoded row with a token to train on.
+    """Return the first encoded row with a token to train on, or refuse a data set without one.
 
-    Args:
-        dataset: The training set, encoded.
-
-    Returns:
-        The row, or None where the first rows of a stream have no such token; a stream is not read ahead.
-
-    Raises:
-        InputError: No row of a data set on disk or in memory has one.
+    A stream is not read ahead: None where its first rows have no such token.
     """
     for row in dataset if isinstance(dataset, Dataset) else islice(dataset, _STREAM_ROWS):
         if is_trainable(row.get("labels", row["input_ids"]), row.get("seq_lengths")):
@@ -44,11 +37,7 @@ def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | 
 
 
 def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
-    """Cut a row to some tokens around the first one that is trained on: enough to see that a model answers.
-
-    Args:
-        row: An encoded row.
-        count: How many tokens to keep.
+    """Cut an encoded row to some tokens around the first that is trained on: enough to see that a model answers.
 
     Example:
         >>> a_few_tokens({"input_ids": [*range(9)], "labels": [-100] * 7 + [7, 8]}, count=4)
@@ -70,9 +59,7 @@ def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
 def is_trainable(labels: list[int], sequence_lengths: list[int] | None = None) -> bool:
     """Tell whether a label other than -100 has a position that predicts it; the first one of a sequence has none.
 
-    Args:
-        labels: Labels of one row, at their tokens.
-        sequence_lengths: Lengths of the sequences packed into the row; None for one sequence.
+    `sequence_lengths` are those of the sequences packed into the row; None for one sequence.
 
     Example:
         >>> is_trainable([5, -100]), is_trainable([-100, 5]), is_trainable([5, 6], [1, 1])
@@ -87,13 +74,7 @@ def is_trainable(labels: list[int], sequence_lengths: list[int] | None = None) -
 
 
 def warn_about_lost_tokens(encoded: Dataset, max_length: int | None, name: str) -> None:
-    """Count in one warning the rows that truncation shortens, and those of which nothing is left to train on.
-
-    Args:
-        encoded: The data set, encoded and not truncated yet.
-        max_length: Tokens of a row that are kept; None keeps all.
-        name: "train" or "eval", for the message.
-    """
+    """Count in one warning the rows that truncation shortens, and those of which nothing is left to train on."""
     longer = 0 if max_length is None else sum(len(ids) > max_length for ids in encoded["input_ids"])
     empty = sum(not is_trainable(labels[:max_length]) for labels in encoded["labels"])
     if longer:
@@ -119,24 +100,14 @@ _OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHU
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return a batch without its labels, with which a model would compute a loss of its own, and without our columns.
-
-    Args:
-        batch: What the collator made.
-    """
+    """Return a batch without our columns, and without labels: with them a model would compute a loss of its own."""
     return {name: value for name, value in batch.items() if name not in _OURS} | {"use_cache": False}
 
 
 def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:
     """Return one of our columns at the trained positions, which predict the token that the number belongs to.
 
-    Args:
-        batch: What the collator made.
-        name: A key of `TOKEN_COLUMNS`.
-        trained: bool, (batch, length). The positions that predict a token to train on.
-
-    Returns:
-        (tokens,), or None where the data set has no such column.
+    It is (tokens,), or None where the data set has no such column; `trained` is (batch, length).
     """
     if name not in batch:
         return None
@@ -144,11 +115,7 @@ def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor 
 
 
 class ColumnCollator:
-    """A collator that takes our columns along.
-
-    Args:
-        collator: Makes everything else.
-    """
+    """A collator that takes our columns along, around the one that makes everything else."""
 
     def __init__(self, collator: Any) -> None:
         """Remember the collator."""
@@ -197,18 +164,7 @@ def _padded(columns: list[list[Any]], width: int, filler: float) -> Tensor:
 
 
 def with_weights(encoded: Dataset, column: str) -> Dataset:
-    """Give each token the weight of its row.
-
-    Args:
-        encoded: Rows with `input_ids` and the column.
-        column: Name of the column of weights.
-
-    Returns:
-        The rows with a column `token_weights`.
-
-    Raises:
-        InputError: No such column, or a weight that is not a number of 0 or more.
-    """
+    """Give each token the weight of its row, in a column `token_weights`."""
     if column not in encoded.column_names:
         raise InputError(f"weight_column={column!r} is no column of train_dataset; it has {encoded.column_names}.")
     for index, weight in enumerate(encoded[column]):
@@ -225,14 +181,8 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
 def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     """Cut rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would leave at full length.
 
-    Args:
-        encoded: Rows with `input_ids`, `labels` and columns of ours.
-        args: The trainer's config: `max_length`, `truncation_mode`, `packing_strategy`.
-        packing: Whether rows will be packed: then their starts are kept, or, by the strategies that cut rows into
-            pieces, all of them.
-
-    Returns:
-        The rows, without those that have nothing left to train on.
+    Rows with nothing left to train on are dropped. Of rows that will be packed the starts are kept, or, by the
+    strategies that cut rows into pieces, all of them.
     """
     if args.max_length is None or (packing and args.packing_strategy != "bfd"):
         return encoded
@@ -250,13 +200,7 @@ def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
 def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
     """Shuffle and pack rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would drop.
 
-    Args:
-        encoded: Rows with `input_ids`, `labels` and columns of ours; other columns are dropped.
-        args: The trainer's config: `max_length`, `packing_strategy`, `shuffle_dataset`, `seed`.
-        packing: Whether several rows are packed into one.
-
-    Returns:
-        Rows that are ready for the collator.
+    What comes out is ready for the collator: columns of others are gone.
     """
     if packing and args.max_length is None:
         raise ConfigurationError("packing=True needs max_length, the length of a packed row; it is None.")
@@ -271,23 +215,14 @@ def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
 
 
 def trained_token_counts(encoded: Dataset) -> list[int]:
-    """Count the tokens of each row that are trained on: those with a label, but the first one.
-
-    Args:
-        encoded: Rows with `labels`.
-    """
+    """Count the tokens of each row that are trained on: those with a label, but the first one."""
     return [sum(label != IGNORE_INDEX for label in labels[1:]) for labels in encoded["labels"]]
 
 
 def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
     """Number the trained tokens of a data set, so that they find their targets after shuffling and packing.
 
-    Args:
-        encoded: Rows with `labels`, cut to their final length.
-        start: Number of the first one.
-
-    Returns:
-        The rows with a column `target_index`; -1 where nothing is trained on.
+    The column is `target_index`, from `start` on, -1 where nothing is trained on; rows have their final length.
     """
     starts = list(accumulate(trained_token_counts(encoded), initial=start))
 
@@ -306,11 +241,7 @@ def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
 def sequence_numbers(batch: dict[str, Any]) -> Tensor:
     """Number the sequence of each position: rows, or, where sequences are packed into one row, the restarts in it.
 
-    Args:
-        batch: What the collator made; `position_ids` without `attention_mask` mean packed sequences.
-
-    Returns:
-        int64, (batch, length).
+    Returns int64, (batch, length). `position_ids` without `attention_mask` mean packed sequences.
 
     Example:
         >>> sequence_numbers({"input_ids": torch.zeros(1, 5), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])})

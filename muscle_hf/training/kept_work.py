@@ -9,26 +9,14 @@ from .checkpoints import steps_done
 
 
 def sentence(folder: Path, parts: Sequence[str]) -> str:
-    """Say what the next call of the same command does not have to do again.
-
-    Args:
-        folder: Where it lies.
-        parts: Such as "the control, step 37 of 120"; none where nothing is kept.
-    """
+    """Say what the next call of the same command need not do again: parts such as "the control, step 37 of 120"."""
     if not parts:
         return "Nothing is kept: the same command starts anew."
     return f"Kept in {folder}: {'; '.join(parts)}. The same command goes on there."
 
 
 def left_of_training(folder: Path) -> str | None:
-    """Say what a training that did not come to its end has left.
-
-    Args:
-        folder: Its output folder; it need not exist.
-
-    Returns:
-        Such as "step 37 of 120"; None where it has to start anew.
-    """
+    """Say what a training that did not end has left, such as "step 37 of 120"; None where it has to start anew."""
     found = []
     done = steps_done(folder)
     if done is not None:
@@ -45,14 +33,7 @@ def left_of_training(folder: Path) -> str | None:
 
 
 def left_of_cache(root: Path) -> str | None:
-    """Say how much of a teacher cache is there.
-
-    Args:
-        root: With a folder for each data set; it need not exist.
-
-    Returns:
-        Such as "12 of 40 shards of the teacher cache"; None where there is none.
-    """
+    """Say how much of a teacher cache is there, such as "12 of 40 shards of the teacher cache"; None for nothing."""
     done = total = 0
     for path in root.glob(f"*/{MANIFEST}"):
         manifest = read_manifest(path.parent)
@@ -63,13 +44,6 @@ def left_of_cache(root: Path) -> str | None:
 
 
 def left_of_answers(output: Path) -> str | None:
-    """Say how many answers are kept for a file that is not written yet.
-
-    Args:
-        output: The file.
-
-    Returns:
-        Such as "64 answers"; None where there are none.
-    """
+    """Say how many answers are kept for a file that is not written yet, such as "64 answers"; None for none."""
     answers = count_kept(part_of(output))
     return f"{answers:,} answers" if answers else None

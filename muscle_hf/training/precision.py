@@ -8,13 +8,7 @@ from ..errors import ConfigurationError
 def bf16_of_device(bf16: bool | None, *, fp16: bool, use_cpu: bool) -> bool:
     """Choose bfloat16 where the device computes in it and nothing else was asked for; what was asked for stays.
 
-    Args:
-        bf16: What the user asked for; None where nothing was said.
-        fp16: Whether the user asked for float16.
-        use_cpu: Whether a GPU, if there is one, is not used.
-
-    Raises:
-        ConfigurationError: bfloat16 was asked for, and there is no GPU that computes in it.
+    bfloat16 that was asked for, and no GPU that computes in it, is a ConfigurationError.
 
     Example:
         >>> bf16_of_device(None, fp16=False, use_cpu=True)

@@ -26,16 +26,9 @@ def place() -> tuple[int, int]:
 
 
 def on_main_process(work: Callable[[], _T]) -> _T:
-    """Do something in the main process only, and give its result to all.
+    """Do something in the main process only, and give its result, which must be picklable, to all.
 
-    Args:
-        work: What to do; its result must be picklable.
-
-    Returns:
-        The result, in every process.
-
-    Raises:
-        MuscleError: In the other processes, where `work` raised in the main one; there it raises what it raised.
+    Where it raises, the main process raises the same, and the others a MuscleError.
 
     Example:
         >>> on_main_process(lambda: 1 + 1)
@@ -57,16 +50,9 @@ def on_main_process(work: Callable[[], _T]) -> _T:
 
 
 def from_every_process(work: Callable[[], _T]) -> list[_T]:
-    """Do something in every process, and give the results of all to all.
+    """Do something in every process, and give the results of all, in their order, to all; they must be picklable.
 
-    Args:
-        work: This process's part; its result must be picklable.
-
-    Returns:
-        The results in the order of the processes, in every process.
-
-    Raises:
-        MuscleError: `work` raised in another process; where it did, it raises what it raised.
+    Where it raises, the process raises the same, and the others a MuscleError.
 
     Example:
         >>> from_every_process(lambda: "mine")

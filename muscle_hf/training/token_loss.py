@@ -71,11 +71,7 @@ class TokenLoss:
     def check(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
         """Ask the teachers about one batch, so that NaN or a head of an unknown kind is found before training.
 
-        Args:
-            batch: What the collator made.
-
-        Returns:
-            Both teachers' logits at the trained positions; None where the old model is not loaded.
+        Returns both teachers' logits at the trained positions; None where the old model is not loaded.
         """
         inputs = model_inputs(batch)
         if self._can_slice and not self._never:
@@ -103,11 +99,8 @@ class TokenLoss:
     ) -> tuple[CompatibilityLoss, Any]:
         """Return the loss of a batch, and the student's outputs.
 
-        Args:
-            model: The student, as it is wrapped for training.
-            batch: What the collator made.
-            normalizer: Trained tokens of the whole optimizer step; None: of this batch.
-            needs_logits: Whether somebody reads the logits of the outputs, as `compute_metrics` does.
+        `model` is the student, as it is wrapped for training; `normalizer` the trained tokens of the whole optimizer
+        step, or None for those of this batch; `needs_logits` says whether somebody reads the logits of the outputs.
         """
         head = base_model(self.student).get_output_embeddings()
         vocabulary = head.weight.shape[0] if head is not None else base_model(self.student).config.vocab_size

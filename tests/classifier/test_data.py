@@ -1,6 +1,5 @@
 """Texts and words encoded for two models at once: what meets what, what is cut off, and what is refused."""
 
-import doctest
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +10,6 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from tiny_models import TEXTS, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-import muscle_hf.classifier.collator
-import muscle_hf.classifier.data
 from muscle_hf.classifier.collator import ClassifierCollator
 from muscle_hf.classifier.data import ROW, ClassifierEncoder, Columns, Side, encodes_alike
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError
@@ -353,8 +350,3 @@ def test_padding_masks_what_a_data_set_without_masks_is_filled_with(one: Any) ->
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].dtype == torch.int64
-
-
-def test_the_documentation_is_right() -> None:
-    for module in (muscle_hf.classifier.data, muscle_hf.classifier.collator):
-        assert doctest.testmod(module).failed == 0

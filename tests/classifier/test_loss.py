@@ -1,6 +1,5 @@
 """The loss on class logits, held to plain arithmetic over probabilities where the models know other classes."""
 
-import doctest
 import itertools
 import math
 from typing import Any
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import muscle_hf.classifier.loss
 from muscle_hf.classifier.labels import ClassMap
 from muscle_hf.classifier.loss import OldClasses, classifier_loss
 from muscle_hf.errors import ModelMismatchError
@@ -182,7 +180,3 @@ def test_a_config_with_another_number_of_classes_than_the_logits_is_found_out() 
     batch = _logits(2, old=4)
     with pytest.raises(ModelMismatchError, match="gives 4 logits and its config says 3"):
         _loss(CHANGED, batch)
-
-
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(muscle_hf.classifier.loss).failed == 0

@@ -1,6 +1,5 @@
 """Classifiers from paths and loaded models: what their classes are called, and what would train a random head."""
 
-import doctest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-import muscle_hf.classifier.models
 from muscle_hf.classifier.models import align_padding, classifier_task, load_classifier, longest_input
 from muscle_hf.errors import ConfigurationError, ModelMismatchError, UnsupportedAdapterError
 
@@ -153,7 +151,3 @@ def test_a_decoder_never_reads_the_class_off_the_padding() -> None:
     other = tiny_classifier(1, TOKENIZER, kind=kind, pad_token_id=2)
     with pytest.raises(ModelMismatchError, match="takes token 2 for padding and its tokenizer pads with 0"):
         align_padding(other, TOKENIZER, role="new")
-
-
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(muscle_hf.classifier.models).failed == 0

@@ -1,6 +1,5 @@
 """A spec that describes no cache is refused; what a token takes on disk is known before anything is written."""
 
-import doctest
 import math
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from teacher_caches import BOTH, HIDDEN, hidden_spec, top_k_spec
 
-import muscle_hf.teachers.cache.spec
 from muscle_hf.errors import ConfigurationError
 
 
@@ -50,9 +48,3 @@ def test_two_teachers_of_other_precision_are_stored_in_one() -> None:
     layout = hidden_spec().layout()
     assert layout["old.hidden"] == (torch.float32, (3,))
     assert layout["new.hidden"] == (torch.bfloat16, (4,))
-
-
-def test_the_examples_of_the_docstrings_are_wrong() -> None:
-    results = doctest.testmod(muscle_hf.teachers.cache.spec)
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -73,17 +73,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a cache.
-
-    Args:
-        folder: The cache.
-
-    Returns:
-        The manifest, or None where there is none.
-
-    Raises:
-        InputError: It is damaged, or of a newer version of this package.
-    """
+    """Read the manifest of a cache; None where there is none."""
     file = folder / MANIFEST
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
@@ -107,15 +97,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def create_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest of a new cache, unless another process was faster.
-
-    Args:
-        folder: The cache; it exists.
-        manifest: What this process would write.
-
-    Returns:
-        The manifest that is there now.
-    """
+    """Write the manifest of a new cache, unless another process was faster; return the one that is there now."""
     content = {
         "format": FORMAT,
         "spec": manifest.spec,
@@ -142,18 +124,9 @@ def create_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: int = 0) -> str | None:
-    """Say what is wrong with a shard or with the heads.
+    """Say in a few words what is wrong with a shard of so many tokens, or, without a layout, with the heads; or None.
 
     Every byte is read: a file that was cut off, damaged or swapped would teach noise without a word.
-
-    Args:
-        path: The file.
-        identity: That of its manifest.
-        layout: Name -> type and shape of a token; None for the heads, whose checksum says as much.
-        tokens: How many tokens a shard has.
-
-    Returns:
-        What is wrong in a few words, or None where the file is whole.
     """
     try:
         tensors, metadata = map_tensors(path)
@@ -174,26 +147,12 @@ def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: 
 
 
 def check_heads(folder: Path, manifest: Manifest) -> str | None:
-    """Say what is wrong with the heads of a cache of hidden states.
-
-    Args:
-        folder: The cache.
-        manifest: What it holds.
-
-    Returns:
-        What is wrong in a few words, or None where nothing is.
-    """
+    """Say what is wrong with the heads of a cache of hidden states, or None where nothing is."""
     return check_file(folder / HEADS, manifest.identity)
 
 
 def write_heads(folder: Path, manifest: Manifest, heads: Mapping[str, OutputHead]) -> None:
-    """Write both teachers' LM heads.
-
-    Args:
-        folder: The cache.
-        manifest: What it holds.
-        heads: "old" and "new" -> LM head.
-    """
+    """Write both teachers' LM heads."""
     # Copies, since both teachers may have one head, and safetensors writes no memory twice.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors_of_heads(heads).items()}
     transforms = {one: json.dumps(asdict(head.transform)) for one, head in heads.items()}
@@ -201,11 +160,7 @@ def write_heads(folder: Path, manifest: Manifest, heads: Mapping[str, OutputHead
 
 
 def read_heads(folder: Path) -> dict[str, OutputHead]:
-    """Read both teachers' LM heads, mapped into memory.
-
-    Args:
-        folder: The cache.
-    """
+    """Read both teachers' LM heads, mapped into memory."""
     tensors, metadata = map_tensors(folder / HEADS)
     return {
         one: OutputHead(
@@ -218,11 +173,7 @@ def read_heads(folder: Path) -> dict[str, OutputHead]:
 
 
 def bytes_of_heads(heads: Mapping[str, OutputHead]) -> int:
-    """Return how large the heads are on disk.
-
-    Args:
-        heads: "old" and "new" -> LM head.
-    """
+    """Return how large the heads are on disk."""
     return sum(tensor.nbytes for tensor in _tensors_of_heads(heads).values())
 
 
@@ -232,30 +183,13 @@ def _tensors_of_heads(heads: Mapping[str, OutputHead]) -> dict[str, Tensor]:
 
 
 def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Map a file's tensors into memory; what is never looked at is never read.
-
-    Args:
-        path: A safetensors file.
-
-    Returns:
-        The tensors, and the metadata of the file.
-    """
+    """Map a file's tensors into memory, with its metadata; what is never looked at is never read."""
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], identity: str, **metadata: str) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: The file.
-        tensors: On the CPU, contiguous.
-        identity: That of the manifest.
-        **metadata: More to put into the file.
-
-    Raises:
-        OSError: It cannot be written; nothing is left behind.
-    """
+    """Write tensors, on the CPU and contiguous, and metadata: a whole file or, with an OSError, none."""
     for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
         left_over.unlink(missing_ok=True)
     known = {"cache": identity, "file": path.name, "sha256": _checksum(tensors)}
@@ -270,11 +204,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], identity: str, **me
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """Look at a tensor as rows of bytes: uint8, (tokens, bytes of a token).
-
-    Args:
-        tensor: (tokens, ...), contiguous.
-    """
+    """Look at a tensor as rows of bytes: uint8, (tokens, bytes of a token)."""
     width = tensor.dtype.itemsize * math.prod(tensor.shape[1:])
     return tensor.reshape(-1).view(torch.uint8).reshape(len(tensor), width)
 

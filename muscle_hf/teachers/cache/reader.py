@@ -134,11 +134,7 @@ class TeacherCache:
         return read
 
     def heads(self) -> dict[str, OutputHead]:
-        """Return the LM heads of a cache of hidden states: "old" and "new", mapped into memory.
-
-        Raises:
-            InputError: A cache of another kind.
-        """
+        """Return the LM heads of a cache of hidden states: "old" and "new", mapped into memory."""
         if self.spec.kind != "hidden":
             raise InputError(f"A cache of kind {self.spec.kind!r} has no LM heads; its targets are complete.")
         return read_heads(self.folder)

@@ -100,16 +100,7 @@ class CacheSpec:
 
 
 def check_heads_fit(heads: Mapping[str, OutputHead], spec: CacheSpec) -> None:
-    """Refuse LM heads that are not those of a cache's teachers.
-
-    Args:
-        heads: "old" and "new" -> LM head.
-        spec: A spec of hidden states.
-
-    Raises:
-        ConfigurationError: Another shape, or a teacher without head.
-        TeacherError: NaN or infinity in a head.
-    """
+    """Refuse LM heads that are not those of a cache's teachers."""
     if sorted(heads) != sorted(TEACHERS):
         raise ConfigurationError(f"heads has the keys {sorted(heads)}; it needs {sorted(TEACHERS)}.")
     for one, head in heads.items():
@@ -126,16 +117,7 @@ def check_heads_fit(heads: Mapping[str, OutputHead], spec: CacheSpec) -> None:
 
 
 def refuse_other_spec(folder: Path, cached: Mapping[str, Any], spec: CacheSpec) -> None:
-    """Refuse a cache that was made from anything else.
-
-    Args:
-        folder: The cache, for the message.
-        cached: The spec in its manifest.
-        spec: What is needed.
-
-    Raises:
-        ConfigurationError: Naming what differs.
-    """
+    """Refuse a cache that was made from anything else than this spec; the message names what differs."""
     then, now = _flat(cached), _flat(spec.to_json())
     different = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     if not different:
