@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ..errors import ConfigurationError
-from .comparison import Comparison, compare, compare_correct
+from .comparison import Comparison, compare
 from .inputs import Values, is_number
 
 # What is logged -> the rate of the comparison between the old model and the student, where the student is "new".
@@ -27,27 +27,16 @@ def flip_metrics(
     old: Values,
     new: Values,
     student: Values,
-    references: Values | None = None,
-    same_answer: Values | None = None,
+    references: Values,
     prefix: str = "eval",
 ) -> dict[str, float]:
     """Return what an evaluation logs: the student's accuracy and flips, and those of the plain update.
 
-    All columns are as `muscle_hf.compare` takes them; without `references` they hold whether each model is right, and
-    `same_answer` may say where old model and student gave the same answer. Names begin with the prefix; what
-    is undefined is nan.
+    All columns are as `muscle_hf.compare` takes them. Names begin with the prefix; what is undefined is nan.
     """
-    if references is None:
-        of_student = compare_correct(old=old, new=student, same_answer=same_answer)
-        of_update = compare_correct(old=old, new=new)
-    elif same_answer is not None:
-        raise ConfigurationError("same_answer does nothing beside references, which tell it; leave one of them out.")
-    else:
-        of_student = compare(old=old, new=student, references=references)
-        of_update = compare(old=old, new=new, references=references)
+    of_student = compare(old=old, new=student, references=references)
+    of_update = compare(old=old, new=new, references=references)
     metrics = {f"{prefix}_{name}": getattr(of_student, rate) for name, rate in _OF_STUDENT.items()}
-    if of_student.both_wrong_same is None:
-        del metrics[f"{prefix}_inconsistency_flip_rate"]
     return metrics | {f"{prefix}_{name}": getattr(of_update, rate) for name, rate in _OF_UPDATE.items()}
 
 

@@ -14,11 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -28,10 +26,10 @@ from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
 from ..prediction.choose import choose_answers
-from ..prediction.flips_dataset import Questions, read_questions
+from ..prediction.flips_dataset import Questions
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar, finished_answers
-from ..prediction.prompts import as_texts, check_choices, check_fit, check_numbers, encode, encode_choices
+from ..prediction.prompts import as_texts, check_fit, check_numbers, encode, encode_choices
 from ..readers.answers import digest
 from .processes import from_every_process, on_main_process, place
 
@@ -41,7 +39,6 @@ logger = logging.getLogger(__name__)
 _BATCHES_OF_CHOICES = 4
 
 ModelSource = Callable[[], AbstractContextManager[Any]]
-Judge = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,6 @@ def holding(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[nn.Modu
 
     `torch.func.functional_call` does that for one forward pass, this for `generate` as well.
 
-    Args:
-        model: The model; its parameters are given back their own values at the end.
-        tensors: Name of the parameter -> value, of the same shape and type.
-
-    Yields:
-        The model.
-
     Example:
         >>> layer = nn.Linear(1, 1)
         >>> own = layer.bias.item()
@@ -117,26 +107,23 @@ class FlipsEvaluation:
     checkpoint), all for `muscle-hf compare`.
 
     Args:
-        dataset: The questions, see [`read_questions`], which may have read them before.
+        questions: The questions.
         tokenizer: The student's tokenizer; also the others', unless they bring their own.
         old: The old model.
         new: The new model.
         folder: Where answers are kept.
         max_new_tokens: Longest generated answer, in tokens, the end token included.
         batch_size: Questions to ask at once, in each process.
-        normalization: Of the likelihoods of choices, see `muscle_hf.choose_answers`.
-        judge: Tells from a generated answer and the right one, both without white space around them, whether it is
-            right. Defaults to their equality.
         autocast: Gives the context in which models are asked. Defaults to their own precision.
         show_progress: Show progress bars on stderr.
 
     Raises:
-        InputError: Rows that cannot be asked; prompts or choices without tokens; a chat without chat template.
-        ConfigurationError: Numbers without meaning, or a judge of choices.
+        InputError: Prompts or choices without tokens; a chat without chat template.
+        ConfigurationError: Numbers without meaning.
 
     Example:
         >>> evaluation = FlipsEvaluation(  # doctest: +SKIP
-        ...     dataset,
+        ...     read_questions(dataset),
         ...     tokenizer,
         ...     old=Answerer("base-v1 task-on-v1 float32", lambda: nullcontext(old_model)),
         ...     new=Answerer("base-v2 task-on-v2 float32", lambda: holding(student, snapshot)),
@@ -148,7 +135,7 @@ class FlipsEvaluation:
 
     def __init__(
         self,
-        dataset: Dataset | Questions,
+        questions: Questions,
         tokenizer: PreTrainedTokenizerBase,
         *,
         old: Answerer,
@@ -156,21 +143,16 @@ class FlipsEvaluation:
         folder: str | Path,
         max_new_tokens: int = 64,
         batch_size: int = 8,
-        normalization: Literal["sum", "characters"] = "sum",
-        judge: Judge | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         show_progress: bool = False,
     ) -> None:
         """Read the rows, and check everything that can be checked without a model."""
         check_numbers(None, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        self.questions = dataset if isinstance(dataset, Questions) else read_questions(dataset)
-        if judge is not None and self.questions.choices is not None:
-            raise ConfigurationError("judge does nothing where one of several choices is taken; leave it out.")
-        self.folder, self.judge, self.autocast, self.show_progress = Path(folder), judge, autocast, show_progress
-        self.max_new_tokens, self.batch_size, self.normalization = max_new_tokens, batch_size, normalization
+        self.questions, self.folder = questions, Path(folder)
+        self.autocast, self.show_progress = autocast, show_progress
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.answerers = {"old": old, "new": new}
         self.answers: dict[str, list[str]] = {}
-        self._judged: dict[str, list[bool]] = {}  # in the main process
         self._readings = {"student": self._read(tokenizer)}
         for role, answerer in self.answerers.items():
             own = answerer.tokenizer
@@ -183,21 +165,19 @@ class FlipsEvaluation:
     def measure(self, student: Any, *, prefix: str = "eval") -> dict[str, float]:
         """Ask the student, and the old and the new model where their answers are not known yet, and count the flips.
 
-        Args:
-            student: The model in training, not wrapped by DDP; it is left as it was.
-            prefix: Stands before every name.
+        The student is the model in training, not wrapped by DDP, and left as it was.
 
         Returns:
             See [`flip_metrics`]; the same in every process.
-
-        Raises:
-            ConfigurationError: A model is needed that is not there, or a judge that says neither True nor False.
-            InputError: A question that does not fit into a model's context, or scores that are NaN.
         """
         self.ask_old_and_new()
         self.answers["student"] = self.ask(student)
-        self._judged.pop("student", None)
-        return on_main_process(partial(self._compare_and_keep, prefix))
+
+        def compare_and_keep() -> dict[str, float]:
+            self._keep("student", self.answers["student"])
+            return flip_metrics(**self.answers, references=self.questions.references, prefix=prefix)
+
+        return on_main_process(compare_and_keep)
 
     def keep_best(self) -> None:
         """Keep the student's latest answers as those of the best checkpoint."""
@@ -234,15 +214,9 @@ class FlipsEvaluation:
             self.answers[role] = answers
 
     def ask(self, model: Any, role: str = "student") -> list[str]:
-        """Ask a model every question once, each process its share.
+        """Ask a model every question once, each process its share; every process gets all answers.
 
-        Args:
-            model: A causal language model or PEFT model, not wrapped by DDP; it is left as it was.
-            role: "old", "new" or "student": whose tokenizer it reads with.
-
-        Returns:
-            The generated answers without white space around them, or the chosen choices, in the order of the rows;
-            the same in every process.
+        They are generated answers without white space around them, or chosen choices, in the order of the rows.
 
         Raises:
             InputError: A question that does not fit into the model's context, or scores that are NaN.
@@ -323,11 +297,10 @@ class FlipsEvaluation:
         }
         with self.autocast():
             if self.questions.choices is None:
-                found = generate_answers(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, **shown)
-                return [text.strip() for text in found.texts]
+                generated = generate_answers(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, **shown)
+                return [text.strip() for text in generated.texts]
             choices = [self.questions.choices[row] for row in rows]
-            how: dict[str, Any] = {"normalization": self.normalization, "delimiter": ""}
-            chosen = choose_answers(model, tokenizer, prompts, choices, **how, **shown)
+            chosen = choose_answers(model, tokenizer, prompts, choices, delimiter="", **shown)
             return [texts[index] for texts, index in zip(choices, chosen.indices.tolist(), strict=True)]
 
     def _read(self, tokenizer: PreTrainedTokenizerBase) -> _Reading:
@@ -338,7 +311,6 @@ class FlipsEvaluation:
             reads = [(number, tuple(tokens), self.max_new_tokens) for number, tokens in enumerate(rows)]
             empty = [number for number, tokens in enumerate(rows) if not tokens]
         else:
-            check_choices(texts, choices, self.normalization)
             questions = encode_choices(tokenizer, texts, prompts, choices, "")
             reads = [(number, option.tokens, 1) for number, options in enumerate(questions) for option in options]
             empty = [number for number, options in enumerate(questions) if not options[0].context]
@@ -354,7 +326,7 @@ class FlipsEvaluation:
     def _key(self, role: str, answerer: Answerer) -> dict[str, str]:
         """Tell what a model's answers depend on; batches and processes are not among it."""
         generated = self.questions.choices is None
-        how = {"max_new_tokens": self.max_new_tokens} if generated else {"normalization": self.normalization}
+        how = {"max_new_tokens": self.max_new_tokens} if generated else {"normalization": "sum"}
         reading = self._readings[role]
         return {
             "model": digest(answerer.fingerprint),
@@ -362,29 +334,6 @@ class FlipsEvaluation:
             "tokenizer": reading.fingerprint,
             "options": digest(how),
         }
-
-    def _compare_and_keep(self, prefix: str) -> dict[str, float]:
-        self._keep("student", self.answers["student"])
-        if self.judge is None:
-            return flip_metrics(**self.answers, references=self.questions.references, prefix=prefix)
-        right = {role: self._verdicts(role, answers) for role, answers in self.answers.items()}
-        same = [one == other for one, other in zip(self.answers["old"], self.answers["student"], strict=True)]
-        return flip_metrics(**right, same_answer=same, prefix=prefix)
-
-    def _verdicts(self, role: str, answers: Sequence[str]) -> list[bool]:
-        assert self.judge is not None  # noqa: S101 - for the type checker
-        if role not in self._judged:
-            verdicts = []
-            for number, pair in enumerate(zip(answers, self.questions.references, strict=True)):
-                verdict = self.judge(*pair)
-                if not isinstance(verdict, bool | np.bool_):
-                    raise ConfigurationError(
-                        f"The judge says {verdict!r} to row {number} of the flips data set; it must say True or "
-                        "False. Compare a score with a threshold."
-                    )
-                verdicts.append(bool(verdict))
-            self._judged[role] = verdicts
-        return self._judged[role]
 
     def _keep(self, role: str, answers: Sequence[str], key: Mapping[str, str] | None = None) -> None:
         """Write one model's answers so that `muscle-hf compare` reads them, and this class knows whose they are."""
@@ -396,8 +345,6 @@ class FlipsEvaluation:
         }
         if self.questions.choices is not None:
             columns["choices"] = self.questions.choices
-        if self.judge is not None:  # otherwise equality tells what is right
-            columns["score"] = [float(verdict) for verdict in self._verdicts(role, answers)]
         if key is not None:
             columns["asked"] = [json.dumps(key)] * len(self)
         lines = [strict_json(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]

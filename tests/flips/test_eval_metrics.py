@@ -34,10 +34,6 @@ EXPECTED = {
 }
 
 
-def _right(answers: list[str | None]) -> list[bool]:
-    return [answer == "a" for answer in answers]
-
-
 def test_the_figures_are_those_counted_by_hand() -> None:
     metrics = flip_metrics(old=OLD, new=NEW, student=STUDENT, references=REFERENCES)
     assert metrics == {f"eval_{name}": pytest.approx(value, rel=1e-12) for name, value in EXPECTED.items()}
@@ -54,23 +50,6 @@ def test_class_numbers_are_answers_too() -> None:
     assert metrics == {f"test_{name}": pytest.approx(value, rel=1e-12) for name, value in EXPECTED.items()}
 
 
-def test_right_and_wrong_are_enough_but_for_what_needs_answers() -> None:
-    metrics = flip_metrics(old=_right(OLD), new=_right(NEW), student=_right(STUDENT))
-    known = {name: value for name, value in EXPECTED.items() if name != "inconsistency_flip_rate"}
-    assert metrics == {f"eval_{name}": pytest.approx(value, rel=1e-12) for name, value in known.items()}
-
-
-def test_right_and_wrong_with_the_sameness_of_answers_give_all_figures() -> None:
-    same = [old == student for old, student in zip(OLD, STUDENT, strict=True)]
-    metrics = flip_metrics(old=_right(OLD), new=_right(NEW), student=_right(STUDENT), same_answer=same)
-    assert metrics == {f"eval_{name}": pytest.approx(value, rel=1e-12) for name, value in EXPECTED.items()}
-
-
-def test_a_sameness_that_would_be_ignored_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="same_answer does nothing"):
-        flip_metrics(old=OLD, new=NEW, student=STUDENT, references=REFERENCES, same_answer=[True] * 10)
-
-
 def test_columns_of_other_lengths_are_refused() -> None:
     with pytest.raises(InputError, match="old has 10, new has 9"):
         flip_metrics(old=OLD, new=STUDENT[:9], student=STUDENT[:9], references=REFERENCES)
@@ -84,11 +63,12 @@ def test_an_undefined_rate_is_nan_which_loggers_and_states_take() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_accuracies_change_by_what_flips(rows: list[tuple[bool, bool, bool]]) -> None:
-    old, new, student = (list(column) for column in zip(*rows, strict=True))
-    m = flip_metrics(old=old, new=new, student=student, prefix="p")
+    old, new, student = (["a" if right else "b" for right in column] for column in zip(*rows, strict=True))
+    right = ["a"] * len(rows)
+    m = flip_metrics(old=old, new=new, student=student, references=right, prefix="p")
     change = m["p_accuracy"] - m["p_old_accuracy"]
     assert change == pytest.approx(m["p_positive_flip_rate"] - m["p_negative_flip_rate"])
-    same = flip_metrics(old=old, new=new, student=new, prefix="p")
+    same = flip_metrics(old=old, new=new, student=new, references=right, prefix="p")
     assert same["p_negative_flip_rate"] == same["p_new_negative_flip_rate"]
     assert same["p_accuracy"] == same["p_new_accuracy"]
 

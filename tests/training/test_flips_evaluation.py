@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -71,7 +70,8 @@ def _evaluation(folder: Path, dataset: Dataset | None = None, **options: Any) ->
         "max_new_tokens": 4,
         "batch_size": 5,
     }
-    return FlipsEvaluation(_chosen() if dataset is None else dataset, TOKENIZER, folder=folder, **defaults | options)
+    questions = read_questions(_chosen() if dataset is None else dataset)
+    return FlipsEvaluation(questions, TOKENIZER, folder=folder, **defaults | options)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -121,33 +121,6 @@ def test_an_answer_is_right_by_equality_but_for_white_space(tmp_path: Path) -> N
     assert metrics["eval_accuracy"] == 0.5
 
 
-def test_a_judge_decides_what_is_right(tmp_path: Path) -> None:
-    seen = []
-
-    def judge(answer: str, reference: str) -> Any:
-        seen.append(reference)
-        return np.bool_(len(answer) % 2 == 0)
-
-    evaluation = _evaluation(tmp_path, _generated(), judge=judge)
-    metrics = evaluation.measure(STUDENT)
-    right = {role: [len(answer) % 2 == 0 for answer in evaluation.answers[role]] for role in evaluation.answers}
-    expected = muscle_hf.compare_correct(old=right["old"], new=right["student"])
-    assert metrics["eval_negative_flip_rate"] == expected.negative_flip_rate
-    assert metrics["eval_accuracy"] == expected.new_accuracy
-    assert "eval_inconsistency_flip_rate" in metrics
-    assert set(seen) == {"the balance"}
-    evaluation.measure(STUDENT)
-    assert len(seen) == 4 * len(PROMPTS)  # old and new once
-    assert [row["score"] for row in _rows(tmp_path / "old.jsonl")] == [float(one) for one in right["old"]]
-
-
-def test_a_judge_that_gives_scores_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"says 0\.5 to row 0 .* threshold"):
-        _evaluation(tmp_path, _generated(), judge=lambda answer, reference: 0.5).measure(STUDENT)
-    with pytest.raises(ConfigurationError, match="judge does nothing"):
-        _evaluation(tmp_path, _chosen(), judge=lambda answer, reference: True)
-
-
 def test_conversations_are_asked_through_the_chat_template(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
     rows = [
@@ -158,7 +131,7 @@ def test_conversations_are_asked_through_the_chat_template(tmp_path: Path) -> No
         for prompt in PROMPTS
     ]
     evaluation = FlipsEvaluation(
-        Dataset.from_list(rows),
+        read_questions(Dataset.from_list(rows)),
         tokenizer,
         old=Answerer("v1", lambda: nullcontext(OLD)),
         new=Answerer("v2", lambda: nullcontext(NEW)),
@@ -515,8 +488,6 @@ def test_what_a_model_cannot_read_is_refused_before_any_model_is_asked(tmp_path:
     for numbers in ({"max_new_tokens": 0}, {"batch_size": 0}):
         with pytest.raises(ConfigurationError, match=next(iter(numbers))):
             _evaluation(tmp_path, **numbers)
-    with pytest.raises(ConfigurationError, match="normalization"):
-        _evaluation(tmp_path, normalization="mean")
 
 
 def test_a_row_too_long_for_the_model_is_refused_by_its_number(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from muscle_hf import ConfigurationError, compare_runs, read
 from muscle_hf.prediction.choose import choose_answers
+from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation, holding
 from muscle_hf.training.flips_in_the_loop import FlipsInTheLoop
 
@@ -381,7 +382,7 @@ def test_a_trainer_finds_the_adapter_with_the_fewest_flips_among_those_accurate_
             return context
 
         trainer.flips = FlipsEvaluation(
-            questions,
+            read_questions(questions),
             TOKENIZER,
             old=Answerer("old", lambda: source("old", nullcontext(old))),
             new=Answerer("new", lambda: source("new", holding(student, snapshot))),

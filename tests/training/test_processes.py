@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
 
+from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
 from muscle_hf.training.processes import from_every_process, on_main_process, place
 
@@ -31,6 +32,8 @@ distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", r
 
 from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
+from muscle_hf.prediction.flips_dataset import read_questions
+from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
 from muscle_hf.training.processes import from_every_process, on_main_process, place
 
@@ -59,15 +62,17 @@ def source(model, name):
     return contextlib.nullcontext(model)
 
 def evaluation(n, folder):
-    rows = [{"prompt": f"transfer {i} dollars", "completion": "yes"} for i in range(n)]
+    prompts = [f"transfer {i} dollars" for i in range(n)]
+    # Every other answer of the old model is right.
+    said = generate_answers(models[0], tokenizer, prompts, max_new_tokens=3, show_progress=False).texts
+    rows = [{"prompt": prompts[i], "completion": i % 2 == 0 and said[i].strip() or "yes"} for i in range(n)]
     return FlipsEvaluation(
-        Dataset.from_list(rows),
+        read_questions(Dataset.from_list(rows)),
         tokenizer,
         old=Answerer("v1", lambda: source(models[0], "old")),
         new=Answerer("v2", lambda: source(models[1], "new")),
         folder=folder,
         max_new_tokens=3,
-        judge=lambda answer, reference: len(answer) % 2 == 0,
     )
 
 for n in (1, 2, 5):
@@ -134,8 +139,14 @@ def _check_against_one_process(n: int, seen: dict[str, Any], folder: Path) -> No
     tokenizer = tiny_tokenizer()
     nobody = Answerer("none", lambda: contextlib.nullcontext(None))
     rows = [{"prompt": f"transfer {i} dollars", "completion": "yes"} for i in range(n)]
+    questions = read_questions(Dataset.from_list(rows))
     alone = FlipsEvaluation(
-        Dataset.from_list(rows), tokenizer, old=nobody, new=nobody, folder=folder / "alone", max_new_tokens=3
+        questions,
+        tokenizer,
+        old=nobody,
+        new=nobody,
+        folder=folder / "alone",
+        max_new_tokens=3,
     )
     for seed, role in ((1, "old"), (2, "new"), (3, "student")):
         answers = alone.ask(tiny_llama(seed, tokenizer, hidden_size=16, layers=1))
