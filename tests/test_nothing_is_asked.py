@@ -325,7 +325,7 @@ MISSING = {
     "classifiers, old": "classifier(old_model='org/x')",
     "classifiers, adapter": "classifier('team/base-v2', new_adapter='org/x')",
 }
-FORGET = "from muscle_hf import hub_lookup; hub_lookup._failures.clear(); "
+FORGET = "from muscle_hf.hub import lookup; lookup._failures.clear(); "
 
 
 def _check_told_once(found: Mapping[str, Mapping[str, Any]], words: str) -> None:

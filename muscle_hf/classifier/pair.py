@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, ModelMismatchError
 from ..models.adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
+from ..models.placement import options_of_old
 from .config import CompatibilityClassifierConfig
 from .data import Side, encodes_alike
 from .labels import ClassMap, class_names, match_classes
@@ -79,9 +80,7 @@ class ClassifierPair:
         new_kwargs = _as_kwargs(args.model_init_kwargs)
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
-        shared = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
-        inherited = {key: new_kwargs[key] for key in shared if key in new_kwargs}
-        old_kwargs = _as_kwargs(args.old_model_init_kwargs) or inherited
+        old_kwargs = options_of_old(_as_kwargs(args.old_model_init_kwargs), new_kwargs)
         student = load_classifier(new[0], new[1], role="new", label_names=args.new_label_names, init_kwargs=new_kwargs)
         old_model = load_classifier(
             old[0], old[1], role="old", label_names=args.old_label_names, init_kwargs=old_kwargs

@@ -120,7 +120,7 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
         beside = folder / "config.json"
         if commit is not None:
             beside = download(str(name), "config.json", commit, token, "adapter")
-    kind, shapes = _kind_of(found, shown), _shapes(folder / WEIGHTS)
+    kind, shapes = _kind_of(found, shown), shapes_in(folder / WEIGHTS)
     _check_ranks(found, kind, shapes, shown)
     return AdapterFiles(
         name=str(name),
@@ -221,12 +221,15 @@ def _task_of_class(found: Mapping[str, Any]) -> str | None:
     return next((task for head, task in heads.items() if trained.endswith(head)), None)
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read names and shapes of the weights in a safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise InputError(f"{printable(str(path))} is broken ({printable(str(error))}); was it cut off?") from error
+        raise InputError(
+            f"{printable(str(path))} is broken ({printable(str(error))}); was it cut off? Download or save it again."
+        ) from error
 
 
 def _label_names(path: Path) -> tuple[str, ...] | None:

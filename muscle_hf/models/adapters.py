@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,7 +73,7 @@ def load_adapted_model(
             )
         if adapter is not None:
             config = required_adapter_config(adapter, names[1])
-            _check_adapter_config(config, role)
+            refuse_virtual_tokens(config, f"The {role} model's adapter")
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         with naming_the_base(names[0], model, name):
             model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
@@ -115,23 +115,14 @@ def load_adapted_model(
             f"{names[0]} carries its adapter under the name {model.active_adapter!r}, and PEFT would save it in a "
             "folder of that name, where loading does not look. Load it without adapter_name."
         )
-    _check_adapter_config(model.peft_config[model.active_adapter], role)
+    refuse_virtual_tokens(model.peft_config[model.active_adapter], f"The {role} model's adapter")
     record_place(model)
     return model
 
 
 @contextmanager
 def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator[None]:
-    """Say which argument it was, where a base cannot be loaded.
-
-    Args:
-        option: The argument, such as "old_model".
-        base: Id or path of the base.
-        name: What the argument is, where that is an adapter which names the base.
-
-    Raises:
-        ConfigurationError: What is wrong with it, in one line.
-    """
+    """Say which argument it was, where a base cannot be loaded; `name` is an adapter which names the base."""
     try:
         with looking_up(base):
             yield
@@ -153,14 +144,7 @@ def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator
 def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> PeftModel:
     """Put a trainable adapter on a base, which first gets the rows of embeddings that the adapter was trained with.
 
-    Args:
-        base: The base; it is changed in place.
-        adapter: Id or path of the adapter.
-        names: What model and adapter are called in messages.
-
     Raises:
-        ConfigurationError: It cannot be read as an adapter.
-        ModelMismatchError: Rows of the embeddings would be random.
         RuntimeError: PEFT's word for weights of other shapes.
         UserWarning: PEFT's word for weights that the adapter lacks.
     """
@@ -176,17 +160,7 @@ def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -
 
 
 def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> None:
-    """Give a base the rows of embeddings that an adapter was trained with, as `put_on` does.
-
-    Args:
-        base: The base; it is changed in place.
-        adapter: Id or path of the adapter.
-        names: What model and adapter are called in messages.
-
-    Raises:
-        ConfigurationError: It cannot be read as an adapter.
-        ModelMismatchError: Rows of the embeddings would be random.
-    """
+    """Give a base, changed in place, the rows of embeddings that an adapter was trained with."""
     fit_rows(
         base,
         saved_shapes(str(adapter)),
@@ -208,9 +182,6 @@ def record_place(model: PeftModel) -> None:
 
     Whatever saves or loads the adapter looks there, also from another working directory, where a relative path may be
     nothing, or the name of somebody's repository.
-
-    Args:
-        model: A model with an adapter, changed in place.
     """
     base = model.get_base_model()
     place = str(getattr(base.config, "name_or_path", None) or "")
@@ -223,29 +194,12 @@ def record_place(model: PeftModel) -> None:
 
 
 def base_model(model: Any) -> Any:
-    """Return the model below an adapter.
-
-    Args:
-        model: A [`peft.PeftModel`], or the model itself.
-    """
+    """Return the model below an adapter, or the model itself."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, str]) -> tuple[str, str | Path | None]:
-    """Take an id or path for what it is: a base, or an adapter, whose config names its base.
-
-    Args:
-        model: Id or path of the base or of the adapter.
-        adapter: Id or path of the adapter; None where `model` brings it along.
-        names: What the two are called in messages.
-
-    Returns:
-        The base, and the adapter, None where there is none.
-
-    Raises:
-        ConfigurationError: An adapter on top of an adapter, or one that does not name its base.
-        InputError: A folder of which a file is a pointer that git keeps in its place.
-    """
+    """Return base and adapter, None where there is none; `model` may be an adapter, whose config names its base."""
     for folder in (model,) if adapter is None else (model, adapter):
         refuse_pointers(folder)
     config = adapter_config(model)
@@ -267,7 +221,6 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
 
 def shares_base(new: Model, old: Model) -> bool:
     """Tell whether two loaded models are one object below their adapters."""
-
     return not isinstance(new, str | Path) and base_model(new) is base_model(old)
 
 
@@ -276,12 +229,6 @@ def check_lm_head(model: PeftModel) -> None:
 
     A loss that multiplies hidden states by the head's weight ignores such an adapter and never trains it; TRL refuses
     it for the same reason.
-
-    Args:
-        model: The new model with its adapter.
-
-    Raises:
-        UnsupportedAdapterError: Naming the layer and what to do.
     """
     if isinstance(model.get_output_embeddings(), BaseTunerLayer) and not has_tied_head(model):
         raise UnsupportedAdapterError(
@@ -294,22 +241,14 @@ def check_lm_head(model: PeftModel) -> None:
 
 
 def has_tied_head(model: PeftModel) -> bool:
-    """Tell whether PEFT keeps the LM head's adapter equal to the adapter of the embeddings.
-
-    Args:
-        model: A model with an adapter.
-    """
+    """Tell whether PEFT keeps the LM head's adapter equal to the adapter of the embeddings."""
     config = model.peft_config[model.active_adapter]
     tied = getattr(config, "target_modules_to_tie", None) or getattr(config, "modules_to_tie", None)
     return bool(getattr(config, "ensure_weight_tying", False) and tied)
 
 
 def has_whole_head(model: PeftModel) -> bool:
-    """Tell whether the LM head is one matrix: the base's, or a copy of it that the adapter trains.
-
-    Args:
-        model: A model with an adapter.
-    """
+    """Tell whether the LM head is one matrix: the base's, or a copy of it that the adapter trains."""
     head = model.get_output_embeddings()
     return isinstance(head, nn.Linear | ModulesToSaveWrapper) and not has_tied_head(model)
 
@@ -332,26 +271,23 @@ def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[
         del model.get_output_embeddings
 
 
-def load_tokenizer(model: Any, init_kwargs: dict[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
-    """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's.
+def load_tokenizer(base: Any, init_kwargs: Mapping[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's; or None.
 
     Args:
-        model: The loaded model, or its config; its base is looked up last.
+        base: The loaded model, its config, or the name of the base, which is looked up last.
         init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
         names: What the user passed as model and adapter; loaded models among them are passed over.
-
-    Returns:
-        The tokenizer, or None where there is none.
     """
-    base = getattr(getattr(model, "config", model), "name_or_path", "")
+    last = base if isinstance(base, str) else getattr(getattr(base, "config", base), "name_or_path", "")
     shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
     of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
-    for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), base]):
+    for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), last]):
         if not name:
             continue
         try:
             with looking_up(name):
-                return AutoTokenizer.from_pretrained(name, **of_base if name == base else shared)
+                return AutoTokenizer.from_pretrained(name, **of_base if name == last else shared)
         except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
             continue
     return None
@@ -361,9 +297,6 @@ def adapter_config(name: str | Path) -> PeftConfig | None:
     """Read an adapter's configuration, or return None for a model without adapter.
 
     Of what is on this machine the folder tells: without adapter_config.json it is a model, and the Hub is not asked.
-
-    Args:
-        name: Id or path.
     """
     if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
         return None
@@ -375,40 +308,23 @@ def adapter_config(name: str | Path) -> PeftConfig | None:
 
 
 def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
-    """Read the configuration of what has to be an adapter.
-
-    Args:
-        name: Id or path.
-        option: The option that named it, for messages.
-
-    Raises:
-        ConfigurationError: It is none, or cannot be read.
-    """
+    """Read the configuration of what has to be an adapter; `option` is what named it, for messages."""
+    what = f"{option}={str(name)!r} cannot be read as an adapter"
     if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
-        raise ConfigurationError(
-            f"{option}={str(name)!r} cannot be read as an adapter: what lies there has no {_ADAPTER_CONFIG}."
-        )
+        raise ConfigurationError(f"{what}: what lies there has no {_ADAPTER_CONFIG}.")
     try:
         with looking_up(name):
             return PeftConfig.from_pretrained(str(name))
-    except ValueError as error:
-        reason = failure_reason(error, str(name)) or str(error)
-        raise ConfigurationError(
-            f"{option}={str(name)!r} cannot be read as an adapter. There is no folder of that name with an "
-            f"adapter_config.json, and on the Hub: {reason}"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = failure_reason(error, str(name)) or one_line(error)
+        where = (
+            "" if is_local(name) else f"there is no folder of that name with an {_ADAPTER_CONFIG}, and on the Hub: "
+        )
+        raise ConfigurationError(f"{what}: {where}{reason}") from error
 
 
 def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
-    """Refuse an adapter whose config names the other model's base.
-
-    Args:
-        new: The new base, or the new model as a whole, and its adapter or None.
-        old: Likewise.
-
-    Raises:
-        ConfigurationError: An adapter was trained on the base that stands on the other side, or cannot be read.
-    """
+    """Refuse an adapter whose config names the other model's base; each side is a model and its adapter or None."""
     sides = {"new": (new, ("model", "new_adapter")), "old": (old, ("old_model", "old_adapter"))}
     bases, trained_on = {}, {}
     for side, ((model, adapter), names) in sides.items():
@@ -427,14 +343,7 @@ def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> N
 
 
 def warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, str], adapter: str | Path) -> None:
-    """Warn of an adapter that was trained on a base of another name; a base may have moved, so it is no error.
-
-    Args:
-        trained_on: The base that the adapter's config names.
-        base: The base that it is put on.
-        names: What model and adapter are called in messages.
-        adapter: Id or path of the adapter.
-    """
+    """Warn of an adapter that was trained on a base of another name; a base may have moved, so it is no error."""
     if trained_on and Path(trained_on).name != Path(base).name:
         logger.warning(
             f"{names[1]}={str(adapter)!r} was trained on {trained_on!r} and is now put on {names[0]}={base!r}. If "
@@ -442,9 +351,10 @@ def warn_of_another_base(trained_on: str | None, base: str, names: tuple[str, st
         )
 
 
-def _check_adapter_config(config: PeftConfig, role: str) -> None:
+def refuse_virtual_tokens(config: PeftConfig, what: str) -> None:
+    """Refuse an adapter that lengthens the sequence; `what` is how messages call it."""
     if config.is_prompt_learning:
         raise UnsupportedAdapterError(
-            f"The {role} model's adapter is of type {config.peft_type.value}, which puts virtual tokens before the "
-            "text, so its logits do not line up with the other model's. Use an adapter on the weights, such as LoRA."
+            f"{what} is of type {config.peft_type.value}, which puts virtual tokens before the text, so its logits do "
+            "not line up with the other model's. Use an adapter on the weights, such as LoRA."
         )

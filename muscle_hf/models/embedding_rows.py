@@ -15,13 +15,12 @@ import torch
 from huggingface_hub import hf_hub_download, parse_safetensors_file_metadata, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, ModelMismatchError
 from ..files import replaced
-from ..hub.adapter_files import PREFIX
+from ..hub.adapter_files import PREFIX, shapes_in
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
 
@@ -67,11 +66,7 @@ def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
 
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
     if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, "pt") as weights:
-                return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise InputError(f"{file} is broken ({error}); was it cut off? Download or save it again.") from error
+        return shapes_in(file)
     return {name: tuple(one.shape) for name, one in torch.load(file, map_location="meta", weights_only=True).items()}
 
 

@@ -1,5 +1,6 @@
-"""Where a model goes and in which type: refused before anything is downloaded where there is no such thing."""
+"""How a base is loaded: where it goes and in which type, and what of that the old base takes over from the new one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,17 +10,18 @@ from ..text import printable
 
 # What accelerate makes a map of.
 _PLACINGS = ("auto", "balanced", "balanced_low_0", "sequential")
+_INHERITED = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
+
+
+def options_of_old(own: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the old base is loaded with: its own options, or else what the new one's say of any model."""
+    return dict(own or {}) or {name: new[name] for name in _INHERITED if name in new}
 
 
 def check_placing(dtype: str | torch.dtype, device_map: Any) -> None:
     """Refuse a type of weights or a device that is not there, before anything is brought here.
 
-    Args:
-        dtype: As in `load_adapter`.
-        device_map: As in `load_adapter`; one with a device for each part is left to accelerate.
-
-    Raises:
-        ConfigurationError: There is no such type or device.
+    A `device_map` with a device for each part is left to accelerate.
     """
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):

@@ -30,6 +30,7 @@ from ..models.adapters import (
     shares_base,
 )
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+from ..models.placement import options_of_old
 from ..prediction.generate import Answers, generate_answers
 from ..prediction.prompts import Prompt
 
@@ -39,7 +40,6 @@ _CONFIG = "config.json"
 
 # Options of `from_pretrained` that change nothing of what a model answers.
 _INDIFFERENT = {"device_map", "token", "cache_dir", "local_files_only", "revision", "force_download", "max_memory"}
-_SHARED_BY_BOTH = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
 
 
 class ModelPair:
@@ -88,12 +88,11 @@ class ModelPair:
         self._named = {"new": model, "old": old_model}
         model, new_adapter = self.new_source = _located(model, new_adapter, ("model", "new_adapter"))
         old_model, old_adapter = self.old_source = _located(old_model, old_adapter, ("old_model", "old_adapter"))
-        inherited = {key: init_kwargs[key] for key in _SHARED_BY_BOTH if key in init_kwargs}
         if isinstance(old_model, str | Path) and old_adapter is None:
             logger.warning(
                 f"old_adapter is not given, so old_model={str(old_model)!r} teaches as it is, without a task adapter."
             )
-        self._new_kwargs, self._old_kwargs = init_kwargs, old_init_kwargs or inherited
+        self._new_kwargs, self._old_kwargs = init_kwargs, options_of_old(old_init_kwargs, init_kwargs)
         self.student = load_adapted_model(
             model,
             new_adapter,

@@ -13,17 +13,18 @@ from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from ..errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..files import refuse_pointers
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, located, looking_up
+from ..models.adapters import load_tokenizer, refuse_virtual_tokens, required_adapter_config
 from ..models.embedding_rows import fit_rows, saved_shapes
-from ..text import printable
+from ..models.placement import options_of_old
+from ..text import one_line, printable
 from ..training.config import CompatibilityConfig
 from .settings import UpdateSettings
 
@@ -58,16 +59,7 @@ class Base:
 
 
 def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
-    """Read a base's configuration and lay it out on the meta device.
-
-    Args:
-        name: Id or path.
-        init_kwargs: Keyword arguments for `from_pretrained`.
-        option: The option that named it, for messages.
-
-    Raises:
-        InputError: There is no such model.
-    """
+    """Read a base's configuration and lay it out on the meta device; `option` is what named it, for messages."""
     shared = {key: init_kwargs[key] for key in ("revision", "trust_remote_code") if key in init_kwargs}
     refuse_pointers(name)
     try:
@@ -90,59 +82,27 @@ def _why(error: Exception, name: str) -> str:
 
 
 def init_kwargs(config: CompatibilityConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what new and old base are loaded with, as `CompatibilityTrainer` loads them.
-
-    Args:
-        config: The options of the training.
-    """
+    """Return what new and old base are loaded with, as `CompatibilityTrainer` loads them."""
     # JSON texts are dictionaries once the config is built.
     given: Any = config.model_init_kwargs
-    of_old: Any = config.old_model_init_kwargs
+    own: Any = config.old_model_init_kwargs
     new = dict(given or {}) | {"trust_remote_code": config.trust_remote_code}
-    shared = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
-    old = dict(of_old or {}) or {key: new[key] for key in shared if key in new}
-    return new, old
+    return new, options_of_old(own, new)
 
 
 def read_adapter(name: str, option: str) -> PeftConfig:
-    """Read an adapter's configuration.
-
-    Args:
-        name: Id or path.
-        option: The option that named it, for messages.
-
-    Raises:
-        InputError: There is no adapter.
-        UnsupportedAdapterError: Virtual tokens, which lengthen the sequence.
-    """
+    """Read an adapter's configuration; one of virtual tokens, which lengthen the sequence, is refused."""
     refuse_pointers(name)
-    if is_local(name) and not (Path(name) / "adapter_config.json").is_file():
-        # PEFT would look for it on the Hub.
-        raise InputError(f"{option}={name!r} cannot be read as an adapter: the folder has no adapter_config.json.")
     try:
-        with looking_up(name):
-            config = PeftConfig.from_pretrained(name)
-    except (*_MISSING, TypeError) as error:
-        raise InputError(f"{option}={name!r} cannot be read as an adapter: {_why(error, name)}") from error
-    if config.is_prompt_learning:
-        raise UnsupportedAdapterError(
-            f"{option}={name!r} is of type {config.peft_type.value}, which puts virtual tokens before the text, so "
-            "its logits do not line up with the other model's. Use an adapter on the weights, such as LoRA."
-        )
+        config = required_adapter_config(name, option)
+    except ConfigurationError as error:
+        raise InputError(str(error)) from error
+    refuse_virtual_tokens(config, f"{option}={name!r}")
     return config
 
 
 def old_base_of(settings: UpdateSettings, adapter: PeftConfig) -> str:
-    """Return the name of the old base, and refuse adapters that are swapped.
-
-    Args:
-        settings: Who is named.
-        adapter: The old adapter's configuration.
-
-    Raises:
-        InputError: The old adapter names no base, and none was given.
-        ModelMismatchError: The old adapter belongs on the new base, or both bases are the same.
-    """
+    """Return the name of the old base; an adapter on the new base, and one base for both, are refused."""
     named = adapter.base_model_name_or_path
     if settings.old_base is None and not named:
         raise InputError(f"old_adapter={settings.old_adapter!r} does not name its base; give it with --old-base.")
@@ -167,16 +127,7 @@ def old_base_of(settings: UpdateSettings, adapter: PeftConfig) -> str:
 
 
 def check_new_adapter(settings: UpdateSettings, adapter: PeftConfig, old_base: str) -> None:
-    """Refuse a new adapter that was trained on another base.
-
-    Args:
-        settings: Who is named.
-        adapter: The new adapter's configuration.
-        old_base: The old base.
-
-    Raises:
-        ModelMismatchError: It was.
-    """
+    """Refuse a new adapter that was trained on another base."""
     named = adapter.base_model_name_or_path
     if not named or is_same(named, settings.new_base):
         return
@@ -191,10 +142,6 @@ def is_same(one: str, other: str) -> bool:
     """Tell whether two ids or paths name the same model.
 
     A folder that is not here may have been moved, so that its last part alone counts; of what is here, the place.
-
-    Args:
-        one: Id or path.
-        other: Id or path.
     """
     paths = Path(one), Path(other)
     if one == other:
@@ -209,13 +156,6 @@ def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
     """Put an adapter of random weights on a base, both on the meta device.
 
     The base is laid out anew, since PEFT changes it.
-
-    Args:
-        base: The base.
-        adapter: The adapter's configuration; it is copied.
-
-    Raises:
-        ConfigurationError: The adapter does not go on this base.
     """
     copied = copy.deepcopy(adapter)
     copied.inference_mode = False
@@ -234,20 +174,7 @@ def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
 
 
 def fit_to(base: Base, adapter: str, config: PeftConfig, option: str) -> Base:
-    """Give a base the rows of embeddings that an adapter was trained with, and refuse an adapter that does not fit.
-
-    Args:
-        base: The base.
-        adapter: Id or path of the adapter.
-        config: Its configuration.
-        option: The option that named it, for messages.
-
-    Returns:
-        The base, laid out anew where tokens were added for the adapter.
-
-    Raises:
-        ModelMismatchError: A weight has another shape there than here, or none has a place; or rows are missing.
-    """
+    """Return a base with the rows of embeddings that an adapter was trained with; one that does not fit is refused."""
     found = saved_shapes(adapter)
     fitted = replace(base, model=copy.deepcopy(base.model))
     fit_rows(fitted.model, found, config, adapter=f"{option}={adapter!r}", name=f"its base {base.name!r}")
@@ -269,31 +196,16 @@ def fit_to(base: Base, adapter: str, config: PeftConfig, option: str) -> Base:
     return fitted
 
 
-def read_tokenizer(config: CompatibilityConfig, init_kwargs: Mapping[str, Any], *names: str | None) -> Any:
-    """Return the first tokenizer that lies beside an adapter or its base, set up as the training sets it up.
-
-    Args:
-        config: The options of the training, for its end token, padding token and chat template.
-        init_kwargs: What the base is loaded with; the last name is the base's.
-        names: Ids or paths, those that come first win.
-
-    Raises:
-        InputError: None of them has one.
-    """
-    tokenizer: PreTrainedTokenizerBase | None = None
-    trust = {"trust_remote_code": bool(init_kwargs.get("trust_remote_code"))}
-    for name in names:
-        revision = {"revision": init_kwargs["revision"]} if name == names[-1] and "revision" in init_kwargs else {}
-        if name is None:
-            continue
-        try:
-            with looking_up(name):
-                tokenizer = AutoTokenizer.from_pretrained(name, **trust, **revision)
-            break
-        except _MISSING:  # nothing there, or nothing that is a tokenizer
-            continue
+def read_tokenizer(
+    config: CompatibilityConfig, init_kwargs: Mapping[str, Any], adapter: str | None, base: str
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that lies beside an adapter or its base, set up as the training sets it up."""
+    try:
+        tokenizer = load_tokenizer(base, init_kwargs, adapter)
+    except ImportError as error:
+        raise InputError(f"the tokenizer of {adapter or base} cannot be loaded: {one_line(error)}") from error
     if tokenizer is None:
-        raise InputError(f"no tokenizer lies beside {' or '.join(filter(None, names))}; save it there.")
+        raise InputError(f"no tokenizer lies beside {' or '.join(filter(None, (adapter, base)))}; save it there.")
     for option in ("eos_token", "pad_token"):
         token = getattr(config, option)
         if token is not None and token not in tokenizer.get_vocab():

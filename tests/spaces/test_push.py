@@ -130,7 +130,7 @@ def test_a_public_space_is_told_before_a_private_one_is_pushed(server: Hub, work
 def test_what_we_refuse_in_the_middle_names_what_is_there_as_well(server: Hub, worker: Worker) -> None:
     code = f"""
 from muscle_hf.errors import ConfigurationError
-from muscle_hf.hub import spaces
+from muscle_hf.spaces import push as spaces
 real = spaces.commit
 def commit(files, repository, **options):
     if repository == "seen/smooth_compatibility":
