@@ -1,10 +1,9 @@
 """How often two versions of a model give the same answer, right or wrong; computed by muscle_hf."""
 
-import datasets
 import evaluate
 
 from muscle_hf.flips.comparison import agreement, compare
-from muscle_hf.spaces.registration import given_references, write_answers, write_held
+from muscle_hf.spaces import keys, metric
 
 _DESCRIPTION = """
 Consistency is how often two models give the same answer to the same question. It needs no right answers, so it can be
@@ -57,76 +56,16 @@ Examples:
     nan
 """
 
-_CITATION = """
-@inproceedings{echterhoff-etal-2024-muscle,
-    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
-    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
-      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
-    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
-    year = "2024",
-    url = "https://aclanthology.org/2024.findings-emnlp.430/"
-}
-@software{muscle_hf,
-    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
-    author = "{The muscle_hf authors}",
-    year = "2026",
-    license = "Apache-2.0"
-}
-"""
-
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class Consistency(evaluate.Metric):
+class Consistency(metric.Metric):
     """Agreement of two versions of a model."""
 
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=[
-                datasets.Features(
-                    {
-                        "predictions": datasets.Value(kind),
-                        "old_predictions": datasets.Value(kind),
-                        # Optional: a column of None where it was not given. evaluate has no inputs that may be left
-                        # out, and takes the names of the first alternative for all of them.
-                        "references": datasets.Value(kind),
-                    }
-                )
-                for kind in ("int64", "string")
-            ],
-            reference_urls=["https://aclanthology.org/2024.findings-emnlp.430/"],
-        )
-
-    def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Add the answers of both models to a batch of examples, and the right ones if known."""
-        columns = {"predictions": predictions, "references": references, **kwargs}
-        write_answers(self, columns, optional={"references"})
-
-    def add(self, *, prediction=None, reference=None, **kwargs):
-        """Add the answers of both models to one example, and the right one; the old answer as `old_predictions`."""
-        columns = {"predictions": [prediction], **{name: [answer] for name, answer in kwargs.items()}}
-        if reference is not None:
-            columns["references"] = [reference]
-        write_answers(self, columns, optional={"references"})
-
-    def _finalize(self):
-        # Before evaluate reads what was collected: examples without any answer may still wait for others.
-        write_held(self)
-        super()._finalize()
+    DESCRIPTION, INPUTS = _DESCRIPTION, _KWARGS_DESCRIPTION
 
     def _compute(self, *, predictions, old_predictions, references):
-        references = given_references(self, references)
+        references = self.given(references)
         if references is None:
-            alike = agreement(old=old_predictions, new=predictions)
-            return {"agreement": alike.agreement, "kappa": alike.kappa}
+            return keys.figures_of(agreement(old=old_predictions, new=predictions), keys.OF_AGREEMENT)
         compared = compare(old=old_predictions, new=predictions, references=references)
-        return {
-            "agreement": compared.agreement,
-            "kappa": compared.kappa,
-            "correct_agreement": compared.backward_trust_compatibility,
-            "backward_error_compatibility": compared.backward_error_compatibility,
-            "negative_flip_impact": compared.negative_flip_impact,
-            "error_agreement": compared.error_agreement,
-        }
+        return keys.figures_of(compared, keys.OF_CONSISTENCY)

@@ -1,10 +1,9 @@
 """The share of answers that an update of a model breaks, with its interval and its test; computed by muscle_hf."""
 
-import datasets
 import evaluate
 
 from muscle_hf.flips.comparison import compare
-from muscle_hf.spaces.registration import write_answers
+from muscle_hf.spaces import keys, metric
 
 _DESCRIPTION = """
 Negative flips are the examples that the old model answered right and the new model answers wrong. Accuracy hides them:
@@ -75,69 +74,16 @@ Examples:
     2
 """
 
-_CITATION = """
-@inproceedings{echterhoff-etal-2024-muscle,
-    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
-    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
-      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
-    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
-    year = "2024",
-    url = "https://aclanthology.org/2024.findings-emnlp.430/"
-}
-@software{muscle_hf,
-    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
-    author = "{The muscle_hf authors}",
-    year = "2026",
-    license = "Apache-2.0"
-}
-"""
-
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class NegativeFlips(evaluate.Metric):
+class NegativeFlips(metric.Metric):
     """Negative flips between two versions of a model."""
 
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=[
-                datasets.Features(
-                    {
-                        "predictions": datasets.Value(kind),
-                        "old_predictions": datasets.Value(kind),
-                        "references": datasets.Value(kind),
-                    }
-                )
-                for kind in ("int64", "string")
-            ],
-            reference_urls=["https://aclanthology.org/2024.findings-emnlp.430/", "https://arxiv.org/abs/2011.09161"],
-        )
-
-    def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Add the answers of both models to a batch of examples, and the right ones."""
-        write_answers(self, {"predictions": predictions, "references": references, **kwargs})
-
-    def add(self, *, prediction=None, reference=None, **kwargs):
-        """Add the answers of both models to one example, and the right one; the old answer as `old_predictions`."""
-        columns = {"predictions": prediction, "references": reference, **kwargs}
-        write_answers(self, {name: [answer] for name, answer in columns.items()})
+    DESCRIPTION, INPUTS = _DESCRIPTION, _KWARGS_DESCRIPTION
+    OPTIONAL = frozenset()
+    URLS = (metric.PAPER, "https://arxiv.org/abs/2011.09161")
 
     def _compute(self, *, predictions, old_predictions, references, level=0.95):
         compared = compare(old=old_predictions, new=predictions, references=references)
-        return {
-            "negative_flip_rate": compared.negative_flip_rate,
-            "positive_flip_rate": compared.positive_flip_rate,
-            "inconsistency_flip_rate": compared.inconsistency_flip_rate,
-            "accuracy": compared.new_accuracy,
-            "old_accuracy": compared.old_accuracy,
-            "relative_negative_flip_rate": compared.relative_negative_flip_rate,
-            "backward_trust_compatibility": compared.backward_trust_compatibility,
-            "backward_error_compatibility": compared.backward_error_compatibility,
-            "negative_flip_impact": compared.negative_flip_impact,
-            "negative_flips": len(compared.negative_flips),
-            "positive_flips": len(compared.positive_flips),
-            "p_value": compared.p_value,
-            "confidence_interval": list(compared.confidence_interval("negative_flip_rate", level=level)),
-        }
+        interval = list(compared.confidence_interval("negative_flip_rate", level=level))
+        return keys.figures_of(compared, keys.OF_FLIPS) | {"confidence_interval": interval}

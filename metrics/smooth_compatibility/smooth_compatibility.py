@@ -1,10 +1,9 @@
 """Whether an update of a model makes single texts better or worse, by a score of each; computed by muscle_hf."""
 
-import datasets
 import evaluate
 
 from muscle_hf.flips.scorers import compare_smooth
-from muscle_hf.spaces.registration import given_references, write_answers, write_held
+from muscle_hf.spaces import keys, metric
 
 _DESCRIPTION = """
 Smooth compatibility asks of every single text, not of the average, whether an update made it better or worse. Free
@@ -81,84 +80,23 @@ Examples:
     0.5
 """
 
-_CITATION = """
-@inproceedings{echterhoff-etal-2024-muscle,
-    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
-    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
-      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
-    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
-    year = "2024",
-    url = "https://aclanthology.org/2024.findings-emnlp.430/"
-}
-@software{muscle_hf,
-    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
-    author = "{The muscle_hf authors}",
-    year = "2026",
-    license = "Apache-2.0"
-}
-"""
-
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class SmoothCompatibility(evaluate.Metric):
+class SmoothCompatibility(metric.Metric):
     """Smooth flips between two versions of a model."""
 
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=[
-                datasets.Features(
-                    {
-                        "predictions": datasets.Value(kind),
-                        "old_predictions": datasets.Value(kind),
-                        # A column of None where it was not given: evaluate has no inputs that may be left out.
-                        "references": datasets.Value(kind),
-                    }
-                )
-                # Scores or texts. Value("float") would be float32, where 0.7 is no longer 0.7.
-                for kind in ("float64", "string")
-            ],
-            reference_urls=["https://aclanthology.org/2024.findings-emnlp.430/"],
-        )
-
-    def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Add the texts of both models and the right ones, or the scores of both, for a batch of examples."""
-        columns = {"predictions": predictions, "references": references, **kwargs}
-        write_answers(self, columns, optional={"references"})
-
-    def add(self, *, prediction=None, reference=None, **kwargs):
-        """Add the texts or scores of both models for one example; those of the old model as `old_predictions`."""
-        columns = {"predictions": [prediction], **{name: [answer] for name, answer in kwargs.items()}}
-        if reference is not None:
-            columns["references"] = [reference]
-        write_answers(self, columns, optional={"references"})
-
-    def _finalize(self):
-        # Before evaluate reads what was collected: examples without any answer may still wait for others.
-        write_held(self)
-        super()._finalize()
+    DESCRIPTION, INPUTS = _DESCRIPTION, _KWARGS_DESCRIPTION
+    NUMBER = "float64"
 
     def _compute(self, *, predictions, old_predictions, references, scorer=None, tolerance=0.0, level=0.95):
         compared = compare_smooth(
             old=old_predictions,
             new=predictions,
-            references=given_references(self, references),
+            references=self.given(references),
             scorer=scorer,
             tolerance=tolerance,
         )
-        return {
-            "negative_flip_rate": compared.negative_flip_rate,
-            "positive_flip_rate": compared.positive_flip_rate,
-            "mean_gain": compared.mean_gain,
-            "mean_regression": compared.mean_regression,
-            "mean_score": compared.new_mean,
-            "old_mean_score": compared.old_mean,
-            "mean_change": compared.mean_change,
-            "negative_flips": len(compared.negative_flips),
-            "positive_flips": len(compared.positive_flips),
-            "p_value": compared.p_value,
+        return keys.figures_of(compared, keys.OF_SCORES) | {
             "confidence_interval": list(compared.confidence_interval("negative_flip_rate", level=level)),
             "mean_change_interval": list(compared.confidence_interval("mean_change", level=level)),
         }

@@ -6,8 +6,9 @@ import sys
 
 _MORE = (
     "One commit for each Space; the same command again finishes what a failure has left. A Space installs muscle_hf "
-    "by its requirements.txt; whoever loads the metric needs muscle_hf too. The token is the one that `hf auth login` "
-    "saved, or HF_TOKEN. Exit codes: 0 done, 2 bad input or the Hub refuses, 130 interrupted."
+    "by its requirements.txt, or as --requirement says; whoever loads the metric needs muscle_hf too. The token is "
+    "the one that `hf auth login` saved, or HF_TOKEN. Exit codes: 0 done, 2 bad input or the Hub refuses, "
+    "130 interrupted."
 )
 
 
@@ -22,6 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--private", action="store_true", help="make new Spaces private (default: as the owner's settings say)"
     )
+    parser.add_argument(
+        "--requirement",
+        metavar="WHAT",
+        help="from where the Spaces install muscle_hf: a requirement, or a wheel's path, which is pushed along "
+        "(default: as in each requirements.txt)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would go, and send nothing")
 
 
@@ -30,13 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..spaces.push import chosen_metrics, push_metrics, space_files, space_name
 
     for name in chosen_metrics(arguments.name):
-        files = space_files(name)
-        _print(f"{space_name(arguments.namespace, name)}: {', '.join(files)}")
+        repository = space_name(arguments.namespace, name)
+        _print(f"{repository}: {', '.join(space_files(name, repository, arguments.requirement))}")
     if arguments.dry_run:
         _print("Nothing was sent (--dry-run).")
         return 0
     private = True if arguments.private else None
-    for space in push_metrics(arguments.namespace, names=arguments.name, private=private):
+    how = {"names": arguments.name, "private": private, "requirement": arguments.requirement}
+    for space in push_metrics(arguments.namespace, **how):
         _print(space.url)
         _print(f"  commit {space.commit}" + ("" if space.changed else ", which had the same files already"))
         _print(f'  evaluate.load("{space.repository}")')

@@ -26,6 +26,7 @@ from ..runs.report import verdict, warnings_of
 from ..text import printable
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
 from .html import Shown, problem_html, result_html
+from .keys import OF_AGREEMENT, OF_CONSISTENCY, OF_FLIPS, OF_SCORES, figures_of
 
 __all__ = ["SCORES", "Given", "Options", "View", "consistency", "negative_flips", "smooth_compatibility"]
 
@@ -39,35 +40,6 @@ _KINDS = {
     "positive_flip": "wrong → right",
     "both_wrong": "wrong → wrong, otherwise",
     "both_right": "right → right, otherwise",
-}
-
-# Key of the metric -> attribute of the comparison.
-_OF_FLIPS = {
-    "negative_flip_rate": "negative_flip_rate",
-    "positive_flip_rate": "positive_flip_rate",
-    "inconsistency_flip_rate": "inconsistency_flip_rate",
-    "accuracy": "new_accuracy",
-    "old_accuracy": "old_accuracy",
-    "relative_negative_flip_rate": "relative_negative_flip_rate",
-    "backward_trust_compatibility": "backward_trust_compatibility",
-    "backward_error_compatibility": "backward_error_compatibility",
-    "negative_flip_impact": "negative_flip_impact",
-}
-_OF_AGREEMENT = {"agreement": "agreement", "kappa": "kappa"}
-_OF_CONSISTENCY = _OF_AGREEMENT | {
-    "correct_agreement": "backward_trust_compatibility",
-    "backward_error_compatibility": "backward_error_compatibility",
-    "negative_flip_impact": "negative_flip_impact",
-    "error_agreement": "error_agreement",
-}
-_OF_SCORES = {
-    "negative_flip_rate": "negative_flip_rate",
-    "positive_flip_rate": "positive_flip_rate",
-    "mean_gain": "mean_gain",
-    "mean_regression": "mean_regression",
-    "mean_score": "new_mean",
-    "old_mean_score": "old_mean",
-    "mean_change": "mean_change",
 }
 
 # A page copies the report that it offers at once, so that older ones may go.
@@ -137,8 +109,8 @@ def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> V
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
         shown = Shown(result.level, _words(result), [*map(on_the_page, result.notes), *told])
-        figures = _figures(compared, _OF_FLIPS)
-        return View(result_html(shown, compared, _OF_FLIPS), rows, _report(result), figures)
+        figures = figures_of(compared, OF_FLIPS)
+        return View(result_html(shown, compared, OF_FLIPS), rows, _report(result), figures)
 
 
 @_told
@@ -178,8 +150,8 @@ def consistency(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> View
         shown = Shown(
             result.level, [_agreement_words(compared), *_words(result)], [*map(on_the_page, result.notes), *told]
         )
-        figures = _figures(compared, _OF_CONSISTENCY)
-        return View(result_html(shown, compared, _OF_CONSISTENCY), rows, _report(result), figures)
+        figures = figures_of(compared, OF_CONSISTENCY)
+        return View(result_html(shown, compared, OF_CONSISTENCY), rows, _report(result), figures)
 
 
 @_told
@@ -222,7 +194,7 @@ def smooth_compatibility(
         places = places[np.argsort(compared.changes[places], kind="stable")]  # the worst first
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_scores, whole=_WHOLE)
         shown = Shown(result.level, words, [*map(on_the_page, result.notes), *told])
-        return View(result_html(shown, compared, _OF_SCORES), rows, _report(result), _figures(compared, _OF_SCORES))
+        return View(result_html(shown, compared, OF_SCORES), rows, _report(result), figures_of(compared, OF_SCORES))
 
 
 def _plain_consistency(files: Sequence[File], options: Options) -> View:
@@ -234,7 +206,7 @@ def _plain_consistency(files: Sequence[File], options: Options) -> View:
     places = np.flatnonzero(before != after)
     rows, told = _rows(_answer_rows(pair, places[:_MOST_ROWS]), len(places), lambda _: "")
     shown = Shown(0.95, [_agreement_words(compared)], [*map(on_the_page, pair.notes), *told])
-    return View(result_html(shown, compared, _OF_AGREEMENT), rows, None, _figures(compared, _OF_AGREEMENT))
+    return View(result_html(shown, compared, OF_AGREEMENT), rows, None, figures_of(compared, OF_AGREEMENT))
 
 
 def _agreement_words(compared: Comparison | Agreement) -> str:
@@ -245,17 +217,6 @@ def _agreement_words(compared: Comparison | Agreement) -> str:
 def _words(result: RunComparison) -> list[str]:
     """Say why the comparison may be no evidence, then what it shows."""
     return [*map(on_the_page, warnings_of(result)), *verdict(result)]
-
-
-def _figures(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str]) -> dict[str, float]:
-    figures = {key: float(getattr(compared, attribute)) for key, attribute in keys.items()}
-    if not isinstance(compared, Agreement) and "negative_flip_rate" in keys:
-        figures |= {
-            "negative_flips": len(compared.negative_flips),
-            "positive_flips": len(compared.positive_flips),
-            "p_value": compared.p_value,
-        }
-    return figures
 
 
 def _answer_rows(pair: Aligned, places: Positions) -> Iterator[Instance]:

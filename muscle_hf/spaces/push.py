@@ -1,10 +1,13 @@
 """The metric modules to the Hub, each as a Space, so that `evaluate.load("org/negative_flips")` works for all."""
 
-from collections.abc import Collection, Mapping
+import hashlib
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..errors import ConfigurationError, MuscleError
@@ -12,6 +15,10 @@ from ..hub.commit import commit
 from ..hub.failures import hub_failures
 from ..hub.names import check_repository
 from .registration import METRICS, metric_folder
+
+_REQUIREMENTS = "requirements.txt"
+_PACKAGE = re.compile(r"(?P<name>muscle_hf)(?P<extras>\[[\w,-]+\])?(?P<rest>\s*[<>=!~;@].*)?")
+_WHEEL = re.compile(r"muscle_hf-[\w.+!]+-[\w.]+-[\w.]+-[\w.]+\.whl")
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ def push_metrics(
     *,
     names: Collection[str] | None = None,
     private: bool | None = None,
+    requirement: str | Path | None = None,
     token: str | bool | None = None,
 ) -> list[PushedSpace]:
     """Push metric modules to the Hub, each as a Space with one commit of its folder.
@@ -50,24 +58,32 @@ def push_metrics(
         namespace: The user or organization that gets the Spaces.
         names: Metrics to push, of `registration.METRICS`. None stands for all.
         private: Whether only the owner sees new Spaces. None leaves it to the owner's settings.
+        requirement: From where the Spaces install muscle_hf: a requirement, such as "muscle_hf==0.1.0" or "muscle_hf @
+            git+https://…", or the path of a wheel. A wheel is pushed into each Space and installed from its address
+            there, which has to be public. None takes what stands in each folder's requirements.txt.
         token: Token of the Hub. None takes the saved one.
 
     Returns:
         One `PushedSpace` for each metric, sorted by name.
 
     Raises:
-        ConfigurationError: No such metric, a namespace that the Hub cannot have, or a Space of that name that is
-            something else, or public where private ones are asked for.
+        ConfigurationError: No such metric, a namespace that the Hub cannot have, a requirement of another package, a
+            wheel for private Spaces, or a Space of that name that is something else, or public where private ones are
+            asked for.
         HubError: The Hub cannot be reached or refuses; the message says which Spaces are there by then.
 
     Example:
         >>> [space.repository for space in push_metrics("org", names=["consistency"])]  # doctest: +SKIP
         ['org/consistency']
     """
-    folders = {name: space_files(name) for name in chosen_metrics(names)}
-    repositories = {name: space_name(namespace, name) for name in folders}
-    for name, repository in repositories.items():
-        _refuse_others(name, repository, private, token)
+    if private and is_wheel(requirement):
+        raise ConfigurationError(
+            "a private Space cannot install a wheel that lies in it, since its address asks for a token; push public "
+            "Spaces, or give a requirement that can be installed without one."
+        )
+    repositories = {name: space_name(namespace, name) for name in chosen_metrics(names)}
+    folders = {name: space_files(name, repository, requirement) for name, repository in repositories.items()}
+    there = {name: _names_there(name, repository, private, token) for name, repository in repositories.items()}
     pushed: list[PushedSpace] = []
     for name, files in folders.items():
         repository = repositories[name]
@@ -80,6 +96,8 @@ def push_metrics(
                 space_sdk="gradio",
                 private=private,
                 token=token,
+                # Wheels of an earlier push.
+                delete=[path for path in there[name] if _WHEEL.fullmatch(path)],
             )
         except MuscleError as error:
             if not pushed:
@@ -91,18 +109,7 @@ def push_metrics(
 
 
 def chosen_metrics(names: Collection[str] | None = None) -> list[str]:
-    """Return the names of metrics, sorted, or refuse one that there is not.
-
-    Args:
-        names: The names; None stands for all.
-
-    Raises:
-        ConfigurationError: There is no such metric, or none is named.
-
-    Example:
-        >>> chosen_metrics(["negative_flips", "consistency"])
-        ['consistency', 'negative_flips']
-    """
+    """Return the names of metrics, sorted, of all where none are given, or refuse one that there is not."""
     chosen = METRICS if names is None else set(names)
     unknown = sorted(chosen - METRICS)
     if unknown or not chosen:
@@ -112,55 +119,66 @@ def chosen_metrics(names: Collection[str] | None = None) -> list[str]:
 
 
 def space_name(namespace: str, name: str) -> str:
-    """Return the id of a metric's Space.
-
-    Args:
-        namespace: The user or organization.
-        name: The metric.
-
-    Raises:
-        ConfigurationError: The Hub has no such names.
-
-    Example:
-        >>> space_name("org", "consistency")
-        'org/consistency'
-    """
+    """Return the id of a metric's Space, or refuse a namespace that the Hub cannot have."""
     if "/" in namespace:
         raise ConfigurationError(f"{namespace!r} is no namespace; give a user or an organization, such as org.")
     return check_repository(f"{namespace}/{name}")
 
 
-def space_files(name: str) -> Mapping[str, Path]:
-    """Return the files of a metric's folder, as they go into its Space.
+def is_wheel(requirement: str | Path | None) -> bool:
+    """Tell whether a requirement is the path of a wheel."""
+    return requirement is not None and str(requirement).endswith(".whl") and "@" not in str(requirement)
+
+
+def space_files(name: str, repository: str, requirement: str | Path | None = None) -> dict[str, bytes | Path]:
+    """Return the files of a metric's Space: its folder, and where that installs muscle_hf from.
 
     Args:
         name: The metric.
+        repository: Id of the Space.
+        requirement: As in `push_metrics`.
 
     Returns:
-        Path in the Space -> file, sorted.
-
-    Raises:
-        ConfigurationError: This installation lacks the folder.
-
-    Example:
-        >>> list(space_files("consistency"))
-        ['README.md', 'app.py', 'consistency.py', 'requirements.txt', 'tests.py']
+        Path in the Space -> content, or a file that has it, sorted.
     """
     folder = metric_folder(name)
     if folder is None:
         raise ConfigurationError(f"this installation lacks the folder of {name}; install muscle_hf again.")
     # What Python and editors leave behind does not belong to the metric.
     kept = (path for path in sorted(Path(folder).iterdir()) if path.is_file() and not path.name.startswith("."))
-    return {path.name: path for path in kept}
+    files: dict[str, bytes | Path] = {path.name: path for path in kept}
+    if requirement is None:
+        return files
+    own = _PACKAGE.match((Path(folder) / _REQUIREMENTS).read_text(encoding="utf-8"))
+    extras = (own and own["extras"]) or ""
+    if is_wheel(requirement):
+        wheel = Path(requirement)
+        if not wheel.is_file() or not _WHEEL.fullmatch(wheel.name):
+            raise ConfigurationError(f"{wheel} is no wheel of muscle_hf; `python -m build --wheel` makes one.")
+        files[wheel.name] = wheel
+        # Not by its path: a Space installs what is required before its files are there. The hash stands for the
+        # content, so that another wheel of the same name is installed anew.
+        address = f"{constants.ENDPOINT}/spaces/{repository}/resolve/main/{quote(wheel.name)}"
+        line = f"muscle_hf{extras} @ {address}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    else:
+        given = _PACKAGE.fullmatch(str(requirement).strip())
+        if given is None or given["extras"]:
+            raise ConfigurationError(
+                f"requirement is {str(requirement)!r}; one of muscle_hf without extras is needed, such as "
+                "'muscle_hf>=0.1.0', or the path of its wheel."
+            )
+        line = f"muscle_hf{extras}{given['rest'] or ''}"
+    files[_REQUIREMENTS] = f"{line}\n".encode()
+    return dict(sorted(files.items()))
 
 
-def _refuse_others(name: str, repository: str, private: bool | None, token: str | bool | None) -> None:
-    """Refuse to write into a Space that is something else, or that others see and should not."""
+def _names_there(name: str, repository: str, private: bool | None, token: str | bool | None) -> set[str]:
+    """Return the files of a Space; one that is something else, or that others see and should not, is refused."""
     with hub_failures("look at the Space", repository, "space"):
         try:
             found = HfApi(token=token).space_info(repository)
         except RepositoryNotFoundError:
-            return  # new, or hidden from this token, which the push will find out
+            return set()  # new, or hidden from this token, which the push will find out
     there = {one.rfilename for one in found.siblings or ()}
     if private is not None and bool(found.private) != private:
         is_now, wanted = ("private", "public") if found.private else ("public", "private")
@@ -173,3 +191,4 @@ def _refuse_others(name: str, repository: str, private: bool | None, token: str 
             f"the Space {repository} has an app.py and no {name}.py, so it is something else; rename or delete it on "
             "the Hub, or choose another namespace. Nothing was pushed."
         )
+    return there

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import json
 import math
 import runpy
@@ -142,12 +143,18 @@ def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPat
     for part in (*parts, "Button", "HTML", "Dataframe", "DownloadButton", "Examples"):
         setattr(gradio, part, mock.MagicMock())
     monkeypatch.setitem(sys.modules, "gradio", gradio)
-    page = runpy.run_path(str(FOLDERS[name] / "app.py"))
+    monkeypatch.delitem(sys.modules, "muscle_hf.spaces.app", raising=False)
+    assert runpy.run_path(str(FOLDERS[name] / "app.py"))["demo"] is gradio.Blocks().__enter__()
+    monkeypatch.delitem(sys.modules, "muscle_hf.spaces.app")
     (examples, *_), options = gradio.Examples.call_args
-    assert options["example_labels"] == list(page["EXAMPLES"])
+    assert len(options["example_labels"]) == len(examples)
+    (compare, *_), given = gradio.Button().click.call_args
+    assert compare is options["fn"]
+    # What is clicked, and what the API of the Space is called with: one value for each argument.
+    assert len(given["inputs"]) == len(inspect.signature(compare).parameters)
     how = ["rouge1", None] if name == "smooth_compatibility" else []
     for example in examples:
-        findings, *_ = page["show"](*example)
+        findings, *_ = compare(*example)
         assert 'class="tiles"' in findings
         shown = gradio.Dataframe.call_args.kwargs
         assert shown["visible"]
@@ -155,7 +162,7 @@ def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPat
         report = gradio.DownloadButton.call_args.kwargs
         assert report["visible"] == bool(report["value"]) == ("reference" in example[0] or "score" in example[0])
     # An untouched box gives None.
-    findings, *_ = page["show"](None, None, None, None, *how, None)
+    findings, *_ = compare(None, None, None, None, *how, None)
     assert "Not compared:" in findings
     assert not gradio.Dataframe.call_args.kwargs["visible"]
 

@@ -41,7 +41,10 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Hub]:
-    users = {ANN: User("ann", orgs=("acme", "other", "cut", "secret", "seen")), BOB: User("bob", can_write=False)}
+    users = {
+        ANN: User("ann", orgs=("acme", "other", "cut", "secret", "seen", "wheels")),
+        BOB: User("bob", can_write=False),
+    }
     with hub(tokens=users) as running:
         yield running
 
@@ -58,7 +61,9 @@ def push(worker: Worker, namespace: str, token: str | None = ANN, **options: Any
 
 
 def contents(name: str) -> dict[str, bytes]:
-    return {path: file.read_bytes() for path, file in space_files(name).items()}
+    return {
+        path: file.read_bytes() for path, file in space_files(name, f"acme/{name}").items() if isinstance(file, Path)
+    }
 
 
 @pytest.mark.slow
@@ -179,7 +184,13 @@ def test_what_the_hub_refuses_is_told_in_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_the_folder_of_a_space_holds_nothing_that_is_not_its_own(name: str) -> None:
-    assert set(space_files(name)) == {f"{name}.py", "README.md", "app.py", "requirements.txt", "tests.py"}
+    assert set(space_files(name, f"acme/{name}")) == {
+        f"{name}.py",
+        "README.md",
+        "app.py",
+        "requirements.txt",
+        "tests.py",
+    }
 
 
 def test_names_that_cannot_be_are_refused_before_the_hub_is_asked() -> None:
@@ -249,8 +260,75 @@ def test_a_space_installs_a_version_that_has_its_page() -> None:
     from packaging.requirements import Requirement
 
     for name in METRICS:
-        (line,) = space_files(name)["requirements.txt"].read_text().splitlines()
+        (line,) = contents(name)["requirements.txt"].decode().splitlines()
         wanted = Requirement(line)
         assert wanted.name == "muscle_hf"
         assert wanted.specifier.contains(__version__)
         assert wanted.extras == ({"scorers"} if name == "smooth_compatibility" else set())
+
+
+def test_a_wheel_goes_along_and_is_installed_from_the_space_until_the_package_is_published(
+    server: Hub, worker: Worker, tmp_path: Path
+) -> None:
+    import hashlib
+    import urllib.request
+
+    from packaging.requirements import Requirement
+
+    content = {version: f"the wheel {version}".encode() for version in ("0.1.0", "0.2.0")}
+    for version, data in content.items():
+        wheel = tmp_path / f"muscle_hf-{version}-py3-none-any.whl"
+        wheel.write_bytes(data)
+        names = ["consistency", "smooth_compatibility"]
+        push(worker, "wheels", names=names, requirement=str(wheel))
+        for name, extras in zip(names, (set(), {"scorers"}), strict=True):
+            files = server.files(f"wheels/{name}", "space")
+            assert {path for path in files if path.endswith(".whl")} == {wheel.name}  # none of an earlier push
+            assert files[wheel.name] == data
+            wanted = Requirement(files["requirements.txt"].decode().strip())
+            assert (wanted.name, wanted.extras) == ("muscle_hf", extras)
+            address, _, digest = str(wanted.url).partition("#sha256=")
+            assert digest == hashlib.sha256(data).hexdigest()
+            with urllib.request.urlopen(address) as answer:  # noqa: S310 - the local Hub
+                assert answer.read() == data
+    again = push(worker, "wheels", names=names, requirement=str(wheel))["result"]
+    assert [space["changed"] for space in again] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "lines"),
+    [
+        (None, ["muscle_hf>=0.1.0", "muscle_hf[scorers]>=0.1.0"]),
+        ("muscle_hf", ["muscle_hf", "muscle_hf[scorers]"]),
+        ("muscle_hf==0.2.0", ["muscle_hf==0.2.0", "muscle_hf[scorers]==0.2.0"]),
+        (
+            "muscle_hf @ git+https://h.org/m",
+            ["muscle_hf @ git+https://h.org/m", "muscle_hf[scorers] @ git+https://h.org/m"],
+        ),
+    ],
+)
+def test_what_a_space_installs_is_one_setting_and_each_metric_keeps_its_extras(
+    requirement: str | None, lines: list[str]
+) -> None:
+    for name, line in zip(("negative_flips", "smooth_compatibility"), lines, strict=True):
+        content = space_files(name, f"acme/{name}", requirement)["requirements.txt"]
+        text = content.decode() if isinstance(content, bytes) else content.read_text()
+        assert text.splitlines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"requirement": "rouge_score"}, "one of muscle_hf without extras"),
+        ({"requirement": "muscle_hf[scorers]"}, "one of muscle_hf without extras"),
+        ({"requirement": "muscle_hf\nrouge_score"}, "one of muscle_hf without extras"),
+        ({"requirement": "nowhere/muscle_hf-0.1.0-py3-none-any.whl"}, "is no wheel of muscle_hf"),
+        (
+            {"requirement": "muscle_hf-0.1.0-py3-none-any.whl", "private": True},
+            "a private Space cannot install a wheel",
+        ),
+    ],
+)
+def test_what_cannot_be_installed_is_refused_before_the_hub_is_asked(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        push_metrics("acme", **options)
