@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from ..flips.comparison import Comparison
 from ..hub.names import DATA_SET, is_commit
 from ..text import printable
+from ..version import homepage
 from .data import CardData
 from .front_matter import eval_results
 from .markdown import LONGEST_NAME, cut, shown
@@ -67,6 +68,7 @@ def render(card: CardData) -> str:
         training="\n".join(f"- {shown(name)}: {shown(value)}" for name, value in card.training.items()),
         limits="\n".join(f"- {line}" for line in _limits(card, this)),
         version=card.version,
+        homepage=homepage(),
     )
     return f"{str(rendered).rstrip()}\n"
 

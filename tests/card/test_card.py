@@ -4,6 +4,7 @@ import ast
 import re
 import time
 from dataclasses import replace
+from email.message import Message
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,7 +286,7 @@ def _check_is_whole(text: str) -> None:
     # The picture, the two links of the template, and models of the Hub.
     assert [child.attrs["src"] for child in children if child.type == "image"] == ["quadrants.png"]
     links = [str(child.attrs["href"]) for child in children if child.type == "link_open"]
-    assert len([link for link in links if not link.startswith("https://huggingface.co/")]) == 2
+    assert len([link for link in links if not link.startswith("https://huggingface.co/")]) == 1
     assert "$$" not in re.sub(r"(`{3,})text\n.*?\n\1\n", "", body, flags=re.DOTALL)
     for token in tokens:
         if token.info == "python":
@@ -348,6 +349,23 @@ def _trainer(**changes: Any) -> Any:
         }
         | changes
     )
+
+
+@pytest.mark.parametrize("urls", [[], ["Documentation, https://h.org/docs"], ["Repository, https://h.org/muscle"]])
+def test_the_card_links_to_the_repository_only_where_the_package_names_one(
+    urls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = Message()
+    for url in urls:
+        metadata["Project-URL"] = url
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: metadata)
+    text = _card().render()
+    has_one = urls == ["Repository, https://h.org/muscle"]
+    assert ("trained with [muscle_hf](https://h.org/muscle) after" in text) == has_one
+    assert ("trained with muscle_hf after" in text) != has_one
+    url = ",\n  url     = {https://h.org/muscle}" if has_one else ""
+    assert text.endswith(f"  version = {{{muscle_hf.__version__}}}{url}\n}}\n```\n")
+    assert "h.org/docs" not in text
 
 
 def test_the_whole_card_of_a_real_run(tmp_path: Path) -> None:

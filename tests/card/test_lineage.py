@@ -45,7 +45,7 @@ def test_what_is_not_in_the_cache_is_not_known(cache: Path, name: str | None) ->
 
 
 def test_a_base_that_the_user_loaded_has_no_commit_of_its_own() -> None:
-    model = SimpleNamespace(config=SimpleNamespace(_name_or_path="org/base"))
+    model = SimpleNamespace(config=SimpleNamespace(name_or_path="org/base"))
     found = Lineage.of(new=model, old=model, new_name=model, old_name=model)
     assert (found.new_base, found.new_base_revision, found.new_adapter) == ("org/base", None, None)
 
