@@ -13,7 +13,6 @@ elsewhere (see `divergences.py`).
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from ..losses.compatibility import NEW, OLD, Choice, CompatibilityLoss, choose, 
 from ..losses.divergences import divergence_of_distributions, divergence_of_logits
 from ..losses.logits import IGNORE_INDEX, gold_log_probability, in_float
 from ..losses.masks import Scores, StoredScores
-from ..losses.strategy import Strategy, strategy_of
+from ..losses.strategy import Strategy
 from .divergences import chunk_likelihood_divergence, shared_vocabulary_kl
 from .scores import chunk_log_likelihoods, chunk_right, count_tokens, over_the_batch, score_chunks
 
@@ -52,11 +51,10 @@ def chunk_compatibility_loss(
     shared_new_ids: Tensor,
     shared_old_ids: Tensor,
     *,
+    strategy: Strategy,
     normalizer: Tensor | float | None = None,
     weights: Tensor | None = None,
     given_teachers: Tensor | None = None,
-    strategy: Strategy | None = None,
-    **options: Any,
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of a batch whose old model has another tokenizer, from full logits.
 
@@ -74,12 +72,11 @@ def chunk_compatibility_loss(
         chunk_ids: int64, (batch, length). For each token the number of its chunk in its row, or -1, also for padding.
         shared_new_ids: int64, (shared,). Tokens that both vocabularies have, see `shared_tokens`.
         shared_old_ids: int64, (shared,). The same tokens on the old side.
+        strategy: Mask, divergence and the rest.
         normalizer: The sum is divided by it. Defaults to the trained tokens of this call.
         weights: float, (batch,). Weight of each row's loss; the normalizer does not change with it. Defaults to 1.
         given_teachers: int64, (batch,). 0: the mask decides; 1: all chunks of the row learn from the old model; 2: its
             tokens learn from the new model. Defaults to 0.
-        strategy: Mask, divergence and the rest. Defaults to the paper's Eq. 1.
-        **options: Fields of [`Strategy`], in place of `strategy`.
 
     Returns:
         A [`CompatibilityLoss`]. `tokens_to_old` counts the student's tokens in the chunks that learned from the old
@@ -90,11 +87,12 @@ def chunk_compatibility_loss(
         >>> old = OldLogits(torch.zeros(1, 2, 3), torch.tensor([[0, 1]]), torch.tensor([[-1, 0]]))
         >>> labels, chunk_ids = torch.tensor([[0, 1, 2]]), torch.tensor([[-1, 0, 0]])  # two tokens against one
         >>> nothing = torch.tensor([], dtype=torch.int64)
-        >>> result = chunk_compatibility_loss(student, old, new, labels, chunk_ids, nothing, nothing)
+        >>> result = chunk_compatibility_loss(
+        ...     student, old, new, labels, chunk_ids, nothing, nothing, strategy=Strategy()
+        ... )
         >>> result.tokens_to_old.item(), round(result.loss.item(), 4)  # coins of 1/3 ** 0.5 and 1/16 ** 0.5
         (2, 0.1204)
     """
-    strategy = strategy_of(strategy, options)
     validate_for_chunks(strategy)
     _check_shapes(student_logits, old, new_logits, labels, chunk_ids)
     batch = _select(student_logits, old, new_logits, labels, chunk_ids)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..losses.logits import IGNORE_INDEX
 from .data import OLD, OWN_COLUMNS, ROW
-from .labels import IGNORED
 from .models import TOKEN
 
 
@@ -30,7 +30,7 @@ class ClassifierCollator:
         labels = [example["labels"] for example in examples]
         if self.task == TOKEN:
             width, side = batch["input_ids"].shape[1], self.new.padding_side
-            batch["labels"] = torch.tensor([_filled(row, width, IGNORED, side) for row in labels])
+            batch["labels"] = torch.tensor([_filled(row, width, IGNORE_INDEX, side) for row in labels])
         else:
             batch["labels"] = torch.tensor(labels)
         if self.old is not None:

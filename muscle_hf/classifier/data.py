@@ -15,7 +15,8 @@ from datasets import ClassLabel, Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError
-from .labels import IGNORED, LabelReader
+from ..losses.logits import IGNORE_INDEX
+from .labels import LabelReader
 from .models import TOKEN
 
 logger = logging.getLogger(__name__)
@@ -106,15 +107,7 @@ def _behaviour(tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 class ClassifierEncoder:
-    """Encodes data sets for the new and the old model.
-
-    Args:
-        task: "sequence" or "token".
-        new: The new model's side.
-        old: The old model's side; None where it reads the same ids as the new one.
-        classes: Names of the new model's classes.
-        columns: Names of columns.
-    """
+    """Encodes data sets for the new and, where it reads other ids, the old model; `task` is "sequence" or "token"."""
 
     def __init__(self, task: str, new: Side, old: Side | None, classes: tuple[str, ...], columns: Columns) -> None:
         """Keep what encoding needs."""
@@ -237,12 +230,12 @@ class _Job:
 
     def _labels(self, batch: dict[str, list[Any]], rows: list[int]) -> list[int]:
         if self.label is None:
-            return [IGNORED] * len(rows)
+            return [IGNORE_INDEX] * len(rows)
         return [self.read_label(label, row=row) for label, row in zip(batch[self.label], rows, strict=True)]
 
     def _word_labels(self, batch: dict[str, list[Any]], rows: list[int], column: str) -> list[list[int]]:
         if self.label is None:
-            return [[IGNORED] * len(items) for items in batch[column]]
+            return [[IGNORE_INDEX] * len(items) for items in batch[column]]
         all_labels = []
         for items, labels, row in zip(batch[column], batch[self.label], rows, strict=True):
             if not isinstance(labels, list) or len(labels) != len(items):
@@ -306,11 +299,11 @@ class _Job:
             places.append([_first_tokens(encoding["word_ids"][index]) for index in range(len(rows))])
         result["labels"], positions, result[_LOST] = [], [], []
         for index, of_words in enumerate(labels):
-            of_tokens = [IGNORED] * len(result["input_ids"][index])
+            of_tokens = [IGNORE_INDEX] * len(result["input_ids"][index])
             old_positions, lost = [0] * len(of_tokens), 0
             new, old = places[0][index], places[-1][index]
             for word, label in enumerate(of_words):
-                if label == IGNORED:
+                if label == IGNORE_INDEX:
                     continue
                 if word in new and word in old:
                     of_tokens[new[word]], old_positions[new[word]] = label, old[word]

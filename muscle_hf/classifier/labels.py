@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError
+from ..losses.logits import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
-# Marks what is not trained on: the value that torch and transformers ignore.
-IGNORED = -100
 _SHOWN = 5
 
 
@@ -160,13 +159,8 @@ def is_unnamed(names: Sequence[str]) -> bool:
 class LabelReader:
     """Turns the labels of a data set into class numbers of the new model.
 
-    A name (a string, or an int of a `ClassLabel` column, which has a name) means the class of that name. An int
-    without name is a class number already. -100 is not trained on.
-
-    Args:
-        classes: Names of the new model's classes.
-        label_names: Names of the data set's `ClassLabel` column; None where it has another type.
-        dataset: "train" or "eval", for messages.
+    A name (a string, or an int of a `ClassLabel` column, whose names are `label_names`) means the class of that name.
+    An int without name is a class number already. -100 is not trained on.
 
     Example:
         >>> read = LabelReader(("joke", "news"), label_names=("news", "joke"), dataset="train")
@@ -205,7 +199,7 @@ class LabelReader:
                 f"Row {row} of the {self.dataset} set has the label {label!r}; a class is needed: its name, its "
                 "number, or -100 for what is not trained on."
             )
-        if label == IGNORED:
+        if label == IGNORE_INDEX:
             return label
         limit = len(self.classes if self._label_names is None else self._label_names)
         if not 0 <= label < limit:

@@ -49,18 +49,10 @@ def load_classifier(
 ) -> PreTrainedModel | PeftModel:
     """Return a sequence or token classifier, fully fine-tuned or with an adapter, from ids, paths or loaded models.
 
-    An adapter's config does not say what the classes are called. They come from `label_names`, or from the
-    `config.json` that [`CompatibilityClassifierTrainer`] saves beside an adapter, or else from the base.
-
-    Args:
-        model: The classifier; or, with `adapter`, its base; or the adapter itself, whose config names its base.
-        adapter: Id or path of the adapter; None where `model` brings it along or has none.
-        role: "new" or "old", for messages.
-        label_names: Names of the classes, in the order of the logits.
-        init_kwargs: Keyword arguments for `from_pretrained`. `dtype` defaults to float32.
-
-    Returns:
-        The classifier, its adapter trainable where there is one.
+    `model` is the classifier; or, with `adapter`, its base; or the adapter itself, whose config names its base. The
+    adapter, where there is one, is trainable. Its config does not say what the classes are called: the names come from
+    `label_names`, in the order of the logits, or from the `config.json` that [`CompatibilityClassifierTrainer`] saves
+    beside an adapter, or else from the base. `init_kwargs` go to `from_pretrained`; `dtype` defaults to float32.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):

@@ -20,7 +20,7 @@ from ..errors import InputError
 from .divergences import Divergence, divergence_of_logits
 from .logits import IGNORE_INDEX, gold_log_probability, log_softmax
 from .masks import LogitScores, Scores, marked_tokens
-from .strategy import Strategy, strategy_of
+from .strategy import Strategy
 
 # Whom a token learns from. A label may say so itself (`teacher_of_token`): 0 leaves it to the mask.
 NEW, OLD, MIXTURE = 2, 1, 3
@@ -95,7 +95,10 @@ def compatibility_loss(
         >>> result.tokens.item(), result.tokens_to_old.item(), result.divergence_to_new.item()
         (2, 1, 0.0)
     """
-    strategy = strategy_of(strategy, options)
+    if strategy is None:
+        strategy = Strategy(**options)
+    elif options:
+        raise TypeError(f"give strategy or single options, not both: {sorted(options)}")
     for name, logits in (("student", student_logits), ("old", old_logits), ("new", new_logits)):
         if logits.shape != (*labels.shape, student_logits.shape[-1]):
             raise InputError(

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from ..errors import ConfigurationError, unknown_option
 from .divergences import DIVERGENCES
@@ -116,15 +115,6 @@ class Strategy:
                 'A mean of probabilities has no logits to compare: with divergence="logit_difference_inhibition" take '
                 'teacher="log_ensemble", the mean of the logits, as ELODI does.'
             )
-
-
-def strategy_of(strategy: Strategy | None, options: dict[str, Any]) -> Strategy:
-    """Return the strategy that a function was called with: as a whole, or in single options."""
-    if strategy is None:
-        return Strategy(**options)
-    if options:
-        raise TypeError(f"give strategy or single options, not both: {sorted(options)}")
-    return strategy
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ..losses.strategy import Strategy
 from ..losses.targets import refuse_nan
 from ..models.adapters import base_model
 from ..teachers.cache import TeacherCache
+from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .data import model_inputs
 
@@ -26,15 +27,8 @@ from .data import model_inputs
 class AlignedLoss:
     """The loss of [`CompatibilityTrainer`] with `alignment="chunks"`.
 
-    Args:
-        student: The model in training, not wrapped.
-        old: The old teacher; None with a cache.
-        new: The new teacher.
-        strategy: Mask, divergence and the rest.
-        tokenizers: The new and the old tokenizer.
-        old_vocabulary: Rows of the old model's embeddings.
-        autocast: Makes the context in which the models compute.
-        caches: One for each data set, with the old model's scores of all chunks; None asks the old model now.
+    `student` is not wrapped; `tokenizers` are the new and the old one, `old_vocabulary` the rows of the old model's
+    embeddings. With caches, one for each data set, of the old model's scores of all chunks, there is no old teacher.
     """
 
     def __init__(
@@ -62,7 +56,7 @@ class AlignedLoss:
         with self.autocast():
             self._new_logits(batch)
             if self.old is not None:
-                self._ask_old(batch, self.old)
+                ask_old(self.old, batch)
 
     def __call__(
         self, model: Any, batch: dict[str, Any], *, normalizer: Tensor | float | None, needs_logits: bool
@@ -70,7 +64,7 @@ class AlignedLoss:
         """Return the loss of a batch, and the student's outputs: as [`TokenLoss`], but the logits are always there."""
         with self.autocast():
             new = self._new_logits(batch)
-            old = self._cached(batch) if self.old is None else self._ask_old(batch, self.old)
+            old = self._cached(batch) if self.old is None else ask_old(self.old, batch)
         outputs = model(**model_inputs(batch))
         result = chunk_compatibility_loss(
             outputs.logits,
@@ -93,9 +87,6 @@ class AlignedLoss:
         refuse_nan("new", logits[batch["labels"] != IGNORE_INDEX])
         return logits
 
-    def _ask_old(self, batch: dict[str, Any], old: FrozenModelTeacher) -> OldLogits:
-        return ask_old(old, batch)
-
     def _cached(self, batch: dict[str, Any]) -> StoredScores:
         """Read the old model's scores: as many places for each row as the row with the most chunks has."""
         assert self._caches is not None, "either the old model or its scores"  # noqa: S101 - ours, not a user's
@@ -105,19 +96,10 @@ class AlignedLoss:
         numbers = (batch[FIRST_CHUNK][:, None] + places)[inside]
         if not len(numbers):
             return StoredScores(inside, torch.zeros(inside.shape, device=inside.device))
-        cache, first = self._cache_of(int(batch[FIRST_CHUNK].min()))
-        found = {name: one.to(counts.device) for name, one in cache.read(numbers - first).items()}
-        right = torch.ones_like(inside).masked_scatter(inside, found["old.right"].bool())
+        stored = read_numbered(self._caches, numbers)
+        right = torch.ones_like(inside).masked_scatter(inside, stored["old.right"].bool())
         zeros = torch.zeros(inside.shape, device=inside.device)
-        return StoredScores(right, zeros.masked_scatter(inside, found["old.log_likelihood"]))
-
-    def _cache_of(self, number: int) -> tuple[TeacherCache, int]:
-        first = 0
-        for cache in self._caches or ():
-            if number < first + cache.tokens:
-                return cache, first
-            first += cache.tokens
-        raise AssertionError("a chunk of no cache")
+        return StoredScores(right, zeros.masked_scatter(inside, stored["old.log_likelihood"]))
 
 
 def ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> OldLogits:

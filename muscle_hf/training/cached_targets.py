@@ -19,6 +19,7 @@ from ..models.fingerprints import fingerprint_of_rows
 from ..models.hidden_states import OutputHead
 from ..progress import progress_bar
 from ..teachers.cache import TeacherCache
+from ..teachers.cache.reader import read_numbered
 from ..teachers.cache.spec import CacheSpec
 from ..teachers.cache.writer import SHARD_BYTES, write_cache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -41,30 +42,23 @@ class CachedTargets:
     def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
         """Read the old model's LM head, where the cache has hidden states."""
         self.caches, self.new = caches, new
-        self._starts = [sum(cache.tokens for cache in caches[:index]) for index in range(len(caches))]
         self._old_head: OutputHead | None = None
         if caches[0].spec.kind == "hidden":
             head = caches[0].heads()["old"]
             bias = None if head.bias is None else head.bias.to(device)
             self._old_head = OutputHead(head.weight.to(device), bias, head.transform)
 
-    def targets(self, numbers: Tensor, gold: Tensor) -> tuple[Any, ...]:
-        """Return the old and the new model's targets of trained tokens, by number, on the device of `gold`."""
-        stored = self._read(numbers, gold.device)
+    def targets(self, numbers: Tensor) -> tuple[Any, ...]:
+        """Return the old and the new model's targets of trained tokens, by number."""
+        stored = read_numbered(self.caches, numbers)
         old, new = (
-            {name.removeprefix(f"{teacher}."): one for name, one in stored.items() if name.startswith(f"{teacher}.")}
-            for teacher in ("old", "new")
+            {name.removeprefix(f"{role}."): tensor for name, tensor in stored.items() if name.startswith(f"{role}.")}
+            for role in ("old", "new")
         )
         if self._old_head is not None:
             heads = ((old, self._old_head), (new, self.new.project))
             return tuple(CachedHidden(values["hidden"], head, _scores(values)) for values, head in heads)
         return tuple(CachedTopK(decode_top_k(values), _scores(values), values["confidence"]) for values in (old, new))
-
-    def _read(self, numbers: Tensor, device: torch.device) -> dict[str, Tensor]:
-        # A batch comes from one data set; without a token it may come from any.
-        index = max(sum(int(numbers.min()) >= start for start in self._starts) - 1, 0) if len(numbers) else 0
-        found = self.caches[index].read(numbers - self._starts[index])
-        return {name: one.to(device, non_blocking=True) for name, one in found.items()}
 
 
 def _scores(stored: Mapping[str, Tensor]) -> StoredScores:
@@ -98,7 +92,7 @@ class TargetComputer:
         gold, inputs = labels[trained], model_inputs(batch)
         if self.vocabulary is not None:
             gold = self.vocabulary.labels(gold)
-        found: dict[str, Tensor] = {}
+        targets: dict[str, Tensor] = {}
         with self.autocast():
             for name, teacher in self.teachers.items():
                 hidden = teacher.hidden_states(inputs)[trained]
@@ -107,8 +101,8 @@ class TargetComputer:
                     self._stored(few, teacher.project(few), some, name)
                     for few, some in zip(torch.split(hidden, size), torch.split(gold, size), strict=True)
                 ]
-                found |= {f"{name}.{one}": torch.cat([piece[one] for piece in pieces]) for one in pieces[0]}
-        return found
+                targets |= {f"{name}.{part}": torch.cat([piece[part] for piece in pieces]) for part in pieces[0]}
+        return targets
 
     def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, name: str) -> dict[str, Tensor]:
         if self.spec.kind == "topk":
@@ -189,13 +183,13 @@ class CacheOfRun:
 
     def open(self) -> list[TeacherCache] | None:
         """Return the caches, or None where one is missing or not complete; one made from something else is refused."""
-        found = []
+        caches = []
         for name, spec in self.specs.items():
             try:
-                found.append(TeacherCache.open(self.root / name, spec))
+                caches.append(TeacherCache.open(self.root / name, spec))
             except InputError:  # what is missing can be computed; what is stale is another error
                 return None
-        return found
+        return caches
 
     def write(
         self,
@@ -262,10 +256,10 @@ class _Bar:
 
 def _fingerprints_of_data(dataset: Any) -> dict[str, str]:
     """The rows as the new model reads them and, where it has a tokenizer of its own, as the old one does."""
-    found = {"data": fingerprint_of_rows(dataset)}
+    fingerprints = {"data": fingerprint_of_rows(dataset)}
     if "old_input_ids" in dataset.column_names:
         columns = {"old_input_ids": "input_ids", "old_chunk_ids": "labels"}
-        found["data of the old model"] = fingerprint_of_rows(
+        fingerprints["data of the old model"] = fingerprint_of_rows(
             dataset.select_columns(list(columns)).rename_columns(columns)
         )
-    return found
+    return fingerprints

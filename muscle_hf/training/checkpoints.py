@@ -47,12 +47,8 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
     """Saves when a kill after the next step could lose more than two minutes, and at once when somebody asks to leave.
 
     Nothing is saved between the last step of an epoch, or of `eval_steps`, and the evaluation that belongs to it: a
-    training that went on from there would skip it. With several processes the main one decides.
-
-    Args:
-        interrupt: Says when somebody asks to leave; None where nobody can.
-        seconds: Most seconds of training that are lost, as long as a step and saving take less. Defaults to 120.
-        clock: Seconds from some time on.
+    training that went on from there would skip it. With several processes the main one decides. The `seconds` hold as
+    long as a step and saving take less; without an `interrupt` nobody can ask to leave.
     """
 
     def __init__(

@@ -32,14 +32,8 @@ _SMALL_LOGITS = 2**24
 class TokenLoss:
     """The loss of [`CompatibilityTrainer`] where both models have one vocabulary.
 
-    Args:
-        student: The model in training, not wrapped.
-        old: The old teacher; None with a cache.
-        new: The new teacher.
-        strategy: Mask, divergence and the rest.
-        implementation: "auto", "plain" or "chunked".
-        autocast: Makes the context in which the models compute.
-        cache: Targets of both teachers, computed before; None asks them now.
+    `student` is not wrapped; `implementation` is "auto", "plain" or "chunked"; `autocast` makes the context in which
+    the models compute. With a cache, of targets of both teachers, there is no old teacher.
     """
 
     def __init__(
@@ -176,7 +170,7 @@ class TokenLoss:
                     "The teacher cache has no targets for these rows. Pass them to the trainer as eval_dataset, or "
                     "predict without a cache."
                 )
-            return self.cache.targets(numbers, gold)
+            return self.cache.targets(numbers)
         old, new = (
             LiveTargets(name, _Reader(teacher, inputs, trained), teacher.project, gold, size)
             for name, teacher in (("old", self.old), ("new", self.new))
@@ -203,7 +197,7 @@ class _Reader:
             name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch_size,) else value
             for name, value in self.inputs.items()
         }
-        found = self.teacher.hidden_states(some)[self.trained[rows]]
-        hidden = found.new_zeros(int(self.trained.sum()), found.shape[-1])
-        hidden[rows[:, None].expand_as(self.trained)[self.trained]] = found
+        read = self.teacher.hidden_states(some)[self.trained[rows]]
+        hidden = read.new_zeros(int(self.trained.sum()), read.shape[-1])
+        hidden[rows[:, None].expand_as(self.trained)[self.trained]] = read
         return hidden

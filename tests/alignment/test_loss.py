@@ -1,6 +1,7 @@
 """The loss in chunks is the loss in tokens where tokenizers are equal, and worked out by hand where they are not."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -26,12 +27,14 @@ from muscle_hf.losses.masks import MASKS, Scores, StoredScores
 from muscle_hf.losses.strategy import Strategy
 
 BATCH, LENGTH, VOCABULARY = 3, 7, 11
+OPTIONS = {option.name for option in fields(Strategy)}
 
 
 def _loss(**batch: Any) -> CompatibilityLoss:
     """The old side's tensors come in one object."""
     old = OldLogits(*(batch.pop(f"old_{name}") for name in ("logits", "input_ids", "chunk_ids")))
-    return chunk_compatibility_loss(old=old, **batch)
+    options = {name: batch.pop(name) for name in OPTIONS & batch.keys()}
+    return chunk_compatibility_loss(old=old, strategy=Strategy(**options), **batch)
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -254,8 +257,11 @@ def test_scores_from_a_cache_do_as_well_as_logits_where_only_likelihoods_are_com
     for mask in MASKS:
         results, gradients = [], []
         for arguments in (live, cached | {"old": scores}):
-            loss = _loss if arguments is live else chunk_compatibility_loss
-            results.append(loss(**arguments, mask=mask, cross_entropy_weight=0.2))
+            options = {"mask": mask, "cross_entropy_weight": 0.2}
+            if arguments is live:
+                results.append(_loss(**arguments, **options))
+            else:
+                results.append(chunk_compatibility_loss(**arguments, strategy=Strategy(**options)))
             results[-1].loss.backward()
             gradients.append(live["student_logits"].grad)
             live["student_logits"].grad = None
@@ -270,7 +276,7 @@ def test_scores_of_fewer_chunks_than_the_rows_have_are_refused() -> None:
     short = StoredScores(scores.right[:, :2], scores.log_likelihood[:, :2])
     rest = {name: value for name, value in batch.items() if not name.startswith("old_")}
     with pytest.raises(InputError, match=r"old.right has shape \(1, 2\) where \(1, 3\)"):
-        chunk_compatibility_loss(old=short, **rest)
+        chunk_compatibility_loss(old=short, strategy=Strategy(), **rest)
     with pytest.raises(InputError, match="the chunk 2, and number=2"):
         score_rows(batch["old_logits"], batch["old_input_ids"], batch["old_chunk_ids"], 2)
     with pytest.raises(InputError, match="nothing predicts it"):
@@ -292,8 +298,6 @@ def test_strategies_that_need_one_vocabulary_are_refused() -> None:
         validate_for_chunks(Strategy(divergence="logit_difference_inhibition"))
     with pytest.raises(ConfigurationError, match=r"teacher='ensemble' mixes"):
         _loss(**_two_tokenizers(), teacher="ensemble")
-    with pytest.raises(TypeError, match="not both"):
-        _loss(**_two_tokenizers(), strategy=Strategy(), mask="none")
 
 
 def test_likelihoods_of_a_chunk_follow_the_chain_rule() -> None:
@@ -441,7 +445,13 @@ def test_training_on_chunks_moves_a_student_to_an_old_model_of_another_tokenizer
     divergences = []
     for _ in range(40):
         result = chunk_compatibility_loss(
-            student(input_ids).logits, old, new_logits, labels, padded(columns["chunk_ids"], -1), *shared, mask="none"
+            student(input_ids).logits,
+            old,
+            new_logits,
+            labels,
+            padded(columns["chunk_ids"], -1),
+            *shared,
+            strategy=Strategy(mask="none"),
         )
         optimizer.zero_grad()
         result.loss.backward()

@@ -1,7 +1,8 @@
 """Read a teacher cache in training: the targets of any tokens, in any order, without either teacher in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ class TeacherCache:
         """Map the shards, which have been checked."""
         self.folder = folder
         self.spec = spec
-        self.rows = manifest.row_offsets[-1]
         self.tokens = manifest.token_offsets[-1]
         self._offsets = np.array(manifest.token_offsets)
         self._shards: list[dict[str, NDArray[np.uint8]]] = [
@@ -76,13 +76,13 @@ class TeacherCache:
             return check_file(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
 
         with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
-            found = list(pool.map(check, range(manifest.shards)))
-        wrong = {f"shard {shard}": reason for shard, reason in enumerate(found) if reason is not None}
+            reasons = list(pool.map(check, range(manifest.shards)))
+        wrong = {f"shard {shard}": reason for shard, reason in enumerate(reasons) if reason is not None}
         of_heads = check_heads(folder, manifest) if spec.kind == "hidden" else None
         if of_heads is not None:
             wrong["heads.safetensors"] = of_heads
         if wrong:
-            missing = sum(reason is not None for reason in found)
+            missing = sum(reason is not None for reason in reasons)
             shown = "; ".join(f"{name} is {reason}" for name, reason in list(wrong.items())[:5])
             raise InputError(
                 f"The teacher cache in {folder} is not complete: {missing} of {manifest.shards} shards are missing or "
@@ -118,7 +118,9 @@ class TeacherCache:
             )
         shard_of = np.searchsorted(self._offsets, wanted, side="right") - 1
         touched = np.unique(shard_of)
-        parts = [(int(one), slice(None) if len(touched) == 1 else np.flatnonzero(shard_of == one)) for one in touched]
+        parts = [
+            (int(shard), slice(None) if len(touched) == 1 else np.flatnonzero(shard_of == shard)) for shard in touched
+        ]
         read = {}
         for name, (dtype, shape) in self.spec.layout().items():
             width = self._shards[0][name].shape[1]
@@ -138,3 +140,12 @@ class TeacherCache:
         if self.spec.kind != "hidden":
             raise InputError(f"A cache of kind {self.spec.kind!r} has no LM heads; its targets are complete.")
         return read_heads(self.folder)
+
+
+def read_numbered(caches: Sequence[TeacherCache], numbers: Tensor) -> dict[str, Tensor]:
+    """Read some tokens of one of several data sets, which are numbered one after the other; on the numbers' device."""
+    starts = [0, *accumulate(cache.tokens for cache in caches[:-1])]
+    # A batch comes from one data set; without a token it may come from any.
+    index = max(sum(int(numbers.min()) >= start for start in starts) - 1, 0) if len(numbers) else 0
+    stored = caches[index].read(numbers - starts[index])
+    return {name: tensor.to(numbers.device, non_blocking=True) for name, tensor in stored.items()}
