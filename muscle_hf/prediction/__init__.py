@@ -1,6 +1,7 @@
 """Prompts and rows of a task, and what a model answers to them: generated, or chosen from what is there."""
 
-from .choose import choose_answers
-from .generate import generate_answers
+from .choose import Choices, choose_answers
+from .generate import Answers, generate_answers
+from .prompts import Prompt
 
-__all__ = ["choose_answers", "generate_answers"]
+__all__ = ["Answers", "Choices", "Prompt", "choose_answers", "generate_answers"]

@@ -110,17 +110,17 @@ def choose_answers(
             dict.fromkeys(stem for plan in plans for stem in plan),
             key=lambda stem: (-len(stem.tokens), -max(map(len, stem.branches), default=0)),
         )
-        found: dict[Stem, dict[Option, float]] = {}
+        likelihoods: dict[Stem, dict[Option, float]] = {}
         scores = []
         total = sum(stem.sequences for stem in stems)
         with progress_bar(total, description, disable=not show_progress) as bar:
             for batch in _batches(stems, batch_size, limit):
-                found |= zip(batch, score(model, batch, batch_size=batch_size, shared=shared), strict=True)
+                likelihoods |= zip(batch, score(model, batch, batch_size=batch_size, shared=shared), strict=True)
                 bar.update(sum(stem.sequences for stem in batch))
             for question, plan, of_question in zip(questions, plans, choices, strict=True):
                 lengths = [len(choice) if normalization == "characters" else 1 for choice in of_question]
                 slack = margin / 2 * np.array([len(option.targets) for option in question]) / lengths
-                values = _values(question, [found[stem] for stem in plan], lengths)
+                values = _values(question, [likelihoods[stem] for stem in plan], lengths)
                 if batch_size > 1 and _is_near_tie(values, slack):
                     alone = [score(model, [stem], batch_size=1, shared=shared)[0] for stem in plan]
                     values = _values(question, alone, lengths)
@@ -144,7 +144,7 @@ def _batches(stems: Sequence[Stem], batch_size: int, limit: float) -> Iterator[l
     """
     batch: list[Stem] = []
     for stem in stems:
-        full = sum(one.sequences for one in [*batch, stem]) > batch_size
+        full = sum(each.sequences for each in [*batch, stem]) > batch_size
         if batch and (full or len(stem.tokens) <= limit < len(batch[0].tokens)):
             yield batch
             batch = []
@@ -153,9 +153,9 @@ def _batches(stems: Sequence[Stem], batch_size: int, limit: float) -> Iterator[l
 
 
 def _values(
-    question: Sequence[Option], found: Sequence[dict[Option, float]], lengths: Sequence[int]
+    question: Sequence[Option], of_stems: Sequence[dict[Option, float]], lengths: Sequence[int]
 ) -> NDArray[np.float64]:
-    likelihoods = {option: value for of_stem in found for option, value in of_stem.items()}
+    likelihoods = {option: value for of_stem in of_stems for option, value in of_stem.items()}
     return np.array([likelihoods[option] for option in question]) / lengths
 
 

@@ -15,13 +15,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Questions:
-    """The rows of a flips data set; made by [`read_questions`].
-
-    Args:
-        prompts: Texts or conversations.
-        references: The right answers.
-        choices: The choices of each row; None where answers are generated.
-    """
+    """The rows of a flips data set; `choices` is None where answers are generated."""
 
     prompts: list[Prompt]
     references: list[str]
@@ -41,15 +35,6 @@ def read_questions(dataset: Dataset) -> Questions:
 
     - `choices`: two texts or more. Each follows the prompt as it is, just as TRL joins prompt and completion.
     - `answer`: the right choice: its text, or its number, counted from 0.
-
-    Args:
-        dataset: The rows. Not a stream: every evaluation must ask the same questions in the same order.
-
-    Returns:
-        Prompts, right answers and choices.
-
-    Raises:
-        InputError: No rows, columns that are missing or ambiguous, or a bad row, by its number, counted from 0.
 
     Example:
         >>> rows = [{"prompt": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}]
@@ -82,9 +67,8 @@ def read_questions(dataset: Dataset) -> Questions:
     if layout.choices is None:
         return Questions([row.prompt for row in rows], [(row.answer or "").strip() for row in rows], None)
     choices = [list(row.choices or ()) for row in rows]
-    stripped = [[choice.strip() for choice in of_row] for of_row in choices]
     right = [
-        of_row[texts.index((row.answer or "").strip())]
-        for row, of_row, texts in zip(rows, choices, stripped, strict=True)
+        next(choice for choice in of_row if choice.strip() == (row.answer or "").strip())
+        for row, of_row in zip(rows, choices, strict=True)
     ]
     return Questions([row.prompt for row in rows], right, choices)

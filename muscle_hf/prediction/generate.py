@@ -107,17 +107,21 @@ def generate_answers(
     with asking(model, config), progress_bar(len(rows), description, disable=not show_progress) as bar:
         for start in range(0, len(rows), batch_size):
             indices = longest_first[start : start + batch_size]
-            for index, one in zip(indices, _generate(model, [rows[i] for i in indices], config), strict=True):
-                near_tie = one.smallest_gap < margin and len(indices) > 1
-                generations[index] = _generate(model, [rows[index]], config)[0] if near_tie else one
+            for index, generation in zip(indices, _generate(model, [rows[i] for i in indices], config), strict=True):
+                near_tie = generation.smallest_gap < margin and len(indices) > 1
+                generations[index] = _generate(model, [rows[index]], config)[0] if near_tie else generation
             bar.update(len(indices))
     ordered = [generations[index] for index in range(len(rows))]
-    refuse_nan(one.log_likelihood for one in ordered)
+    refuse_nan(generation.log_likelihood for generation in ordered)
     return Answers(
-        texts=[_continuation(tokenizer, row, one.tokens) for row, one in zip(rows, ordered, strict=True)],
-        log_likelihoods=np.array([one.log_likelihood for one in ordered]),
-        token_counts=np.array([len(one.tokens) + one.finished for one in ordered], dtype=np.int64),
-        finished=np.array([one.finished for one in ordered]),
+        texts=[
+            _continuation(tokenizer, row, generation.tokens) for row, generation in zip(rows, ordered, strict=True)
+        ],
+        log_likelihoods=np.array([generation.log_likelihood for generation in ordered]),
+        token_counts=np.array(
+            [len(generation.tokens) + generation.finished for generation in ordered], dtype=np.int64
+        ),
+        finished=np.array([generation.finished for generation in ordered]),
     )
 
 

@@ -76,16 +76,7 @@ def layout_of(
     choices: Use,
     way_out: str,
 ) -> Layout:
-    """Recognise which column is what.
-
-    Args:
-        rows: The rows as they are.
-        source: What messages call them.
-        named: What a column is, of `COLUMNS` -> its name.
-        names: The columns.
-        answers: Whether right answers are needed, read where there are some, or left out.
-        choices: Likewise.
-        way_out: How to say which column is what.
+    """Recognise which column is what; the arguments are those of `read_task`.
 
     Raises:
         InputError: No shape, several, or a column that is not there; with the columns that are.
@@ -151,9 +142,6 @@ def _refuse_mixed_rows(rows: Sequence[Mapping[str, Any]], source: str, heads: li
 def shown(value: Any) -> str:
     """Show a value in a message: on one line, in the middle of it not what is long.
 
-    Args:
-        value: Anything.
-
     Example:
         >>> shown("a\\nb")
         "'a\\\\nb'"
@@ -167,19 +155,13 @@ def shown(value: Any) -> str:
 def named_columns(items: Iterable[str]) -> dict[str, str]:
     """Read what `--columns` gives.
 
-    Args:
-        items: Such as `["prompt=question,completion=answer"]`.
-
-    Raises:
-        InputError: An item that is not of the form WHAT=NAME, something that no column can be, or a double one.
-
     Example:
         >>> named_columns(["prompt=question,completion=answer"])
         {'prompt': 'question', 'completion': 'answer'}
     """
     columns: dict[str, str] = {}
-    for item in (part for text in items for part in text.split(",")):
-        what, _, name = (word.strip() for word in item.partition("="))
+    for item in (item for text in items for item in text.split(",")):
+        what, _, name = (part.strip() for part in item.partition("="))
         if not what or not name:
             raise InputError(f"--columns {item!r} is not of the form WHAT=NAME, such as prompt=question.")
         if what not in COLUMNS:

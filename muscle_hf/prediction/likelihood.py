@@ -28,16 +28,10 @@ _Place = tuple[int, int, int, list[float]]
 def score(
     model: PreTrainedModel | PeftModel, stems: Sequence[Stem], *, batch_size: int, shared: bool
 ) -> list[dict[Option, float]]:
-    """Give the log-likelihoods of the options of each stem.
+    """Give the log-likelihoods (nats) of the options of each stem, read at once by a model in eval mode.
 
-    Args:
-        model: A causal language model in eval mode.
-        stems: What is read at once.
-        batch_size: Branches to read at once.
-        shared: Whether the model can read stems and branches apart (`can_share`). If not, give `whole_stems`.
-
-    Returns:
-        For each stem, its options with their log-likelihoods (nats).
+    `batch_size` is that of branches; `shared` says that the model can read stems and branches apart (`can_share`). If
+    it cannot, give `whole_stems`.
     """
     # Without a cache, padding on the right is never seen, and a model needs no positions to be told.
     input_ids, mask = _padded([stem.tokens for stem in stems], left=shared)
@@ -92,8 +86,8 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     adapters = model.peft_config.values() if isinstance(model, PeftModel) else ()
     # Virtual tokens stand in the cache or before the input; the others look at the whole input to decide what they do.
     if any(
-        one.is_prompt_learning or one.peft_type == "XLORA" or getattr(one, "alora_invocation_tokens", None)
-        for one in adapters
+        adapter.is_prompt_learning or adapter.peft_type == "XLORA" or getattr(adapter, "alora_invocation_tokens", None)
+        for adapter in adapters
     ):
         return False
     needed = {"attention_mask", "position_ids", "past_key_values", "use_cache"}
@@ -127,8 +121,8 @@ def rotary_limit(model: PreTrainedModel | PeftModel) -> float:
     """
     settings = getattr(base_model(model).config.get_text_config(), "rope_parameters", None) or {}
     # One setting for all layers, or one for each type of layer.
-    every = [settings, *(one for one in settings.values() if isinstance(one, Mapping))]
-    limits = [one["original_max_position_embeddings"] for one in every if one.get("rope_type") == "longrope"]
+    every = [settings, *(part for part in settings.values() if isinstance(part, Mapping))]
+    limits = [rope["original_max_position_embeddings"] for rope in every if rope.get("rope_type") == "longrope"]
     return min(limits, default=math.inf)
 
 
@@ -154,12 +148,12 @@ class _BranchCache(Cache):  # type: ignore[misc]  # transformers is untyped
 
 
 def _merged(scores: Sequence[Mapping[Option, float]]) -> dict[Option, float]:
-    return {option: value for one in scores for option, value in one.items()}
+    return {option: value for of_stem in scores for option, value in of_stem.items()}
 
 
 def _forward(model: PreTrainedModel | PeftModel, **arguments: Any) -> Any:
     device = base_model(model).device
-    return model(**{name: one.to(device) if torch.is_tensor(one) else one for name, one in arguments.items()})
+    return model(**{name: value.to(device) if torch.is_tensor(value) else value for name, value in arguments.items()})
 
 
 def _padded(rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

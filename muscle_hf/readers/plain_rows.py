@@ -25,12 +25,8 @@ def raw_rows(
 ) -> Iterator[dict[str, Any]]:
     """Read rows as they are, one after the other.
 
-    Args:
-        source: A file (JSON Lines, a JSON array, CSV, TSV, Parquet), or a data set of the Hub,
-            org/name[:config][@revision].
-        split: Of a data set of the Hub; files have none.
-        default_split: What `split` means where it is None.
-        config: Configuration of a data set of the Hub, where the source does not name it.
+    The source is a file (JSON Lines, a JSON array, CSV, TSV, Parquet), or a data set of the Hub,
+    org/name[:config][@revision]; split and configuration are of the latter.
 
     Raises:
         InputError: No such file or data set, or one that cannot be read.

@@ -46,8 +46,7 @@ class Answerer:
     """A model that is asked once.
 
     Args:
-        fingerprint: What its answers depend on: its weights and the precision. Kept answers with another fingerprint
-            do not count.
+        fingerprint: What its answers depend on: its weights and the precision.
         model: Gives a context in which the model is ready; None where it is not loaded and kept answers must serve.
         tokenizer: Its tokenizer, where that is not the student's.
     """
@@ -106,31 +105,12 @@ class FlipsEvaluation:
     `old.jsonl`, `new.jsonl`, `student.jsonl` (the student's latest answers) and `best.jsonl` (those of the best
     checkpoint), all for `muscle-hf compare`.
 
-    Args:
-        questions: The questions.
-        tokenizer: The student's tokenizer; also the others', unless they bring their own.
-        old: The old model.
-        new: The new model.
-        folder: Where answers are kept.
-        max_new_tokens: Longest generated answer, in tokens, the end token included.
-        batch_size: Questions to ask at once, in each process.
-        autocast: Gives the context in which models are asked. Defaults to their own precision.
-        show_progress: Show progress bars on stderr.
+    The tokenizer is the student's, and the others', unless they bring their own; `autocast` gives the context in which
+    models are asked, by default in their own precision.
 
     Raises:
         InputError: Prompts or choices without tokens; a chat without chat template.
         ConfigurationError: Numbers without meaning.
-
-    Example:
-        >>> evaluation = FlipsEvaluation(  # doctest: +SKIP
-        ...     read_questions(dataset),
-        ...     tokenizer,
-        ...     old=Answerer("base-v1 task-on-v1 float32", lambda: nullcontext(old_model)),
-        ...     new=Answerer("base-v2 task-on-v2 float32", lambda: holding(student, snapshot)),
-        ...     folder="out/flips_evaluation",
-        ... )
-        >>> evaluation.measure(student)["eval_negative_flip_rate"]  # doctest: +SKIP
-        0.041
     """
 
     def __init__(
@@ -189,12 +169,7 @@ class FlipsEvaluation:
         on_main_process(copy)
 
     def ask_old_and_new(self) -> None:
-        """Take the kept answers of the old and the new model, and ask the one that has none; done once.
-
-        Raises:
-            ConfigurationError: A model without answers of its own on disk is not loaded.
-            InputError: A question that does not fit into a model's context, or scores that are NaN.
-        """
+        """Take the kept answers of the old and the new model, and ask the one that has none; done once."""
         for role, answerer in self.answerers.items():
             if role in self.answers:
                 continue
@@ -290,11 +265,9 @@ class FlipsEvaluation:
 
     def _ask(self, model: Any, rows: Sequence[int], role: str, *, show_progress: bool) -> list[str]:
         tokenizer, prompts = self._readings[role].tokenizer, [self.questions.prompts[row] for row in rows]
-        shown: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "show_progress": show_progress,
-            "description": "Asking the student" if role == "student" else f"Asking the {role} model",
-        }
+        description = "Asking the student" if role == "student" else f"Asking the {role} model"
+        shown: dict[str, Any] = {"show_progress": show_progress, "description": description}
+        shown["batch_size"] = self.batch_size
         with self.autocast():
             if self.questions.choices is None:
                 generated = generate_answers(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, **shown)

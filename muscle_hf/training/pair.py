@@ -47,9 +47,9 @@ class ModelPair:
 
     Args:
         model: The new base, or the new model as a whole.
-        new_adapter: Its adapter, where `model` does not bring it along.
         old_model: The old base, or the old model as a whole.
-        old_adapter: Its adapter, likewise.
+        new_adapter: The adapter on `model`, where that does not bring it along.
+        old_adapter: Likewise.
         processing_class: The new model's tokenizer; None looks beside the model.
         init_kwargs: Keyword arguments for `from_pretrained` of the new base.
         old_init_kwargs: Of the old base; empty: precision, attention and quantization of the new one.
@@ -177,11 +177,7 @@ class ModelPair:
         return tokenizer
 
     def required_old_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the old model's tokenizer.
-
-        Raises:
-            ConfigurationError: There is none beside the old model or its adapter.
-        """
+        """Return the old model's tokenizer, or refuse where none lies beside the old model or its adapter."""
         if self.old_tokenizer is None:
             raise ConfigurationError(
                 'alignment="chunks" needs the old model\'s tokenizer, and none lies beside the old model or its '
@@ -192,7 +188,7 @@ class ModelPair:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """What decides the teachers' answers: both models and the tokenizer, as they are when this is first read."""
-        found: dict[str, str] = {}
+        fingerprints: dict[str, str] = {}
         for side, (model, adapter), loaded, options in (
             ("new", self.new_source, self.student, self._new_kwargs),
             ("old", self.old_source, None, self._old_kwargs),
@@ -201,21 +197,18 @@ class ModelPair:
                 of_side = fingerprint_of_model(model, adapter, revision=options.get("revision"))
             else:
                 of_side = fingerprint_of_model(self.old if loaded is None else loaded)
-            found |= {f"{side} {part}": value for part, value in of_side.items()}
+            fingerprints |= {f"{side} {part}": value for part, value in of_side.items()}
             # Precision, attention, quantization and whatever else changes what the very same weights answer.
             decisive = {key: str(value) for key, value in sorted(options.items()) if key not in _INDIFFERENT}
-            found[f"{side} loading options"] = json.dumps(decisive) if isinstance(model, str | Path) else "none"
+            fingerprints[f"{side} loading options"] = json.dumps(decisive) if isinstance(model, str | Path) else "none"
         tokenizers = {"tokenizer": self.processing_class, "old tokenizer": self.old_tokenizer}
-        return found | {name: fingerprint_of_tokenizer(one) for name, one in tokenizers.items() if one is not None}
+        for name, tokenizer in tokenizers.items():
+            if tokenizer is not None:
+                fingerprints[name] = fingerprint_of_tokenizer(tokenizer)
+        return fingerprints
 
     def asker(self, role: str, args: Any, max_new_tokens: int) -> Callable[[Sequence[Prompt]], Answers]:
-        """Return a function that lets one of the models answer prompts; the old one is loaded when it is called.
-
-        Args:
-            role: "old" or "new".
-            args: The trainer's config, for the device and the batch size.
-            max_new_tokens: Longest answer, in tokens.
-        """
+        """Return a function that lets the "old" or the "new" model answer prompts, loaded when it is called."""
 
         def ask(prompts: Sequence[Prompt]) -> Answers:
             model = self.on_device(role, args.device)
@@ -232,47 +225,33 @@ class ModelPair:
         return ask
 
     def on_device(self, role: str, device: torch.device) -> Any:
-        """Return one of the models on a device; the old one is loaded where need be.
-
-        Args:
-            role: "old" or "new".
-            device: Where it is asked. A model that is quantized or split over devices stays where it is.
-        """
+        """Return the "old" or the "new" model on a device; one that is quantized or split stays where it is."""
         model: Any = self.old if role == "old" else self.student
         if getattr(model, "hf_device_map", None) is None and not getattr(model, "is_quantized", False):
             model.to(device)
         return model
 
     def old_precision(self, args: Any) -> torch.dtype:
-        """Return the type in which the old model computes its logits.
-
-        Args:
-            args: The trainer's config, which may ask for mixed precision.
-        """
+        """Return the type in which the old model computes its logits; the config may ask for mixed precision."""
         if args.bf16 or args.fp16:
             return torch.bfloat16 if args.bf16 else torch.float16
         if self.is_old_loaded:
-            found: torch.dtype = base_model(self.old).get_output_embeddings().weight.dtype
-            return found if found.is_floating_point else torch.float32
-        given = self._old_kwargs.get("dtype", torch.float32)
-        if isinstance(given, str):
-            given = self.old_config.dtype if given == "auto" else getattr(torch, given)
-        return given or torch.float32
+            loaded: torch.dtype = base_model(self.old).get_output_embeddings().weight.dtype
+            return loaded if loaded.is_floating_point else torch.float32
+        dtype = self._old_kwargs.get("dtype", torch.float32)
+        if isinstance(dtype, str):
+            dtype = self.old_config.dtype if dtype == "auto" else getattr(torch, dtype)
+        return dtype or torch.float32
 
     def take_fingerprints(self) -> None:
         """Take the fingerprints now, before training or a wider adapter changes what they are taken of."""
         _ = self.fingerprints
 
     def fingerprint_of_answers(self, max_new_tokens: int) -> dict[str, Any]:
-        """Return what decides an answer besides its prompt.
-
-        Args:
-            max_new_tokens: Longest answer, in tokens.
-        """
-        found = self.fingerprints
+        """Return what decides an answer besides its prompt."""
         parts = ("base", "adapter", "loading options")
-        models = {role: " ".join(found[f"{role} {part}"] for part in parts) for role in ("old", "new")}
-        tokenizers = {name: found.get(name, "unknown") for name in ("tokenizer", "old tokenizer")}
+        models = {role: " ".join(self.fingerprints[f"{role} {part}"] for part in parts) for role in ("old", "new")}
+        tokenizers = {name: self.fingerprints.get(name, "unknown") for name in ("tokenizer", "old tokenizer")}
         return models | tokenizers | {"max_new_tokens": max_new_tokens}
 
     @cached_property

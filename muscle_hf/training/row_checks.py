@@ -21,14 +21,7 @@ _NO_ROLES = ("human", "gpt", "chatgpt", "bot")
 
 
 def check_rows(dataset: Any) -> None:
-    """Refuse a training set without rows, or with a row that is not whole, before any model is loaded.
-
-    Args:
-        dataset: What the user passed as `train_dataset`.
-
-    Raises:
-        InputError: There are no rows, no answers, or an empty cell; the row is named by its number from 0.
-    """
+    """Refuse a training set without rows, or with a row that is not whole, before any model is loaded."""
     if dataset is None:
         raise InputError("train_dataset is missing; pass the training set of the task.")
     if isinstance(dataset, dict):
@@ -59,18 +52,7 @@ def check_rows(dataset: Any) -> None:
 
 
 def check_layouts(train: Any, evaluation: Any, args: Any, formatting_func: Callable[[Any], Any] | None) -> None:
-    """Refuse data sets of a layout that `trl.SFTTrainer` does not train on as it is.
-
-    Args:
-        train: The training set.
-        evaluation: The validation set, several by name, or None.
-        args: The trainer's config.
-        formatting_func: What the user passed to write rows as texts.
-
-    Raises:
-        InputError: Columns of another layout, with how to bring them to one that is read.
-        ConfigurationError: A function that writes no text.
-    """
+    """Refuse data sets of a layout that `trl.SFTTrainer` does not train on as it is; the user may format rows."""
     if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
         return
     for name, dataset in _sets(train, evaluation):
@@ -104,12 +86,7 @@ def check_layouts(train: Any, evaluation: Any, args: Any, formatting_func: Calla
 
 
 def say_known_questions(train: Any, questions: Sequence[Prompt]) -> None:
-    """Warn of questions of a flips data set that the training set asks too: their flips flatter whoever trained on it.
-
-    Args:
-        train: The training set; prompts or messages are looked at.
-        questions: The prompts of the flips data set.
-    """
+    """Warn of questions of a flips data set that the training set asks too: flips flatter whoever trained on them."""
     if not isinstance(train, Dataset) or not {"prompt", "messages"} & set(train.column_names):
         return
     prompts = train["prompt"] if "prompt" in train.column_names else (messages[:-1] for messages in train["messages"])
@@ -125,17 +102,7 @@ def say_known_questions(train: Any, questions: Sequence[Prompt]) -> None:
 
 
 def check_chat_template(train: Any, evaluation: Any, args: Any, tokenizer: Any) -> None:
-    """Refuse conversations where nothing writes them as a text, and `assistant_only_loss` where there are none.
-
-    Args:
-        train: The training set.
-        evaluation: The validation set, several by name, or None.
-        args: The trainer's config.
-        tokenizer: The new model's tokenizer.
-
-    Raises:
-        ConfigurationError: With what to set.
-    """
+    """Refuse conversations where nothing writes them as a text, and `assistant_only_loss` where there are none."""
     for name, dataset in _sets(train, evaluation):
         row = next(iter(dataset), None) or {}
         if "input_ids" in row:

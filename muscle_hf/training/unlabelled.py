@@ -44,15 +44,6 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
 
     Returns:
         The rows with `prompt`, and `completion` where they bring the old model's answers.
-
-    Raises:
-        ConfigurationError: An unknown teacher, or one that did not give the answers in `completion`.
-        InputError: A stream, no rows, no shape that is known, or a bad row, which is named by its number from 0.
-
-    Example:
-        >>> check_unlabelled(Dataset.from_dict({"prompt": ["a", None]}), teacher="old")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        muscle_hf.errors.InputError: unlabelled_dataset, row 1: prompt is None; ...
     """
     if teacher not in UNLABELLED_TEACHERS:
         raise unknown_option("unlabelled_teacher", teacher, UNLABELLED_TEACHERS)
@@ -113,34 +104,14 @@ def answered_rows(
         ask_new: Likewise for the new model.
         folder: Receives the answers: `old-<digest>/answers.jsonl`, and `new-...` likewise.
         fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
-            (each counts for its own answers only), the tokenizer, the longest answer. Answers kept under another
-            fingerprint are left where they are and not used.
-        block_size: Prompts that are asked before their answers are kept, and so the most that a killed run has to ask
-            again. The longest come first. Defaults to 32.
+            (each counts for its own answers only), the tokenizer, the longest answer.
+        block_size: Prompts that are asked before their answers are kept.
         show_progress: Show a progress bar on stderr.
 
     Returns:
         The rows in their order, with the columns `prompt`, `completion` (an assistant message where the prompt is a
         conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left
         out, with a warning: an end token would be put after them, and the student would learn to stop halfway.
-
-    Raises:
-        ConfigurationError: As [`check_unlabelled`], or a model that is needed and not at hand.
-        InputError: As [`check_unlabelled`]; a prompt that does not fit into a model's context; no answer that ended;
-            a file of kept answers that is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> from muscle_hf.prediction.generate import Answers
-        >>> def ask(prompts):
-        ...     ones = np.ones(len(prompts))
-        ...     return Answers([one.upper() for one in prompts], -ones, ones.astype(np.int64), ones.astype(bool))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     answered_rows(
-        ...         Dataset.from_dict({"prompt": ["a", "b"]}), teacher="old", ask_old=ask, ask_new=None,
-        ...         folder=folder, fingerprint={"old": "upper case"}, show_progress=False,
-        ...     ).to_list()
-        [{'prompt': 'a', 'completion': 'A', 'teacher': 1}, {'prompt': 'b', 'completion': 'B', 'teacher': 1}]
     """
     dataset = check_unlabelled(dataset, teacher=teacher)
     prompts: list[Prompt] = list(dataset["prompt"])
@@ -177,12 +148,6 @@ def answered_rows(
 def with_given_teachers(encoded: Dataset) -> Dataset:
     """Say at every token whom its row is learned from, since packing keeps only what stands at every token.
 
-    Args:
-        encoded: Rows of [`answered_rows`], encoded: with the columns `input_ids` and `teacher`.
-
-    Returns:
-        The same with a column `given_teachers`, lists of int64 as long as `input_ids`.
-
     Example:
         >>> with_given_teachers(Dataset.from_dict({"input_ids": [[5, 6]], "teacher": [2]}))["given_teachers"][:]
         [[2, 2]]
@@ -191,21 +156,12 @@ def with_given_teachers(encoded: Dataset) -> Dataset:
 
 
 def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int) -> Dataset:
-    """Put labelled and unlabelled rows into one data set, as many of each as the ratio says.
+    """Put encoded rows into one data set: the labelled ones in their order, then unlabelled ones.
 
-    Args:
-        labelled: Encoded rows, with the columns `input_ids` and `labels`.
-        unlabelled: Likewise, and `given_teachers`.
-        ratio: Unlabelled rows for each labelled row. Where there are fewer, all of them are repeated as often as
-            needed; where there are more, the same part of them is taken in every epoch. None: each of them once.
-        seed: Of the choice of that part, and of those repeated once more than others.
-
-    Returns:
-        The labelled rows in their order, then the unlabelled ones, with the columns above. A labelled token has no
-        given teacher (0: the mask decides); where only one side has `token_weights`, the other's are 1.
-
-    Raises:
-        ConfigurationError: A ratio that is no number above 0, or that gives no unlabelled row.
+    The ratio is that of unlabelled rows to labelled ones. Where there are fewer, all of them are repeated as often as
+    needed; where there are more, the same part of them, drawn with the seed, is taken in every epoch. None: each of
+    them once. A labelled token has no given teacher (0: the mask decides); where only one side has `token_weights`,
+    the other's are 1.
 
     Example:
         >>> row = {"input_ids": [[5]], "labels": [[5]]}

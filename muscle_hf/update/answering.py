@@ -13,12 +13,7 @@ from .plan import Plan
 def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by: Mapping[str, Any]) -> None:
     """Ask a model the test rows, keep its answers batch by batch, and write them when all are there.
 
-    Args:
-        plan: The update.
-        adapter: Id or path of the adapter to ask.
-        path: The file, of rows with `id`, `question`, `prediction`, `reference` and, where there are some, `choices`.
-        old: Whether it lies on the old base.
-        decided_by: What decides the answers, beside the rows.
+    `decided_by` is what decides the answers, beside the rows.
     """
     base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
     questions, settings = plan.data.test, plan.settings

@@ -16,19 +16,7 @@ def _option(text: str, default: Any = None) -> Any:
 
 @dataclass
 class CacheSettings:
-    """What a teacher cache is made from.
-
-    Args:
-        model: The new base, or the adapter on it.
-        new_adapter: The task adapter on the new base, where `model` is a base.
-        old_model: The old base, or the adapter on it.
-        old_adapter: The task adapter on the old base, where `old_model` is a base.
-        dataset: Training rows: a file (JSON Lines, CSV, Parquet), or the id of a data set on the Hub.
-        dataset_split: Split of a data set on the Hub.
-        eval_dataset: Validation rows, likewise; their targets go into a folder of their own.
-        process: The number of this part, from 0.
-        processes: How many parts there are.
-    """
+    """What a teacher cache is made from; targets of validation rows go into a folder of their own."""
 
     model: str | None = _option("the new base, or the adapter on it")
     new_adapter: str | None = _option("the task adapter on the new base, where --model is a base")
@@ -49,19 +37,8 @@ class CacheSettings:
             )
 
 
-def cache_teachers(words: Sequence[str]) -> str:
-    """Compute a cache, or this part of it.
-
-    Args:
-        words: The words after `muscle-hf cache`.
-
-    Returns:
-        A line that says what lies where.
-
-    Raises:
-        MuscleError: As [`CompatibilityTrainer`] and its `cache_teachers` raise.
-        KeyboardInterrupt: With what is kept.
-    """
+def cache_teachers(arguments: Sequence[str]) -> str:
+    """Compute a cache, or this part of it, and say in a line what lies where; an interruption says what is kept."""
     import torch
 
     from ..training.config import CompatibilityConfig
@@ -69,20 +46,17 @@ def cache_teachers(words: Sequence[str]) -> str:
     from ..training.trainer import CompatibilityTrainer
     from .arguments import read_words
 
-    given = read_words((CacheSettings, CompatibilityConfig), words, command="cache")
-    own = {one.name for one in fields(CacheSettings)}
-    settings = CacheSettings(**{name: value for name, value in given.items() if name in own})
+    options = read_words((CacheSettings, CompatibilityConfig), arguments, command="cache")
+    own = {field.name for field in fields(CacheSettings)}
+    settings = CacheSettings(**{name: options.pop(name) for name in own & {*options}})
     for name in ("model", "old_model", "dataset"):
         if not getattr(settings, name):
             raise InputError(f"{name} is missing; models and data are needed.")
-    options: dict[str, Any] = {name: value for name, value in given.items() if name not in own}
     if not options.get("teacher_cache_dir"):
         raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
-    defaults = {"teacher_cache": "topk", "dataloader_pin_memory": on_gpu, "report_to": "none"}
-    defaults["disable_tqdm"] = False
-    for name, value in defaults.items():
-        options.setdefault(name, value)
+    defaults: dict[str, Any] = {"teacher_cache": "topk", "report_to": "none", "disable_tqdm": False}
+    options = defaults | {"dataloader_pin_memory": on_gpu} | options
     validation = settings.eval_dataset
     with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it
         options.setdefault("output_dir", nothing)

@@ -20,29 +20,17 @@ from .rows import Example, as_dataset
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a split is as tokens.
-
-    Args:
-        rows: Its rows.
-        tokens: Of all rows, before any is cut.
-        longest: Tokens of the longest row.
-        cut_rows: Rows that are longer than `max_length`.
-        lost_tokens: Tokens beyond it.
-        empty_rows: Rows that teach nothing: no token that is trained on is left.
-        trained_tokens: Tokens that are trained on, after the cut.
-        sequences: What a training draws its batches from: rows, or, packed, several of them in one.
-        vocabulary: The ids of all tokens in the rows.
-    """
+    """What a split is as tokens."""
 
     rows: int
-    tokens: int
+    tokens: int  # of all rows, before any is cut
     longest: int
-    cut_rows: int
-    lost_tokens: int
-    empty_rows: int
-    trained_tokens: int
-    sequences: int
-    vocabulary: frozenset[int]
+    cut_rows: int  # longer than `max_length`
+    lost_tokens: int  # beyond it
+    empty_rows: int  # no token that is trained on is left
+    trained_tokens: int  # after the cut
+    sequences: int  # what a training draws its batches from: rows, or, packed, several of them in one
+    vocabulary: frozenset[int]  # the ids of all tokens in the rows
 
 
 def encode_examples(

@@ -37,7 +37,7 @@ def read_examples(
     columns: Mapping[str, str] | None = None,
     only_there: bool = False,
 ) -> tuple[list[Example], str]:
-    """Read and check a data set.
+    """Read and check a data set, see [`raw_rows`] and [`read_task`].
 
     Args:
         source: A file, or `org/name[:config][@revision]` of the Hub.
@@ -46,14 +46,11 @@ def read_examples(
         choices: Whether each row needs `choices`, of which the answer is one.
         weight: A column with a number for each row, which is kept for the training.
         config: Configuration of a data set of the Hub.
-        columns: What a column is -> its name, see [`read_task`].
+        columns: What a column is -> its name.
         only_there: Pass over those of them that the data do not have, which were named for other data.
 
     Returns:
         The rows, and in one line which shape they are of.
-
-    Raises:
-        InputError: There is nothing to read, or a row is not what a task needs, with its place.
     """
     rows = list(raw_rows(source, split, default_split, config=config))
     columns = _there(columns, rows) if only_there else columns
@@ -86,20 +83,9 @@ def _example(layout: Layout, question: Question, row: Mapping[str, Any], weight:
 def read_prompts(
     source: str, split: str | None, test: Sequence[Example], *, columns: Mapping[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read prompts without labels, but not those that the test set asks.
+    """Read prompts without labels, but not those that the test set asks, and say what has to be known of them.
 
-    Args:
-        source: A file, or `org/name[:config][@revision]` of the Hub; answers that are called `completion` are taken
-            for the old model's, others are not read.
-        split: Split of a data set of the Hub.
-        test: The test rows.
-        columns: What a column is -> its name, of those that are there.
-
-    Returns:
-        The rows, and what has to be known of them.
-
-    Raises:
-        InputError: There is nothing to read.
+    Answers that are called `completion` are taken for the old model's, others are not read.
     """
     rows = list(raw_rows(source, split, "train"))
     layout, questions = read_unlabelled(rows, source, named=_there(columns, rows))

@@ -13,14 +13,9 @@ from .rows import Example, key_of
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows to train on, to choose epochs by, and to compare the models on.
+    """Rows to train on, to choose epochs by (maybe none), and to compare the models on; and notes about the split.
 
-    Args:
-        training: The training rows.
-        validation: The validation rows; there may be none.
-        test: The test rows.
-        notes: What has to be known of the split, such as how many rows share a prompt.
-        known: Test rows of a set of its own whose prompts the data to train on have too, but for case and white space.
+    `known` are test rows of a set of its own whose prompts the data to train on have too, but for case and spaces.
     """
 
     training: tuple[Example, ...]
@@ -39,13 +34,8 @@ def split_examples(
 ) -> Splits:
     """Split rows so that those with the same prompt stay together, whatever their order in the file.
 
-    Args:
-        examples: All rows but those of a test set of its own.
-        test_share: Share to compare on; 0 with a test set of its own.
-        validation_share: Share to choose epochs by.
-        seed: Which rows these are.
-        test: The test set, where there is one. Rows that ask what it asks, but for case and white space, are left out
-            of the others, and said.
+    With a test set of its own, the share is 0, and rows that ask what it asks, but for case and white space, are left
+    out of the others, and said.
 
     Raises:
         InputError: A split would be empty.

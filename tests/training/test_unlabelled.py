@@ -501,5 +501,5 @@ def _prepared(rows: Dataset, tokenizer: Any, folder: Path) -> Dataset:
 
 def test_an_example_in_the_documentation_does_not_run() -> None:
     result = doctest.testmod(muscle_hf.training.unlabelled)
-    assert result.attempted > 5
+    assert result.attempted > 3
     assert result.failed == 0
