@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # A file of tests stays in one process, since its fixtures are made once; ARGS="-n 0" runs everything in one.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
-.PHONY: install demo test test-fast lint clean
+.PHONY: install demo test test-fast lint docs dist clean
 
 install: $(READY)
 
@@ -24,6 +24,20 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The pages of docs/ with a reference of the public names, as a site in site/; site/index.html opens from the disk.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# What a release uploads, in dist/: built, checked, and the wheel tried in an empty environment.
+dist: $(READY)
+	rm -rf dist build/empty
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/empty/bin/python build_hooks/check_installed.py
+	build/empty/bin/muscle-hf --version
+
 # Made again only when what is installed changes; the mark is touched last, so an interrupted install is no finished one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,4 +45,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,9 +1,12 @@
 """The built wheel serves everything without a checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,40 @@ assert main(["--version"]) == 0
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def _metadata(folder: Path, repository: str) -> Message:
+    """What an index would be told of a checkout whose setting names a repository."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (folder / "pyproject.toml").write_text(
+        re.sub(r'^repository = ".*"$', f'repository = "{repository}"', project, flags=re.MULTILINE)
+    )
+    for name in ("README.md", "LICENSE", "build_hooks", "muscle_hf"):
+        (folder / name).symlink_to(ROOT / name)
+    code = "from hatchling.build import prepare_metadata_for_build_wheel as prepare; print(prepare('.'))"
+    build = [sys.executable, "-c", code]
+    done = subprocess.run(build, cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603
+    return message_from_string((folder / done.stdout.strip() / "METADATA").read_text(encoding="utf-8"))
+
+
+def test_no_link_leads_to_a_repository_that_has_no_name_yet(tmp_path: Path) -> None:
+    metadata = _metadata(tmp_path, "OWNER/muscle_hf")
+    assert metadata.get_all("Project-URL") is None
+    description = metadata.get_payload()
+    assert "# muscle_hf" in description
+    assert "In the demo (three seeds" in description
+    assert re.findall(r"\]\((?!https://)|<img|OWNER", description) == []
+
+
+def test_one_setting_gives_the_urls_and_the_links_of_the_description(tmp_path: Path) -> None:
+    metadata = _metadata(tmp_path, "team/muscle")
+    assert metadata.get_all("Project-URL") == [
+        "Repository, https://github.com/team/muscle",
+        "Documentation, https://github.com/team/muscle/tree/main/docs",
+        "Changelog, https://github.com/team/muscle/blob/main/CHANGELOG.md",
+        "Issues, https://github.com/team/muscle/issues",
+    ]
+    description = metadata.get_payload()
+    assert "(https://github.com/team/muscle/blob/main/docs/compare.md)" in description
+    assert '<img src="https://github.com/team/muscle/raw/main/docs/pictures/' in description
+    assert re.findall(r"\]\((?!https://)|src=\"(?!https://)", description) == []
