@@ -32,9 +32,9 @@ MODULES = [
     for file in sorted(PACKAGE.rglob("*.py"))
     if ">>> " in file.read_text(encoding="utf-8")
 ]
-# A fenced block of Python, or one of commands with the block of their output where that follows.
+# A fenced block of Python or of commands, with the block of its output where that follows.
 _BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
-_PROMISED = re.compile(r"  # ([\[0-9'].*?)(?:: .*)?$", re.MULTILINE)
+_PROMISED = re.compile(r"  # ((?:True|False|[\[0-9']).*?)(?:: .*)?$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 
 
@@ -95,6 +95,7 @@ def _run(text: str, folder: Path, page: str, capsys: pytest.CaptureFixture[str])
             shown = capsys.readouterr().out
             for promised in _PROMISED.findall(code):
                 assert promised in shown
+            assert not output or shown == output
         elif output:
             (command,) = _commands(code)
             # A page whose command ends with another exit code than 0 says so below its output.
