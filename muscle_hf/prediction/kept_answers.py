@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ..errors import ConfigurationError, InputError
+from ..errors import InputError
 from ..files import replaced
 from ..progress import progress_bar
 from ..readers.formats.jsonlines import read_objects
@@ -235,30 +235,12 @@ class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
                 )
             self.answers[prompt_key(row.pop("prompt"))] = row
 
-    def of(
-        self, prompts: Sequence[Prompt], ask: Ask | None, block_size: int, *, show_progress: bool
-    ) -> list[dict[str, Any]]:
-        """Return the answer to each prompt, asking for those that are not kept.
-
-        Args:
-            prompts: Texts or conversations.
-            ask: Prompts -> their `Answers`; None where the model is not at hand.
-            block_size: Prompts that are asked before their answers are kept.
-            show_progress: Show a progress bar on stderr.
-
-        Raises:
-            ConfigurationError: An answer is missing, and the model is not at hand.
-            InputError: A prompt that the model cannot read.
-        """
+    def of(self, prompts: Sequence[Prompt], ask: Ask, block_size: int, *, show_progress: bool) -> list[dict[str, Any]]:
+        """Return the answer to each prompt, asking for those that are not kept, so many before they are kept."""
         keys = [prompt_key(prompt) for prompt in prompts]
         rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # a prompt's first row
         missing = sum(key not in self.answers for key in rows)
-        if missing and ask is None:
-            raise ConfigurationError(
-                f"{missing} prompts of unlabelled_dataset need an answer of the {self.role} model, which is not at "
-                f"hand, and {self.path.parent} does not hold it."
-            )
-        if missing and ask is not None:
+        if missing:
             self._say_what_is_asked(missing)
             self.complete(
                 # The longest first, so that a lack of memory or a prompt that does not fit shows at once.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigurationError, InputError
+from ..errors import InputError
 from ..files import replaced
 from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 # Of choices, which are read and not generated, several batches are asked before their answers are kept.
 _BATCHES_OF_CHOICES = 4
 
-ModelSource = Callable[[], AbstractContextManager[Any]]
-
 
 @dataclass(frozen=True)
 class Answerer:
@@ -47,12 +45,12 @@ class Answerer:
 
     Args:
         fingerprint: What its answers depend on: its weights and the precision.
-        model: Gives a context in which the model is ready; None where it is not loaded and kept answers must serve.
+        model: Gives a context in which the model is ready.
         tokenizer: Its tokenizer, where that is not the student's.
     """
 
     fingerprint: str
-    model: ModelSource | None
+    model: Callable[[], AbstractContextManager[Any]]
     tokenizer: PreTrainedTokenizerBase | None = None
 
 
@@ -177,21 +175,18 @@ class FlipsEvaluation:
             path = self.folder / f"{role}.jsonl"
             answers, fault = on_main_process(partial(finished_answers, path, key, len(self)))
             if answers is None:
-                if answerer.model is None:
-                    raise ConfigurationError(
-                        f"The answers of the {role} model to the flips data set are needed, but it is not loaded, and "
-                        f"{path} {fault}. Load the model, or bring the file that belongs to it."
-                    )
                 if path.exists() and place()[0] == 0:
                     logger.warning(f"{path} {fault}, so the {role} model is asked again.")
                 with answerer.model() as model:
-                    answers = self._ask_and_keep(model, role, key)
+                    answers = self.ask(model, role, key)
+                on_main_process(partial(self._keep, role, answers, key))
             self.answers[role] = answers
 
-    def ask(self, model: Any, role: str = "student") -> list[str]:
+    def ask(self, model: Any, role: str = "student", key: Mapping[str, str] | None = None) -> list[str]:
         """Ask a model every question once, each process its share; every process gets all answers.
 
-        They are generated answers without white space around them, or chosen choices, in the order of the rows.
+        They are generated answers without white space around them, or chosen choices, in the order of the rows. With a
+        key of what decides them they are kept batch by batch, and a run that was killed goes on from there.
 
         Raises:
             InputError: A question that does not fit into the model's context, or scores that are NaN.
@@ -200,14 +195,41 @@ class FlipsEvaluation:
         # In every process, so that all of them stop.
         self._refuse_what_does_not_fit(model, role)
         rank, processes = place()
-        rows = range(rank, len(self), processes)
-        answers = [""] * len(self)
+        answers: dict[int, str] = {} if key is None else on_main_process(partial(self._known, role, key))
+        mine = [row for row in range(len(self)) if row not in answers][rank::processes]
         shown = self.show_progress and rank == 0
-        for first, share in enumerate(
-            from_every_process(lambda: self._ask(model, rows, role, show_progress=shown) if rows else [])
-        ):
-            answers[first::processes] = share
-        return answers
+
+        def share() -> dict[int, str]:
+            if not mine:
+                return {}
+            if key is None:
+                return dict(zip(mine, self._ask(model, mine, role, show_progress=shown), strict=True))
+            kept = self._so_far(self.folder / f"{role}.jsonl.{rank}", key)
+            # Batches of what is about as long.
+            kept.complete(
+                sorted(mine, key=lambda row: -len(self._readings[role].texts[row])),
+                lambda rows: [(text,) for text in self._ask(model, rows, role, show_progress=False)],
+                self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
+                f"Asking the {role} model",
+                show_progress=shown,
+            )
+            return {row: str(kept.answers[row][0]) for row in mine}
+
+        for of_process in from_every_process(share):
+            answers = answers | of_process
+        return [answers[row] for row in range(len(self))]
+
+    def _so_far(self, output: Path, key: Mapping[str, str]) -> AnswersSoFar:
+        return AnswersSoFar(output, {**key, "questions": range(len(self))}, kinds=(str,), replaces_others=True)
+
+    def _known(self, role: str, key: Mapping[str, str]) -> dict[int, str]:
+        """Read the answers so far; an earlier run may have had more processes, or fewer."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = [self._so_far(part.with_suffix(""), key).answers for part in self._parts(role)]
+        return {row: answer for answers in kept for row, (answer,) in answers.items()}
+
+    def _parts(self, role: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{role}.jsonl*.part"))
 
     def _refuse_what_does_not_fit(self, model: Any, role: str) -> None:
         try:
@@ -218,50 +240,6 @@ class FlipsEvaluation:
             raise InputError(
                 f"flips_dataset: {text}{longest if self.questions.choices is None and 'may take' in text else ''}"
             ) from error
-
-    def _ask_and_keep(self, model: Any, role: str, key: Mapping[str, str]) -> list[str]:
-        """Ask a model as [`ask`] does, but batch by batch: a run that was killed goes on from the answers so far."""
-        self._refuse_what_does_not_fit(model, role)
-        rank, processes = place()
-        settings, texts = {**key, "questions": range(len(self))}, self._readings[role].texts
-
-        def so_far(output: Path) -> AnswersSoFar:
-            return AnswersSoFar(output, settings, kinds=(str,), replaces_others=True)
-
-        def parts() -> list[Path]:
-            return sorted(self.folder.glob(f"{role}.jsonl*.part"))
-
-        def known() -> dict[int, tuple[Any, ...]]:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # An earlier run may have had more processes, or fewer.
-            return {row: answer for part in parts() for row, answer in so_far(part.with_suffix("")).answers.items()}
-
-        def complete(answered: Mapping[int, tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
-            missing = [row for row in range(len(self)) if row not in answered]
-            mine, kept = missing[rank::processes], so_far(self.folder / f"{role}.jsonl.{rank}")
-            # Batches of what is about as long.
-            kept.complete(
-                sorted(mine, key=lambda row: -len(texts[row])),
-                lambda some: [(text,) for text in self._ask(model, some, role, show_progress=False)],
-                self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
-                f"Asking the {role} model",
-                show_progress=self.show_progress and rank == 0,
-            )
-            return {row: kept.answers[row] for row in mine}
-
-        kept = on_main_process(known)
-        answered = dict(kept)
-        for share in from_every_process(lambda: complete(kept)):
-            answered |= share
-        answers = [str(answered[row][0]) for row in range(len(self))]
-
-        def keep() -> None:
-            self._keep(role, answers, key)
-            for part in parts():
-                part.unlink()
-
-        on_main_process(keep)
-        return answers
 
     def _ask(self, model: Any, rows: Sequence[int], role: str, *, show_progress: bool) -> list[str]:
         tokenizer, prompts = self._readings[role].tokenizer, [self.questions.prompts[row] for row in rows]
@@ -324,3 +302,5 @@ class FlipsEvaluation:
         self.folder.mkdir(parents=True, exist_ok=True)
         with replaced(self.folder / f"{role}.jsonl") as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for part in self._parts(role):
+            part.unlink()

@@ -83,12 +83,12 @@ def answered_rows(
     dataset: Dataset,
     *,
     teacher: str,
-    ask_old: Ask | None,
-    ask_new: Ask | None,
-    folder: str | Path,
+    ask_old: Ask,
+    ask_new: Ask,
+    folder: Path,
     fingerprint: Mapping[str, Any],
-    block_size: int = 32,
-    show_progress: bool = True,
+    block_size: int,
+    show_progress: bool,
 ) -> Dataset:
     """Give every prompt the answer of the model that it is to be learned from.
 
@@ -99,8 +99,7 @@ def answered_rows(
         dataset: As [`check_unlabelled`] takes it. A column `completion` holds the old model's answers: nothing is
             asked then, and nothing is kept.
         teacher: A key of `UNLABELLED_TEACHERS`. Of two equally sure models the old one answers.
-        ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept; None where it is not
-            at hand, which is refused only if an answer of it is missing.
+        ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept.
         ask_new: Likewise for the new model.
         folder: Receives the answers: `old-<digest>/answers.jsonl`, and `new-...` likewise.
         fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
@@ -124,7 +123,7 @@ def answered_rows(
         return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
     asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
     answers = [
-        AnswersByPrompt(Path(folder), role, fingerprint).of(
+        AnswersByPrompt(folder, role, fingerprint).of(
             prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
         )
         for role in asked

@@ -236,19 +236,6 @@ def test_kept_answers_spare_asking_the_models_again(tmp_path: Path) -> None:
     assert (old.times, new.times) == (1, 1)
 
 
-def test_a_model_that_is_not_loaded_is_served_by_its_kept_answers(tmp_path: Path) -> None:
-    metrics = _evaluation(tmp_path).measure(STUDENT)
-    assert _evaluation(tmp_path, old=Answerer("v1", None)).measure(STUDENT) == metrics
-
-
-def test_a_model_that_is_neither_loaded_nor_kept_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"of the old model .* not loaded, and .*old\.jsonl does not exist"):
-        _evaluation(tmp_path, old=Answerer("v1", None)).ask_old_and_new()
-    _evaluation(tmp_path).ask_old_and_new()
-    with pytest.raises(ConfigurationError, match=r"old\.jsonl holds answers with another fingerprint \(model\)"):
-        _evaluation(tmp_path, old=Answerer("v1.1", None)).ask_old_and_new()
-
-
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
