@@ -149,11 +149,7 @@ class CardData:
         )
 
     def rivals(self) -> dict[str, Rival]:
-        """Compare this adapter with the plain update and the control, where all were measured.
-
-        Returns:
-            Type of the reduction of the negative flip rate, as the Hub's figures name it -> the rival.
-        """
+        """Compare this adapter with plain update and control where they were measured; by the Hub's name of the figure."""
         asked = {
             REDUCTION: (self.plain_update, "the plain update"),
             REDUCTION_AGAINST_CONTROL: (self.control, "the control of the same budget"),

@@ -28,14 +28,7 @@ METRIC_NAMES = {
 def eval_results(
     ours: Comparison, rivals: Mapping[str, Rival | None], *, task: str, dataset: Mapping[str, str | None]
 ) -> list[EvalResult]:
-    """Give the figures of a card as the Hub reads them: fractions, with n and interval; undefined ones are left out.
-
-    Args:
-        ours: The model's comparison with the old one.
-        rivals: Type of a reduction -> the rival that it is about, None where it was not measured.
-        task: The Hub's name of the task.
-        dataset: `type` and `name` of what was asked, and `config`, `split` and `revision` where they are known.
-    """
+    """Give the figures of a card as the Hub reads them: fractions with n and interval; undefined ones are left out."""
     found: dict[str, tuple[Comparison, str, dict[str, str]]] = {kind: (ours, rate, {}) for kind, rate in RATES.items()}
     for kind, one in rivals.items():
         if one is not None and one.broken is not None:
@@ -64,14 +57,7 @@ def eval_results(
 
 
 def read_front_matter(text: str) -> dict[str, Any] | None:
-    """Read a card's front matter; None where it has none.
-
-    Args:
-        text: The card.
-
-    Raises:
-        InputError: It is no YAML, or no mapping.
-    """
+    """Read a card's front matter; None where it has none."""
     match = REGEX_YAML_BLOCK.search(text)
     if match is None:
         return None

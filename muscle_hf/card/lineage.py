@@ -46,16 +46,7 @@ class Lineage:
         new_base_revision: str | None = None,
         old_base_revision: str | None = None,
     ) -> "Lineage":
-        """Read the names that loaded models carry, and find the commits of adapters that were loaded by name.
-
-        Args:
-            new: The loaded new model.
-            old: The loaded old model.
-            new_name: The adapter, or the model, that the user asked for; a name only where it is an id or a path.
-            old_name: Likewise.
-            new_base_revision: Commit of the new base, see [`commit_of`]. A model that the user loaded does not tell.
-            old_base_revision: Of the old base.
-        """
+        """Read the names that loaded models carry, and find the commits of adapters that were loaded by name."""
 
         def base(model: Any) -> str | None:
             return getattr(model.config, "name_or_path", "") or None
@@ -103,21 +94,12 @@ def commit_of(name: str | Path | None, file: str, revision: str | None = None) -
 
 
 def commit_of_adapter(name: str | Path | None) -> str | None:
-    """Tell which commit of an adapter was loaded.
-
-    Args:
-        name: Its id on the Hub, or a path, which has none.
-    """
+    """Tell which commit of an adapter was loaded."""
     return commit_of(name, "adapter_config.json")
 
 
 def record_base_commit(model: Any, commit: str | None) -> None:
-    """Note the base's commit in an adapter's configuration, so that whoever loads it can take the same base.
-
-    Args:
-        model: A [`peft.PeftModel`], changed in place; a model without adapter stays as it is.
-        commit: The base's commit. None changes nothing, nor is a revision replaced that is there already.
-    """
+    """Note the base's commit in an adapter's configuration, so that whoever loads it can take the same base."""
     for config in getattr(model, "peft_config", {}).values():
         if commit and not config.revision:
             config.revision = commit

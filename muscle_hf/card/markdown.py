@@ -12,29 +12,17 @@ LONGEST_NAME = 200
 
 
 def shown(value: object) -> str:
-    """Return a value for a line of a card: escaped, on one line, and as text even where it looks like a formula.
-
-    Args:
-        value: A name, a number or a sentence.
-    """
+    """Return a value for a line of a card: escaped, on one line, and as text even where it looks like a formula."""
     return without_formulas(escape_markdown(cut(printable(str(value)), LONGEST_TEXT)))
 
 
 def without_formulas(markdown: str) -> str:
-    """Return Markdown in which nothing starts a formula, which the Hub renders before it reads the Markdown.
-
-    Args:
-        markdown: Escaped text or a table of it.
-    """
+    """Return Markdown in which nothing starts a formula, which the Hub renders before it reads the Markdown."""
     return markdown.replace("$$", "&#36;&#36;").replace("\\\\(", "&#92;(").replace("\\\\[", "&#92;[")
 
 
 def cut(text: str, longest: int) -> str:
     """Return a text, or its beginning with the length of the whole.
-
-    Args:
-        text: Any text.
-        longest: Characters to show.
 
     Example:
         >>> cut("abcdefgh", 3)
@@ -45,10 +33,6 @@ def cut(text: str, longest: int) -> str:
 
 def fenced(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return a text as a block of code: nothing in it is markup, and no line of it closes the block.
-
-    Args:
-        text: Any text; its lines stay, control characters become U+FFFD.
-        longest: Characters to show; where it is cut, the block says so.
 
     Example:
         >>> print(fenced("a fence:\\n```"))

@@ -53,13 +53,6 @@ def rival(
 ) -> Rival:
     """Compare a rival with this adapter.
 
-    Args:
-        name: Its row in the table.
-        words: What a sentence calls it.
-        comparison: Its comparison with the old model.
-        ours: This adapter's.
-        p_values: What is known already.
-
     Example:
         >>> from muscle_hf.flips import compare
         >>> theirs = compare(old=list("aaaa"), new=list("bbba"), references=list("aaaa"))
@@ -91,14 +84,7 @@ def _may_be_of_the_same_instances(one: Comparison, other: Comparison) -> bool:
 
 
 def verdict(ours: Comparison, rivals: Sequence[Rival], where: str, this: str) -> str:
-    """Say in one sentence what was found, flattering or not.
-
-    Args:
-        ours: This adapter's comparison with the old model.
-        rivals: The plain update and the control, where they were measured.
-        where: What was asked, escaped; empty where it is not known.
-        this: "adapter" or "model".
-    """
+    """Say in one sentence what was found, flattering or not."""
     count = len(ours.negative_flips)
     begin = f"On {where}, this" if where else "This"
     answers = "answer" if count == 1 else "answers"
@@ -121,12 +107,6 @@ def _against(one: Rival, count: int) -> str:
 def against(ours: int, theirs: int, rival: str, p_value: float) -> str:
     """Say how many broken answers are beside those of a rival, and whether that may be chance.
 
-    Args:
-        ours: Negative flips of this adapter.
-        theirs: Negative flips of the rival.
-        rival: What a sentence calls it.
-        p_value: Exact paired p-value of the two; nan where it is not known.
-
     Example:
         >>> against(7, 9, "the plain update", 0.7)
         'fewer than the 9 of the plain update (paired p = 0.7, which may be chance)'
@@ -138,14 +118,7 @@ def against(ours: int, theirs: int, rival: str, p_value: float) -> str:
 
 
 def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: str, shared: Comparison | None) -> str:
-    """Lay out the old model and all others.
-
-    Args:
-        comparisons: Name of a model -> its comparison with the old one.
-        this: The row of this adapter.
-        kind: "adapter" or "model".
-        shared: A comparison whose instances and old model hold for all rows, if there is one.
-    """
+    """Lay out the old model and all others; `shared` is a comparison whose instances are those of all rows, or None."""
     head = header()
     rows = table_rows(comparisons, level=LEVEL, old_name=OLD_MODEL if shared is not None else None)
     for row, name in zip(rows[-len(comparisons) :], comparisons, strict=True):
@@ -158,12 +131,7 @@ def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: st
 
 
 def rivals_table(rivals: Sequence[Rival], this: str) -> str | None:
-    """Lay out how much this adapter breaks less than each rival; None where none was asked the same questions.
-
-    Args:
-        rivals: The plain update and the control.
-        this: "adapter" or "model".
-    """
+    """Lay out how much this adapter breaks less than each rival; None where none was asked the same questions."""
     rows = []
     for one in rivals:
         if one.broken is not None:
@@ -179,11 +147,7 @@ def rivals_table(rivals: Sequence[Rival], this: str) -> str | None:
 
 
 def slices_section(slices: Mapping[str, Mapping[str, Comparison]]) -> str:
-    """Lay out each slice column, the groups with the highest negative flip rate first.
-
-    Args:
-        slices: Column -> group -> this adapter's comparison with the old model.
-    """
+    """Lay out each slice column, the groups with the highest negative flip rate first."""
     blocks = []
     for column, groups in slices.items():
         order = sorted(groups.items(), key=lambda one: (-one[1].negative_flip_rate, one[0]))
@@ -207,11 +171,7 @@ def slices_section(slices: Mapping[str, Mapping[str, Comparison]]) -> str:
 
 
 def examples_section(examples: Sequence[Instance]) -> str:
-    """Show flipped instances, each text fenced, and cut where it is long.
-
-    Args:
-        examples: The instances.
-    """
+    """Show flipped instances, each text fenced, and cut where it is long."""
     blocks = []
     kinds = {"negative_flip": "right before, wrong now", "positive_flip": "wrong before, right now"}
     for one in examples:
@@ -227,12 +187,7 @@ def examples_section(examples: Sequence[Instance]) -> str:
 
 
 def first_flips(outcomes: Outcomes, count: int) -> tuple[Instance, ...]:
-    """Take the first flips of a comparison in the order of the data, negative ones first: nobody chose them.
-
-    Args:
-        outcomes: What was compared.
-        count: How many.
-    """
+    """Take the first flips of a comparison in the order of the data, negative ones first: nobody chose them."""
     return tuple(islice(outcomes.flips(), count))
 
 

@@ -15,10 +15,6 @@ from .names import OLD_MODEL
 def alternative_text(compared: Comparison, models: Mapping[str, Comparison]) -> str:
     """Say in words what the picture shows.
 
-    Args:
-        compared: The comparison that it is drawn from.
-        models: What is drawn side by side; none where there is no such part.
-
     Example:
         >>> from muscle_hf.flips import compare
         >>> alternative_text(compare(old=list("aab"), new=list("aba"), references=list("aaa")), {})
@@ -46,18 +42,7 @@ def draw(
     slices: Mapping[str, Mapping[str, Comparison]],
     models: Mapping[str, Comparison],
 ) -> bool:
-    """Draw the picture; the same figures give the same bytes.
-
-    Args:
-        path: The PNG file; written to a temporary name and renamed.
-        compared: This adapter's comparison with the old model.
-        name: What it is called.
-        slices: Column -> group -> the comparison there.
-        models: All models that were asked the same questions, for a second part with all of them side by side.
-
-    Returns:
-        Whether it was drawn; it is not where matplotlib is not installed.
-    """
+    """Draw the picture, of the same figures in the same bytes; False where matplotlib is not installed."""
     from ..runs.plots import write_png
 
     outcomes = Outcomes(

@@ -57,10 +57,6 @@ class HubName(str):
 def hub_id(name: str | None) -> str | None:
     """Return a model's name if it can be one on the Hub, and None for a path of this machine.
 
-    Args:
-        name: An id or a path, as given to `from_pretrained`. A folder of that name under the working directory makes
-            it a path, as it does there.
-
     Example:
         >>> hub_id("org/base-v2"), hub_id("/home/somebody/base-v2"), hub_id("../base-v2")
         ('org/base-v2', None, None)
@@ -73,20 +69,12 @@ def hub_id(name: str | None) -> str | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether the Hub would take a text as the name of a repository.
-
-    Args:
-        name: The text.
-    """
+    """Tell whether the Hub would take a text as the name of a repository."""
     return is_id(name) and not _TOKEN.search(name) and not any(map(name.count, _secrets()))
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is a file or folder; a text that can be no path is none.
-
-    Args:
-        path: The text.
-    """
+    """Tell whether there is a file or folder; a text that can be no path is none."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # Too long for a path, or not to be encoded as one.
@@ -95,9 +83,6 @@ def exists(path: str) -> bool:
 
 def public(text: str) -> str:
     """Return a text without what tells about this machine and its user; what is left out is said.
-
-    Args:
-        text: Any text. Of a path in it only the last part stays, tokens and the user's name go.
 
     Example:
         >>> public("rows of /home/somebody/secret/it.jsonl, read with hf_abcdefghijklmnopqrstuvwxyz")
@@ -134,9 +119,6 @@ def _without_user(text: str) -> str:
 def public_text(text: str) -> str:
     """Return what a model or a user wrote, of which only paths of this machine, tokens and the user's name go.
 
-    Args:
-        text: Any text; "1/2/3" and "/usr/bin" stay what they are.
-
     Example:
         >>> public_text("3/4/5 of /home/somebody/secret/it")
         '3/4/5 of it'
@@ -166,12 +148,6 @@ def _without_paths(text: str) -> str:
 def leaks(text: str) -> list[str]:
     """Say what in a text tells about a machine or opens an account.
 
-    Args:
-        text: Any text, such as a whole card that somebody has edited.
-
-    Returns:
-        A sentence for each; a token is not repeated.
-
     Example:
         >>> leaks("trained in /home/somebody/it"), leaks("see https://example.org/home/it and /usr/bin/python")
         (['a path of a machine: /home/somebody/it'], [])
@@ -189,12 +165,6 @@ def leaks(text: str) -> list[str]:
 
 def leaks_of_values(value: object) -> list[str]:
     """Say what in a configuration tells about a machine or opens an account, however deep it lies.
-
-    Args:
-        value: What JSON holds. Of a value that is a path as a whole it needs less to be one than of words in a text.
-
-    Returns:
-        A sentence for each, as `leaks` does.
 
     Example:
         >>> leaks_of_values({"init": [{"vocabulary": "/nas/somebody/vocabulary.txt"}], "classes": "and/or"})

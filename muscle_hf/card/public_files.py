@@ -14,17 +14,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "add
 
 
 def checked_texts(files: Mapping[str, bytes | Path]) -> list[str]:
-    """Refuse files that tell about this machine, and return what is to be said of answers that seem to.
-
-    Args:
-        files: Path in the repository -> the file. Contents that were made just now are passed over.
-
-    Returns:
-        A sentence for each file of answers in which something looks like a path of a machine.
-
-    Raises:
-        InputError: A file holds a token; or one that is no file of answers holds a path of a machine.
-    """
+    """Refuse files that tell about this machine, and return what is to be said of answers that seem to."""
     notices = []
     for name, path in files.items():
         if not isinstance(path, Path) or name in _VOCABULARIES or name.endswith(_NOT_TEXT):
@@ -62,10 +52,5 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def leaking(path: Path, found: list[str]) -> InputError:
-    """Return the error of a file that may not be read by everybody.
-
-    Args:
-        path: The file.
-        found: What it holds, as [`leaks`][muscle_hf.card.public.leaks] says it.
-    """
+    """Return the error of a file that may not be read by everybody."""
     return InputError(f"{path} holds {printable(found[0])}; take it out before everybody can read it.")

@@ -33,11 +33,7 @@ _BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
 
 
 def to_json(card: CardData) -> str:
-    """Write a card's data.
-
-    Args:
-        card: What [`CardData.public`] gave.
-    """
+    """Write the data of a card whose texts are public."""
     names = (*_TEXTS, *_LISTS, *_IDS, "training", "p_values", "has_picture")
     found: dict[str, Any] = {name: _plain(getattr(card, name)) for name in names}
     if card.embedding_rows is not None:
@@ -65,15 +61,7 @@ def to_json(card: CardData) -> str:
 
 
 def read_record(path: Path, kind: type[Card]) -> Card | None:
-    """Read a card's data; None where there is no file, or one of another kind.
-
-    Args:
-        path: The file.
-        kind: What is made of it.
-
-    Raises:
-        InputError: It is damaged, or written by a newer version.
-    """
+    """Read a card's data; None where there is no file, or one of another kind."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -22,11 +22,7 @@ TAGS = ("muscle", "compatibility-adapter")
 
 
 def render(card: CardData) -> str:
-    """Render a card whose texts are public.
-
-    Args:
-        card: What [`CardData.public`] gave.
-    """
+    """Render a card whose texts are public."""
     is_adapter = card.adapter_type is not None
     this = "adapter" if is_adapter else "model"
     rivals, ours, lineage = card.rivals(), card.ours, card.lineage

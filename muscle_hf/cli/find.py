@@ -1,14 +1,14 @@
 """Find compatibility adapters on the Hub: by old base, new base, task or data set, the best first."""
 
 import argparse
-import contextlib
 import io
 import json
-import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from .lines import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,9 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = _table(found, arguments)
     else:
         text = _nothing(arguments)
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+    print_line(text)
     return 0
 
 

@@ -1,8 +1,8 @@
 """Push the metric modules to the Hub as Spaces, for `evaluate.load("org/negative_flips")`."""
 
 import argparse
-import contextlib
-import sys
+
+from .lines import print_line
 
 _MORE = (
     "One commit for each Space; the same command again finishes what a failure has left. A Space installs muscle_hf "
@@ -38,21 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     for name in chosen_metrics(arguments.name):
         repository = space_name(arguments.namespace, name)
-        _print(f"{repository}: {', '.join(space_files(name, repository, arguments.requirement))}")
+        print_line(f"{repository}: {', '.join(space_files(name, repository, arguments.requirement))}")
     if arguments.dry_run:
-        _print("Nothing was sent (--dry-run).")
+        print_line("Nothing was sent (--dry-run).")
         return 0
     private = True if arguments.private else None
     how = {"names": arguments.name, "private": private, "requirement": arguments.requirement}
     for space in push_metrics(arguments.namespace, **how):
-        _print(space.url)
-        _print(f"  commit {space.commit}" + ("" if space.changed else ", which had the same files already"))
-        _print(f'  evaluate.load("{space.repository}")')
+        print_line(space.url)
+        print_line(f"  commit {space.commit}" + ("" if space.changed else ", which had the same files already"))
+        print_line(f'  evaluate.load("{space.repository}")')
     return 0
-
-
-def _print(text: str) -> None:
-    """Print a line; what was pushed is pushed, also where nobody reads about it any more."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()

@@ -1,9 +1,9 @@
 """Push an adapter to the Hub with its card and evidence, in one commit."""
 
 import argparse
-import contextlib
-import sys
 from pathlib import Path
+
+from .lines import print_line
 
 _MORE = (
     "Weights go as safetensors only; optimizer states, checkpoints and caches stay here, and so do answers unless "
@@ -112,12 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
-    """Print a line; what was pushed is pushed, also where nobody reads about it any more."""
-    with contextlib.suppress(BrokenPipeError):
-        # Names of files may hold what a terminal would take for a command.
-        line = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    # Names of files may hold what a terminal would take for a command.
+    print_line("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text))
 
 
 def _size(size: int) -> str:

@@ -68,20 +68,7 @@ class AdapterFiles:
 
 
 def adapter_files(name: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> AdapterFiles:
-    """Bring an adapter's files onto this machine, all of one commit, and read them without running anything in them.
-
-    Args:
-        name: Id on the Hub, or a folder.
-        revision: Branch, tag or commit on the Hub.
-        token: Of the Hub; None takes the saved one.
-
-    Raises:
-        InputError: There is no adapter, its weights are only there as a pickle, or its files are broken or do not
-            belong together.
-        UnsupportedAdapterError: An adapter of virtual tokens, one that loads more than its own files, or one of a
-            type that is not known to load no more.
-        HubError: The Hub does not give it.
-    """
+    """Bring an adapter's files onto this machine, all of one commit, and read them without running anything there."""
     shown = printable(str(name))
     if is_folder(name):
         if revision is not None:
@@ -136,12 +123,7 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
 
 
 def has_tokenizer(files: AdapterFiles, token: str | bool | None) -> bool:
-    """Tell whether a tokenizer lies beside an adapter.
-
-    Args:
-        files: The adapter's files.
-        token: Of the Hub; None takes the saved one.
-    """
+    """Tell whether a tokenizer lies beside an adapter."""
     if files.commit is None:
         return (files.folder / _TOKENIZER).is_file()
     return download(files.name, _TOKENIZER, files.commit, token, "tokenizer") is not None

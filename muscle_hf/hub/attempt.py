@@ -256,10 +256,6 @@ def is_same(addition: CommitOperationAdd, there: RepoFile) -> bool:
     """Tell whether a file of the Hub has the content that is to go there.
 
     Git names small files by their SHA-1, and the storage names large ones by their SHA-256.
-
-    Args:
-        addition: What is to go there.
-        there: What the Hub says of the file.
     """
     info = addition.upload_info
     if info.size != there.size:

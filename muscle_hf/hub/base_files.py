@@ -29,17 +29,7 @@ class BaseFiles:
 
 
 def base_files(name: str, *, revision: str | None = None, token: str | bool | None = None) -> BaseFiles:
-    """Bring a base model's configuration and weights onto this machine, and refuse what is no model in safetensors.
-
-    Args:
-        name: Id on the Hub, or a folder.
-        revision: Branch, tag or commit on the Hub.
-        token: Of the Hub; None takes the saved one.
-
-    Raises:
-        InputError: There is no such model, it is an adapter itself, or its weights are only there as pickles.
-        HubError: The Hub does not give it.
-    """
+    """Bring a base model's configuration and weights onto this machine, and refuse what is no model in safetensors."""
     shown = printable(name)
     if not is_folder(name):
         check_id(name, "base model")

@@ -86,22 +86,12 @@ def hub_failures(
 
 
 def lookup_failures(action: str, name: str | Path) -> contextlib.AbstractContextManager[None]:
-    """As `hub_failures`, for a block that loads what may as well lie on this machine; then the block runs as it is.
-
-    Args:
-        action: What the block does, as it stands after "could not".
-        name: Id or path of a model or an adapter.
-    """
+    """As `hub_failures`, for a block that loads what may as well lie on this machine; then the block runs as it is."""
     return contextlib.nullcontext() if is_local(name) else hub_failures(action, str(name))
 
 
 def failure_reason(error: BaseException, repository: str | None = None, kind: str = "model") -> str | None:
     """Say why the Hub's client failed, or return None where the exception is not about the Hub.
-
-    Args:
-        error: What was raised; libraries that wrap what the client raised are looked through.
-        repository: As in `hub_failures`.
-        kind: As in `hub_failures`.
 
     Example:
         >>> failure_reason(KeyError("x")) is None

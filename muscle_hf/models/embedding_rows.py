@@ -37,14 +37,7 @@ _TELLING = {".lora_embedding_A": 1, ".lora_B.weight": 0} | dict.fromkeys(_WHOLE,
 
 
 def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
-    """Read the shapes of an adapter's weights; of those on the Hub no more than the header is downloaded.
-
-    Args:
-        adapter: Id or path.
-
-    Raises:
-        InputError: There are none.
-    """
+    """Read the shapes of an adapter's weights; of those on the Hub no more than the header is downloaded."""
     for name in _WEIGHTS:
         cached = Path(adapter) / name if is_local(adapter) else try_to_load_from_cache(adapter, name)
         if isinstance(cached, str | Path) and Path(cached).is_file():
@@ -134,18 +127,7 @@ def _say_once(text: str) -> None:
 def refuse_tokens_without_rows(
     rows: Iterable[Iterable[int]], tokenizer: PreTrainedTokenizerBase, model: Any, *, what: str, role: str
 ) -> None:
-    """Refuse data with tokens that a model has no embeddings for.
-
-    Args:
-        rows: Tokens of each row.
-        tokenizer: What encoded them.
-        model: The model that reads them.
-        what: The data, for the message.
-        role: "new" or "old", likewise.
-
-    Raises:
-        ModelMismatchError: There are such tokens.
-    """
+    """Refuse data with tokens that a model has no embeddings for."""
     size = model.get_input_embeddings().weight.shape[0]
     if max(tokenizer.get_vocab().values(), default=0) < size:
         return
@@ -163,12 +145,6 @@ def changed_rows(model: Any) -> int | None:
     """Return an adapted model's rows where the base that its config names has another number of them.
 
     No more is read than lies on this machine; a base that is not here counts as one with the same number.
-
-    Args:
-        model: A model, with or without adapter.
-
-    Returns:
-        The number of rows; None where it is the base's.
     """
     if not isinstance(model, PeftModel):
         return None
@@ -189,11 +165,6 @@ def save_with_rows(model: Any, *arguments: Any, **options: Any) -> None:
     """Save a model by its own `save_pretrained`; an adapter with all rows of a resized base.
 
     PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
-
-    Args:
-        model: A [`transformers.PreTrainedModel`] or a [`peft.PeftModel`].
-        arguments: Of `save_pretrained`, and so the options.
-        options: Likewise.
     """
     save = type(model).save_pretrained
     given = inspect.signature(save).bind(model, *arguments, **options).arguments
@@ -221,11 +192,7 @@ def _add_lacking_rows(folder: Path, model: PeftModel) -> None:
 
 
 def layer_of_base(module: Any) -> Any:
-    """Return the layer under whatever PEFT has put around it.
-
-    Args:
-        module: A module of an adapted model.
-    """
+    """Return the layer under whatever PEFT has put around it."""
     while True:
         inner = getattr(module, "base_layer", None) or getattr(module, "original_module", None)
         if inner is None:

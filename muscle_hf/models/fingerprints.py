@@ -106,15 +106,7 @@ def fingerprint_of_model(
 
 
 def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a fingerprint of how a tokenizer turns text and conversations into ids.
-
-    Args:
-        tokenizer: Any tokenizer. Padding and truncation, which change with every call, do not count, nor does the
-            padding token, which trainers set.
-
-    Returns:
-        "loaded:" and a hash.
-    """
+    """Return a fingerprint of how a tokenizer turns text and conversations into ids."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         state = json.loads(backend.to_str())

@@ -44,11 +44,7 @@ class LogitTransform:
 
     @classmethod
     def of(cls, config: Any) -> "LogitTransform":
-        """Read the transformation from a model's config.
-
-        Args:
-            config: The config of a causal language model.
-        """
+        """Read the transformation from a model's config."""
         text = config.get_text_config()
         # Each family has a word of its own; some divide.
         multipliers = (
@@ -111,11 +107,7 @@ def project(model: Any, hidden: Tensor) -> Tensor:
 
 @contextmanager
 def returning_hidden_states(model: Any) -> Iterator[None]:
-    """Let the model's forward put its last hidden states into its output.
-
-    Args:
-        model: A causal language model, with or without adapter, not wrapped otherwise.
-    """
+    """Let the model's forward put its last hidden states into its output."""
     base = base_model(model)
     kept: list[Tensor] = []
 
@@ -145,11 +137,7 @@ HIDDEN_STATES_ALONE = {"logits_to_keep": 1}
 
 
 def gives_hidden_states(model: Any) -> bool:
-    """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`.
-
-    Args:
-        model: A causal language model, with or without adapter.
-    """
+    """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`."""
     base = base_model(model)
     has_parts = base.base_model is not base and base.get_output_embeddings() is not None
     return has_parts and "logits_to_keep" in inspect.signature(base.forward).parameters
@@ -157,16 +145,7 @@ def gives_hidden_states(model: Any) -> bool:
 
 @torch.no_grad()
 def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
-    """Compare the logits of one batch, computed in both ways: a head that does more than is known here is found.
-
-    Args:
-        model: A causal language model, with or without adapter.
-        inputs: A small batch, without labels.
-        name: "old" or "new", for the message.
-
-    Raises:
-        ConfigurationError: They differ by more than rounding.
-    """
+    """Compare the logits of one batch, computed in both ways: a head that does more than is known here is found."""
     with asking(model), returning_hidden_states(model):
         output = model(**inputs)
         logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()

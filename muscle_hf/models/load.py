@@ -143,14 +143,7 @@ def find_files(
     base_revision: str | None,
     token: str | bool | None,
 ) -> tuple[AdapterFiles, BaseFiles]:
-    """Bring an adapter and its base onto this machine, and say where the base is another than it was trained on.
-
-    Args:
-        name: As in `load_adapter`, and so the others.
-
-    Raises:
-        InputError: As in `load_adapter`, and so the others.
-    """
+    """Bring an adapter and its base onto this machine, and say where the base is another than it was trained on."""
     files = adapter_files(name, revision=revision, token=token)
     if files.task not in _LOADERS:
         raise InputError(

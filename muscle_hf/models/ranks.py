@@ -94,15 +94,6 @@ def pad_rank(model: PeftModel, rank: int, *, seed: int = 0) -> PeftModel:
 def scaled_alpha(alpha: float, old_rank: int, rank: int, use_rslora: bool) -> float:
     """Return the `lora_alpha` that scales an adapter of one rank as another did with another rank.
 
-    Args:
-        alpha: `lora_alpha` of the adapter of rank `old_rank`.
-        old_rank: Its rank.
-        rank: The rank of the other adapter.
-        use_rslora: Whether alpha is divided by the root of the rank, not by the rank.
-
-    Returns:
-        The number whose quotient comes closest in floats; an int where one is as close.
-
     Example:
         >>> scaled_alpha(16, 8, 128, use_rslora=False), scaled_alpha(16, 8, 128, use_rslora=True)
         (256, 64)

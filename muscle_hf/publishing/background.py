@@ -38,17 +38,7 @@ class BackgroundPushes:
     def start(self, files: Files, send: Send, what: str, *, can_link: bool) -> "Future[CommitInfo]":
         """Hold the files as they are now, and push them when those before them are done.
 
-        Args:
-            files: Path in the repository -> content, or a file that has it.
-            send: Pushes them.
-            what: The push, in words.
-            can_link: The files may be deleted or replaced by others, but are not written to: a second name will do.
-
-        Returns:
-            What `send` returns or raises.
-
-        Raises:
-            OSError: There is no room for the files.
+        `can_link`: they may be deleted or replaced by others, but are not written to, so that a second name will do.
         """
         held = Path(tempfile.mkdtemp(prefix=".push-", dir=self._folder))
         try:
@@ -87,12 +77,7 @@ def _held(content: bytes | Path, target: Path, can_link: bool) -> bytes | Path:
 
 
 def say_failure(what: str, error: BaseException) -> None:
-    """Say that a push failed.
-
-    Args:
-        what: The push, in words.
-        error: Why.
-    """
+    """Say that a push failed."""
     logger.warning(f"{what} failed: {error} The next push makes up for it.")
 
 
@@ -103,14 +88,7 @@ def _say_if_failed(what: str, job: "Future[CommitInfo]") -> None:
 
 
 def resumable_files(folder: Path) -> dict[str, bytes | Path]:
-    """Return all of a checkpoint that resuming needs, without what tells about this machine.
-
-    Args:
-        folder: The checkpoint.
-
-    Returns:
-        Path below the folder -> file or content.
-    """
+    """Return all of a checkpoint that resuming needs, without what tells about this machine."""
     files: dict[str, bytes | Path] = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))

@@ -34,9 +34,6 @@ def library_versions() -> str:
 def strategy_rows(strategy: Strategy) -> dict[str, object]:
     """Return what a card says of a strategy: what decides each run, and what is not at its default.
 
-    Args:
-        strategy: What was trained with.
-
     Example:
         >>> list(strategy_rows(Strategy(focal_beta=5.0)))[-1]
         'focal beta'
@@ -58,12 +55,7 @@ def _function_name(function: Any) -> str:
 
 
 def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -> AdapterCard:
-    """Collect what a trainer knows about its adapter.
-
-    Args:
-        trainer: A [`CompatibilityTrainer`] or [`CompatibilityClassifierTrainer`], before, during or after training.
-        details: Fields of [`AdapterCard`] that only the user knows.
-    """
+    """Collect what a trainer knows about its adapter."""
     args, state = trainer.args, trainer.state
     # The state knows the batch where it had to be made smaller.
     batch = getattr(state, "train_batch_size", None) or args.train_batch_size
@@ -102,21 +94,13 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
 
 
 def task_of(model: Any) -> str:
-    """Name a model's task as the Hub does.
-
-    Args:
-        model: A model of transformers, or a [`peft.PeftModel`] on one.
-    """
+    """Name a model's task as the Hub does."""
     name = type(base_model(model)).__name__
     return next((task for ending, task in _TASKS.items() if name.endswith(ending)), "text-generation")
 
 
 def hardware(args: Any) -> str:
-    """Name the devices that a training ran on, without anything that names the machine.
-
-    Args:
-        args: The trainer's config.
-    """
+    """Name the devices that a training ran on, without anything that names the machine."""
     kind = args.device.type
     if kind == "cuda":
         return f"{max(1, args.n_gpu) * args.world_size} x {torch.cuda.get_device_name(args.device)}"

@@ -73,21 +73,6 @@ def pack_adapter(
 ) -> PackedAdapter:
     """Make an adapter's folder ready for the Hub, without a network and without changing the folder.
 
-    Args:
-        folder: Where the adapter lies.
-        repository: "owner/name" on the Hub.
-        predictions: A file or folder of answers to send along. None sends none.
-        base_model: Id of the base on the Hub, where the adapter was trained on a path of this machine.
-        license: The Hub's id of the licence, such as "apache-2.0".
-        language: Codes of languages, such as "en".
-        dataset: Id of the data set on the Hub.
-
-    Raises:
-        ConfigurationError: A name, a licence or a language that the Hub does not know, or a base that contradicts the
-            adapter's own.
-        InputError: No adapter there, a base that is a path of this machine, a card that the Hub would refuse, or any
-            file that tells about this machine; of answers, only a token is refused and a path is told in a notice.
-
     Example:
         >>> sorted(pack_adapter("out/adapter", "org/adapter", license="mit").files)  # doctest: +SKIP
         ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'comparison.json']

@@ -151,23 +151,7 @@ def send_adapter(
     token: str | bool | None = None,
     message: str | None = None,
 ) -> PushedAdapter:
-    """Push what was packed, once all that its card names is known to be on the Hub.
-
-    Args:
-        packed: From `pack_adapter`.
-        private: As in `push_adapter`, like the following.
-        revision: Branch.
-        tag: Name for the commit.
-        create_pr: Open a pull request.
-        dataset: Data set that was given, and so has to exist.
-        link_old: Make sure that the link can be set afterwards; `link_pushed` sets it.
-        token: Token of the Hub.
-        message: First line of the commit.
-
-    Raises:
-        ConfigurationError: No old adapter is known that could be linked.
-        HubError: The Hub cannot be reached or refuses.
-    """
+    """Push what was packed, once all that its card names is known to be on the Hub."""
     check_message(message or MESSAGE)
     api = HfApi(token=token)
     if link_old and packed.old_adapter is None:
@@ -235,16 +219,7 @@ def _with_what_is_there(
 
 
 def link_pushed(packed: PackedAdapter, pushed: PushedAdapter, *, token: str | bool | None = None) -> PushedAdapter:
-    """Link the old adapter's card to an adapter that was pushed.
-
-    Args:
-        packed: What was pushed.
-        pushed: What the push has done.
-        token: Token of the Hub.
-
-    Raises:
-        HubError: It cannot be linked; the message says as well that the push itself has succeeded.
-    """
+    """Link the old adapter's card to an adapter that was pushed."""
     try:
         link = link_old_adapter(str(packed.old_adapter), packed.repository, token=token)
     except MuscleError as error:

@@ -40,16 +40,6 @@ class LinkedAdapter:
 def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | None = None) -> LinkedAdapter:
     """Set `new_version` on the card of an old adapter, by a pull request where it belongs to somebody else.
 
-    Args:
-        old_adapter: Its id on the Hub.
-        repository: Id of the adapter that takes its place.
-        token: Token of the Hub. None takes the saved one.
-
-    Raises:
-        ConfigurationError: The two are the same, or the new one is private and the old one is not.
-        InputError: The old card is no UTF-8 text, or its front matter is no YAML.
-        HubError: The card cannot be read or changed.
-
     Example:
         >>> link_old_adapter("org/task-on-v1", "org/task-compat").url  # doctest: +SKIP
         'https://huggingface.co/org/task-on-v1/commit/91c54ad1727ee830252e457677f467be0bfd8a57'

@@ -46,28 +46,12 @@ class Shown:
 
 
 def problem_html(message: str) -> str:
-    """Show what is wrong with the input.
-
-    Args:
-        message: The sentence; may hold names and values from files.
-
-    Returns:
-        A piece of HTML, escaped.
-    """
+    """Show what is wrong with the input."""
     return _piece(f'<p class="problem" role="alert"><b>Not compared:</b> {plain(message)}</p>')
 
 
 def result_html(shown: Shown, compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str]) -> str:
-    """Show a comparison.
-
-    Args:
-        shown: The words around it.
-        compared: The comparison.
-        keys: Key of the metric -> attribute of the comparison, in the order of the table.
-
-    Returns:
-        A piece of HTML with its own style; everything from files is escaped.
-    """
+    """Show a comparison."""
     told = "".join(f"<p>{typeset(text)}</p>" for text in shown.verdict)
     listed = "".join(f'<li dir="auto">{plain(note)}</li>' for note in shown.notes)
     notes = f'<ul class="notes">{listed}</ul>' if listed else ""

@@ -80,16 +80,7 @@ def _told(page: Callable[_Rest, View]) -> Callable[_Rest, View]:
 
 @_told
 def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> View:
-    """Show which answers an update broke.
-
-    Args:
-        old: Predictions of the old model: `id, prediction, reference` as CSV, TSV, JSON Lines or Parquet, or samples
-            of lm-evaluation-harness.
-        new: Those of the new model, on the same rows in any order.
-        options: How they are read and joined.
-
-    Returns:
-        What the page shows; where the input cannot be compared, the reason.
+    """Show which answers an update broke: `id, prediction, reference` in a table, or samples of lm-evaluation-harness.
 
     Example:
         >>> view = negative_flips(Given("id,prediction,reference\\n1,a,a\\n2,b,b"),
@@ -116,14 +107,6 @@ def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> V
 @_told
 def consistency(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> View:
     """Show how often two models give the same answer; with right answers, also where they part.
-
-    Args:
-        old: Predictions of the old model: `id, prediction` and, in both files or in none, `reference`.
-        new: Those of the new model.
-        options: How they are read and joined.
-
-    Returns:
-        What the page shows; where the input cannot be compared, the reason.
 
     Example:
         >>> view = consistency(Given("id,prediction\\n1,a\\n2,b"), Given("id,prediction\\n1,a\\n2,c"))

@@ -131,16 +131,7 @@ def is_wheel(requirement: str | Path | None) -> bool:
 
 
 def space_files(name: str, repository: str, requirement: str | Path | None = None) -> dict[str, bytes | Path]:
-    """Return the files of a metric's Space: its folder, and where that installs muscle_hf from.
-
-    Args:
-        name: The metric.
-        repository: Id of the Space.
-        requirement: As in `push_metrics`.
-
-    Returns:
-        Path in the Space -> content, or a file that has it, sorted.
-    """
+    """Return the files of a metric's Space: its folder, and where that installs muscle_hf from."""
     folder = metric_folder(name)
     if folder is None:
         raise ConfigurationError(f"this installation lacks the folder of {name}; install muscle_hf again.")
