@@ -149,7 +149,7 @@ class CardData:
         )
 
     def rivals(self) -> dict[str, Rival]:
-        """Compare this adapter with plain update and control where they were measured; by the Hub's name of the figure."""
+        """Compare this adapter with plain update and control where they were measured; by the Hub's figure."""
         asked = {
             REDUCTION: (self.plain_update, "the plain update"),
             REDUCTION_AGAINST_CONTROL: (self.control, "the control of the same budget"),

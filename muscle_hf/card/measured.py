@@ -118,7 +118,7 @@ def against(ours: int, theirs: int, rival: str, p_value: float) -> str:
 
 
 def main_table(comparisons: Mapping[str, Comparison], this: str | None, kind: str, shared: Comparison | None) -> str:
-    """Lay out the old model and all others; `shared` is a comparison whose instances are those of all rows, or None."""
+    """Lay out the old model and all others; `shared` has the instances of all rows, or is None."""
     head = header()
     rows = table_rows(comparisons, level=LEVEL, old_name=OLD_MODEL if shared is not None else None)
     for row, name in zip(rows[-len(comparisons) :], comparisons, strict=True):
