@@ -47,21 +47,12 @@ class Memory:
 
 
 def weight_bytes(base: Base) -> int:
-    """Return the bytes of a base's weights in the type that they are loaded in, quantization left aside.
-
-    Args:
-        base: The base.
-    """
+    """Return the bytes of a base's weights in the type that they are loaded in, quantization left aside."""
     return int(base.model.num_parameters()) * base.dtype.itemsize
 
 
 def trainable_parameters(plan: Plan, rank: int | None = None) -> int:
-    """Return the parameters of the task adapter on the new base.
-
-    Args:
-        plan: The update.
-        rank: Count an adapter that was padded to this rank.
-    """
+    """Return the parameters of the task adapter on the new base, padded to a rank where one is given."""
     config = plan.task_adapter
     if rank is not None:
         config = copy.deepcopy(config)
@@ -111,11 +102,7 @@ def _logits(plan: Plan, tokens: int, *, compatibility: bool) -> int:
 
 
 def cache_bytes(plan: Plan) -> int:
-    """Return the bytes that the teacher cache takes on disk; 0 without one.
-
-    Args:
-        plan: The update.
-    """
+    """Return the bytes that the teacher cache takes on disk; 0 without one."""
     config = plan.config
     if config.teacher_cache == "none":
         return 0
@@ -148,9 +135,6 @@ def _longest(plan: Plan) -> int:
 def readable(count: float) -> str:
     """Write bytes as people do.
 
-    Args:
-        count: The bytes.
-
     Example:
         >>> readable(13_476_000_000), readable(512)
         ('13.5 GB', '512 B')
@@ -164,9 +148,5 @@ def readable(count: float) -> str:
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Return the memory of a GPU; None for another device.
-
-    Args:
-        device: The device that trains.
-    """
+    """Return the memory of a GPU; None for another device."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None

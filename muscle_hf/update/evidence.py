@@ -67,22 +67,12 @@ class Evidence:
 
 
 def answers_of(output_dir: Path, contender: Contender) -> Path:
-    """Return the file of a model's answers.
-
-    Args:
-        output_dir: The folder of the update.
-        contender: The model.
-    """
+    """Return the file of a model's answers."""
     return output_dir / ANSWERS / f"{contender.key}.jsonl"
 
 
 def weigh(output_dir: Path, *, control: bool) -> Evidence:
-    """Compare every model's answers with the old one's.
-
-    Args:
-        output_dir: The folder of the update, with all answers.
-        control: Whether there is a control.
-    """
+    """Compare every model's answers with the old one's."""
     contenders = [OLD, NEW, *([CONTROL] if control else []), COMPATIBILITY]
     found = {one.name: _read(answers_of(output_dir, one)) for one in contenders}
     references = [row["reference"] for row in found[OLD.name]]
@@ -109,22 +99,14 @@ def weigh(output_dir: Path, *, control: bool) -> Evidence:
 
 
 def plain_update(output_dir: Path) -> Comparison:
-    """Compare the new model with the old one, as soon as both have answered.
-
-    Args:
-        output_dir: The folder of the update, with the answers of both.
-    """
+    """Compare the new model with the old one, as soon as both have answered."""
     old, new = (_read(answers_of(output_dir, one)) for one in (OLD, NEW))
     answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
     return compare(**answers, references=[row["reference"] for row in old])
 
 
 def nothing_to_keep(update: Comparison) -> str | None:
-    """Say that the old model is right on no row of ten or more, as where it was trained on other prompts.
-
-    Args:
-        update: The new model's comparison with the old one.
-    """
+    """Say that the old model is right on no row of ten or more, as where it was trained on other prompts."""
     if update.old_accuracy or update.n < _FEW:
         return None
     return (
@@ -168,14 +150,7 @@ def _run(output_dir: Path, contender: Contender) -> Run:
 
 
 def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapping[str, Any]) -> None:
-    """Write the comparison, the report, and the adapter with its card.
-
-    Args:
-        plan: The update.
-        evidence: What the answers show.
-        source: Folder of the compatibility training.
-        made_from: What the comparison was made from, such as the rows.
-    """
+    """Write the comparison, the report, and the adapter with its card."""
     output_dir = plan.options.output_dir
     _write(
         output_dir / COMPARISON,
@@ -220,13 +195,7 @@ def _not_shipped(folder: str, names: list[str]) -> list[str]:
 
 
 def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
-    """Make the card of the compatibility adapter.
-
-    Args:
-        plan: The update.
-        evidence: What the answers show.
-        folder: Of the compatibility training, with its facts.
-    """
+    """Make the card of the compatibility adapter."""
     settings = plan.settings
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     trained = "" if settings.new_adapter else ", trained by muscle-hf update with the old adapter's hyper-parameters"

@@ -52,28 +52,12 @@ class Options:
         return Path(self.given["output_dir"])
 
     def compatibility_config(self, folder: Path, **changes: Any) -> CompatibilityConfig:
-        """Return the options of the compatibility training.
-
-        Args:
-            folder: Where it leaves its checkpoints.
-            changes: Options that differ from those that were given.
-
-        Raises:
-            ConfigurationError: Options that contradict each other, or that this machine cannot do.
-        """
+        """Return the options of the compatibility training."""
         config: CompatibilityConfig = _built(CompatibilityConfig, self.given, {"output_dir": str(folder), **changes})
         return config
 
     def cross_entropy_config(self, folder: Path, **changes: Any) -> SFTConfig:
-        """Return the same options for a training with plain cross-entropy, as of task adapter and control.
-
-        Args:
-            folder: Where it leaves its checkpoints.
-            changes: Options that differ.
-
-        Raises:
-            ConfigurationError: Options that contradict each other, or that this machine cannot do.
-        """
+        """Return the same options for a training with plain cross-entropy, as of task adapter and control."""
         # Its own defaults differ in places, such as the learning rate, and the trainings shall not.
         known = {one.name: one.default for one in fields(SFTConfig) if one.init}
         shared = {

@@ -90,11 +90,7 @@ class Plan:
         }
 
     def compatibility_config(self, folder: Path) -> CompatibilityConfig:
-        """Return the options of the compatibility training.
-
-        Args:
-            folder: Where it leaves its checkpoints.
-        """
+        """Return the options of the compatibility training."""
         # The longest completion is a better guess than the engine's 256 tokens, and one that fits into the context.
         names = {"unlabelled_max_new_tokens": self.unlabelled, "flips_max_new_tokens": self.settings.measure_flips}
         guessed = {name: self.max_new_tokens for name, used in names.items() if used and self.max_new_tokens}
@@ -122,15 +118,7 @@ class Plan:
 
 
 def make_plan(options: Options) -> Plan:
-    """Read configurations, tokenizers and rows, and refuse what cannot come to an end; what is quick comes first.
-
-    Args:
-        options: What was asked for.
-
-    Raises:
-        MuscleError: One of its kinds, of one line: models or data that cannot be read, swapped adapters, vocabularies
-            that differ, layers that are not there, rows that cannot be trained on or asked.
-    """
+    """Read configurations, tokenizers and rows, and refuse what cannot come to an end; what is quick comes first."""
     settings = options.settings
     config = options.compatibility_config(options.output_dir)
     new_kwargs, old_kwargs = init_kwargs(config)

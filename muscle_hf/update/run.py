@@ -46,13 +46,6 @@ Say = Callable[[str], None]
 def run_update(plan: Plan, say: Say) -> Evidence:
     """Run every stage that is not finished yet.
 
-    Args:
-        plan: The update.
-        say: Takes a line for the terminal, when a stage starts or was found finished.
-
-    Returns:
-        What the answers show.
-
     Raises:
         ConfigurationError: The output folder holds an update with other settings, or something else.
     """
@@ -130,9 +123,6 @@ def _once(stage: Stage, say: Say, what: str, make: Callable[[], None]) -> None:
 
 def check_folder(stages: Stages) -> None:
     """Refuse a folder that holds something else, before any work is done.
-
-    Args:
-        stages: The update.
 
     Raises:
         ConfigurationError: It does, or another update.

@@ -191,10 +191,6 @@ REQUIRED = tuple(name for name, default in _DEFAULTS.items() if default is MISSI
 
 
 def missing_options(names: Sequence[str]) -> str:
-    """Say which options are missing.
-
-    Args:
-        names: Such as "old_adapter".
-    """
+    """Say which options are missing."""
     options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
     return f"{options} {'are' if len(names) > 1 else 'is'} needed, on the command line or in the file of --config."

@@ -21,20 +21,12 @@ from .stages import Stages, title_of_answers
 
 
 def say(line: str) -> None:
-    """Print a line.
-
-    Args:
-        line: The text; whatever stands in it does not steer the terminal.
-    """
+    """Print a line, in which nothing steers the terminal."""
     _print(Text("\n".join(printable(one) for one in line.split("\n"))))
 
 
 def announce(plan: Plan) -> None:
-    """Say who meets on which data, before the first stage.
-
-    Args:
-        plan: The update.
-    """
+    """Say who meets on which data, before the first stage."""
     settings = plan.settings
     say(f"old model: {settings.old_adapter} on {plan.old_base.name}")
     given = f"{settings.new_adapter} on " if settings.new_adapter else ""
@@ -49,12 +41,7 @@ def announce(plan: Plan) -> None:
 
 
 def conclude(plan: Plan, evidence: Evidence) -> None:
-    """Print the table, a sentence on it, and where everything lies.
-
-    Args:
-        plan: The update.
-        evidence: What the answers show.
-    """
+    """Print the table, a sentence on it, and where everything lies."""
     old = next(iter(evidence.comparisons.values()))
     say(f"\n{old.n:,} test rows, old model right on {100 * old.old_accuracy:.1f} %  (in brackets: 95 % intervals)")
     _print(_table(evidence, intervals=_console().width >= _WIDTH_OF_INTERVALS))
@@ -64,11 +51,7 @@ def conclude(plan: Plan, evidence: Evidence) -> None:
 
 
 def sentence(evidence: Evidence) -> str:
-    """Say in one sentence what the table shows, flattering or not.
-
-    Args:
-        evidence: What the answers show.
-    """
+    """Say in one sentence what the table shows, flattering or not."""
     lost = {name: len(one.negative_flips) for name, one in evidence.comparisons.items()}
     ours = lost[COMPATIBILITY.name]
     rivals = [
@@ -113,14 +96,7 @@ def _table(evidence: Evidence, *, intervals: bool) -> Table:
 
 
 def dry_run(plan: Plan) -> None:
-    """Print what an update would train, take and skip.
-
-    Args:
-        plan: The update.
-
-    Raises:
-        ConfigurationError: The output folder holds another update.
-    """
+    """Print what an update would train, take and skip."""
     stages = Stages(plan)
     check_folder(stages)
     announce(plan)

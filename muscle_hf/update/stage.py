@@ -69,11 +69,7 @@ class Stage:
         ]
 
     def claim(self) -> None:
-        """Refuse to go on with what was made with other settings.
-
-        Raises:
-            ConfigurationError: The folder has this stage with other settings, or a mark that cannot be read.
-        """
+        """Refuse to go on with what was made with other settings."""
         differences = self.differences()
         if differences and not self.is_quick:
             raise ConfigurationError(
@@ -83,9 +79,6 @@ class Stage:
 
     def once(self, make: Callable[[], None]) -> bool:
         """Make it unless an earlier call has; the mark is written last, so what was killed counts as unfinished.
-
-        Args:
-            make: Makes it; what an interrupted call left is there.
 
         Returns:
             Whether it was made now.

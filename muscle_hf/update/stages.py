@@ -43,11 +43,7 @@ _NOT_DECIDING = frozenset(
 
 
 class Stages:
-    """The stages of an update, as the settings and the files of this moment decide them.
-
-    Args:
-        plan: The update.
-    """
+    """The stages of an update, as the settings and the files of this moment decide them."""
 
     def __init__(self, plan: Plan) -> None:
         """Remember the plan; nothing is written."""
@@ -60,11 +56,7 @@ class Stages:
         return [OLD, NEW, *([CONTROL] if self.plan.settings.control else []), COMPATIBILITY]
 
     def adapter(self, contender: Contender) -> str:
-        """Return the id or path of a model's adapter.
-
-        Args:
-            contender: The model.
-        """
+        """Return the id or path of a model's adapter."""
         if contender is OLD:
             return self.plan.settings.old_adapter
         if contender is NEW:
@@ -102,11 +94,7 @@ class Stages:
         return self._stage(COMPATIBILITY.key, "the compatibility adapter", output, decided_by | self._training(config))
 
     def answers(self, contender: Contender) -> Stage:
-        """Return the stage in which a model is asked; its adapter has to be there.
-
-        Args:
-            contender: The model.
-        """
+        """Return the stage in which a model is asked; its adapter has to be there."""
         plan = self.plan
         base = plan.old_base if contender is OLD else plan.new_base
         decided_by = {
@@ -203,9 +191,5 @@ def _digest_of_file(path: Path) -> str:
 
 
 def title_of_answers(contender: Contender) -> str:
-    """Name the stage in which a model is asked.
-
-    Args:
-        contender: The model.
-    """
+    """Name the stage in which a model is asked."""
     return f"the answers of the {contender.name.partition(':')[0]}"

@@ -39,9 +39,7 @@ FACTS = "training.json"
 def train_task_adapter(plan: Plan, folder: Path) -> None:
     """Train a task adapter on the new base with cross-entropy, with the old adapter's hyper-parameters.
 
-    Args:
-        plan: The update.
-        folder: Receives the adapter; a checkpoint there is gone on from.
+    A checkpoint in the folder is gone on from, here and in the other trainings.
     """
     base = plan.new_base
     with lookup_failures("load the new base", base.name):
@@ -53,14 +51,7 @@ def train_task_adapter(plan: Plan, folder: Path) -> None:
 
 
 def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str, Any]) -> None:
-    """Train the new task adapter on, for the steps of the compatibility adapter, with plain cross-entropy.
-
-    Args:
-        plan: The update.
-        folder: Receives the adapter; a checkpoint there is gone on from.
-        new_adapter: The task adapter on the new base.
-        options: Of its training, where they differ: see `control_options`.
-    """
+    """Train the new task adapter on, for the steps of the compatibility adapter, with plain cross-entropy."""
     base = plan.new_base
     student = load_adapted_model(
         base.name, new_adapter, role="new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
@@ -81,12 +72,7 @@ class _FusedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
 
 def control_options(plan: Plan, output_dir: Path) -> dict[str, Any]:
-    """Return what differs in the control's options: the steps, where the compatibility adapter has more rows.
-
-    Args:
-        plan: The update.
-        output_dir: Its folder, with the compatibility training finished.
-    """
+    """Return what differs in the control's options: the steps, where the compatibility adapter has more rows."""
     if not plan.unlabelled:
         return {}
     facts = json.loads((output_dir / COMPATIBILITY / FACTS).read_text(encoding="utf-8"))
@@ -107,13 +93,7 @@ def _train_with_cross_entropy(
 
 
 def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> None:
-    """Train the compatibility adapter, and note beside it what the card says of its training.
-
-    Args:
-        plan: The update.
-        folder: Receives the adapter; a checkpoint there is gone on from.
-        new_adapter: The task adapter on the new base.
-    """
+    """Train the compatibility adapter, and note beside it what the card says of its training."""
     more = {}
     if plan.unlabelled:
         more["unlabelled_dataset"] = Dataset.from_list(list(plan.unlabelled))
@@ -150,11 +130,7 @@ def _data(plan: Plan) -> dict[str, Any]:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a finished training needs no more: checkpoints and teacher cache.
-
-    Args:
-        folder: Of the training.
-    """
+    """Remove what a finished training needs no more: checkpoints and teacher cache."""
     remove_checkpoints(folder)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
 
