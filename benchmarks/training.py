@@ -1,4 +1,4 @@
-"""Time and peak memory of a training step: SFTTrainer, full logits of three models, chunks, and with a teacher cache.
+"""Time and peak memory of a training step: SFTTrainer, full logits of three models, slices, and with a teacher cache.
 
     python benchmarks/training.py                                    # both tables of the documentation
     python benchmarks/training.py --vocabulary 8192 --length 256     # a setting of one's own
@@ -39,7 +39,7 @@ from muscle_hf.text import markdown_table
 WAYS: dict[str, dict[str, Any] | None] = {
     "SFTTrainer": None,
     "full logits (three passes)": {"loss_implementation": "plain"},
-    "live, in chunks": {"loss_implementation": "chunked"},
+    "live, in slices": {"loss_implementation": "chunked"},
     "cached, topk": {"teacher_cache": "topk"},
     "cached, hidden": {"teacher_cache": "hidden"},
 }

@@ -70,7 +70,7 @@ def place_tokens(
     """
     spans: list[Span | None] = [None] * len(ids)
     before = _bytes_before(text)
-    places = [(one, start) for one, start in zip(contents, starts, strict=True) if one is not None]
+    places = [(content, start) for content, start in zip(contents, starts, strict=True) if content is not None]
     at = 0
     for tokens, low, high, dropped_from in _groups(ids, offsets, vocabulary):
         while at < len(places) and places[at][0][1] <= low:
@@ -199,7 +199,7 @@ def _meetings(
     new: list[tuple[int, int, list[int]]], old: list[tuple[int, int, list[int]]]
 ) -> list[tuple[list[int], list[int]]]:
     """The tokens of both sides of each stretch: two pointers, each of which only moves on."""
-    found = []
+    meetings = []
     i = j = 0
     while i < len(new) and j < len(old):
         if new[i][0] != old[j][0]:
@@ -220,6 +220,6 @@ def _meetings(
             else:
                 break
         if new_end == old_end:
-            found.append((new_tokens, old_tokens))
+            meetings.append((new_tokens, old_tokens))
         i, j = i + 1, j + 1
-    return found
+    return meetings

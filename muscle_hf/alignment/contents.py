@@ -150,7 +150,7 @@ def _locate(
             end = match.end()
         plain += written[end:]
     opened, closed = (_once(marks[mark]) if plain == text else {} for mark in (_OPEN, _CLOSE))
-    found: list[Span | None] = []
+    spans: list[Span | None] = []
     reached = 0
     for number, content in enumerate(contents):
         span: Span | None = None
@@ -161,11 +161,11 @@ def _locate(
         # Marked or not, what is found has to be the content, between the one before and the one after.
         limit = min((start for later, start in opened.items() if later > number), default=len(text))
         if span is None or text[span[0] : span[1]] != content or not reached <= span[0] <= span[1] <= limit:
-            found.append(None)
+            spans.append(None)
         else:
-            found.append(span)
+            spans.append(span)
             reached = span[1]
-    return found
+    return spans
 
 
 def _once(marks: list[tuple[int, int]]) -> dict[int, int]:

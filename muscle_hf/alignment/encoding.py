@@ -170,7 +170,7 @@ class ChunkEncoder:
         """Tokenize the rows of one side, and place their tokens in the contents."""
         tokens: list[tuple[list[int], PlacedTokens]] = [([], PlacedTokens([], [], []))] * len(renderings)
         for conversation in (False, True):  # a chat template writes the special tokens itself
-            places = [place for place, one in enumerate(renderings) if one.is_conversation == conversation]
+            places = [place for place, rendering in enumerate(renderings) if rendering.is_conversation == conversation]
             if not places:
                 continue
             encoded = side.tokenizer(
@@ -297,9 +297,9 @@ def _with_exact_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
     return exact
 
 
-def _other_tokens(given: Sequence[int], own: Sequence[int]) -> str:
-    place = next((i for i, pair in enumerate(zip(given, own, strict=False)) if pair[0] != pair[1]), None)
-    where = f"differ at position {place}" if place is not None else f"are {len(own)} and not {len(given)}"
+def _other_tokens(input_ids: Sequence[int], own: Sequence[int]) -> str:
+    place = next((i for i, pair in enumerate(zip(input_ids, own, strict=False)) if pair[0] != pair[1]), None)
+    where = f"differ at position {place}" if place is not None else f"are {len(own)} and not {len(input_ids)}"
     return (
         "The input_ids of a row are not what the new tokenizer makes of its text, so nobody knows where its tokens "
         f"stand in it: they {where}. Encode the rows with the same tokenizer, chat template and end token, and align "

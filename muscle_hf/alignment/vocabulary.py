@@ -140,7 +140,7 @@ def _components(component: dict[str, Any] | None) -> list[dict[str, Any]]:
         return []
     for inner in ("normalizers", "pretokenizers", "decoders"):
         if inner in component:
-            return [one for part in component[inner] for one in _components(part)]
+            return [piece for part in component[inner] for piece in _components(part)]
     return [component]
 
 
@@ -153,17 +153,17 @@ def _spelling(state: dict[str, Any]) -> Callable[[str], bytes | None] | None:
     model = state["model"]
     normalizers = _components(state["normalizer"])
     faithful = all(
-        one["type"] in _FAITHFUL_NORMALIZERS or (one["type"] == "Replace" and one["content"] == _METASPACE)
-        for one in normalizers
+        part["type"] in _FAITHFUL_NORMALIZERS or (part["type"] == "Replace" and part["content"] == _METASPACE)
+        for part in normalizers
     )
     affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
     if model["type"] not in ("BPE", "Unigram") or not faithful or affixes:
         return None
     components = [*normalizers, *_components(state["pre_tokenizer"]), *_components(state["decoder"])]
-    if any(one["type"] == "ByteLevel" for one in components):
+    if any(part["type"] == "ByteLevel" for part in components):
         alphabet = _byte_alphabet()
         return lambda token: bytes(map(alphabet.__getitem__, token)) if alphabet.keys() >= set(token) else None
-    if any(one["type"] == "Metaspace" or one.get("content") == _METASPACE for one in components):
+    if any(part["type"] == "Metaspace" or part.get("content") == _METASPACE for part in components):
         return lambda token: token.replace(_METASPACE, " ").encode()
     return None
 

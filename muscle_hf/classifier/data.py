@@ -165,16 +165,16 @@ class _Job:
 
     def __init__(self, encoder: ClassifierEncoder, dataset: Any, columns: list[str], name: str) -> None:
         self.encoder, self.columns, self.name = encoder, columns, name
-        given = encoder.columns
+        named = encoder.columns
         self.streams, self.has_warned = isinstance(dataset, IterableDataset), False
-        self.is_encoded = "input_ids" in columns and given.text is None
+        self.is_encoded = "input_ids" in columns and named.text is None
         if not self.is_encoded:
-            self.text, self.pair = self._text_columns(given)
+            self.text, self.pair = self._text_columns(named)
         known = _WORD_LABELS if encoder.task == TOKEN else _LABELS
         # What is only to be predicted need not be labelled.
-        is_labelled = name != "test" or given.label in columns or any(one in columns for one in known)
-        self.label = self._one_of(given.label, known, "label_column", "gold classes") if is_labelled else None
-        self.weight = given.weight if name == "train" else None
+        is_labelled = name != "test" or named.label in columns or any(column in columns for column in known)
+        self.label = self._one_of(named.label, known, "label_column", "gold classes") if is_labelled else None
+        self.weight = named.weight if name == "train" else None
         if self.weight is not None and self.weight not in columns:
             raise InputError(f"weight_column={self.weight!r} is no column of the train set; it has {columns}.")
         feature = (dataset.features or {}).get(self.label or "")
@@ -182,26 +182,26 @@ class _Job:
         names = feature.names if isinstance(feature, ClassLabel) else None
         self.read_label = LabelReader(encoder.classes, names, dataset=name)
 
-    def _text_columns(self, given: Columns) -> tuple[str, str | None]:
+    def _text_columns(self, named: Columns) -> tuple[str, str | None]:
         if self.encoder.task == TOKEN:
-            return self._one_of(given.text, _WORDS, "text_column", "lists of words"), None
-        pairs = {one: other for one, other in _PAIRS.items() if one in self.columns and other in self.columns}
+            return self._one_of(named.text, _WORDS, "text_column", "lists of words"), None
+        pairs = {first: second for first, second in _PAIRS.items() if first in self.columns and second in self.columns}
         taken = set(pairs.values())
-        known = [one for one in dict.fromkeys([*pairs, *_TEXTS]) if one not in taken]
-        text = self._one_of(given.text, known, "text_column", "texts")
-        if given.pair is not None:
-            return text, self._one_of(given.pair, (), "text_pair_column", "second texts")
-        return text, pairs.get(text) if given.text is None else None
+        known = [column for column in dict.fromkeys([*pairs, *_TEXTS]) if column not in taken]
+        text = self._one_of(named.text, known, "text_column", "texts")
+        if named.pair is not None:
+            return text, self._one_of(named.pair, (), "text_pair_column", "second texts")
+        return text, pairs.get(text) if named.text is None else None
 
-    def _one_of(self, given: str | None, known: Sequence[str], option: str, what: str) -> str:
-        found = [given] if given is not None else [column for column in known if column in self.columns]
-        if len(found) != 1 or found[0] not in self.columns:
-            said = f"{option}={given!r} is none of them" if given else f"found were {found or 'none'}"
+    def _one_of(self, named: str | None, known: Sequence[str], option: str, what: str) -> str:
+        columns = [named] if named is not None else [column for column in known if column in self.columns]
+        if len(columns) != 1 or columns[0] not in self.columns:
+            said = f"{option}={named!r} is none of them" if named else f"found were {columns or 'none'}"
             raise InputError(
                 f"The {self.name} set needs one column with {what}; it has the columns {self.columns}, and {said}. "
                 f"Give {option}, the name of that column."
             )
-        return found[0]
+        return columns[0]
 
     def __call__(self, batch: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
         """Encode some rows."""

@@ -87,7 +87,7 @@ class ClassMap:
         return "; ".join(parts) + "."
 
 
-def class_names(config: Any, given: Sequence[str] | None, *, role: str) -> tuple[str, ...]:
+def class_names(config: Any, label_names: Sequence[str] | None, *, role: str) -> tuple[str, ...]:
     """Return the names of a classifier's classes, in the order of its logits: those given, or those of its config.
 
     They are `LABEL_0`, `LABEL_1`, ... where nobody gave any. Refused: another number of names than of classes, a name
@@ -102,13 +102,13 @@ def class_names(config: Any, given: Sequence[str] | None, *, role: str) -> tuple
             'problem_type=None or "single_label_classification" are needed.'
         )
     names = tuple(str(config.id2label.get(index, f"LABEL_{index}")) for index in range(count))
-    if given is not None:
-        if len(given) != count:
+    if label_names is not None:
+        if len(label_names) != count:
             raise ConfigurationError(
-                f"{role}_label_names has {len(given)} names, and the {role} model has {count} classes. Give one name "
-                "for each class, in the order of the logits."
+                f"{role}_label_names has {len(label_names)} names, and the {role} model has {count} classes. Give one "
+                "name for each class, in the order of the logits."
             )
-        names = tuple(given)
+        names = tuple(label_names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigurationError(

@@ -168,15 +168,15 @@ class Choice:
     focus: Tensor | float
 
 
-def choose(strategy: Strategy, scores: Scores, given: Tensor | None) -> Choice:
+def choose(strategy: Strategy, scores: Scores, given_teachers: Tensor | None) -> Choice:
     """Choose the teacher of each token: by the mask, or as given: `OLD` or `NEW`, and 0 where the mask decides."""
-    if given is not None and bool((given != 0).all()):
-        teacher = given
+    if given_teachers is not None and bool((given_teachers != 0).all()):
+        teacher = given_teachers
     else:
         marked = marked_tokens(strategy.mask, scores)
         of_marked = {"old": OLD, "new": NEW}.get(strategy.teacher, MIXTURE)
         teacher = torch.where(marked, of_marked, NEW)
-        teacher = teacher if given is None else torch.where(given != 0, given, teacher)
+        teacher = teacher if given_teachers is None else torch.where(given_teachers != 0, given_teachers, teacher)
     # Without a focus the old model's scores are not asked for: a pass of the model may hang on them.
     focus = strategy.focal_alpha
     return Choice(teacher, focus + strategy.focal_beta * scores.old.right if strategy.focal_beta else focus)

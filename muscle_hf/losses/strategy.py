@@ -73,10 +73,10 @@ class Strategy:
             raise unknown_option("divergence", self.divergence, DIVERGENCES)
         if self.teacher not in TEACHERS:
             raise unknown_option("teacher", self.teacher, TEACHERS)
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ConfigurationError(f"{one.name}={value!r} is a {type(value).__name__}; a number is needed.")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigurationError(f"{option.name}={value!r} is a {type(value).__name__}; a number is needed.")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigurationError(
                 f"temperature={self.temperature!r} must be a positive number; the paper's is 2.0."
@@ -156,7 +156,7 @@ class StrategyOptions:
             ConfigurationError: As in [`Strategy`]; or a weight of 1.0 for the cross-entropy, which leaves none for a
                 teacher; or two masks.
         """
-        options = {one.name: getattr(self, one.name) for one in fields(Strategy)}
+        options = {option.name: getattr(self, option.name) for option in fields(Strategy)}
         if mask is not None:
             if self.mask != "student_wrong":
                 raise ConfigurationError(

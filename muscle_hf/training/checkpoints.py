@@ -228,8 +228,8 @@ def _find_best_again(checkpoint: Path, folder: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [*folder.glob("checkpoint-*"), *(folder / INTERIM).glob("checkpoint-*")]
-    return [path for path in found if path.is_dir() and path.name.removeprefix("checkpoint-").isdecimal()]
+    folders = [*folder.glob("checkpoint-*"), *(folder / INTERIM).glob("checkpoint-*")]
+    return [path for path in folders if path.is_dir() and path.name.removeprefix("checkpoint-").isdecimal()]
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -130,12 +130,12 @@ class ColumnCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate the examples, and pad our columns as the tokens are padded: on the right, or not at all."""
         batch: dict[str, Any] = self.collator(
-            [{k: v for k, v in one.items() if k not in _OURS[1:]} for one in examples]
+            [{k: v for k, v in example.items() if k not in _OURS[1:]} for example in examples]
         )
         rows, width = batch["input_ids"].shape
         ids = [example["input_ids"] for example in examples]
         if rows == 1 and len(ids) > 1:
-            ids = [[one for row in ids for one in row]]
+            ids = [[number for row in ids for number in row]]
         if any(batch["input_ids"][place, : len(row)].tolist() != list(row) for place, row in enumerate(ids)):
             raise ConfigurationError(
                 "The data collator moves the tokens of a row, for instance by padding on the left, and the numbers "

@@ -17,19 +17,19 @@ def sentence(folder: Path, parts: Sequence[str]) -> str:
 
 def left_of_training(folder: Path) -> str | None:
     """Say what a training that did not end has left, such as "step 37 of 120"; None where it has to start anew."""
-    found = []
+    parts = []
     done = steps_done(folder)
     if done is not None:
-        found.append(f"step {done[0]} of {done[1]}")
+        parts.append(f"step {done[0]} of {done[1]}")
     else:
         # What comes before the first step.
         answers = count_kept(folder / "unlabelled_answers")
         if answers:
-            found.append(f"{answers:,} answers to unlabelled prompts")
+            parts.append(f"{answers:,} answers to unlabelled prompts")
         shards = left_of_cache(folder / "teacher_cache")
         if shards is not None:
-            found.append(shards)
-    return " and ".join(found) or None
+            parts.append(shards)
+    return " and ".join(parts) or None
 
 
 def left_of_cache(root: Path) -> str | None:

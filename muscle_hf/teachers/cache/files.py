@@ -78,8 +78,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
         if read["format"] == FORMAT:
-            offsets = [tuple(int(one) for one in read[name]) for name in ("row_offsets", "token_offsets")]
-            rising = all(list(one) == sorted(one) and one[0] == 0 for one in offsets)
+            offsets = [tuple(int(offset) for offset in read[name]) for name in ("row_offsets", "token_offsets")]
+            rising = all(list(side) == sorted(side) and side[0] == 0 for side in offsets)
             if not rising or not len(offsets[0]) == len(offsets[1]) > 1 or not isinstance(read["spec"], dict):
                 raise ValueError("offsets that do not rise")
             return Manifest(read["spec"], *offsets)
@@ -138,8 +138,8 @@ def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: 
         return "of another cache"
     if metadata.get("file") != path.name:
         return f"a copy of {metadata.get('file')}"
-    found = {name: (one.dtype, tuple(one.shape)) for name, one in tensors.items()}
-    if layout is not None and found != {name: (dtype, (tokens, *shape)) for name, (dtype, shape) in layout.items()}:
+    stored = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if layout is not None and stored != {name: (dtype, (tokens, *shape)) for name, (dtype, shape) in layout.items()}:
         return "damaged (other tensors than the manifest says)"
     if metadata.get("sha256") != _checksum(tensors):
         return "damaged (its checksum differs)"
@@ -155,7 +155,7 @@ def write_heads(folder: Path, manifest: Manifest, heads: Mapping[str, OutputHead
     """Write both teachers' LM heads."""
     # Copies, since both teachers may have one head, and safetensors writes no memory twice.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors_of_heads(heads).items()}
-    transforms = {one: json.dumps(asdict(head.transform)) for one, head in heads.items()}
+    transforms = {role: json.dumps(asdict(head.transform)) for role, head in heads.items()}
     write_tensors(folder / HEADS, tensors, manifest.identity, **transforms)
 
 
@@ -163,12 +163,12 @@ def read_heads(folder: Path) -> dict[str, OutputHead]:
     """Read both teachers' LM heads, mapped into memory."""
     tensors, metadata = map_tensors(folder / HEADS)
     return {
-        one: OutputHead(
-            tensors[f"{one}.weight"],
-            tensors.get(f"{one}.bias"),
-            LogitTransform(**json.loads(metadata[one])),
+        role: OutputHead(
+            tensors[f"{role}.weight"],
+            tensors.get(f"{role}.bias"),
+            LogitTransform(**json.loads(metadata[role])),
         )
-        for one in TEACHERS
+        for role in TEACHERS
     }
 
 
@@ -178,7 +178,7 @@ def bytes_of_heads(heads: Mapping[str, OutputHead]) -> int:
 
 
 def _tensors_of_heads(heads: Mapping[str, OutputHead]) -> dict[str, Tensor]:
-    named = {f"{one}.{part}": getattr(head, part) for one, head in heads.items() for part in ("weight", "bias")}
+    named = {f"{role}.{part}": getattr(head, part) for role, head in heads.items() for part in ("weight", "bias")}
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 

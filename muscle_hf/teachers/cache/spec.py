@@ -71,16 +71,16 @@ class CacheSpec:
         if self.kind == "chunks":
             return {"old.log_likelihood": (torch.float32, ()), "old.right": (torch.uint8, ())}
         stored: Layout = {}
-        for one in TEACHERS:
+        for role in TEACHERS:
             if self.hidden_sizes is None:
                 of_one = top_k_layout(self.k or 0, self.vocabulary_size)
             else:
                 of_one = {
-                    "hidden": (self.dtypes[one], (self.hidden_sizes[one],)),
+                    "hidden": (self.dtypes[role], (self.hidden_sizes[role],)),
                     "log_likelihood": (torch.float32, ()),
                     "right": (torch.uint8, ()),
                 }
-            stored |= {f"{one}.{name}": value for name, value in of_one.items()}
+            stored |= {f"{role}.{name}": value for name, value in of_one.items()}
         return stored
 
     @property
@@ -90,7 +90,7 @@ class CacheSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as it stands in the manifest."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["dtypes"] = {name: str(dtype).removeprefix("torch.") for name, dtype in self.dtypes.items()}
         return {
             name: dict(value) if isinstance(value, Mapping) else value
@@ -103,17 +103,17 @@ def check_heads_fit(heads: Mapping[str, OutputHead], spec: CacheSpec) -> None:
     """Refuse LM heads that are not those of a cache's teachers."""
     if sorted(heads) != sorted(TEACHERS):
         raise ConfigurationError(f"heads has the keys {sorted(heads)}; it needs {sorted(TEACHERS)}.")
-    for one, head in heads.items():
-        expected = (spec.vocabulary_size, (spec.hidden_sizes or {})[one])
+    for role, head in heads.items():
+        expected = (spec.vocabulary_size, (spec.hidden_sizes or {})[role])
         bias = expected[:1] if head.bias is None else tuple(head.bias.shape)
         if tuple(head.weight.shape) != expected or bias != expected[:1]:
             raise ConfigurationError(
-                f"The LM head of the {one} model has a weight of shape {tuple(head.weight.shape)} and a bias of shape "
-                f"{bias}; {expected} and {expected[:1]} are needed."
+                f"The LM head of the {role} model has a weight of shape {tuple(head.weight.shape)} and a bias of "
+                f"shape {bias}; {expected} and {expected[:1]} are needed."
             )
         for tensor in (head.weight, head.bias):
             if tensor is not None and not bool(tensor.isfinite().all()):
-                raise TeacherError(f"The LM head of the {one} model has NaN or infinity in it. Check its weights.")
+                raise TeacherError(f"The LM head of the {role} model has NaN or infinity in it. Check its weights.")
 
 
 def refuse_other_spec(folder: Path, cached: Mapping[str, Any], spec: CacheSpec) -> None:
@@ -122,7 +122,9 @@ def refuse_other_spec(folder: Path, cached: Mapping[str, Any], spec: CacheSpec) 
     different = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     if not different:
         return
-    shown = "; ".join(f"{one} (in the cache {_short(then.get(one))}, now {_short(now.get(one))})" for one in different)
+    shown = "; ".join(
+        f"{name} (in the cache {_short(then.get(name))}, now {_short(now.get(name))})" for name in different
+    )
     hint = ""
     if any(_way(then.get(name)) != _way(now.get(name)) for name in different if name in spec.fingerprints):
         hint = (
@@ -143,7 +145,7 @@ def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
             flat |= value
         elif isinstance(value, Mapping):
             what = {"dtypes": "precision", "hidden_sizes": "hidden size"}.get(name, name)
-            flat |= {f"{what} of the {one} model": inner for one, inner in value.items()}
+            flat |= {f"{what} of the {role} model": inner for role, inner in value.items()}
         else:
             flat[name.replace("_", " ")] = value
     return flat

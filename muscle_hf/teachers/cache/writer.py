@@ -216,7 +216,7 @@ def _bytes_missing(
 
 
 def _free(folder: Path) -> int:
-    return shutil.disk_usage(next(one for one in (folder, *folder.absolute().parents) if one.exists())).free
+    return shutil.disk_usage(next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())).free
 
 
 def _refuse_small_disk(
@@ -281,8 +281,8 @@ def _compute_shard(
             continue
         computed = compute(rows)
         _check_computed(computed, layout, rows, counts)
-        for name, one in filled.items():
-            one[done : done + count].copy_(computed[name])
+        for name, tensor in filled.items():
+            tensor[done : done + count].copy_(computed[name])
         done += count
         tell(rows.stop - first)
     return filled
@@ -291,7 +291,7 @@ def _compute_shard(
 def _check_computed(computed: Mapping[str, Tensor], layout: Layout, rows: range, counts: NDArray[np.int64]) -> None:
     count = int(counts[rows.start : rows.stop].sum())
     expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in layout.items()}
-    got = {name: (one.dtype, tuple(one.shape)) for name, one in computed.items()}
+    got = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in computed.items()}
     if got != expected:
         wrong = sorted(name for name in expected.keys() | got.keys() if got.get(name) != expected.get(name))
         raise InputError(
@@ -300,11 +300,11 @@ def _check_computed(computed: Mapping[str, Tensor], layout: Layout, rows: range,
                 f"{name} is {got.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in wrong
             )
         )
-    for name, one in computed.items():
-        if not one.is_floating_point():
+    for name, tensor in computed.items():
+        if not tensor.is_floating_point():
             continue
         teacher, _, field = name.partition(".")
-        bad = torch.isnan(one) | (one == math.inf if field in _MAY_BE_MINUS_INFINITY else one.isinf())
+        bad = torch.isnan(tensor) | (tensor == math.inf if field in _MAY_BE_MINUS_INFINITY else tensor.isinf())
         if bool(bad.any()):
             token = int(bad.flatten(1).any(1).nonzero()[0] if bad.dim() > 1 else bad.nonzero()[0])
             row = rows.start + int(np.searchsorted(counts[rows.start : rows.stop].cumsum(), token, side="right"))
