@@ -85,12 +85,17 @@ def check_layouts(train: Any, evaluation: Any, args: Any, formatting_func: Calla
             )
 
 
+def prompts_of(train: Any) -> list[Prompt]:
+    """Give the prompts of a training set, messages without their answers; none where prompts do not stand alone."""
+    columns = train.column_names if isinstance(train, Dataset) else []
+    if "prompt" in columns:
+        return [prompt for prompt in train["prompt"] if prompt]
+    return [messages[:-1] for messages in train["messages"] if messages] if "messages" in columns else []
+
+
 def say_known_questions(train: Any, questions: Sequence[Prompt]) -> None:
     """Warn of questions of a flips data set that the training set asks too: flips flatter whoever trained on them."""
-    if not isinstance(train, Dataset) or not {"prompt", "messages"} & set(train.column_names):
-        return
-    prompts = train["prompt"] if "prompt" in train.column_names else (messages[:-1] for messages in train["messages"])
-    asked = {loosely(prompt) for prompt in prompts}
+    asked = {loosely(prompt) for prompt in prompts_of(train)}
     known = [prompt for prompt in questions if loosely(prompt) in asked]
     if known:
         first = known[0] if isinstance(known[0], str) else conversation(known[0])

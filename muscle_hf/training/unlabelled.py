@@ -22,6 +22,7 @@ from ..prediction.layouts import RENAME
 from ..prediction.prompts import Prompt
 from ..prediction.questions import described, read_unlabelled
 from .data import TOKEN_COLUMNS
+from .row_checks import prompts_of
 
 logger = logging.getLogger(__name__)
 
@@ -222,13 +223,7 @@ def _as_completion(prompt: Prompt, completion: str) -> Any:
 
 
 def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:
-    columns = labelled.column_names if isinstance(labelled, Dataset) else []
-    if "prompt" in columns:
-        known = {prompt_key(prompt) for prompt in labelled["prompt"] if prompt}
-    elif "messages" in columns:  # of which the last one is the answer
-        known = {prompt_key(messages[:-1]) for messages in labelled["messages"] if messages}
-    else:
-        return
+    known = {prompt_key(prompt) for prompt in prompts_of(labelled)}
     shared = sum(prompt_key(prompt) in known for prompt in dataset["prompt"])
     if shared:
         logger.warning(

@@ -317,6 +317,12 @@ class TestRefusals:
         with pytest.raises(InputError, match="prompt 1 is 3"):
             _generate(model, tokenizer, ["a", 3])
 
+    def test_a_chat_template_that_fails_ends_in_its_own_error(self, model) -> None:
+        tokenizer = tiny_tokenizer(chat_template="{{ raise_exception('no system') if messages[1:] }}a")
+        turn = {"role": "user", "content": "a"}
+        with pytest.raises(InputError, match="prompt 1 cannot be written by the tokenizer's chat template: no system"):
+            _generate(model, tokenizer, [[turn], [turn, turn]])
+
 
 def test_nan_scores_become_an_answer(tokenizer) -> None:
     model = tiny_llama(seed=3, tokenizer=tokenizer)
