@@ -98,15 +98,13 @@ def chunk_compatibility_loss(
     batch = _select(student_logits, old, new_logits, labels, chunk_ids)
     student = batch.student
     log_likelihood, right = gold_log_probability(student.logits, student.ids), student.logits.argmax(-1) == student.ids
-    of_chunks = chunk_log_likelihoods(log_likelihood, student.chunks, len(batch.rows))
+    student_likelihoods = chunk_log_likelihoods(log_likelihood, student.chunks, len(batch.rows))
     with torch.no_grad():
-        scores = _score(batch, right, of_chunks.detach())
+        scores = _score(batch, right, student_likelihoods.detach())
         by_chunk = choose(strategy, scores, None if given_teachers is None else given_teachers[batch.rows])
         choice = _of_tokens(by_chunk, student.chunks, strategy.focal_alpha)
-    likelihoods = scores.old.log_likelihood, of_chunks
-    distance = _compare(
-        strategy, batch, by_chunk.teacher == OLD, choice, likelihoods, (shared_old_ids, shared_new_ids)
-    )
+    likelihoods, shared = (scores.old.log_likelihood, student_likelihoods), (shared_old_ids, shared_new_ids)
+    distance = _compare(strategy, batch, by_chunk.teacher == OLD, choice, likelihoods, shared)
     trained = labels[:, 1:] != IGNORE_INDEX
     row_weights = None if weights is None else weights[:, None].expand_as(trained)[trained]
     total = weighted_sum(strategy, distance, -log_likelihood, row_weights, choice.focus)
@@ -194,7 +192,7 @@ def _select(
     student = side(student_logits, labels, trained, chunks[0])
     new = side(new_logits.detach(), labels, trained, chunks[0])
     if isinstance(old, StoredScores):
-        likelihoods = old.log_likelihood[rows, columns].to(in_float(student.logits).dtype)
+        likelihoods = old.log_likelihood[rows, columns].to(in_float(student.logits[:0]).dtype)
         return _Batch(student, new, None, StoredScores(old.right[rows, columns], likelihoods), rows)
     old_side = side(old.logits.detach(), old.input_ids, chunks[1][:, 1:] >= 0, chunks[1])
     return _Batch(student, new, old_side, old_side.scores(), rows)
