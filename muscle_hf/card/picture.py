@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from ..flips.coin import coin_flips
 from ..flips.comparison import Comparison
-from ..runs.measure import Part, holm
-from ..runs.outcomes import Outcomes
+from ..runs.measure import Part
 from .measured import LEVEL
 from .names import OLD_MODEL
 
@@ -43,41 +41,15 @@ def draw(
     models: Mapping[str, Comparison],
 ) -> bool:
     """Draw the picture, of the same figures in the same bytes; False where matplotlib is not installed."""
-    from ..runs.plots import write_png
+    from ..runs.plots import Scene, write_scene
 
-    outcomes = Outcomes(
-        old_name=OLD_MODEL,
-        new_name=name,
-        sources=("", ""),
-        level=LEVEL,
-        tasks=_parts({"all": compared}),
-        pooled=None,
-        slices={column: _parts(groups) for column, groups in slices.items()},
-        hierarchical={},
-        notes=(),
-        missing_tasks=(),
-        not_compared={},
-        allow_missing=False,
-        identical=(),
-        pairs={},
-        tables={},
-    )
+    parts = {
+        column: [Part.of(group, "accuracy", of_group, level=LEVEL) for group, of_group in groups.items()]
+        for column, groups in slices.items()
+    }
+    whole = Part.of("all", "accuracy", compared, level=LEVEL)
     try:
-        write_png(outcomes, path, models)
+        write_scene(Scene(OLD_MODEL, name, LEVEL, [whole], None, parts, models), path)
     except ConfigurationError:  # no matplotlib
         return False
     return True
-
-
-def _parts(groups: Mapping[str, Comparison]) -> tuple[Part, ...]:
-    adjusted = holm([one.p_value for one in groups.values()])
-    return tuple(
-        Part(
-            name=name,
-            metric="accuracy",
-            comparison=one,
-            coin=coin_flips(len(one.negative_flips), len(one.positive_flips), level=LEVEL),
-            adjusted_p_value=p_value,
-        )
-        for (name, one), p_value in zip(groups.items(), adjusted, strict=True)
-    )

@@ -11,7 +11,7 @@ from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike
 from ..readers.not_compared import WithoutNumbers, each_task, lost
 from ..readers.selection import both_sides, choose_tasks
-from .outcomes import Outcomes, assemble
+from .outcomes import Outcomes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,7 +197,7 @@ def compare_runs(
     seeds, floorless = _seeds({name: matched[name][0] for name in pairs}, floors, alone, allow_missing)
     notes += floorless
     names = (first.name, second.name) if first.name != second.name else (first.source, second.source)
-    fields = assemble(
+    return RunComparison.of_pairs(
         pairs,
         names=names,
         sources=(first.source, second.source),
@@ -213,7 +213,6 @@ def compare_runs(
         allow_missing=allow_missing,
         allow_identical=allow_identical,
     )
-    return RunComparison(**fields)
 
 
 def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], options: Mapping[str, Any]) -> Run:

@@ -84,6 +84,23 @@ class Part:
     seed_floor: SeedFloor | None = None
     reliable_change: ReliableChange | None = None
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        metric: str,
+        comparison: Comparison | ScoreComparison,
+        *,
+        level: float,
+        prior: tuple[float, float] = (1.0, 1.0),
+        seed_floor: SeedFloor | None = None,
+        reliable_change: ReliableChange | None = None,
+    ) -> "Part":
+        """Make a row of a comparison, with its coin-flip view; the p-value is not adjusted yet."""
+        negative, positive = len(comparison.negative_flips), len(comparison.positive_flips)
+        coin = coin_flips(negative, positive, prior=prior, level=level)
+        return cls(name, metric, comparison, coin, comparison.p_value, seed_floor, reliable_change)
+
     @property
     def n(self) -> int:
         """How many instances were compared."""
@@ -225,13 +242,12 @@ def measure(
     else:
         same = None if table.same_answer is None else table.same_answer[rows]
         compared = compare_correct(old=old > 0, new=new > 0, same_answer=same)
-    negative, positive = len(compared.negative_flips), len(compared.positive_flips)
-    return Part(
-        name=name,
-        metric=table.metric,
-        comparison=compared,
-        coin=coin_flips(negative, positive, prior=prior, level=level),
-        adjusted_p_value=compared.p_value,
+    return Part.of(
+        name,
+        table.metric,
+        compared,
+        level=level,
+        prior=prior,
         seed_floor=None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level),
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,

@@ -5,7 +5,7 @@ Source: Holm (1979) for the adjusted p-values, Bartoš et al. (2023, arXiv 2310.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +86,91 @@ class Outcomes:
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
     """Task name -> what is known of each instance, in the same order."""
+
+    @classmethod
+    def of_pairs(
+        cls,
+        pairs: Mapping[str, Aligned],
+        *,
+        names: tuple[str, str],
+        sources: tuple[str, str],
+        by: Sequence[str],
+        seed_floor: Mapping[str, Sequence[TaskAnswers]],
+        by_position: bool,
+        tolerance: float | None,
+        level: float,
+        prior: tuple[float, float],
+        notes: Sequence[str],
+        missing_tasks: Sequence[str],
+        not_compared: Mapping[str, str],
+        allow_missing: bool,
+        allow_identical: bool,
+    ) -> Self:
+        """Compare the aligned answers of each task; names and sources are those of the old and the new model.
+
+        Both the missing tasks and what else was not compared are kept as they are. The seed floor is task -> the same
+        task by two or more runs of one version; see `tabulate` for the other options.
+        """
+        options: dict[str, Any] = {"tolerance": tolerance, "level": level}
+        seeding = options | {"allow_identical": allow_identical}
+        tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
+        pairs = {name: pairs[name] for name in tables}
+        identical = find_identical(pairs, one_source=sources[0] == sources[1])
+        notes = [*notes, *(item.message for item in identical if allow_identical or item.in_part)]
+        floors = {name: runs for name, runs in seed_floor.items() if name in tables}
+        with_floors, floorless = each_task(
+            floors,
+            lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **seeding),
+            none="none of the tasks has a seed floor",
+        )
+        tables |= with_floors
+        notes = [*notes, *(f"{name}: no seed floor: {reason}" for name, reason in floorless.items())]
+        # Those that are not compared may have had scores, or the columns.
+        if tolerance is not None and not refused and not any(table.has_scores for table in tables.values()):
+            raise InputError(
+                f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
+                "leave it out."
+            )
+        tasks = _adjusted([measure(name, table, level=level, prior=prior) for name, table in tables.items()])
+        graded = [name for name, table in tables.items() if not table.has_scores]
+        pooled = None
+        if len(graded) > 1:
+            joined = Table.pooled([tables[name] for name in graded])
+            pooled = measure("all tasks", joined, level=level, prior=prior)
+        if refused:
+            sliced = {name for pair in pairs.values() for name in (*pair.old.slices, *pair.new.slices)}
+            lost = [column for column in by if column not in sliced]
+            notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
+            by = [column for column in by if column in sliced]
+        slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
+        notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
+        groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
+        return cls(
+            old_name=names[0],
+            new_name=names[1],
+            sources=sources,
+            level=level,
+            tasks=tasks,
+            pooled=pooled,
+            slices=slices,
+            hierarchical={
+                name: grouped_coin_flips(
+                    [part.coin.negative for part in parts],
+                    [part.coin.positive for part in parts],
+                    prior=prior,
+                    level=level,
+                )
+                for name, parts in groups.items()
+                if len(parts) > 1
+            },
+            notes=tuple(dict.fromkeys([*notes, *grouped(_task_notes(pairs, tables))])),
+            missing_tasks=tuple(missing_tasks),
+            not_compared=dict(sorted(refused.items())),
+            allow_missing=allow_missing,
+            identical=() if allow_identical else tuple(item for item in identical if not item.in_part),
+            pairs=pairs,
+            tables=tables,
+        )
 
     @property
     def overall(self) -> Part | None:
@@ -192,110 +277,6 @@ class Outcomes:
     def to_json(self, *, indent: int | None = None) -> str:
         """Give `to_dict` as JSON, with null for what is undefined."""
         return strict_json(self.to_dict(), indent=indent)
-
-
-def assemble(
-    pairs: Mapping[str, Aligned],
-    *,
-    names: tuple[str, str],
-    sources: tuple[str, str],
-    by: Sequence[str] = (),
-    seed_floor: Mapping[str, Sequence[TaskAnswers]] | None = None,
-    by_position: bool = False,
-    tolerance: float | None = None,
-    level: float = 0.95,
-    prior: tuple[float, float] = (1.0, 1.0),
-    notes: Sequence[str] = (),
-    missing_tasks: Sequence[str] = (),
-    not_compared: Mapping[str, str] | None = None,
-    allow_missing: bool = False,
-    allow_identical: bool = False,
-) -> dict[str, Any]:
-    """Work out every field of `Outcomes` from aligned answers.
-
-    Args:
-        pairs: Task name -> both models' aligned answers.
-        names: Names of the old and the new model.
-        sources: Where their answers were read.
-        by: Slice columns; each must be known of some task.
-        seed_floor: Task name -> the same task by two or more runs of one version.
-        by_position: Join the runs of the seed floor row by row.
-        tolerance: See `tabulate`.
-        level: Level of all intervals.
-        prior: Beta prior of the coin-flip view.
-        notes: What has to be known.
-        missing_tasks: Tasks that the new model's evaluation lacks.
-        not_compared: Task that is not among the pairs -> why.
-        allow_missing: Whether that was accepted beforehand.
-        allow_identical: Whether runs that are one, see `identical`, were accepted beforehand; the notes say it then.
-
-    Returns:
-        The fields by name.
-
-    Raises:
-        InputError: A slice column that no task has, a tolerance where nothing has scores, or what `tabulate` refuses
-            of all tasks, or of all seed floors.
-    """
-    options: dict[str, Any] = {"tolerance": tolerance, "level": level}
-    seeding = options | {"allow_identical": allow_identical}
-    tables, refused = each_task(pairs, lambda name: tabulate(pairs[name], **options), not_compared)
-    pairs = {name: pairs[name] for name in tables}
-    identical = find_identical(pairs, one_source=sources[0] == sources[1])
-    notes = [*notes, *(item.message for item in identical if allow_identical or item.in_part)]
-    floors = {name: runs for name, runs in (seed_floor or {}).items() if name in tables}
-    with_floors, floorless = each_task(
-        floors,
-        lambda name: tabulate(pairs[name], seed_floor=floors[name], by_position=by_position, **seeding),
-        none="none of the tasks has a seed floor",
-    )
-    tables |= with_floors
-    notes = [*notes, *(f"{name}: no seed floor: {reason}" for name, reason in floorless.items())]
-    # Those that are not compared may have had scores, or the columns.
-    if tolerance is not None and not refused and not any(table.has_scores for table in tables.values()):
-        raise InputError(
-            f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
-            "leave it out."
-        )
-    tasks = _adjusted([measure(name, table, level=level, prior=prior) for name, table in tables.items()])
-    graded = [name for name, table in tables.items() if not table.has_scores]
-    pooled = None
-    if len(graded) > 1:
-        joined = Table.pooled([tables[name] for name in graded])
-        pooled = measure("all tasks", joined, level=level, prior=prior)
-    if refused:
-        sliced = {name for pair in pairs.values() for name in (*pair.old.slices, *pair.new.slices)}
-        lost = [column for column in by if column not in sliced]
-        notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
-        by = [column for column in by if column in sliced]
-    slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
-    notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
-    groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
-    return {
-        "old_name": names[0],
-        "new_name": names[1],
-        "sources": sources,
-        "level": level,
-        "tasks": tasks,
-        "pooled": pooled,
-        "slices": slices,
-        "hierarchical": {
-            name: grouped_coin_flips(
-                [part.coin.negative for part in parts],
-                [part.coin.positive for part in parts],
-                prior=prior,
-                level=level,
-            )
-            for name, parts in groups.items()
-            if len(parts) > 1
-        },
-        "notes": tuple(dict.fromkeys([*notes, *grouped(_task_notes(pairs, tables))])),
-        "missing_tasks": tuple(missing_tasks),
-        "not_compared": dict(sorted(refused.items())),
-        "allow_missing": allow_missing,
-        "identical": () if allow_identical else tuple(item for item in identical if not item.in_part),
-        "pairs": pairs,
-        "tables": tables,
-    }
 
 
 def _task_notes(pairs: Mapping[str, Aligned], tables: Mapping[str, Table]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import ConfigurationError
 from ..files import replaced
@@ -34,6 +34,19 @@ _MORE_FONTS = (
 )
 
 
+class Scene(NamedTuple):
+    """What a picture shows; the row of all, where there are several tasks, speaks for their answers."""
+
+    old_name: str
+    new_name: str
+    level: float
+    tasks: Sequence[Part]
+    pooled: Part | None
+    slices: Mapping[str, Sequence[Part]]
+    models: Mapping[str, Comparison] = {}
+    """Name -> comparison with the old model, of several new models to draw side by side."""
+
+
 def plot(outcomes: Outcomes) -> "Figure":
     """Draw what an update changed, 900 pixels wide at 150 dots an inch.
 
@@ -42,28 +55,24 @@ def plot(outcomes: Outcomes) -> "Figure":
     interval, worst on top and at most 30 a panel. A yellow band is the seed floor.
     """
     with _plain_style():
-        return _Picture(outcomes).finish()
+        return _Picture(_scene(outcomes)).finish()
 
 
-def write_png(outcomes: Outcomes, path: str | Path, models: Mapping[str, Comparison] | None = None) -> Path:
-    """Draw what an update changed into a PNG file; the same comparison gives the same bytes.
+def write_png(outcomes: Outcomes, path: str | Path) -> Path:
+    """Draw what an update changed into a PNG file."""
+    return write_scene(_scene(outcomes), path)
 
-    Args:
-        outcomes: What was compared.
-        path: The file; written to a temporary name and renamed.
-        models: Name -> comparison with the old model, of several new models to draw side by side.
 
-    Returns:
-        The path.
-
-    Raises:
-        ConfigurationError: matplotlib is not installed.
-        InputError: There is something else than a file, such as a folder or a device.
-        OSError: The file cannot be written.
-    """
+def write_scene(scene: Scene, path: str | Path) -> Path:
+    """Draw a scene into a PNG file; the same one gives the same bytes."""
     with _plain_style(), replaced(path) as temporary:
-        _Picture(outcomes, models).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
+        _Picture(scene).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
     return Path(path)
+
+
+def _scene(outcomes: Outcomes) -> Scene:
+    names = outcomes.old_name, outcomes.new_name
+    return Scene(*names, outcomes.level, outcomes.tasks, outcomes.pooled, outcomes.slices)
 
 
 def _plain_style() -> AbstractContextManager[None]:
@@ -79,7 +88,7 @@ def _plain_style() -> AbstractContextManager[None]:
 class _Picture:
     """One drawing area in inches, filled from top to bottom; its height is known when it is finished."""
 
-    def __init__(self, outcomes: Outcomes, models: Mapping[str, Comparison] | None = None) -> None:
+    def __init__(self, scene: Scene) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -88,21 +97,21 @@ class _Picture:
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self.fonts = _Fonts()
-        self.level = outcomes.level
+        self.level = scene.level
         self.y = 0.32
 
-        end = self.text(_LEFT, self.y, outcomes.old_name, 11, width=2.6, bold=True) + 0.06
-        self.text(end, self.y, f"→ {outcomes.new_name}", 11, width=_RIGHT - end, bold=True)
+        end = self.text(_LEFT, self.y, scene.old_name, 11, width=2.6, bold=True) + 0.06
+        self.text(end, self.y, f"→ {scene.new_name}", 11, width=_RIGHT - end, bold=True)
         self.y += 0.28
-        answers, scores = ([part for part in outcomes.tasks if part.has_scores == kind] for kind in (False, True))
+        answers, scores = ([part for part in scene.tasks if part.has_scores == kind] for kind in (False, True))
         if answers:
-            self.square(outcomes.pooled or answers[0])
+            self.square(scene.pooled or answers[0])
         if scores:
             self.bars(scores)
-        if models:
-            self.models(outcomes.old_name, models)
-        panels = [("task", outcomes.tasks)] if len(outcomes.tasks) > 1 else []
-        self.panels([*panels, *outcomes.slices.items()])
+        if scene.models:
+            self.models(scene.old_name, scene.models)
+        panels = [("task", scene.tasks)] if len(scene.tasks) > 1 else []
+        self.panels([*panels, *scene.slices.items()])
 
     def finish(self) -> "Figure":
         """Cut the figure to its height."""
@@ -197,7 +206,10 @@ class _Picture:
         self.text(_LEFT, self.y, "Models side by side", 9, bold=True)
         old = next(iter(models.values()))
         for left, title, name, color in columns:
-            rows = [(getattr(one, name), one.confidence_interval(name, self.level)) for one in models.values()]
+            rows = [
+                (getattr(compared, name), compared.confidence_interval(name, self.level))
+                for compared in models.values()
+            ]
             if name == "new_accuracy":
                 rows.insert(0, (old.old_accuracy, old.confidence_interval("old_accuracy", self.level)))
             else:
@@ -227,8 +239,8 @@ class _Picture:
             self.panel(title, rows)
         line = self.y
         self.whisker(_LEFT + 0.02, _LEFT + 0.3, _LEFT + 0.16, line)
-        words = f"negative flip rate (NFR), {100 * self.level:g} % interval"
-        self.text(_LEFT + 0.38, line, words, 7.5, color=_FAINT)
+        legend = f"negative flip rate (NFR), {100 * self.level:g} % interval"
+        self.text(_LEFT + 0.38, line, legend, 7.5, color=_FAINT)
         if any(part.seed_floor for _, rows in shown for part in rows):
             self.box(3.1, line - 0.06, 0.12, 0.12, _FLOOR)
             self.text(3.3, line, "seed floor: NFR of runs of one version", 7.5, width=_RIGHT - 3.3, color=_FAINT)
