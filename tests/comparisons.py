@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from muscle_hf.errors import InputError
 from muscle_hf.readers.answers import Positions, Run, TaskAnswers, Text
 from muscle_hf.runs.compare import RunComparison, compare_runs
+from muscle_hf.runs.gate import BROKEN, TOO_FEW, Bound, Judgement, judge
 
 GROUPS = ("physics", "law", None, "history")
 
@@ -86,3 +88,13 @@ def sample(
     return compare_runs(
         version("model-v1", 0.6), version("model-v2", 0.7), seed_floor=seeds, by="category" if by else ()
     )
+
+
+def check(result: RunComparison, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:
+    """What is broken; an error where nothing can be judged, or rows are too few."""
+    gate = judge(result, bounds, gate_on=gate_on)
+    if gate.refusals:
+        raise InputError(" ".join(gate.refusals))
+    if gate.verdict == TOO_FEW:
+        raise InputError(" ".join(f"{judged.message}." for judged in gate.of(TOO_FEW)))
+    return gate.of(BROKEN)

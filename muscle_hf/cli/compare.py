@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,
         filter=parse_filters(arguments.filter),
-        run=_run(arguments.run),
+        run=arguments.run,
         columns=_columns(arguments),
         config=arguments.config,
         split=arguments.split,
@@ -222,24 +222,14 @@ def _check_targets(arguments: argparse.Namespace) -> None:
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, str]:
-    found = {} if arguments.reference is None else {"reference": arguments.reference}
+    names = {} if arguments.reference is None else {"reference": arguments.reference}
     for item in (part for text in arguments.columns for part in text.split(",")):
         what, _, name = item.partition("=")
         if not what or not name:
             raise InputError(f"--columns {item!r} is not of the form WHAT=NAME, such as id=question_id.")
-        if found.setdefault(what, name) != name:
-            raise InputError(f"two columns are named for {what}: {found[what]!r} and {name!r}.")
-    return found
-
-
-def _run(dates: list[str] | None) -> str | tuple[str, str] | None:
-    if not dates:
-        return None
-    if len(dates) > 2:
-        raise InputError(
-            f"--run was given {len(dates)} times; give one date for both, or one for OLD and one for NEW."
-        )
-    return dates[0] if len(dates) == 1 else (dates[0], dates[1])
+        if names.setdefault(what, name) != name:
+            raise InputError(f"two columns are named for {what}: {names[what]!r} and {name!r}.")
+    return names
 
 
 def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate | None") -> None:
@@ -254,5 +244,5 @@ def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate |
 def _json(result: "RunComparison", gate: "Gate | None") -> str:
     from ..flips.rates import strict_json
 
-    found = result.to_dict() | ({"gate": gate.to_dict()} if gate else {})
-    return strict_json(found, indent=2)
+    content = result.to_dict() | ({"gate": gate.to_dict()} if gate else {})
+    return strict_json(content, indent=2)

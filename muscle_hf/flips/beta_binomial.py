@@ -193,14 +193,14 @@ def row_quantiles(x: Numbers, width: Numbers, mass: Numbers, tails: Tails) -> li
 
 def quantiles(below: Callable[[float], float], low: float, high: float, tails: Tails) -> list[float]:
     """Find where a rising function from 0 to 1 reaches each tail, by bisection between two bounds."""
-    found = []
+    places = []
     for tail in tails:
         left, right = low, high
         for _ in range(50):
             middle = (left + right) / 2
             left, right = (middle, right) if below(middle) < tail else (left, middle)
-        found.append((left + right) / 2)
-    return found
+        places.append((left + right) / 2)
+    return places
 
 
 def log_sum(values: Numbers) -> Numbers:

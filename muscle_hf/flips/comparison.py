@@ -303,12 +303,13 @@ def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> N
         pa.array([None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in texts])
         for texts in (answers, references)
     ]
-    found = spelled_otherwise(*columns)
-    if found and 2 * found.rows >= len(answers):
+    otherwise = spelled_otherwise(*columns)
+    if otherwise and 2 * otherwise.rows >= len(answers):
+        answer, right = otherwise.example
         warnings.warn(
-            f"not one of the {len(answers)} answers in {name} equals its right one, and {found.rows} would if "
-            f"{' and '.join(found.names)} did not count, for instance {found.example[0]!r} for {found.example[1]!r}: "
-            "write both in the same way, since compare takes values exactly",
+            f"not one of the {len(answers)} answers in {name} equals its right one, and {otherwise.rows} would if "
+            f"{' and '.join(otherwise.names)} did not count, for instance {answer!r} for {right!r}: write both in the "
+            "same way, since compare takes values exactly",
             stacklevel=3,
         )
 
@@ -338,8 +339,8 @@ def compare_correct(*, old: Values, new: Values, same_answer: Values | None = No
         >>> c.agreement
         nan
     """
-    given = {} if same_answer is None else {"same_answer": same_answer}
-    old_right, new_right, *same = take_flags(old=old, new=new, **given)
+    sameness = {} if same_answer is None else {"same_answer": same_answer}
+    old_right, new_right, *same = take_flags(old=old, new=new, **sameness)
     both_right = int(np.count_nonzero(old_right & new_right))
     agreed = both_right + int(np.count_nonzero(same[0] & ~old_right & ~new_right)) if same else None
     return _comparison(old_right, new_right, agreed, math.nan, math.nan)

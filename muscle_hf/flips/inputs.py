@@ -154,9 +154,9 @@ def _kind(name: str, values: _Column, types: set[type]) -> str | None:
         if issubclass(cls, (str, int, np.integer, np.bool_)) and not issubclass(cls, np.timedelta64):
             kinds["strings" if issubclass(cls, str) else "ints"] = cls
         elif cls is not type(None) or name == "references":
-            found = [i for i, value in enumerate(values) if type(value) is cls]
-            gaps = (i for i in found if isinstance(values[i], (float, np.floating)) and math.isnan(values[i]))
-            index = next(gaps, found[0])
+            places = [i for i, value in enumerate(values) if type(value) is cls]
+            gaps = (i for i in places if isinstance(values[i], (float, np.floating)) and math.isnan(values[i]))
+            index = next(gaps, places[0])
             raise _wrong_answer(name, index, values[index])
     if len(kinds) > 1:
         examples = sorted(next(i for i, value in enumerate(values) if type(value) is cls) for cls in kinds.values())

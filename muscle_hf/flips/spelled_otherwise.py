@@ -90,10 +90,10 @@ def long_spelled_otherwise(first: Column, second: Column, longest: int) -> Spell
 
 
 def together(
-    found: Sequence[SpelledOtherwise | None], first: Column | None, second: Column | None
+    in_parts: Sequence[SpelledOtherwise | None], first: Column | None, second: Column | None
 ) -> SpelledOtherwise | None:
     """Add up what was found in parts of two columns; both are of one type."""
-    parts = [part for part in found if part]
+    parts = [part for part in in_parts if part]
     if not parts or first is None or second is None:
         return None
     names = tuple(name for name in NAMES if any(name in part.names for part in parts))
@@ -109,7 +109,7 @@ def _all_that_count(
     if not any(pc.any(pc.match_substring_regex(side, "[0-9][.,][0-9]")).as_py() for side in (first, second)):
         del readings[1:]
     return max(
-        ((names, _same(first, second, names)) for names in readings), key=lambda found: int(counts[found[1]].sum())
+        ((names, _same(first, second, names)) for names in readings), key=lambda reading: int(counts[reading[1]].sum())
     )
 
 

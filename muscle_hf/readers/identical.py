@@ -113,8 +113,8 @@ def digest_column(digests: Sequence[int | None]) -> Column | None:
 
 def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) -> tuple[Identical, ...]:
     """Find the tasks on which old and new share what two models cannot share, also where they share a part."""
-    found = (identical(name, pair.old, pair.new, one_source=one_source) for name, pair in pairs.items())
-    return tuple(item for item in found if item is not None)
+    items = (identical(name, pair.old, pair.new, one_source=one_source) for name, pair in pairs.items())
+    return tuple(item for item in items if item is not None)
 
 
 def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool = False) -> Identical | None:

@@ -77,12 +77,12 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
         ("right answers", *_targets(old, new)),
     ):
         if first is not None and second is not None:
-            found = pc.fill_null(pc.not_equal(first, second), False).to_numpy(zero_copy_only=False)
-            if found.any() and not allow_missing:
-                raise _different(what, np.flatnonzero(found), old, new)
-            if (found & ~differ).any():
-                notes.append(f"{np.count_nonzero(found & ~differ)} instances left out: their {what} differ")
-            differ |= found
+            unlike = pc.fill_null(pc.not_equal(first, second), False).to_numpy(zero_copy_only=False)
+            if unlike.any() and not allow_missing:
+                raise _different(what, np.flatnonzero(unlike), old, new)
+            if (unlike & ~differ).any():
+                notes.append(f"{np.count_nonzero(unlike & ~differ)} instances left out: their {what} differ")
+            differ |= unlike
     if differ.any():
         if differ.all():
             raise InputError(f"nothing is left to compare in {old.source} and {new.source}: {'; '.join(notes)}.")

@@ -23,13 +23,8 @@ def each_task(
 ) -> tuple[dict[str, _Made], dict[str, str]]:
     """Make something of each task; a task where that fails gets its reason in place of it.
 
-    Returns:
-        What was made, and why of the others nothing was; with those of `already`.
-
-    Raises:
-        InputError: Nothing was made of any: the error itself, of its own class, where it is the only one, or all say
-            the same.
-        OSError: The same of a file that cannot be read.
+    Where nothing was made of any, that is an error: the task's own, of its own class, where it is the only one, or all
+    say the same; otherwise one that begins with `none`.
     """
     made: dict[str, _Made] = {}
     errors: dict[str, InputError | OSError] = {}

@@ -79,10 +79,10 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
     names = old.spelling.names if old.spelling else ()
     if names == ():
         return []
-    found = [(side, otherwise) for side in (old, new) if (otherwise := _against_right_ones(side))]
+    otherwise_right = [(side, otherwise) for side in (old, new) if (otherwise := _against_right_ones(side))]
     many = [
         (side, otherwise)
-        for side, otherwise in found
+        for side, otherwise in otherwise_right
         if otherwise.rows >= _REFUSED * otherwise.of
         # Where the right answers themselves tell such spellings apart, it need not be one.
         and (side.references is None or not tells_apart(side.references, otherwise.names))
@@ -99,9 +99,9 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
     notes = [
         f"{otherwise.rows:,} of {otherwise.of:,} answers of {side.source} would be right as well with --normalize "
         f"{','.join(otherwise.names)}, {_example(otherwise)}"
-        for side, otherwise in found
+        for side, otherwise in otherwise_right
     ]
-    counted = [side for side, _ in found]
+    counted = [side for side, _ in otherwise_right]
     notes += [_strange(side) for side in (old, new) if side not in counted and _is_strange(side)]
     both = _against_each_other(old, new)
     if both:
@@ -115,8 +115,8 @@ def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:
 def _against_right_ones(side: TaskAnswers) -> SpelledOtherwise | None:
     if side.scores is not None:
         return side.spelled_otherwise
-    found = [spelled_otherwise(side.answers, side.references), side.spelled_otherwise]
-    return together(found, side.answers, side.references)
+    parts = [spelled_otherwise(side.answers, side.references), side.spelled_otherwise]
+    return together(parts, side.answers, side.references)
 
 
 def _against_each_other(old: TaskAnswers, new: TaskAnswers) -> SpelledOtherwise | None:

@@ -50,15 +50,15 @@ def filtered_tasks(choice: FilterChoice) -> list[str]:
 
 
 def both_sides(option: str, value: Any) -> tuple[Any, Any]:
-    """Give what was chosen for the old and for the new side: one choice for both, or a pair of choices."""
+    """Give what was chosen for the old and for the new side: one choice for both, or one for each."""
     if value is None or isinstance(value, str | Mapping):
         return value, value
     sides = tuple(value)
-    if len(sides) != 2:
+    if len(sides) not in (1, 2):
         raise InputError(
             f"{option} holds {len(sides)} choices; give one for both sides, or two: one for OLD and one for NEW."
         )
-    return sides[0], sides[1]
+    return sides[0], sides[-1]
 
 
 def parse_filters(texts: Sequence[str]) -> FilterChoice | tuple[FilterChoice, FilterChoice]:
@@ -66,19 +66,19 @@ def parse_filters(texts: Sequence[str]) -> FilterChoice | tuple[FilterChoice, Fi
 
     Where any is given twice, this is a pair of choices: the first is for OLD.
     """
-    given: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
     for text in texts:
         task, colon, name = text.rpartition(":")
         if not name or (colon and not task):
             raise InputError(f"--filter {text!r} is not of the form NAME or TASK:NAME, such as gsm8k:strict-match.")
-        given.setdefault(task or EVERY, []).append(name)
-    for task, names in given.items():
+        choices.setdefault(task or EVERY, []).append(name)
+    for task, names in choices.items():
         if len(names) > 2:
             what = "" if task == EVERY else f" for {task}"
             raise InputError(
                 f"--filter was given {len(names)} times{what}; give one for both, or one for OLD and one for NEW."
             )
-    old, new = ({task: names[side] for task, names in given.items()} for side in (0, -1))
+    old, new = ({task: names[side] for task, names in choices.items()} for side in (0, -1))
     return (old or None) if old == new else (old, new)
 
 

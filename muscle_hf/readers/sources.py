@@ -93,14 +93,14 @@ def read(
         if value:
             raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
     if path is None:
-        found = _read_hub(str(source), config, split, table)
+        evaluation = _read_hub(str(source), config, split, table)
     elif path.is_dir():
         return _read_folder(path, tasks, metric, filter, run, slices)
     else:
         answers = _read_file(path, column, filter, table)
-        found = Run(path.name if column is None else column, str(source), {answers.task: answers})
-    choose_tasks(found.tasks, tasks, str(source))
-    return found
+        evaluation = Run(path.name if column is None else column, str(source), {answers.task: answers})
+    choose_tasks(evaluation.tasks, tasks, str(source))
+    return evaluation
 
 
 def _split(source: str) -> tuple[Path | None, str | None]:
@@ -134,7 +134,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
     options = {**table, "file": str(path.resolve()), "prediction": column}
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv"):
-        found = read_table(columnar.Csv(path), task, source, **options)
+        answers = read_table(columnar.Csv(path), task, source, **options)
     elif kind == ".parquet":
         parquet = columnar.Parquet(path)
         from .formats.lighteval import is_details, read_details
@@ -146,7 +146,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
             named = _DETAILS.fullmatch(path.name)
             details = read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
             return replace(details, not_whole=not_whole(details, lighteval_says(path, details.task)))
-        found = read_table(parquet, task, source, **options)
+        answers = read_table(parquet, task, source, **options)
     else:
         lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
         if lines is None or is_samples(lines.first):
@@ -166,10 +166,10 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                 slices=table["slices"],
                 config=config_of(path.parent, task, date),
             )
-        found = read_table(lines, task, source, **options)
+        answers = read_table(lines, task, source, **options)
     if filter_of(chosen, task) is not None:
         raise InputError(f"{source} is a table, which has no filter {_filter_text(chosen)}; leave the filter out.")
-    return found
+    return answers
 
 
 def _filter_text(chosen: FilterChoice) -> str:
@@ -196,21 +196,21 @@ def _read_folder(
     files = [
         file for file in sorted(folder.rglob("*")) if file.suffix in kinds and (file.is_file() or is_pointer(file))
     ]
-    found: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
+    by_program: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
     for file in files:
         for kind, pattern in (("samples", SAMPLES), ("details", _DETAILS)):
             if match := pattern.fullmatch(file.name):
-                found[kind].append((match["task"], match["date"], file))
+                by_program[kind].append((match["task"], match["date"], file))
     old = old_samples(files)
-    found["samples"] += old
-    if found["samples"] and found["details"]:
+    by_program["samples"] += old
+    if by_program["samples"] and by_program["details"]:
         raise InputError(f"{folder} holds runs of lm-evaluation-harness and of lighteval; name one of its folders.")
-    kind = "details" if found["details"] else "samples"
+    kind = "details" if by_program["details"] else "samples"
     if kind == "details" and chosen is not None:
         raise InputError(
             f"{folder} holds details of lighteval, which have no filter {_filter_text(chosen)}; leave the filter out."
         )
-    runs = found[kind]
+    runs = by_program[kind]
     if not runs:
         raise InputError(
             f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples) and no "
@@ -315,5 +315,5 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
             f"{source} holds a run of {'lighteval' if is_details(rows.names) else 'lm-evaluation-harness'}, which is "
             f"read from its files: `hf download {path} --repo-type dataset --local-dir DIR`, then compare the folders."
         )
-    found = read_table(rows, task, source, prediction=column or None, **table)
-    return Run(column or name, source, {task: found})
+    answers = read_table(rows, task, source, prediction=column or None, **table)
+    return Run(column or name, source, {task: answers})

@@ -180,16 +180,16 @@ def _entries(path: Path, node: "Node", what: str, known: tuple[str, ...] = ()) -
 
     if not isinstance(node, MappingNode):
         raise _fault(path, node, f"{what} must be a mapping, such as {{max_nfr: 0.05}}")
-    found: dict[str, Node] = {}
+    entries: dict[str, Node] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode) or key.tag == _MERGE:
             raise _fault(path, key, f"every key of {what} must be a name; merge keys (<<) are not read")
-        if key.value in found:
+        if key.value in entries:
             raise _fault(path, key, f"{quote(key.value)} stands twice in {what}; YAML would keep the last one only")
         if known and key.value not in known:
             raise _fault(path, key, f"{quote(key.value)} of {what} is not known; there are: {', '.join(known)}")
-        found[key.value] = value
-    return list(found.items())
+        entries[key.value] = value
+    return list(entries.items())
 
 
 def _fault(path: Path, node: "Node", text: str) -> InputError:

@@ -166,9 +166,9 @@ def compare_runs(
     """
     columns = [by] if isinstance(by, str) else list(by)
     sources = (old, new, *seed_floor)
-    given = [name for name, value in reading.items() if value]
-    if given and all(isinstance(source, Run) for source in sources):
-        raise InputError(f"everything is read already, so {', '.join(given)} would do nothing; give them to read().")
+    useless = [name for name, value in reading.items() if value]
+    if useless and all(isinstance(source, Run) for source in sources):
+        raise InputError(f"everything is read already, so {', '.join(useless)} would do nothing; give them to read().")
     sides = [
         reading | {"run": run, "filter": filtered}
         for run, filtered in zip(
@@ -241,13 +241,13 @@ def _seeds(
     seeds: dict[str, list[TaskAnswers]] = {}
     notes, faults = [], list[str]()
     for name, like in tasks.items() if floors else ():
-        found = [task for run in floors if (task := _task(run, like, alone=alone)) is not None]
+        runs_of_task = [task for run in floors if (task := _task(run, like, alone=alone)) is not None]
         reasons = [run.not_compared[name] for run in floors if name in run.not_compared]
-        reasons += [task.not_whole for task in found if task.not_whole and not allow_missing]
-        if len(found) == len(floors) and not reasons:
-            seeds[name] = found
+        reasons += [task.not_whole for task in runs_of_task if task.not_whole and not allow_missing]
+        if len(runs_of_task) == len(floors) and not reasons:
+            seeds[name] = runs_of_task
             continue
-        count = max(len(floors) - len(found), len(reasons))
+        count = max(len(floors) - len(runs_of_task), len(reasons))
         told = "".join(f" ({reason})" for reason in reasons)
         notes.append(f"{name}: no seed floor, {count} of its {len(floors)} runs lack the task{told}")
         faults += reasons

@@ -19,7 +19,7 @@ from .measure import Part
 from .outcomes import Outcomes
 from .report import GateShown
 
-__all__ = ["GATE_ON", "RATES", "Bound", "Gate", "Judgement", "check", "judge", "parse_bound", "read_bounds"]
+__all__ = ["GATE_ON", "RATES", "Bound", "Gate", "Judgement", "judge", "parse_bound", "read_bounds"]
 
 REFUSED, BROKEN, TOO_FEW, KEPT = "refused", "broken", "too few rows", "kept"
 # Beyond so many rows no evaluation is made longer.
@@ -172,42 +172,19 @@ def judge(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estima
     return Gate(gate_on, tuple(held), tuple(refusals), () if missing else tuple(outcomes.not_compared))
 
 
-def check(outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:
-    """Give what is broken, see `judge`, and raise where nothing can be judged.
-
-    Args:
-        outcomes: What was compared.
-        bounds: All of them are checked.
-        gate_on: "estimate", or "upper" for the worse end of the interval.
-
-    Returns:
-        What is broken, in the order of the bounds; empty where all hold.
-
-    Raises:
-        InputError: What `judge` raises; tasks that were not compared, or old and new that are one run, where the
-            comparison did not allow for it; nothing is broken, but there are too few rows to keep a bound.
-    """
-    gate = judge(outcomes, bounds, gate_on=gate_on)
-    if gate.refusals:
-        raise InputError(" ".join(gate.refusals))
-    if gate.verdict == TOO_FEW:
-        raise InputError(" ".join(f"{judged.message}." for judged in gate.of(TOO_FEW)))
-    return gate.of(BROKEN)
-
-
 def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
     """Give the rows that a bound is for, all of which have its rate."""
     rows, column = list(outcomes.parts), bound.where.removesuffix("=*")
     if bound.where == "*":
-        found = [(part.name, part) for part in outcomes.tasks]
+        chosen = [(part.name, part) for part in outcomes.tasks]
     elif column != bound.where and column in outcomes.slices:
-        found = [(f"{column}={part.name}", part) for part in outcomes.slices[column]]
+        chosen = [(f"{column}={part.name}", part) for part in outcomes.slices[column]]
     else:
         # The only task may be called "all" as well.
-        found = list({id(part): (row, part) for row, part in rows if row == bound.where}.values())
-    if not found or (bound.where == "all" and outcomes.overall is None):
+        chosen = list({id(part): (row, part) for row, part in rows if row == bound.where}.values())
+    if not chosen or (bound.where == "all" and outcomes.overall is None):
         raise _no_row(outcomes, bound, [row for row, _ in rows])
-    having = [(row, part) for row, part in found if _rate(bound, part)]
+    having = [(row, part) for row, part in chosen if _rate(bound, part)]
     if not having:
         kind = "scores" if RATES[bound.rate].scores else "answers"
         raise InputError(f"{bound}: {quote(bound.where)} has no {bound.rate[4:]}, which only {kind} have.")
@@ -314,6 +291,6 @@ def _count(bound: Bound, part: Part) -> str:
     if bound.rate == "max_regression":
         return f"{negative} of {part.n} fell"
     if bound.rate == "min_accuracy_change":
-        words = ("fell", "rose") if part.has_scores else ("broken", "repaired")
-        return f"{negative} {words[0]} and {positive} {words[1]} of {part.n}"
+        verbs = ("fell", "rose") if part.has_scores else ("broken", "repaired")
+        return f"{negative} {verbs[0]} and {positive} {verbs[1]} of {part.n}"
     return f"{negative} of {part.n}"

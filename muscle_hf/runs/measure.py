@@ -187,14 +187,9 @@ def tabulate(
     Scores where lower is better are negated. Scores that are all 0 or 1 on both sides are wrong and right answers,
     unless their metric is known to give grades, or all are 0 and its name does not say that these are wrong answers.
 
-    Args:
-        pair: The aligned answers.
-        tolerance: Changes of a score up to this size count as none, in its unit. None is 0, as in the paper, and the
-            reliable-change rule where scores are shares of right sampled answers.
-        level: Level of the reliable-change rule.
-        seed_floor: The same task, answered by two or more runs of one version.
-        by_position: Join these runs row by row, for files without ids.
-        allow_identical: Accept two of these runs that are one.
+    The tolerance is the change of a score, in its unit, up to which it counts as none. None is 0, as in the paper, and
+    the reliable-change rule where scores are shares of right sampled answers. The runs of the seed floor are of one
+    version, and no two of them one run unless that is accepted.
     """
     old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
@@ -310,11 +305,11 @@ def _with_floor(
             )
         joins.append(joined.new)
     for before, after in itertools.combinations(joins, 2):
-        one = None if allow_identical else identical(pair.old.task, before, after)
-        if one is not None and not one.in_part:
+        same = None if allow_identical else identical(pair.old.task, before, after)
+        if same is not None and not same.in_part:
             raise InputError(
                 "two runs of the seed floor are one, so they show nothing of what retraining or sampling changes. "
-                f"{one.message}. Log-likelihoods and greedy answers do not change with the seed of sampling: give "
+                f"{same.message}. Log-likelihoods and greedy answers do not change with the seed of sampling: give "
                 "runs that were trained with other seeds. --allow-identical (allow_identical=True) accepts these."
             )
     columns = [run.values() for run in joins]

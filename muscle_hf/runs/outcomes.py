@@ -128,8 +128,8 @@ class Outcomes:
         # Those that are not compared may have had scores, or the columns.
         if tolerance is not None and not refused and not any(table.has_scores for table in tables.values()):
             raise InputError(
-                f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for scores, so "
-                "leave it out."
+                f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for "
+                "scores, so leave it out."
             )
         tasks = _adjusted([measure(name, table, level=level, prior=prior) for name, table in tables.items()])
         graded = [name for name, table in tables.items() if not table.has_scores]
@@ -195,12 +195,7 @@ class Outcomes:
                 yield from self.instances(part.name, places)
 
     def instances(self, task: str, positions: Positions) -> Iterator[Instance]:
-        """Give some instances of a task with their texts.
-
-        Args:
-            task: Name of the task.
-            positions: Rows of the aligned answers, counted from 0, as in `comparison.negative_flips`.
-        """
+        """Give some instances of a task with their texts, by their rows as in `comparison.negative_flips`."""
         part = next(part for part in self.tasks if part.name == task)
         pair, table = self.pairs[task], self.tables[task]
         negative, positive = (
@@ -299,23 +294,23 @@ def _slices(
     column: str, pairs: Mapping[str, Aligned], tables: Mapping[str, Table], level: float, prior: tuple[float, float]
 ) -> tuple[Part, ...]:
     """Compare within each group of a column; right and wrong answers of all tasks together, scores task by task."""
-    found = {
+    groups = {
         name: values
         for name, pair in pairs.items()
         if (values := pair.old.slices.get(column, pair.new.slices.get(column))) is not None
     }
-    if not found:
+    if not groups:
         raise InputError(
             f"no task has a column {column!r} to slice by; there are: {', '.join(_columns(pairs)) or 'none'}."
         )
-    graded = [name for name in found if not tables[name].has_scores]
-    scored = [name for name in found if tables[name].has_scores]
+    graded = [name for name in groups if not tables[name].has_scores]
+    scored = [name for name in groups if tables[name].has_scores]
     parts = []
     for names in [graded, *([name] for name in scored)]:
         if not names:
             continue
         table = Table.pooled([tables[name] for name in names]) if len(names) > 1 else tables[names[0]]
-        labels = pa.chunked_array([found[name] for name in names]).combine_chunks().dictionary_encode()
+        labels = pa.chunked_array([groups[name] for name in names]).combine_chunks().dictionary_encode()
         numbers = pc.fill_null(labels.indices.cast(pa.int64()), -1).to_numpy()
         prefix = f"{names[0]}: " if names is not graded and len(scored) + bool(graded) > 1 else ""
         order = np.argsort(numbers, kind="stable")

@@ -211,7 +211,7 @@ def test_options_of_statistics_reach_the_result(files: list[str], capsys: pytest
         (["--columns", "id=a", "--columns", "id=b"], "two columns are named for id: 'a' and 'b'"),
         (["--reference", "a", "--columns", "reference=b"], "two columns are named for reference"),
         (["--columns", "key=a"], "'key' is nothing that a column can be"),
-        (["--run", "1", "--run", "2", "--run", "3"], "--run was given 3 times"),
+        (["--run", "1", "--run", "2", "--run", "3"], "run holds 3 choices"),
         (["--run", "2026"], "is a file, so run='2026' would choose nothing"),
         (["--filter", "strict-match"], "has no filter 'strict-match'"),
         (["--metric", "f1"], "has no column 'f1'"),

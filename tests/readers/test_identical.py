@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from comparisons import answers, run, scored
+from comparisons import answers, check, run, scored
 from harness_samples import write
 from lighteval_details import detail
 from lighteval_details import write as write_details
@@ -21,7 +21,7 @@ from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.identical import find_identical, identical
 from muscle_hf.readers.join import Aligned
 from muscle_hf.runs.compare import RunComparison
-from muscle_hf.runs.gate import check, judge, parse_bound
+from muscle_hf.runs.gate import judge, parse_bound
 
 N = 40
 RANDOM = np.random.default_rng(0)

@@ -7,12 +7,13 @@ from typing import Any
 
 import lighteval_details
 import pytest
+from comparisons import check
 from harness_samples import generation, write
 
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
 from muscle_hf.readers.not_compared import each_task, incomplete
-from muscle_hf.runs.gate import check, parse_bound
+from muscle_hf.runs.gate import parse_bound
 
 DATE = "2026-01-02T03-04-05.678901"
 TASKS = ("arc", "piqa", "wino")

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from compared_rows import Rows, compared, right
+from comparisons import check
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import Comparison, ScoreComparison
 from muscle_hf.runs.compare import RunComparison
-from muscle_hf.runs.gate import GATE_ON, RATES, Bound, Judgement, check, judge, parse_bound, read_bounds
+from muscle_hf.runs.gate import GATE_ON, RATES, Bound, Judgement, judge, parse_bound, read_bounds
 from muscle_hf.runs.terminal import plain_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

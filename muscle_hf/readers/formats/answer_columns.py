@@ -24,7 +24,7 @@ def settled(column: Column, spelling: Spelling, name: str, source: str, notes: l
     plain = of_kind(column, spelling.kind)
     for changed in (pc.not_equal(column, plain), pc.and_(pc.is_valid(column), pc.is_null(plain))):
         if pc.any(changed).as_py():
-            row = int(np.argmax(np.asarray(pc.fill_null(changed, False))))
+            row = _first(changed)
             before, after = column[row].as_py(), plain[row].as_py()
             note = f"{quote(before)} as {'no answer' if after is None else quote(after)}"
             notes += [note] if note not in notes else []
@@ -68,15 +68,19 @@ def refuse_kind(column: Column, name: str, source: str) -> None:
     """Refuse what can be no answer and no id, being neither a text nor an integer, with its first row."""
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        given = pc.is_valid(column)
+        examples = pc.is_valid(column)
         if pa.types.is_floating(kind) and (odd := pc.not_equal(column, pc.floor(column))).true_count:
-            given = odd  # the number that no integer can be
-        row = int(np.argmax(np.asarray(pc.fill_null(given, False))))
-        words = {"double": "numbers with a decimal point", "bool": "true and false"}.get(str(kind), "lists")
+            examples = odd  # the numbers that no integer can be
+        row = _first(examples)
+        held = {"double": "numbers with a decimal point", "bool": "true and false"}.get(str(kind), "lists")
         raise InputError(
-            f"{source}: {quote(name)} holds {words}, for instance {quote(column[row].as_py())} in row {row + 1}; a "
+            f"{source}: {quote(name)} holds {held}, for instance {quote(column[row].as_py())} in row {row + 1}; a "
             "string or an integer is needed."
         )
+
+
+def _first(rows: Column) -> int:
+    return int(np.argmax(np.asarray(pc.fill_null(rows, False))))
 
 
 def held_by(kind: pa.DataType) -> str:
@@ -100,7 +104,7 @@ def _plain(column: Column, name: str, source: str) -> Column:
     column = without_nan(column)
     large = pc.fill_null(pc.and_(pc.greater_equal(pc.abs(column), LARGEST_FLOAT), pc.is_finite(column)), False)
     if pc.any(large).as_py():
-        row = int(np.argmax(np.asarray(large)))
+        row = _first(large)
         raise InputError(
             f"{source}: {quote(name)} holds floats, for instance {quote(column[row].as_py())} in row {row + 1}, and a "
             "float beyond 2**53 cannot be told from its neighbours; write integers or strings."

@@ -85,7 +85,7 @@ class JsonLines:
         import pyarrow.json
 
         options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        found, start = [], 0
+        used, start = [], 0
         empty: dict[str, list[int]] = {name: [] for name in strict}
         # Small blocks cost no time, and a reader that is ahead holds several.
         reading = pyarrow.json.ReadOptions(block_size=_JSON_BYTES)
@@ -94,13 +94,13 @@ class JsonLines:
             for name, rows in empty.items():
                 if batch[name].null_count:
                     rows += (np.flatnonzero(pc.is_null(batch[name])) + start).tolist()
-            found.append(use(start, {name: batch[name] for name in schema.names}))
+            used.append(use(start, {name: batch[name] for name in schema.names}))
             start += len(batch)
         # Arrow also takes several objects in one line, which is what a cut line looks like that another one follows.
         if start != self._lines():
             raise _NotPlainError
         self._refuse_gaps(empty)
-        return found
+        return used
 
     def _lines(self) -> int:
         count, last = 0, b"\n"
@@ -121,7 +121,7 @@ class JsonLines:
                             raise _NotPlainError
 
     def _careful(self, wanted: Sequence[str], use: Use[T], strict: Collection[str]) -> list[T]:
-        found: list[T] = []
+        used: list[T] = []
         block: dict[str, list[Any]] = {name: [] for name in wanted}
         start = read = 0
         kinds: dict[str, str] = {}
@@ -135,12 +135,12 @@ class JsonLines:
                 values.append(checked(where, name, value, kinds) if name in strict else value)
             read += 1
             if read - start == _BLOCK:
-                found.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
+                used.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
                 start = read
                 block = {name: [] for name in wanted}
         if read > start:
-            found.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
-        return found
+            used.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
+        return used
 
 
 UNNAMED = "Unnamed: "
@@ -231,16 +231,16 @@ class Csv:
                 quoted_strings_can_be_null=False,
             ),
         )
-        found, start, ended = [], 0, False
+        used, start, ended = [], 0, False
         for batch in reader:
             ended = len(batch) > 0 and all(batch[name][-1].as_py() == _END for name in written.values())
             rows = batch.slice(0, len(batch) - 1) if ended else batch
             if len(rows):
-                found.append(use(start, {name: rows[written[name]] for name in wanted}))
+                used.append(use(start, {name: rows[written[name]] for name in wanted}))
             start += len(rows)
         if not ended:
             raise InputError(f"{self.path}, row {start + 1} ends inside quotes: was the file cut off?")
-        return found
+        return used
 
     def _fault(self, error: Exception, faults: Sequence[str]) -> InputError:
         if faults:
@@ -263,12 +263,12 @@ class _Ended:
         self.file, self.row, self.last, self.closed = file, row.encode(), b"\n", False
 
     def read(self, size: int) -> bytes:
-        found: bytes = self.file.read(size)
-        if not found and self.row:
+        content: bytes = self.file.read(size)
+        if not content and self.row:
             # A line end is added only where the file lacks it: an empty line may be a row.
-            found, self.row = (b"" if self.last in b"\r\n" else b"\n") + self.row + b"\n", b""
-        self.last = found[-1:]
-        return found
+            content, self.row = (b"" if self.last in b"\r\n" else b"\n") + self.row + b"\n", b""
+        self.last = content[-1:]
+        return content
 
     def close(self) -> None:
         self.closed = True
@@ -339,11 +339,11 @@ class _NotPlainError(Exception):
 def _use_all(
     batches: Iterator[Any], wanted: Sequence[str], use: Use[T], source: str, strict: Collection[str]
 ) -> list[T]:
-    found, start = [], 0
+    used, start = [], 0
     for batch in batches:
-        found.append(use(start, {name: _plain(batch[name], name, source, name in strict) for name in wanted}))
+        used.append(use(start, {name: _plain(batch[name], name, source, name in strict) for name in wanted}))
         start += len(batch)
-    return found
+    return used
 
 
 def _plain(values: Column, name: str, source: str, strict: bool) -> Column:

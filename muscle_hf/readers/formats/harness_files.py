@@ -27,7 +27,7 @@ def task_of(path: Path) -> tuple[str, str | None]:
 
 def old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
     """Find samples of versions up to 0.4.2: `<model arguments>_<task>.jsonl` beside `results.json`."""
-    found = []
+    samples = []
     lines = [file for file in files if file.suffix == ".jsonl" and not SAMPLES.fullmatch(file.name)]
     for folder in dict.fromkeys(file.parent for file in lines):
         arrays = [file for file in lines if file.parent == folder and not is_pointer(file) and is_array(file)]
@@ -35,8 +35,8 @@ def old_samples(files: Sequence[Path]) -> list[tuple[str, str, Path]]:
         results = [_results(file).get("configs") or () for file in (_old_results(folder) if arrays else ())]
         tasks = sorted({task for configs in results for task in configs}, key=len, reverse=True)
         for file in arrays:
-            found += [(task, "", file) for task in tasks if file.name.endswith(f"_{task}.jsonl")][:1]
-    return found
+            samples += [(task, "", file) for task in tasks if file.name.endswith(f"_{task}.jsonl")][:1]
+    return samples
 
 
 def _old_results(folder: Path) -> list[Path]:
@@ -68,16 +68,16 @@ def config_of(folder: Path, task: str, date: str | None) -> TaskConfig:
         if file.is_file() or is_pointer(file):
             try:
                 results = _results(file)
-                found = task_config(results, task)
+                config = task_config(results, task)
                 if alone and file in same:
-                    found.declared = harness_says(results, task, str(file))
+                    config.declared = harness_says(results, task, str(file))
             except (AttributeError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{file}: what it says of the task {task} is not what lm-evaluation-harness writes "
                     f"({type(error).__name__}: {error}). Restore it, or remove it."
                 ) from None
-            if found.filters:
-                return found
+            if config.filters:
+                return config
     return TaskConfig()
 
 
@@ -99,16 +99,16 @@ def lost_tasks(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
 def _results(file: Path) -> dict[str, Any]:
     refuse_pointer(file)
     try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
+        results = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read as the results file of lm-evaluation-harness ({one_line(error)}). Restore it, or "
             "remove it: without it, scores count as higher is better."
         ) from None
-    parts = [found.get(name) or {} for name in ("configs", "higher_is_better")] if isinstance(found, dict) else [found]
-    for part in parts:
+    is_object = isinstance(results, dict)
+    for part in [results.get(name) or {} for name in ("configs", "higher_is_better")] if is_object else [results]:
         if not isinstance(part, dict):
             raise InputError(
                 f"{file} holds {quote(part)} where lm-evaluation-harness writes an object. Restore it, or remove it."
             )
-    return dict(found)
+    return dict(results)

@@ -205,11 +205,11 @@ def _choices(row: Mapping[str, Any], delimiter: str) -> list[str]:
     return [str(argument[1]).removeprefix(delimiter) for argument in arguments]
 
 
-def _responses(given: Any) -> list[str]:
+def _responses(responses: Any) -> list[str]:
     """Give the texts in nested lists of responses, one for each request and repetition."""
-    if isinstance(given, list):
-        return [text for item in given for text in _responses(item)]
-    return [given if isinstance(given, str) else json.dumps(given)]
+    if isinstance(responses, list):
+        return [text for item in responses for text in _responses(item)]
+    return [responses if isinstance(responses, str) else json.dumps(responses)]
 
 
 def text_of(row: Mapping[str, Any], metric: str, delimiter: str) -> Text:

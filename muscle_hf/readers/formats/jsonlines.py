@@ -103,15 +103,11 @@ def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
         content = file.read().removeprefix(BYTE_ORDER_MARK)
     try:
         rows = json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path} is no JSON array ({error.msg}, {place}): was the file cut off?") from None
-    except RecursionError:
-        raise InputError(f"{path} is nested too deeply.") from None
-    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
-        raise InputError(f"{path} cannot be read: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(str(path), error) from None
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise InputError(f"{path}, row {number} is {quote(row)}, not a JSON object with {needed}.")
@@ -124,44 +120,49 @@ def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> di
     cut = "" if line.endswith(b"\n") else " The file ends within this line: was it cut off?"
     try:
         row = decoder.decode(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.{cut}") from None
     except json.JSONDecodeError as error:
         if line.strip() == b"{" and not cut:
             cut = f" The file is one document over several lines; {needed} is needed (JSON Lines)."
         raise InputError(f"{where} is not JSON ({error.msg}, column {error.colno}).{cut}") from None
-    except RecursionError:
-        raise InputError(f"{where} is nested too deeply.") from None
-    except ValueError as error:  # A field that stands twice, or an integer with thousands of digits.
-        raise InputError(f"{where} cannot be read: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(where, error, cut) from None
     if not isinstance(row, dict):
         raise InputError(f"{where} is {quote(row)}, not a JSON object with {needed}.")
     return row
 
 
+def _unreadable(where: str, error: Exception, cut: str = "") -> InputError:
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"{where} is not UTF-8 (byte {error.start + 1}): save the file as UTF-8.{cut}")
+    if isinstance(error, RecursionError):
+        return InputError(f"{where} is nested too deeply.")
+    # A field that stands twice, or an integer with thousands of digits.
+    return InputError(f"{where} cannot be read: {error}.")
+
+
 def read_at(path: Path, places: Sequence[tuple[int, int]], make: Callable[[dict[str, Any]], Any]) -> list[Any]:
     """Read some objects again, by start and length in bytes; give what `make` keeps of each, in the given order."""
-    found: list[Any] = [None] * len(places)
+    kept: list[Any] = [None] * len(places)
     with opened(path, "the file that was read before") as file:
         # In the order of the file, which is how a disk likes it.
         for index in sorted(range(len(places)), key=places.__getitem__):
             start, length = places[index]
             file.seek(start)
             try:
-                found[index] = make(json.loads(file.read(length).removeprefix(BYTE_ORDER_MARK)))
+                kept[index] = make(json.loads(file.read(length).removeprefix(BYTE_ORDER_MARK)))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise InputError(f"{path} has changed since it was read: compare again.") from None
-    return found
+    return kept
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Make a JSON object; of a name that stands twice, Python would silently keep the last value."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field {quote(twice)} stands twice in one object")
-    return found
+    return fields
 
 
 _JSON_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -186,19 +187,19 @@ def checked(where: str, name: str, value: Any, kinds: dict[str, str]) -> Any:
         return None
     items = value if isinstance(value, list) else [value]
     # A bool is an int for Python, and none for whoever reads the file.
-    found = {"number" if type(item) in (int, float) else type(item).__name__ for item in items if item is not None}
-    if not found <= {"str", "number", "bool"} or len(found) > 1:
+    held = {"number" if type(item) in (int, float) else type(item).__name__ for item in items if item is not None}
+    if not held <= {"str", "number", "bool"} or len(held) > 1:
         raise InputError(
             f"{where}: {quote(name)} is {quote(value)}; a string, a number or a list of either is needed."
         )
-    kind = ("list of " if isinstance(value, list) else "") + "".join(found)
+    kind = ("list of " if isinstance(value, list) else "") + "".join(held)
     first = kinds.setdefault(name, kind)
     if first == "list of " != kind and kind.startswith(first):
         kinds[name] = kind
     elif first != kind and not (kind == "list of " and first.startswith(kind)):
-        words = {"str": "a string", "number": "a number", "bool": "true or false"}
+        names = {"str": "a string", "number": "a number", "bool": "true or false"}
         raise InputError(
-            f"{where}: {quote(name)} is {quote(value)}, but the file starts with {words.get(first, 'a list')}. Write "
+            f"{where}: {quote(name)} is {quote(value)}, but the file starts with {names.get(first, 'a list')}. Write "
             "all as strings or all as numbers: 1 and '1' are different answers."
         )
     if any(type(item) is int and abs(item) >= 10**BIG.precision for item in items):

@@ -139,8 +139,8 @@ def read_details(
 
     def texts(positions: Positions) -> list[Text]:
         wanted = set(positions.tolist())
-        found = {index: _text(row) for index, row in enumerate(_rows(path, wanted)) if index in wanted}
-        return [found[position] for position in positions.tolist()]
+        shown = {index: _text(row) for index, row in enumerate(_rows(path, wanted)) if index in wanted}
+        return [shown[position] for position in positions.tolist()]
 
     return TaskAnswers(
         task=task,
@@ -197,7 +197,7 @@ def _as_new(path: Path, start: int, rows: Sequence[Mapping[str, Any]]) -> Iterat
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
     """Name the parts to read, and refuse a file that is laid out in another way."""
-    found = []
+    parts = []
     for name, needed in (("doc", ("query",)), ("metric", ()), ("model_response", ())):
         kind = schema.field(name).type if name in schema.names else pa.null()
         inner = [field.name for field in kind] if pa.types.is_struct(kind) else []
@@ -207,8 +207,8 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
                 f"to 0.10 (it has {listed(schema.names)}). Run the evaluation again, or write a table with "
                 "the columns id, prediction and reference."
             )
-        found += [f"{name}.{part}" for part in _READ.get(name, inner) if part in inner]
-    return found
+        parts += [f"{name}.{part}" for part in _READ.get(name, inner) if part in inner]
+    return parts
 
 
 def _fields(doc: Mapping[str, Any]) -> Iterator[str]:
@@ -219,8 +219,8 @@ def _fields(doc: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _specific(doc: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = doc.get("specific")
-    return found if isinstance(found, Mapping) else {}
+    specific = doc.get("specific")
+    return specific if isinstance(specific, Mapping) else {}
 
 
 def _gold(row: Mapping[str, Any]) -> list[int]:

@@ -57,17 +57,9 @@ def read_table(
     instance is its share of right answers, or their mean score; how many there are is told only of shares, since the
     rule of reliable change is about these.
 
-    Args:
-        table: The table.
-        task: Name of the task.
-        source: The table and column, as messages name them.
-        file: Where the table lies: without an id column, rows can be joined with those of the same file alone.
-        prediction: Column of the answers, of a wide table.
-        metric: Column of scores to compare, "accuracy" to compare answers although there are scores, or one of
-            `scorers.SCORERS` to score texts against their references.
-        columns: What a column is -> its name, for columns with other names than `FIELDS`.
-        slices: Columns to slice by.
-        normalize: What need not count when answers are compared, see `same_answer.NAMES`.
+    Without an id column, rows can be joined with those of the same `file` alone. The metric is a column of scores,
+    "accuracy" to compare answers although there are scores, or one of `SCORERS` to score texts against their
+    references.
     """
     scorer = metric if metric in SCORERS and metric not in table.names else None
     layout = _layout(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
@@ -104,11 +96,11 @@ def read_table(
     if not blocks or not sum(len(block[wanted[0]]) for block in blocks):
         raise InputError(f"{source} holds no answers; rows with {', '.join(FIELDS[:3])} are needed.")
     # Taken out, so that no more than one column is held twice.
-    found = {name: _concat([block.pop(name) for block in blocks], name, source) for name in wanted}
-    n = len(found[wanted[0]])
-    answers = None if layout.prediction is None else found[layout.prediction]
-    references = None if layout.reference is None else found[layout.reference]
-    ids = pa.array(np.arange(n)) if layout.id is None else _filled(_whole(found[layout.id], table), layout.id, source)
+    held = {name: _concat([block.pop(name) for block in blocks], name, source) for name in wanted}
+    n = len(held[wanted[0]])
+    answers = None if layout.prediction is None else held[layout.prediction]
+    references = None if layout.reference is None else held[layout.reference]
+    ids = pa.array(np.arange(n)) if layout.id is None else _filled(_whole(held[layout.id], table), layout.id, source)
     refuse_kind(ids, layout.id or "", source)
     notes: list[str] = []
     if references is not None:
@@ -124,14 +116,14 @@ def read_table(
         metric=name,
         higher_is_better=higher_is_better(name) is not False,
         grades=is_grade(name),
-        slices={name: _labels(_whole(found[name], table), name, source) for name in slices},
+        slices={name: _labels(_whole(held[name], table), name, source) for name in slices},
         columns=tuple(name for name in table.names if name not in wanted or name in slices),
         texts=lambda positions: _texts(table, layout, positions, source, spelling),
         row_ids_of=file if layout.id is None else None,
         typed=table.typed,
         spelling=spelling,
     )
-    scores = None if layout.score is None else _scores(found[layout.score], layout.score, source)
+    scores = None if layout.score is None else _scores(held[layout.score], layout.score, source)
     samples: NDArray[np.int64] | None = None
     outputs: Column | None = None
     otherwise: SpelledOtherwise | None = None
@@ -153,8 +145,8 @@ def read_table(
         else:
             answers = settled(answers, spelling, str(layout.prediction), source, notes)
             refuse_kind(answers, str(layout.prediction), source)
-    if layout.score is not None and pa.types.is_list(found[layout.score].type):
-        scores, samples = _means(found[layout.score], layout.score, source)
+    if layout.score is not None and pa.types.is_list(held[layout.score].type):
+        scores, samples = _means(held[layout.score], layout.score, source)
     if scorer:
         scores = np.concatenate(scored)
     samples = None if answer.grades else samples  # of grades there is no share of right ones
@@ -173,7 +165,7 @@ def read_table(
         outputs=outputs,
         spelled_otherwise=otherwise,
     )
-    return answer if layout.sample is None else _grouped(answer, _whole(found[layout.sample], table))
+    return answer if layout.sample is None else _grouped(answer, _whole(held[layout.sample], table))
 
 
 def _layout(table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]) -> _Layout:
@@ -187,16 +179,16 @@ def _layout(table: Columns, source: str, prediction: str | None, metric: str | N
     for what, name in named.items():
         if name not in table.names:
             raise InputError(f"{source} has no column {quote(name)} ({what}); it has {_listed(table.names)}.")
-    found = {field: named.get(field, field if field in table.names else None) for field in FIELDS}
+    layout = {field: named.get(field, field if field in table.names else None) for field in FIELDS}
     # A score beside several columns of answers is not the score of the one that was chosen.
     if metric == "accuracy" or (prediction is not None and "score" not in named):
-        found["score"] = None
+        layout["score"] = None
     hint = f"it has {_listed(table.names)}. Other names are given with --columns, such as --columns id=question_id"
-    if found["prediction"] is None and found["score"] is None:
+    if layout["prediction"] is None and layout["score"] is None:
         raise InputError(f"{source} has no column 'prediction' and no 'score'; {hint}.")
-    if found["reference"] is None and found["score"] is None:
+    if layout["reference"] is None and layout["score"] is None:
         raise InputError(f"{source} has no column 'reference' with the right answers, and no 'score'; {hint}.")
-    return _Layout(**found)
+    return _Layout(**layout)
 
 
 def _concat(arrays: Sequence[Column], name: str, source: str) -> Column:

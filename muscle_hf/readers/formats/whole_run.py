@@ -46,11 +46,11 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
         if metric.get("aggregation", "mean" if metric.get("metric") in _MEANS else None) == "mean"
     }
     # `--samples` does not change "effective"; later versions also count what one of the metrics was taken from.
-    found = (scores.get("sample_len"), counts.get("effective"))
+    sizes = (scores.get("sample_len"), counts.get("effective"))
     return Declared(
         source=source,
-        counts=tuple(filter(_is_count, found)),
-        may_be_chosen=not _is_count(found[0]),
+        counts=tuple(filter(_is_count, sizes)),
+        may_be_chosen=not _is_count(sizes[0]),
         scores={
             name: float(value)
             for name, value in scores.items()

@@ -98,14 +98,14 @@ def _kinds(outcomes: Outcomes) -> str:
 
 def _places(outcomes: Outcomes) -> tuple[_Pairs, _Pairs]:
     """Give task number and position of every flip, and of every other instance."""
-    found: tuple[list[_Pairs], list[_Pairs]] = ([], [])
+    places_of: tuple[list[_Pairs], list[_Pairs]] = ([], [])
     for number, part in enumerate(outcomes.tasks):
         flipped = np.zeros(part.n, np.bool_)
         flipped[part.comparison.negative_flips] = flipped[part.comparison.positive_flips] = True
-        for pairs, chosen in zip(found, (flipped, ~flipped), strict=True):
+        for pairs, chosen in zip(places_of, (flipped, ~flipped), strict=True):
             places = np.flatnonzero(chosen)
             pairs.append(np.stack([np.full(len(places), number), places], axis=1))
-    return np.concatenate(found[0]), np.concatenate(found[1])
+    return np.concatenate(places_of[0]), np.concatenate(places_of[1])
 
 
 def _read(outcomes: Outcomes, pairs: _Pairs, limit: int) -> list[_Row]:

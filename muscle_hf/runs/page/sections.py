@@ -315,8 +315,8 @@ def _link(outcomes: Outcomes, part: Part, kind: str = "all", *, column: str = ""
 
 
 def _groups(outcomes: Outcomes, column: str) -> set[str]:
-    found: set[str | None] = set()
+    names: set[str | None] = set()
     for pair in outcomes.pairs.values():
         values = pair.old.slices.get(column, pair.new.slices.get(column))
-        found |= set() if values is None else set(values.unique().to_pylist())
-    return {name for name in found if name is not None}
+        names |= set() if values is None else set(values.unique().to_pylist())
+    return {name for name in names if name is not None}
