@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .formats.harness import is_array, is_samples, read_samples
 from .formats.harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
 from .formats.harness_sample import NoFilterError
 from .formats.tables import FIELDS, read_table
-from .formats.whole_run import DATE, lighteval_says, not_whole
+from .formats.whole_run import DATE
 from .not_compared import each_task
 from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtered_tasks
 
@@ -144,8 +143,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
             _refuse_normalize(source, "lighteval", table)
             named = _DETAILS.fullmatch(path.name)
-            details = read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
-            return replace(details, not_whole=not_whole(details, lighteval_says(path, details.task)))
+            return read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
         answers = read_table(parquet, task, source, **options)
     else:
         lines = None if is_array(path) else columnar.JsonLines(path, _NEEDED)
@@ -242,8 +240,7 @@ def _read_folder(
         if kind == "details":
             from .formats.lighteval import read_details
 
-            details = read_details(file, task, metric=metric, slices=slices)
-            return replace(details, not_whole=not_whole(details, lighteval_says(file, task)))
+            return read_details(file, task, metric=metric, slices=slices)
         options: dict[str, Any] = {"metric": metric, "slices": slices, "config": config_of(file.parent, task, date)}
         try:
             return read_samples(file, task, filter=filter_of(chosen, task), **options)

@@ -83,6 +83,10 @@ class Part:
     """The p-value of the paired test, adjusted by Holm's method for the rows of its table."""
     seed_floor: SeedFloor | None = None
     reliable_change: ReliableChange | None = None
+    task: str | None = None
+    """Of a slice of scores, where there are other tasks: its task."""
+    group: str | None = None
+    """Of a slice: its group, None where instances have no value in the column."""
 
     @classmethod
     def of(

@@ -312,12 +312,16 @@ def _slices(
         table = Table.pooled([tables[name] for name in names]) if len(names) > 1 else tables[names[0]]
         labels = pa.chunked_array([groups[name] for name in names]).combine_chunks().dictionary_encode()
         numbers = pc.fill_null(labels.indices.cast(pa.int64()), -1).to_numpy()
-        prefix = f"{names[0]}: " if names is not graded and len(scored) + bool(graded) > 1 else ""
+        # Beside other tasks a group of scores has the name of its task before its own.
+        task = names[0] if names is not graded and len(scored) + bool(graded) > 1 else None
+        prefix = f"{task}: " if task else ""
         order = np.argsort(numbers, kind="stable")
         for places in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
             number = int(numbers[places[0]])
-            name = labels.dictionary[number].as_py() if number >= 0 else NO_GROUP
-            parts.append(measure(prefix + name, table, places, level=level, prior=prior))
+            group = labels.dictionary[number].as_py() if number >= 0 else None
+            name = prefix + (NO_GROUP if group is None else group)
+            part = measure(name, table, places, level=level, prior=prior)
+            parts.append(replace(part, task=task, group=group))
     return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
 
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..task_notes import choice_note
 from .harness_sample import NoMetricError, refuse_nan
 from .lighteval_old import READ as OLD
 from .lighteval_old import as_new, is_old
+from .whole_run import lighteval_says, not_whole
 
 _BATCH = 500
 # Parts of a row that nothing here needs, and that may be large: images, tokens, logits.
@@ -142,7 +144,7 @@ def read_details(
         shown = {index: _text(row) for index, row in enumerate(_rows(path, wanted)) if index in wanted}
         return [shown[position] for position in positions.tolist()]
 
-    return TaskAnswers(
+    answers = TaskAnswers(
         task=task,
         source=str(path),
         # Since 0.11 every document has an id, so two alike without are a fault of the task.
@@ -163,6 +165,7 @@ def read_details(
         rows=rows,
         notes=tuple(notes),
     )
+    return replace(answers, not_whole=not_whole(answers, lighteval_says(path, task)))
 
 
 def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:

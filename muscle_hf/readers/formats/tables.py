@@ -130,12 +130,9 @@ def read_table(
     told: list[str] = []
     if answers is not None and pa.types.is_list(answers.type):
         if scores is None:
-            flat, right, samples = _flattened(answers, references, spelling, str(layout.prediction), source, notes)
-            scores, otherwise, told = (
-                _shares(flat, right, samples),
-                spelled_otherwise(flat, right),
-                empty_note(flat, right, source),
-            )
+            flat, gold, samples = _flattened(answers, references, spelling, str(layout.prediction), source, notes)
+            scores, otherwise = _shares(flat, gold, samples), spelled_otherwise(flat, gold)
+            told = empty_note(flat, gold, source)
         outputs = _first_outputs(answers, references)
         answers = None
     elif answers is not None:

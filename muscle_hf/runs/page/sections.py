@@ -1,7 +1,7 @@
 """The sections of the page but for its instances."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import urlencode
 
@@ -244,12 +244,11 @@ def _rates(part: Part, level: float, *, alone: bool) -> str:
 
 def _tables(parts: Sequence[Part], column: str, outcomes: Outcomes, key: str) -> str:
     """Lay out tasks or slices, those with answers before those with scores, and draw the NFR beside each."""
-    groups = set() if key == "tasks" else _groups(outcomes, column)
     tables = ""
     for scores in (False, True):
         alike = [part for part in parts if part.has_scores is scores]
         if alike:
-            tables += _table(alike[:_ROWS], column, outcomes, groups, by=key != "tasks")
+            tables += _table(alike[:_ROWS], column, outcomes, by=key != "tasks")
         if len(alike) > _ROWS:
             tables += (
                 f'<p class="aside">{len(alike) - _ROWS:,} rows with a lower negative flip rate are left out here; the '
@@ -258,7 +257,7 @@ def _tables(parts: Sequence[Part], column: str, outcomes: Outcomes, key: str) ->
     return tables
 
 
-def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, groups: Collection[str], *, by: bool) -> str:
+def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, *, by: bool) -> str:
     head, cells = update_table(parts, column, level=outcomes.level)
     floors = [part.seed_floor.negative_flip_rate if part.seed_floor else math.nan for part in parts]
     bounds = [part.comparison.confidence_interval("negative_flip_rate", outcomes.level) for part in parts]
@@ -269,7 +268,7 @@ def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, groups: Colle
     titles.insert(4, ends("0", f"{100 * top:g} %"))
     rows = []
     for part, row_cells, (low, high), floor in zip(parts, cells, bounds, floors, strict=True):
-        link = _link(outcomes, part, column=column if by else "", groups=groups)
+        link = _link(outcomes, part, column=column if by else "")
         row = [f'<a href="#{link}">{name_of(part.name)}</a>', *map(cell_html, row_cells[1:])]
         row.insert(4, whisker(part.comparison.negative_flip_rate, low, high, top, line=line, floor=floor))
         rows.append(row)
@@ -298,25 +297,15 @@ def _grid(label: str, titles: Sequence[str], rows: Iterable[Sequence[str]], **cl
     )
 
 
-def _link(outcomes: Outcomes, part: Part, kind: str = "all", *, column: str = "", groups: Collection[str] = ()) -> str:
-    """Give the hash of the page that shows the instances of a row."""
-    state, name = {"kind": kind}, part.name
+def _link(outcomes: Outcomes, part: Part, kind: str = "all", *, column: str = "") -> str:
+    """Give the hash of the page that shows the instances of a row: of a task, or of a group of a column."""
+    state = {"kind": kind}
     if any(task.has_scores for task in outcomes.tasks) and not part.has_scores:
         state["of"] = "answers"
-    if not column and len(outcomes.tasks) > 1 and part in outcomes.tasks:
-        state["task"] = clean(name)
+    if part.task is not None:
+        state["task"] = clean(part.task)
+    elif not column and len(outcomes.tasks) > 1 and part in outcomes.tasks:
+        state["task"] = clean(part.name)
     if column:
-        for task in outcomes.tasks:  # Groups of scores stand task by task, with the task before their name.
-            if part.has_scores and name not in groups and name.startswith(f"{task.name}: "):
-                state["task"], name = clean(task.name), name.removeprefix(f"{task.name}: ")
-                break
-        state |= {f"by.{clean(column)}": clean(name)} if name in groups else {"no": clean(column)}
+        state |= {"no": clean(column)} if part.group is None else {f"by.{clean(column)}": clean(part.group)}
     return escape(urlencode(state, errors="replace"))
-
-
-def _groups(outcomes: Outcomes, column: str) -> set[str]:
-    names: set[str | None] = set()
-    for pair in outcomes.pairs.values():
-        values = pair.old.slices.get(column, pair.new.slices.get(column))
-        names |= set() if values is None else set(values.unique().to_pylist())
-    return {name for name in names if name is not None}
