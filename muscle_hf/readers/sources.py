@@ -11,7 +11,7 @@ from ..hub.names import DATA_SET
 from ..text import listed, one_line
 from .answers import Run, TaskAnswers
 from .formats.harness import is_array, is_samples, read_samples
-from .formats.harness_files import SAMPLES, config_of, lost_tasks, old_samples, task_of
+from .formats.harness_files import SAMPLES, declared_of, lost_tasks, old_samples, task_of
 from .formats.harness_sample import NoFilterError
 from .formats.tables import FIELDS, read_table
 from .formats.whole_run import DATE
@@ -162,7 +162,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
                 metric=table["metric"],
                 filter=filter_of(chosen, task),
                 slices=table["slices"],
-                config=config_of(path.parent, task, date),
+                declared=declared_of(path.parent, task, date),
             )
         answers = read_table(lines, task, source, **options)
     if filter_of(chosen, task) is not None:
@@ -241,7 +241,11 @@ def _read_folder(
             from .formats.lighteval import read_details
 
             return read_details(file, task, metric=metric, slices=slices)
-        options: dict[str, Any] = {"metric": metric, "slices": slices, "config": config_of(file.parent, task, date)}
+        options: dict[str, Any] = {
+            "metric": metric,
+            "slices": slices,
+            "declared": declared_of(file.parent, task, date),
+        }
         try:
             return read_samples(file, task, filter=filter_of(chosen, task), **options)
         except NoFilterError as error:

@@ -122,25 +122,26 @@ class JsonLines:
 
     def _careful(self, wanted: Sequence[str], use: Use[T], strict: Collection[str]) -> list[T]:
         used: list[T] = []
-        block: dict[str, list[Any]] = {name: [] for name in wanted}
-        start = read = 0
         kinds: dict[str, str] = {}
+        rows, start = self._values(wanted, strict, kinds), 0
+        while block := list(itertools.islice(rows, _BLOCK)):
+            columns = zip(wanted, zip(*block, strict=True), strict=True)
+            used.append(use(start, {name: column_of(list(values), kinds.get(name)) for name, values in columns}))
+            start += len(block)
+        return used
+
+    def _values(self, wanted: Sequence[str], strict: Collection[str], kinds: dict[str, str]) -> Iterator[list[Any]]:
+        """Read some fields of each object; `kinds` gets what each holds."""
         for number, _, _, row in read_objects(self.path, self.needed):
             where = f"{self.path}, line {number}"
-            for name, values in block.items():
+            values = []
+            for name in wanted:
                 if name in strict and name not in row:
                     held = ", ".join(map(quote, itertools.islice(row, 5)))
                     raise InputError(f"{where} has no field {quote(name)}; it has {held or 'none'}.")
                 value = row.get(name)
                 values.append(checked(where, name, value, kinds) if name in strict else value)
-            read += 1
-            if read - start == _BLOCK:
-                used.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
-                start = read
-                block = {name: [] for name in wanted}
-        if read > start:
-            used.append(use(start, {name: column_of(values, kinds.get(name)) for name, values in block.items()}))
-        return used
+            yield values
 
 
 UNNAMED = "Unnamed: "

@@ -6,7 +6,7 @@ neither its filter nor its metrics. A task with several filters has a line for e
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,6 @@ _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
 _BLOCK = 10_000
 
 
-@dataclass
-class TaskConfig:
-    """What the results file beside the samples says of a task; empty where there is none."""
-
-    filters: list[str] = field(default_factory=list)
-    """Their names in order; known only where the task is."""
-    delimiter: str = " "
-    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
-    declared: Declared = field(default_factory=Declared)
-    """What it says of the samples themselves; nothing where it is of another run."""
-
-
 def is_samples(row: Mapping[str, Any]) -> bool:
     """Tell whether an object is a logged sample."""
     return {"doc_id", "resps", "filtered_resps"} <= row.keys()
@@ -63,21 +51,6 @@ def is_array(path: Path) -> bool:
         return bool(file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["))
 
 
-def task_config(results: Mapping[str, Any], task: str) -> TaskConfig:
-    """Read what a results file says of a task."""
-    configs, directions = (results.get(name) or {} for name in ("configs", "higher_is_better"))
-    if task not in configs:
-        return TaskConfig()
-    config = configs[task]
-    better = {metric.get("metric"): metric.get("higher_is_better") for metric in config.get("metric_list") or ()}
-    better |= {name: value for name, value in (directions.get(task) or {}).items() if value is not None}
-    # Without filters of its own, a task has one that does nothing, named "none".
-    filters = [item["name"] for item in config.get("filter_list") or ()] or ["none"]
-    delimiter = config.get("target_delimiter")
-    known = {name: value for name, value in better.items() if isinstance(value, bool)}
-    return TaskConfig(filters, " " if delimiter is None else delimiter, known)
-
-
 def read_samples(
     path: Path,
     task: str,
@@ -85,7 +58,7 @@ def read_samples(
     metric: str | None = None,
     filter: str | None = None,  # noqa: A002 - the harness's word
     slices: Sequence[str] = (),
-    config: TaskConfig | None = None,
+    declared: Declared | None = None,
 ) -> TaskAnswers:
     """Read the logged samples of one task.
 
@@ -94,8 +67,7 @@ def read_samples(
     otherwise, answers are not known, and a note says so. Without a metric the first that gives one number a sample is
     taken, without a filter the first of the file.
     """
-    config = config or TaskConfig()
-    reader = _Reader(path, metric, filter, slices, config)
+    reader = _Reader(path, metric, filter, slices, declared or Declared())
     array_of_rows = is_array(path)
     other = " A table is read as JSON Lines (one object a line), CSV or Parquet." if array_of_rows else ""
     rows = read_array(path, _NEEDED) if array_of_rows else read_objects(path, _NEEDED, each_once=False)
@@ -115,9 +87,9 @@ class _Reader:
     """Collects columns sample by sample; texts are left in the file."""
 
     def __init__(
-        self, path: Path, metric: str | None, chosen: str | None, slices: Sequence[str], config: TaskConfig
+        self, path: Path, metric: str | None, chosen: str | None, slices: Sequence[str], declared: Declared
     ) -> None:
-        self.path, self.metric, self.chosen, self.config = path, metric, chosen, config
+        self.path, self.metric, self.chosen, self.declared = path, metric, chosen, declared
         self.asked = chosen is not None
         self.metrics: Sequence[str] = ()  # that could have been chosen; none where one was asked for
         self.grades = False
@@ -157,9 +129,9 @@ class _Reader:
         if score is None:
             raise InputError(f"{where}: metric {self.metric!r} is {quote(row[self.metric])}, not one number.")
         self.grades = self.grades or (self.metric == "acc" and is_probability_mass(row))
-        answer, text_index = answer_of(row, self.metric, self.config.delimiter)
+        answer, text_index = answer_of(row, self.metric, self.declared.delimiter)
         if text_index:
-            self.contradicted += contradicts(row, answer, self.metric, score, self.config.delimiter)
+            self.contradicted += contradicts(row, answer, self.metric, score, self.declared.delimiter)
         self.scores.append(score)
         output, self.likelihoods = output_of(where, row)
         self.outputs.append(output)
@@ -182,7 +154,8 @@ class _Reader:
     def _occurrence(self, doc_id: Any) -> str:
         """Name the filter of a sample that does not say it: all documents of one filter come before the next."""
         count = self.seen[doc_id] = self.seen.get(doc_id, 0) + 1
-        return self.config.filters[count - 1] if count <= len(self.config.filters) else f"filter {count}"
+        names = list(self.declared.filters)
+        return names[count - 1] if count <= len(names) else f"filter {count}"
 
     def _flush(self) -> None:
         for name, values in self.block.items():
@@ -197,7 +170,7 @@ class _Reader:
         if not self.scores:
             raise NoFilterError(str(self.path), str(self.chosen), list(self.filters))
         if not self.named and (
-            len(set(self.filters.values())) > 1 or len(self.filters) > len(self.config.filters) > 0
+            len(set(self.filters.values())) > 1 or len(self.filters) > len(self.declared.filters) > 0
         ):
             raise InputError(
                 f"{self.path}: documents stand more than once ({', '.join(map(str, self.filters.values()))} of them "
@@ -206,12 +179,12 @@ class _Reader:
         self._flush()
         metric = str(self.metric)
         by_name = higher_is_better(metric)
-        notes, better = [], self.config.higher_is_better.get(metric, by_name is not False)
+        notes, better = [], self.declared.higher_is_better.get(metric, by_name is not False)
         if self.metric == "perplexity" and max(self.scores) <= 0:
             # The harness turns log-likelihoods into a perplexity only when it takes their mean.
             notes.append(f"{task}: perplexity is logged as log-likelihoods, so higher is better")
             better = True
-        elif self.metric not in self.config.higher_is_better and by_name is None:
+        elif self.metric not in self.declared.higher_is_better and by_name is None:
             notes.append(f"{task}: no results file says whether a higher {self.metric} is better; it counts as better")
         choices = choice_note("metric", metric, self.metrics) + choice_note("filter", str(self.chosen), self.filters)
         notes += [f"{task}: {note}" for note in choices]
@@ -220,7 +193,7 @@ class _Reader:
         # An answer that is not known is none that two models could share.
         if self.contradicted or columns["answer"].null_count:
             answers = None
-        delimiter, path = self.config.delimiter, self.path
+        delimiter, path = self.declared.delimiter, self.path
         starts, lengths = self.places
 
         def texts(positions: Positions) -> list[Text]:
@@ -240,9 +213,9 @@ class _Reader:
             filter=Filter(
                 str(self.chosen),
                 tuple(self.filters),
-                self.named or bool(self.config.filters),
+                self.named or bool(self.declared.filters),
                 self.asked,
-                self.config.declared.filters.get(str(self.chosen)),
+                self.declared.filters.get(str(self.chosen)),
             ),
             documents=columns["doc_hash"],
             targets=columns["target_hash"],
@@ -258,7 +231,7 @@ class _Reader:
             texts=texts,
             notes=tuple(notes),
         )
-        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.config.declared))
+        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.declared))
 
 
 def _joined(blocks: list[pa.Array]) -> pa.Array:

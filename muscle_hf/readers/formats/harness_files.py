@@ -9,8 +9,8 @@ from typing import Any
 from ...errors import InputError
 from ...files import is_pointer, refuse_pointer
 from ...text import one_line, quote
-from .harness import TaskConfig, is_array, task_config
-from .whole_run import DATE, harness_says
+from .harness import is_array
+from .whole_run import DATE, Declared, harness_says
 
 # The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.
 SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
@@ -57,7 +57,7 @@ def _is_results(file: Path) -> bool:
         return False  # another file, whatever it is
 
 
-def config_of(folder: Path, task: str, date: str | None) -> TaskConfig:
+def declared_of(folder: Path, task: str, date: str | None) -> Declared:
     """Read what the results file of the same run says of a task, or else any; nothing where there is none."""
     # Without a date, the samples of two models may share the results file that the second one left.
     alone = date is not None or [name for name, *_ in old_samples(sorted(folder.glob("*.json*")))].count(task) == 1
@@ -67,18 +67,15 @@ def config_of(folder: Path, task: str, date: str | None) -> TaskConfig:
     for file in (*same, *others):
         if file.is_file() or is_pointer(file):
             try:
-                results = _results(file)
-                config = task_config(results, task)
-                if alone and file in same:
-                    config.declared = harness_says(results, task, str(file))
+                declared = harness_says(_results(file), task, str(file), of_this_run=alone and file in same)
             except (AttributeError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{file}: what it says of the task {task} is not what lm-evaluation-harness writes "
                     f"({type(error).__name__}: {error}). Restore it, or remove it."
                 ) from None
-            if config.filters:
-                return config
-    return TaskConfig()
+            if declared.filters:
+                return declared
+    return Declared()
 
 
 def lost_tasks(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,31 +23,51 @@ _MEANS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
 
 @dataclass(frozen=True)
 class Declared:
-    """What the results file of a run says of one task."""
+    """What the results file of a run says of one task; empty where there is none."""
 
     source: str = ""
-    """The results file."""
+    """The results file; empty where it is that of another run, which says nothing of these samples."""
     counts: tuple[int, ...] = ()
     """How many instances were scored: one of these, the surest first; none where it does not say."""
     may_be_chosen: bool = False
     """Whether instances may have been chosen one by one (`--samples`) without being counted."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """"metric,filter" -> the score of the task; only those that are means over its instances."""
-    filters: Mapping[str, str] = field(default_factory=dict)
-    """Filter -> what it does, where that can be told."""
+    filters: Mapping[str, str | None] = field(default_factory=dict)
+    """Filters in their order -> what each does, where that can be told; known only where the task is."""
+    delimiter: str = " "
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    """Metric -> whether a larger score is the better one."""
 
 
-def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared:
-    """Read what a results file of lm-evaluation-harness says of a task."""
-    scores, counts, config = (_part(_part(results, name), task) for name in ("results", "n-samples", "configs"))
+def harness_says(results: Mapping[str, Any], task: str, source: str, *, of_this_run: bool) -> Declared:
+    """Read what a results file of lm-evaluation-harness says of a task, and of the samples of its own run."""
+    configs, directions = (results.get(name) or {} for name in ("configs", "higher_is_better"))
+    if task not in configs:
+        return Declared()
+    config, metrics = configs[task], configs[task].get("metric_list") or ()
+    better = {metric.get("metric"): metric.get("higher_is_better") for metric in metrics}
+    better |= {name: value for name, value in (directions.get(task) or {}).items() if value is not None}
+    # Without filters of its own, a task has one that does nothing, named "none".
+    filters = {item["name"]: _does(item) for item in config.get("filter_list") or ()} or {"none": None}
+    delimiter = config.get("target_delimiter")
+    declared = Declared(
+        filters=filters if of_this_run else dict.fromkeys(filters),
+        delimiter=" " if delimiter is None else delimiter,
+        higher_is_better={name: value for name, value in better.items() if isinstance(value, bool)},
+    )
+    if not of_this_run:
+        return declared
+    scores, counts = (_part(_part(results, name), task) for name in ("results", "n-samples"))
     means = {
         metric.get("metric")
-        for metric in config.get("metric_list") or ()
+        for metric in metrics
         if metric.get("aggregation", "mean" if metric.get("metric") in _MEANS else None) == "mean"
     }
     # `--samples` does not change "effective"; later versions also count what one of the metrics was taken from.
     sizes = (scores.get("sample_len"), counts.get("effective"))
-    return Declared(
+    return replace(
+        declared,
         source=source,
         counts=tuple(filter(_is_count, sizes)),
         may_be_chosen=not _is_count(sizes[0]),
@@ -56,13 +76,12 @@ def harness_says(results: Mapping[str, Any], task: str, source: str) -> Declared
             for name, value in scores.items()
             if name.partition(",")[0] in means and isinstance(value, int | float) and math.isfinite(value)
         },
-        filters={
-            item["name"]: what
-            for item in config.get("filter_list") or ()
-            # A function is written with its address in memory, which says nothing.
-            if " at 0x" not in (what := json.dumps(item.get("filter"), sort_keys=True, default=str))
-        },
     )
+
+
+def _does(item: Mapping[str, Any]) -> str | None:
+    what = json.dumps(item.get("filter"), sort_keys=True, default=str)
+    return None if " at 0x" in what else what  # a function with its address in memory, which says nothing
 
 
 def lighteval_says(details: Path, task: str) -> Declared:

@@ -275,5 +275,7 @@ def test_scores_that_are_no_numbers_are_left_to_the_comparison(tmp_path: Path) -
 
 
 def test_a_limited_run_has_as_many_instances_as_were_scored() -> None:
-    said = harness_says({"n-samples": {"arc": {"original": 9, "effective": 3}}}, "arc", "results.json")
+    results = {"configs": {"arc": {}}, "n-samples": {"arc": {"original": 9, "effective": 3}}}
+    said = harness_says(results, "arc", "results.json", of_this_run=True)
     assert (said.counts, said.may_be_chosen) == ((3,), True)
+    assert harness_says(results, "arc", "results.json", of_this_run=False).counts == ()
