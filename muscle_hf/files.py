@@ -43,6 +43,11 @@ def replaced(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def no_such_file(path: Path) -> InputError:
+    """Return the refusal of a file that is not there; what it would have to hold is no help then."""
+    return InputError(f"{path} cannot be read: there is no such file.")
+
+
 def is_pointer(path: Path) -> bool:
     """Tell whether a file is the pointer that git keeps in the place of a large one."""
     return _kind(_beginning(path)) is not None

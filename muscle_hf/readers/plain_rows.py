@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InputError
-from ..files import refuse_pointer
+from ..files import no_such_file, refuse_pointer
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
 from ..hub.names import DATA_SET
@@ -71,6 +71,8 @@ def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
         try:
             for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
+        except FileNotFoundError:
+            raise no_such_file(path) from None
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path} cannot be read as Parquet ({one_line(error)}).") from None
     elif kind in (".csv", ".tsv"):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import InputError
-from ...files import refuse_pointer
+from ...files import no_such_file, refuse_pointer
 from ...text import one_line, quote
 from ..answers import BIG, Column, answer_column, label, some
 from .jsonlines import checked, column_of, opened, read_objects, type_of
@@ -297,7 +297,7 @@ class Parquet:
             # Buffered, or a whole column of a row group would be held in memory.
             return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)
         except FileNotFoundError:
-            raise InputError(f"{self.path} cannot be read: there is no such file.") from None
+            raise no_such_file(self.path) from None
         except (OSError, UnicodeError, pa.ArrowException) as error:
             raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}); was it cut off?") from None
 

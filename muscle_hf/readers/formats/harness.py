@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from ...errors import InputError
 from ...text import quote
-from ..answers import Filter, Positions, TaskAnswers, Text, answer_column, label, short
+from ..answers import Filter, Positions, TaskAnswers, Text, label
 from ..identical import digest_column
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
+from .blocks import Blocks
 from .harness_sample import (
     HASHES,
     NoFilterError,
@@ -37,7 +38,6 @@ from .jsonlines import opened, read_array, read_at, read_objects
 from .whole_run import Declared, not_whole
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
-_BLOCK = 10_000
 
 
 def is_samples(row: Mapping[str, Any]) -> bool:
@@ -102,9 +102,7 @@ class _Reader:
         self.places = (array("q"), array("q"))
         # Fields of the documents have a mark, because one may be called "answer" or "id".
         self.slices = {f"doc.{name}": name for name in slices}
-        self.block: dict[str, list[Any]] = {name: [] for name in ("id", "answer", *HASHES, *self.slices)}
-        # Blocks of Arrow strings are a fraction of what Python objects take.
-        self.blocks: dict[str, list[pa.Array]] = {name: [] for name in self.block}
+        self.blocks = Blocks(("id", "answer", *HASHES, *self.slices))
         self.columns: tuple[str, ...] = ()
         self.contradicted = 0
 
@@ -146,23 +144,13 @@ class _Reader:
         }
         for name, field_name in self.slices.items():
             values[name] = label(doc.get(field_name))
-        for name, value in values.items():
-            self.block[name].append(short(value) if isinstance(value, str) else value)
-        if len(self.block["id"]) == _BLOCK:
-            self._flush()
+        self.blocks.add(values)
 
     def _occurrence(self, doc_id: Any) -> str:
         """Name the filter of a sample that does not say it: all documents of one filter come before the next."""
         count = self.seen[doc_id] = self.seen.get(doc_id, 0) + 1
         names = list(self.declared.filters)
         return names[count - 1] if count <= len(names) else f"filter {count}"
-
-    def _flush(self) -> None:
-        for name, values in self.block.items():
-            if any(isinstance(value, str) for value in values):
-                values = [value if value is None else str(value) for value in values]
-            self.blocks[name].append(answer_column(values))
-            self.block[name] = []
 
     def finish(self, task: str) -> TaskAnswers:
         if not self.filters:
@@ -176,7 +164,6 @@ class _Reader:
                 f"{self.path}: documents stand more than once ({', '.join(map(str, self.filters.values()))} of them "
                 "once, twice, …) without being answers of as many filters. Was the file written to twice?"
             )
-        self._flush()
         metric = str(self.metric)
         by_name = higher_is_better(metric)
         notes, better = [], self.declared.higher_is_better.get(metric, by_name is not False)
@@ -188,7 +175,7 @@ class _Reader:
             notes.append(f"{task}: no results file says whether a higher {self.metric} is better; it counts as better")
         choices = choice_note("metric", metric, self.metrics) + choice_note("filter", str(self.chosen), self.filters)
         notes += [f"{task}: {note}" for note in choices]
-        columns = {name: _joined(self.blocks.pop(name)) for name in list(self.blocks)}
+        columns = self.blocks.columns()
         answers: pa.Array | None = columns["answer"]
         # An answer that is not known is none that two models could share.
         if self.contradicted or columns["answer"].null_count:
@@ -232,11 +219,3 @@ class _Reader:
             notes=tuple(notes),
         )
         return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.declared))
-
-
-def _joined(blocks: list[pa.Array]) -> pa.Array:
-    kinds = {block.type for block in blocks if block.null_count < len(block)}
-    if len(kinds) > 1 or pa.string() in kinds:
-        blocks = [block.cast(pa.string()) for block in blocks]
-    # A block of nulls alone has a type that says nothing.
-    return pa.concat_arrays([block.cast(next(iter(kinds))) for block in blocks] if len(kinds) == 1 else blocks)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import InputError
-from ...files import refuse_pointer
+from ...files import no_such_file, refuse_pointer
 from ...text import quote
 from ..answers import BIG, Column, answer_column, label
 
@@ -52,7 +52,7 @@ def opened(path: Path, needed: str) -> Any:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise InputError(f"{path} cannot be read: there is no such file.") from None
+        raise no_such_file(path) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
     for mark, (name, command) in _COMPRESSED.items():

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from ...errors import InputError
 from ...files import refuse_pointer
 from ...text import listed, one_line, quote
-from ..answers import Positions, TaskAnswers, Text, digest, label, short
+from ..answers import Positions, TaskAnswers, Text, digest, label
 from ..identical import answer_digest, digest_column, likelihoods_digest
 from ..lighteval_names import numbered
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
+from .blocks import Blocks
 from .harness_sample import NoMetricError, refuse_nan
 from .lighteval_old import READ as OLD
 from .lighteval_old import as_new, is_old
@@ -53,18 +54,12 @@ def read_details(
     kind = array("q")
     # Fields of the documents have a mark, because one may be called "answer" or "target".
     fields = {f"doc.{name}": name for name in slices}
-    block: dict[str, list[Any]] = {name: [] for name in ("own", "digest", "answer", "target", *fields)}
-    blocks: dict[str, list[pa.Array]] = {name: [] for name in block}
+    blocks = Blocks(("own", "digest", "answer", "target", *fields))
     outputs: list[int | None] = []
     likely = array("b")  # whether the most likely choice is right; -1 where the answer is no choice
     aliases = array("b")  # whether every choice is right, being another way to say the same
     first: dict[str, Any] = {}
     last: dict[int, Mapping[str, Any]] = {}  # of each kind
-
-    def flush() -> None:
-        for key, values in block.items():
-            blocks[key].append(pa.array(values, pa.string()))
-            values.clear()
 
     def add(row: Mapping[str, Any]) -> None:
         # Arrow gives every row every field, null where a row has not that metric.
@@ -88,8 +83,7 @@ def read_details(
             "target": digest(_right_texts(row) if _is_generated(doc) else _gold(row)),
             **{key: label(doc.get(name, specific.get(name))) for key, name in fields.items()},
         }
-        for key, value in values.items():
-            block[key].append(value if value is None else short(value))
+        blocks.add(values)
 
     for number, row in enumerate(_rows(path, None)):
         first = first or row["doc"]
@@ -97,16 +91,11 @@ def read_details(
             add(row)
             last[kind[-1]] = row
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"{path}, row {number + 1} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
-            ) from None
+            raise _strange(path, number, error) from None
         refuse_nan(f"{path}, row {number + 1}", _likelihoods(row))
-        if number % _BATCH == _BATCH - 1:
-            flush()
     if not first:
         raise InputError(f"{path} is empty; details of lighteval are needed.")
-    flush()
-    columns = {key: pa.concat_arrays(blocks.pop(key)) for key in list(blocks)}
+    columns = blocks.columns()
     overlap = sum(map(len, kinds)) > len(frozenset.union(*kinds))
     if overlap or frozenset() in kinds:
         lists |= metrics.keys() - frozenset.intersection(*kinds)  # gaps within a kind
@@ -189,13 +178,16 @@ def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:
 
 
 def _as_new(path: Path, start: int, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(rows, start=start + 1):
+    for number, row in enumerate(rows, start=start):
         try:
             yield as_new(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}, row {number} is not what lighteval writes ({type(error).__name__}: {one_line(error)})."
-            ) from None
+            raise _strange(path, number, error) from None
+
+
+def _strange(path: Path, number: int, error: Exception) -> InputError:
+    what = f"{type(error).__name__}: {one_line(error)}"
+    return InputError(f"{path}, row {number + 1} is not what lighteval writes ({what}).")
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
