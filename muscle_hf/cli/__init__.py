@@ -55,10 +55,11 @@ class _Parser(argparse.ArgumentParser):
 
     def nearest(self, words: Sequence[str]) -> str | None:
         """Give the option that the first misspelt one may have meant."""
-        unknown = [word.partition("=")[0] for word in words if word.startswith("-")]
         known = self._option_string_actions
-        near = [get_close_matches(option, known, n=1) for option in unknown if option not in known]
-        return next((option for (option,) in filter(None, near)), None)
+        for option in (word.partition("=")[0] for word in words if word.startswith("-")):
+            if option not in known and (near := get_close_matches(option, known, n=1)):
+                return near[0]
+        return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
