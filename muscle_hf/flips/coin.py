@@ -37,7 +37,7 @@ from .beta_binomial import (
     upper_half,
     zoom,
 )
-from .inputs import is_number
+from .inputs import check_level, is_number
 
 __all__ = ["CoinFlips", "GroupedCoinFlips", "coin_flips", "grouped_coin_flips"]
 
@@ -356,8 +356,7 @@ def _check_prior(prior: Any) -> Prior:
 
 def _tails(level: Any) -> Tails:
     """Check the level, and give where low end, median and high end lie in the distribution."""
-    if not is_number(level) or not 0 < level < 1:
-        raise InputError(f"level is {level!r}, but must be a number between 0 and 1, such as 0.95 for 95 %")
+    check_level(level)
     return 0.5 - level / 2, 0.5, 0.5 + level / 2
 
 

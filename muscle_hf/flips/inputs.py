@@ -31,6 +31,12 @@ def is_number(value: Any) -> bool:
         return False
 
 
+def check_level(level: Any) -> None:
+    """Refuse a level of intervals that is none."""
+    if not is_number(level) or not 0 < level < 1:
+        raise InputError(f"level is {level!r}, but must be a number between 0 and 1, such as 0.95 for 95 %")
+
+
 def take_answers(**columns: Values) -> list[Answers]:
     """Take columns of ints or strings, all as arrays of ints or, failing that, all as lists.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .inputs import is_number
+from .inputs import check_level
 from .intervals import Interval, mean_interval, wilson
 
 SCHEMA_VERSION = 1
@@ -108,8 +108,7 @@ class Result:
         rates = self._rates()
         if name not in rates:
             raise InputError(f"there is no rate named {name!r}; the rates are: {', '.join(rates)}")
-        if not is_number(level) or not 0 < level < 1:
-            raise InputError(f"level is {level!r}, but must be a number between 0 and 1, such as 0.95 for 95 %")
+        check_level(level)
         # Checked for every rate, so that a wrong seed does not show only where there is a bootstrap.
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InputError(f"seed is {seed!r}, but must be an int from 0 up")
