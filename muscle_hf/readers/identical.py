@@ -40,7 +40,7 @@ class _Rule(NamedTuple):
     """From this share of identical ones on, a note says so."""
     share: float
     """From this share on, old and new are one run."""
-    words: str
+    name: str
 
 
 _RULES = {
@@ -137,7 +137,7 @@ def identical(task: str, old: TaskAnswers, new: TaskAnswers, *, one_source: bool
         rows, count = rows - repeated, count - repeated
         if count >= rule.least and count >= rule.noted * rows:
             in_part = count < rule.share * rows
-            text = f"{task}: the {rule.words} of {count:,} of {rows:,} rows are identical to the last bit"
+            text = f"{task}: the {rule.name} of {count:,} of {rows:,} rows are identical to the last bit"
             text += ", which two models do not share: did both use one cache?" if in_part else ""
             return Identical(task, what, rows, count, text, in_part)
     return None
