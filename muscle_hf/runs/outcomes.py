@@ -108,8 +108,8 @@ class Outcomes:
     ) -> Self:
         """Compare the aligned answers of each task; names and sources are those of the old and the new model.
 
-        Both the missing tasks and what else was not compared are kept as they are. The seed floor is task -> the same
-        task by two or more runs of one version; see `tabulate` for the other options.
+        The new model's evaluation lacks the missing tasks; those that are not compared come with the reason. The seed
+        floor is task -> the same task by two or more runs of one version. The other options are those of `tabulate`.
         """
         options: dict[str, Any] = {"tolerance": tolerance, "level": level}
         seeding = options | {"allow_identical": allow_identical}

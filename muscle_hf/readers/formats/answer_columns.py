@@ -54,7 +54,7 @@ def alike(
 
 
 def empty_note(answers: Column, references: Column, source: str) -> list[str]:
-    """Say how many answers are empty, be they null or without a letter; they count as wrong in silence otherwise."""
+    """Say how many answers are empty, null or white space alone: otherwise they count as wrong without a word."""
     empty = pc.is_null(answers)
     if pa.types.is_string(answers.type):
         empty = pc.or_(empty, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(answers), ""), False))
