@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import overload
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..flips.comparison import Comparison
-from ..hub.names import DATA_SET, is_commit
+from ..hub.names import ADAPTER_TAG, BASE_TAG, DATA_SET, OLD_BASE_TAG, is_commit
 from ..text import printable
 from ..version import homepage
 from .data import CardData
@@ -18,7 +17,7 @@ from .picture import alternative_text
 from .snippets import snippets
 
 TEMPLATE = Path(__file__).with_name("template.md")
-TAGS = ("muscle", "compatibility-adapter")
+TAGS = ("muscle", ADAPTER_TAG)
 
 
 def render(card: CardData) -> str:
@@ -76,9 +75,9 @@ def _metadata(card: CardData, rivals: Mapping[str, Rival]) -> ModelCardData:
     tags = [*TAGS, *(["trl"] if card.task == "text-generation" else [])]
     tags = [*tags, str(card.adapter_type)] if is_adapter else [tag for tag in tags if "adapter" not in tag]
     if new_base and is_adapter:
-        tags.append(f"base_model:adapter:{new_base}")
+        tags.append(f"{BASE_TAG}{new_base}")
     if old_base:
-        tags.append(f"compatible-with:{old_base}")
+        tags.append(f"{OLD_BASE_TAG}{old_base}")
     dataset = DATA_SET.fullmatch(card.dataset or "")
     results = None
     if card.ours is not None:
@@ -102,24 +101,21 @@ def _asked(card: CardData) -> dict[str, str | None]:
     """Tell what was asked: the Hub wants a name and an id, and takes words where there is no id."""
     # Not what was trained on: that is seldom what was asked.
     words = _short(card.split or "questions that are not named")
+    split = None if card.evaluated_split is None else _short(card.evaluated_split)
     match = DATA_SET.fullmatch(card.evaluated_on or "")
     if match is None:
-        return {"type": words, "name": words, "split": _short(card.evaluated_split)}
+        return {"type": words, "name": words, "split": split}
     return {
         "type": match["name"],
         "name": words,
         "config": match["config"],
-        "split": _short(card.evaluated_split),
+        "split": split,
         "revision": match["revision"],
     }
 
 
-@overload
-def _short(name: str) -> str: ...
-@overload
-def _short(name: None) -> None: ...
-def _short(name: str | None) -> str | None:
-    return None if name is None else cut(printable(name), LONGEST_NAME)
+def _short(name: str) -> str:
+    return cut(printable(name), LONGEST_NAME)
 
 
 def _limits(card: CardData, this: str) -> list[str]:

@@ -12,12 +12,11 @@ from huggingface_hub.hf_api import ExpandModelProperty_T
 from ..errors import ConfigurationError, InputError
 from ..text import printable
 from .failures import hub_failures
-from .names import is_id
+from .names import ADAPTER_TAG, BASE_TAG, OLD_BASE_TAG, is_id
 
 __all__ = ["Figure", "FoundAdapter", "Measured", "find_adapters"]
 
-_TAG = "compatibility-adapter"
-_OLD_BASE, _NEW_BASE, _DATASET = "compatible-with:", "base_model:adapter:", "dataset:"
+_DATASET = "dataset:"
 REDUCTION, NFR, ACCURACY = "negative_flip_rate_reduction", "negative_flip_rate", "accuracy"
 _ASKED: list[ExpandModelProperty_T] = [
     *("model-index", "tags", "pipeline_tag", "downloads", "lastModified", "sha", "gated", "private"),
@@ -147,11 +146,12 @@ def find_adapters(
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ConfigurationError(f"limit is {limit!r}; it must be an int of 1 or more, or None for all.")
-    tags = [_TAG]
-    for beginning, name in ((_NEW_BASE, base_model), (_OLD_BASE, compatible_with), (_DATASET, dataset)):
-        if name is not None:
-            _check_id(name, beginning)
-            tags.append(f"{beginning}{name}")
+    tags = [ADAPTER_TAG]
+    asked = {"base_model": base_model, "compatible_with": compatible_with, "dataset": dataset}
+    for (option, name), beginning in zip(asked.items(), (BASE_TAG, OLD_BASE_TAG, _DATASET), strict=True):
+        if name is not None and not is_id(name):
+            raise InputError(f"{option} is {printable(name)[:200]!r}; an id of the Hub is needed, org/name.")
+        tags += [f"{beginning}{name}"] if name is not None else []
     if task is not None and (not task.strip() or printable(task) != task):
         raise InputError(f"task is {printable(task)!r}; the Hub's name of a task is needed, such as text-generation.")
     with hub_failures("search the Hub for adapters"):
@@ -170,12 +170,6 @@ def find_adapters(
     return found[:limit]
 
 
-def _check_id(name: str, beginning: str) -> None:
-    if not is_id(name):
-        what = {_NEW_BASE: "base_model", _OLD_BASE: "compatible_with", _DATASET: "dataset"}[beginning]
-        raise InputError(f"{what} is {printable(name)[:200]!r}; an id of the Hub is needed, org/name.")
-
-
 def _order(one: FoundAdapter) -> tuple[bool, float, int, str]:
     is_unknown = math.isnan(one.nfr_reduction)
     return is_unknown, 0.0 if is_unknown else -one.nfr_reduction, -(one.downloads or 0), one.name
@@ -186,8 +180,8 @@ def _adapter(info: ModelInfo, dataset: str | None) -> FoundAdapter:
     measured = tuple(_measured(info))
     return FoundAdapter(
         name=str(info.id),
-        base_model=next(iter(_after(_NEW_BASE, tags)), None),
-        compatible_with=_after(_OLD_BASE, tags),
+        base_model=next(iter(_after(BASE_TAG, tags)), None),
+        compatible_with=_after(OLD_BASE_TAG, tags),
         task=_text(info.pipeline_tag),
         datasets=_after(_DATASET, tags),
         measured=tuple(one for one in measured if dataset and one.dataset == dataset) or measured,

@@ -9,6 +9,9 @@ _ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\
 DATA_SET = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 """A data set of the Hub, as options and cards name it: org/name[:config][@revision]."""
 
+ADAPTER_TAG, BASE_TAG, OLD_BASE_TAG = "compatibility-adapter", "base_model:adapter:", "compatible-with:"
+"""What a compatibility adapter is found by, and how the tags of its base and of the old base begin."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # See `git check-ref-format`.
 _NO_REF = re.compile(r"[\s~^:?*\[\\\x00-\x20\x7f]|\.\.|//|@\{|/[.-]|^[./-]|[./]$|\.lock(?:/|$)")

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from ..errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from ..files import refuse_pointers
+from ..hub.adapter_files import CONFIG
 from ..hub.failures import failure_reason, lookup_failures
 from ..hub.lookup import is_folder, is_local, located, looking_up
 from ..text import one_line
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 _UNFIT = ("Error(s) in loading state_dict", "Found missing adapter keys")
 
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
-
-_ADAPTER_CONFIG = "adapter_config.json"
 
 
 def load_adapted_model(
@@ -298,7 +297,7 @@ def adapter_config(name: str | Path) -> PeftConfig | None:
 
     Of what is on this machine the folder tells: without adapter_config.json it is a model, and the Hub is not asked.
     """
-    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
+    if is_local(name) and not (Path(name) / CONFIG).is_file():
         return None
     try:
         with looking_up(name):
@@ -310,16 +309,14 @@ def adapter_config(name: str | Path) -> PeftConfig | None:
 def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
     """Read the configuration of what has to be an adapter; `option` is what named it, for messages."""
     what = f"{option}={str(name)!r} cannot be read as an adapter"
-    if is_local(name) and not (Path(name) / _ADAPTER_CONFIG).is_file():
-        raise ConfigurationError(f"{what}: what lies there has no {_ADAPTER_CONFIG}.")
+    if is_local(name) and not (Path(name) / CONFIG).is_file():
+        raise ConfigurationError(f"{what}: what lies there has no {CONFIG}.")
     try:
         with looking_up(name):
             return PeftConfig.from_pretrained(str(name))
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         reason = failure_reason(error, str(name)) or one_line(error)
-        where = (
-            "" if is_local(name) else f"there is no folder of that name with an {_ADAPTER_CONFIG}, and on the Hub: "
-        )
+        where = "" if is_local(name) else f"there is no folder of that name with an {CONFIG}, and on the Hub: "
         raise ConfigurationError(f"{what}: {where}{reason}") from error
 
 

@@ -20,14 +20,14 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..errors import InputError, ModelMismatchError
 from ..files import replaced
-from ..hub.adapter_files import PREFIX, shapes_in
+from ..hub.adapter_files import PICKLE, PREFIX, WEIGHTS, shapes_in
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
 
 logger = logging.getLogger(__name__)
 
 
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_WEIGHTS = (WEIGHTS, PICKLE)
 _MISSING = (OSError, ValueError, KeyError, ImportError)
 # A weight with all rows, as PEFT names it in its file; the last one is a copy that is trained in place of the layer's.
 _OF_BASE = (".base_layer.weight", ".token_adapter.base_layer.weight", ".original_module.weight")

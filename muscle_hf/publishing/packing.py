@@ -14,7 +14,7 @@ from ..card.public import HubName, hub_id, leaks_of_values
 from ..card.public_files import checked_texts, leaking
 from ..card.record import to_json
 from ..errors import ConfigurationError, InputError
-from ..hub.names import check_repository
+from ..hub.names import BASE_TAG, check_repository
 from ..hub.shipped_files import shipped_files
 from ..text import printable
 
@@ -31,7 +31,6 @@ _READ = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-_BASE_TAG = "base_model:adapter:"
 
 
 @dataclass(frozen=True)
@@ -209,8 +208,8 @@ def _edited(text: str, given: dict[str, Any]) -> str:
     fields = {name: value for name, value in given.items() if value}
     tags = (read_front_matter(text) or {}).get("tags")
     if "base_model" in fields and isinstance(tags, list):
-        others = [tag for tag in tags if not str(tag).startswith(_BASE_TAG)]
-        fields["tags"] = others + ([f"{_BASE_TAG}{fields['base_model']}"] if len(others) < len(tags) else [])
+        others = [tag for tag in tags if not str(tag).startswith(BASE_TAG)]
+        fields["tags"] = others + ([f"{BASE_TAG}{fields['base_model']}"] if len(others) < len(tags) else [])
     return with_front_matter(text, **fields)
 
 

@@ -154,12 +154,12 @@ def send_adapter(
     """Push what was packed, once all that its card names is known to be on the Hub."""
     check_message(message or MESSAGE)
     api = HfApi(token=token)
-    if link_old and packed.old_adapter is None:
-        raise ConfigurationError(
-            "the old adapter's card cannot be linked: the comparison beside this adapter names no old adapter on the "
-            "Hub; push without link_old."
-        )
-    if link_old and packed.old_adapter is not None:
+    if link_old:
+        if packed.old_adapter is None:
+            raise ConfigurationError(
+                "the old adapter's card cannot be linked: the comparison beside this adapter names no old adapter on "
+                "the Hub; push without link_old."
+            )
         with hub_failures("look up the old adapter", packed.old_adapter):
             api.model_info(packed.old_adapter)
     if packed.base_model is not None:

@@ -37,7 +37,7 @@ def test_help_has_every_setting_and_says_where_the_others_are(capsys: pytest.Cap
     for one in dataclasses.fields(UpdateSettings):
         assert f"--{one.name.replace('_', '-')}" in shown
     assert "--output-dir" in shown and "--no-control" in shown
-    assert "pydoc muscle_hf.training.config.CompatibilityConfig" in " ".join(shown.split())
+    assert "pydoc muscle_hf.CompatibilityConfig" in " ".join(shown.split())
 
 
 def test_what_is_missing_is_said_before_the_libraries_are_loaded() -> None:
