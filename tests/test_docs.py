@@ -78,7 +78,7 @@ def _models_of(page: str, folder: Path) -> None:
         for version in (1, 2):
             shutil.copytree(made / f"base-v{version}", folder / "org" / f"base-v{version}")
             shutil.copytree(made / f"task-v{version}", folder / "org" / f"task-on-v{version}")
-        (folder / "org" / "task-compat").symlink_to(folder / "out")
+        (folder / "org" / "task-compat").symlink_to(folder / "out" / "adapter")
         (folder / "data.jsonl").write_text('{"prompt": "my balance\\n", "completion": "balance"}\n' * 4)
 
 
@@ -145,7 +145,7 @@ def test_the_readme_trains_and_loads_as_it_says(
     _models_of(README.name, tmp_path)
     _, rest = _measuring_and_the_rest(README.read_text(encoding="utf-8"))
     _run(rest, tmp_path, README.name, capsys)
-    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_the_picture_in_the_readme_is_what_the_command_above_it_draws(

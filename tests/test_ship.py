@@ -87,9 +87,10 @@ def _alike(text: str) -> str:
 
 def test_the_commands_ship_an_adapter_that_loads_without_this_package(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    push, find, predict = (shlex.split(line) for line in re.findall(r"^muscle-hf (.*)$", page, re.MULTILINE))
-    shown_by_push, shown_by_find = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    push, find, predict, metrics = (shlex.split(line) for line in re.findall(r"^muscle-hf (.*)$", page, re.MULTILINE))
+    blocks = re.findall(r"^```(text|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shown_by_push, shown_by_find, shown_by_metrics = (block for kind, block in blocks if kind == "text")
+    (python,) = (block for kind, block in blocks if kind == "python")
     with local_hub.hub(tokens={TOKEN: local_hub.User("ann", orgs=("org",))}) as hub:
         for name, files in _published(tmp_path / "models").items():
             hub.create(name, files=files)
@@ -108,13 +109,14 @@ def test_the_commands_ship_an_adapter_that_loads_without_this_package(tmp_path: 
         listed = run(COMMAND, "finds", *find)
         (found,) = json.loads(run(COMMAND, "finds again", *find, "--json"))
         in_python = run(python, "finds in Python")
+        spaces = run(COMMAND, "shows Spaces", *metrics)
         run(COMMAND, "asks", *predict, "--max-new-tokens", "4")  # the tiny model reads 128 tokens
         run(LOAD, "loads")
         sent = hub.files("org/task-compat")
         old_card = ModelCard(hub.files("org/task-on-v1")["README.md"].decode())
 
     assert _alike(pushed) == _alike(shown_by_push)
-    assert listed == shown_by_find
+    assert (listed, spaces) == (shown_by_find, shown_by_metrics)
     assert in_python.startswith("org/task-compat 0.2")
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "comparison.json"} < set(sent)
     assert not [path for path in sent if path.endswith((".bin", ".pt", ".pth", ".pkl"))]
