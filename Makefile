@@ -35,7 +35,7 @@ dist: $(READY)
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
-	build/empty/bin/python build_hooks/check_installed.py
+	build/empty/bin/python -I build_hooks/check_installed.py
 	build/empty/bin/muscle-hf --version
 
 # Made again only when what is installed changes; the mark is touched last, so an interrupted install is no finished one.
