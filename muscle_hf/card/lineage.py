@@ -93,6 +93,18 @@ def commit_of(name: str | Path | None, file: str, revision: str | None = None) -
     return commit if is_commit(commit) else None
 
 
+def commit_of_base(model: Any, given: Any, revision: str | None) -> str | None:
+    """Tell which commit of its base a loaded model comes from.
+
+    Args:
+        model: The loaded model.
+        given: What the user passed. Of a model that the user loaded nobody knows the commit.
+        revision: What was asked for.
+    """
+    base = getattr(model.config, "name_or_path", None)
+    return commit_of(base, "config.json", revision) if isinstance(given, str | Path) else None
+
+
 def commit_of_adapter(name: str | Path | None) -> str | None:
     """Tell which commit of an adapter was loaded."""
     return commit_of(name, "adapter_config.json")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..card.lineage import Lineage, commit_of_base
 from ..errors import ConfigurationError, ModelMismatchError
 from ..models.adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
 from ..models.placement import options_of_old
@@ -32,6 +33,7 @@ class ClassifierPair:
         classes: How their classes meet.
         new_side: How the new classifier reads a text.
         old_side: How the old one does.
+        lineage: Where both come from.
     """
 
     student: Classifier
@@ -40,6 +42,7 @@ class ClassifierPair:
     classes: ClassMap
     new_side: Side
     old_side: Side
+    lineage: Lineage
 
     @property
     def reads_alike(self) -> bool:
@@ -112,6 +115,16 @@ class ClassifierPair:
             classes,
             _side("new", student, new_tokenizer, args.max_length),
             _side("old", old_model, old_tokenizer, args.max_length),
+            Lineage.of(
+                new=student,
+                old=old_model,
+                new_name=new[1] or new[0],
+                old_name=old[1] or old[0],
+                new_base_revision=commit_of_base(student, new[0], _as_kwargs(args.model_init_kwargs).get("revision")),
+                old_base_revision=commit_of_base(
+                    old_model, old[0], _as_kwargs(args.old_model_init_kwargs).get("revision")
+                ),
+            ),
         )
 
 

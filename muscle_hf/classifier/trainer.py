@@ -1,7 +1,6 @@
 """`CompatibilityClassifierTrainer`: a `transformers.Trainer` for classifiers that keeps the old right answers."""
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import fields
 from itertools import islice
@@ -19,19 +18,18 @@ from transformers import (
     TrainerCallback,
 )
 
-from ..card.lineage import Lineage, commit_of
-from ..errors import ConfigurationError, InputError, ModelMismatchError
+from ..errors import InputError, ModelMismatchError
 from ..flips.comparison import Comparison, compare
-from ..flips.eval_metrics import is_allowed_best
 from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
 from ..losses.targets import refuse_nan
 from ..models.adapters import Model
-from ..publishing.from_trainer import ROLES, ShipsItsCard
+from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..training.base import TrainerBase
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch, prepared_teacher
-from ..training.log import LossSums
+from ..training.refusals import refuse_one_model_twice, refuse_split_models
 from ..training.row_checks import check_rows
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
@@ -63,7 +61,7 @@ _OPTIONS = tuple(one.name for one in fields(CompatibilityClassifierConfig))
     missing={name: reason.format(parent="transformers.Trainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilityClassifierConfig({}=…)": _OPTIONS},
 )
-class CompatibilityClassifierTrainer(ShipsItsCard):
+class CompatibilityClassifierTrainer(TrainerBase):
     """Train a classifier that keeps the new model's accuracy and loses fewer of the old right answers.
 
     For sequence and token classification, encoders and decoders with a classification head, fully fine-tuned or with a
@@ -124,10 +122,6 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         >>> trainer.train()  # doctest: +SKIP
     """
 
-    # `compute_loss` divides by the instances of the whole optimizer step, so the parent must not divide by the number
-    # of its pieces again.
-    loss_is_scaled_for_ga = True
-
     def __init__(
         self,
         model: Model,
@@ -153,7 +147,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         args = CompatibilityClassifierConfig(output_dir="compatible-classifier") if args is None else args
         check_args(args, CompatibilityClassifierConfig, "TrainingArguments", old_model)
         check_kinds(callbacks, processing_class, model=model, old_model=old_model)
-        self.strategy = args.strategy(mask)
+        strategy = args.strategy(mask)
         check_rows(train_dataset)
         pair = ClassifierPair.load(
             (model, new_adapter, processing_class),
@@ -161,27 +155,22 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             args,
             quantization_config,
         )
-        self.lineage = _lineage(pair, (model, new_adapter), (old_model, old_adapter), args)
-        self.classes = pair.classes
         new_side, old_side = pair.new_side, None if pair.reads_alike else pair.old_side
         columns = Columns(args.text_column, args.text_pair_column, args.label_column, args.weight_column)
-        self._encoder = ClassifierEncoder(pair.task, new_side, old_side, self.classes.new, columns)
+        encoder = ClassifierEncoder(pair.task, new_side, old_side, pair.classes.new, columns)
         with args.main_process_first(desc="encoding the data sets"):
-            train_dataset = self._encode(train_dataset, "train")
+            train_dataset = encoded(encoder, train_dataset, "train")
             if eval_dataset is not None:
-                eval_dataset = self._encode(eval_dataset, "eval")
+                eval_dataset = encoded(encoder, eval_dataset, "eval")
         if data_collator is None:
             old_tokenizer = None if old_side is None else old_side.tokenizer
             data_collator = ClassifierCollator(pair.task, new_side.tokenizer, old_tokenizer)
-        self._arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
-        self._old_classes = OldClasses(self.classes)
-        self._sums = {"train": LossSums(), "eval": LossSums()}
-        self._memories: dict[str, EvaluationMemory] = {}
-        self._memory = EvaluationMemory()
-        self._has_warned_of_swap = False
         super().__init__(
             model=pair.student,
             args=args,
+            strategy=strategy,
+            lineage=pair.lineage,
+            accuracy="accuracy",
             data_collator=data_collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -193,39 +182,23 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             with_config=True,
         )
+        self._make_repository()
+        self.classes, self.min_accuracy = pair.classes, args.min_accuracy
+        self._encoder, self._old_classes = encoder, OldClasses(pair.classes)
+        self._arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
+        self._memories: dict[str, EvaluationMemory] = {}
+        # Of the set that was evaluated last, and of the one that is evaluated now.
+        self._memory = EvaluationMemory()
+        self._now_evaluated: EvaluationMemory | None = None
+        self._has_warned_of_swap = False
         # The parent counts the labels of the whole optimizer step for models whose loss asks for it, as the one here.
         count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
         keep_columns(self, (*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))))
-        self._refuse_split_models()
+        refuse_split_models(self, "the student's weights")
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
         self.old_teacher = FrozenModelTeacher(prepared_teacher(self.accelerator, pair.old))
         self._check_teachers()
-
-    def _encode(self, dataset: Any, name: str) -> Any:
-        if isinstance(dataset, dict):
-            return {key: self._encode(one, name) for key, one in dataset.items()}
-        encoded = self._encoder(dataset, name)
-        if name != "test" and not any(_has_label(row) for row in islice(encoded, _first(encoded, _STREAM_ROWS))):
-            raise InputError(
-                f"The {name} set has no label to learn from or to measure: every one that was looked at is -100, or "
-                "lost to truncation. Check the labels, and raise max_length if texts are cut off."
-            )
-        return encoded
-
-    def _refuse_split_models(self) -> None:
-        if self.is_fsdp_enabled or (
-            self.args.deepspeed_plugin is not None and self.args.deepspeed_plugin.zero_stage == 3
-        ):
-            raise ConfigurationError(
-                "The new model is a snapshot of the student's weights, which FSDP and DeepSpeed ZeRO-3 split over "
-                "processes. Train with DDP or ZeRO-2."
-            )
-        if self.args.n_gpu > 1:
-            raise ConfigurationError(
-                f"One process with {self.args.n_gpu} GPUs (DataParallel) is not supported. Start one process for each "
-                "GPU (torchrun, accelerate launch), or show it one GPU (CUDA_VISIBLE_DEVICES)."
-            )
 
     def _check_teachers(self) -> None:
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
@@ -241,11 +214,7 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             )
         in_new_classes = self._old_classes.logits(old)
         known = ~torch.isinf(in_new_classes)
-        if torch.equal(in_new_classes[known].float(), new[known].float()):
-            raise ModelMismatchError(
-                "The old and the new model give exactly the same logits: they are the same model, and there is no "
-                "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
-            )
+        refuse_one_model_twice(in_new_classes[known].float(), new[known].float())
 
     def _model_inputs(self, inputs: dict[str, Any], role: str) -> dict[str, Any]:
         """Return what one of the models reads of a batch, under the names that it knows; never the labels."""
@@ -271,15 +240,17 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         refuse_nan("new", new)
         return old, new
 
-    def _teacher_logits(self, inputs: dict[str, Any], trained: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+    def _teacher_logits(
+        self, inputs: dict[str, Any], trained: Tensor, memory: EvaluationMemory | None
+    ) -> tuple[Tensor, Tensor]:
         """Ask the teachers, once for each row that is evaluated."""
-        if mode == "train" or ROW not in inputs:
+        if memory is None:
             return self._ask_teachers(inputs, trained)
         rows = inputs[ROW].tolist()
-        known = self._memory.recall(rows, trained.device)
+        known = memory.recall(rows, trained.device)
         if known is None:
             known = self._ask_teachers(inputs, trained)
-            self._memory.remember(rows, _tokens_of_rows(trained), *known)
+            memory.remember(rows, _tokens_of_rows(trained), *known)
         return known
 
     def compute_loss(
@@ -290,10 +261,10 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
-        mode = "train" if self.model.training else "eval"
         labels = inputs["labels"]
         trained = labels != IGNORE_INDEX
-        old, new = self._teacher_logits(inputs, trained, mode)
+        memory = self._now_evaluated if ROW in inputs else None
+        old, new = self._teacher_logits(inputs, trained, memory)
         outputs = model(**self._model_inputs(inputs, "new"))
         student = outputs.logits[trained]
         numbers = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
@@ -309,14 +280,10 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
             sequence=numbers.expand_as(labels)[trained],
             weights=None if weights is None else weights.view_as(numbers).expand_as(labels)[trained],
         )
-        loss = result.loss
-        # `num_items_in_batch` counts the instances of every process, and DDP averages gradients over processes.
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        self._sums[mode].add(result, accelerator=self.accelerator)
-        if mode == "eval" and ROW in inputs:
+        loss = self._noted_loss(result, num_items_in_batch)
+        if memory is not None:
             answers = [self._old_classes.answers(old), new.argmax(-1), student.argmax(-1), labels[trained]]
-            self._memory.note(inputs[ROW].tolist(), _tokens_of_rows(trained), torch.stack(answers))
+            memory.note(inputs[ROW].tolist(), _tokens_of_rows(trained), torch.stack(answers))
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
@@ -327,18 +294,14 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
     ) -> dict[str, float]:
         """Measure the student, and its flips against the old model, on a data set of texts or an encoded one."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._encode(eval_dataset, "eval")
-        best = self.state.best_metric
-        try:
-            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        finally:
-            self.state.best_metric = best
+            eval_dataset = encoded(self._encoder, eval_dataset, "eval")
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def predict(
         self, test_dataset: AnyDataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> Any:
         """Return the student's logits on a data set of texts or an encoded one, which may lack labels."""
-        return super().predict(self._encode(test_dataset, "test"), ignore_keys, metric_key_prefix)
+        return super().predict(encoded(self._encoder, test_dataset, "test"), ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,
@@ -349,20 +312,20 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         metric_key_prefix: str = "eval",
     ) -> Any:
         """Add the method's figures and the flips of this data set to its metrics; called by the trainer."""
-        sums = self._sums["eval"]
-        sums.clear()
         # A data set's fingerprint says what is in it; a stream has none, and nothing of it is kept.
-        dataset = dataloader.dataset
-        self._memory = EvaluationMemory()
+        dataset, memory = dataloader.dataset, EvaluationMemory()
         if isinstance(dataset, Dataset):
-            self._memory = self._memories.setdefault(content_key(dataset), self._memory)
-        self._memory.forget_answers()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("accuracy").items()}
-        output.metrics.update(figures | self._memory.metrics(metric_key_prefix))
-        if self.state.best_metric is not None and self._is_below_the_bound(output.metrics):
-            # For the length of this evaluation, so that early stopping sees no improvement in what is not allowed.
-            self.state.best_metric = math.inf if self.args.greater_is_better else -math.inf
+            memory = self._memories.setdefault(content_key(dataset), memory)
+        memory.forget_answers()
+        self._memory = self._now_evaluated = memory
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        finally:
+            self._now_evaluated = None
+        output.metrics.update(memory.metrics(metric_key_prefix))
+        self._hold_below_the_bound(output.metrics, self._prefix_of_bound)
         self._warn_of_swapped_models()
         return output
 
@@ -376,34 +339,10 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
                 "old_model are swapped, or one of them has its classes in another order than their names say."
             )
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the method's figures, each over all instances since the last log; called by the trainer."""
-        sums = self._sums["train"]
-        if self.model.training and sums["tokens"]:
-            logs.update(sums.figures("accuracy"))
-            sums.clear()
-        super().log(logs, start_time)
-
-    def _is_below_the_bound(self, metrics: dict[str, float]) -> bool:
+    @property
+    def _prefix_of_bound(self) -> str:
         best = self.args.best_metric
-        prefix = f"eval_{best[0]}" if best is not None and best[0] else "eval"
-        if self.args.min_accuracy is None or not any(name.startswith(f"{prefix}_") for name in metrics):
-            return False
-        return not is_allowed_best(metrics, self.args.min_accuracy, prefix=prefix)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        return not self._is_below_the_bound(metrics) and bool(super()._determine_best_metric(metrics, trial))
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as [`transformers.Trainer.train`] does, and say so where no evaluation reached `min_accuracy`."""
-        result = super().train(*args, **kwargs)
-        if self.args.min_accuracy is not None and self.state.best_metric is None:
-            logger.warning(
-                f"No evaluation reached min_accuracy={self.args.min_accuracy}, so no checkpoint was chosen as the "
-                "best, and the model is that of the last step. Lower the bound, train longer, or give the "
-                "cross-entropy more weight."
-            )
-        return result
+        return f"eval_{best[0]}" if best is not None and best[0] else "eval"
 
     def measured_comparisons(self) -> dict[str, Comparison]:
         """Compare new model and student with the old one on the one evaluation set, as it was evaluated last."""
@@ -416,24 +355,17 @@ class CompatibilityClassifierTrainer(ShipsItsCard):
         }
 
 
-def _lineage(pair: ClassifierPair, new: tuple[Model, Any], old: tuple[Model, Any], args: Any) -> Lineage:
-    commits = []
-    for loaded, given, options in (
-        (pair.student, new[0], args.model_init_kwargs),
-        (pair.old, old[0], args.old_model_init_kwargs),
-    ):
-        revision = options.get("revision") if isinstance(options, dict) else None
-        base = getattr(loaded.config, "name_or_path", None)
-        # Of a model that the user loaded nobody knows the commit.
-        commits.append(commit_of(base, "config.json", revision) if isinstance(given, str | Path) else None)
-    return Lineage.of(
-        new=pair.student,
-        old=pair.old,
-        new_name=new[1] or new[0],
-        old_name=old[1] or old[0],
-        new_base_revision=commits[0],
-        old_base_revision=commits[1],
-    )
+def encoded(encoder: ClassifierEncoder, dataset: Any, name: str) -> Any:
+    """Encode a data set, or several by name, and refuse one without a label to learn from or to measure."""
+    if isinstance(dataset, dict):
+        return {key: encoded(encoder, part, name) for key, part in dataset.items()}
+    rows = encoder(dataset, name)
+    if name != "test" and not any(_has_label(row) for row in islice(rows, _first(rows, _STREAM_ROWS))):
+        raise InputError(
+            f"The {name} set has no label to learn from or to measure: every one that was looked at is -100, or "
+            "lost to truncation. Check the labels, and raise max_length if texts are cut off."
+        )
+    return rows
 
 
 def _tokens_of_rows(trained: Tensor) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..card.lineage import Lineage, commit_of, commit_of_adapter
+from ..card.lineage import Lineage, commit_of, commit_of_adapter, commit_of_base
 from ..errors import ConfigurationError, ModelMismatchError
 from ..hub.lookup import located
 from ..models.adapters import (
@@ -259,11 +259,7 @@ class ModelPair:
         """Where both models come from."""
         (model, new_adapter), (old_model, old_adapter) = self.new_source, self.old_source
         new_name, old_name = new_adapter or model, old_adapter or old_model
-        new_commit = None
-        if isinstance(model, str | Path):
-            base = getattr(self.student.config, "name_or_path", None)
-            new_commit = commit_of(base, _CONFIG, self._new_kwargs.get("revision"))
-        # Of a model that the user loaded nobody knows the commit.
+        new_commit = commit_of_base(self.student, model, self._new_kwargs.get("revision"))
         old_commit = None
         if isinstance(old_model, str | Path):
             old_commit = commit_of(old_model, _CONFIG, self._old_kwargs.get("revision"))

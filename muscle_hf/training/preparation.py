@@ -1,14 +1,14 @@
 """The rows of a training run: encoded, aligned, mixed with unlabelled ones, numbered for a cache, cut and packed."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from accelerate.logging import get_logger
 from datasets import Dataset
-from trl import SFTTrainer
-from trl.data_utils import get_dataset_column_names
+from transformers import PreTrainedTokenizerBase
 
 from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS, align_rows, chunk_counts, with_first_chunks
 from ..alignment.vocabulary_map import VocabularyMap
@@ -17,7 +17,6 @@ from ..models.embedding_rows import refuse_tokens_without_rows
 from .config import CompatibilityConfig
 from .data import (
     TOKEN_COLUMNS,
-    ColumnCollator,
     packed,
     trained_token_counts,
     truncated,
@@ -25,64 +24,97 @@ from .data import (
     with_target_numbers,
     with_weights,
 )
-from .hooks import prepare_rows
+from .hooks import prepare_rows, stand_in
 from .pair import ModelPair
 from .unlabelled import answered_rows, mixed, with_given_teachers
 
 logger = get_logger(__name__)
 
+OWN_COLUMNS = frozenset({*TOKEN_COLUMNS, *OLD_COLUMNS})
+"""Columns that say something of single tokens; truncation, packing and collating take them along."""
 
-class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """The part of [`CompatibilityTrainer`] that prepares data sets."""
 
-    _pair: ModelPair
-    _unlabelled: Dataset | None
-    # Name of a data set -> its rows, numbered for the cache; sealed once the cache is opened.
-    _rows_to_cache: dict[str, Dataset]
-    _cache_is_open = False
-    _training_set_is_prepared = False
-    # Tokens of both models by identity, where they differ.
-    _vocabulary: VocabularyMap | None = None
+class RowsOfRun:
+    """Makes of the data sets that the user passed what a trainer reads.
 
-    def _prepare_dataset(
-        self, dataset: Dataset, processing_class: Any, args: Any, packing: bool, formatting_func: Any, name: str
-    ) -> Dataset:
-        # The parent prepares the training set first; an evaluation set may be called "train" too.
-        of_training, self._training_set_is_prepared = not self._training_set_is_prepared, True
-        if not isinstance(dataset, Dataset):
-            self._refuse_stream(dataset, args, name, of_training=of_training)
-            return self._prepared(dataset, processing_class, args, formatting_func, name, packing=packing)
-        dataset = self._encoded(dataset, processing_class, args, formatting_func, name, packing=packing)
-        if of_training and args.weight_column is not None:
-            dataset = with_weights(dataset, args.weight_column)
-        if of_training and self._unlabelled is not None:
-            unlabelled = self._encoded(self._unlabelled, processing_class, args, None, "unlabelled", packing=packing)
-            dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
-        if not {*TOKEN_COLUMNS, *OLD_COLUMNS}.isdisjoint(dataset.column_names) or args.teacher_cache != "none":
-            dataset = truncated(dataset, args, packing=packing)
-            if args.teacher_cache != "none":
-                dataset = self._numbered(dataset, args, "train" if of_training else f"eval-{quote(name, safe='')}")
-            return packed(dataset, args, packing=packing)
-        return self._prepared(dataset, processing_class, args, None, name, packing=packing)
+    Args:
+        args: The trainer's config.
+        pair: Both models.
+        tokenizer: The student's tokenizer, with the chat template that is trained with.
+        vocabulary: Tokens of both models by identity, where they differ.
+        unlabelled: Answered prompts to mix into the training set, or None.
+        completion_only_loss: Prompts are not trained on.
+        chat_template: Another template than the tokenizer's, or None.
+        formatting_func: Writes a row as a text, or None.
+    """
 
-    def _prepared(
-        self, dataset: Any, processing_class: Any, args: Any, formatting_func: Any, name: str, *, packing: bool
-    ) -> Any:
-        options = {"tokenizer": processing_class, "formatting_func": formatting_func, "name": name}
-        return prepare_rows(self, dataset, args, packing=packing, **options)
-
-    def _encoded(
+    def __init__(
         self,
-        dataset: Dataset,
-        processing_class: Any,
         args: CompatibilityConfig,
-        formatting_func: Any,
-        name: str,
+        pair: ModelPair,
+        tokenizer: PreTrainedTokenizerBase,
         *,
-        packing: bool,
-    ) -> Dataset:
+        vocabulary: VocabularyMap | None,
+        unlabelled: Dataset | None,
+        completion_only_loss: bool,
+        chat_template: str | None,
+        formatting_func: Callable[[dict[str, Any]], str] | None,
+    ) -> None:
+        """Start with nothing prepared."""
+        self.args, self.pair, self.tokenizer, self.vocabulary = args, pair, tokenizer, vocabulary
+        self.unlabelled, self.chat_template, self.formatting_func = unlabelled, chat_template, formatting_func
+        self._encoder = stand_in(tokenizer, completion_only_loss=completion_only_loss, chat_template=chat_template)
+        self._are_ready = bool((args.dataset_kwargs or {}).get("skip_prepare_dataset"))
+        self.to_cache: dict[str, Dataset] = {}
+        """Name of a data set -> its rows, numbered for the cache."""
+        self.is_cache_open = False
+        """Nothing more can be put into the cache."""
+
+    def training(self, dataset: Any) -> Any:
+        """Prepare the training set."""
+        args, packing = self.args, bool(self.args.packing)
+        if self._are_ready:
+            return dataset
+        if not isinstance(dataset, Dataset):
+            more = {"weight_column": args.weight_column, "unlabelled_dataset": self.unlabelled}
+            self._refuse_stream(dataset, "train", **{name: value is not None for name, value in more.items()})
+            return self._as_trl_does(dataset, args, "train", packing=packing, formatting_func=self.formatting_func)
+        dataset = self._encoded(dataset, "train", packing=packing, formatting_func=self.formatting_func)
+        if args.weight_column is not None:
+            dataset = with_weights(dataset, args.weight_column)
+        if self.unlabelled is not None:
+            unlabelled = self._encoded(self.unlabelled, "unlabelled", packing=packing, formatting_func=None)
+            dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
+        return self._finished(dataset, "train", kept_as="train", packing=packing)
+
+    def evaluation(self, dataset: Any, name: str = "eval") -> Any:
+        """Prepare an evaluation set, or several by name; None and the name of a prepared one stay what they are."""
+        if self._are_ready or dataset is None or isinstance(dataset, str):
+            return dataset
+        if isinstance(dataset, dict):
+            return {key: self.evaluation(part, key) for key, part in dataset.items()}
+        packing = bool(self.args.packing if self.args.eval_packing is None else self.args.eval_packing)
+        if not isinstance(dataset, Dataset):
+            self._refuse_stream(dataset, name)
+            return self._as_trl_does(dataset, self.args, name, packing=packing, formatting_func=self.formatting_func)
+        dataset = self._encoded(dataset, name, packing=packing, formatting_func=self.formatting_func)
+        return self._finished(dataset, name, kept_as=f"eval-{quote(name, safe='')}", packing=packing)
+
+    def _as_trl_does(self, dataset: Any, args: Any, name: str, *, packing: bool, formatting_func: Any) -> Any:
+        return prepare_rows(
+            self._encoder,
+            dataset,
+            args,
+            tokenizer=self.tokenizer,
+            packing=packing,
+            formatting_func=formatting_func,
+            name=name,
+        )
+
+    def _encoded(self, dataset: Dataset, name: str, *, packing: bool, formatting_func: Any) -> Dataset:
         """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
-        ours = {*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK} & set(dataset.column_names)
+        args, pair = self.args, self.pair
+        ours = {*OWN_COLUMNS, FIRST_CHUNK} & set(dataset.column_names)
         if ours:
             raise InputError(
                 f"The {name} set has the columns {sorted(ours)}, whose names are used here for something else. Rename "
@@ -90,73 +122,75 @@ class RowsOfTraining(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             )
         whole = copy.copy(args)
         whole.max_length, whole.shuffle_dataset = None, False
-        dataset = self._prepared(dataset, processing_class, whole, formatting_func, name, packing=False)
+        dataset = self._as_trl_does(dataset, whole, name, packing=False, formatting_func=formatting_func)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
         of_set = f"The {name} set"
-        refuse_tokens_without_rows(dataset["input_ids"], processing_class, self._pair.student, what=of_set, role="new")
-        if self._vocabulary is not None:
-            self._vocabulary.check_tokens(dataset["input_ids"], processing_class)
+        refuse_tokens_without_rows(dataset["input_ids"], self.tokenizer, pair.student, what=of_set, role="new")
+        if self.vocabulary is not None:
+            self.vocabulary.check_tokens(dataset["input_ids"], self.tokenizer)
         if args.alignment == "chunks":
-            old_length = getattr(self._pair.old_config.get_text_config(), "max_position_embeddings", None)
+            tokenizer, old = pair.required_old_tokenizer(), pair.old_outline()
             dataset, summary = align_rows(
                 dataset,
-                processing_class,
-                self._pair.required_old_tokenizer(),
+                self.tokenizer,
+                tokenizer,
                 text_field=args.dataset_text_field,
                 chat_template=self.chat_template,
                 max_length=args.max_length,
-                old_length=old_length,
+                old_length=getattr(pair.old_config.get_text_config(), "max_position_embeddings", None),
                 processes=args.dataset_num_proc,
             )
-            tokenizer, old = self._pair.required_old_tokenizer(), self._pair.old_outline()
             refuse_tokens_without_rows(dataset["old_input_ids"], tokenizer, old, what=of_set, role="old")
             logger.info(f"The {name} set: {summary}")
         return dataset
 
-    def _refuse_stream(self, dataset: Any, args: CompatibilityConfig, name: str, *, of_training: bool) -> None:
-        for option, is_used in (
-            ("teacher_cache", args.teacher_cache != "none"),
-            ("alignment", args.alignment != "tokens"),
-            ("A pair of models with other embedding rows", self._vocabulary is not None),
-            ("weight_column", of_training and args.weight_column is not None),
-            ("unlabelled_dataset", of_training and self._unlabelled is not None),
-        ):
+    def _finished(self, dataset: Dataset, name: str, *, kept_as: str, packing: bool) -> Any:
+        """Cut, number and pack encoded rows: as TRL does, where they have no columns of ours."""
+        args = self.args
+        has_cache = args.teacher_cache != "none"
+        if OWN_COLUMNS.isdisjoint(dataset.column_names) and not has_cache:
+            return self._as_trl_does(dataset, args, name, packing=packing, formatting_func=None)
+        dataset = truncated(dataset, args, packing=packing)
+        return packed(self._numbered(dataset, kept_as) if has_cache else dataset, args, packing=packing)
+
+    def _numbered(self, dataset: Dataset, name: str) -> Dataset:
+        """Number what is trained on, over all data sets, and keep the rows for the cache."""
+        if self.is_cache_open:
+            raise ConfigurationError(
+                "The teacher cache has no targets for this set. Pass it to the trainer as eval_dataset, by a "
+                "name of its own if there are several, or evaluate without a cache."
+            )
+        counts = chunk_counts if self.args.alignment == "chunks" else trained_token_counts
+        start = sum(sum(counts(rows)) for rows in self.to_cache.values())
+        self.to_cache[name] = dataset
+        return (with_first_chunks if self.args.alignment == "chunks" else with_target_numbers)(dataset, start)
+
+    def _refuse_stream(self, dataset: Any, name: str, **more: bool) -> None:
+        used = {
+            "teacher_cache": self.args.teacher_cache != "none",
+            "alignment": self.args.alignment != "tokens",
+            "A pair of models with other embedding rows": self.vocabulary is not None,
+        } | more
+        for option, is_used in used.items():
             if is_used:
                 raise ConfigurationError(
                     f"{option} needs data that are read in one order, and the {name} set is a "
                     f"{type(dataset).__name__}. Pass a datasets.Dataset, or leave the option out."
                 )
 
-    def _answered(self, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
-        """Let the teachers answer the unlabelled prompts; the main process asks, the others read what it kept."""
-        longest = args.unlabelled_max_new_tokens
-        with args.main_process_first(local=False, desc="answers to the unlabelled prompts"):
-            return answered_rows(
-                prompts,
-                teacher=args.unlabelled_teacher,
-                ask_old=self._pair.asker("old", args, longest),
-                ask_new=self._pair.asker("new", args, longest),
-                folder=Path(args.output_dir) / "unlabelled_answers",
-                fingerprint=self._pair.fingerprint_of_answers(longest),
-                block_size=args.per_device_eval_batch_size,
-                show_progress=not args.disable_tqdm,
-            )
 
-    def _numbered(self, dataset: Dataset, args: CompatibilityConfig, name: str) -> Dataset:
-        """Number what is trained on, over all data sets, and keep the rows for the cache."""
-        if self._cache_is_open:
-            raise ConfigurationError(
-                "The teacher cache has no targets for this set. Pass it to the trainer as eval_dataset, by a "
-                "name of its own if there are several, or evaluate without a cache."
-            )
-        counts = chunk_counts if args.alignment == "chunks" else trained_token_counts
-        start = sum(sum(counts(rows)) for rows in self._rows_to_cache.values())
-        self._rows_to_cache[name] = dataset
-        return (with_first_chunks if args.alignment == "chunks" else with_target_numbers)(dataset, start)
-
-    def _wrap_collator(self) -> None:
-        """Let the collator take our columns along, where there are any."""
-        self._collator_alone = self.data_collator
-        if not {*TOKEN_COLUMNS, *OLD_COLUMNS}.isdisjoint(get_dataset_column_names(self.train_dataset)):
-            self.data_collator: Any = ColumnCollator(self.data_collator)
+def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
+    """Let the teachers answer the unlabelled prompts; the main process asks, the others read what it kept."""
+    longest = args.unlabelled_max_new_tokens
+    with args.main_process_first(local=False, desc="answers to the unlabelled prompts"):
+        return answered_rows(
+            prompts,
+            teacher=args.unlabelled_teacher,
+            ask_old=pair.asker("old", args, longest),
+            ask_new=pair.asker("new", args, longest),
+            folder=Path(args.output_dir) / "unlabelled_answers",
+            fingerprint=pair.fingerprint_of_answers(longest),
+            block_size=args.per_device_eval_batch_size,
+            show_progress=not args.disable_tqdm,
+        )

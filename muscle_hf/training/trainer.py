@@ -1,8 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,8 +18,10 @@ from transformers import (
     TrainerCallback,
 )
 from transformers.trainer_utils import IntervalStrategy
+from trl import SFTTrainer
+from trl.data_utils import get_dataset_column_names
 
-from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS
+from ..alignment.datasets import FIRST_CHUNK
 from ..errors import ConfigurationError
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
@@ -28,16 +29,18 @@ from ..losses.masks import Mask
 from ..models.adapters import Model, full_logits_allow_tied_head
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
-from ..publishing.from_trainer import ROLES, ShipsItsCard
+from ..publishing.from_trainer import ROLES
+from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from .base import TrainerBase, set_aside
 from .config import CompatibilityConfig
-from .data import TOKEN_COLUMNS
-from .flips_in_the_loop import FlipsInTheLoop
-from .hooks import count_labels_of_steps, keep_columns, send_nothing
-from .log import LossSums
+from .data import ColumnCollator, a_few_tokens, first_trainable_row
+from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
 from .pair import ModelPair
+from .preparation import OWN_COLUMNS, RowsOfRun, answered
+from .refusals import refuse_one_model_twice, refuse_split_models
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
-from .teachers_of_run import TeachersOfTraining
+from .teachers_of_run import TeachersOfRun, paired_vocabulary
 from .unlabelled import check_unlabelled
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ _OPTIONS = tuple(one.name for one in fields(CompatibilityConfig))
     missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
 )
-class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
+class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -117,12 +120,8 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         >>> trainer.train()  # doctest: +SKIP
     """
 
-    _send_telemetry = send_nothing
     _tag_names = ("muscle", "compatibility-adapter", "trl")
     _name = "MUSCLE"
-    # `compute_loss` divides by the tokens of the whole optimizer step, so the parent must not divide by the number of
-    # its pieces again.
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -151,7 +150,7 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
         check_args(args, CompatibilityConfig, "SFTConfig", old_model)
         check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
-        self.strategy = args.strategy(mask)
+        strategy = args.strategy(mask)
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
@@ -169,7 +168,7 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
-        pair = self._pair = ModelPair(
+        pair = ModelPair(
             model,
             old_model,
             new_adapter=new_adapter,
@@ -181,26 +180,25 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         )
         student, processing_class = pair.student, pair.processing_class
         check_chat_template(train_dataset, eval_dataset, args, processing_class)
-        self._rows_to_cache: dict[str, Dataset] = {}
-        if args.alignment == "tokens":
-            self._check_vocabularies(args)
-        else:
-            pair.required_old_tokenizer()
+        vocabulary = paired_vocabulary(pair, args)
         if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
-        self._unlabelled = None if unlabelled_dataset is None else self._answered(unlabelled_dataset, args)
-        self.lineage = pair.lineage
+        unlabelled = None if unlabelled_dataset is None else answered(pair, unlabelled_dataset, args)
+        lineage = pair.lineage
         if isinstance(student, PeftModel):
             # PEFT loads adapters frozen by default; the student's is the one that is trained.
             student.set_adapter(student.active_adapter)
         if args.student_rank is not None:
             student = pad_rank(student, args.student_rank, seed=args.seed)
 
-        self._sums = {"train": LossSums(), "eval": LossSums()}
-        with full_logits_allow_tied_head(student), _without_model_init_kwargs(args):
+        # The base is loaded by now with its arguments; the parent would warn that it ignores them.
+        with full_logits_allow_tied_head(student), set_aside(args, model_init_kwargs=None):
             super().__init__(
                 model=student,
                 args=args,
+                strategy=strategy,
+                lineage=lineage,
+                accuracy="mean_token_accuracy",
                 data_collator=data_collator,
                 train_dataset=train_dataset,
                 # With flips alone to evaluate, no set is asked for its loss.
@@ -213,24 +211,101 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
-        self._wrap_collator()
-        # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
-        count_labels_of_steps(self, shifted=True)
-        keep_columns(self, (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK))
-        if self.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
-            raise ConfigurationError(
-                "The new model is a snapshot of the adapter on the student's own base, which FSDP and DeepSpeed "
-                "ZeRO-3 split over processes. Train with DDP or ZeRO-2."
-            )
+        refuse_split_models(self, "the adapter on the student's own base")
         if self.aux_loss_enabled:
             raise ConfigurationError(
                 "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
                 "without it."
             )
-        self._set_up_teachers()
+        self.rows = RowsOfRun(
+            args,
+            pair,
+            self.processing_class,
+            vocabulary=vocabulary,
+            unlabelled=unlabelled,
+            completion_only_loss=self.completion_only_loss,
+            chat_template=self.chat_template,
+            formatting_func=formatting_func,
+        )
+        self.train_dataset = self.rows.training(self.train_dataset)
+        self.eval_dataset = self.rows.evaluation(self.eval_dataset)
+        self.rows.is_cache_open = True
+        self._make_repository()
+        # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
+        count_labels_of_steps(self, shifted=True)
+        keep_columns(self, (*OWN_COLUMNS, FIRST_CHUNK))
+        # A cache of tokens is computed from rows without columns of ours.
+        self._collator_of_cache = self.data_collator
+        if not OWN_COLUMNS.isdisjoint(get_dataset_column_names(self.train_dataset)):
+            self.data_collator: Any = ColumnCollator(self.data_collator)
+        if args.alignment == "chunks":
+            self._collator_of_cache = self.data_collator
+        self.teachers = TeachersOfRun(
+            args,
+            pair,
+            self.accelerator.unwrap_model(self.model),
+            self.accelerator,
+            strategy=strategy,
+            vocabulary=vocabulary,
+            rows=self.rows.to_cache,
+        )
+        self._check_teachers()
         if questions is not None:
-            self.flips = self._flips_evaluation(questions)
+            self.flips = self.teachers.flips_evaluation(questions, self.processing_class)
         self.min_accuracy = args.min_accuracy
+
+    @property
+    def old_teacher(self) -> FrozenModelTeacher | None:
+        """The old model as a teacher; None where a complete cache has taken its place."""
+        return self.teachers.old
+
+    @property
+    def new_teacher(self) -> SharedBaseTeacher:
+        """The new model as a teacher: a snapshot of what the student trains."""
+        return self.teachers.new
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """Leave a data set as it is, where TRL would prepare it: rows are prepared once the parent is set up."""
+        return dataset
+
+    def _check_teachers(self) -> None:
+        """Ask both teachers about one example, so that bad ones are refused before training."""
+        row = first_trainable_row(self.train_dataset)
+        if row is None:
+            return
+        if self.args.remove_unused_columns:
+            row = {name: row[name] for name in kept_columns(self) if name in row}
+        if self.args.alignment == "tokens":
+            row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
+        logits = self.teachers.loss.check(prepared_batch(self, self.data_collator([row])))
+        if logits is not None:
+            refuse_one_model_twice(*logits)
+
+    def _batch_for_cache(self, rows: list[dict[str, Any]]) -> Any:
+        return prepared_batch(self, self._collator_of_cache(rows))
+
+    def _make_ready(self) -> None:
+        self.teachers.complete_cache(self._batch_for_cache)
+
+    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
+        """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
+
+        `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
+        the parts may be computed on several machines that share the folder.
+
+        Args:
+            process: The number of this part, from 0. Defaults to that of the training process.
+            processes: How many parts there are. Defaults to the number of training processes.
+
+        Returns:
+            Whether the cache is complete; False where other parts are not there yet.
+
+        Raises:
+            ConfigurationError: `teacher_cache` is "none", or the disk is too small.
+            InputError: A damaged cache.
+            TeacherError: A teacher gives NaN.
+        """
+        return self.teachers.compute_cache(self._batch_for_cache, process, processes)
 
     def compute_loss(
         self,
@@ -240,45 +315,25 @@ class CompatibilityTrainer(ShipsItsCard, FlipsInTheLoop, TeachersOfTraining):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
-        mode = "train" if self.model.training else "eval"
-        result, outputs = self._token_loss(model, inputs, normalizer=num_items_in_batch, needs_logits=return_outputs)
-        loss = result.loss
-        # `num_items_in_batch` counts the tokens of every process, and DDP averages gradients over processes.
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        result, outputs = self.teachers.loss(model, inputs, normalizer=num_items_in_batch, needs_logits=return_outputs)
         positions = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        self._sums[mode].add(result, accelerator=self.accelerator, positions=positions)
+        loss = self._noted_loss(result, num_items_in_batch, positions=positions)
         return (loss, outputs) if return_outputs else loss
 
-    def evaluation_loop(
+    def evaluate(
         self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
+        eval_dataset: EvalDataset | str | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-    ) -> Any:
-        """Add the method's figures of this data set to its metrics; called by the trainer."""
-        sums = self._sums["eval"]
-        sums.clear()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        output.metrics.update(
-            {f"{metric_key_prefix}_{name}": value for name, value in sums.figures("mean_token_accuracy").items()}
-        )
-        return output
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the method's figures, each over all tokens since the last log; called by the trainer."""
-        sums = self._sums["train"]
-        if self.model.training and sums["tokens"]:
-            # The count goes on from the log, which a resumed run brings along.
-            seen = next((log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0)
-            logs.update(sums.figures("mean_token_accuracy") | {"num_tokens": seen + sums["positions"]})
-            sums.clear()
-        super().log(logs, start_time)
+    ) -> dict[str, float]:
+        """Evaluate as [`trl.SFTTrainer`] does, on a data set in any of its formats; without one, measure flips too."""
+        if not isinstance(eval_dataset, dict):  # the parent comes back here with each of several sets
+            eval_dataset = self.rows.evaluation(eval_dataset, metric_key_prefix.removeprefix("eval_"))
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     @property
-    def _is_chosen_by_what_is_measured(self) -> bool:
+    def is_chosen_by_what_is_measured(self) -> bool:
+        """Whether the figure that chooses the best checkpoint is of the flips data set."""
         metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
         return metric in FLIP_FIGURES
 
@@ -309,13 +364,3 @@ def _choose_when_to_evaluate(args: CompatibilityConfig, evaluates: bool, measure
 def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
     """Options given as JSON text are dictionaries once the config is built."""
     return dict(value) if isinstance(value, dict) else {}
-
-
-@contextmanager
-def _without_model_init_kwargs(args: CompatibilityConfig) -> Iterator[None]:
-    """The base is loaded by now with these arguments; the parent would warn that it ignores them."""
-    kept, args.model_init_kwargs = args.model_init_kwargs, None
-    try:
-        yield
-    finally:
-        args.model_init_kwargs = kept

@@ -25,6 +25,7 @@ from muscle_hf.card.lineage import Lineage
 from muscle_hf.errors import HubError
 from muscle_hf.publishing.background import resumable_files
 from muscle_hf.publishing.from_model import checked_files, record_base
+from muscle_hf.training.base import TrainerBase
 
 TESTS = Path(__file__).parents[1]
 TOKEN = "secret-of-ann"  # noqa: S105 - a token of the local Hub
@@ -122,6 +123,20 @@ def test_the_card_outlives_the_trainer_and_the_model_keeps_nothing_alive(update:
 
 
 # What is refused, and what is written down ---------------------------------------------------------------------------
+
+
+def test_no_repository_is_made_where_the_data_are_refused(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(TrainerBase, "init_hf_repo", lambda trainer, **_: made.append(trainer.args.output_dir))
+    monkeypatch.setattr("muscle_hf.training.base.refuse_local_base", lambda model: None)
+    rows = [row | {"target_index": 0} for row in ROWS]
+    with pytest.raises(InputError, match="target_index"):
+        trainer_of(update, tmp_path / "bad", rows=rows, push_to_hub=True)
+    assert made == []
+    trainer_of(update, tmp_path / "good", push_to_hub=True)
+    assert made == [str(tmp_path / "good")]
 
 
 def test_an_adapter_on_a_local_base_is_refused_before_training_if_it_is_to_be_pushed(

@@ -69,7 +69,7 @@ def test_an_update_to_another_tokenizer_trains_and_comes_closer_to_the_old_model
     assert "chunks in which both tokenizers meet" in caplog.text
     # Both models read the same row, each in its own tokens.
     row = trainer.train_dataset[0]
-    old_tokenizer = trainer._pair.required_old_tokenizer()
+    old_tokenizer = trainer.teachers.pair.required_old_tokenizer()
     assert len(row["input_ids"]) != len(row["old_input_ids"])
     assert trainer.processing_class.decode(row["input_ids"]) == old_tokenizer.decode(row["old_input_ids"])
     trainer.train()
@@ -83,7 +83,7 @@ def test_a_chunk_is_wrong_if_any_of_its_tokens_is(update: Update, tmp_path: Path
     trainer = trainer_of(update, tmp_path, **CHUNKS)
     batch = _batch(trainer)
     with torch.no_grad():
-        result, outputs = trainer._token_loss(trainer.model, batch, normalizer=None, needs_logits=True)
+        result, outputs = trainer.teachers.loss(trainer.model, batch, normalizer=None, needs_logits=True)
     wrong = outputs.logits[:, :-1].argmax(-1) != batch["labels"][:, 1:]
     numbers = batch["chunk_ids"][:, 1:]
     expected = 0
@@ -97,7 +97,7 @@ def test_equal_tokenizers_give_the_loss_of_the_token_path(same: Update, tmp_path
     by_tokens = trainer_of(same, tmp_path / "tokens", cross_entropy_weight=0.3)
     by_chunks = trainer_of(same, tmp_path / "chunks", cross_entropy_weight=0.3, **CHUNKS)
     losses = [
-        trainer._token_loss(trainer.model, _batch(trainer), normalizer=None, needs_logits=False)[0]
+        trainer.teachers.loss(trainer.model, _batch(trainer), normalizer=None, needs_logits=False)[0]
         for trainer in (by_tokens, by_chunks)
     ]
     assert losses[1].loss.item() == pytest.approx(losses[0].loss.item(), rel=1e-5)
@@ -115,21 +115,27 @@ def test_truncation_completions_and_weights_go_with_chunks(
     plain.args.weight_column = None
     ratio = 2 if "weight_column" in option else 1
     first, other = (
-        one._token_loss(one.model, _batch(one), normalizer=None, needs_logits=False)[0].loss.item()
+        one.teachers.loss(one.model, _batch(one), normalizer=None, needs_logits=False)[0].loss.item()
         for one in (trainer_of(update, tmp_path / "again", rows=rows, **CHUNKS, **option), plain)
     )
     assert first == pytest.approx(ratio * other, rel=1e-5)
+
+
+def test_fresh_evaluation_sets_by_name_are_prepared_once(update: Update, tmp_path: Path) -> None:
+    trainer = trainer_of(update, tmp_path, **CHUNKS, eval_dataset=Dataset.from_list(ROWS[:4]))
+    named = trainer.evaluate({"a": Dataset.from_list(ROWS[:4]), "b": Dataset.from_list(ROWS[4:6])})
+    assert named["eval_a_loss"] == trainer.evaluate()["eval_loss"] != named["eval_b_loss"]
 
 
 def test_a_cache_of_chunk_scores_trains_without_the_old_model(update: Update, tmp_path: Path) -> None:
     options = CHUNKS | {"teacher_cache": "chunks", "teacher_cache_dir": str(tmp_path / "cache")}
     options["eval_dataset"] = Dataset.from_list(ROWS[:5])
     first = trainer_of(update, tmp_path / "first", **options)
-    live = first._token_loss(first.model, _batch(first), normalizer=None, needs_logits=False)[0]
+    live = first.teachers.loss(first.model, _batch(first), normalizer=None, needs_logits=False)[0]
     first.train()
     second = trainer_of(update, tmp_path / "second", **options)
-    assert not second._pair.is_old_loaded
-    cached = second._token_loss(second.model, _batch(second), normalizer=None, needs_logits=False)[0]
+    assert not second.teachers.pair.is_old_loaded
+    cached = second.teachers.loss(second.model, _batch(second), normalizer=None, needs_logits=False)[0]
     # The mask is the student's; chunks of one token are compared by their likelihood too, so the loss is another one.
     assert cached.tokens_to_old == live.tokens_to_old
     assert cached.loss.item() > 0
@@ -145,7 +151,9 @@ def test_cached_chunk_scores_are_those_of_the_old_model(update: Update, tmp_path
     cached.cache_teachers()
     for rows in ((0, 1, 2), (11, 3), (7,)):
         marks = [
-            one._token_loss(one.model, _batch(one, *rows), normalizer=None, needs_logits=False)[0].tokens_to_old.item()
+            one.teachers.loss(one.model, _batch(one, *rows), normalizer=None, needs_logits=False)[
+                0
+            ].tokens_to_old.item()
             for one in (live, cached)
         ]
         assert marks[0] == marks[1]
@@ -217,7 +225,7 @@ def test_padding_rows_of_the_old_model_are_cut_and_the_log_says_so(
     if "teacher_cache" in options:
         trainer.cache_teachers()
     batch = _batch(trainer)
-    result, _ = trainer._token_loss(trainer.model, batch, normalizer=None, needs_logits=False)
+    result, _ = trainer.teachers.loss(trainer.model, batch, normalizer=None, needs_logits=False)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         old = update.load(1)(**inputs).logits[..., : len(update.tokenizer)]

@@ -82,7 +82,7 @@ def test_the_old_model_is_not_loaded_where_the_cache_is_complete(
     still_there = weakref.ref(first.old_teacher.model)
     first.train()
     assert first.old_teacher is None
-    assert not first._pair.is_old_loaded
+    assert not first.teachers.pair.is_old_loaded
     gc.collect()
     assert still_there() is None, "something keeps the old model in memory"
 
@@ -92,7 +92,7 @@ def test_the_old_model_is_not_loaded_where_the_cache_is_complete(
     monkeypatch.setattr(FrozenModelTeacher, "__call__", never)
     monkeypatch.setattr(SharedBaseTeacher, "__call__", never)
     second = trainer_of(update, tmp_path / "second", **options)
-    assert not second._pair.is_old_loaded
+    assert not second.teachers.pair.is_old_loaded
     second.train()
     assert second.evaluate()["eval_loss"] == pytest.approx(first.evaluate()["eval_loss"])
     assert second.lineage == first.lineage

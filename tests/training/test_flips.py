@@ -67,10 +67,10 @@ def test_a_second_run_asks_neither_teacher_and_loads_no_old_model(update: Update
     first = trainer_of(update, tmp_path / "out", **OPTIONS | cache)
     first.train()
     metrics = first.evaluate()
-    assert not first._pair.is_old_loaded
+    assert not first.teachers.pair.is_old_loaded
     second = trainer_of(update, tmp_path / "out", **OPTIONS | cache)
     again = second.evaluate()
-    assert not second._pair.is_old_loaded
+    assert not second.teachers.pair.is_old_loaded
     assert again["eval_old_accuracy"] == metrics["eval_old_accuracy"]
     kept = (tmp_path / "out" / "flips_evaluation" / "old.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["prediction"] for line in kept] == [one.strip() for one in _answers(update, 1)]

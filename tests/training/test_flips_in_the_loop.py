@@ -17,17 +17,21 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from muscle_hf import ConfigurationError, compare_runs, read
+from muscle_hf.card.lineage import Lineage
+from muscle_hf.losses.strategy import Strategy
 from muscle_hf.prediction.choose import choose_answers
 from muscle_hf.prediction.flips_dataset import read_questions
+from muscle_hf.training.base import TrainerBase
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation, holding
-from muscle_hf.training.flips_in_the_loop import FlipsInTheLoop
 
 TOKENIZER = tiny_tokenizer()
 ROWS = [{"prompt": f"transfer {n} dollars\n", "completion": ["savings", "checking"][n % 2]} for n in range(8)]
 
 
-class LoopTrainer(FlipsInTheLoop, SFTTrainer):
-    """What a trainer with flips in the loop is made of."""
+class LoopTrainer(TrainerBase, SFTTrainer):
+    """What a trainer with flips in the loop is made of; it trains with TRL's own loss."""
+
+    loss_is_scaled_for_ga = SFTTrainer.loss_is_scaled_for_ga
 
 
 class Scripted:
@@ -104,6 +108,9 @@ def _trainer(
         **{"model": model, "train_dataset": Dataset.from_list(ROWS), "eval_dataset": Dataset.from_list(ROWS[:4])}
         | arguments,
         args=SFTConfig(**defaults | options),
+        strategy=Strategy(),
+        lineage=Lineage("org/base-v2", None, "org/base-v1", None),
+        accuracy="mean_token_accuracy",
         processing_class=TOKENIZER,
         callbacks=list(callbacks),
     )

@@ -129,13 +129,14 @@ def _used_of_other_objects(tree: ast.AST) -> Iterator[str]:
                 yield named.value
 
 
-def _used_of_parents(tree: ast.AST, module: Any) -> Iterator[str]:
+def _used_of_parents(tree: ast.AST, module: str) -> Iterator[str]:
     """What classes override or touch of a class of a library that they inherit from."""
     for node in ast.walk(tree):
-        kind = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
-        parents = {
-            base.__module__ for base in getattr(kind, "__mro__", ()) if base.__module__.split(".")[0] in LIBRARIES
-        }
+        if not isinstance(node, ast.ClassDef) or not node.bases:
+            continue
+        kind = getattr(importlib.import_module(module), node.name, None)
+        parents = {base.__module__ for base in getattr(kind, "__mro__", ())}
+        parents = {parent for parent in parents if parent.split(".")[0] in LIBRARIES}
         files = [inspect.getsourcefile(sys.modules[parent]) for parent in parents]
         theirs = "".join(Path(file).read_text(encoding="utf-8") for file in files if file)
         if theirs:
@@ -150,9 +151,7 @@ def _used() -> dict[str, set[str]]:
         if path.parts[0] == "metrics" or path.name == "__main__.py":
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        module = importlib.import_module(
-            ".".join(["muscle_hf", *path.with_suffix("").parts]).removesuffix(".__init__")
-        )
+        module = ".".join(["muscle_hf", *path.with_suffix("").parts]).removesuffix(".__init__")
         for name in (*_used_of_other_objects(tree), *_used_of_parents(tree, module)):
             found[name].add(path.as_posix())
     return found
@@ -200,6 +199,7 @@ class Probe(SFTTrainer):
         return super().compute_loss(model, inputs, *arguments, **options)
 
     def init_hf_repo(self, *arguments: Any, **options: Any) -> None:
+        self.calls.append(("repository", arguments, options))
         self.push_in_progress = None
 
 
@@ -220,7 +220,7 @@ def _calls(name: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     return [(arguments, options) for called, arguments, options in Probe.calls if called == name]
 
 
-@contract("trl.SFTTrainer._prepare_dataset")
+@contract("trl.SFTTrainer._prepare_dataset", "trl.SFTTrainer.completion_only_loss", "trl.SFTTrainer.chat_template")
 def _rows(folder: Path) -> None:
     names = [*inspect.signature(SFTTrainer._prepare_dataset).parameters]
     assert names == ["self", "dataset", "processing_class", "args", "packing", "formatting_func", "dataset_name"]
@@ -277,6 +277,16 @@ def _best_and_push(folder: Path) -> None:
     assert options["metrics"]["eval_loss"] == trainer.state.best_metric
     assert trainer.state.best_global_step == 1
     assert _calls("push") == [((str(folder / "checkpoint-1"), True), {})]
+
+
+@contract("transformers.Trainer.init_hf_repo")
+def _repository(folder: Path) -> None:
+    _probe(folder, push_to_hub=True)
+    assert _calls("repository") == [((), {})]
+    trainer = _probe(folder)
+    assert _calls("repository") == []
+    assert trainer.hub_model_id is None
+    assert "self.push_in_progress = None" in inspect.getsource(Trainer.init_hf_repo)
 
 
 @contract("transformers.TrainingArguments._VALID_DICT_FIELDS")
@@ -366,7 +376,6 @@ def _resumed(folder: Path) -> None:
 
 @contract("transformers.Trainer._finish_current_push", "transformers.utils.hub.PushInProgress")
 def _pushes(folder: Path) -> None:
-    assert "self.push_in_progress = None" in inspect.getsource(Trainer.init_hf_repo)
     trainer = _probe(folder, push_to_hub=True)
     assert not hooks.is_pushing(trainer)
     first: Future[None] = Future()
@@ -575,11 +584,15 @@ class _Metric(evaluate.Metric):
         features = [Features({"predictions": Value(kind), "references": Value(kind)}) for kind in ("int64", "string")]
         return evaluate.MetricInfo(description="", citation="", features=features)
 
+    def _finalize(self) -> None:
+        self.was_written = self.writer is not None
+        super()._finalize()
+
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         return {"n": len(predictions)}
 
 
-@contract("evaluate.Metric._feature_names", "evaluate.Metric._init_writer")
+@contract(*(f"evaluate.Metric.{name}" for name in ("_info", "_finalize", "_feature_names", "_init_writer")))
 def _metric(folder: Path) -> None:
     metric = _Metric(cache_dir=str(folder))
     assert [*metric._feature_names()] == ["predictions", "references"]
@@ -588,6 +601,7 @@ def _metric(folder: Path) -> None:
     metric._init_writer()
     metric.writer.write_batch({"predictions": [None], "references": [None]})
     assert metric.compute(predictions=["a"], references=["a"]) == {"n": 2}
+    assert metric.was_written
 
 
 @contract("tqdm.tqdm._instances")

@@ -82,7 +82,7 @@ def test_a_log_of_the_old_model_is_learned_from_the_old_model(update: Update, tm
     trainer = trainer_of(update, tmp_path, unlabelled_dataset=Dataset.from_list(LOG), mask=nothing)
     assert len(trainer.train_dataset) == len(ROWS) + len(LOG)
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[row] for row in (0, 13)]))
-    result, _ = trainer._token_loss(trainer.model, batch, normalizer=None, needs_logits=False)
+    result, _ = trainer.teachers.loss(trainer.model, batch, normalizer=None, needs_logits=False)
     labels = batch["labels"][1, 1:]
     trained = labels != -100
     assert result.tokens_to_old == trained.sum()

@@ -1,0 +1,381 @@
+"""What both trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo
+from torch import Tensor
+from transformers import Trainer
+from transformers.trainer_utils import HubStrategy
+
+from ..card.files import AdapterCard
+from ..card.lineage import Lineage
+from ..errors import HubError
+from ..flips.comparison import Comparison
+from ..flips.eval_metrics import direction_of_best
+from ..hub.failures import hub_failures
+from ..losses.compatibility import CompatibilityLoss
+from ..losses.strategy import Strategy
+from ..publishing.from_model import record_base, refuse_local_base
+from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
+from ..runs.compare import RunComparison
+from .flips_evaluation import FlipsEvaluation
+from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
+from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
+from .log import LossSums
+from .refusals import refuse_same_names, refuse_tensor_parallelism
+
+
+class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
+    """The base of both trainers; it stands before the library's trainer among the bases.
+
+    With `push_to_hub=True` the checkpoints are pushed while training goes on, as `hub_strategy` says: one that fails
+    is told in a warning, and the next one makes up for it. Where the newest one did not arrive, `train` pushes once
+    more at its end. What a push says of a failure is a [`HubError`]; by then, everything is saved.
+
+    Where there are `flips`, an evaluation of the trainer's own sets (`evaluate()` without a data set) measures them
+    once, and the figures of [`flip_metrics`] are in its metrics before these are logged and shown to callbacks. With
+    several evaluation sets, or with none, they are logged by themselves. So
+    `metric_for_best_model="eval_negative_flip_rate"`, early stopping and every logger see them like any other metric.
+
+    A checkpoint whose accuracy is below `min_accuracy` is never the best one, and its evaluation counts as one
+    without improvement in early stopping. As long as no evaluation has reached the bound, early stopping waits. If
+    none has at the end, no best model is loaded, and a warning says so.
+
+    Args:
+        model: The student.
+        args: The trainer's config.
+        strategy: What the student learns from whom.
+        lineage: Where the models come from.
+        accuracy: The name under which the share of right tokens is logged.
+        with_config: Save the model's configuration beside an adapter.
+        options: Further arguments of the trainer.
+
+    Raises:
+        ConfigurationError: `push_to_hub=True`, and the adapter's base is a folder of this machine.
+    """
+
+    _send_telemetry = send_nothing
+    # The loss divides by what is trained on in the whole optimizer step, so the parent must not divide by the number
+    # of its pieces again.
+    loss_is_scaled_for_ga = True
+    args: Any
+    control: Any
+    train_dataset: Any
+    eval_dataset: Any
+
+    def __init__(
+        self,
+        model: Any,
+        args: Any,
+        *,
+        strategy: Strategy,
+        lineage: Lineage,
+        accuracy: str,
+        with_config: bool = False,
+        **options: Any,
+    ) -> None:
+        """Set up the trainer, and let its model bring the card along wherever it is saved or pushed."""
+        record_base(model, lineage)
+        if args.push_to_hub:
+            refuse_local_base(model)
+        with set_aside(args, push_to_hub=False):  # the repository is made once the data are seen to be good
+            super().__init__(model=model, args=args, **options)
+        self.strategy, self.lineage = strategy, lineage
+        self.flips: FlipsEvaluation | None = None
+        self.min_accuracy: float | None = None
+        # Measured, and not yet in the metrics of the evaluation that is under way.
+        self._measured: dict[str, float] | None = None
+        self._accuracy, self._sums = accuracy, LossSums()
+        self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
+        self._card.hand_over(self)
+
+    def _make_repository(self) -> None:
+        if self.args.push_to_hub:
+            self.init_hf_repo()
+
+    # Training and evaluation -----------------------------------------------------------------------------------------
+
+    def _make_ready(self) -> None:
+        """Do what has to be done before the first batch, once the old model has answered what it is asked."""
+
+    def _noted_loss(self, result: CompatibilityLoss, normalizer: Tensor | float | None, **counts: Any) -> Tensor:
+        """Add a batch to what is logged, and return its loss, ready for the parent."""
+        self._sums.add(result, accelerator=self.accelerator, **counts)
+        loss: Tensor = result.loss
+        # The normalizer counts what every process trains on, and DDP averages gradients over processes.
+        if self.args.average_tokens_across_devices and normalizer is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        return loss
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train, as [`transformers.Trainer.train`] does; the old and the new model are asked before the first step.
+
+        At the end, what was trained is pushed where the newest checkpoint should be on the Hub and is not.
+        """
+        self._card.start_training()
+        self._pushes.start_training()
+        if self.flips is not None and self.args.eval_strategy != "no":
+            refuse_tensor_parallelism(self.get_tp_size())
+            direction_of_best(self.args.metric_for_best_model, self.args.greater_is_better)
+            self.flips.ask_old_and_new()
+        self._make_ready()
+        output = super().train(*arguments, **options)
+        warn_without_best_checkpoint(self.args, self.state, self.min_accuracy, measures_flips=self.flips is not None)
+        self._card.hand_over(self)
+        if self._pushes.lacks_the_newest:
+            self.push_to_hub()
+        return output
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate as the parent does; without a data set, measure flips as well and keep them for the card."""
+        best = self.state.best_metric
+        try:
+            if self.flips is None or eval_dataset is not None:
+                self._make_ready()
+                metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            else:
+                metrics = self._evaluate_with_flips(self.flips, ignore_keys, metric_key_prefix)
+        finally:
+            self.state.best_metric = best
+        if eval_dataset is None:
+            self._card.note_evaluation(self)
+            self._card.hand_over(self)
+        return metrics
+
+    def _evaluate_with_flips(
+        self, flips: FlipsEvaluation, ignore_keys: list[str] | None, prefix: str
+    ) -> dict[str, float]:
+        refuse_tensor_parallelism(self.get_tp_size())
+        # Before the parent starts its clock, which divides by its own rows.
+        measured = flips.measure(self.accelerator.unwrap_model(self.model), prefix=prefix)
+        self._hold_below_the_bound(measured, prefix)
+        metrics: dict[str, float] = {}
+        if self.eval_dataset:
+            self._make_ready()
+            self._measured = None if isinstance(self.eval_dataset, dict) else measured
+            try:
+                metrics = super().evaluate(None, ignore_keys, prefix)
+            finally:
+                is_told, self._measured = self._measured is not None, None
+            if is_told:
+                return metrics
+        refuse_same_names(metrics, measured)
+        self.model.eval()  # what a model in training mode logs would count as a log of training steps
+        self.log(measured)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        return metrics | measured
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """Add the method's figures of this data set to its metrics; called by the trainer."""
+        of_training, self._sums = self._sums, LossSums()
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            figures = self._sums.figures(self._accuracy)
+        finally:
+            self._sums = of_training
+        if self._measured is not None:
+            refuse_same_names(output.metrics, self._measured)
+            output.metrics.update(self._measured)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the method's figures, each over all that was trained on since the last log; called by the trainer."""
+        if self.model.training and self._sums["tokens"]:
+            logs.update(self._sums.figures(self._accuracy))
+            if positions := self._sums["positions"]:
+                # The count goes on from the log, which a resumed run brings along.
+                seen = next(
+                    (log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0
+                )
+                logs["num_tokens"] = seen + positions
+            self._sums.clear()
+        super().log(logs, start_time)
+
+    # The best checkpoint ---------------------------------------------------------------------------------------------
+
+    @property
+    def _prefix_of_bound(self) -> str:
+        """What stands before the figures of the set that the best checkpoint is chosen by."""
+        return "eval"
+
+    def _hold_below_the_bound(self, metrics: Mapping[str, float], prefix: str) -> None:
+        """Let early stopping see no improvement in what is not allowed, until the evaluation ends."""
+        if self.state.best_metric is not None and is_below_bound(metrics, self.min_accuracy, prefix):
+            self.state.best_metric = no_improvement(self.args)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        if is_below_bound(metrics, self.min_accuracy, self._prefix_of_bound):
+            return False
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if is_best and self.flips is not None:
+            self.flips.keep_best()
+        return is_best
+
+    @property
+    def is_chosen_by_what_is_measured(self) -> bool:
+        """Whether the figure that chooses the best checkpoint is of the questions whose flips are measured."""
+        return True
+
+    def measured_comparisons(self) -> Mapping[str, Comparison]:
+        """Compare new model and student with the old one, in the last evaluation; empty where nothing was measured."""
+        return {}
+
+    # Card and pushes -------------------------------------------------------------------------------------------------
+
+    @property
+    def comparisons(self) -> dict[str, Comparison]:
+        """What [`add_comparison`] has put into the card's table."""
+        return self._card.comparisons
+
+    @property
+    def card_details(self) -> dict[str, Any]:
+        """Fields of [`muscle_hf.card.AdapterCard`] that only the user knows; change them before saving or pushing."""
+        return self._card.details
+
+    def add_comparison(self, name: str, comparison: Comparison | RunComparison, *, split: str | None = None) -> None:
+        """Put a measured comparison with the old model into the card's table; save or push afterwards.
+
+        Args:
+            name: The row's name. "compatibility adapter" is what is trained here: the verdict, the picture and the
+                figures that the Hub searches are of that row, and the next training takes it away. "plain update" and
+                "control: same steps more" are what it is compared with. Any other name is a row of the table and no
+                more, which a warning says.
+            comparison: What [`muscle_hf.compare`] or [`muscle_hf.compare_runs`] returned; of the latter, the row that
+                speaks for all tasks, and, for "compatibility adapter", the slices.
+            split: What was asked, such as "the test set of PIQA". A row of another one says so in its name.
+
+        Raises:
+            InputError: A comparison of scores, which tell no right answers from wrong ones; or a name that is likely
+                a misspelling of one of these three.
+        """
+        self._card.add(name, comparison, split)
+        self._card.hand_over(self)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+        license: str | None = None,  # noqa: A002 - the name that Trainer.create_model_card gives it
+        language: str | list[str] | None = None,
+    ) -> None:
+        """Write the card of this package to the output folder, in place of the parents' drafts.
+
+        Args:
+            model_name: Title of the card. Defaults to the name of the repository or of the output folder.
+            dataset_name: Id of the training data on the Hub.
+            tags: Further tags.
+            license: The adapter's licence, as the Hub names it.
+            language: Codes of the languages, such as "en".
+        """
+        # TRL passes the default at each checkpoint.
+        title = None if model_name == default_title(self.args) else model_name
+        more, languages = ((one,) if isinstance(one, str) else tuple(one or ()) for one in (tags, language))
+        details = {"title": title, "dataset": dataset_name, "license": license, "tags": more, "language": languages}
+        self.card_details.update({name: value for name, value in details.items() if value})
+        self._card.hand_over(self)
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.card().write(folder)
+
+    def card(self) -> AdapterCard:
+        """Return the card of what is known by now."""
+        return self._card.card(self)
+
+    def save_model(self, *arguments: Any, **options: Any) -> None:
+        """Save, with the card of what is known by now."""
+        self._card.hand_over(self)
+        super().save_model(*arguments, **options)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository, as [`transformers.Trainer.init_hf_repo`] does, in the main process."""
+        with hub_failures("make the repository", self.args.hub_model_id or default_title(self.args)):
+            super().init_hf_repo(token=token, private=private)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **card: Any,
+    ) -> CommitInfo | Future[CommitInfo] | None:
+        """Save model, tokenizer and card to the output folder, and push them as one commit.
+
+        Args:
+            commit_message: Of the commit.
+            blocking: Wait for the end of the push.
+            token: With the right to write. Defaults to `args.hub_token`.
+            revision: A branch. Defaults to `args.hub_revision`.
+            private: Whether the repository is to be private; one that is there already must be so. Defaults to
+                `args.hub_private_repo`.
+            card: Arguments of `create_model_card`.
+
+        Returns:
+            The commit; its future where `blocking` is False; None in other processes than the main one.
+
+        Raises:
+            HubError: It cannot be pushed; the message says why. Everything is saved in the output folder.
+            ConfigurationError: The adapter's base is a folder of this machine, or names that cannot be.
+            InputError: The Hub would refuse the card.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        # In every process, and before anything can fail.
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        refuse_local_base(self.accelerator.unwrap_model(self.model))
+        try:
+            if self.hub_model_id is None:
+                self.init_hf_repo(token=token, private=private)
+            self.create_model_card(**card)
+            wait_for_pushes(self)
+            target = {"token": token, "revision": revision, "private": private}
+            message = commit_message or "End of training"
+            pushed = self._pushes.whole_folder(self, message, blocking=blocking, **target)
+        except HubError as error:
+            raise nothing_is_lost(error, self) from error
+        if isinstance(pushed, Future):
+            note_push(self, pushed)
+        return pushed
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.hub_strategy == HubStrategy.END:
+            return
+        # Each process saves its own random state, which belongs to a whole checkpoint.
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            job = self._pushes.checkpoint(self, Path(checkpoint_folder), is_busy=is_pushing(self))
+            if job is not None:
+                note_push(self, job)
+
+
+@contextmanager
+def set_aside(args: Any, **values: Any) -> Iterator[None]:
+    """Let a config have other values for a while."""
+    kept = {name: getattr(args, name) for name in values}
+    for name, value in values.items():
+        setattr(args, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(args, name, value)

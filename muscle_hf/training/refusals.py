@@ -1,0 +1,57 @@
+"""What both trainers refuse: models that are split, or one and the same, and metrics of one name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigurationError, ModelMismatchError
+
+
+def refuse_split_models(trainer: Any, whose: str) -> None:
+    """Refuse what takes the weights apart that the new model is a snapshot of.
+
+    Args:
+        trainer: The trainer, set up.
+        whose: What the snapshot is of.
+    """
+    args = trainer.args
+    if trainer.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
+        raise ConfigurationError(
+            f"The new model is a snapshot of {whose}, which FSDP and DeepSpeed ZeRO-3 split over processes. Train "
+            "with DDP or ZeRO-2."
+        )
+    if args.n_gpu > 1:
+        raise ConfigurationError(
+            f"One process with {args.n_gpu} GPUs (DataParallel) is not supported. Start one process for each GPU "
+            "(torchrun, accelerate launch), or show it one GPU (CUDA_VISIBLE_DEVICES)."
+        )
+
+
+def refuse_tensor_parallelism(size: int) -> None:
+    """Refuse to measure flips with a model that is split over processes."""
+    if size > 1:
+        raise ConfigurationError(
+            "Flips are measured by every process on rows of its own, which a model split over processes (tensor "
+            "parallelism) cannot do. Train with DDP, or without flips_dataset."
+        )
+
+
+def refuse_one_model_twice(old: Tensor, new: Tensor) -> None:
+    """Refuse an old and a new model that give the same logits."""
+    if torch.equal(old, new):
+        raise ModelMismatchError(
+            "The old and the new model give exactly the same logits: they are the same model, and there is no "
+            "update to be compatible to. Check old_model, old_adapter, model and new_adapter."
+        )
+
+
+def refuse_same_names(metrics: Mapping[str, float], measured: Mapping[str, float]) -> None:
+    """Refuse metrics of the user that have the names of flips."""
+    both = sorted(metrics.keys() & measured.keys())
+    if both:
+        raise ConfigurationError(
+            f"compute_metrics gives {', '.join(both)} of the evaluation set, and the flips data set gives "
+            "the same names. Rename what compute_metrics returns."
+        )
