@@ -18,6 +18,10 @@ from .registration import METRICS, metric_folder
 
 _REQUIREMENTS = "requirements.txt"
 _PACKAGE = re.compile(r"(?P<name>muscle_hf)(?P<extras>\[[\w,-]+\])?(?P<rest>\s*[<>=!~;@].*)?")
+_HIDDEN_WHEEL = (
+    "a private Space cannot install a wheel that lies in it, since its address asks for a token; push public Spaces, "
+    "or give a requirement that can be installed without one."
+)
 _WHEEL = re.compile(r"muscle_hf-[\w.+!]+-[\w.]+-[\w.]+-[\w.]+\.whl")
 
 
@@ -77,13 +81,14 @@ def push_metrics(
         ['org/consistency']
     """
     if private and is_wheel(requirement):
-        raise ConfigurationError(
-            "a private Space cannot install a wheel that lies in it, since its address asks for a token; push public "
-            "Spaces, or give a requirement that can be installed without one."
-        )
+        raise ConfigurationError(_HIDDEN_WHEEL)
     repositories = {name: space_name(namespace, name) for name in chosen_metrics(names)}
     folders = {name: space_files(name, repository, requirement) for name, repository in repositories.items()}
-    there = {name: _names_there(name, repository, private, token) for name, repository in repositories.items()}
+    there = {}
+    for name, repository in repositories.items():
+        there[name], is_private = _look_at(name, repository, private, token)
+        if is_private and is_wheel(requirement):
+            raise ConfigurationError(f"{repository} is private: {_HIDDEN_WHEEL} Nothing was pushed.")
     pushed: list[PushedSpace] = []
     for name, files in folders.items():
         repository = repositories[name]
@@ -127,7 +132,8 @@ def space_name(namespace: str, name: str) -> str:
 
 def is_wheel(requirement: str | Path | None) -> bool:
     """Tell whether a requirement is the path of a wheel."""
-    return requirement is not None and str(requirement).endswith(".whl") and "@" not in str(requirement)
+    text = str(requirement)
+    return text.endswith(".whl") and not _PACKAGE.fullmatch(text)
 
 
 def space_files(name: str, repository: str, requirement: str | Path | None = None) -> dict[str, bytes | Path]:
@@ -145,7 +151,7 @@ def space_files(name: str, repository: str, requirement: str | Path | None = Non
     if is_wheel(requirement):
         wheel = Path(requirement)
         if not wheel.is_file() or not _WHEEL.fullmatch(wheel.name):
-            raise ConfigurationError(f"{wheel} is no wheel of muscle_hf; `python -m build --wheel` makes one.")
+            raise ConfigurationError(f"{wheel} is no wheel of muscle_hf; `make dist` builds one.")
         files[wheel.name] = wheel
         # Not by its path: a Space installs what is required before its files are there. The hash stands for the
         # content, so that another wheel of the same name is installed anew.
@@ -163,13 +169,13 @@ def space_files(name: str, repository: str, requirement: str | Path | None = Non
     return dict(sorted(files.items()))
 
 
-def _names_there(name: str, repository: str, private: bool | None, token: str | bool | None) -> set[str]:
-    """Return the files of a Space; one that is something else, or that others see and should not, is refused."""
+def _look_at(name: str, repository: str, private: bool | None, token: str | bool | None) -> tuple[set[str], bool]:
+    """Return a Space's files and whether it is private; one that is something else, or seen by others, is refused."""
     with hub_failures("look at the Space", repository, "space"):
         try:
             found = HfApi(token=token).space_info(repository)
         except RepositoryNotFoundError:
-            return set()  # new, or hidden from this token, which the push will find out
+            return set(), False  # new, or hidden from this token, which the push will find out
     there = {one.rfilename for one in found.siblings or ()}
     if private is not None and bool(found.private) != private:
         is_now, wanted = ("private", "public") if found.private else ("public", "private")
@@ -182,4 +188,4 @@ def _names_there(name: str, repository: str, private: bool | None, token: str | 
             f"the Space {repository} has an app.py and no {name}.py, so it is something else; rename or delete it on "
             "the Hub, or choose another namespace. Nothing was pushed."
         )
-    return there
+    return there, bool(found.private)

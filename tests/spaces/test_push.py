@@ -291,6 +291,9 @@ def test_a_wheel_goes_along_and_is_installed_from_the_space_until_the_package_is
             assert digest == hashlib.sha256(data).hexdigest()
             with urllib.request.urlopen(address) as answer:  # noqa: S310 - the local Hub
                 assert answer.read() == data
+    server.create("wheels/negative_flips", kind="space", files=contents("negative_flips"), private=True)
+    hidden = push(worker, "wheels", names=["negative_flips"], requirement=str(wheel))
+    assert "wheels/negative_flips is private: a private Space cannot install a wheel" in hidden["message"]
     again = push(worker, "wheels", names=names, requirement=str(wheel))["result"]
     assert [space["changed"] for space in again] == [False, False]
 
