@@ -59,7 +59,7 @@ def trainable_parameters(plan: Plan, rank: int | None = None) -> int:
         # Padding gives all layers the new rank.
         config.r, config.rank_pattern = rank, {}
     adapted = with_adapter(plan.new_base, config)
-    return sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    return sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
 
 
 def memory(plan: Plan, *, compatibility: bool) -> Memory:
@@ -122,13 +122,13 @@ def cache_bytes(plan: Plan) -> int:
             else {name: base.model.config.get_text_config().hidden_size for name, base in bases.items()}
         ),
     )
-    return spec.bytes_per_token * sum(one.trained_tokens for one in plan.encoded.values())
+    return spec.bytes_per_token * sum(rows.trained_tokens for rows in plan.encoded.values())
 
 
 def _longest(plan: Plan) -> int:
     """Return the longest sequence of a batch."""
     limit = plan.config.max_length
-    longest = max(one.longest for one in plan.encoded.values())
+    longest = max(rows.longest for rows in plan.encoded.values())
     return longest if limit is None else limit if plan.config.packing else min(longest, limit)
 
 

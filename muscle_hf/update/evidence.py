@@ -74,24 +74,24 @@ def answers_of(output_dir: Path, contender: Contender) -> Path:
 def weigh(output_dir: Path, *, control: bool) -> Evidence:
     """Compare every model's answers with the old one's."""
     contenders = [OLD, NEW, *([CONTROL] if control else []), COMPATIBILITY]
-    found = {one.name: _read(answers_of(output_dir, one)) for one in contenders}
-    references = [row["reference"] for row in found[OLD.name]]
-    predictions = {name: [row["prediction"] for row in rows] for name, rows in found.items()}
+    answers = {contender.name: _read(answers_of(output_dir, contender)) for contender in contenders}
+    references = [row["reference"] for row in answers[OLD.name]]
+    predictions = {name: [row["prediction"] for row in rows] for name, rows in answers.items()}
     right = {
-        name: [one == gold for one, gold in zip(of_model, references, strict=True)]
+        name: [answer == gold for answer, gold in zip(of_model, references, strict=True)]
         for name, of_model in predictions.items()
     }
     comparisons = {
-        one.name: compare(old=predictions[OLD.name], new=predictions[one.name], references=references)
-        for one in contenders
-        if one is not OLD
+        contender.name: compare(old=predictions[OLD.name], new=predictions[contender.name], references=references)
+        for contender in contenders
+        if contender is not OLD
     }
     return Evidence(
         comparisons=comparisons,
         p_values={
-            one.name: paired_p_values(right[OLD.name], right[one.name], right[COMPATIBILITY.name])
-            for one in contenders
-            if one in (NEW, CONTROL)
+            rival.name: paired_p_values(right[OLD.name], right[rival.name], right[COMPATIBILITY.name])
+            for rival in contenders
+            if rival in (NEW, CONTROL)
         },
         report=compare_runs(_run(output_dir, OLD), _run(output_dir, COMPATIBILITY)),
         warning=nothing_to_keep(comparisons[NEW.name]) or learned_little(comparisons[NEW.name]),
@@ -100,7 +100,7 @@ def weigh(output_dir: Path, *, control: bool) -> Evidence:
 
 def plain_update(output_dir: Path) -> Comparison:
     """Compare the new model with the old one, as soon as both have answered."""
-    old, new = (_read(answers_of(output_dir, one)) for one in (OLD, NEW))
+    old, new = (_read(answers_of(output_dir, contender)) for contender in (OLD, NEW))
     answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
     return compare(**answers, references=[row["reference"] for row in old])
 
@@ -156,7 +156,7 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
         output_dir / COMPARISON,
         strict_json(
             {
-                "old_model_against": {name: json.loads(one.to_json()) for name, one in evidence.comparisons.items()},
+                "old_model_against": {name: json.loads(c.to_json()) for name, c in evidence.comparisons.items()},
                 "paired_p_values_of_the_compatibility_adapter": evidence.p_values,
                 "settings": asdict(plan.settings),
                 "made_from": dict(made_from),
@@ -257,12 +257,12 @@ def _asked(plan: Plan) -> dict[str, Any]:
     settings = plan.settings
     source = settings.test_dataset or settings.dataset
     path = Path(source)
-    words = path.name if path.exists() else source
+    data = path.name if path.exists() else source
     if settings.test_dataset is not None:
         split = None if path.exists() else settings.test_split or "test"
-        return {"split": f"the test rows {words}", "evaluated_on": source, "evaluated_split": split}
+        return {"split": f"the test rows {data}", "evaluated_on": source, "evaluated_split": split}
     return {
-        "split": f"held-out rows of {words}",
+        "split": f"held-out rows of {data}",
         "evaluated_on": source,
         "evaluated_split": None if path.exists() else settings.dataset_split or "train",
     }

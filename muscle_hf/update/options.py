@@ -59,23 +59,23 @@ class Options:
     def cross_entropy_config(self, folder: Path, **changes: Any) -> SFTConfig:
         """Return the same options for a training with plain cross-entropy, as of task adapter and control."""
         # Its own defaults differ in places, such as the learning rate, and the trainings shall not.
-        known = {one.name: one.default for one in fields(SFTConfig) if one.init}
+        known = {field.name: field.default for field in fields(SFTConfig) if field.init}
         shared = {
-            one.name: one.default
-            for one in fields(CompatibilityConfig)
-            if one.name in known and one.default is not MISSING and one.default != known[one.name]
+            field.name: field.default
+            for field in fields(CompatibilityConfig)
+            if field.name in known and field.default is not MISSING and field.default != known[field.name]
         }
-        given = shared | {name: value for name, value in self.given.items() if name in known}
-        if given.get("metric_for_best_model"):
-            given |= {"metric_for_best_model": "eval_loss", "greater_is_better": False}
+        options = shared | {name: value for name, value in self.given.items() if name in known}
+        if options.get("metric_for_best_model"):
+            options |= {"metric_for_best_model": "eval_loss", "greater_is_better": False}
         # The model is loaded before, with these arguments.
-        given["model_init_kwargs"] = None
-        return _built(SFTConfig, given, {"output_dir": str(folder), **changes})
+        options["model_init_kwargs"] = None
+        return _built(SFTConfig, options, {"output_dir": str(folder), **changes})
 
 
-def _built(kind: type, given: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
+def _built(kind: type, options: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
     try:
-        return kind(**copy.deepcopy({**given, **changes}))
+        return kind(**copy.deepcopy({**options, **changes}))
     except MuscleError:
         raise
     # What transformers and trl raise for options that contradict each other, or that ask for what is not installed.
@@ -83,11 +83,11 @@ def _built(kind: type, given: Mapping[str, Any], changes: Mapping[str, Any]) -> 
         raise ConfigurationError(f"the options of the training are refused: {printable(str(error))}") from error
 
 
-def read_options(words: Sequence[str]) -> Options:
-    """Read the words after `muscle-hf update`; the command line wins over the YAML file.
+def read_options(arguments: Sequence[str]) -> Options:
+    """Read what follows `muscle-hf update`; the command line wins over the YAML file.
 
     Args:
-        words: Such as `["--config", "update.yaml", "--output-dir", "out"]`. Each field of `UpdateSettings` and of
+        arguments: Such as `["--config", "update.yaml", "--output-dir", "out"]`. Each field of `UpdateSettings` and of
             [`CompatibilityConfig`] is an option, with underscores or dashes, and a key of the file.
 
     Returns:
@@ -98,69 +98,73 @@ def read_options(words: Sequence[str]) -> Options:
             a file that is no flat YAML.
         ConfigurationError: A value out of range, or options that contradict each other.
     """
-    given = read_words((UpdateSettings, CompatibilityConfig), words, command="update")
-    missing = [name for name in (*REQUIRED, "output_dir") if given.get(name) is None]
+    chosen = read_words((UpdateSettings, CompatibilityConfig), arguments, command="update")
+    missing = [name for name in (*REQUIRED, "output_dir") if chosen.get(name) is None]
     if missing:
         raise InputError(missing_options(missing))
-    own = {one.name for one in fields(UpdateSettings)}
-    if isinstance(given.get("columns"), dict):  # as a YAML file may have them
-        given["columns"] = [f"{what}={name}" for what, name in given["columns"].items()]
+    own = {field.name for field in fields(UpdateSettings)}
+    if isinstance(chosen.get("columns"), dict):  # as a YAML file may have them
+        chosen["columns"] = [f"{what}={name}" for what, name in chosen["columns"].items()]
     for name in ("task_target_modules", "columns"):
-        if isinstance(given.get(name), str):
-            given[name] = [given[name]]
-    settings = UpdateSettings(**{name: value for name, value in given.items() if name in own})
-    found = Options(settings, _with_defaults({name: given[name] for name in given if name not in own}, settings))
-    _check(found)
-    return found
+        if isinstance(chosen.get(name), str):
+            chosen[name] = [chosen[name]]
+    settings = UpdateSettings(**{name: value for name, value in chosen.items() if name in own})
+    options = Options(settings, _with_defaults({name: chosen[name] for name in chosen if name not in own}, settings))
+    _check(options)
+    return options
 
 
-def _with_defaults(given: dict[str, Any], settings: UpdateSettings) -> dict[str, Any]:
+def _with_defaults(chosen: dict[str, Any], settings: UpdateSettings) -> dict[str, Any]:
     """Add the defaults of the command, which are those of the paper where there is a validation set."""
     # The libraries are told to be quiet, and would take that for a wish to see no bar.
-    found = {"disable_tqdm": False} | given
-    on_gpu = torch.cuda.is_available() and not given.get("use_cpu")
+    options = {"disable_tqdm": False} | chosen
+    on_gpu = torch.cuda.is_available() and not chosen.get("use_cpu")
     # Also for the trainings by TRL's own config, whose default is an error on a machine that cannot do it.
-    if given.get("bf16") is None:
-        found["bf16"] = bf16_of_device(None, fp16=bool(given.get("fp16")), use_cpu=bool(given.get("use_cpu")))
+    if chosen.get("bf16") is None:
+        options["bf16"] = bf16_of_device(None, fp16=bool(chosen.get("fp16")), use_cpu=bool(chosen.get("use_cpu")))
     # A pinned memory without a GPU is a warning.
-    found.setdefault("dataloader_pin_memory", on_gpu)
-    _decide_strategies(found, settings)
-    evaluates = str(found["eval_strategy"])
-    if found.setdefault("load_best_model_at_end", evaluates != "no" and found["save_strategy"] != "no"):
-        best = str(found.setdefault("metric_for_best_model", "eval_cross_entropy"))
+    options.setdefault("dataloader_pin_memory", on_gpu)
+    _decide_strategies(options, settings)
+    evaluates = str(options["eval_strategy"])
+    if options.setdefault("load_best_model_at_end", evaluates != "no" and options["save_strategy"] != "no"):
+        best = str(options.setdefault("metric_for_best_model", "eval_cross_entropy"))
         # transformers takes every metric that is no loss for better when greater.
         if best.removeprefix("eval_") in _BETTER_WHEN_LOWER:
-            found.setdefault("greater_is_better", False)
-    found.setdefault("save_total_limit", 1)
-    return found
+            options.setdefault("greater_is_better", False)
+    options.setdefault("save_total_limit", 1)
+    return options
 
 
-def _decide_strategies(found: dict[str, Any], settings: UpdateSettings) -> None:
+def _decide_strategies(options: dict[str, Any], settings: UpdateSettings) -> None:
     """Let each of evaluating and saving follow the other one where it is not given: what is best must be on disk."""
     for name in ("save", "eval"):
-        if found.get(f"{name}_steps") is not None:
-            found.setdefault(f"{name}_strategy", "steps")
-    saves = str(found.get("save_strategy", "epoch"))
+        if options.get(f"{name}_steps") is not None:
+            options.setdefault(f"{name}_strategy", "steps")
+    saves = str(options.get("save_strategy", "epoch"))
     follows = saves if saves in ("steps", "epoch") else "epoch"
-    evaluates = str(found.setdefault("eval_strategy", follows if settings.validation_share else "no"))
-    found.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
-    if found["save_strategy"] == evaluates == "steps":
-        given = found.get("save_steps") or found.get("eval_steps") or _STEPS
+    evaluates = str(options.setdefault("eval_strategy", follows if settings.validation_share else "no"))
+    options.setdefault("save_strategy", "epoch" if evaluates == "no" else evaluates)
+    if options["save_strategy"] == evaluates == "steps":
+        steps = options.get("save_steps") or options.get("eval_steps") or _STEPS
         for name in ("eval_steps", "save_steps"):
-            found[name] = found.get(name) or given
-    if evaluates == "no" or found["save_strategy"] in ("no", "best") or found.get("load_best_model_at_end") is False:
+            options[name] = options.get(name) or steps
+    if (
+        evaluates == "no"
+        or options["save_strategy"] in ("no", "best")
+        or options.get("load_best_model_at_end") is False
+    ):
         return
-    if found["save_strategy"] != evaluates:
+    if options["save_strategy"] != evaluates:
         raise ConfigurationError(
-            f"save_strategy={found['save_strategy']} and eval_strategy={evaluates} do not go together: the checkpoint "
-            "of the best evaluation could not be kept. Leave one of --save-strategy and --eval-strategy out, and it "
-            "follows the other; or keep the last step, with --load-best-model-at-end false."
+            f"save_strategy={options['save_strategy']} and eval_strategy={evaluates} do not go together: the "
+            "checkpoint of the best evaluation could not be kept. Leave one of --save-strategy and --eval-strategy "
+            "out, and it follows the other; or keep the last step, with --load-best-model-at-end false."
         )
-    if evaluates == "steps" and found["save_steps"] != found["eval_steps"]:
+    if evaluates == "steps" and options["save_steps"] != options["eval_steps"]:
         raise ConfigurationError(
-            f"save_steps={found['save_steps']:g} and eval_steps={found['eval_steps']:g} differ: the best step might "
-            "not be saved. Leave one of --save-steps and --eval-steps out, and it follows the other; or keep the last "
-            "step, with --load-best-model-at-end false."
+            f"save_steps={options['save_steps']:g} and eval_steps={options['eval_steps']:g} differ: the best step "
+            "might not be saved. Leave one of --save-steps and --eval-steps out, and it follows the other; or "
+            "keep the last step, with --load-best-model-at-end false."
         )
 
 

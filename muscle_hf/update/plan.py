@@ -151,7 +151,7 @@ def make_plan(options: Options) -> Plan:
     _check_student_rank(config, new_adapter)
     data, shapes = _read_data(settings, config.weight_column)
     unlabelled, notes = _read_unlabelled(settings, config, data)
-    everything = [one for _, part in data for one in part]
+    everything = [example for _, part in data for example in part]
     choose = settings.kind == "choice"
     longest = max(longest_answer(each, everything) for each in (tokenizer, old_tokenizer))
     max_new_tokens = None if choose else settings.max_new_tokens or longest
@@ -160,11 +160,11 @@ def make_plan(options: Options) -> Plan:
     encoded = {
         name: encode_examples(part, tokenizer, sft, name) for name, part in data if name != "test" and len(part)
     }
-    for name, one in encoded.items():
+    for name, rows in encoded.items():
         what = f"the {name} set"
-        refuse_tokens_without_rows([one.vocabulary], tokenizer, new_base.model, what=what, role="new")
+        refuse_tokens_without_rows([rows.vocabulary], tokenizer, new_base.model, what=what, role="new")
     if pairs is not None and not pairs.identical:
-        pairs.check_tokens([one.vocabulary for one in encoded.values()], tokenizer)
+        pairs.check_tokens([rows.vocabulary for rows in encoded.values()], tokenizer)
     plan = Plan(
         options=options,
         config=config,

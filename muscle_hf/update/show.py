@@ -22,15 +22,15 @@ from .stages import Stages, title_of_answers
 
 def say(line: str) -> None:
     """Print a line, in which nothing steers the terminal."""
-    _print(Text("\n".join(printable(one) for one in line.split("\n"))))
+    _print(Text("\n".join(printable(part) for part in line.split("\n"))))
 
 
 def announce(plan: Plan) -> None:
     """Say who meets on which data, before the first stage."""
     settings = plan.settings
     say(f"old model: {settings.old_adapter} on {plan.old_base.name}")
-    given = f"{settings.new_adapter} on " if settings.new_adapter else ""
-    say(f"new model: {given}{plan.new_base.name}")
+    adapter = f"{settings.new_adapter} on " if settings.new_adapter else ""
+    say(f"new model: {adapter}{plan.new_base.name}")
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in plan.data)
     how = "" if settings.test_dataset else f" (split by prompt, split_seed {settings.split_seed})"
     say(f"data: {sizes} rows{how}")
@@ -52,7 +52,7 @@ def conclude(plan: Plan, evidence: Evidence) -> None:
 
 def sentence(evidence: Evidence) -> str:
     """Say in one sentence what the table shows, flattering or not."""
-    lost = {name: len(one.negative_flips) for name, one in evidence.comparisons.items()}
+    lost = {name: len(comparison.negative_flips) for name, comparison in evidence.comparisons.items()}
     ours = lost[COMPATIBILITY.name]
     rivals = [
         against(ours, lost[name], _WORDS[name], tests["negative_flips"]) for name, tests in evidence.p_values.items()
@@ -104,12 +104,12 @@ def dry_run(plan: Plan) -> None:
     trained, all_of_it = trainable_parameters(plan), plan.new_base.model.num_parameters()
     source = "as given" if plan.settings.new_adapter else "with the old adapter's hyper-parameters"
     say(f"task adapter: {trained:,} parameters, {trained / all_of_it:.2%} of the base, {source}")
-    for name, one in plan.encoded.items():
+    for name, part in plan.encoded.items():
         lost = "nothing lost to max_length"
-        if one.cut_rows:
-            lost = f"{one.cut_rows:,} rows lose {one.lost_tokens / one.tokens:.1%} of all tokens to max_length"
-        empty = f", {one.empty_rows:,} rows teach nothing" if one.empty_rows else ""
-        say(f"{name}: {one.rows:,} rows, {one.tokens:,} tokens, the longest {one.longest:,}; {lost}{empty}")
+        if part.cut_rows:
+            lost = f"{part.cut_rows:,} rows lose {part.lost_tokens / part.tokens:.1%} of all tokens to max_length"
+        empty = f", {part.empty_rows:,} rows teach nothing" if part.empty_rows else ""
+        say(f"{name}: {part.rows:,} rows, {part.tokens:,} tokens, the longest {part.longest:,}; {lost}{empty}")
     asked = f"answers of up to {plan.max_new_tokens} tokens" if plan.max_new_tokens else "the likeliest of the choices"
     say(f"test: {len(plan.data.test):,} rows; {asked}")
     _say_stages(plan, stages)

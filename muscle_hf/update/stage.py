@@ -46,9 +46,9 @@ class Stage:
     @property
     def finished(self) -> bool:
         """Whether an earlier call finished it, with these very settings."""
-        found = self._found()
+        mark = self._found()
         is_whole = all((self.output_dir / output).exists() for output in self.outputs)
-        return found is not None and bool(found["finished"]) and not self.differences() and is_whole
+        return mark is not None and bool(mark["finished"]) and not self.differences() and is_whole
 
     @property
     def started(self) -> bool:
@@ -57,10 +57,10 @@ class Stage:
 
     def differences(self) -> list[str]:
         """Name what decided an earlier call of this stage and is another now, with both values."""
-        found = self._found()
-        if found is None:
+        mark = self._found()
+        if mark is None:
             return []
-        there, mine = found["decided_by"], _as_json(self.decided_by)
+        there, mine = mark["decided_by"], _as_json(self.decided_by)
         missing = object()
         return [
             f"{name} {_shown(there.get(name))} there, {_shown(mine.get(name))} now"
@@ -93,9 +93,9 @@ class Stage:
 
     def _found(self) -> dict[str, Any] | None:
         try:
-            found = json.loads(self.mark.read_text(encoding="utf-8"))
-            if isinstance(found["decided_by"], dict) and isinstance(found["finished"], bool):
-                return dict(found)
+            mark = json.loads(self.mark.read_text(encoding="utf-8"))
+            if isinstance(mark["decided_by"], dict) and isinstance(mark["finished"], bool):
+                return dict(mark)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):

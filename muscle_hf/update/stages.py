@@ -113,7 +113,7 @@ class Stages:
     @property
     def evidence(self) -> Stage:
         """The comparison, the report and the card; all answers have to be there."""
-        files = {one.key: _digest_of_file(answers_of(self.output_dir, one)) for one in self.contenders}
+        files = {each.key: _digest_of_file(answers_of(self.output_dir, each)) for each in self.contenders}
         decided_by = {
             "answers": files,
             "rows": self._rows,
@@ -155,11 +155,11 @@ class Stages:
 
     def _training(self, config: SFTConfig) -> dict[str, Any]:
         rows = {f"{name} rows": rows for name, rows in self._rows.items() if name != "test"}
-        found = {name: value for name, value in config.to_dict().items() if name not in _NOT_DECIDING}
+        options = {name: value for name, value in config.to_dict().items() if name not in _NOT_DECIDING}
         # `to_dict` hides what it takes for secrets.
         tokens = {name: getattr(config, name) for name in ("eos_token", "pad_token")}
         sequences = config.train_batch_size * config.gradient_accumulation_steps
-        return rows | _plain(found) | tokens | {"sequences a step": sequences}
+        return rows | _plain(options) | tokens | {"sequences a step": sequences}
 
     def _base(self, base: Base) -> str:
         return fingerprint_of_model(base.name, revision=base.init_kwargs.get("revision"))["base"]
@@ -167,9 +167,11 @@ class Stages:
     def _models(self, contender: Contender) -> dict[str, str]:
         """Tell which base and adapter a model is made of."""
         base = self.plan.old_base if contender is OLD else self.plan.new_base
-        found = fingerprint_of_model(base.name, self.adapter(contender), revision=base.init_kwargs.get("revision"))
+        fingerprint = fingerprint_of_model(
+            base.name, self.adapter(contender), revision=base.init_kwargs.get("revision")
+        )
         which = "old base" if contender is OLD else "new base"
-        return {which: found["base"], f"{contender.key} adapter": found["adapter"]}
+        return {which: fingerprint["base"], f"{contender.key} adapter": fingerprint["adapter"]}
 
 
 # Where the base lies does not change the adapter, and `new base` says which one it is.

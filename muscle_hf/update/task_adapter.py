@@ -42,29 +42,29 @@ def carried_over(
         UnsupportedAdapterError: An initialization that needs data, token ids of another tokenizer, an adapter of the
             LM head's own.
     """
-    found = copy.deepcopy(old)
-    found.base_model_name_or_path = base.name
-    found.revision = base.init_kwargs.get("revision")
-    found.inference_mode = False
+    config = copy.deepcopy(old)
+    config.base_model_name_or_path = base.name
+    config.revision = base.init_kwargs.get("revision")
+    config.inference_mode = False
     if target_modules is not None:
-        if not hasattr(found, "target_modules"):
+        if not hasattr(config, "target_modules"):
             raise ConfigurationError(f"task_target_modules means nothing for an adapter of type {_type(old)}.")
-        found.target_modules = target_modules[0] if list(target_modules) == ["all-linear"] else set(target_modules)
-    if getattr(found, "init_lora_weights", None) in _NEED_DATA:
+        config.target_modules = target_modules[0] if list(target_modules) == ["all-linear"] else set(target_modules)
+    if getattr(config, "init_lora_weights", None) in _NEED_DATA:
         raise UnsupportedAdapterError(
-            f"the old adapter was initialized by {found.init_lora_weights!r}, which needs data that its configuration "
-            f"does not hold. {_REMEDY}"
+            f"the old adapter was initialized by {config.init_lora_weights!r}, which needs data that its "
+            f"configuration does not hold. {_REMEDY}"
         )
     for name in _TOKEN_IDS:
-        if getattr(found, name, None) and not same_tokenizer:
+        if getattr(config, name, None) and not same_tokenizer:
             raise UnsupportedAdapterError(
-                f"the old adapter has {name}={getattr(found, name)!r}, and the tokenizers of old and new base differ, "
-                f"so that these ids stand for other tokens. {_REMEDY}"
+                f"the old adapter has {name}={getattr(config, name)!r}, and the tokenizers of old and new base "
+                f"differ, so that these ids stand for other tokens. {_REMEDY}"
             )
-    _check_names(found, base)
-    _check_patterns(found, base)
-    check_lm_head(with_adapter(base, found))
-    return found
+    _check_names(config, base)
+    _check_patterns(config, base)
+    check_lm_head(with_adapter(base, config))
+    return config
 
 
 def _type(config: PeftConfig) -> str:
@@ -104,11 +104,11 @@ def _as_list(value: Any) -> list[str] | None:
 
 
 def _has(there: dict[str, Any], name: str) -> bool:
-    return any(one == name or one.endswith(f".{name}") for one in there)
+    return any(layer == name or layer.endswith(f".{name}") for layer in there)
 
 
 def _last_parts(there: dict[str, Any], kinds: tuple[type, ...]) -> list[str]:
-    parts = {name.rpartition(".")[2] for name, one in there.items() if name and isinstance(one, kinds)}
+    parts = {name.rpartition(".")[2] for name, layer in there.items() if name and isinstance(layer, kinds)}
     return sorted(part for part in parts if not part.isdigit())
 
 
