@@ -10,6 +10,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,3 +110,13 @@ def test_one_setting_gives_the_urls_and_the_links_of_the_description(tmp_path: P
     assert "(https://github.com/team/muscle/blob/main/docs/compare.md)" in description
     assert '<img src="https://github.com/team/muscle/raw/main/docs/pictures/' in description
     assert re.findall(r"\]\((?!https://)|src=\"(?!https://)", description) == []
+
+
+def test_a_release_builds_with_make_dist_and_runs_no_action_that_may_change() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert "make dist" in [step.get("run") for step in steps]
+    assert not [step["uses"] for step in steps if not re.search(r"@[0-9a-f]{40}$", step.get("uses", "@" + "0" * 40))]
+    # Only the job that publishes may ask for the right to, and it runs nothing of the repository.
+    assert workflow["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+    assert not [step for step in workflow["jobs"]["publish"]["steps"] if "run" in step]
