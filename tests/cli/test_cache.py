@@ -38,7 +38,7 @@ def test_training_uses_the_cache_of_the_command_and_loads_no_old_model(
     assert main(_words(update, tmp_path)) == 0
     assert "is complete" in capsys.readouterr().out
     trainer = trainer_of(update, tmp_path / "out", **_options(tmp_path))
-    assert not trainer._pair.is_old_loaded
+    assert not trainer.teachers.pair.is_old_loaded
     trainer.train()
 
 
@@ -49,7 +49,7 @@ def test_parts_of_several_machines_make_one_cache(
     assert "Part 0 of 2" in capsys.readouterr().out
     assert main(_words(update, tmp_path, "--process", "1", "--processes", "2")) == 0
     assert "is complete: " in capsys.readouterr().out
-    assert not trainer_of(update, tmp_path / "out", **_options(tmp_path))._pair.is_old_loaded
+    assert not trainer_of(update, tmp_path / "out", **_options(tmp_path)).teachers.pair.is_old_loaded
 
 
 def test_an_interruption_loses_what_was_computed_or_promises_what_was_not(
