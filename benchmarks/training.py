@@ -127,7 +127,7 @@ def trainer_of(way: str, size: argparse.Namespace, rows: Dataset, folder: Path) 
         if options.get("teacher_cache"):
             trainer.cache_teachers()
             # A model that was passed as an object cannot be loaded again, so the pair keeps it; here nobody needs it.
-            vars(trainer._pair).clear()
+            vars(trainer.teachers.pair).clear()
     trainer.create_optimizer()
     trainer.model.train()
     trainer.batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
