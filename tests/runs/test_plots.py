@@ -166,7 +166,8 @@ def test_models_side_by_side_lie_elsewhere_than_their_rates() -> None:
     outcomes = compared({"quiz": QUIZ})
     ours = outcomes.tasks[0].comparison
     worse = compared({"quiz": right(both=40, broken=30, repaired=20, neither=10)}).tasks[0].comparison
-    figure = plots._Picture(outcomes, {"plain update": worse, "adapter": ours}).finish()
+    scene = plots._scene(outcomes)._replace(models={"plain update": worse, "adapter": ours})
+    figure = plots._Picture(scene).finish()
     texts = _texts(figure)
     places = [texts.index(name) for name in ("plain update", "adapter")]
     assert places == sorted(places)
