@@ -30,41 +30,20 @@ class EvaluationMemory:
         self._answers: dict[int, list[list[int]]] = {}
 
     def recall(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Return the old and the new model's logits of these rows, or None where some are not known.
-
-        Args:
-            rows: Numbers of rows.
-            device: Where they are needed.
-
-        Returns:
-            Two tensors, (tokens, classes) each, in the order of the rows.
-        """
+        """Return both models' logits of these rows, (tokens, classes) each, or None where some are not known."""
         if not all(row in self._logits for row in rows):
             return None
         old, new = zip(*(self._logits[row] for row in rows), strict=True)
         return torch.cat(old).to(device), torch.cat(new).to(device)
 
     def remember(self, rows: Sequence[int], counts: Sequence[int], old: Tensor, new: Tensor) -> None:
-        """Keep the old and the new model's logits.
-
-        Args:
-            rows: Numbers of rows.
-            counts: How many tokens each of them has.
-            old: float, (tokens, old classes).
-            new: float, (tokens, new classes).
-        """
+        """Keep the old and the new model's logits, (tokens, classes) each, of rows with so many tokens."""
         # Copies, since a slice would keep the whole batch alive.
         parts = ([part.clone() for part in torch.split(logits.cpu(), list(counts))] for logits in (old, new))
         self._logits |= dict(zip(rows, zip(*parts, strict=True), strict=True))
 
     def note(self, rows: Sequence[int], counts: Sequence[int], answers: Tensor) -> None:
-        """Note answers to some rows.
-
-        Args:
-            rows: Numbers of rows.
-            counts: How many tokens each of them has.
-            answers: int64, (4, tokens). Class numbers: the old, the new model's, the student's, and the right ones.
-        """
+        """Note the class numbers, (4, tokens), of the old and the new model, the student, and the right ones."""
         parts = torch.split(answers.cpu(), list(counts), dim=1)
         self._answers |= {row: part.tolist() for row, part in zip(rows, parts, strict=True)}
 
@@ -73,14 +52,7 @@ class EvaluationMemory:
         self._answers.clear()
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Return the flips of the answers noted since, in all processes.
-
-        Args:
-            prefix: Stands before every name.
-
-        Returns:
-            See [`flip_metrics`]; empty where nothing is labelled.
-        """
+        """Return the flips of the answers noted since, see [`flip_metrics`]; empty where nothing is labelled."""
         columns = self.columns()
         return flip_metrics(**columns, prefix=prefix) if columns["references"] else {}
 

@@ -59,16 +59,7 @@ class ClassifierPair:
     ) -> "ClassifierPair":
         """Load both classifiers, and refuse what cannot be trained against each other.
 
-        Args:
-            new: What the user passed as model, new_adapter and processing_class.
-            old: What the user passed as old_model, old_adapter and old_processing_class.
-            args: Keyword arguments for `from_pretrained`, names of classes, longest input.
-            quantization_config: For the new base.
-
-        Raises:
-            ModelMismatchError: The same model twice, two tasks, or classes that cannot be matched.
-            ConfigurationError: Models that cannot be combined, nothing to train, or no tokenizer.
-            UnsupportedAdapterError: A prompt-learning adapter.
+        Of either side: what the user passed as model, adapter and tokenizer. The quantization is the new base's.
         """
         if old[0] is new[0] and old[1] == new[1]:
             raise ModelMismatchError(

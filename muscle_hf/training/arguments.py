@@ -147,17 +147,7 @@ RENAMED = {
 
 
 def check_args(args: Any, config: type, parent: str, old_model: Any) -> None:
-    """Refuse a config of another trainer, and one in the place where `SFTTrainer` takes it.
-
-    Args:
-        args: What the user passed as `args`.
-        config: The config that is needed.
-        parent: Name of the config that people have.
-        old_model: What the user passed as `old_model`, the second argument.
-
-    Raises:
-        ConfigurationError: With what to write instead.
-    """
+    """Refuse a config of another trainer (people have one of `parent`), and one in the old model's place."""
     name = config.__name__
     if any(kind.__name__ == "TrainingArguments" for kind in type(old_model).__mro__):
         raise ConfigurationError(
@@ -177,17 +167,7 @@ def check_args(args: Any, config: type, parent: str, old_model: Any) -> None:
 
 
 def check_kinds(callbacks: Any, processing_class: Any, formatting_func: Any = None, **models: Any) -> None:
-    """Refuse what is passed by the right name and is of another kind, such as a tokenizer's name.
-
-    Args:
-        callbacks: What the user passed by this name, as are the others.
-        processing_class: Likewise.
-        formatting_func: Likewise.
-        **models: Models, by the names of their arguments.
-
-    Raises:
-        ConfigurationError: With what to write instead.
-    """
+    """Refuse what is passed by the right name and is of another kind, such as a tokenizer's name."""
     if callbacks is not None and not isinstance(callbacks, list):
         raise ConfigurationError(f"callbacks is {_a(type(callbacks).__name__)}; write callbacks=[…].")
     if isinstance(processing_class, str | Path):

@@ -96,6 +96,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     def _make_repository(self) -> None:
         if self.args.push_to_hub:
             self.init_hf_repo()
+            self._card.hand_over(self)  # by now it knows where the model goes
 
     # Training and evaluation -----------------------------------------------------------------------------------------
 

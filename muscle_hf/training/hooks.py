@@ -102,17 +102,7 @@ def send_nothing(trainer: Any) -> None:
 def prepare_rows(
     trainer: Any, dataset: Any, args: Any, *, tokenizer: Any, packing: bool, formatting_func: Any, name: str
 ) -> Any:
-    """Encode, cut and pack a data set as TRL does.
-
-    Args:
-        trainer: An `SFTTrainer`, or a [`stand_in`] for one.
-        dataset: In any format that `SFTTrainer` takes.
-        args: An `SFTConfig`.
-        tokenizer: The tokenizer.
-        packing: Pack several rows into one.
-        formatting_func: Writes a row as a text, or None.
-        name: Of the set, for the progress bars.
-    """
+    """Encode, cut and pack a data set as TRL does, by an `SFTTrainer` or a [`stand_in`]; bars show the name."""
     return SFTTrainer._prepare_dataset(trainer, dataset, tokenizer, args, packing, formatting_func, name)
 
 
@@ -137,9 +127,7 @@ def kept_columns(trainer: Any) -> list[str]:
 def count_labels_of_steps(trainer: Any, *, shifted: bool) -> None:
     """Let the trainer count the labels of a whole optimizer step, whatever the model's own forward does.
 
-    Args:
-        trainer: A trainer whose loss divides by them.
-        shifted: The first label of a row has no position that predicts it.
+    Where they are shifted, the first label of a row has no position that predicts it.
     """
     trainer.model_accepts_loss_kwargs = True
     trainer._loss_shifts_labels = shifted

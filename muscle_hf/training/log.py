@@ -35,13 +35,7 @@ class LossSums:
         return self._sums[name]
 
     def add(self, result: CompatibilityLoss, *, accelerator: Any = None, **counts: Tensor | float) -> None:
-        """Add one batch, of all processes together.
-
-        Args:
-            result: The batch's loss.
-            accelerator: Adds up over processes; None where there is one.
-            **counts: More to add up, such as `positions`.
-        """
+        """Add one batch, and further counts of it, of all processes together (None where there is one)."""
         values = [getattr(result, name).double() for name in _SUMMED]
         device = values[0].device
         values += [torch.as_tensor(count, dtype=torch.float64, device=device) for count in counts.values()]
@@ -56,13 +50,9 @@ class LossSums:
         self._sums.clear()
 
     def figures(self, accuracy: str) -> dict[str, float]:
-        """Turn the sums into what is logged.
+        """Return what is logged: shares and means over tokens, nan where there is nothing to divide by.
 
-        Args:
-            accuracy: The name under which the share of right tokens is logged.
-
-        Returns:
-            Shares and means over tokens; what has nothing to divide by is nan.
+        The share of right tokens is logged under the name `accuracy`.
         """
         sums = self._sums
         tokens, to_old = sums["tokens"], sums["tokens_to_old"]

@@ -116,10 +116,7 @@ class TeachersOfRun:
     ) -> bool:
         """Compute the cache, or one part of it, and let go of the old model once it is whole; see the trainer.
 
-        Args:
-            collate: Makes a batch of some rows, on the teachers' device.
-            process: The number of this part. Defaults to that of the training process.
-            processes: How many parts there are. Defaults to the number of training processes.
+        `collate` makes a batch of some rows, on the teachers' device.
         """
         if self._cache is None:
             raise ConfigurationError(

@@ -129,14 +129,21 @@ def test_no_repository_is_made_where_the_data_are_refused(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(TrainerBase, "init_hf_repo", lambda trainer, **_: made.append(trainer.args.output_dir))
+
+    def make(trainer: TrainerBase) -> None:
+        trainer.hub_model_id = f"ann/{Path(trainer.args.output_dir).name}"
+        made.append(trainer.hub_model_id)
+
+    monkeypatch.setattr(TrainerBase, "init_hf_repo", make)
     monkeypatch.setattr("muscle_hf.training.base.refuse_local_base", lambda model: None)
     rows = [row | {"target_index": 0} for row in ROWS]
     with pytest.raises(InputError, match="target_index"):
         trainer_of(update, tmp_path / "bad", rows=rows, push_to_hub=True)
     assert made == []
-    trainer_of(update, tmp_path / "good", push_to_hub=True)
-    assert made == [str(tmp_path / "good")]
+    trainer = trainer_of(update, tmp_path / "good", push_to_hub=True)
+    assert made == ["ann/good"]
+    trainer.model.save_pretrained(tmp_path / "saved")
+    assert "ann/good" in _card(tmp_path / "saved")
 
 
 def test_an_adapter_on_a_local_base_is_refused_before_training_if_it_is_to_be_pushed(
