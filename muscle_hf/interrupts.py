@@ -17,16 +17,19 @@ _PROMISE = (
 class Interrupt:
     """Whether somebody has asked to leave, and whether what runs now would rather finish first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, promises: bool = True) -> None:
         """Nobody has asked, and nothing waits."""
         self.asked = False
         self.waits = False
+        self.promises = promises
 
     def handle(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
         """Take a signal: leave at once where nothing waits, or at the second time."""
         if self.asked or not self.waits:
             raise KeyboardInterrupt
         self.asked = True
+        if not self.promises:
+            return
         # Not through Python's file, which may be in the middle of a write.
         with contextlib.suppress(OSError):
             os.write(_STDERR, _PROMISE)
@@ -36,11 +39,11 @@ _open: Interrupt | None = None
 
 
 @contextlib.contextmanager
-def polite_interrupts() -> Iterator[Interrupt]:
+def polite_interrupts(*, promises: bool = True) -> Iterator[Interrupt]:
     """Let what runs inside say, by `waits`, when it would rather finish first.
 
     The outermost one takes the signals; one inside it gives the same `Interrupt`. What waits looks at its `asked` when
-    it has finished.
+    it has finished. Without `promises` nothing is said on stderr, where another process says it.
 
     Raises:
         KeyboardInterrupt: Somebody asked, and what ran inside came to its end.
@@ -49,7 +52,7 @@ def polite_interrupts() -> Iterator[Interrupt]:
     if _open is not None:
         yield _open
         return
-    interrupt = _open = Interrupt()
+    interrupt = _open = Interrupt(promises=promises)
     try:
         with _handled_by(interrupt, _SIGNALS):
             yield interrupt

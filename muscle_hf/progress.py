@@ -2,12 +2,27 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_UPDATES = 0.2
+
+_listener: Callable[[float], None] | None = None
+
+
+@contextmanager
+def told_to(listener: Callable[[float], None]) -> Iterator[None]:
+    """Show no progress inside, and tell somebody who shows it: the share that is done, from 0 to 1."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = "", disable: bool = False) -> Any:
@@ -16,10 +31,41 @@ def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = 
     It is tqdm's bar in a terminal or a notebook. Elsewhere it is what writes lines with `update`, `set_postfix`,
     `close`, `n` and `total` of its own: the first one after half a minute, so that what is quick says nothing.
     """
+    if _listener is not None:
+        return Told(total, _listener, initial=initial)
     is_shown_live = "ipykernel" in sys.modules or sys.stderr.isatty()
     if disable or is_shown_live:
         return tqdm(total=total, initial=initial, desc=description, unit=unit or "it", disable=disable)
     return LogLines(total, description, initial=initial, unit=unit)
+
+
+class Told:
+    """Progress that another one shows: each update is told on, but not more often than it can be seen."""
+
+    def __init__(self, total: int, listener: Callable[[float], None], *, initial: int = 0) -> None:
+        """Tell nothing yet."""
+        self.total, self.n, self._listener = total, initial, listener
+        self._told = -_SECONDS_BETWEEN_UPDATES
+
+    def update(self, count: int = 1) -> None:
+        """Note that so many more are done."""
+        self.n += count
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN_UPDATES:
+            self._told = time.monotonic()
+            self._listener(self.n / self.total if self.total else 1.0)
+
+    def set_postfix(self, **values: object) -> None:
+        """Leave out what would stand beside the figures."""
+
+    def close(self) -> None:
+        """End; that a job is finished is told otherwise."""
+
+    def __enter__(self) -> "Told":
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
 
 
 class LogLines:

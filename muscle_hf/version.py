@@ -1,14 +1,21 @@
-"""The version of this package, and where its page is."""
+"""The version of this package, where its page is, and the versions of the libraries that decide what is trained."""
+
+import importlib.metadata
 
 __version__ = "0.1.0"
 
 
 def homepage() -> str | None:
     """Return the page of the repository, as the installed package's metadata has it; None while it names none."""
-    from importlib.metadata import PackageNotFoundError, metadata
-
     try:
-        urls = metadata("muscle_hf").get_all("Project-URL") or []
-    except PackageNotFoundError:
+        urls = importlib.metadata.metadata("muscle_hf").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
         return None
     return next((url.partition(", ")[2] for url in urls if url.startswith("Repository, ")), None)
+
+
+def library_versions() -> str:
+    """Return the versions of the libraries that decide what is trained, such as "torch 2.13.0, peft 0.21.2"."""
+    # Not the metadata for this package: an editable install keeps the version of the day it was made.
+    others = ("torch", "transformers", "trl", "peft")
+    return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])

@@ -28,7 +28,7 @@ ROOMS = {
     "training": ("prediction", "publishing", "teachers"),
     "classifier": ("training",),
     "update": ("training",),
-    "demo": ("training",),
+    "demo": ("update",),
     "cli": ("classifier", "demo", "spaces", "update"),
 }
 ROOT = {"errors", "files", "interrupts", "progress", "text", "version"}

@@ -1,6 +1,5 @@
 """The card of what a trainer has trained: what really happened."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..card.files import AdapterCard
 from ..losses.strategy import Strategy
 from ..models.adapters import base_model
 from ..models.embedding_rows import changed_rows
-from ..version import __version__
+from ..version import library_versions
 
 _NAMES = {
     "cross_entropy_weight": "cross-entropy weight (1 - lambda)",
@@ -22,13 +21,6 @@ _TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
 }
-
-
-def library_versions() -> str:
-    """Return the versions of the libraries that decide what is trained, such as "torch 2.13.0, peft 0.21.2"."""
-    # Not the metadata for this package: an editable install keeps the version of the day it was made.
-    others = ("torch", "transformers", "trl", "peft")
-    return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])
 
 
 def strategy_rows(strategy: Strategy) -> dict[str, object]:

@@ -13,7 +13,6 @@ from ..card.lineage import Lineage, commit_of, commit_of_adapter
 from ..files import replaced
 from ..flips.comparison import Comparison, compare, paired_p_values
 from ..flips.rates import p_number, strict_json
-from ..publishing.card_of_trainer import library_versions
 from ..readers.answers import Run
 from ..readers.formats.jsonlines import read_objects
 from ..readers.sources import read
@@ -21,6 +20,7 @@ from ..runs.cells import Cell
 from ..runs.compare import RunComparison, compare_runs
 from ..runs.page import write_html
 from ..runs.report import header, table_rows
+from ..version import library_versions
 from .plan import Plan
 from .training import COMPATIBILITY as FOLDER
 from .training import FACTS

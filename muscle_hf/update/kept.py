@@ -1,23 +1,14 @@
-"""What an interrupted update has left, in words: read from the disk, so that nothing is promised that is not there."""
+"""What an interrupted update or demo has left, in words: read from the disk, so that nothing is promised in vain."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ..training.kept_work import left_of_answers, left_of_training, sentence
-from .evidence import ANSWERS
 from .stage import FOLDER
 
 
 def what_is_kept(output_dir: Path) -> str:
-    """Say what the next call of the same command does not have to do again.
-
-    Args:
-        output_dir: The folder of the update; it need not exist.
-
-    Returns:
-        A sentence or two on one line.
-    """
+    """Say in a sentence or two what the next call of the same command does not have to do again."""
     marks = sorted((output_dir / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     parts = [part for mark in marks if (part := _kept_of(mark, output_dir)) is not None]
     return sentence(output_dir, parts)
@@ -25,16 +16,12 @@ def what_is_kept(output_dir: Path) -> str:
 
 def _kept_of(mark: Path, output_dir: Path) -> str | None:
     try:
-        stage: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
-        title = str(stage.get("title", mark.stem))
-        if stage["finished"]:
-            return f"{title}, finished"
-    except (ValueError, KeyError, AttributeError):
+        stage = json.loads(mark.read_text(encoding="utf-8"))
+        title, output = str(stage["title"]), output_dir / stage["outputs"][0]
+        is_finished = stage["finished"]
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
-    kind, _, key = mark.stem.partition("-")
-    left = (
-        left_of_answers(output_dir / ANSWERS / f"{key}.jsonl")
-        if kind == "answers"
-        else left_of_training(output_dir / mark.stem)
-    )
+    if is_finished:
+        return f"{title}, finished"
+    left = left_of_answers(output) if output.suffix == ".jsonl" else left_of_training(output.parent)
     return None if left is None else f"{title}, {left}"

@@ -108,7 +108,12 @@ class Stage:
     def _write(self, *, finished: bool) -> None:
         self.mark.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
-            {"title": self.title, "decided_by": _as_json(self.decided_by), "finished": finished},
+            {
+                "title": self.title,
+                "outputs": self.outputs,
+                "decided_by": _as_json(self.decided_by),
+                "finished": finished,
+            },
             indent=2,
             ensure_ascii=False,
         )

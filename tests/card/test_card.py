@@ -33,9 +33,10 @@ from muscle_hf.card import AdapterCard, check
 from muscle_hf.card.lineage import Lineage
 from muscle_hf.flips.comparison import Comparison, compare
 from muscle_hf.losses.strategy import Strategy
-from muscle_hf.publishing.card_of_trainer import _kept, card_of_trainer, library_versions, task_of
+from muscle_hf.publishing.card_of_trainer import _kept, card_of_trainer, task_of
 from muscle_hf.runs.outcomes import Instance
 from muscle_hf.runs.report import header, table_rows
+from muscle_hf.version import library_versions
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 MODEL_CARDS = Path(__file__).parents[2] / "model_cards"
