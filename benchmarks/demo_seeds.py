@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from muscle_hf.demo.run import BOUND, CANDIDATES, CONTROL, NEW, UPDATES, DemoResult, DemoSettings, run_demo
+from muscle_hf.demo.contenders import BOUND, FULL, NEW, DemoSettings
+from muscle_hf.demo.results import DemoResult
+from muscle_hf.demo.run import run_demo
 from muscle_hf.flips.comparison import compare
 from muscle_hf.text import markdown_table
-from muscle_hf.training.quiet import quiet_libraries
 
 RATES = {
     "accuracy, %": "new_accuracy",
@@ -38,8 +39,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> str:
 
 
 def table(results: Sequence[DemoResult]) -> str:
-    """Return the table of all models, and of the differences between each adapter and its own control."""
-    names = [NEW.name, *(contender.name for contender in UPDATES), BOUND]
+    """Return the table of all models, and of the differences between each adapter and its own controls."""
+    names = [NEW.name, *(contender.name for contender in FULL.updates), BOUND]
 
     def figures(name: str, rate: str) -> np.ndarray:
         scale = 1 if rate.startswith("relative") else 100
@@ -48,13 +49,11 @@ def table(results: Sequence[DemoResult]) -> str:
     rows = [[name, *(mean_interval(figures(name, rate)) for rate in RATES.values())] for name in names]
     rows += [
         [
-            f"{candidate.name}, minus {'the' if candidate.control is CONTROL else 'its'} control",
-            *(
-                mean_interval(figures(candidate.name, rate) - figures(candidate.control.name, rate))
-                for rate in RATES.values()
-            ),
+            f"{candidate.name}, minus {control.name}",
+            *(mean_interval(figures(candidate.name, rate) - figures(control.name, rate)) for rate in RATES.values()),
         ]
-        for candidate in CANDIDATES
+        for candidate in FULL.candidates
+        for control in candidate.controls
     ]
     rows += floor(results)
     return markdown_table(["model", *RATES], rows)
@@ -84,11 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output-dir", type=Path, default=Path("demo_seeds"))
+    parser.add_argument("--processes", type=int, choices=(1, 2), help="at once; as many as there are cores by default")
     parser.add_argument("--fast", action="store_true", help="tiny runs that show that it works")
     parsed = parser.parse_args(arguments)
-    quiet_libraries()
     make = DemoSettings.fast if parsed.fast else DemoSettings
-    results = [run_demo(parsed.output_dir / f"seed-{seed}", make(seed=seed)) for seed in parsed.seeds]
+    results = [
+        run_demo(parsed.output_dir / f"seed-{seed}", make(seed=seed), FULL, processes=parsed.processes)
+        for seed in parsed.seeds
+    ]
     n = results[0].comparisons[NEW.name].n
     print(f"{len(results)} seeds, n = {n} test utterances each\n\n{table(results)}")  # noqa: T201
 

@@ -112,7 +112,7 @@ def _table(result: DemoResult, *, is_wide: bool) -> Table:
     """Make a table that keeps intervals and p in 80 columns: below the figure that they belong to."""
     shown = range(len(header())) if is_wide else (0, 1, 2, 5)
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for title in [*(header()[index] for index in shown), "p, accuracy\np, NFR"]:
+    for title in [*(header()[index] for index in shown), "p acc.\np NFR"]:
         # A title breaks between its words and its unit, never inside a word.
         table.add_column(
             title.replace(", %", "\n%").replace("relative ", "relative\n"),

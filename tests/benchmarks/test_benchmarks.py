@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import muscle_hf.demo.run as demo
-from muscle_hf.demo.run import DemoSettings
+import muscle_hf.demo.work as work
+from muscle_hf.demo.contenders import DemoSettings
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -20,12 +20,12 @@ def test_the_seeds_benchmark_gives_differences_and_the_seed_floor(
         return cls(seed=seed, training_rows=32, validation_rows=8, test_rows=16, task_epochs=1, update_epochs=1)
 
     monkeypatch.setattr(DemoSettings, "fast", classmethod(tiny))
-    monkeypatch.setattr(demo, "MAX_ANSWER_TOKENS", 2)
+    monkeypatch.setattr(work, "MAX_ANSWER_TOKENS", 2)
     script = runpy.run_path(str(BENCHMARKS / "demo_seeds.py"))
-    script["main"](["--fast", "--seeds", "0", "1", "--output-dir", str(tmp_path)])
+    script["main"](["--fast", "--processes", "1", "--seeds", "0", "1", "--output-dir", str(tmp_path)])
     shown = capsys.readouterr().out
     assert "2 seeds, n = 16" in shown
-    assert "minus the control" in shown
+    assert "compatibility, unlabelled, minus control: same prompts" in shown
     assert "seed floor: mean of 2 ordered pairs" in shown
 
 

@@ -8,25 +8,28 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 
 import muscle_hf.demo.run as demo
+import muscle_hf.demo.work as work
 from muscle_hf import ConfigurationError, compare, generate_answers
 from muscle_hf.cli import main
-from muscle_hf.demo.data import read_intents, read_sentences
-from muscle_hf.demo.kept import what_is_kept
-from muscle_hf.demo.pretrain import pretraining_texts
-from muscle_hf.demo.run import (
+from muscle_hf.demo.contenders import (
     BOUND,
-    CANDIDATES,
-    CONTENDERS,
     CONTROL,
+    FAIR_CONTROL,
+    FULL,
     LONGER_CONTROL,
     NEW,
     OLD,
+    STORY,
     UNLABELLED,
-    UPDATES,
+    Cast,
+    Contender,
     DemoSettings,
-    evaluate_answers,
 )
-from muscle_hf.demo.show import sentences
+from muscle_hf.demo.data import read_intents, read_sentences
+from muscle_hf.demo.jobs import FACTS, answers_of, jobs_of
+from muscle_hf.demo.pretrain import pretraining_texts
+from muscle_hf.demo.results import DemoResult, evaluate_answers, read_answers
+from muscle_hf.demo.show import sentences, show
 from muscle_hf.demo.task import (
     BASE_V1,
     BASE_V2,
@@ -38,6 +41,7 @@ from muscle_hf.demo.task import (
     read_unlabelled,
     train_and_save,
 )
+from muscle_hf.update.kept import what_is_kept
 
 TINY = DemoSettings(
     training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1, unlabelled_ratio=2
@@ -111,74 +115,106 @@ def test_both_versions_share_one_tokenizer() -> None:
 
 def test_the_adapter_is_chosen_on_validation_and_never_on_test() -> None:
     gold = list("abcd")
-    first, second, third = CANDIDATES
+    first, second, third = FULL.candidates
     fine, bad = _rows(list("abcd"), gold, -1.0), _rows(list("xxxx"), gold, -1.0)
-    same = {contender.name: fine for contender in CONTENDERS}
+    same = {contender.name: fine for contender in FULL.contenders}
     validation = same | {first.name: bad, third.name: bad}
     test = same | {second.name: bad}
-    assert evaluate_answers(validation, test).chosen == second
+    assert evaluate_answers(FULL, validation, test).chosen == second
+    # The story has one adapter, and asks no validation set of anybody.
+    assert evaluate_answers(STORY, {}, test).chosen == UNLABELLED
 
 
 def test_the_bound_takes_the_surer_answer_of_old_and_new() -> None:
     gold = ["a", "b"]
-    test = {contender.name: _rows(["a", "b"], gold, -1.0) for contender in CONTENDERS}
+    test = {contender.name: _rows(["a", "b"], gold, -1.0) for contender in STORY.contenders}
     test[OLD.name] = _rows(["a", "x"], gold, -0.5)
     test[NEW.name] = [*_rows(["y"], ["a"], -2.0), *_rows(["b"], ["b"], -0.1)]
-    result = evaluate_answers(test, test)
+    result = evaluate_answers(STORY, {}, test)
     assert [row["prediction"] for row in result.answers[BOUND]] == ["a", "b"]
 
 
-def _result(wrong: dict[str, int]) -> demo.DemoResult:
+def _result(cast: Cast, wrong: dict[str, int]) -> DemoResult:
     """Return a demo of 20 questions: the old model knows the first ten, and others err on the first few of those."""
     gold = ["a"] * 20
     test = {
         contender.name: _rows(
             ["x"] * wrong.get(contender.name, 0) + ["a"] * (20 - wrong.get(contender.name, 0)), gold, -1
         )
-        for contender in CONTENDERS
+        for contender in cast.contenders
     }
     test[OLD.name] = _rows(["a"] * 10 + ["x"] * 10, gold, -1.0)
-    return evaluate_answers(test, test)
+    return evaluate_answers(cast, test, test)
 
 
-def test_p_values_compare_with_its_own_control_on_what_the_old_model_got_right() -> None:
-    result = _result({CONTROL.name: 8, LONGER_CONTROL.name: 6})
-    # Eight discordant pairs, all in favour: 2 * (1/2)^8; and six.
-    for candidate in CANDIDATES:
-        pairs = 6 if candidate == UNLABELLED else 8
-        assert set(result.p_values[candidate.name]) == {candidate.control.name, NEW.name}
-        assert result.p_values[candidate.name][candidate.control.name]["negative_flips"] == pytest.approx(
-            2 * 0.5**pairs
-        )
+def test_p_values_compare_every_row_with_an_adapter_on_what_the_old_model_got_right() -> None:
+    result = _result(FULL, {CONTROL.name: 8, LONGER_CONTROL.name: 6, FAIR_CONTROL.name: 5})
+    # Eight discordant pairs, all in favour: 2 * (1/2)^8; and so on.
+    pairs = {CONTROL.name: 8, LONGER_CONTROL.name: 6, FAIR_CONTROL.name: 5}
+    for candidate in FULL.candidates:
+        tests = result.p_values[candidate.name]
+        assert set(tests) == {NEW.name, BOUND, *(one.name for one in FULL.updates)} - {candidate.name}
+        for name, count in pairs.items():
+            assert tests[name]["negative_flips"] == pytest.approx(2 * 0.5**count)
+
+
+def test_the_claim_is_made_against_the_weaker_of_two_controls() -> None:
+    better = _result(STORY, {LONGER_CONTROL.name: 4, FAIR_CONTROL.name: 6})
+    assert better.better_control(UNLABELLED) == LONGER_CONTROL
+    better = _result(STORY, {LONGER_CONTROL.name: 4, FAIR_CONTROL.name: 3})
+    assert better.better_control(UNLABELLED) == FAIR_CONTROL
 
 
 def test_an_adapter_that_loses_to_its_control_is_praised() -> None:
-    first, second, third = CANDIDATES
-    lost = {NEW.name: 7, CONTROL.name: 5, LONGER_CONTROL.name: 2, first.name: 4, second.name: 5, third.name: 3}
-    assert sentences(_result(lost)) == [
+    first, second, third = FULL.candidates
+    lost = {NEW.name: 7, CONTROL.name: 5, LONGER_CONTROL.name: 2, FAIR_CONTROL.name: 4}
+    lost |= {first.name: 4, second.name: 5, third.name: 3}
+    assert sentences(_result(FULL, lost)) == [
         "The update breaks 7 answers that were right. Asking both models each time would break 7.",
         f"- {first.name}: breaks 4, fewer than the 5 of a plain adapter trained for as many steps (paired p = 1, "
         "which may be chance).",
         f"- {second.name}: breaks 5, as many as the 5 of a plain adapter trained for as many steps (paired p = 1).",
         f"- {third.name}: breaks 3, more than the 2 of a plain adapter trained for as many steps (paired p = 1, "
-        "which may be chance).",
+        "which may be chance) and fewer than the 4 of one that got the same prompts, answered by the new model "
+        "(paired p = 1, which may be chance).",
         # Four discordant pairs: 2 * (1/2)^4.
         f"Validation chose {third.name}. Against the plain update itself its paired p = 0.12.",
     ]
 
 
+@pytest.mark.parametrize("cast", [STORY, FULL])
+def test_eighty_columns_cut_a_name_an_interval_or_a_p_value(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = _result(cast, {NEW.name: 7, LONGER_CONTROL.name: 5, FAIR_CONTROL.name: 9})
+    show(result, Path("demo_output"), fast=False)
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if "muscle-hf compare" not in line) <= 80
+    assert "…" not in shown
+    rows = shown.split("\n")
+    for name, compared in result.comparisons.items():
+        row = next(index for index, line in enumerate(rows) if line.startswith(name))
+        low, high = compared.confidence_interval("negative_flip_rate")
+        assert f"[{100 * low:.1f}, {100 * high:.1f}]" in rows[row + 1]
+    assert "0.0039" in shown  # nine discordant pairs of those against the fair control
+    assert "share of all questions that the old model gets right" in " ".join(shown.split())
+    assert ("muscle-hf demo --full" in shown) == (cast == STORY)
+
+
 def test_a_separator_in_an_answer_does_not_break_the_demo_folder(tmp_path: Path) -> None:
     row = {"id": 0, "prediction": "a\u2028b", "reference": "a", "mean_log_likelihood": -1.0}
-    path = tmp_path / "predictions" / "test-old.jsonl"
+    path = answers_of(tmp_path, OLD, "test")
     path.parent.mkdir()
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert demo._ask(OLD, tmp_path, "test", read_rows("test", 1)) == [row]
+    assert read_answers(path) == [row]
 
 
 def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, asked, original = read_rows("test", 12), [], demo.generate_answers
+    (job,) = [job for job in jobs_of(STORY, TINY) if job.name == "test-old"]
+    settings, asked, original = DemoSettings(test_rows=12), [], work.generate_answers
 
     def interrupted(model: object, tokenizer: object, prompts: list[str], **options: object) -> object:
         if len(asked) == 2:
@@ -188,22 +224,23 @@ def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_t
         return original(model, tokenizer, prompts, **options)
 
     assert what_is_kept(tmp_path) == "Nothing is kept: the same command starts anew."
-    whole = demo._ask(OLD, tmp_path / "whole", "test", rows)
-    monkeypatch.setattr(demo, "generate_answers", interrupted)
-    monkeypatch.setattr(demo, "_ASKED_AT_ONCE", 4)
+    work.do(job, tmp_path / "whole", settings)
+    whole = read_answers(answers_of(tmp_path / "whole", OLD, "test"))
+    monkeypatch.setattr(work, "generate_answers", interrupted)
+    monkeypatch.setattr(work, "_ASKED_AT_ONCE", 4)
     folder = tmp_path / "pieces"
     with pytest.raises(KeyboardInterrupt):
-        demo._ask(OLD, folder, "test", rows)
-    (folder / NEW.folder).mkdir()
-    (folder / NEW.folder / "finished").touch()
+        work.do(job, folder, settings)
     assert what_is_kept(folder) == (
-        f"Kept in {folder}: {NEW.name}, finished; the test set asked of {OLD.name}, 8 answers. The same command goes "
-        "on there."
+        f"Kept in {folder}: {OLD.name}, test set, 8 answers. The same command goes on there."
     )
-    pieces = demo._ask(OLD, folder, "test", rows)
+    work.do(job, folder, settings)
+    assert what_is_kept(folder) == (
+        f"Kept in {folder}: {OLD.name}, test set, finished. The same command goes on there."
+    )
     assert sum(asked) == 12
     assert [path.name for path in (folder / "predictions").iterdir()] == ["test-old.jsonl"]
-    for one, other in zip(pieces, whole, strict=True):
+    for one, other in zip(read_answers(answers_of(folder, OLD, "test")), whole, strict=True):
         assert one | {"mean_log_likelihood": 0} == other | {"mean_log_likelihood": 0}
         assert one["mean_log_likelihood"] == pytest.approx(other["mean_log_likelihood"], rel=1e-4)
 
@@ -211,9 +248,12 @@ def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_t
 def test_a_damaged_folder_and_a_meaningless_seed_are_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "settings.json").write_text("[1", encoding="utf-8")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "new.json").write_text("[1", encoding="utf-8")
     assert main(["demo", "--output-dir", str(tmp_path)]) == 2
-    assert "is damaged" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "is damaged" in shown
+    assert shown.count("\n") == 1
     for seed in ("-1", "4294967296", "x"):
         assert main(["demo", f"--seed={seed}", "--output-dir", str(tmp_path / "new")]) == 2
         assert "is not a seed" in capsys.readouterr().err
@@ -247,40 +287,46 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
         train_and_save(Trainer())
 
 
+def _in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DemoSettings, "fast", classmethod(lambda cls, seed=0: TINY))
+    monkeypatch.setattr(demo, "processes_here", lambda: 1)
+
+
 @pytest.mark.slow
 def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(DemoSettings, "fast", classmethod(lambda cls, seed=0: TINY))
+    _in_one_process(monkeypatch)
     trained: list[str] = []
-    train_update = demo._train_update
+    train_on = work._train_on
 
-    def interrupted(contender: demo.Contender, *arguments: object) -> int:
+    def interrupted(contender: Contender, *arguments: object) -> int:
         trained.append(contender.name)
-        if contender == UPDATES[1] and trained.count(contender.name) == 1:
+        if len(trained) == 2:
             raise KeyboardInterrupt
-        return train_update(contender, *arguments)
+        return train_on(contender, *arguments)
 
-    monkeypatch.setattr(demo, "_train_update", interrupted)
-    arguments = ["demo", "--fast", "--output-dir", str(tmp_path / "out")]
-    assert main(arguments) == 130
-    assert main(arguments) == 0
-    names = [contender.name for contender in UPDATES]
-    assert trained == [*names[:2], *names[1:]]
-    shown = capsys.readouterr().out
-    assert "inconsistency" in shown
-    assert "p, NFR" in shown
-    assert all(name in shown for name in (NEW.name, *names, BOUND))
-
+    monkeypatch.setattr(work, "_train_on", interrupted)
     out = tmp_path / "out"
+    story = ["demo", "--fast", "--output-dir", str(out)]
+    assert main(story) == 130
+    assert f"{NEW.name}, training, finished; " in capsys.readouterr().err
+    assert main(story) == 0
+    assert sorted(trained) == sorted([*(one.name for one in STORY.updates), trained[1]])
+    story_answers = answers_of(out, UNLABELLED, "test").read_bytes()
+    capsys.readouterr()
+    assert main([*story, "--full"]) == 0
+    # What the story has made is not made again.
+    assert len(trained) == len(FULL.updates) + 1
+    assert answers_of(out, UNLABELLED, "test").read_bytes() == story_answers
+    told = capsys.readouterr()
+    names = [contender.name for contender in FULL.updates]
+    assert all(name in told.out for name in (NEW.name, *names, BOUND))
+    assert "p NFR" in told.out
+    assert "4 of 5" in told.err
+
     evidence = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    answers = {
-        contender.name: [
-            json.loads(line)
-            for line in (out / "predictions" / f"test-{contender.folder}.jsonl").read_text("utf-8").splitlines()
-        ]
-        for contender in CONTENDERS
-    }
+    answers = {contender.name: read_answers(answers_of(out, contender, "test")) for contender in FULL.contenders}
     old = answers[OLD.name]
     for name in (NEW.name, CONTROL.name):
         again = compare(
@@ -291,16 +337,19 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
         rates = evidence["old_model_against"][name]["rates"]
         assert rates["negative_flip_rate"]["estimate"] == again.negative_flip_rate
 
-    # 64 labelled and 128 unlabelled rows in batches of 32; some answers of the old model may not end.
-    steps = {one.name: json.loads((out / one.folder / "finished").read_text("utf-8"))["steps"] for one in UPDATES}
+    # 64 labelled and 128 unlabelled rows in batches of 32; answers of the old model that do not end are left out.
+    facts = {one.name: json.loads((out / one.folder / FACTS).read_text("utf-8")) for one in FULL.updates}
+    steps = {name: of_training["optimizer steps"] for name, of_training in facts.items()}
+    ended = sum(row["finished"] for row in read_answers(answers_of(out, OLD, "prompts")))
     assert steps[CONTROL.name] == 2
-    assert 2 < steps[UNLABELLED.name] <= 6
-    assert steps[LONGER_CONTROL.name] == steps[UNLABELLED.name]
-    chosen = next(c for c in CONTENDERS if c.name == evidence["chosen_on_validation"])
+    assert steps[UNLABELLED.name] == -(-(64 + ended) // 32) > 2
+    assert steps[LONGER_CONTROL.name] == steps[FAIR_CONTROL.name] == steps[UNLABELLED.name]
+    chosen = next(c for c in FULL.contenders if c.name == evidence["chosen_on_validation"])
     card = (out / "adapter" / "README.md").read_text(encoding="utf-8")
     assert chosen.name in card
     assert str(tmp_path) not in card
-    assert not {path.name for path in out.rglob("*")} & {"training_args.bin"} & set((out / "adapter").iterdir())
+    assert not {path.name for path in (out / "adapter").iterdir()} & {"training_args.bin", FACTS}
+    assert not list(out.rglob("checkpoint-*"))
     prompts = [row["prompt"] for row in read_rows("test", TINY.test_rows)]
     for model in (
         AutoPeftModelForCausalLM.from_pretrained(out / "adapter", dtype=torch.float32),
@@ -316,3 +365,12 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
     capsys.readouterr()
     assert main(["demo", "--output-dir", str(out)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_another_adapter_than_one(tmp_path: Path) -> None:
+    results = [demo.run_demo(tmp_path / str(count), TINY, processes=count) for count in (1, 2)]
+    assert results[0].answers == results[1].answers
+    for contender in (NEW, *STORY.updates):
+        weights = [tmp_path / str(count) / contender.folder / "adapter_model.safetensors" for count in (1, 2)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
