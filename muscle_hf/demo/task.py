@@ -34,11 +34,10 @@ Row = dict[str, str]
 
 
 def read_rows(split: str, limit: int | None = None) -> list[Row]:
-    """Return rows of CLINC150 with a `prompt` and a `completion`, every intent as often as the others.
+    """Return rows of CLINC150, "train", "val" or "test", with a `prompt` and a `completion`.
 
-    Args:
-        split: "train", "val" or "test".
-        limit: How many rows, spread evenly over the file, in which the intents lie one after the other; None: all.
+    So many are spread evenly over the file, in which the intents lie one after the other, that each comes as often as
+    the others.
     """
     rows = read_intents(split)
     count = len(rows) if limit is None else min(limit, len(rows))
@@ -47,12 +46,7 @@ def read_rows(split: str, limit: int | None = None) -> list[Row]:
 
 
 def read_unlabelled(labelled: int, limit: int) -> list[Row]:
-    """Return the `prompt` alone of training utterances that the labelled ones leave out.
-
-    Args:
-        labelled: How many of the training utterances are labelled, chosen as `read_rows` does.
-        limit: How many of the others, spread evenly over the file; fewer where there are fewer.
-    """
+    """Return the `prompt` alone of training utterances that so many labelled ones leave out, spread over the file."""
     known = {row["prompt"] for row in read_rows("train", labelled)}
     others = [{"prompt": row["prompt"]} for row in read_rows("train") if row["prompt"] not in known]
     count = min(limit, len(others))
@@ -123,20 +117,8 @@ def train_task_adapter(
 ) -> int:
     """Train a task adapter with cross-entropy until validation accuracy stops rising, and save the best epoch.
 
-    Args:
-        base: Folder of the base model.
-        output_dir: Receives the adapter.
-        rows: Labelled rows.
-        validation: Rows that say when to stop.
-        seed: Of adapter and order.
-        epochs: Most epochs.
-        learning_rate: At its highest.
-        description: Words before the progress bar.
-        quickly: With batches of rows of like length, and logits of the answers alone; the old adapter, which was made
-            without, can be rebuilt bit for bit.
-
-    Returns:
-        The optimizer steps of the whole training.
+    The steps of the whole training come back. `quickly` batches rows of like length, and works out the logits of the
+    answers alone; the old adapter was made without, and can be rebuilt bit for bit.
     """
     options = training_options(
         output_dir,

@@ -18,13 +18,8 @@ from ..text import printable
 def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -> dict[str, Any]:
     """Read the words after a command; the command line wins over the YAML file that `--config` names.
 
-    Args:
-        kinds: Dataclasses. Each field is an option, with underscores or dashes, and a key of the file.
-        words: Such as `["--config", "update.yaml", "--output-dir", "out"]`.
-        command: Name of the command, for messages.
-
-    Returns:
-        Field -> value, of those that were given.
+    Each field of the dataclasses is an option, with underscores or dashes, and a key of the file; what was given comes
+    back.
 
     Raises:
         InputError: An unknown option or key (with the nearest one), a value of the wrong kind, or a file that is no

@@ -63,12 +63,8 @@ def trainable_parameters(plan: Plan, rank: int | None = None) -> int:
 
 
 def memory(plan: Plan, *, compatibility: bool) -> Memory:
-    """Estimate the memory of a training.
-
-    Args:
-        plan: The update.
-        compatibility: Of the compatibility training, which has both bases in memory unless their targets are cached;
-            otherwise of one with plain cross-entropy.
+    """Estimate the memory of the compatibility training, which has both bases in memory unless their targets are
+    cached, or of one with plain cross-entropy.
     """
     config, text = plan.config, plan.new_base.model.config.get_text_config()
     tokens = config.per_device_train_batch_size * _longest(plan)

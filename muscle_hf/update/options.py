@@ -86,12 +86,8 @@ def _built(kind: type, options: Mapping[str, Any], changes: Mapping[str, Any]) -
 def read_options(arguments: Sequence[str]) -> Options:
     """Read what follows `muscle-hf update`; the command line wins over the YAML file.
 
-    Args:
-        arguments: Such as `["--config", "update.yaml", "--output-dir", "out"]`. Each field of `UpdateSettings` and of
-            [`CompatibilityConfig`] is an option, with underscores or dashes, and a key of the file.
-
-    Returns:
-        The options, checked.
+    Each field of `UpdateSettings` and of [`CompatibilityConfig`] is an option, with underscores or dashes, and a key
+    of the file.
 
     Raises:
         InputError: An unknown option or key (with the nearest one), a value of the wrong kind, one that is missing, or

@@ -42,18 +42,10 @@ class Plan:
     """An update that has been checked, as far as that goes without weights.
 
     Args:
-        options: What was asked for.
-        config: The options of the compatibility training.
-        old_base: The old base.
-        new_base: The new base.
-        old_adapter: The old adapter's configuration.
         task_adapter: Configuration of the task adapter on the new base, given or still to be trained.
-        old_tokenizer: The old model's tokenizer.
         tokenizer: The new model's tokenizer, which encodes the training.
-        data: The rows.
         unlabelled: Prompts without labels; there may be none.
         notes: What has to be known of the rows.
-        encoded: Training and validation rows as tokens.
         max_new_tokens: Longest answer; None where choices are scored.
         delimiter: Between prompt and choice; None where answers are generated.
     """

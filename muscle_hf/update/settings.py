@@ -18,42 +18,8 @@ def _option(text: str, default: Any = MISSING) -> Any:
 class UpdateSettings:
     """Which models meet, on which data, and what is asked of them.
 
-    Seeds, batch sizes, precision, the folder and the method's own options are fields of `CompatibilityConfig`.
-
-    Args:
-        old_adapter: Id or path of the task adapter on the old base.
-        new_base: Id or path of the new base model.
-        dataset: The task's data: a JSON Lines, JSON, CSV or Parquet file, or `org/name[:config][@revision]` of the
-            Hub, with rows of a shape that [`read_task`][muscle_hf.prediction.questions.read_task] knows.
-        old_base: The old base. Defaults to the one that the old adapter names.
-        new_adapter: Id or path of the task adapter on the new base. Defaults to None: it is trained.
-        dataset_split: Split of a data set of the Hub. Defaults to "train".
-        dataset_config: Configuration of it, where `dataset` does not name it.
-        columns: Which column is what, where the rows are of no shape that is known: `["prompt=question",
-            "completion=answer"]`. Of the test set and the unlabelled prompts it holds for columns that are there.
-        test_dataset: Rows to compare the models on, in the same forms. Defaults to a share of `dataset`.
-        test_split: Split of it on the Hub. Defaults to "test".
-        test_share: Share of `dataset` to compare on, where there is no `test_dataset`, in [0, 1). Defaults to 0.2.
-        validation_share: Share of `dataset` by whose cross-entropy epochs are chosen, 0 for none. Defaults to 0.1.
-        split_seed: Which rows these are. Defaults to 0. (`seed` is the seed of the trainings.)
-        kind: "generation" (default): greedy answers, right where they equal the completion; or "choice": the likeliest
-            of a row's `choices`.
-        max_new_tokens: Longest answer. Defaults to the longest completion of the data and an end token.
-        normalization: Of a choice's log-likelihood, "sum" (default) or "characters".
-        ask_batch_size: Prompts asked at once. Defaults to 32.
-        task_epochs: Epochs of the new task adapter. Defaults to `num_train_epochs`.
-        task_learning_rate: Its learning rate. Defaults to `learning_rate`.
-        task_target_modules: Its layers, or "all-linear". Defaults to those of the old adapter.
-        unlabelled_dataset: Prompts without answers, in the same forms, which the old model answers (another one where
-            `unlabelled_teacher` says so), or with its answers as completions. Defaults to None.
-        unlabelled_split: Split of it on the Hub. Defaults to "train".
-        measure_flips: Also ask the validation rows at each evaluation, so that `metric_for_best_model` can name a rate
-            of flips, and `min_accuracy` bounds it. Defaults to False.
-        control: Also train the control: as many steps more from the same start, with plain cross-entropy. Defaults to
-            True; without it nobody can tell the method from longer training.
-        card_examples: Show three flipped test rows on the card. They are published with it, so leave private data out.
-            Defaults to False.
-        dry_run: Say what would be done, and do nothing. Defaults to False.
+    The `help` of a field says what it is, on the command line too. Seeds, batch sizes, precision, the folder and the
+    method's own options are fields of `CompatibilityConfig`.
 
     Raises:
         ConfigurationError: A value of the wrong kind or out of range.

@@ -27,15 +27,9 @@ def carried_over(
 ) -> PeftConfig:
     """Return the configuration of a new task adapter: the old one's, on the new base.
 
-    Args:
-        old: The old adapter's configuration.
-        base: The new base.
-        same_tokenizer: Whether a token has the same id in both bases.
-        target_modules: Layers that take the place of the old adapter's; one "all-linear" stands for all of them.
-
-    Returns:
-        A configuration of the same type. Rank, alpha, dropout, patterns, trained modules, DoRA, rsLoRA and all others
-        are as they were.
+    Rank, alpha, dropout, patterns, trained modules, DoRA, rsLoRA and all others are as they were. `target_modules`, of
+    which one "all-linear" stands for all, take the place of the old adapter's; `same_tokenizer` says whether a token
+    has the same id in both bases.
 
     Raises:
         ConfigurationError: Something is named that the new base does not have; the message lists what it has.
