@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from muscle_hf.flips.comparison import compare, compare_correct, compare_scores
+from muscle_hf.flips.comparison import compare, compare_correct
+from muscle_hf.flips.score_comparison import compare_scores
 
 LOOP = 100_000
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         TeacherError,
         UnsupportedAdapterError,
     )
-    from .flips.comparison import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+    from .flips.comparison import Comparison, compare, compare_correct
+    from .flips.score_comparison import ScoreComparison, compare_scores
     from .hub.find import find_adapters
     from .models.load import load_adapter
     from .prediction.choose import choose_answers
@@ -79,14 +80,14 @@ _HOMES = {
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
     "RunComparison": "runs.compare",
-    "ScoreComparison": "flips.comparison",
+    "ScoreComparison": "flips.score_comparison",
     "TeacherError": "errors",
     "UnsupportedAdapterError": "errors",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",
     "compare_correct": "flips.comparison",
     "compare_runs": "runs.compare",
-    "compare_scores": "flips.comparison",
+    "compare_scores": "flips.score_comparison",
     "find_adapters": "hub.find",
     "generate_answers": "prediction.generate",
     "load_adapter": "models.load",

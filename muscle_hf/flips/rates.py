@@ -205,3 +205,10 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def where_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the positions of what is true; counts are taken from them, so that nobody may change them afterwards."""
+    positions = np.flatnonzero(mask).astype(np.int64, copy=False)
+    positions.setflags(write=False)
+    return positions

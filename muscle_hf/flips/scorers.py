@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, InputError
-from .comparison import ScoreComparison, compare_scores
 from .inputs import take_answers
+from .score_comparison import ScoreComparison, compare_scores
 
 __all__ = ["SCORERS", "compare_smooth", "score_texts"]
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.coin import CoinFlips, coin_flips
-from ..flips.comparison import Comparison, ScoreComparison, compare, compare_correct, compare_scores
+from ..flips.comparison import Comparison, compare, compare_correct
 from ..flips.intervals import mean_interval, normal_quantile
+from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..readers.answers import Positions, TaskAnswers, codes, some
 from ..readers.identical import identical
 from ..readers.join import Aligned, align

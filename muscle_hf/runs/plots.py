@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import ConfigurationError
 from ..files import replaced
-from ..flips.comparison import Comparison, ScoreComparison
+from ..flips.comparison import Comparison
 from ..flips.rates import p_equation
+from ..flips.score_comparison import ScoreComparison
 from ..text import printable
 from .measure import Part
 from .outcomes import Outcomes

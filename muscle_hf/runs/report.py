@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ..files import replaced
 from ..flips.coin import CoinFlips, GroupedCoinFlips
-from ..flips.comparison import Comparison, ScoreComparison
+from ..flips.comparison import Comparison
 from ..flips.rates import p_equation, p_number, strict_json
+from ..flips.score_comparison import ScoreComparison
 from ..readers.identical import one_run
 from ..text import escape_markdown, listed, markdown_table
 from .cells import Cell, Change, Estimate

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from ..flips.comparison import Agreement, Comparison, ScoreComparison
+from ..flips.comparison import Agreement, Comparison
 from ..flips.rates import p_equation
+from ..flips.score_comparison import ScoreComparison
 from ..runs.page.figures import bar, counted, mosaic
 from ..runs.page.html import KINDS, bounds, number, percent, plain, typeset
 

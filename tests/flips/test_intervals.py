@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct, compare_scores
+from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct
 from muscle_hf.flips.intervals import change_interval, coin_test, newcombe, relative_interval
 from muscle_hf.flips.rates import p_equation, p_number
+from muscle_hf.flips.score_comparison import compare_scores
 from muscle_hf.runs.measure import holm
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -10,7 +10,8 @@ from harness_samples import Row, choice, generation, write
 from lighteval_details import detail, run_file
 
 from muscle_hf import compare_runs, read
-from muscle_hf.flips.comparison import Comparison, ScoreComparison
+from muscle_hf.flips.comparison import Comparison
+from muscle_hf.flips.score_comparison import ScoreComparison
 
 DATE = "2026-01-02T03-04-05.678901"
 

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.comparison import Comparison, ScoreComparison
+from muscle_hf.flips.comparison import Comparison
+from muscle_hf.flips.score_comparison import ScoreComparison
 from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.gate import GATE_ON, RATES, Bound, Judgement, judge, parse_bound, read_bounds
 from muscle_hf.runs.terminal import plain_text

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muscle_hf import InputError
-from muscle_hf.flips.comparison import Comparison, ScoreComparison
+from muscle_hf.flips.comparison import Comparison
+from muscle_hf.flips.score_comparison import ScoreComparison
 from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.join import Aligned, align
 from muscle_hf.runs.measure import Table, holm, measure, reliable_change, tabulate

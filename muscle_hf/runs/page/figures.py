@@ -2,7 +2,8 @@
 
 import math
 
-from ...flips.comparison import Comparison, ScoreComparison
+from ...flips.comparison import Comparison
+from ...flips.score_comparison import ScoreComparison
 from .html import KINDS, percent
 
 _OF_SCORES = {"negative_flip": "fell", "positive_flip": "rose", "unchanged": "unchanged"}

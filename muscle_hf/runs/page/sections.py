@@ -6,8 +6,8 @@ from html import escape
 from urllib.parse import urlencode
 
 from ...flips.coin import CoinFlips, GroupedCoinFlips
-from ...flips.comparison import ScoreComparison
 from ...flips.rates import p_equation
+from ...flips.score_comparison import ScoreComparison
 from ...version import __version__
 from ..cells import Cell, Estimate
 from ..measure import Part

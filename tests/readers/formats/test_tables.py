@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from muscle_hf import InputError, compare_runs, read
-from muscle_hf.flips.comparison import Comparison, ScoreComparison
+from muscle_hf.flips.comparison import Comparison
+from muscle_hf.flips.score_comparison import ScoreComparison
 from muscle_hf.readers.answers import TaskAnswers
 
 Rows = list[dict[str, Any]]
