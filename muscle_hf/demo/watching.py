@@ -21,7 +21,7 @@ class Watching:
     def __init__(self) -> None:
         """Show nothing yet."""
         console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("  {task.description:34}"), BarColumn(24), TaskProgressColumn())
+        columns = (TextColumn("  {task.description:36}"), BarColumn(24), TaskProgressColumn())
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._bars: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
@@ -33,7 +33,7 @@ class Watching:
         """Start to draw."""
         self._started = self._written = time.monotonic()
         self._progress.start()
-        self._whole = self._progress.add_task("", total=1.0)
+        self._whole = self._progress.add_task("all", total=1.0)
         return self
 
     def __exit__(self, *_: object) -> None:
