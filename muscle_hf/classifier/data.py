@@ -41,19 +41,12 @@ _CUT, _LOST = ("_cut_new", "_cut_old"), "_lost_words"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models, as far as encoding goes.
+    """One of the two models, as far as encoding goes."""
 
-    Args:
-        role: "new" or "old".
-        tokenizer: Its tokenizer.
-        max_length: Longest input in tokens; None for any.
-        arguments: Names of what its forward takes.
-    """
-
-    role: str
+    role: str  # "new" or "old"
     tokenizer: PreTrainedTokenizerBase
-    max_length: int | None
-    arguments: frozenset[str]
+    max_length: int | None  # longest input in tokens; None for any
+    arguments: frozenset[str]  # names of what its forward takes
 
     def __post_init__(self) -> None:
         """Refuse a tokenizer that cannot pad."""
@@ -71,19 +64,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns, as the user gave them; None where the usual ones are looked for.
+    """Names of columns, as the user gave them; None where the usual ones are looked for."""
 
-    Args:
-        text: Texts, or lists of words.
-        pair: Second texts.
-        label: Gold classes.
-        weight: Weights of rows; None for none.
-    """
-
-    text: str | None = None
-    pair: str | None = None
-    label: str | None = None
-    weight: str | None = None
+    text: str | None = None  # texts, or lists of words
+    pair: str | None = None  # second texts
+    label: str | None = None  # gold classes
+    weight: str | None = None  # None: no row has another weight than the others
 
 
 def encodes_alike(one: Side, other: Side) -> bool:

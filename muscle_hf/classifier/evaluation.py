@@ -16,12 +16,6 @@ class EvaluationMemory:
     """What is known of an evaluation set, by row: the teachers' logits for good, the answers for one evaluation.
 
     The logits lie in the memory of the processor: 4 bytes for each class of either model and each instance or word.
-
-    Example:
-        >>> memory = EvaluationMemory()
-        >>> memory.note([7], [2], torch.tensor([[0, 1], [0, 0], [0, 1], [0, 1]]))  # two words of row 7
-        >>> memory.metrics("eval")["eval_negative_flip_rate"], memory.metrics("eval")["eval_new_negative_flip_rate"]
-        (0.0, 0.5)
     """
 
     def __init__(self) -> None:

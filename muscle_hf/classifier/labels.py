@@ -20,19 +20,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Which class of the new model is which class of the old one.
-
-    Args:
-        new: Names of the new model's classes, in the order of its logits.
-        old: Names of the old model's classes, in the order of its logits.
-
-    Example:
-        >>> classes = ClassMap(new=("joke", "news", "radio"), old=("news", "joke", "fax"))
-        >>> classes.old_of_new, classes.new_of_old
-        ((1, 0, -1), (1, 0, -1))
-        >>> classes.added, classes.removed
-        (('radio',), ('fax',))
-    """
+    """Which class of the new model is which class of the old one; names come in the order of the logits."""
 
     new: tuple[str, ...]
     old: tuple[str, ...]
@@ -161,11 +149,6 @@ class LabelReader:
 
     A name (a string, or an int of a `ClassLabel` column, whose names are `label_names`) means the class of that name.
     An int without name is a class number already. -100 is not trained on.
-
-    Example:
-        >>> read = LabelReader(("joke", "news"), label_names=("news", "joke"), dataset="train")
-        >>> read(0, row=0), read(-100, row=1)
-        (1, -100)
     """
 
     def __init__(self, classes: tuple[str, ...], label_names: Sequence[str] | None, *, dataset: str) -> None:

@@ -30,16 +30,7 @@ _NEED_SUPPORT = ("reverse_kl", "logit_difference_inhibition")
 
 
 class OldClasses:
-    """The old model's logits and answers, in the classes of the new model.
-
-    Example:
-        >>> old = OldClasses(ClassMap(new=("joke", "news", "radio"), old=("news", "joke", "fax")))
-        >>> logits = torch.tensor([[1.0, 2.0, 3.0]])  # the likeliest class is the removed one, "fax"
-        >>> old.logits(logits)
-        tensor([[2., 1., -inf]])
-        >>> old.answers(logits)  # no number of the new model
-        tensor([5])
-    """
+    """The old model's logits and answers, in the classes of the new model."""
 
     def __init__(self, classes: ClassMap) -> None:
         """Turn the map into index tensors."""
@@ -90,34 +81,11 @@ def classifier_loss(
 
     Where both models have the same classes it is [`compatibility_loss`]. No gradient reaches the teachers or the mask.
 
-    Args:
-        student_logits: float, (tokens, new classes). Logits of the model in training.
-        old_logits: float, (tokens, old classes). Logits of the frozen old model, in its own classes.
-        new_logits: float, (tokens, new classes). Logits of the frozen new model.
-        labels: int64, (tokens,). Gold classes of the new model; -100 is not trained on.
-        old_classes: How the classes meet.
-        strategy: Mask, divergence and the rest.
-        normalizer: The sum over tokens is divided by it, or by 1 where it is less. Defaults to the tokens of this
-            call.
-        sequence: int64, (tokens,). The number of each word's sentence, from 0; needed by "sequence_likelihood".
-            Defaults to one number for each token.
-        weights: float, (tokens,). Weight of each loss. Defaults to 1.
-
-    Returns:
-        A [`CompatibilityLoss`].
-
-    Example:
-        >>> old_classes = OldClasses(ClassMap(new=("joke", "news", "radio"), old=("joke", "news")))
-        >>> result = classifier_loss(
-        ...     torch.zeros(1, 3),
-        ...     torch.zeros(1, 2),
-        ...     torch.zeros(1, 3),
-        ...     torch.tensor([1]),
-        ...     old_classes=old_classes,
-        ...     strategy=Strategy(mask="none"),
-        ... )
-        >>> round(result.loss.exp().item(), 4)  # KL((1/2, 1/2, 0) || (1/3, 1/3, 1/3)) = log(3/2)
-        1.5
+    Logits are float, (tokens, classes): each model's own classes, which `old_classes` brings together. Labels are
+    int64, (tokens,), gold classes of the new model; -100 is not trained on. The sum over tokens is divided by
+    `normalizer`, or by 1 where it is less; None stands for the tokens of this call. `sequence` is int64, (tokens,),
+    the number of each word's sentence, from 0, which "sequence_likelihood" needs; None numbers each token alone.
+    `weights` are float, (tokens,).
     """
     trained = labels != IGNORE_INDEX
     gold = labels[trained]

@@ -24,21 +24,11 @@ Classifier: TypeAlias = PreTrainedModel | PeftModel
 
 @dataclass(frozen=True)
 class ClassifierPair:
-    """Two classifiers of one task.
-
-    Args:
-        student: The new classifier, which is trained.
-        old: The old classifier.
-        task: "sequence" or "token".
-        classes: How their classes meet.
-        new_side: How the new classifier reads a text.
-        old_side: How the old one does.
-        lineage: Where both come from.
-    """
+    """Two classifiers of one task."""
 
     student: Classifier
     old: Classifier
-    task: str
+    task: str  # "sequence" or "token"
     classes: ClassMap
     new_side: Side
     old_side: Side

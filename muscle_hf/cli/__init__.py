@@ -65,9 +65,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, also where argparse itself would leave the process.
 
-    Returns:
-        0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be judged, 130
-        interrupted. 141 where another program, such as `head`, closed the pipe before a command came to its result.
+    0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be judged, 130
+    interrupted; 141 where another program, such as `head`, closed the pipe before a command came to its result.
     """
     # A terminal or a pipe that knows no arrows shall get a question mark for them, not end the command.
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):

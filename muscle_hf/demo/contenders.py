@@ -8,33 +8,20 @@ from ..card import OLD_MODEL, PLAIN_UPDATE
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that the demo asks.
+    """A model that the demo asks."""
 
-    Args:
-        name: Its row in the table.
-        folder: Where its adapter lies below the output folder, and the name of its files of answers.
-        longer: It is trained for the steps of one epoch over labelled rows and prompts without labels, whether it sees
-            the prompts or not.
-        learns_from: The model whose answers to the prompts it learns; None where it sees none.
-    """
-
-    name: str
-    folder: str
-    longer: bool = False
-    learns_from: "Contender | None" = None
+    name: str  # its row in the table
+    folder: str  # of its adapter below the output folder, and the name of its files of answers
+    longer: bool = False  # as many steps as an epoch over labelled rows and prompts, whether it sees these or not
+    learns_from: "Contender | None" = None  # the model whose answers to the prompts it learns; None where it sees none
 
 
 @dataclass(frozen=True)
 class Candidate(Contender):
-    """A compatibility adapter.
+    """A compatibility adapter."""
 
-    Args:
-        cross_entropy_weight: The weight of the cross-entropy in its loss.
-        controls: The new adapter, trained on for as many steps with cross-entropy.
-    """
-
-    cross_entropy_weight: float = 0.0
-    controls: tuple[Contender, ...] = ()
+    cross_entropy_weight: float = 0.0  # of the cross-entropy in its loss
+    controls: tuple[Contender, ...] = ()  # the new adapter, trained on for as many steps with cross-entropy
 
 
 OLD = Contender(OLD_MODEL, "old")
@@ -58,15 +45,10 @@ BOUND = "bound: surer of both"
 
 @dataclass(frozen=True)
 class Cast:
-    """The rows of a demo: those of the story, or all.
+    """The rows of a demo: those of the story, or all."""
 
-    Args:
-        candidates: Compatibility adapters, one of which is shipped.
-        controls: Adapters to hold them against.
-    """
-
-    candidates: tuple[Candidate, ...]
-    controls: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]  # one of them is shipped
+    controls: tuple[Contender, ...]  # what they are held against
 
     @property
     def updates(self) -> tuple[Contender, ...]:
@@ -85,29 +67,18 @@ FULL = Cast((EQUATION_1, WITH_CROSS_ENTROPY, UNLABELLED), (CONTROL, *UNLABELLED.
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What decides the figures of a demo, apart from the machine; the story and all rows have them in common.
-
-    Args:
-        seed: Seed of all live trainings.
-        training_rows: Labelled training utterances, of 15,000.
-        validation_rows: Validation utterances, of 3,000: they stop the task training and choose among adapters.
-        test_rows: Test utterances, of 4,500.
-        task_epochs: Most epochs of the new task adapter; it stops earlier when validation does.
-        task_learning_rate: Its learning rate.
-        update_epochs: Epochs of a compatibility adapter on the labelled rows, and of its control.
-        update_learning_rate: Learning rate of all compatibility adapters and controls.
-        unlabelled_ratio: Prompts without labels for each labelled one, of 12,000. One adapter learns from both for an
-            epoch, and its controls go as many steps.
-    """
+    """What decides the figures of a demo, apart from the machine; the story and all rows have them in common."""
 
     seed: int = 0
-    training_rows: int = 3000
-    validation_rows: int = 750
-    test_rows: int = 4500
-    task_epochs: int = 6
+    training_rows: int = 3000  # labelled utterances, of 15,000
+    validation_rows: int = 750  # of 3,000: they stop the task training and choose among adapters
+    test_rows: int = 4500  # of 4,500
+    task_epochs: int = 6  # at most: validation stops the new task adapter earlier
     task_learning_rate: float = 3e-3
-    update_epochs: int = 3
-    update_learning_rate: float = 1e-3
+    update_epochs: int = 3  # of a compatibility adapter on the labelled rows, and of its control
+    update_learning_rate: float = 1e-3  # of all compatibility adapters and controls
+    # Prompts without labels for each labelled one, of 12,000. One adapter learns from both for an epoch, and its
+    # controls go as many steps.
     unlabelled_ratio: int = 3
 
     @classmethod

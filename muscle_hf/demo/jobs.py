@@ -28,21 +28,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Job:
-    """A step of the demo that one process does.
-
-    Args:
-        contender: The model that is trained or asked.
-        split: What it is asked, "prompts", "validation" or "test"; None where it is trained.
-        stage: Which of `TITLES` it belongs to.
-        after: Names of the jobs whose results it needs.
-        seconds: What it takes of one quiet core, about.
-    """
+    """A step of the demo that one process does."""
 
     contender: Contender
-    split: str | None
-    stage: int
-    after: tuple[str, ...]
-    seconds: float
+    split: str | None  # what it is asked, "prompts", "validation" or "test"; None where it is trained
+    stage: int  # which of `TITLES` it belongs to
+    after: tuple[str, ...]  # names of the jobs whose results it needs
+    seconds: float  # what it takes of one quiet core, about
 
     @property
     def name(self) -> str:

@@ -39,9 +39,8 @@ class Watcher(Protocol):
 def run_jobs(jobs: Sequence[Job], do: Do, processes: int, watcher: Watcher) -> None:
     """Do all jobs, each after those that it waits for; of several that could start, the one with most behind it.
 
-    Raises:
-        MuscleError: What a job raised, or that its process was killed. What the others do is saved first.
-        KeyboardInterrupt: Somebody asked to leave; the steps under way are saved first.
+    What a job raises, or that its process was killed, is raised as a MuscleError once the steps that the others do are
+    saved; so is the wish to leave, as KeyboardInterrupt.
     """
     watcher.planned(jobs, processes)
     if processes > 1 and len(jobs) > 1:
@@ -61,10 +60,7 @@ def run_jobs(jobs: Sequence[Job], do: Do, processes: int, watcher: Watcher) -> N
 def seconds_left(jobs: Sequence[Job], shares: Mapping[str, float], processes: int) -> float:
     """Return how long the rest takes on quiet cores, when each free process takes the next job.
 
-    Args:
-        jobs: All jobs.
-        shares: Name of a job that was started -> how much of it is done, from 0 to 1.
-        processes: How many of them are done at once.
+    `shares` says of the jobs that were started how much of each is done, from 0 to 1.
     """
     now = 0.0
     running = {job.name: job.seconds * (1 - shares[job.name]) for job in jobs if shares.get(job.name, 1.0) < 1}

@@ -13,22 +13,15 @@ Answers = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo found on the test set.
-
-    Args:
-        cast: The rows of the table.
-        answers: Name of a model -> its answers, rows with `prompt`, `prediction` and `reference`.
-        comparisons: Name of a model -> its comparison with the old one, in the order of the table.
-        p_values: Name of a compatibility adapter -> name of any other row -> exact paired p-values between the two,
-            for `accuracy` and for `negative_flips` (over the instances the old model gets right).
-        chosen: The compatibility adapter with the lowest NFR on the validation set, or the only one.
-    """
+    """What a demo found on the test set."""
 
     cast: Cast
-    answers: dict[str, Answers]
-    comparisons: dict[str, Comparison]
+    answers: dict[str, Answers]  # name of a model -> its answers, rows with `prompt`, `prediction` and `reference`
+    comparisons: dict[str, Comparison]  # with the old model, in the order of the table
+    # Name of a compatibility adapter -> name of any other row -> exact paired p-values between the two, for `accuracy`
+    # and for `negative_flips` (over the instances that the old model gets right).
     p_values: dict[str, dict[str, dict[str, float]]]
-    chosen: Candidate
+    chosen: Candidate  # the one with the lowest NFR on the validation set, or the only one
 
     def broken(self, name: str) -> int:
         """Return how many of the old model's right answers a model gets wrong."""

@@ -31,18 +31,9 @@ def run_demo(
 ) -> DemoResult:
     """Run every job that is not on disk yet, and write adapter, card, comparison and predictions.
 
-    Args:
-        output_dir: Receives everything; what an interrupted run with the same settings left there is used.
-        settings: What to run.
-        cast: The rows. Those of the story are among all, and are not made again.
-        watcher: Is told of each job. Defaults to nobody.
-        processes: How many run at once. Defaults to [`processes_here`]; the results are the same.
-
-    Returns:
-        The answers and comparisons on the test set.
-
-    Raises:
-        ConfigurationError: The folder holds a run with other settings.
+    What an interrupted run with the same settings left in the folder is used, and one with other settings is refused.
+    The rows of the story are among all, and are not made again. However many processes run at once, by default
+    [`processes_here`], the results are the same: answers and comparisons on the test set.
     """
     jobs = jobs_of(cast, settings)
     for job in jobs:

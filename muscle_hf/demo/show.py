@@ -47,10 +47,7 @@ def _console() -> Console:
 def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
     """Print the table, what it says, some flipped questions, where everything lies, and what comes next.
 
-    Args:
-        result: What the demo found.
-        output_dir: Where it left its files.
-        fast: Say that the figures mean nothing.
+    `fast` says that the figures mean nothing.
     """
     console = _console()
     old = next(iter(result.comparisons.values()))

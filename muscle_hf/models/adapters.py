@@ -41,23 +41,14 @@ def load_adapted_model(
 ) -> PreTrainedModel | PeftModel:
     """Return a base model with its adapter, from ids, paths or loaded models.
 
-    Args:
-        model: The base model, or, with `adapter` left out, the adapter itself (its config names the base), or a model
-            that carries its adapter.
-        adapter: Id or path of the adapter; None where `model` brings it along.
-        role: "new" or "old", for messages.
-        needs_adapter: Refuse a model without adapter. The old model may be fully fine-tuned, the new one may not.
-        init_kwargs: Keyword arguments for `from_pretrained` of the base. `dtype` defaults to float32, as in TRL.
-        named: What the user gave as the model, for messages; `model` where that is it.
+    Without `adapter`, `model` is the base, the adapter itself (its config names the base), or a model that carries its
+    adapter. The one adapter of a [`peft.PeftModel`] can be trained. `role` is "new" or "old" and `named` what the user
+    gave as the model, both for messages. The old model may be fully fine-tuned, and so without adapter; the new one
+    may not (`needs_adapter`). `init_kwargs` go to `from_pretrained` of the base; `dtype` defaults to float32, as in
+    TRL.
 
-    Returns:
-        A [`peft.PeftModel`] whose one adapter can be trained, or, without adapter, the model itself.
-
-    Raises:
-        ConfigurationError: An adapter on top of an adapter, several adapters, none where one is needed, or one that
-            cannot be read.
-        ModelMismatchError: The adapter does not fit on the model, or rows of its embeddings would be random.
-        UnsupportedAdapterError: Prompt-learning adapters, which lengthen the sequence.
+    An adapter on top of an adapter, several, none where one is needed, one that cannot be read or does not fit, rows
+    of embeddings that would be random, and prompt-learning adapters, which lengthen the sequence, are refused.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
     if isinstance(model, str | Path):
@@ -143,9 +134,8 @@ def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator
 def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> PeftModel:
     """Put a trainable adapter on a base, which first gets the rows of embeddings that the adapter was trained with.
 
-    Raises:
-        RuntimeError: PEFT's word for weights of other shapes.
-        UserWarning: PEFT's word for weights that the adapter lacks.
+    PEFT's own words for weights of other shapes (a RuntimeError) and for weights that the adapter lacks (a
+    UserWarning) come through.
     """
     fit_to_adapter(base, adapter, names)
     with warnings.catch_warnings():
@@ -273,10 +263,9 @@ def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[
 def load_tokenizer(base: Any, init_kwargs: Mapping[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's; or None.
 
-    Args:
-        base: The loaded model, its config, or the name of the base, which is looked up last.
-        init_kwargs: What it was loaded with; `revision` and `trust_remote_code` hold for the tokenizer as well.
-        names: What the user passed as model and adapter; loaded models among them are passed over.
+    `base` is the loaded model, its config, or its name, and is looked up last. `revision` and `trust_remote_code` of
+    `init_kwargs` hold for the tokenizer as well. `names` are what the user passed as model and adapter; loaded models
+    among them are passed over.
     """
     last = base if isinstance(base, str) else getattr(getattr(base, "config", base), "name_or_path", "")
     shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}

@@ -66,18 +66,11 @@ def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
 def fit_rows(
     base: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]], config: PeftConfig, *, adapter: str, name: str
 ) -> None:
-    """Give a base the rows that an adapter was trained with, and say so in the log.
+    """Give a base the rows that an adapter was trained with, in place, and say so in the log.
 
-    Args:
-        base: The base; it is changed in place where it has another number of rows.
-        shapes: Of the adapter's weights, by the names of its file.
-        config: The adapter's configuration.
-        adapter: What it is called in messages.
-        name: What the base is called there.
-
-    Raises:
-        ModelMismatchError: The adapter's file holds two numbers of rows, or lacks rows that the base lacks too, so
-            that they would be random.
+    `shapes` are those of the adapter's weights, by the names of its file; `adapter` and `name` are what adapter and
+    base are called in messages. A file that holds two numbers of rows, or lacks rows that the base lacks too, so that
+    they would be random, is refused.
     """
     layers, trained = _layers(base), _trained_tokens(config)
     sizes = {

@@ -56,31 +56,11 @@ def fingerprint_of_model(
     *,
     revision: str | None = None,
 ) -> dict[str, str]:
-    """Return the fingerprints of a base model and of the adapter on it.
+    """Return the fingerprints of a base model and of the adapter on it, as "base" and "adapter", or "none".
 
-    Args:
-        model: Folder, id on the Hub or loaded model, taken as it is now; with `adapter` left out, it may also be an
-            adapter, whose config names its base.
-        adapter: Folder or id of the adapter; None for none, or for the one that `model` brings along.
-        revision: Branch, tag or commit of the base, where `model` is an id on the Hub. An adapter is taken at its
-            main branch, as PEFT loads it.
-
-    Returns:
-        "base" and "adapter": see the head of this module. "adapter" is "none" where there is none.
-
-    Raises:
-        ConfigurationError: No model or adapter there, several adapters, or weights that are not in memory.
-
-    Example:
-        >>> from transformers import LlamaConfig, LlamaForCausalLM
-        >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=9, **sizes))
-        >>> before = fingerprint_of_model(model)
-        >>> before["base"][:7], before["adapter"], fingerprint_of_model(model) == before
-        ('loaded:', 'none', True)
-        >>> model.lm_head.weight.data[0, 0] += 1
-        >>> fingerprint_of_model(model) == before
-        False
+    A loaded model is taken as it is now. Without `adapter`, `model` may also be an adapter, whose config names its
+    base. `revision` is that of the base; an adapter is taken at its main branch, as PEFT loads it. Weights that are
+    not in memory, and several adapters, are refused.
     """
     if not isinstance(model, str | Path):
         base, own_adapter = _of_loaded(model)
@@ -119,22 +99,10 @@ def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def fingerprint_of_rows(dataset: Dataset) -> str:
-    """Return a fingerprint of encoded rows in their order.
+    """Return a fingerprint of encoded rows in their order: "rows:" and a hash.
 
-    Args:
-        dataset: With the columns `input_ids` and, unless all tokens are trained on, `labels`: lists of integers of
-            any type. Other columns do not count, nor does how the rows are stored.
-
-    Returns:
-        "rows:" and a hash.
-
-    Raises:
-        InputError: A stream, no such column, or a row without a value.
-
-    Example:
-        >>> rows = Dataset.from_dict({"input_ids": [[1, 2], [3]], "labels": [[-100, 2], [3]]})
-        >>> fingerprint_of_rows(rows) == fingerprint_of_rows(rows.select([1, 0]))
-        False
+    `input_ids` count, and `labels` where not all tokens are trained on: lists of integers of any type. Other columns
+    do not, nor does how the rows are stored. A stream, or a row without a value, is refused.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(

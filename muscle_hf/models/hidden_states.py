@@ -22,19 +22,10 @@ from .asking import asking
 
 @dataclass(frozen=True)
 class LogitTransform:
-    """What a model does to the output of its LM head.
+    """What a model does to the output of its LM head."""
 
-    Args:
-        scale: The output is multiplied by it (Cohere, Granite, Falcon-H1 and others). Defaults to 1.0.
-        softcap: Then c * tanh(logits / c) is taken (Gemma 2). Defaults to None: not at all.
-
-    Example:
-        >>> LogitTransform(scale=0.5, softcap=30.0)(torch.tensor([0.0, 1000.0]))
-        tensor([ 0., 30.])
-    """
-
-    scale: float = 1.0
-    softcap: float | None = None
+    scale: float = 1.0  # the output is multiplied by it (Cohere, Granite, Falcon-H1 and others)
+    softcap: float | None = None  # then c * tanh(logits / c) is taken (Gemma 2); None: not at all
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Return the transformed logits."""
@@ -59,26 +50,14 @@ class LogitTransform:
 
 @dataclass(frozen=True)
 class OutputHead:
-    """What turns a teacher's last hidden states into its logits: a dense LM head, and what comes after it.
+    """What turns a teacher's last hidden states into its logits: a dense LM head, and what comes after it."""
 
-    Args:
-        weight: float, (vocabulary, hidden size). With every adapter on it merged.
-        bias: float, (vocabulary,); None for none.
-        transform: What the model does to the output of the head. Defaults to nothing.
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
+    weight: Tensor  # float, (vocabulary, hidden size); with every adapter on it merged
+    bias: Tensor | None = None  # float, (vocabulary,)
     transform: LogitTransform = field(default_factory=LogitTransform)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the teacher's logits.
-
-        Args:
-            hidden: float, (tokens, hidden size), on the device of the weight.
-
-        Returns:
-            float, (tokens, vocabulary).
+        """Return the teacher's logits: float, (tokens, hidden size) -> (tokens, vocabulary).
 
         Example:
             >>> head = OutputHead(torch.tensor([[1.0], [3.0]]), transform=LogitTransform(scale=2.0))
@@ -91,12 +70,7 @@ class OutputHead:
 def project(model: Any, hidden: Tensor) -> Tensor:
     """Return the logits of a few hidden states, adapter on the LM head included.
 
-    Args:
-        model: A causal language model, with or without adapter.
-        hidden: float, (tokens, hidden size). Last hidden states.
-
-    Returns:
-        float, (tokens, vocabulary).
+    They are float, (tokens, hidden size) -> (tokens, vocabulary).
     """
     base = base_model(model)
     head = base.get_output_embeddings()

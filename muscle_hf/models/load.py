@@ -156,14 +156,7 @@ def find_files(
 def load_files(
     files: AdapterFiles, base: BaseFiles, options: dict[str, Any], *, is_trainable: bool = False
 ) -> PeftModel:
-    """Load what `find_files` has found.
-
-    Args:
-        files: The adapter.
-        base: Its base.
-        options: Keyword arguments for `from_pretrained` of the base.
-        is_trainable: As in `load_adapter`.
-    """
+    """Load what `find_files` has found."""
     model, untrained = _load_base(files, base, options)
     adapted = _put_on(files, model, is_trainable=is_trainable)
     _refuse_untrained(files, base, adapted, untrained)
@@ -171,15 +164,9 @@ def load_files(
 
 
 def load_tokenizer(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that lies beside an adapter, or else the base's.
+    """Load the tokenizer that lies beside an adapter, or else the base's; without one, an InputError.
 
-    Args:
-        files: The adapter.
-        base: Its base.
-        options: As in `load_files`; code of the adapter's own repository is never run.
-
-    Raises:
-        InputError: There is none, or it cannot be read.
+    Code of the adapter's own repository is never run.
     """
     beside = has_tokenizer(files, options["token"])
     name, commit = (files.name, files.commit) if beside else (base.name, base.commit)

@@ -31,16 +31,9 @@ def merge_adapter(model: PeftModel, name: str) -> PreTrainedModel:
     the type's precision, as a share of the logits' spread (both as root mean squares): 0.03 % in float32, 3 % in
     float16, 9 % in bfloat16, whose weights have few digits. It costs two passes over these tokens.
 
-    Args:
-        model: The model with one active adapter; it is used up.
-        name: What the adapter is called in messages.
-
-    Returns:
-        The base with its weights changed. Where LM head and embeddings were one tensor and are two now, its config
-        says so (`tie_word_embeddings=False`), so that it is saved and loaded as it is.
-
-    Raises:
-        UnsupportedAdapterError: It cannot be merged, or the merged model gives other logits.
+    The model, with its one active adapter, is used up. Where LM head and embeddings were one tensor and are two now,
+    the config of the merged base says so (`tie_word_embeddings=False`), so that it is saved and loaded as it is. What
+    cannot be merged, or gives other logits, is an UnsupportedAdapterError.
     """
     tokens = _tokens(model)
     before = _logits(model, tokens)

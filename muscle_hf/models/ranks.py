@@ -35,30 +35,11 @@ def pad_rank(model: PeftModel, rank: int, *, seed: int = 0) -> PeftModel:
     else stays: DoRA's magnitudes, biases, `modules_to_save`, trained tokens, and the base, quantized or not. Call it
     before the optimizer is made, since the weights are new tensors.
 
-    Args:
-        model: A PEFT model with one active LoRA adapter; it is changed in place. Layers that `rank_pattern` gave ranks
-            of their own all get the new one, and their scale is kept in `alpha_pattern`.
-        rank: The new rank, above the present one (with several ranks, at least the largest).
-        seed: Of the new rows; torch's own random state is left alone.
-
-    Returns:
-        The same model. `save_pretrained` writes an ordinary adapter of that rank.
-
-    Raises:
-        ConfigurationError: `rank` is no whole number above the present rank, does not fit the layers (groups of a
-            convolution, orthogonal initialization), or several adapters are active.
-        UnsupportedAdapterError: The adapter is no LoRA or has no LoRA pair; a LoRA variant other than DoRA; an
-            initialization that changed the base (PiSSA, OLoRA, CorDA, LoftQ); layers split over processes.
-
-    Example:
-        >>> from peft import LoraConfig, get_peft_model
-        >>> from transformers import LlamaConfig, LlamaForCausalLM
-        >>> config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        ...                      num_attention_heads=1)
-        >>> model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"]))
-        >>> padded = pad_rank(model, 6).peft_config["default"]
-        >>> padded.r, padded.lora_alpha
-        (6, 12)
+    The model has one active LoRA adapter and is changed in place. The rank is above the present one (with several, at
+    least the largest): layers that `rank_pattern` gave ranks of their own all get it, and their scale is kept in
+    `alpha_pattern`. torch's own random state is left alone. Refused are ranks that do not fit the layers (groups of a
+    convolution, orthogonal initialization), several active adapters, LoRA variants other than DoRA, an initialization
+    that changed the base (PiSSA, OLoRA, CorDA, LoftQ), and layers split over processes.
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ConfigurationError(f"The rank of the student is {rank!r}; it must be a whole number of 1 or more.")
@@ -92,12 +73,7 @@ def pad_rank(model: PeftModel, rank: int, *, seed: int = 0) -> PeftModel:
 
 
 def scaled_alpha(alpha: float, old_rank: int, rank: int, use_rslora: bool) -> float:
-    """Return the `lora_alpha` that scales an adapter of one rank as another did with another rank.
-
-    Example:
-        >>> scaled_alpha(16, 8, 128, use_rslora=False), scaled_alpha(16, 8, 128, use_rslora=True)
-        (256, 64)
-    """
+    """Return the `lora_alpha` that scales an adapter of one rank as another did with another rank."""
     size: Callable[[float], float] = math.sqrt if use_rslora else float
     scale = alpha / size(old_rank)
     guess = scale * size(rank)

@@ -47,11 +47,7 @@ def asking_of(
     normalization: Literal["sum", "characters"] | None,
     delimiter: str | None,
 ) -> Asking:
-    """Fill in how questions are asked, where it is not said.
-
-    Raises:
-        ConfigurationError: Something is said that does nothing for questions of this kind.
-    """
+    """Fill in how questions are asked, where it is not said; refuse what does nothing for questions of this kind."""
     has_choices = questions[0].choices is not None
     of_choices = {"normalization": normalization, "delimiter": delimiter}
     kind = "have choices, of which one is taken" if has_choices else "have no choices, so answers are generated"
@@ -96,11 +92,7 @@ def answer(
     kept: AnswersSoFar,
     description: str = "answering",
 ) -> None:
-    """Ask what is not answered yet, the longest prompts first, and keep the answers batch by batch.
-
-    Raises:
-        InputError: A prompt that does not fit into the model's context, or scores that are NaN.
-    """
+    """Ask what is not answered yet, the longest prompts first, and keep the answers batch by batch."""
     with _places(questions):
         lengths = _lengths(model, tokenizer, questions, asking)
     batches = _KEPT_AFTER if asking.max_new_tokens is None else 1
@@ -174,8 +166,7 @@ def without_end(text: str, end: str) -> str:
 def end_of(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> str:
     """Return the tokenizer's end token, empty where it has none.
 
-    Raises:
-        InputError: Two choices of a question are the same without it.
+    Two choices of a question that are the same without it are refused.
     """
     end = str(tokenizer.eos_token or "")
     for question in questions:

@@ -91,14 +91,9 @@ class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
 
     Its first line says whose they are; each other one holds the number of a question and the parts of its answer.
 
-    Args:
-        output: The file that they are for.
-        settings: What decides the answers, as JSON holds it, with the `questions` themselves.
-        kinds: Types of the parts of an answer: by default its text, and whether it came to its end.
-        replaces_others: Start anew where the file holds another run's answers, in place of refusing it.
-
-    Raises:
-        InputError: They are of another run, or damaged.
+    `settings` are what decides the answers, as JSON holds it, with the `questions` themselves; `kinds` the types of
+    the parts of an answer, by default its text and whether it came to its end. Another run's answers are refused, or,
+    with `replaces_others`, replaced.
     """
 
     def __init__(
@@ -182,11 +177,7 @@ def _digest(settings: Mapping[str, Any]) -> str:
 
 
 def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[list[str] | None, str]:
-    """Read the predictions of a file whose rows say in `asked` what decided them.
-
-    Returns:
-        So many predictions, or None and what is the matter with the file.
-    """
+    """Read so many predictions of a file whose rows say in `asked` what decided them, or say what is the matter."""
     if not path.exists():
         return None, "does not exist"
     answers: list[str] = []
@@ -209,18 +200,12 @@ def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[
 class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
     """The answers of one model by [`prompt_key`]: a folder for each fingerprint, with a file of a line a prompt.
 
-    Args:
-        folder: Where the folders of all fingerprints lie.
-        role: "old" or "new".
-        fingerprint: What decides an answer besides the prompt; what it says of the other model does not count.
+    The fingerprint is what decides an answer besides the prompt; what it says of the other model than `role`, "old" or
+    "new", does not count.
     """
 
     def __init__(self, folder: Path, role: str, fingerprint: Mapping[str, Any]) -> None:
-        """Read what is there.
-
-        Raises:
-            InputError: A damaged file.
-        """
+        """Read what is there."""
         other = {"old": "new", "new": "old"}[role]
         self.role, self.answers = role, {}
         self.decided_by = {name: value for name, value in fingerprint.items() if name != other}

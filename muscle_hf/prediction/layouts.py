@@ -35,25 +35,16 @@ RENAME = 'Rename or remove columns, such as dataset.rename_columns({"question": 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column of some rows is what.
+    """Which column of some rows is what."""
 
-    Args:
-        shape: What such rows are called.
-        prompt: The column of what is asked; in a conversation all but the answer.
-        answer: That of the right answers; None where they are the last messages, or where there are none.
-        choices: That of the choices to answer from.
-        follows_prompt: Whether a right answer stands as it follows the prompt, white space included, and not only as
-            what an answer is compared with.
-        columns: All that are read.
-        unread: Columns that are not read.
-    """
-
-    shape: str
-    prompt: str
-    answer: str | None
+    shape: str  # what such rows are called
+    prompt: str  # the column of what is asked; in a conversation all but the answer
+    answer: str | None  # the column; None where right answers are the last messages, or where there are none
     choices: str | None
+    # Whether a right answer stands as it follows the prompt, white space included, and not only as what an answer is
+    # compared with.
     follows_prompt: bool
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # all that are read
     unread: tuple[str, ...]
 
     @property
@@ -78,8 +69,7 @@ def layout_of(
 ) -> Layout:
     """Recognise which column is what; the arguments are those of `read_task`.
 
-    Raises:
-        InputError: No shape, several, or a column that is not there; with the columns that are.
+    No shape, several, or a column that is not there is refused, with the columns that are.
     """
     has = f"{source} has the columns {listed(sorted(names)) or 'none'}"
     for what, name in named.items():
@@ -153,12 +143,7 @@ def shown(value: Any) -> str:
 
 
 def named_columns(items: Iterable[str]) -> dict[str, str]:
-    """Read what `--columns` gives.
-
-    Example:
-        >>> named_columns(["prompt=question,completion=answer"])
-        {'prompt': 'question', 'completion': 'answer'}
-    """
+    """Read what `--columns` gives."""
     columns: dict[str, str] = {}
     for item in (item for text in items for item in text.split(",")):
         what, _, name = (part.strip() for part in item.partition("="))

@@ -52,26 +52,12 @@ def read_task(
 ) -> tuple[Layout, list[Question]]:
     """Recognise the shape of rows, and read them.
 
-    Args:
-        rows: The rows as they are.
-        source: What messages call them.
-        place: Number of a row, from 0 -> what messages call it; None counts the rows of the source from 1.
-        named: What a column is, of `COLUMNS` -> its name.
-        names: The columns; None takes those with a value in some row.
-        answers: Whether each row needs a right answer, may have one (all or none), or has it left out.
-        choices: Likewise.
-        may_be_empty: Whether an answer may be an empty text, as that of a model may.
-        way_out: How to say which column is what.
-
-    Raises:
-        InputError: No rows, no shape or several, or rows that cannot be asked: the first with its place, and how many
-            others there are.
-
-    Example:
-        >>> rows = [{"instruction": "Add.", "input": "1 2", "output": "3"}]
-        >>> layout, read = read_task(rows, "data.json")
-        >>> layout.shape, read[0].prompt, read[0].answer
-        ('alpaca', 'Add.\\n\\n1 2', '3')
+    Messages call the rows `source`, and a row what `place` makes of its number, from 0; None counts them from 1.
+    `named` says what a column is, of `COLUMNS` -> its name; `names` are the columns, by default those with a value in
+    some row. Each row needs a right answer, may have one (all or none), or has it left out (`answers`); likewise
+    `choices`. An answer `may_be_empty`, as that of a model may. `way_out` says how to say which column is what. No
+    rows, no shape or several, or rows that cannot be asked, are refused: the first with its place, and how many others
+    there are.
     """
     if not rows:
         raise InputError(f"{source} has no rows; a row is needed for each question: {KNOWN_SHAPES}.")
@@ -167,8 +153,7 @@ def quoted(value: object) -> str:
 def delimiter_of(questions: Sequence[Question]) -> str:
     """Return what stands between prompt and choice: what the right answers begin with and the choices do not.
 
-    Raises:
-        InputError: It is not the same in every row.
+    It must be the same in every row.
     """
     delimiters: dict[str, Question] = {}
     for question in questions:

@@ -26,8 +26,7 @@ _STATE = "trainer_state.json"
 class BackgroundPushes:
     """One push after the other, in a thread; one that fails is told in a warning.
 
-    Args:
-        folder: Where the files are held until they are sent; of the same disk, where possible.
+    Its folder, of the same disk where possible, holds the files until they are sent.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -32,19 +32,12 @@ _HUB_OPTIONS = ("commit_message", "commit_description", "private", "token", "rev
 
 @dataclass(frozen=True)
 class CarriedCard:
-    """What a model brings along wherever it is saved or pushed: plain data, which its trainer renews.
+    """What a model brings along wherever it is saved or pushed: plain data, which its trainer renews."""
 
-    Args:
-        card: The card, as of the last time that the trainer trained, evaluated or saved.
-        tokenizer: The tokenizer that the model was trained with, or None.
-        with_config: The model's configuration is saved beside an adapter, because it names the classes.
-        has_own_title: Somebody chose the card's title; otherwise it follows the repository's name.
-    """
-
-    card: AdapterCard
-    tokenizer: Any
-    with_config: bool
-    has_own_title: bool
+    card: AdapterCard  # as of the last time that the trainer trained, evaluated or saved
+    tokenizer: Any  # the tokenizer that the model was trained with, or None
+    with_config: bool  # the configuration is saved beside an adapter, because it names the classes
+    has_own_title: bool  # somebody chose it; otherwise it follows the repository's name
 
 
 class _CardedMethod:

@@ -38,8 +38,7 @@ def default_title(args: Any) -> str:
 class CardOfRun:
     """What a run's card says beside what its trainer knows: measured comparisons, and what the user adds.
 
-    Args:
-        with_config: Save the model's configuration beside an adapter.
+    `with_config` saves the model's configuration beside an adapter.
     """
 
     def __init__(self, *, with_config: bool) -> None:
@@ -125,11 +124,7 @@ def _step_of_weights(trainer: Any) -> int:
 
 
 class PushesOfRun:
-    """The pushes of a run, while training goes on and at its end.
-
-    Args:
-        folder: The trainer's output folder.
-    """
+    """The pushes of a run out of the trainer's output folder, while training goes on and at its end."""
 
     def __init__(self, folder: str | Path) -> None:
         """Start with nothing pushed."""
@@ -156,10 +151,7 @@ class PushesOfRun:
     def checkpoint(self, trainer: Any, folder: Path, *, is_busy: bool) -> Future[CommitInfo] | None:
         """Push a checkpoint as `hub_strategy` says, beside the training; None where it is left out.
 
-        Args:
-            trainer: In its main process.
-            folder: The checkpoint.
-            is_busy: An earlier push goes on.
+        It is called in the trainer's main process; `is_busy` says that an earlier push goes on.
         """
         args = trainer.args
         self._newest_was_left_out = is_busy and not args.hub_always_push

@@ -35,21 +35,13 @@ _READ = (
 
 @dataclass(frozen=True)
 class PackedAdapter:
-    """What a push sends.
+    """What a push sends."""
 
-    Args:
-        repository: "owner/name".
-        files: Path in the repository -> content, or a file that has it.
-        base_model: Id of the base that the adapter belongs to; None for a whole model that names none.
-        old_adapter: Id of the adapter that it takes the place of, where it is on the Hub.
-        notices: What was done otherwise than one might expect, a sentence each.
-    """
-
-    repository: str
-    files: dict[str, bytes | Path]
-    base_model: str | None
-    old_adapter: str | None
-    notices: tuple[str, ...] = ()
+    repository: str  # "owner/name"
+    files: dict[str, bytes | Path]  # path in the repository -> content, or a file that has it
+    base_model: str | None  # id of the base that the adapter belongs to; None for a whole model that names none
+    old_adapter: str | None  # id of the adapter that it takes the place of, where it is on the Hub
+    notices: tuple[str, ...] = ()  # what was done otherwise than one might expect, a sentence each
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -70,12 +62,7 @@ def pack_adapter(
     language: str | Sequence[str] | None = None,
     dataset: str | None = None,
 ) -> PackedAdapter:
-    """Make an adapter's folder ready for the Hub, without a network and without changing the folder.
-
-    Example:
-        >>> sorted(pack_adapter("out/adapter", "org/adapter", license="mit").files)  # doctest: +SKIP
-        ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'comparison.json']
-    """
+    """Make an adapter's folder ready for the Hub, without a network and without changing the folder."""
     check_repository(repository)
     languages = [language] if isinstance(language, str) else list(language or ())
     given = {

@@ -38,12 +38,7 @@ class LinkedAdapter:
 
 
 def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | None = None) -> LinkedAdapter:
-    """Set `new_version` on the card of an old adapter, by a pull request where it belongs to somebody else.
-
-    Example:
-        >>> link_old_adapter("org/task-on-v1", "org/task-compat").url  # doctest: +SKIP
-        'https://huggingface.co/org/task-on-v1/commit/91c54ad1727ee830252e457677f467be0bfd8a57'
-    """
+    """Set `new_version` on the card of an old adapter, by a pull request where it belongs to somebody else."""
     check_repository(repository)
     check_repository(old_adapter)
     if old_adapter == repository:

@@ -22,12 +22,10 @@ from ..models.hidden_states import HIDDEN_STATES_ALONE, LogitTransform, OutputHe
 
 
 class FrozenModelTeacher:
-    """The old model: a model of its own, frozen and in eval mode.
+    """The old model: a model of its own, frozen and in eval mode; any causal language model, with or without adapter.
 
-    Args:
-        model: Any causal language model, with or without adapter. Its parameters stop requiring gradients.
-        vocabulary: Which of its tokens the new model has, where the two differ; it is then given the new model's
-            tokens and answers about the common ones. None: all, in the same order.
+    With a `vocabulary`, which says which of its tokens the new model has, it is given the new model's tokens and
+    answers about the common ones. None: all tokens, in the same order.
     """
 
     def __init__(self, model: nn.Module, vocabulary: VocabularyMap | None = None) -> None:
@@ -68,9 +66,8 @@ class FrozenModelTeacher:
 class SharedBaseTeacher:
     """The new model: the adapter as it was at the start, on the very base that the student trains on.
 
-    Args:
-        student: The model in training, before its first step. Its trainable tensors are copied.
-        vocabulary: Which of its tokens the old model has, where the two differ. None: all.
+    The student comes before its first step; its trainable tensors are copied. `vocabulary` says which of its tokens
+    the old model has, where the two differ.
     """
 
     def __init__(self, student: nn.Module, vocabulary: VocabularyMap | None = None) -> None:

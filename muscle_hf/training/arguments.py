@@ -24,11 +24,9 @@ def checks_arguments(
 ) -> Callable[[type[T]], type[T]]:
     """Let a class refuse arguments that it does not have, and what its parents refuse, as errors of one line of ours.
 
-    Args:
-        advice: Name of an argument that people try -> what to write instead.
-        missing: Name of an argument without default -> why it is needed, and what to pass; None is not passed.
-        elsewhere: Gives, once it is needed, how to write an argument of something else (with `{}` for its name), such
-            as "args=Config({}=…)", and the names of its arguments.
+    `advice` says, for a name that people try, what to write instead; `missing`, for an argument without default, why
+    it is needed and what to pass (None counts as not passed). `elsewhere` gives, once it is needed, how to write an
+    argument of something else (with `{}` for its name), such as "args=Config({}=…)", and the names of its arguments.
 
     Example:
         >>> @checks_arguments({"colour": "write color"})

@@ -45,17 +45,9 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     without improvement in early stopping. As long as no evaluation has reached the bound, early stopping waits. If
     none has at the end, no best model is loaded, and a warning says so.
 
-    Args:
-        model: The student.
-        args: The trainer's config.
-        strategy: What the student learns from whom.
-        lineage: Where the models come from.
-        accuracy: The name under which the share of right tokens is logged.
-        with_config: Save the model's configuration beside an adapter.
-        options: Further arguments of the trainer.
-
-    Raises:
-        ConfigurationError: `push_to_hub=True`, and the adapter's base is a folder of this machine.
+    `accuracy` is the name under which the share of right tokens is logged; `with_config` saves the model's
+    configuration beside an adapter; `options` are further arguments of the library's trainer. `push_to_hub=True` for
+    an adapter whose base is a folder of this machine is a ConfigurationError.
     """
 
     _send_telemetry = send_nothing

@@ -33,10 +33,8 @@ _SHARDS = 256
 class CachedTargets:
     """Both teachers' targets, for several data sets whose trained tokens are numbered one after the other.
 
-    Args:
-        caches: One for each data set, in the order of their numbers.
-        new: The new teacher, whose LM head is in memory anyway.
-        device: Where the old model's LM head goes.
+    There is a cache for each data set, in the order of their numbers. The new teacher's LM head is in memory anyway;
+    that of the old model is put on `device`.
     """
 
     def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
@@ -135,17 +133,9 @@ def precision(args: Any, model: Any) -> torch.dtype:
 class CacheOfRun:
     """The teacher cache of one training run: a folder for each data set, and what each has to hold.
 
-    Args:
-        args: The trainer's config.
-        datasets: Name -> encoded rows, cut to their length, in the order in which their trained tokens are numbered.
-        fingerprints: What decides the teachers' targets, but the rows: models, adapters, tokenizer.
-        student: The new model.
-        old_config: The old base's config.
-        vocabulary_size: Tokens that both models are compared on.
-        old_precision: The type in which the old model's hidden states reach its LM head.
-
-    Raises:
-        ConfigurationError: The folder cannot be made or written to.
+    The data sets are encoded rows, cut to their length, by name and in the order in which their trained tokens are
+    numbered. `vocabulary_size` counts the tokens that both models are compared on, and `old_precision` is the type in
+    which the old model's hidden states reach its LM head. A folder that cannot be written to is refused.
     """
 
     def __init__(

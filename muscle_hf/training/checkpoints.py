@@ -171,17 +171,10 @@ def remove_checkpoints(folder: Path) -> None:
 def train_and_save(trainer: Trainer) -> int:
     """Train from the newest whole checkpoint in the output folder, if there is one, and save the adapter.
 
-    At most two minutes of training are lost, whatever ends the process: see [`InterimCheckpoints`].
-
-    Args:
-        trainer: With an output folder of its own.
-
-    Returns:
-        The optimizer steps of the whole training.
-
-    Raises:
-        ConfigurationError: The disk is full, or cannot be written to; the checkpoint before it is kept.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the last step is saved where the first of them came within a step.
+    The trainer has an output folder of its own; the steps of the whole training are returned. At most two minutes of
+    it are lost, whatever ends the process: see [`InterimCheckpoints`]. A full disk is a ConfigurationError and leaves
+    the checkpoint before; Ctrl-C or SIGTERM is a KeyboardInterrupt, and the last step is saved where the first of them
+    came within a step.
     """
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):  # whoever trains has a bar of its own
         trainer.remove_callback(callback)

@@ -213,15 +213,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             )
 
     def refuse_options_without_data(self, *, unlabelled_dataset: bool, flips_dataset: bool) -> None:
-        """Refuse options about data that the trainer did not get.
-
-        Args:
-            unlabelled_dataset: Whether the trainer got one.
-            flips_dataset: Likewise.
-
-        Raises:
-            ConfigurationError: An option is set and would be ignored.
-        """
+        """Refuse an option about data that the trainer did not get, since it would be ignored."""
         defaults = {one.name: one.default for one in fields(self)}
         of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
         for data, option, is_given, names in (

@@ -24,11 +24,7 @@ class CrossEntropyTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
 
 class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
-    """One progress bar for a training, with the last validation accuracy beside it.
-
-    Args:
-        description: The words before the bar.
-    """
+    """One progress bar for a training, with the last validation accuracy beside it."""
 
     def __init__(self, description: str) -> None:
         """Remember the words; the bar starts with the training."""

@@ -41,17 +41,11 @@ _BATCHES_OF_CHOICES = 4
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model that is asked once.
+    """A model that is asked once."""
 
-    Args:
-        fingerprint: What its answers depend on: its weights and the precision.
-        model: Gives a context in which the model is ready.
-        tokenizer: Its tokenizer, where that is not the student's.
-    """
-
-    fingerprint: str
-    model: Callable[[], AbstractContextManager[Any]]
-    tokenizer: PreTrainedTokenizerBase | None = None
+    fingerprint: str  # what its answers depend on: its weights and the precision
+    model: Callable[[], AbstractContextManager[Any]]  # gives a context in which the model is ready
+    tokenizer: PreTrainedTokenizerBase | None = None  # where that is not the student's
 
 
 @dataclass(frozen=True)
@@ -70,15 +64,6 @@ def holding(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[nn.Modu
     """Put other values into some parameters of a model for a while, such as the adapter as it was before training.
 
     `torch.func.functional_call` does that for one forward pass, this for `generate` as well.
-
-    Example:
-        >>> layer = nn.Linear(1, 1)
-        >>> own = layer.bias.item()
-        >>> with holding(layer, {"bias": torch.tensor([7.0])}):
-        ...     layer.bias.item()
-        7.0
-        >>> layer.bias.item() == own
-        True
     """
     parameters = dict(model.named_parameters())
     own = {name: parameters[name].data for name in tensors}
@@ -105,10 +90,6 @@ class FlipsEvaluation:
 
     The tokenizer is the student's, and the others', unless they bring their own; `autocast` gives the context in which
     models are asked, by default in their own precision.
-
-    Raises:
-        InputError: Prompts or choices without tokens; a chat without chat template.
-        ConfigurationError: Numbers without meaning.
     """
 
     def __init__(
@@ -143,10 +124,8 @@ class FlipsEvaluation:
     def measure(self, student: Any, *, prefix: str = "eval") -> dict[str, float]:
         """Ask the student, and the old and the new model where their answers are not known yet, and count the flips.
 
-        The student is the model in training, not wrapped by DDP, and left as it was.
-
-        Returns:
-            See [`flip_metrics`]; the same in every process.
+        The student is the model in training, not wrapped by DDP, and left as it was. The figures are those of
+        [`flip_metrics`], the same in every process.
         """
         self.ask_old_and_new()
         self.answers["student"] = self.ask(student)
@@ -187,10 +166,6 @@ class FlipsEvaluation:
 
         They are generated answers without white space around them, or chosen choices, in the order of the rows. With a
         key of what decides them they are kept batch by batch, and a run that was killed goes on from there.
-
-        Raises:
-            InputError: A question that does not fit into the model's context, or scores that are NaN.
-            MuscleError: Another process failed.
         """
         # In every process, so that all of them stop.
         self._refuse_what_does_not_fit(model, role)

@@ -13,18 +13,7 @@ _SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", 
 
 
 class LossSums:
-    """Sums over the trained tokens (or instances, or words) since the last log.
-
-    Example:
-        >>> one = torch.tensor(1.0)
-        >>> sums = LossSums()
-        >>> sums.add(CompatibilityLoss(one, 4 * one, one, 2 * one, 3 * one, 4 * one, 3 * one))
-        >>> sums.figures("accuracy")["aligned_to_old_model"], sums.figures("accuracy")["accuracy"]
-        (0.25, 0.75)
-        >>> sums.clear()
-        >>> sums.figures("accuracy")["accuracy"]  # of nothing
-        nan
-    """
+    """Sums over the trained tokens (or instances, or words) since the last log."""
 
     def __init__(self) -> None:
         """Start from nothing."""

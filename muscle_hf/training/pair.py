@@ -45,20 +45,10 @@ _INDIFFERENT = {"device_map", "token", "cache_dir", "local_files_only", "revisio
 class ModelPair:
     """The new model, loaded, and the old model, loaded on first use.
 
-    Args:
-        model: The new base, or the new model as a whole.
-        old_model: The old base, or the old model as a whole.
-        new_adapter: The adapter on `model`, where that does not bring it along.
-        old_adapter: Likewise.
-        processing_class: The new model's tokenizer; None looks beside the model.
-        init_kwargs: Keyword arguments for `from_pretrained` of the new base.
-        old_init_kwargs: Of the old base; empty: precision, attention and quantization of the new one.
-        full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of it is trained.
-
-    Raises:
-        ModelMismatchError: Both are one model.
-        ConfigurationError: Both share one base object, adapters are missing or too many, or there is no tokenizer.
-        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
+    Either side is a base with its adapter, or the model as a whole. Without `processing_class` the tokenizer is looked
+    for beside the new model. Empty `old_init_kwargs` stand for precision, attention and quantization of the new base.
+    What cannot be trained (one model twice, one base object, a missing or a second adapter, no tokenizer, a
+    prompt-learning adapter, LoRA on an LM head of its own) is refused.
     """
 
     def __init__(

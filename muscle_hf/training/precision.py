@@ -9,10 +9,6 @@ def bf16_of_device(bf16: bool | None, *, fp16: bool, use_cpu: bool) -> bool:
     """Choose bfloat16 where the device computes in it and nothing else was asked for; what was asked for stays.
 
     bfloat16 that was asked for, and no GPU that computes in it, is a ConfigurationError.
-
-    Example:
-        >>> bf16_of_device(None, fp16=False, use_cpu=True)
-        False
     """
     has_bf16 = is_torch_bf16_gpu_available() or is_torch_xla_available()
     if bf16 is None:

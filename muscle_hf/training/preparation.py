@@ -37,15 +37,8 @@ OWN_COLUMNS = frozenset({*TOKEN_COLUMNS, *OLD_COLUMNS})
 class RowsOfRun:
     """Makes of the data sets that the user passed what a trainer reads.
 
-    Args:
-        args: The trainer's config.
-        pair: Both models.
-        tokenizer: The student's tokenizer, with the chat template that is trained with.
-        vocabulary: Tokens of both models by identity, where they differ.
-        unlabelled: Answered prompts to mix into the training set, or None.
-        completion_only_loss: Prompts are not trained on.
-        chat_template: Another template than the tokenizer's, or None.
-        formatting_func: Writes a row as a text, or None.
+    `tokenizer` is the student's, with the chat template that is trained with; `vocabulary` holds the tokens of both
+    models by identity, where they differ; `unlabelled` are answered prompts to mix into the training set.
     """
 
     def __init__(

@@ -29,10 +29,6 @@ def on_main_process(work: Callable[[], _T]) -> _T:
     """Do something in the main process only, and give its result, which must be picklable, to all.
 
     Where it raises, the main process raises the same, and the others a MuscleError.
-
-    Example:
-        >>> on_main_process(lambda: 1 + 1)
-        2
     """
     rank, processes = place()
     if processes == 1:
@@ -53,10 +49,6 @@ def from_every_process(work: Callable[[], _T]) -> list[_T]:
     """Do something in every process, and give the results of all, in their order, to all; they must be picklable.
 
     Where it raises, the process raises the same, and the others a MuscleError.
-
-    Example:
-        >>> from_every_process(lambda: "mine")
-        ['mine']
     """
     _, processes = place()
     if processes == 1:

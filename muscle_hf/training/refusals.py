@@ -10,12 +10,7 @@ from ..errors import ConfigurationError, ModelMismatchError
 
 
 def refuse_split_models(trainer: Any, whose: str) -> None:
-    """Refuse what takes the weights apart that the new model is a snapshot of.
-
-    Args:
-        trainer: The trainer, set up.
-        whose: What the snapshot is of.
-    """
+    """Refuse what takes the weights apart that the new model is a snapshot of; the message says `whose` they are."""
     args = trainer.args
     if trainer.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
         raise ConfigurationError(

@@ -43,14 +43,8 @@ def paired_vocabulary(pair: ModelPair, args: CompatibilityConfig) -> VocabularyM
 class TeachersOfRun:
     """Loads, caches and asks the teachers of [`CompatibilityTrainer`].
 
-    Args:
-        args: The trainer's config.
-        pair: Both models.
-        student: The new model, prepared and not wrapped.
-        accelerator: The trainer's.
-        strategy: What the student learns from whom.
-        vocabulary: Tokens of both models by identity, where they differ.
-        rows: Name -> rows with numbers, for the cache.
+    The student is prepared and not wrapped; `vocabulary` holds the tokens of both models by identity, where they
+    differ; `rows` are the data sets by name, their tokens numbered, for the cache.
     """
 
     def __init__(

@@ -36,15 +36,9 @@ UNLABELLED_TEACHERS = {
 def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dataset:
     """Read unlabelled rows, and refuse those that cannot be learned from; to be called before any model is loaded.
 
-    Args:
-        dataset: What the user passed as `unlabelled_dataset`, of a shape that [`read_unlabelled`] knows; a column
-            `completion` beside `prompt` holds the old model's answers.
-        teacher: A key of `UNLABELLED_TEACHERS`.
-        labelled: The training set; rows that share a prompt with it are kept, and counted in a warning. None, or a
-            data set whose prompts do not stand alone (plain text, a stream), is not looked at.
-
-    Returns:
-        The rows with `prompt`, and `completion` where they bring the old model's answers.
+    A column `completion` beside `prompt` holds the old model's answers and is kept. Rows that share a prompt with the
+    labelled ones are kept too, and counted in a warning; a labelled set whose prompts do not stand alone (plain text,
+    a stream) is not looked at.
     """
     if teacher not in UNLABELLED_TEACHERS:
         raise unknown_option("unlabelled_teacher", teacher, UNLABELLED_TEACHERS)
@@ -93,25 +87,16 @@ def answered_rows(
 ) -> Dataset:
     """Give every prompt the answer of the model that it is to be learned from.
 
-    A prompt that stands in several rows is asked once. With several processes, let the main one go first: the others
-    then find every answer in the folder.
+    A prompt that stands in several rows is asked once; of two equally sure models the old one answers. Where a column
+    `completion` holds the old model's answers, nothing is asked and nothing is kept. With several processes, let the
+    main one go first: the others then find every answer in the folder, in `old-<digest>/answers.jsonl` and `new-...`
+    likewise. There, `fingerprint` is what decides an answer besides the prompt, as JSON holds it (the models under
+    "old" and "new" each count for their own answers only), and `block_size` prompts are asked before their answers are
+    kept.
 
-    Args:
-        dataset: As [`check_unlabelled`] takes it. A column `completion` holds the old model's answers: nothing is
-            asked then, and nothing is kept.
-        teacher: A key of `UNLABELLED_TEACHERS`. Of two equally sure models the old one answers.
-        ask_old: Prompts -> their `Answers` by the old model, of texts whose white space is kept.
-        ask_new: Likewise for the new model.
-        folder: Receives the answers: `old-<digest>/answers.jsonl`, and `new-...` likewise.
-        fingerprint: What decides an answer besides the prompt, as JSON holds it: the models under "old" and "new"
-            (each counts for its own answers only), the tokenizer, the longest answer.
-        block_size: Prompts that are asked before their answers are kept.
-        show_progress: Show a progress bar on stderr.
-
-    Returns:
-        The rows in their order, with the columns `prompt`, `completion` (an assistant message where the prompt is a
-        conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left
-        out, with a warning: an end token would be put after them, and the student would learn to stop halfway.
+    The rows keep their order and have the columns `prompt`, `completion` (an assistant message where the prompt is a
+    conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left out,
+    with a warning: an end token would be put after them, and the student would learn to stop halfway.
     """
     dataset = check_unlabelled(dataset, teacher=teacher)
     prompts: list[Prompt] = list(dataset["prompt"])
@@ -146,12 +131,7 @@ def answered_rows(
 
 
 def with_given_teachers(encoded: Dataset) -> Dataset:
-    """Say at every token whom its row is learned from, since packing keeps only what stands at every token.
-
-    Example:
-        >>> with_given_teachers(Dataset.from_dict({"input_ids": [[5, 6]], "teacher": [2]}))["given_teachers"][:]
-        [[2, 2]]
-    """
+    """Say at every token whom its row is learned from, since packing keeps only what stands at every token."""
     return encoded.map(lambda row: {"given_teachers": [row["teacher"]] * len(row["input_ids"])})
 
 
@@ -162,12 +142,6 @@ def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int
     needed; where there are more, the same part of them, drawn with the seed, is taken in every epoch. None: each of
     them once. A labelled token has no given teacher (0: the mask decides); where only one side has `token_weights`,
     the other's are 1.
-
-    Example:
-        >>> row = {"input_ids": [[5]], "labels": [[5]]}
-        >>> both = mixed(Dataset.from_dict(row), Dataset.from_dict(row | {"given_teachers": [[1]]}), 2.0, seed=0)
-        >>> both["given_teachers"][:]
-        [[0], [1], [1]]
     """
     # True would pass for 1; NaN is not above 0.
     is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio)

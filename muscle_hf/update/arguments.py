@@ -20,10 +20,6 @@ def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -
 
     Each field of the dataclasses is an option, with underscores or dashes, and a key of the file; what was given comes
     back.
-
-    Raises:
-        InputError: An unknown option or key (with the nearest one), a value of the wrong kind, or a file that is no
-            flat YAML.
     """
     words, file = _without_config(words)
     parser = _Parser(kinds, prog=f"muscle-hf {command}", allow_abbrev=False, add_help=False)

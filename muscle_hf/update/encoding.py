@@ -36,11 +36,7 @@ class Encoded:
 def encode_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, config: SFTConfig, name: str
 ) -> Encoded:
-    """Encode the rows of a split by TRL's own code, and count.
-
-    Raises:
-        InputError: No row has a token to train on, or the tokenizer cannot encode the rows.
-    """
+    """Encode the rows of a split by TRL's own code, and count; a split without a token to train on is refused."""
     rows = as_dataset(examples)
     if not tokenizer.chat_template and is_conversational(rows[0]):
         raise InputError(

@@ -24,21 +24,13 @@ _KEPT_PER_LAYER = 17
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device at the peak of a training, of which the last two are rough.
-
-    Args:
-        new_base: Weights of the new base.
-        old_base: Weights of the old base; 0 where it is not loaded.
-        adapter: The adapter in training: weights, gradients, AdamW's averages, and the new teacher's copy.
-        activations: What is kept for the backward pass.
-        logits: Logits of student and teachers.
-    """
+    """Bytes on the device at the peak of a training, of which the last two are rough."""
 
     new_base: int
-    old_base: int
-    adapter: int
-    activations: int
-    logits: int
+    old_base: int  # 0 where it is not loaded
+    adapter: int  # in training: weights, gradients, AdamW's averages, and the new teacher's copy
+    activations: int  # what is kept for the backward pass
+    logits: int  # of student and teachers
 
     @property
     def total(self) -> int:

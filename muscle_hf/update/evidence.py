@@ -28,15 +28,10 @@ from .training import FACTS
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that is asked.
+    """A model that is asked."""
 
-    Args:
-        name: Its row in the table.
-        key: Name of its file of answers.
-    """
-
-    name: str
-    key: str
+    name: str  # its row in the table
+    key: str  # name of its file of answers
 
 
 OLD = Contender(OLD_MODEL, "old")
@@ -50,20 +45,14 @@ ANSWERS, CARD, COMPARISON, REPORT = "answers", "adapter", "comparison.json", "re
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the answers show.
+    """What the answers show."""
 
-    Args:
-        comparisons: Name of a model -> its comparison with the old one, in the order of the table.
-        p_values: Name of a rival of the compatibility adapter -> exact paired p-values between the two, for `accuracy`
-            and for `negative_flips` (over the instances that the old model gets right).
-        report: Old model against compatibility adapter, in full.
-        warning: That the old model is right on nothing, or that the new task adapter learned little.
-    """
-
-    comparisons: dict[str, Comparison]
+    comparisons: dict[str, Comparison]  # with the old model, in the order of the table
+    # Name of a rival of the compatibility adapter -> exact paired p-values between the two, for `accuracy` and for
+    # `negative_flips` (over the instances that the old model gets right).
     p_values: dict[str, dict[str, float]]
-    report: RunComparison
-    warning: str | None
+    report: RunComparison  # old model against compatibility adapter, in full
+    warning: str | None  # that the old model is right on nothing, or that the new task adapter learned little
 
 
 def answers_of(output_dir: Path, contender: Contender) -> Path:
@@ -116,14 +105,10 @@ def nothing_to_keep(update: Comparison) -> str | None:
 
 
 def learned_little(update: Comparison) -> str | None:
-    """Say that the new task adapter learned little or nothing.
+    """Say that the new task adapter learned little or nothing, from its comparison with the old model.
 
-    Args:
-        update: The new model's comparison with the old one.
-
-    Returns:
-        The warning; None where the new model is right on half as many rows as the old one or more, or where the exact
-        paired test leaves it to chance.
+    None where it is right on half as many rows as the old one or more, or where the exact paired test leaves it to
+    chance.
     """
     if update.new_accuracy >= update.old_accuracy / 2 or update.p_value >= _SURE:
         return None

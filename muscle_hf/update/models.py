@@ -36,17 +36,11 @@ _MISSING = (OSError, ValueError, KeyError, ImportError)
 
 @dataclass(frozen=True)
 class Base:
-    """A base model, without its weights.
-
-    Args:
-        name: Id or path.
-        init_kwargs: Keyword arguments for `from_pretrained`.
-        model: The model on the meta device.
-    """
+    """A base model, without its weights."""
 
     name: str
     init_kwargs: Mapping[str, Any]
-    model: PreTrainedModel
+    model: PreTrainedModel  # on the meta device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -36,15 +36,10 @@ _BETTER_WHEN_LOWER = ("loss", "cross_entropy", "divergence_to_old_model", "diver
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that was asked for.
-
-    Args:
-        settings: What is of the update.
-        given: Fields of `CompatibilityConfig` that the user gave, and those that the command sets.
-    """
+    """Everything that was asked for."""
 
     settings: UpdateSettings
-    given: Mapping[str, Any]
+    given: Mapping[str, Any]  # fields of `CompatibilityConfig` that the user gave, and those that the command sets
 
     @property
     def output_dir(self) -> Path:
@@ -88,11 +83,6 @@ def read_options(arguments: Sequence[str]) -> Options:
 
     Each field of `UpdateSettings` and of [`CompatibilityConfig`] is an option, with underscores or dashes, and a key
     of the file.
-
-    Raises:
-        InputError: An unknown option or key (with the nearest one), a value of the wrong kind, one that is missing, or
-            a file that is no flat YAML.
-        ConfigurationError: A value out of range, or options that contradict each other.
     """
     chosen = read_words((UpdateSettings, CompatibilityConfig), arguments, command="update")
     missing = [name for name in (*REQUIRED, "output_dir") if chosen.get(name) is None]

@@ -39,31 +39,22 @@ from .task_adapter import carried_over
 
 @dataclass(frozen=True)
 class Plan:
-    """An update that has been checked, as far as that goes without weights.
-
-    Args:
-        task_adapter: Configuration of the task adapter on the new base, given or still to be trained.
-        tokenizer: The new model's tokenizer, which encodes the training.
-        unlabelled: Prompts without labels; there may be none.
-        notes: What has to be known of the rows.
-        max_new_tokens: Longest answer; None where choices are scored.
-        delimiter: Between prompt and choice; None where answers are generated.
-    """
+    """An update that has been checked, as far as that goes without weights."""
 
     options: Options
     config: CompatibilityConfig
     old_base: Base
     new_base: Base
     old_adapter: PeftConfig
-    task_adapter: PeftConfig
+    task_adapter: PeftConfig  # on the new base, given or still to be trained
     old_tokenizer: PreTrainedTokenizerBase
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase  # the new model's, which encodes the training
     data: Splits
-    unlabelled: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
+    unlabelled: tuple[dict[str, Any], ...]  # prompts without labels; there may be none
+    notes: tuple[str, ...]  # what has to be known of the rows
     encoded: dict[str, Encoded]
-    max_new_tokens: int | None
-    delimiter: str | None
+    max_new_tokens: int | None  # longest answer; None where choices are scored
+    delimiter: str | None  # between prompt and choice; None where answers are generated
 
     @property
     def settings(self) -> UpdateSettings:
@@ -90,11 +81,9 @@ class Plan:
         return self.options.compatibility_config(folder, **changes)
 
     def steps(self, *, task: bool) -> int:
-        """Return the optimizer steps of a training.
+        """Return the optimizer steps of the task adapter's training, or of the compatibility adapter and the control.
 
-        Args:
-            task: Of the new task adapter; otherwise of the compatibility adapter, and of the control. Where unlabelled
-                rows are packed, or cut to nothing, they are a little fewer.
+        Where unlabelled rows are packed, or cut to nothing, the latter are a little fewer.
         """
         options = self.task_options if task else dict(vars(self.config))
         labelled, ratio = self.encoded["training"].sequences, self.config.unlabelled_ratio

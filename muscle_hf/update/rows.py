@@ -16,14 +16,10 @@ from ..readers.plain_rows import raw_rows
 
 @dataclass(frozen=True)
 class Example(Question):
-    """A question with its right answer.
-
-    Args:
-        row: What is trained on: `prompt` and `completion`, or `messages`.
-    """
+    """A question with its right answer."""
 
     answer: str
-    row: Mapping[str, Any]
+    row: Mapping[str, Any]  # what is trained on: `prompt` and `completion`, or `messages`
 
 
 def read_examples(
@@ -37,20 +33,12 @@ def read_examples(
     columns: Mapping[str, str] | None = None,
     only_there: bool = False,
 ) -> tuple[list[Example], str]:
-    """Read and check a data set, see [`raw_rows`] and [`read_task`].
+    """Read and check a data set, see [`raw_rows`] and [`read_task`]; say in one line which shape its rows are of.
 
-    Args:
-        source: A file, or `org/name[:config][@revision]` of the Hub.
-        split: Split of a data set of the Hub.
-        default_split: The one that is read where none is named.
-        choices: Whether each row needs `choices`, of which the answer is one.
-        weight: A column with a number for each row, which is kept for the training.
-        config: Configuration of a data set of the Hub.
-        columns: What a column is -> its name.
-        only_there: Pass over those of them that the data do not have, which were named for other data.
-
-    Returns:
-        The rows, and in one line which shape they are of.
+    `source` is a file, or `org/name[:config][@revision]` of the Hub, of which `default_split` is read where none is
+    named. With `choices` each row needs some, of which the answer is one. `weight` is a column with a number for each
+    row, which is kept for the training. `columns` says what a column is -> its name; with `only_there` those are
+    passed over that the data do not have, since they were named for other data.
     """
     rows = list(raw_rows(source, split, default_split, config=config))
     columns = _there(columns, rows) if only_there else columns

@@ -44,11 +44,7 @@ Say = Callable[[str], None]
 
 
 def run_update(plan: Plan, say: Say) -> Evidence:
-    """Run every stage that is not finished yet.
-
-    Raises:
-        ConfigurationError: The output folder holds an update with other settings, or something else.
-    """
+    """Run every stage that is not finished yet; a folder with another update, or with something else, is refused."""
     stages = Stages(plan)
     check_folder(stages)
     task, steps = stages.task, plan.steps(task=False)
@@ -122,11 +118,7 @@ def _once(stage: Stage, say: Say, what: str, make: Callable[[], None]) -> None:
 
 
 def check_folder(stages: Stages) -> None:
-    """Refuse a folder that holds something else, before any work is done.
-
-    Raises:
-        ConfigurationError: It does, or another update.
-    """
+    """Refuse a folder that holds something else, or another update, before any work is done."""
     folder = stages.output_dir
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(

@@ -20,9 +20,6 @@ class UpdateSettings:
 
     The `help` of a field says what it is, on the command line too. Seeds, batch sizes, precision, the folder and the
     method's own options are fields of `CompatibilityConfig`.
-
-    Raises:
-        ConfigurationError: A value of the wrong kind or out of range.
     """
 
     old_adapter: str = _option("id or path of the task adapter on the old base")

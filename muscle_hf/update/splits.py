@@ -35,16 +35,7 @@ def split_examples(
     """Split rows so that those with the same prompt stay together, whatever their order in the file.
 
     With a test set of its own, the share is 0, and rows that ask what it asks, but for case and white space, are left
-    out of the others, and said.
-
-    Raises:
-        InputError: A split would be empty.
-
-    Example:
-        >>> rows = [Example(i, f"row {i}", f"question {i}", "yes", None, True, i, row={}) for i in range(10)]
-        >>> splits = split_examples(rows, test_share=0.2, validation_share=0.1, seed=0)
-        >>> [len(part) for _, part in splits]
-        [7, 1, 2]
+    out of the others, and said. A split without rows is refused.
     """
     asked = {loosely(example.prompt) for example in test}
     left = [example for example in examples if loosely(example.prompt) not in asked]

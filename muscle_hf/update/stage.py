@@ -15,23 +15,14 @@ FOLDER = "stages"
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of an update, and the mark that it leaves.
+    """One step of an update, and the mark that it leaves."""
 
-    Args:
-        name: Of the stage and of its mark.
-        title: In words, for the terminal.
-        output_dir: The folder of the whole update.
-        outputs: What the stage makes, below that folder; without all of it no mark counts.
-        decided_by: Name -> value of everything that decides the result, apart from the machine.
-        is_quick: It is made anew where anything differs. What takes long is refused then.
-    """
-
-    name: str
-    title: str
-    output_dir: Path
-    outputs: tuple[str, ...]
-    decided_by: Mapping[str, Any]
-    is_quick: bool = False
+    name: str  # of the stage and of its mark
+    title: str  # for the terminal
+    output_dir: Path  # of the whole update
+    outputs: tuple[str, ...]  # what the stage makes, below that folder; without all of it no mark counts
+    decided_by: Mapping[str, Any]  # name -> value of everything that decides the result, apart from the machine
+    is_quick: bool = False  # made anew where anything differs; what takes long is refused then
 
     @property
     def path(self) -> Path:
@@ -78,10 +69,9 @@ class Stage:
             )
 
     def once(self, make: Callable[[], None]) -> bool:
-        """Make it unless an earlier call has; the mark is written last, so what was killed counts as unfinished.
+        """Make it unless an earlier call has, and say whether it was made now.
 
-        Returns:
-            Whether it was made now.
+        The mark is written last, so what was killed counts as unfinished.
         """
         self.claim()
         if self.finished:

@@ -31,10 +31,8 @@ def carried_over(
     which one "all-linear" stands for all, take the place of the old adapter's; `same_tokenizer` says whether a token
     has the same id in both bases.
 
-    Raises:
-        ConfigurationError: Something is named that the new base does not have; the message lists what it has.
-        UnsupportedAdapterError: An initialization that needs data, token ids of another tokenizer, an adapter of the
-            LM head's own.
+    Refused are names that the new base does not have (the message lists what it has), an initialization that needs
+    data, token ids of another tokenizer, and an adapter of the LM head's own.
     """
     config = copy.deepcopy(old)
     config.base_model_name_or_path = base.name

@@ -1,12 +1,10 @@
 """Options of the classifier trainer that would do harm or nothing are refused before a model is loaded."""
 
-import doctest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import muscle_hf.classifier.config
 from muscle_hf.classifier.config import CompatibilityClassifierConfig
 from muscle_hf.errors import ConfigurationError
 
@@ -57,7 +55,3 @@ def test_the_best_checkpoint_is_never_the_one_with_the_most_flips(
 def test_keyword_arguments_for_models_may_come_as_json_from_a_command_line(tmp_path: Path) -> None:
     config = _config(tmp_path, model_init_kwargs='{"num_labels": 3}', old_model_init_kwargs='{"num_labels": 4}')
     assert (config.model_init_kwargs, config.old_model_init_kwargs) == ({"num_labels": 3}, {"num_labels": 4})
-
-
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(muscle_hf.classifier.config).failed == 0

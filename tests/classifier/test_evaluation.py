@@ -1,11 +1,9 @@
 """What an evaluation remembers: logits and answers by row, whatever the order and the repetitions."""
 
-import doctest
 import math
 
 import torch
 
-import muscle_hf.classifier.evaluation
 from muscle_hf.classifier.evaluation import EvaluationMemory
 from muscle_hf.flips.comparison import compare
 
@@ -61,7 +59,3 @@ def test_a_rate_of_nothing_is_nan() -> None:
     memory = EvaluationMemory()
     memory.note([0], [1], torch.tensor([[0], [1], [1], [1]]))
     assert math.isnan(memory.metrics("eval")["eval_relative_negative_flip_rate"])
-
-
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(muscle_hf.classifier.evaluation).failed == 0

@@ -1,6 +1,5 @@
 """Choices are compared with a model that reads each of them alone, whole, without padding and without a cache."""
 
-import doctest
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -355,9 +354,3 @@ def test_nan_scores_become_an_answer(tokenizer) -> None:
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="prompt 0 are NaN"):
         _choose(model, tokenizer)
-
-
-def test_an_example_in_the_documentation_does_not_run() -> None:
-    result = doctest.testmod(muscle_hf.prediction.choose)
-    assert result.attempted > 10
-    assert result.failed == 0

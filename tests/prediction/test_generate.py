@@ -1,7 +1,6 @@
 """Answers are compared with a model asked one question at a time, in full, without padding and without a cache."""
 
 import copy
-import doctest
 from collections.abc import Iterator
 from typing import Any
 
@@ -330,12 +329,6 @@ def test_nan_scores_become_an_answer(tokenizer) -> None:
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="prompt 0 are NaN"):
         _generate(model, tokenizer)
-
-
-def test_an_example_in_the_documentation_does_not_run() -> None:
-    result = doctest.testmod(muscle_hf.prediction.generate)
-    assert result.attempted > 10
-    assert result.failed == 0
 
 
 def test_the_space_before_an_answer_is_kept_where_a_tokenizer_drops_it_at_the_start() -> None:

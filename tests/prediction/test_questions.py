@@ -1,8 +1,6 @@
 """Rows of the shapes that people have: recognised, said, and the same questions wherever they are read."""
 
 import csv
-import doctest
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -301,15 +299,6 @@ def test_a_configuration_is_named_twice_or_for_a_file(tmp_path: Path) -> None:
         list(raw_rows(str(tmp_path / "rows.json"), None, "train", config="main"))
     with pytest.raises(InputError, match="names a configuration, and so does 'main'"):
         list(raw_rows("org/data:other", None, "train", config="main"))
-
-
-@pytest.mark.parametrize(
-    "name", ["prediction.layouts", "prediction.questions", "training.arguments", "training.precision"]
-)
-def test_the_examples_in_docstrings_run(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"muscle_hf.{name}"))
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize(

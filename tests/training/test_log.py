@@ -1,11 +1,9 @@
 """What a trainer logs are means over tokens, not means of means of batches."""
 
-import doctest
 import math
 
 import torch
 
-import muscle_hf.training.log
 from muscle_hf.losses.compatibility import CompatibilityLoss
 from muscle_hf.training.log import LossSums
 
@@ -37,7 +35,3 @@ def test_a_mean_over_nothing_is_nan_and_not_zero() -> None:
     assert math.isnan(sums.figures("accuracy")["divergence_to_old_model"])
     sums.clear()
     assert sums["tokens"] == 0
-
-
-def test_the_documentation_is_right() -> None:
-    assert doctest.testmod(muscle_hf.training.log).failed == 0

@@ -1,6 +1,5 @@
 """Unlabelled prompts: who answers, what is kept on disk, and how many rows are mixed in."""
 
-import doctest
 import errno
 import json
 import logging
@@ -22,7 +21,6 @@ from tiny_models import CHAT_TEMPLATE, TEXTS, tiny_llama, tiny_tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-import muscle_hf.training.unlabelled
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.losses.compatibility import NEW, OLD
 from muscle_hf.prediction.generate import Answers, generate_answers
@@ -494,9 +492,3 @@ def _prepared(rows: Dataset, tokenizer: Any, folder: Path) -> Dataset:
         processing_class=tokenizer,
     )
     return trainer.train_dataset
-
-
-def test_an_example_in_the_documentation_does_not_run() -> None:
-    result = doctest.testmod(muscle_hf.training.unlabelled)
-    assert result.attempted > 3
-    assert result.failed == 0

@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-import doctest
-import importlib
 import io
 import json
 import math
@@ -110,12 +108,6 @@ def _plan(models: Path, out: Path, *more: str) -> Plan:
 
 def _tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-@pytest.mark.parametrize("name", ["estimate", "splits"])
-def test_the_examples_in_docstrings_run(name: str) -> None:
-    module = importlib.import_module(f"muscle_hf.update.{name}")
-    assert doctest.testmod(module, raise_on_error=True).attempted > 0
 
 
 def test_the_example_file_names_options_that_exist_and_models_that_are_real(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ FOLDER = Path(__file__).parent
 
 @cache
 def read_intents(split: str) -> tuple[dict[str, str], ...]:
-    """Return the rows of one split of CLINC150, each with its `text` and `intent`, in the order of the file.
+    """Return the rows of a split of CLINC150, each with its `text` and `intent`, in the order of the file.
 
-    Args:
-        split: "train" (15,000 rows), "val" (3,000) or "test" (4,500).
+    The splits are "train" (15,000 rows), "val" (3,000) and "test" (4,500).
     """
     lines = (FOLDER / "clinc150" / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")
     return tuple(json.loads(line) for line in lines if line)

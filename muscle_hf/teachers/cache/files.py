@@ -40,17 +40,11 @@ _LIBRARIES = ("muscle_hf", "torch", "transformers", "peft", "safetensors")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a cache holds.
+    """What a cache holds."""
 
-    Args:
-        spec: A [`CacheSpec`] as `to_json` gives it.
-        row_offsets: Shard i has the rows from row_offsets[i] to row_offsets[i + 1].
-        token_offsets: Likewise its trained tokens, counted over the whole set.
-    """
-
-    spec: Mapping[str, Any]
-    row_offsets: tuple[int, ...]
-    token_offsets: tuple[int, ...]
+    spec: Mapping[str, Any]  # a [`CacheSpec`] as `to_json` gives it
+    row_offsets: tuple[int, ...]  # shard i has the rows from row_offsets[i] to row_offsets[i + 1]
+    token_offsets: tuple[int, ...]  # likewise its trained tokens, counted over the whole set
 
     @property
     def shards(self) -> int:

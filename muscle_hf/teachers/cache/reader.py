@@ -25,11 +25,6 @@ class TeacherCache:
 
     Open one with [`TeacherCache.open`]; [`write_cache`] fills one. After a fork, both processes can read; a pickled
     one opens its folder again.
-
-    Args:
-        folder: The cache.
-        spec: What it holds.
-        manifest: Which rows lie in which shard.
     """
 
     def __init__(self, folder: Path, spec: CacheSpec, manifest: Manifest) -> None:
@@ -52,18 +47,10 @@ class TeacherCache:
 
     @classmethod
     def open(cls, folder: str | Path, spec: CacheSpec) -> "TeacherCache":
-        """Open a cache, after a look at every byte of it.
+        """Open a cache that holds what `spec` says, after a look at every byte of it.
 
-        Args:
-            folder: The cache.
-            spec: What it has to hold.
-
-        Returns:
-            The cache, ready to be read.
-
-        Raises:
-            ConfigurationError: It was made from something else: the message says from what.
-            InputError: There is none, or it is incomplete or damaged.
+        A cache of something else is a ConfigurationError, which says what differs; none, or an incomplete or damaged
+        one, is an InputError.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -94,15 +81,9 @@ class TeacherCache:
     def read(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return what is stored of some tokens, in the order asked for.
 
-        Args:
-            numbers: int64, (tokens,), on any device. Numbers of trained tokens over the whole data set, each as often
-                as wanted.
-
-        Returns:
-            The tensors of `spec.layout()`, each (tokens, ...), on the CPU and not shared with the cache.
-
-        Raises:
-            InputError: Numbers of another type or shape, or of no token of the cache.
+        It is the tensors of `spec.layout()`, each (tokens, ...), on the CPU. `numbers` are int64, (tokens,), on any
+        device: trained tokens over the whole data set, each as often as wanted. What is returned is not shared with
+        the cache. Numbers of another type or shape, or of no token of the cache, are refused.
         """
         if numbers.dim() != 1 or numbers.dtype != torch.int64:
             raise InputError(

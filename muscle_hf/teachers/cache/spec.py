@@ -22,32 +22,19 @@ _OWN = {"k": "topk", "temperature": "topk", "hidden_sizes": "hidden"}
 class CacheSpec:
     """What a cache has to hold.
 
-    Args:
-        kind: "topk", the k likeliest tokens and the mass of all others; "hidden", the last hidden states; or
-            "chunks", how the old model does on the chunks of two tokenizers, which take the place of tokens.
-        vocabulary_size: Classes of both teachers' logits.
-        dtypes: "old" and "new" -> the type that the teacher computes in; hidden states are stored in it.
-        fingerprints: What the targets are made from, by names that messages use, such as "old adapter" or "data".
-        k: How many tokens "topk" keeps; None for "hidden".
-        temperature: Divides the logits of "topk" targets; None for "hidden", which serves every temperature.
-        hidden_sizes: "old" and "new" -> width of the hidden states; None for "topk".
-
-    Raises:
-        ConfigurationError: Fields that do not go together.
-
-    Example:
-        >>> both = {"old": torch.bfloat16, "new": torch.bfloat16}
-        >>> CacheSpec("topk", 32_000, both, {"data": "rows:…"}, k=64, temperature=2.0).bytes_per_token
-        662
+    The kinds are "topk", the k likeliest tokens and the mass of all others; "hidden", the last hidden states; and
+    "chunks", how the old model does on the chunks of two tokenizers, which take the place of tokens.
     """
 
     kind: str
-    vocabulary_size: int
+    vocabulary_size: int  # classes of both teachers' logits
+    # "old" and "new" -> the type that the teacher computes in; hidden states are stored in it
     dtypes: Mapping[str, torch.dtype]
+    # What the targets are made from, by names that messages use, such as "old adapter" or "data".
     fingerprints: Mapping[str, str]
-    k: int | None = None
-    temperature: float | None = None
-    hidden_sizes: Mapping[str, int] | None = None
+    k: int | None = None  # tokens that "topk" keeps; None for "hidden"
+    temperature: float | None = None  # divides the logits of "topk"; None for "hidden", which serves every temperature
+    hidden_sizes: Mapping[str, int] | None = None  # "old" and "new" -> width of the hidden states; None for "topk"
 
     def __post_init__(self) -> None:
         """Refuse what describes no cache."""

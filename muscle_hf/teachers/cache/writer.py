@@ -58,45 +58,14 @@ def write_cache(
     A second call goes on from the shards that are there and whole; damaged ones are computed again. Several processes
     may fill one folder at once, on several machines too: shard i is that of process i modulo `processes`.
 
-    Args:
-        folder: Where the cache is or will be; made if need be.
-        spec: What the targets are and what they are made from.
-        row_token_counts: int, (rows,). Trained tokens of each row of the data set, in its order.
-        compute: Called with a few rows at a time, in order; returns for all of their trained tokens, in order, the
-            tensors of `spec.layout()`, on any device. Rows without a trained token alone are left out.
-        heads: "old" and "new" -> LM head. Needed for hidden states, and for nothing else; process 0 writes them.
-        process: The number of this process, from 0.
-        processes: How many processes share the work.
-        rows_at_once: Rows of one call of `compute`. Defaults to 32.
-        shard_bytes: Size of a shard, roughly; a cache that has been begun keeps its own. Defaults to 128 MiB.
-        report: Told how many rows of this process's shards are done, at the beginning and after each call of
-            `compute`.
-
-    Returns:
-        The numbers of the shards written by this call; empty where nothing was missing.
-
-    Raises:
-        ConfigurationError: A cache of something else is in the folder, or the disk is too small or has become full.
-        InputError: A damaged manifest, no trained token, or something other from `compute` than the spec says.
-        TeacherError: NaN or infinity; names the teacher and the row. The shards before it are kept.
-
-    Example:
-        >>> import tempfile
-        >>> from muscle_hf.teachers.cache import TeacherCache
-        >>> from muscle_hf.losses.topk import decode_top_k, encode_top_k
-        >>> both = {"old": torch.float32, "new": torch.float32}
-        >>> spec = CacheSpec("topk", 5, both, {"data": "rows:1"}, k=2, temperature=1.0)
-        >>> def compute(rows):  # both teachers find the token with the row's number likeliest; two tokens in each row
-        ...     logits = torch.eye(5)[list(rows)].repeat_interleave(2, dim=0)
-        ...     stored = encode_top_k(logits, torch.zeros(len(logits), dtype=torch.long), k=2, temperature=1.0)
-        ...     return {f"{teacher}.{name}": one for teacher in ("old", "new") for name, one in stored.items()}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first, second = (write_cache(folder, spec, [2, 2, 2, 2], compute) for _ in range(2))
-        ...     targets = TeacherCache.open(folder, spec).read(torch.tensor([7, 0]))
-        >>> first, second
-        ([0], [])
-        >>> decode_top_k({name[4:]: one for name, one in targets.items() if name[:4] == "new."}).ids[:, 0]
-        tensor([3, 0])
+    `row_token_counts` are the trained tokens of each row of the data set, in its order. `compute` is called with a few
+    rows at a time, in order, and returns for all of their trained tokens the tensors of `spec.layout()`, on any
+    device; rows without a trained token alone are left out. The LM `heads` of "old" and "new" are needed for hidden
+    states, and for nothing else. A cache that has been begun keeps its own `shard_bytes`. `report` is told how many
+    rows of this process's shards are done, at the beginning and after each call of `compute`. The numbers of the
+    shards written by this call are returned. A disk that is or becomes full, and a cache of something else, is a
+    ConfigurationError; NaN or infinity is a TeacherError that names the teacher and the row, and keeps the shards
+    before it.
     """
     folder, counts = Path(folder), _checked_counts(row_token_counts)
     _check_options(spec, heads, process, processes, rows_at_once, shard_bytes)
