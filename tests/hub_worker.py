@@ -1,11 +1,11 @@
 """A client of the local Hub in a process of its own that runs one snippet after the other, so that it starts once."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fresh
 from local_hub import Hub
 
 _LOOP = """
@@ -42,15 +42,9 @@ class Worker:
         self._is_asked = False
         self._process = self._start()
 
-    def _start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-W", "error::UserWarning", "-c", _LOOP],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._hub.environment(None, home=self._home),
-            cwd=self._home,
-        )
+    def _start(self) -> fresh.Process:
+        command = [sys.executable, "-W", "error::UserWarning", "-c", _LOOP]
+        return fresh.Process(command, env=self._hub.environment(None, home=self._home), cwd=self._home)
 
     def run(self, code: str, *, token: str | None = None, **values: Any) -> dict[str, Any]:
         """Run code and return {result, stdout, stderr}, and {error, message} where it raised.
@@ -68,7 +62,6 @@ class Worker:
         if self._is_asked or self._process.poll() is not None:
             self._kill()
             self._process = self._start()
-        assert self._process.stdin is not None
         self._number += 1
         self._is_asked = True
         request = {"number": self._number, "code": code, "token": token, "values": values}
@@ -77,9 +70,12 @@ class Worker:
 
     def end(self) -> dict[str, Any]:
         """Wait for what `begin` began."""
-        assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, f"the process ended with {self._process.wait()} before it answered request {self._number}"
+        if not line:
+            said = self._process.stderr.read()
+            raise AssertionError(
+                f"the process ended with {self._process.wait()} before it answered request {self._number}: {said}"
+            )
         answer: dict[str, Any] = json.loads(line)
         assert answer.pop("number") == self._number, "an answer to another request"
         self._is_asked = False

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 from local_hub import Hub, hub
 from tiny_classifiers import tiny_classifier
@@ -183,11 +183,9 @@ def _run(
     quiet = {"HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_UPDATE_DOWNLOAD_COUNTS", "CI", "HF_HUB_ETAG_TIMEOUT"}
     chosen = {name: value for name, value in environment.items() if name not in quiet} | changes
     paths = [Path(__file__).parent, Path(__file__).parents[1], os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    done = fresh.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM],
-        input=json.dumps(dict(snippets)),
-        capture_output=True,
-        text=True,
+        text=json.dumps(dict(snippets)),
         env=chosen | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
         cwd=folder,
     )

@@ -156,7 +156,7 @@ def test_all_code_on_cards_of_the_hub_loads_the_model_that_was_trained(
             codes |= {f"{name} {place}": code for place, code in enumerate(found)}
             expected |= {f"{name} {place}": one for place in range(len(found))}
         (tmp_path / "snippets.json").write_text(json.dumps(codes), encoding="utf-8")
-        done = run_client(RUN, hub, home=tmp_path, timeout=900)
+        done = run_client(RUN, hub, home=tmp_path)
     assert done.returncode == 0, done.stderr
     _check(tmp_path, codes, expected)
     # What was loaded by name has a commit that a card can name.

@@ -1,16 +1,15 @@
 """`muscle-hf predict`: the adapter's own answers in a file that `compare` reads, whole or not at all."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 from local_hub import hub
 from peft import PeftModel
@@ -525,17 +524,17 @@ def test_answers_of_another_run_are_not_mixed_in(
 
 @pytest.mark.slow
 def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: Path, tmp_path: Path) -> None:
-    rows = [{"prompt": f"{prompt} {number}"} for number in range(300) for prompt in PROMPTS]
+    rows = [{"prompt": f"{prompt} {number}"} for number in range(60) for prompt in PROMPTS]
     output = tmp_path / "answers.jsonl"
     words = ["predict", str(adapter), _write(tmp_path, rows), "--output", str(output)]
     command = [sys.executable, "-m", "muscle_hf", *words, "--batch-size", "1", "--max-new-tokens", "20"]
     part = tmp_path / "answers.jsonl.part"
     for sent, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         before = part.stat().st_size if part.exists() else 0
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        process = fresh.Process(command)
         while process.poll() is None and (not part.exists() or part.stat().st_size <= before):
             time.sleep(0.05)
-        os.kill(process.pid, sent)
+        process.send_signal(sent)
         _, err = process.communicate()
         assert process.returncode == code, err
         assert not output.exists()
@@ -543,7 +542,7 @@ def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: 
     kept = len(_read(part)) - 1
     assert 0 < kept < len(rows)
     again = [*command[:-4], "--batch-size", "16", "--max-new-tokens", "20"]
-    done = subprocess.run(again, capture_output=True, text=True)  # noqa: S603
+    done = fresh.run(again)
     assert done.returncode == 0, done.stderr
     assert f"going on: {kept} of {len(rows)}" in done.stderr
     assert [row["id"] for row in _read(output)] == list(range(len(rows)))
@@ -570,8 +569,7 @@ def test_an_adapter_of_the_hub_answers_by_its_id(adapter: Path, tmp_path: Path) 
         for name in ("acme/task", "acme/gone"):
             words = ["predict", name, str(tmp_path / "data.jsonl"), "--output", f"{tmp_path}/{name[5:]}.jsonl"]
             command = [sys.executable, "-m", "muscle_hf", *words, "--max-new-tokens", "5"]
-            environment = running.environment(home=tmp_path)
-            runs.append(subprocess.run(command, capture_output=True, text=True, env=environment))  # noqa: S603
+            runs.append(fresh.run(command, env=running.environment(home=tmp_path)))
     assert runs[0].returncode == 0, runs[0].stderr
     assert runs[0].stdout.endswith(f"4 answers of acme/task ({commits[0]}) on acme/base ({commits[1]})\n")
     assert _read(tmp_path / "task.jsonl") == expected

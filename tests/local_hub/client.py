@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh
+
 from .serving import Hub
 
 
@@ -15,7 +17,6 @@ def run_client(
     token: str | None = None,
     xet: bool = False,
     arguments: tuple[str, ...] = (),
-    timeout: float = 900,
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python code in a fresh interpreter that knows this Hub.
 
@@ -26,16 +27,9 @@ def run_client(
         token: The token in its environment, if any.
         xet: Leave hf_xet in use.
         arguments: What sys.argv has after its first entry.
-        timeout: Seconds before it is stopped.
 
     Returns:
         What it printed, and its exit code.
     """
-    return subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=hub.environment(token, home=home, xet=xet),
-        cwd=home,
-    )
+    command = [sys.executable, "-c", code, *arguments]
+    return fresh.run(command, env=hub.environment(token, home=home, xet=xet), cwd=home)

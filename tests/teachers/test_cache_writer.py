@@ -5,11 +5,11 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 import torch
 from hypothesis import given, settings
@@ -510,11 +510,9 @@ print(write_cache(folder, spec, COUNTS, compute, shard_bytes=6 * spec.bytes_per_
 """
 
 
-def _start(folder: Path, where: str, process: int = 0, processes: int = 1) -> "subprocess.Popen[str]":
+def _start(folder: Path, where: str, process: int = 0, processes: int = 1) -> fresh.Process:
     arguments = [str(Path(__file__).parents[1]), str(folder), where, str(process), str(processes)]
-    return subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", _SLOW_WRITER, *arguments], stdout=subprocess.PIPE, text=True
-    )
+    return fresh.Process([sys.executable, "-c", _SLOW_WRITER, *arguments])
 
 
 @pytest.mark.slow
@@ -522,7 +520,6 @@ def _start(folder: Path, where: str, process: int = 0, processes: int = 1) -> "s
 def test_a_kill_in_the_middle_of_a_shard_leaves_a_cache_that_cannot_go_on(tmp_path: Path, where: str) -> None:
     writer = _start(tmp_path, where)
     try:
-        assert writer.stdout is not None
         assert writer.stdout.readline() == "waiting\n"
     finally:
         writer.send_signal(signal.SIGKILL)
