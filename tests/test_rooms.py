@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,13 @@ def _name(file: Path) -> str:
 FILES = {_name(file): file for file in _files()}
 
 
-def _imported(file: Path) -> Iterator[str]:
+@cache
+def _imported(file: Path) -> frozenset[str]:
     """Every module that a file imports, at the top or inside a function, as an absolute dotted name."""
+    return frozenset(_read_imports(file))
+
+
+def _read_imports(file: Path) -> Iterator[str]:
     package = ["muscle_hf", *file.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

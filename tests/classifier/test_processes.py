@@ -1,17 +1,14 @@
 """Two processes (DDP) train and measure a classifier as one process does."""
 
-import contextlib
 import json
 import math
-import os
-import random
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
+from two_processes import run_two
 
 TESTS = Path(__file__).parents[1]
 # Run by each process, and by one alone with two batches for each step, which are the same rows.
@@ -48,41 +45,12 @@ name = "alone" if alone else os.environ["RANK"]
 """
 
 
-def _run(folder: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, str(folder / "program.py"), str(folder), str(TESTS)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _finish(processes: list[subprocess.Popen[str]]) -> None:
-    try:
-        for process in processes:
-            said, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def _free_port() -> int:
-    """Choose a port that no other test is given meanwhile: below those that the system hands out by itself."""
-    for port in random.sample(range(12_000, 30_000), 100):
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
 @pytest.mark.slow
 def test_two_processes_train_and_count_flips_as_one_does(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
-    _finish([_run(tmp_path, RANK=rank, LOCAL_RANK=rank, **meeting) for rank in ("0", "1")])
-    _finish([_run(tmp_path)])
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path), str(TESTS)]
+    run_two(command)
+    fresh.run(command, check=True)
     found: dict[str, Any] = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("0", "1", "alone")}
     weights, metrics, log = found["alone"]
     for process in ("0", "1"):

@@ -5,13 +5,13 @@ import gc
 import json
 import os
 import pickle
-import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fresh
 import local_hub
 import pytest
 import torch
@@ -19,6 +19,7 @@ from datasets import Dataset
 from local_hub import Fault, Hold, User
 from safetensors.torch import load_file
 from tiny_updates import ROWS, Update, make_update, trainer_of
+from two_processes import run_two
 
 from muscle_hf import ConfigurationError, InputError, compare, compare_runs, compare_scores
 from muscle_hf.card.lineage import Lineage
@@ -383,34 +384,22 @@ class Client:
     def __init__(self, hub: local_hub.Hub, folder: Path) -> None:
         self.hub, self.folder = hub, folder
         paths = os.pathsep.join(map(str, (TESTS, TESTS / "classifier", TESTS.parent)))
-        self._stderr = (folder / "stderr").open("w")
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-c", CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            cwd=folder,
-            env=hub.environment(TOKEN, home=folder / "home") | {"PYTHONPATH": paths, "CI": "1"},
-        )
+        environment = hub.environment(TOKEN, home=folder / "home") | {"PYTHONPATH": paths, "CI": "1"}
+        self._process = fresh.Process([sys.executable, "-c", CHILD], env=environment, cwd=folder)
 
     def run(self, code: str, *, fails: bool = False) -> dict[str, Any]:
         """Run code; "answer", "told" (warnings), and, where an exception ends it, "error" and "message"."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(code) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
-        assert line, (self.folder / "stderr").read_text()[-3000:]
+        assert line, self._process.communicate()[1][-3000:]
         found: dict[str, Any] = json.loads(line)
         assert ("error" in found) == fails, found
         return found
 
     def stop(self) -> None:
-        with self._process, self._stderr:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            assert self._process.wait(900) == 0
+        _, errors = self._process.communicate()
+        assert self._process.returncode == 0, errors[-3000:]
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -738,15 +727,8 @@ def test_of_two_processes_only_the_main_one_pushes(filled_hub: local_hub.Hub, tm
         "assert (trainer.hub_model_id is None) == (not trainer.is_world_process_zero())\n"
     )
     paths = os.pathsep.join(map(str, (TESTS, TESTS / "classifier", TESTS.parent)))
-    result = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        env=filled_hub.environment(TOKEN, home=tmp_path / "home") | {"PYTHONPATH": paths, "CI": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    environment = filled_hub.environment(TOKEN, home=tmp_path / "home") | {"PYTHONPATH": paths, "CI": "1"}
+    run_two([sys.executable, str(script)], env=environment, cwd=tmp_path)
     # The second push has the very same files, but for the final card at most.
     assert _messages(filled_hub, "acme/both")[0] == "Training in progress, step 1"
     assert len(_messages(filled_hub, "acme/both")) <= 2

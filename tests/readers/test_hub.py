@@ -4,12 +4,12 @@ import io
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,9 +106,7 @@ def _ask(endpoint: str, home: Path, asked: Sequence[tuple[str, Row]]) -> list[Ro
         "NO_PROXY": "*",
     }
     command = [sys.executable, "-c", _CLIENT, json.dumps(asked)]
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        command, capture_output=True, text=True, timeout=900, env=environment, cwd=home
-    )
+    done = fresh.run(command, env=environment, cwd=home)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

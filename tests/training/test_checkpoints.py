@@ -5,19 +5,20 @@ import itertools
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fresh
 import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from tiny_updates import ROWS, Update, make_update, trainer_of
 from transformers import EarlyStoppingCallback, TrainerCallback
+from two_processes import finish
 
 import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError
@@ -367,8 +368,7 @@ distributed.barrier()
 @pytest.mark.slow
 def test_two_processes_save_at_different_steps_or_move_a_checkpoint_that_is_not_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]  # noqa: S603 - our own program
-    assert [process.wait() for process in processes] == [0, 0]
+    finish([fresh.Process([*command, rank]) for rank in "01"])
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text("utf-8")) for rank in range(2)]
     assert seen[0] == seen[1] == [2, 4, 6]
     assert _tree(tmp_path) == ["interim/checkpoint-6"]

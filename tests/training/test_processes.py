@@ -3,14 +3,15 @@
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
+from two_processes import finish
 
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
@@ -102,23 +103,8 @@ def test_two_processes_answer_every_row_once_and_fail_together(tmp_path: Path) -
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, str(program), str(tmp_path), str(rank), str(TESTS)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for process in processes:
-            said, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
+    command = [sys.executable, str(program), str(tmp_path)]
+    finish([fresh.Process([*command, rank, str(TESTS)], env=environment) for rank in "01"])
     first, second = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
     assert (first["place"], second["place"]) == ([0, 2], [1, 2])
     assert first["gathered"] == second["gathered"] == [0, 1]

@@ -2,13 +2,15 @@
 
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 from tiny_updates import make_update
+from two_processes import run_two
 
 SCRIPT = """
 import json, os, sys
@@ -35,19 +37,13 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def _losses(folder: Path, *launcher: str) -> dict[str, list[float]]:
+def _losses(folder: Path, run: Callable[..., str]) -> dict[str, list[float]]:
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    result = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, *launcher, str(script), str(folder), json.dumps(WAYS)],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    lines = [line for line in result.stdout.splitlines() if line.startswith('{"chunked"')]
+    command = [sys.executable, str(script), str(folder), json.dumps(WAYS)]
+    shown = run(command, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
+    lines = [line for line in shown.splitlines() if line.startswith('{"chunked"')]
     assert len(lines) == 1
     return dict(json.loads(lines[0]))
 
@@ -55,7 +51,7 @@ def _losses(folder: Path, *launcher: str) -> dict[str, list[float]]:
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     make_update(tmp_path)
-    alone = _losses(tmp_path)
-    together = _losses(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    alone = _losses(tmp_path, lambda command, env: fresh.run(command, env=env, check=True).stdout)
+    together = _losses(tmp_path, lambda command, env: "".join(run_two(command, env=env)))
     for way in WAYS:
         assert together[way] == pytest.approx(alone[way], abs=1e-4)

@@ -8,7 +8,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import fresh
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -724,7 +724,7 @@ def test_a_data_set_of_the_hub_is_read_at_its_split_and_revision(tmp_path: Path)
     with serve(contents) as address:
         environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}
         command = [sys.executable, "-W", "ignore", "-c", _CLIENT, json.dumps(asked)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+        done = fresh.run(command, env=environment, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found == [[["train main", "yes"]], [["test main", "yes"]], [["test v2", "yes"]]]
 
@@ -1111,9 +1111,7 @@ def test_an_update_that_was_killed_goes_on_from_its_checkpoint(
     out = tmp_path / "out"
     words = ["update", *_words(models, out, "--no-control", "--task-epochs", "1", "--num-train-epochs", "25")]
     code = "import sys; from muscle_hf.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-W", "ignore", "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = fresh.Process([sys.executable, "-W", "ignore", "-c", code, *words])
     try:
         deadline = time.monotonic() + 900
         while not list((out / "compatibility").glob("checkpoint-*/trainer_state.json")):
@@ -1121,7 +1119,7 @@ def test_an_update_that_was_killed_goes_on_from_its_checkpoint(
             time.sleep(0.05)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert json.loads((out / "stages" / "task-adapter.json").read_text("utf-8"))["finished"]
     assert not json.loads((out / "stages" / "compatibility.json").read_text("utf-8"))["finished"]
     assert main(words) == 0
