@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # A file of tests stays in one process, since its fixtures are made once; ARGS="-n 0" runs everything in one.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+PYTEST := python -m pytest --numprocesses logical --dist loadfile
 
-.PHONY: install demo test test-fast lint docs dist clean
+.PHONY: install demo test test-fast test-versions test-oldest test-newest lint docs dist clean
 
 install: $(READY)
 
@@ -14,10 +14,21 @@ demo: $(READY)
 	$(BIN)/muscle-hf demo $(ARGS)
 
 test: lint
-	$(PYTEST) $(ARGS)
+	$(BIN)/$(PYTEST) $(ARGS)
 
 test-fast: $(READY)
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(BIN)/$(PYTEST) -m "not slow" $(ARGS)
+
+# The fast tests with the oldest versions that pyproject.toml allows and with the newest, each in an environment of its
+# own. Both have the torch of constraints.txt: another one is gigabytes more.
+test-versions: test-oldest test-newest
+
+test-oldest: WHICH := --constraint constraints-oldest.txt
+test-newest: WHICH := --upgrade --upgrade-strategy eager
+test-oldest test-newest: test-%:
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet $(WHICH) --editable ".[test]" "$$(grep ^torch== constraints.txt)"
+	.venv-$*/bin/$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,4 +56,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,3 +124,37 @@ def test_a_release_builds_with_make_dist_and_runs_no_action_that_may_change() ->
     # Only the job that publishes may ask for the right to, and it runs nothing of the repository.
     assert workflow["jobs"]["publish"]["permissions"] == {"id-token": "write"}
     assert not [step for step in workflow["jobs"]["publish"]["steps"] if "run" in step]
+
+
+# The ranges ----------------------------------------------------------------------------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+RANGES = [Requirement(line) for line in (*PROJECT["dependencies"], *EXTRAS["test"])]
+
+
+def _bounds(requirement: Requirement) -> dict[str, Version]:
+    return {part.operator: Version(part.version) for part in requirement.specifier}
+
+
+def _pins(file: str) -> dict[str, Version]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in pins}
+
+
+@pytest.mark.parametrize("requirement", RANGES, ids=str)
+def test_no_range_keeps_a_minor_release_out_or_begins_with_a_version_not_tried(requirement: Requirement) -> None:
+    bounds = _bounds(requirement)
+    assert {*bounds} <= {">=", "<"}
+    tried = _pins("constraints.txt")[canonicalize_name(requirement.name)]
+    if "<" in bounds:
+        assert bounds["<"] == Version(f"{bounds['<'].major}") > tried
+    oldest = _pins("constraints-oldest.txt")[canonicalize_name(requirement.name)]
+    # Each other torch is gigabytes more: one is tried.
+    assert oldest == (tried if requirement.name == "torch" else bounds[">="])
+
+
+def test_extras_name_the_ranges_that_are_tried() -> None:
+    tried = {*map(str, RANGES)}
+    assert {str(Requirement(line)) for lines in EXTRAS.values() for line in lines} <= tried

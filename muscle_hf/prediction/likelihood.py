@@ -52,6 +52,7 @@ def score(
     output = _forward(model, input_ids=input_ids, attention_mask=mask, **arguments)
     _note(output.logits, width, places)
 
+    name = cache_name(model)
     branches.sort(key=lambda branch: -len(branch[1]))
     for start in range(0, len(branches), batch_size):
         batch = branches[start : start + batch_size]
@@ -63,8 +64,8 @@ def score(
             input_ids=input_ids,
             attention_mask=seen,
             position_ids=_positions(seen)[:, width:],
-            past_key_values=_BranchCache(output.past_key_values, rows),
             use_cache=True,
+            **{name: _BranchCache(getattr(output, name), rows)},
         )
         places = []
         for row, (index, tokens) in enumerate(batch):
@@ -90,7 +91,8 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
         for adapter in adapters
     ):
         return False
-    needed = {"attention_mask", "position_ids", "past_key_values", "use_cache"}
+    name = cache_name(model)
+    needed = {"attention_mask", "position_ids", name, "use_cache"}
     if not needed <= inspect.signature(base.forward).parameters.keys():
         return False
     # Chunks that do not slide would start at padding; and the trial has to fit.
@@ -98,7 +100,7 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
         return False
     ids = torch.tensor([[0, 1]])
     output = _forward(model, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
-    cache: Any = getattr(output, "past_key_values", None)
+    cache: Any = getattr(output, name, None)
     # Exact types: a subclass may keep more than keys and values, such as the state of a recurrent layer.
     plain = (
         type(cache) is DynamicCache
@@ -112,6 +114,11 @@ def can_share(model: PreTrainedModel | PeftModel) -> bool:
     whole = _merged(score(model, whole_stems(apart), batch_size=4, shared=False))
     margin = rounding_of(model)
     return all(abs(apart[option] - whole[option]) <= margin * len(option.targets) for option in whole)
+
+
+def cache_name(model: PreTrainedModel | PeftModel) -> str:
+    """Give the name of the cache in a model's forward and output: transformers 5.24 began to rename it."""
+    return "cache" if "cache" in inspect.signature(base_model(model).forward).parameters else "past_key_values"
 
 
 def rotary_limit(model: PreTrainedModel | PeftModel) -> float:

@@ -299,8 +299,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, as [`transformers.Trainer.init_hf_repo`] does, in the main process."""
+        # As an argument, transformers takes it since 5.23 only; and the pushes after this one are to agree.
+        if private is not None:
+            self.args.hub_private_repo = private
         with hub_failures("make the repository", self.args.hub_model_id or default_title(self.args)):
-            super().init_hf_repo(token=token, private=private)
+            super().init_hf_repo(token=token)
 
     def push_to_hub(
         self,

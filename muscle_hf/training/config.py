@@ -100,6 +100,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
     >   otherwise float32, as on a CPU.
     > - `completion_only_loss`: Defaults to `False` instead of `None`: the paper trains on context and answer (A.1).
     >   Set it to `True` to train on the completion alone, or to `None` for the parent's choice by data set.
+    > - `loss_type`: Defaults to `"nll"` whatever the release of TRL.
 
     Raises:
         ConfigurationError: A name that does not exist, a number out of range, options of which one would be ignored,
@@ -122,6 +123,8 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             "does; `None` chooses by the data set, as `SFTConfig` does."
         },
     )
+    # TRL 1.14 has "chunked_nll" here, which patches the model's forward.
+    loss_type: str = field(default="nll", metadata={"help": "TRL's loss: `nll`, whose place ours takes."})
     weight_column: str | None = field(
         default=None, metadata={"help": "Column of the training set whose number multiplies the loss of its row."}
     )

@@ -181,7 +181,7 @@ def test_a_narrow_terminal_loses_columns_but_no_names_and_no_reductions(
     monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     metrics = [_metric(kind, 0.02, n=500, low=0, high=0.1) for kind in find._RANGES]
     tags = [*TAGS, f"base_model:adapter:{NEW}"]
     names = ["org/a-rather-long-name-of-r16", "org/b"]
