@@ -465,10 +465,12 @@ def _check_pushed(client: Client, name: str, *, kinds: set[str] = ADAPTER) -> di
 @pytest.mark.slow
 def test_a_push_at_the_end_is_one_commit_of_adapter_tokenizer_and_our_card(client: Client) -> None:
     told = client.run(
-        "trainer = make('end'); trainer.train(); trainer.push_to_hub(dataset_name='acme/data', license='mit')"
+        "trainer = make('end'); trainer.train()\n"
+        "trainer.push_to_hub(dataset_name='acme/data', license='mit', private=True)"
     )["told"]
     assert not [one for one in told if "ush" in one]
     assert _messages(client.hub, "acme/end") == ["End of training"]
+    assert client.hub.info("acme/end")["private"] is True
     card = _check_pushed(client, "acme/end")["README.md"].decode()
     assert '"acme/end"' in card
     assert "license: mit" in card
