@@ -6,6 +6,7 @@ for offline mode.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import socket
@@ -49,6 +50,13 @@ os.environ.update(
 # How long an example takes, or making one, says how busy the machine is and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported by now out of every garbage collection: each training asks for a whole one."""
+    gc.collect()
+    gc.freeze()
+
 
 _LOOPBACK = ("localhost", "ip6-localhost", "::1", "0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to
 
