@@ -3,12 +3,12 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_llama, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from muscle_hf.alignment.chunks import PlacedTokens, Span, find_chunks, place_tokens
+from muscle_hf.alignment.chunks import PlacedTokens, Span, _bytes_before, find_chunks, place_tokens
 from muscle_hf.alignment.vocabulary import Vocabulary
 from muscle_hf.alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
 from muscle_hf.errors import ModelMismatchError
@@ -187,6 +187,12 @@ def test_white_space_that_a_tokenizer_drops_belongs_to_the_token_after_it() -> N
     # but not across a special token, nor from outside of the content
     assert _place("a </s> b", [(0, 1), (2, 6), (7, 8)], [(0, 8)], [0, 9, 0]) == [(0, 1), (2, 6), (6, 8)]
     assert _place("a\nb", [(0, 1), (2, 3)], [(0, 1), (2, 3)]) == [(0, 1), (100, 101)]
+
+
+@given(st.text())
+@example("\x7f\x80\u07ff\u0800\u0905\u0fff\u1000\uffff\U00010000")
+def test_bytes_before_each_character_are_those_of_its_encoding(text: str) -> None:
+    assert list(_bytes_before(text)) == [len(text[:end].encode()) for end in range(len(text) + 1)]
 
 
 def test_spans_count_bytes_and_not_characters() -> None:

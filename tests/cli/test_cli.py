@@ -245,6 +245,13 @@ def test_a_broken_gate_says_so_on_stderr_and_still_prints_the_table(
         assert words in err
 
 
+def test_a_gate_that_so_few_rows_cannot_judge_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = str(_write(tmp_path / "old.jsonl", OLD)), str(_write(tmp_path / "new.jsonl", OLD))
+    bounds = ["--max-nfr", "0.05", "--gate-on", "upper", "--allow-identical"]
+    assert main(["compare", *same, *bounds]) == 2
+    assert "rows are needed" in capsys.readouterr().err
+
+
 def test_a_broken_gate_leaves_the_json_on_stdout_alone(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--json", "--max-nfr", "0"]) == 1
     found = json.loads(capsys.readouterr().out)

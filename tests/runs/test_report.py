@@ -275,11 +275,12 @@ def test_an_enormous_bayes_factor_is_a_power_of_ten_and_not_infinite() -> None:
     assert bayes_factor(coin_flips(0, 0)) == "1"
 
 
+@pytest.mark.parametrize(("old_name", "new_name"), [("{0}", "v2"), ("v1", "{0}")])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_name_breaks_the_markdown_of_a_pull_request_comment(name: str) -> None:
+def test_no_name_breaks_the_markdown_of_a_pull_request_comment(name: str, old_name: str, new_name: str) -> None:
     task = answers("ab", "aa", task=name, slices={"c": [name, "x"]})
-    text = markdown(compare_runs(run(name, task), run("v2", answers("bb", "aa", task=name)), by="c"))
-    tokens = MARKDOWN.parse(text)
+    old, new = run(old_name.format(name), task), run(new_name.format(name), answers("bb", "aa", task=name))
+    tokens = MARKDOWN.parse(markdown(compare_runs(old, new, by="c")))
     assert sum(token.type == "table_open" for token in tokens) == 2
     assert not [token for token in tokens if token.type in ("html_block", "fence", "code_block", "hr")]
     inline = {child.type for token in tokens for child in token.children or []}

@@ -324,6 +324,7 @@ def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Pat
     assert torch.equal(whole.new_teacher.logits(inputs), resumed.new_teacher.logits(inputs))
     tokens = [[log["num_tokens"] for log in t.state.log_history if "num_tokens" in log] for t in (whole, resumed)]
     assert tokens[0] == tokens[1]
+    assert tokens[0] == sorted(set(tokens[0])) and len(tokens[0]) == 6, "each log goes on from the one before"
 
 
 def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: Path) -> None:

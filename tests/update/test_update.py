@@ -51,7 +51,7 @@ from muscle_hf.prediction.questions import delimiter_of
 from muscle_hf.training.kept_work import left_of_answers
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
 from muscle_hf.update.estimate import cache_bytes, memory, readable, trainable_parameters, weight_bytes
-from muscle_hf.update.evidence import weigh, write_evidence
+from muscle_hf.update.evidence import OLD, weigh, write_evidence
 from muscle_hf.update.models import fit_to, is_same, read_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
@@ -59,6 +59,7 @@ from muscle_hf.update.rows import Example, as_dataset, read_examples
 from muscle_hf.update.show import say, sentence
 from muscle_hf.update.splits import split_examples
 from muscle_hf.update.stage import Stage
+from muscle_hf.update.stages import Stages
 from muscle_hf.update.task_adapter import carried_over
 
 WORDS = ("balance", "transfer", "freeze", "translate", "weather", "table")
@@ -779,6 +780,20 @@ def test_a_reader_that_is_gone_does_not_end_hours_of_training(monkeypatch: pytes
 
 def _stage(folder: Path, *, is_quick: bool = False, **decided_by: Any) -> Stage:
     return Stage("training", "the training", folder, ("result",), decided_by, is_quick)
+
+
+def test_answers_are_asked_again_where_other_rows_are_tested_and_not_where_others_are_trained_on(
+    models: Path, tmp_path: Path
+) -> None:
+    def decided_by(rows: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        data = _write_rows(tmp_path / "data.jsonl", rows)
+        words = ["--dataset", str(data), "--test-dataset", str(_write_rows(tmp_path / "test.jsonl", test))]
+        plan = _plan(models, tmp_path / "out", *words, "--new-adapter", str(models / "task-on-v2"))
+        return dict(Stages(plan).answers(OLD).decided_by)
+
+    asked = [row | {"prompt": f"test: {row['prompt']}"} for row in _rows(6)]
+    assert decided_by(_rows(), asked) == decided_by(_rows(20), asked)
+    assert decided_by(_rows(), asked) != decided_by(_rows(), asked[:5])
 
 
 def test_a_stage_is_made_once_and_again_where_it_was_interrupted(tmp_path: Path) -> None:
