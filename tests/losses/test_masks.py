@@ -53,8 +53,8 @@ def test_sequence_likelihood_decides_for_a_sequence_and_not_for_its_tokens() -> 
     assert MASKS["sequence_likelihood"](scores).tolist() == [False, False]
 
 
-def test_a_sequence_that_both_models_find_equally_likely_stays_with_the_new_one() -> None:
-    scores = _scores({"student": [0.0, 0.0], "old": [1.0, -1.0], "new": [-1.0, 1.0]}, [0, 0])
+def test_a_sequence_that_old_model_and_student_find_equally_likely_stays_with_the_new_one() -> None:
+    scores = _scores({"student": [-1.0, 1.0], "old": [1.0, -1.0], "new": [0.0, 0.0]}, [0, 0])
     assert MASKS["sequence_likelihood"](scores).tolist() == [False, False]
 
 
