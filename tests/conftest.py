@@ -51,11 +51,35 @@ os.environ.update(
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+_SECONDS = "processor seconds"
+
 
 def pytest_collection_finish() -> None:
     """Leave what has been imported by now out of every garbage collection: each training asks for a whole one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note the processor time of each test, and of the processes that it waited for."""
+    began = sum(os.times()[:4])
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append((_SECONDS, sum(os.times()[:4]) - began))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the tests of the fast part that are none: whoever marks them as slow keeps it fast."""
+    if config.option.markexpr != "not slow":
+        return
+    passed = terminalreporter.stats.get("passed", [])
+    seconds = {report.nodeid: dict(report.user_properties).get(_SECONDS, 0.0) for report in passed}
+    if slow := {name: taken for name, taken in seconds.items() if taken > 1}:
+        terminalreporter.section("more than a second of processor time, and not marked as slow")
+        for name, taken in sorted(slow.items(), key=lambda one: -one[1]):
+            terminalreporter.line(f"{taken:5.1f} s  {name}")
 
 
 _LOOPBACK = ("localhost", "ip6-localhost", "::1", "0.0.0.0", "::", "")  # noqa: S104 - compared with, never bound to

@@ -31,7 +31,7 @@ NAMES = ("team/base-v1", "team/base-v2", "team/task-v1", "team/task-v2", "team/c
 
 # Runs snippets one after the other in one process, and says of each what it tried to reach.
 PROGRAM = """
-import contextlib, io, json, os, sys
+import contextlib, gc, io, json, os, sys
 import request_counter
 request_counter.install()
 from pathlib import Path
@@ -72,6 +72,7 @@ def predict(adapter="team/task-v1", data="rows.jsonl", *more):
 
 for name, code in json.loads(sys.stdin.read()).items():
     os.chdir(home)
+    gc.freeze()  # each training asks for a whole collection of garbage
     request_counter.attempts.clear()
     said, names, error = io.StringIO(), dict(globals()), None
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -36,6 +36,7 @@ def test_the_interval_over_seeds_is_students_t() -> None:
     assert mean_interval([1.5]) == "1.50"
 
 
+@pytest.mark.slow
 def test_the_comparison_benchmark_times_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(BENCHMARKS / "compare.py"))["main"](["--rows", "500"])
     shown = capsys.readouterr().out
@@ -58,12 +59,14 @@ def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixt
     assert "ratio of times" in shown
 
 
+@pytest.mark.slow
 def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(BENCHMARKS / "teacher_cache.py"))["main"](["--rows", "3", "--tokens", "9000"])
     shown = capsys.readouterr().out
     assert re.search(r"\| completions \| \d+ \| 64 \| 331 \|", shown)
 
 
+@pytest.mark.slow
 def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(BENCHMARKS / "intervals.py"))
     script["main"](["--exact", "6", "--simulated", "40", "--draws", "20", "--contradictions", "6"])

@@ -296,6 +296,7 @@ def _check_is_whole(text: str) -> None:
     assert len(body) < 30_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_breaks_neither_front_matter_nor_sections(text: str) -> None:
     started = time.process_time()
@@ -369,6 +370,7 @@ def test_the_card_links_to_the_repository_only_where_the_package_names_one(
     assert "h.org/docs" not in text
 
 
+@pytest.mark.slow
 def test_the_whole_card_of_a_real_run(tmp_path: Path) -> None:
     update = make_update(tmp_path / "update")
     folder = tmp_path / "my-adapter"

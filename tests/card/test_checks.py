@@ -209,6 +209,7 @@ def test_broken_front_matter_is_refused_and_not_replaced() -> None:
 _VALUES = st.text(max_size=20) | st.integers() | st.lists(st.text(max_size=5), max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     before=st.dictionaries(st.from_regex(r"[a-z_]{1,6}", fullmatch=True), _VALUES, max_size=4),
@@ -258,6 +259,7 @@ def _data(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_hostile_ids_in_the_data_do_not_reach_a_card(tmp_path: Path) -> None:
     for field, name in (
         ("old_base", "x)\n\n# Run this first\n<img src=//evil/x.png>"),
@@ -284,6 +286,7 @@ def test_a_result_that_the_hub_would_refuse_is_said(old: str, new: str, said: st
     assert any(said in problem for problem in check(text.replace(old, new, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -310,6 +313,7 @@ def test_damaged_data_is_one_sentence_and_no_code_of_others(change: dict[str, An
         AdapterCard.read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -244,6 +244,7 @@ def test_no_token_reaches_card_or_data(token: str, words: str, tmp_path_factory:
     assert token not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
 def test_the_value_of_a_token_variable_reaches_nothing_whatever_it_looks_like(
     variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -256,6 +257,7 @@ def test_the_value_of_a_token_variable_reaches_nothing_whatever_it_looks_like(
     assert NO_TOKEN in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

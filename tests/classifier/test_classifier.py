@@ -159,6 +159,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_evaluation_is_that_of_both_models_asked_one_text_at_a_time(kind: Any, tmp_path: Path) -> None:
     models = _models(kind)
@@ -335,6 +336,7 @@ def test_a_mask_of_ones_own_decides_and_two_masks_are_refused(tmp_path: Path) ->
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_is_saved_with_its_head_and_class_names_and_plain_peft_loads_it(kind: Any, tmp_path: Path) -> None:
     models = _models(kind)
@@ -409,6 +411,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(adapted: bool, tmp_p
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("minimum", "best"), [(None, 3), (0.5, 2), (0.9, None)], ids=["no bound", "bound", "bound out of reach"]
 )
@@ -447,6 +450,7 @@ def test_the_checkpoint_with_the_fewest_flips_wins_unless_it_is_below_the_bound(
     assert ("No evaluation reached min_accuracy=0.9" in caplog.text) == (best is None)
 
 
+@pytest.mark.slow
 def test_early_stopping_sees_no_improvement_below_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = iter([(0.6, 0.3), (0.4, 0.2), (0.4, 0.1), (0.6, 0.0)])
     monkeypatch.setattr(
@@ -656,6 +660,7 @@ def test_it_is_a_trainer_whose_callbacks_and_collators_are_the_users(tmp_path: P
     assert trainer.processing_class is NEW_TOKENIZER
 
 
+@pytest.mark.slow
 def test_learning_from_the_old_model_brings_the_student_closer_to_it(tmp_path: Path) -> None:
     models = _models(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     options = {"mask": "none", "temperature": 1.0, "learning_rate": 3e-3, "logging_steps": 30}

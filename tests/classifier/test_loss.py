@@ -115,6 +115,7 @@ def test_classes_that_only_one_model_knows_are_treated_as_documented(divergence:
     assert result.loss.item() == pytest.approx(expected / 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", _strategies(), ids=lambda s: f"{s.mask}-{s.divergence}-{s.teacher}")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["float64", "bfloat16"])
 def test_no_strategy_gives_an_infinite_loss_or_gradient_where_classes_differ(

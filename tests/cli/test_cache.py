@@ -32,6 +32,7 @@ def _options(folder: Path) -> dict[str, Any]:
     return {"train_dataset": rows, "teacher_cache": "topk", "teacher_cache_dir": str(folder / "cache")}
 
 
+@pytest.mark.slow
 def test_training_uses_the_cache_of_the_command_and_loads_no_old_model(
     update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_training_uses_the_cache_of_the_command_and_loads_no_old_model(
     trainer.train()
 
 
+@pytest.mark.slow
 def test_parts_of_several_machines_make_one_cache(
     update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +54,7 @@ def test_parts_of_several_machines_make_one_cache(
     assert not trainer_of(update, tmp_path / "out", **_options(tmp_path)).teachers.pair.is_old_loaded
 
 
+@pytest.mark.slow
 def test_an_interruption_loses_what_was_computed_or_promises_what_was_not(
     update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -424,6 +424,7 @@ def test_a_misspelt_word_is_told_with_the_right_one(
     assert (f"; did you mean {proposed}? (see muscle-hf" in line) if proposed else ("did you mean" not in line)
 
 
+@pytest.mark.slow
 def test_errors_of_the_process_carry_no_traceback(files: list[str]) -> None:
     found = _process("compare", files[0], "nowhere.jsonl")
     assert (found.returncode, found.stdout) == (2, "")
@@ -513,6 +514,7 @@ def test_a_reader_that_stops_early_sees_no_traceback_and_the_gate_still_holds(
     assert (code, len(err.splitlines())) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE and reports a closed pipe in another way")
 def test_nobody_reading_at_all_changes_no_exit_code(files: list[str]) -> None:
     assert _into_a_closed_pipe("compare", *files, "--max-nfr", "0.1", both=True)[0] == 1
@@ -544,12 +546,14 @@ def test_a_terminal_without_arrows_still_gets_the_table(files: list[str], encodi
 # Help answers at once ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_does_not_keep_people_waiting(argv: Sequence[str]) -> None:
     # The best of several: the first one reads the disk, and other work slows down any of them.
     assert min(seconds_of_children(lambda: _process(*argv).check_returncode()) for _ in range(4)) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["--help"], ["compare"], *([name, "--help"] for name in COMMANDS)])
 def test_help_and_refused_arguments_load_no_heavy_library(argv: Sequence[str]) -> None:
     code = (
@@ -562,6 +566,7 @@ def test_help_and_refused_arguments_load_no_heavy_library(argv: Sequence[str]) -
     assert found.stdout.splitlines()[-1] == "loaded:"
 
 
+@pytest.mark.slow
 def test_a_comparison_does_not_load_torch(files: list[str]) -> None:
     code = (
         "import sys\n"

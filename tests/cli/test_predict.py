@@ -85,6 +85,7 @@ def test_generated_answers_are_those_of_the_adapter_in_the_order_of_the_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "data.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "words", "asked"),
     [
@@ -444,6 +445,7 @@ def test_a_line_that_was_cut_off_is_asked_again(
     assert _read(tmp_path / "answers.jsonl") == _expected(adapter, tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 5, 40])
 def test_a_kill_before_the_first_answer_was_kept_does_not_block_the_next_run(
     adapter: Path, tmp_path: Path, interrupted: Callable[[], list[int]], kept: int

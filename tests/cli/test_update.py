@@ -22,6 +22,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_help_answers_at_once_and_loads_neither_torch_nor_numpy() -> None:
     done = _run("--help")
     assert done.returncode == 0

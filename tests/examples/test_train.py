@@ -16,6 +16,7 @@ from muscle_hf import CompatibilityConfig
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.slow
 def test_the_example_trains_and_saves_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = tiny_tokenizer()
     for version in (1, 2):

@@ -53,6 +53,7 @@ def test_the_bayes_factor_is_exact_for_a_uniform_prior(n: int) -> None:
         assert coin_flips(k, n - k).bayes_factor == pytest.approx(float(exact), rel=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alternative", "level"), [("greater", 0.9), ("less", 0.9), ("less", 0.9999)])
 @pytest.mark.parametrize(
     ("negative", "positive", "prior"),

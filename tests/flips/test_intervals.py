@@ -125,6 +125,7 @@ def test_the_interval_of_the_relative_rate_is_near_a_bootstrap_where_flips_are_m
     assert c.confidence_interval("relative_negative_flip_rate") == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_few_flips_do_not_put_the_upper_bound_of_the_relative_rate_below_the_truth() -> None:
     # Every outcome of 30 instances, weighted by its probability; a bootstrap's bound is too low in 6.3 % of cases.
     measured = runpy.run_path(str(BENCHMARKS / "intervals.py"))["misses"]

@@ -87,6 +87,7 @@ SIDES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(SIDES, SIDES)))
 def test_integers_that_pandas_wrote_as_floats_do_not_break_every_answer(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "old").mkdir()
@@ -268,6 +269,7 @@ GUESSES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "answers", "gold", "names"), GUESSES)
 def test_answers_that_differ_in_spelling_alone_are_refused_with_counts_and_the_name(
     tmp_path: Path, kind: str, answers: list[str], gold: list[str], names: str
@@ -486,6 +488,7 @@ def test_the_command_takes_names_and_shows_what_was_compared(
     assert all(name in shown for name in (*NAMES, "none"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 @given(

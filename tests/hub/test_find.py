@@ -134,6 +134,7 @@ _ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(index=_ANYTHING, tags=_ANYTHING, entry=_ANYTHING)
 def test_no_model_index_and_no_tags_break_the_search(index: Any, tags: Any, entry: Any) -> None:
@@ -304,6 +305,7 @@ def _names(result: tuple[int, str, str]) -> list[str]:
     return [one["name"].removeprefix("org/") for one in json.loads(out)]
 
 
+@pytest.mark.slow
 def test_adapters_are_found_by_what_their_cards_name_best_first(shop: Hub, tmp_path: Path) -> None:
     both = ["--compatible-with", OLD, "--base-model", NEW]
     generation = ["--task", "text-generation"]

@@ -63,6 +63,7 @@ def test_the_loss_is_equation_1_token_by_token(seed: int, tokens: int, classes: 
     assert result.loss.item() == pytest.approx(_brute_force(student, old, new, labels, temperature), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", sorted(MASKS))
 @pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
 @pytest.mark.parametrize("cross_entropy_weight", [0.0, 0.3, 1.0])

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,20 +40,30 @@ result["link"] = done.link and done.link.url
 def adapter(folder: Path, *, base: str | None = "acme/base-v2", old: str | None = "acme/task-on-v1") -> Path:
     """An adapter as training leaves it, with a card."""
     folder.mkdir(parents=True)
-    save_file({"w": np.arange(3000, dtype=np.float32)}, folder / "adapter_model.safetensors")
+    for path, content in _trained(base, old).items():
+        (folder / path).write_bytes(content)
+    return folder
+
+
+@cache
+def _trained(base: str | None, old: str | None) -> dict[str, bytes]:
     config = {"base_model_name_or_path": base, "peft_type": "LORA", "revision": None, "task_type": "CAUSAL_LM"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}))
-    (folder / "training_args.bin").write_bytes(b"a pickle with /home/somebody and a token")
     answers = compare(old=[1, 1, 0, 2, 1], new=[1, 0, 0, 2, 1], references=[1, 1, 0, 2, 2])
-    AdapterCard(
+    card = AdapterCard(
         title="Task",
         lineage=Lineage(base, "acme/task-on-v2", "acme/base-v1", old),
         adapter_type="lora",
         training={"steps": 3},
         comparisons={"plain update": answers, "compatibility adapter": answers},
-    ).write(folder)
-    return folder
+    )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save_file({"w": np.arange(3000, dtype=np.float32)}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}))
+        (folder / "training_args.bin").write_bytes(b"a pickle with /home/somebody and a token")
+        card.write(folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
