@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# A file of tests stays in one process, since its fixtures are made once; ARGS="-n 0" runs everything in one.
-PYTEST := python -m pytest --numprocesses logical --dist loadfile
+# A file of tests stays in one process, since its fixtures are made once; tests/conftest.py says which files come first;
+# ARGS="-n 0" runs everything in one.
+PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-versions test-oldest test-newest lint docs dist clean
 
