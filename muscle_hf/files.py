@@ -43,6 +43,12 @@ def replaced(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole, or leave what was there."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def no_such_file(path: Path) -> InputError:
     """Return the refusal of a file that is not there; what it would have to hold is no help then."""
     return InputError(f"{path} cannot be read: there is no such file.")

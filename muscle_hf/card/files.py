@@ -1,14 +1,20 @@
 """`AdapterCard`: a card's data, rendered, written into a folder and read from there."""
 
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ..files import replaced
+from ..files import write_text
 from .data import CardData
 from .names import CARD, PICTURE, RECORD
 from .picture import draw
 from .record import read_record, to_json
 from .rendering import models_side_by_side, render
+
+Ignore = Callable[[Any, list[str]], Iterable[str]]
+"""As [`shutil.copytree`] takes it."""
 
 
 class AdapterCard(CardData):
@@ -37,9 +43,17 @@ class AdapterCard(CardData):
         if not drawn:
             (target / PICTURE).unlink(missing_ok=True)
         for name, text in ((RECORD, to_json(card)), (CARD, render(card))):
-            with replaced(target / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(target / name, text)
         return target / CARD
+
+    def write_with_adapter(self, source: Path, target: Path, ignore: Ignore) -> None:
+        """Put a copy of an adapter's folder, but for what `ignore` names, and the card in the place of the target."""
+        draft = target.with_name(f"{target.name}.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft, ignore=ignore)
+        self.write(draft)
+        shutil.rmtree(target, ignore_errors=True)
+        draft.replace(target)
 
     @staticmethod
     def read(folder: str | Path) -> "AdapterCard | None":

@@ -125,8 +125,8 @@ class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type
             raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")
         best = self.best_metric
         if best is not None:
-            given = getattr(self, "greater_is_better", None)
-            self.greater_is_better: bool | None = direction_of_best(best[1], given)
+            direction = getattr(self, "greater_is_better", None)
+            self.greater_is_better: bool | None = direction_of_best(best[1], direction)
         bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
         super().__post_init__()
         if self.label_smoothing_factor:
@@ -142,9 +142,9 @@ class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type
 
         With several evaluation sets their names stand before the metric's: `eval_french_negative_flip_rate`.
         """
-        words = (self.metric_for_best_model or "").removeprefix("eval_").split("_")
-        for start in range(len(words)):
-            metric = "_".join(words[start:])
+        parts = (self.metric_for_best_model or "").removeprefix("eval_").split("_")
+        for start in range(len(parts)):
+            metric = "_".join(parts[start:])
             if better_when_greater(metric) is not None:
-                return "_".join(words[:start]), metric
+                return "_".join(parts[:start]), metric
         return None

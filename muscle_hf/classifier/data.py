@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
+from ..training.data import is_weight
 from .labels import LabelReader
 from .models import TOKEN
 
@@ -72,10 +73,10 @@ class Columns:
     weight: str | None = None  # None: no row has another weight than the others
 
 
-def encodes_alike(one: Side, other: Side) -> bool:
+def encodes_alike(new: Side, old: Side) -> bool:
     """Tell whether two models read a text from the same ids, so that it need not be encoded twice."""
-    first, second = one.tokenizer, other.tokenizer
-    inputs = [(side.max_length, side.arguments & set(side.tokenizer.model_input_names)) for side in (one, other)]
+    first, second = new.tokenizer, old.tokenizer
+    inputs = [(side.max_length, side.arguments & set(side.tokenizer.model_input_names)) for side in (new, old)]
     if inputs[0] != inputs[1]:
         return False
     return first is second or _behaviour(first) == _behaviour(second)
@@ -210,7 +211,7 @@ class _Job:
         return result | {ROW: rows}
 
     def _weight(self, value: Any, row: int) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if not is_weight(value):
             raise InputError(f"Row {row} of the train set has the weight {value!r}; give a number of 0 or more.")
         return float(value)
 

@@ -97,14 +97,17 @@ def _task_of(base: str, adapter: PeftConfig | None, names: tuple[str, str]) -> s
         return _ADAPTER_TASKS[named]
     architectures = AutoConfig.from_pretrained(base).architectures or []
     for architecture in architectures:
-        for head, task in _HEADS.items():
-            if architecture.endswith(head):
-                return task
+        if task := _task_in(architecture):
+            return task
     raise ConfigurationError(
         f"{names[0]}={base!r} is no classifier: its architecture is {architectures}. A fine-tuned model "
         f"...ForSequenceClassification or ...ForTokenClassification is needed, or a base with {names[1]} whose "
         'task_type is "SEQ_CLS" or "TOKEN_CLS".'
     )
+
+
+def _task_in(architecture: str) -> str | None:
+    return next((task for head, task in _HEADS.items() if architecture.endswith(head)), None)
 
 
 def _named_classes(label_names: Sequence[str] | None, adapter: str | Path | None) -> dict[str, Any]:
@@ -141,9 +144,8 @@ def _refuse_untrained(model: nn.Module, untrained: set[str], names: tuple[str, s
 def classifier_task(model: nn.Module, name: str) -> str:
     """Tell what a model classifies: "sequence" or "token"."""
     kind = type(base_model(model)).__name__
-    for head, task in _HEADS.items():
-        if kind.endswith(head):
-            return task
+    if task := _task_in(kind):
+        return task
     raise ConfigurationError(
         f"{name} is a {kind}; a model ...ForSequenceClassification or ...ForTokenClassification is needed. For causal "
         "language models there is CompatibilityTrainer."

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..card.lineage import Lineage, commit_of_base
 from ..errors import ConfigurationError, ModelMismatchError
-from ..models.adapters import Model, load_tokenizer, refuse_swapped_adapters, shares_base
-from ..models.placement import options_of_old
+from ..models.adapters import Model, load_tokenizer, refuse_wrong_sides
+from ..models.placement import as_options, options_of_old
 from .config import CompatibilityClassifierConfig
 from .data import Side, encodes_alike
 from .labels import ClassMap, class_names, match_classes
@@ -51,20 +51,11 @@ class ClassifierPair:
 
         Of either side: what the user passed as model, adapter and tokenizer. The quantization is the new base's.
         """
-        if old[0] is new[0] and old[1] == new[1]:
-            raise ModelMismatchError(
-                "old_model and model are the same object: there is no update to be compatible to."
-            )
-        if shares_base(new[0], old[0]):
-            raise ConfigurationError(
-                "model and old_model share one base object, and training the one would change the other. Load the "
-                "base twice, or pass paths."
-            )
-        refuse_swapped_adapters(new[:2], old[:2])
-        new_kwargs = _as_kwargs(args.model_init_kwargs)
+        refuse_wrong_sides(new[:2], old[:2], change="training the one")
+        new_kwargs = as_options(args.model_init_kwargs)
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
-        old_kwargs = options_of_old(_as_kwargs(args.old_model_init_kwargs), new_kwargs)
+        old_kwargs = options_of_old(as_options(args.old_model_init_kwargs), new_kwargs)
         student = load_classifier(new[0], new[1], role="new", label_names=args.new_label_names, init_kwargs=new_kwargs)
         old_model = load_classifier(
             old[0], old[1], role="old", label_names=args.old_label_names, init_kwargs=old_kwargs
@@ -101,17 +92,10 @@ class ClassifierPair:
                 old=old_model,
                 new_name=new[1] or new[0],
                 old_name=old[1] or old[0],
-                new_base_revision=commit_of_base(student, new[0], _as_kwargs(args.model_init_kwargs).get("revision")),
-                old_base_revision=commit_of_base(
-                    old_model, old[0], _as_kwargs(args.old_model_init_kwargs).get("revision")
-                ),
+                new_base_revision=commit_of_base(student, new[0], new_kwargs.get("revision")),
+                old_base_revision=commit_of_base(old_model, old[0], old_kwargs.get("revision")),
             ),
         )
-
-
-def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
-    """Options given as JSON text are dictionaries once the config is built."""
-    return dict(value) if isinstance(value, dict) else {}
 
 
 def _make_trainable(student: Any) -> None:

@@ -53,7 +53,7 @@ _ADVICE = OF_OTHER_TRAINERS | {
     "unlabelled_dataset": "it is for language models, with CompatibilityTrainer",
     "formatting_func": "name the columns in the config, by text_column and label_column",
 }
-_OPTIONS = tuple(one.name for one in fields(CompatibilityClassifierConfig))
+_OPTIONS = tuple(option.name for option in fields(CompatibilityClassifierConfig))
 
 
 @checks_arguments(

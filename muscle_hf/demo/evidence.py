@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..card import AdapterCard
 from ..card.lineage import Lineage
-from ..files import replaced
+from ..files import write_text
 from ..flips.comparison import Comparison, compare
 from ..version import library_versions
 from .contenders import OLD, DemoSettings
@@ -24,14 +24,9 @@ def write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult)
         "settings": asdict(settings),
         "versions": library_versions(),
     }
-    with replaced(output_dir / "comparison.json") as temporary:
-        temporary.write_text(json.dumps(shown, indent=2), encoding="utf-8")
-    source, target, draft = (output_dir / name for name in (result.chosen.folder, "adapter", "adapter.tmp"))
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, ignore=shutil.ignore_patterns(FACTS, "training_args.bin"))
-    _card(source, settings, result).write(draft)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.replace(target)
+    write_text(output_dir / "comparison.json", json.dumps(shown, indent=2))
+    source, not_shipped = output_dir / result.chosen.folder, shutil.ignore_patterns(FACTS, "training_args.bin")
+    _card(source, settings, result).write_with_adapter(source, output_dir / "adapter", not_shipped)
 
 
 def _card(source: Path, settings: DemoSettings, result: DemoResult) -> AdapterCard:

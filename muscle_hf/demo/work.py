@@ -13,7 +13,7 @@ from datasets import Dataset
 from peft import PeftModel
 from trl import SFTConfig
 
-from ..files import replaced
+from ..files import write_text
 from ..interrupts import polite_interrupts
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar
@@ -71,8 +71,7 @@ def _make(job: Job, output_dir: Path, settings: DemoSettings) -> None:
         return
     folder = output_dir / job.contender.folder
     steps = _train_new(folder, settings) if job.contender == NEW else _train_on(job.contender, output_dir, settings)
-    with replaced(folder / FACTS) as temporary:
-        temporary.write_text(json.dumps({"optimizer steps": steps}) + "\n", encoding="utf-8")
+    write_text(folder / FACTS, json.dumps({"optimizer steps": steps}) + "\n")
     remove_checkpoints(folder)
 
 

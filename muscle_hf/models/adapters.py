@@ -208,11 +208,6 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
     return located(config.base_model_name_or_path), located(model)
 
 
-def shares_base(new: Model, old: Model) -> bool:
-    """Tell whether two loaded models are one object below their adapters."""
-    return not isinstance(new, str | Path) and base_model(new) is base_model(old)
-
-
 def check_lm_head(model: PeftModel) -> None:
     """Refuse a low-rank adapter on the LM head, unless it is one with the adapter on the embeddings.
 
@@ -309,8 +304,23 @@ def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
         raise ConfigurationError(f"{what}: {where}{reason}") from error
 
 
-def refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
-    """Refuse an adapter whose config names the other model's base; each side is a model and its adapter or None."""
+def refuse_wrong_sides(new: tuple[Model, Any], old: tuple[Model, Any], *, change: str) -> None:
+    """Refuse one model twice, one object below both models, whose `change` is both's, and adapters that are swapped.
+
+    Each side is a model and its adapter or None.
+    """
+    if old[0] is new[0] and old[1] == new[1]:
+        raise ModelMismatchError("old_model and model are the same object: there is no update to be compatible to.")
+    if not isinstance(new[0], str | Path) and base_model(new[0]) is base_model(old[0]):
+        raise ConfigurationError(
+            f"model and old_model share one base object, and {change} would change the other. Load the base twice, or "
+            "pass paths."
+        )
+    _refuse_swapped_adapters(new, old)
+
+
+def _refuse_swapped_adapters(new: tuple[Model, Any], old: tuple[Model, Any]) -> None:
+    """Refuse an adapter whose config names the other model's base."""
     sides = {"new": (new, ("model", "new_adapter")), "old": (old, ("old_model", "old_adapter"))}
     bases, trained_on = {}, {}
     for side, ((model, adapter), names) in sides.items():

@@ -56,7 +56,7 @@ def rounding_of(model: PreTrainedModel | PeftModel) -> float:
     device = base_model(model).device.type
     if torch.is_autocast_enabled(device):
         types.add(torch.get_autocast_dtype(device))
-    return math.sqrt(max(torch.finfo(one).eps for one in types))
+    return math.sqrt(max(torch.finfo(dtype).eps for dtype in types))
 
 
 def tie_margin_of(model: PreTrainedModel | PeftModel, tie_margin: float | None) -> float:

@@ -47,7 +47,7 @@ def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
     with looking_up():
         try:
             header = parse_safetensors_file_metadata(adapter, _WEIGHTS[0])
-            return {name: tuple(one.shape) for name, one in header.tensors.items()}
+            return {name: tuple(tensor.shape) for name, tensor in header.tensors.items()}
         except (*_MISSING, HfHubHTTPError) as error:
             first = error
         try:
@@ -60,7 +60,8 @@ def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
     if file.suffix == ".safetensors":
         return shapes_in(file)
-    return {name: tuple(one.shape) for name, one in torch.load(file, map_location="meta", weights_only=True).items()}
+    tensors = torch.load(file, map_location="meta", weights_only=True)
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def fit_rows(
@@ -160,11 +161,11 @@ def save_with_rows(model: Any, *arguments: Any, **options: Any) -> None:
     PEFT asks the Hub whether the base had other rows, and leaves them out where it gets no answer.
     """
     save = type(model).save_pretrained
-    given = inspect.signature(save).bind(model, *arguments, **options).arguments
-    is_resized = "save_embedding_layers" not in given and changed_rows(model) is not None
+    passed = inspect.signature(save).bind(model, *arguments, **options).arguments
+    is_resized = "save_embedding_layers" not in passed and changed_rows(model) is not None
     save(model, *arguments, **options | ({"save_embedding_layers": True} if is_resized else {}))
-    if is_resized and given.get("is_main_process", True):
-        _add_lacking_rows(Path(given["save_directory"]), model)
+    if is_resized and passed.get("is_main_process", True):
+        _add_lacking_rows(Path(passed["save_directory"]), model)
 
 
 def _add_lacking_rows(folder: Path, model: PeftModel) -> None:
@@ -196,8 +197,8 @@ def layer_of_base(module: Any) -> Any:
 def _layers(base: PreTrainedModel) -> dict[str, Any]:
     """Name the embeddings and the LM head, where there are such."""
     named = {id(module): name for name, module in reversed(list(base.named_modules()))}
-    found: list[Any] = [base.get_input_embeddings(), base.get_output_embeddings()]
-    return {named[id(layer)]: layer for layer in found if layer is not None and id(layer) in named}
+    ends: list[Any] = [base.get_input_embeddings(), base.get_output_embeddings()]
+    return {named[id(layer)]: layer for layer in ends if layer is not None and id(layer) in named}
 
 
 def _lacking(base: PreTrainedModel, shapes: Mapping[str, Any], config: PeftConfig) -> list[str]:
@@ -215,7 +216,7 @@ def _lacking(base: PreTrainedModel, shapes: Mapping[str, Any], config: PeftConfi
         layer
         for layer in layers
         if not any(f"{PREFIX}{layer}{suffix}" in shapes for suffix in _WHOLE)
-        and not any(weights[layer] is one for one in of_base)
+        and not any(weights[layer] is weight for weight in of_base)
     ]
 
 

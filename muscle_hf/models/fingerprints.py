@@ -158,7 +158,7 @@ def _of_named_adapter(name: str) -> str:
 
 def _first_present(folder: Path, patterns: Iterable[str], but: str = "\0") -> list[Path]:
     """Weights in the kind of file that is loaded where several are there."""
-    kinds = ([file for file in folder.glob(one) if not file.name.startswith(but)] for one in patterns)
+    kinds = ([file for file in folder.glob(pattern) if not file.name.startswith(but)] for pattern in patterns)
     return next((files for files in kinds if files), [])
 
 
@@ -184,7 +184,7 @@ def _of_files(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         digests = pool.map(_digest_of_file, paths)
         return "files:" + _hash_of_json(
-            [settings, [[path.name, one] for path, one in zip(paths, digests, strict=True)]]
+            [settings, [[path.name, digest] for path, digest in zip(paths, digests, strict=True)]]
         )
 
 
@@ -247,7 +247,7 @@ def _of_loaded(model: PreTrainedModel | PeftModel) -> tuple[str, str]:
 
 def _digests(named: list[tuple[str, Tensor]]) -> Iterator[tuple[str, str, list[int], str]]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        digests = pool.map(lambda one: _digest_of_tensor(*one), named)
+        digests = pool.map(lambda item: _digest_of_tensor(*item), named)
         for (name, tensor), digest in zip(named, digests, strict=True):
             yield name, str(tensor.dtype), list(tensor.shape), digest
 

@@ -260,7 +260,7 @@ def _load_base(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) ->
                 "told. Read that code; where you trust it, give trust_remote_code=True."
             ) from error
         raise InputError(f"the base {shown} cannot be loaded: {_first_words(error)}") from error
-    return model, set(report["missing_keys"]) | {str(one[0]) for one in report["mismatched_keys"]}
+    return model, set(report["missing_keys"]) | {str(key) for key, *_ in report["mismatched_keys"]}
 
 
 def _classes(files: AdapterFiles) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _classes(files: AdapterFiles) -> dict[str, Any]:
     rows = [shape[0] for key, shape in files.shapes.items() if key.endswith(_HEADS) and len(shape) == 2]
     names = files.label_names
     if names is not None and rows in ([], [len(names)]):
-        return {"id2label": dict(enumerate(names)), "label2id": {one: index for index, one in enumerate(names)}}
+        return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     return {"num_labels": rows[0]} if len(rows) == 1 else {}
 
 

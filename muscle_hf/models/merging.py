@@ -57,7 +57,7 @@ def _part_tied_weights(base: PreTrainedModel) -> bool:
     """Give the LM head a copy of the embeddings' weight where it is one with them and an adapter reaches either."""
     embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
     if head is None or not any(
-        isinstance(one, BaseTunerLayer | AuxiliaryTrainingWrapper) for one in (embeddings, head)
+        isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper) for layer in (embeddings, head)
     ):
         return False
     below = layer_of_base(head)
@@ -75,7 +75,7 @@ def _tie_again(merged: PreTrainedModel, *, always: bool) -> None:
     is_tied = always or torch.equal(embeddings.weight, head.weight)
     if is_tied:
         head.weight = embeddings.weight
-    for config in {id(one): one for one in (merged.config, merged.config.get_text_config())}.values():
+    for config in {id(config): config for config in (merged.config, merged.config.get_text_config())}.values():
         if hasattr(config, "tie_word_embeddings"):
             config.tie_word_embeddings = is_tied
 
@@ -86,7 +86,8 @@ def _tokens(model: PeftModel) -> list[Tensor]:
     config: Any = base.config
     size = base.get_input_embeddings().weight.shape[0]
     indices = getattr(model.active_peft_config, "trainable_token_indices", None) or []
-    trained = sorted({one for part in indices.values() for one in part} if isinstance(indices, dict) else set(indices))
+    parts = indices.values() if isinstance(indices, dict) else [indices]
+    trained = sorted({token for part in parts for token in part})
     of_other_inputs = {
         value
         for part in (config, config.get_text_config())
@@ -96,7 +97,7 @@ def _tokens(model: PeftModel) -> list[Tensor]:
     length = min(_LENGTH, getattr(config.get_text_config(), "max_position_embeddings", None) or _LENGTH)
     spread = torch.linspace(0, size - 1, _ROWS * length).long().tolist()
     # The last places are the spread's, so that the highest tokens are read too.
-    ids = [one for one in [*trained[: len(spread) // 2], *spread] if one not in of_other_inputs]
+    ids = [token for token in [*trained[: len(spread) // 2], *spread] if token not in of_other_inputs]
     device = base.get_input_embeddings().weight.device
     return [torch.tensor([ids[start : start + length]], device=device) for start in range(0, len(ids), length)]
 

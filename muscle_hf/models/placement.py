@@ -13,9 +13,14 @@ _PLACINGS = ("auto", "balanced", "balanced_low_0", "sequential")
 _INHERITED = ("dtype", "attn_implementation", "quantization_config", "trust_remote_code")
 
 
-def options_of_old(own: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+def as_options(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Return keyword arguments of a config; what was given as JSON text is a dictionary once the config is built."""
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def options_of_old(own: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the old base is loaded with: its own options, or else what the new one's say of any model."""
-    return dict(own or {}) or {name: new[name] for name in _INHERITED if name in new}
+    return dict(own) or {name: new[name] for name in _INHERITED if name in new}
 
 
 def check_placing(dtype: str | torch.dtype, device_map: Any) -> None:
@@ -23,8 +28,8 @@ def check_placing(dtype: str | torch.dtype, device_map: Any) -> None:
 
     A `device_map` with a device for each part is left to accelerate.
     """
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise ConfigurationError(
             f"dtype is {printable(str(dtype))[:80]}, which is no type of weights; give auto, float32, bfloat16 or "
             "float16."

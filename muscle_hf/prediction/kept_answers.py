@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ..errors import InputError
-from ..files import replaced
+from ..files import replaced, write_text
 from ..progress import progress_bar
 from ..readers.formats.jsonlines import read_objects
 from ..text import one_line
@@ -258,8 +258,7 @@ class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
 
     def _beginning(self) -> list[str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(self.path.with_name("decided_by.json")) as temporary:
-            temporary.write_text(json.dumps(self.decided_by, indent=2) + "\n", encoding="utf-8")
+        write_text(self.path.with_name("decided_by.json"), json.dumps(self.decided_by, indent=2) + "\n")
         return []
 
     def _line(self, key: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..card.files import AdapterCard
 from ..card.lineage import Lineage, record_base_commit
 from ..card.public_files import checked_texts
 from ..errors import ConfigurationError, InputError
-from ..files import replaced
+from ..files import write_text
 from ..hub.commit import commit
 from ..hub.failures import hub_failures
 from ..hub.lookup import is_local, looking_up
@@ -104,9 +104,8 @@ def _base_at_hand(model: Any, folder: Path) -> Iterator[None]:
         config.base_model_name_or_path = name
     written = folder / "adapter_config.json"
     if written.is_file():
-        with replaced(written) as temporary:
-            content = json.loads(written.read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
-            temporary.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+        content = json.loads(written.read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
+        write_text(written, json.dumps(content, indent=2, sort_keys=True))
 
 
 def _push_with_card(

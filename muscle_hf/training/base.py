@@ -279,7 +279,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """
         # TRL passes the default at each checkpoint.
         title = None if model_name == default_title(self.args) else model_name
-        more, languages = ((one,) if isinstance(one, str) else tuple(one or ()) for one in (tags, language))
+        more, languages = ((texts,) if isinstance(texts, str) else tuple(texts or ()) for texts in (tags, language))
         details = {"title": title, "dataset": dataset_name, "license": license, "tags": more, "language": languages}
         self.card_details.update({name: value for name, value in details.items() if value})
         self._card.hand_over(self)

@@ -22,7 +22,7 @@ from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy
 
 from ..errors import ConfigurationError
-from ..files import replaced
+from ..files import write_text
 from ..interrupts import Interrupt, polite_interrupts
 from .hooks import load_weights
 from .processes import from_every_process, on_main_process
@@ -216,8 +216,7 @@ def _find_best_again(checkpoint: Path, folder: Path) -> None:
     if best is None or Path(best).is_dir() or not (folder / Path(best).name).is_dir():
         return
     state["best_model_checkpoint"] = str(folder / Path(best).name)
-    with replaced(checkpoint / _STATE) as temporary:
-        temporary.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(checkpoint / _STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -253,7 +252,7 @@ def _explaining_a_full_disk(folder: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         is_full = isinstance(error, OSError) and error.errno in _FULL
-        if not is_full and not any(words in str(error) for words in _CANNOT_WRITE):
+        if not is_full and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
             raise
         _remove_cut_off(folder)
         done = steps_done(folder)

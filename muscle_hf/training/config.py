@@ -217,7 +217,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
 
     def refuse_options_without_data(self, *, unlabelled_dataset: bool, flips_dataset: bool) -> None:
         """Refuse an option about data that the trainer did not get, since it would be ignored."""
-        defaults = {one.name: one.default for one in fields(self)}
+        defaults = {option.name: option.default for option in fields(self)}
         of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
         for data, option, is_given, names in (
             ("unlabelled_dataset", "--unlabelled-dataset", unlabelled_dataset, of_unlabelled),

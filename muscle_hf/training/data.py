@@ -163,13 +163,17 @@ def _padded(columns: list[list[Any]], width: int, filler: float) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32 if isinstance(filler, float) else torch.int64)
 
 
+def is_weight(value: Any) -> bool:
+    """Tell whether a row's weight is a number of 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def with_weights(encoded: Dataset, column: str) -> Dataset:
     """Give each token the weight of its row, in a column `token_weights`."""
     if column not in encoded.column_names:
         raise InputError(f"weight_column={column!r} is no column of train_dataset; it has {encoded.column_names}.")
     for index, weight in enumerate(encoded[column]):
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not is_number or not 0 <= weight < math.inf:
+        if not is_weight(weight):
             raise InputError(f"row {index} of train_dataset has the weight {weight!r}; give a number of 0 or more.")
     if not any(encoded[column]):
         raise InputError(f"every weight in {column!r} is 0, so that nothing would be learned.")

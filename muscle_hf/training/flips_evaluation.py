@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..files import replaced
+from ..files import replaced, write_text
 from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
@@ -275,7 +275,6 @@ class FlipsEvaluation:
             columns["asked"] = [json.dumps(key)] * len(self)
         lines = [strict_json(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replaced(self.folder / f"{role}.jsonl") as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(self.folder / f"{role}.jsonl", "".join(f"{line}\n" for line in lines))
         for part in self._parts(role):
             part.unlink()

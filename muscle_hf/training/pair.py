@@ -6,6 +6,7 @@ With a complete teacher cache, and with answers that were kept, nobody needs the
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..card.lineage import Lineage, commit_of, commit_of_adapter, commit_of_base
-from ..errors import ConfigurationError, ModelMismatchError
+from ..errors import ConfigurationError
 from ..hub.lookup import located
 from ..models.adapters import (
     Model,
@@ -26,8 +27,7 @@ from ..models.adapters import (
     load_adapted_model,
     load_tokenizer,
     naming_the_base,
-    refuse_swapped_adapters,
-    shares_base,
+    refuse_wrong_sides,
 )
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..models.placement import options_of_old
@@ -64,16 +64,7 @@ class ModelPair:
         full_fine_tune: bool = False,
     ) -> None:
         """Load the new model and find its tokenizer."""
-        if old_model is model and old_adapter == new_adapter:
-            raise ModelMismatchError(
-                "old_model and model are the same object: there is no update to be compatible to."
-            )
-        if shares_base(model, old_model):
-            raise ConfigurationError(
-                "model and old_model share one base object, and an adapter on the one would change the other. Load "
-                "the base twice, or pass paths."
-            )
-        refuse_swapped_adapters((model, new_adapter), (old_model, old_adapter))
+        refuse_wrong_sides((model, new_adapter), (old_model, old_adapter), change="an adapter on the one")
         # Paths become absolute here, once and for all: the old model is loaded later, maybe from elsewhere.
         self._named = {"new": model, "old": old_model}
         model, new_adapter = self.new_source = _located(model, new_adapter, ("model", "new_adapter"))
@@ -253,24 +244,20 @@ class ModelPair:
         old_commit = None
         if isinstance(old_model, str | Path):
             old_commit = commit_of(old_model, _CONFIG, self._old_kwargs.get("revision"))
-        if self.is_old_loaded:
-            return Lineage.of(
-                new=self.student,
-                old=self.old,
-                new_name=new_name,
-                old_name=old_name,
-                new_base_revision=new_commit,
-                old_base_revision=old_commit,
-            )
-        new = Lineage.of(new=self.student, old=self.student, new_name=new_name, old_name=model)
-        return Lineage(
-            new.new_base,
-            new.new_adapter,
-            str(old_model),
-            None if old_adapter is None else str(old_adapter),
+        lineage = Lineage.of(
+            new=self.student,
+            old=self.old if self.is_old_loaded else self.student,
+            new_name=new_name,
+            old_name=old_name,
             new_base_revision=new_commit,
-            new_adapter_revision=new.new_adapter_revision,
             old_base_revision=old_commit,
+        )
+        if self.is_old_loaded:
+            return lineage
+        return replace(
+            lineage,
+            old_base=str(old_model),
+            old_adapter=None if old_adapter is None else str(old_adapter),
             old_adapter_revision=commit_of_adapter(old_adapter),
         )
 

@@ -36,8 +36,8 @@ def paired_vocabulary(pair: ModelPair, args: CompatibilityConfig) -> VocabularyM
         return None
     # Loaded now where it will be needed, so that whatever is wrong with it shows before data are encoded.
     old = pair.old if args.teacher_cache == "none" else pair.old_outline()
-    found = check_same_vocabulary(pair.student, old, pair.processing_class, pair.old_tokenizer)
-    return None if found.identical else found
+    vocabulary = check_same_vocabulary(pair.student, old, pair.processing_class, pair.old_tokenizer)
+    return None if vocabulary.identical else vocabulary
 
 
 class TeachersOfRun:

@@ -27,6 +27,7 @@ from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
 from ..models.adapters import Model, full_logits_allow_tied_head
+from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
 from ..publishing.from_trainer import ROLES
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
 
-_OPTIONS = tuple(one.name for one in fields(CompatibilityConfig))
+_OPTIONS = tuple(option.name for option in fields(CompatibilityConfig))
 
 
 @checks_arguments(
@@ -165,7 +166,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
         )
-        new_kwargs = _as_kwargs(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
+        new_kwargs = as_options(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
         pair = ModelPair(
@@ -175,7 +176,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             old_adapter=old_adapter,
             processing_class=processing_class,
             init_kwargs=new_kwargs,
-            old_init_kwargs=_as_kwargs(args.old_model_init_kwargs),
+            old_init_kwargs=as_options(args.old_model_init_kwargs),
             full_fine_tune=args.full_fine_tune,
         )
         student, processing_class = pair.student, pair.processing_class
@@ -359,8 +360,3 @@ def _choose_when_to_evaluate(args: CompatibilityConfig, evaluates: bool, measure
             f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
             "questions of a flips_dataset, or leave eval_strategy out."
         )
-
-
-def _as_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
-    """Options given as JSON text are dictionaries once the config is built."""
-    return dict(value) if isinstance(value, dict) else {}

@@ -1,7 +1,6 @@
 """What an update shows for itself: comparisons with the old model, the report, and the adapter with its card."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from ..card import COMPATIBILITY_ADAPTER, OLD_MODEL, PLAIN_UPDATE, AdapterCard, first_flips
 from ..card import CONTROL as CONTROL_ROW
 from ..card.lineage import Lineage, commit_of, commit_of_adapter
-from ..files import replaced
+from ..files import write_text
 from ..flips.comparison import Comparison, compare, paired_p_values
 from ..flips.rates import p_number, strict_json
 from ..readers.answers import Run
@@ -137,7 +136,7 @@ def _run(output_dir: Path, contender: Contender) -> Run:
 def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapping[str, Any]) -> None:
     """Write the comparison, the report, and the adapter with its card."""
     output_dir = plan.options.output_dir
-    _write(
+    write_text(
         output_dir / COMPARISON,
         strict_json(
             {
@@ -155,12 +154,7 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
     notes.append("p in the table of models: exact paired tests against the compatibility adapter")
     report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
     write_html(report, output_dir / REPORT, _models(evidence))
-    target, draft = output_dir / CARD, output_dir / f"{CARD}.tmp"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, ignore=_not_shipped)
-    card(plan, evidence, source).write(draft)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.replace(target)
+    card(plan, evidence, source).write_with_adapter(source, output_dir / CARD, _not_shipped)
 
 
 def _models(evidence: Evidence) -> list[list[Cell]]:
@@ -251,8 +245,3 @@ def _asked(plan: Plan) -> dict[str, Any]:
         "evaluated_on": source,
         "evaluated_split": None if path.exists() else settings.dataset_split or "train",
     }
-
-
-def _write(path: Path, text: str) -> None:
-    with replaced(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

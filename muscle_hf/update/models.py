@@ -23,7 +23,7 @@ from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, located, looking_up
 from ..models.adapters import load_tokenizer, refuse_virtual_tokens, required_adapter_config
 from ..models.embedding_rows import fit_rows, saved_shapes
-from ..models.placement import options_of_old
+from ..models.placement import as_options, options_of_old
 from ..text import one_line, printable
 from ..training.config import CompatibilityConfig
 from .settings import UpdateSettings
@@ -48,8 +48,8 @@ class Base:
         dtype: Any = self.init_kwargs.get("dtype", torch.float32)
         if dtype == "auto":
             dtype = self.model.config.dtype or torch.float32
-        found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-        return found
+        loaded: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        return loaded
 
 
 def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
@@ -77,11 +77,8 @@ def _why(error: Exception, name: str) -> str:
 
 def init_kwargs(config: CompatibilityConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what new and old base are loaded with, as `CompatibilityTrainer` loads them."""
-    # JSON texts are dictionaries once the config is built.
-    given: Any = config.model_init_kwargs
-    own: Any = config.old_model_init_kwargs
-    new = dict(given or {}) | {"trust_remote_code": config.trust_remote_code}
-    return new, options_of_old(own, new)
+    new = as_options(config.model_init_kwargs) | {"trust_remote_code": config.trust_remote_code}
+    return new, options_of_old(as_options(config.old_model_init_kwargs), new)
 
 
 def read_adapter(name: str, option: str) -> PeftConfig:
@@ -132,17 +129,17 @@ def check_new_adapter(settings: UpdateSettings, adapter: PeftConfig, old_base: s
     )
 
 
-def is_same(one: str, other: str) -> bool:
+def is_same(name: str, other: str) -> bool:
     """Tell whether two ids or paths name the same model.
 
     A folder that is not here may have been moved, so that its last part alone counts; of what is here, the place.
     """
-    paths = Path(one), Path(other)
-    if one == other:
+    paths = Path(name), Path(other)
+    if name == other:
         return True
     if all(path.exists() for path in paths):
         return paths[0].resolve() == paths[1].resolve()
-    looks_like_path = any(Path(name).is_absolute() or name.startswith((".", "~")) for name in (one, other))
+    looks_like_path = any(Path(each).is_absolute() or each.startswith((".", "~")) for each in (name, other))
     return looks_like_path and paths[0].name == paths[1].name
 
 
@@ -169,19 +166,19 @@ def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
 
 def fit_to(base: Base, adapter: str, config: PeftConfig, option: str) -> Base:
     """Return a base with the rows of embeddings that an adapter was trained with; one that does not fit is refused."""
-    found = saved_shapes(adapter)
+    saved = saved_shapes(adapter)
     fitted = replace(base, model=copy.deepcopy(base.model))
-    fit_rows(fitted.model, found, config, adapter=f"{option}={adapter!r}", name=f"its base {base.name!r}")
+    fit_rows(fitted.model, saved, config, adapter=f"{option}={adapter!r}", name=f"its base {base.name!r}")
     expected = {
         name: tuple(weight.shape)
         for name, weight in get_peft_model_state_dict(
             with_adapter(fitted, config), save_embedding_layers=False
         ).items()
     }
-    wrong = sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name])
-    if wrong or not found.keys() & expected.keys():
+    wrong = sorted(name for name in saved.keys() & expected.keys() if saved[name] != expected[name])
+    if wrong or not saved.keys() & expected.keys():
         detail = (
-            f"{wrong[0]} has shape {found[wrong[0]]} there and {expected[wrong[0]]} here" if wrong else "no layer fits"
+            f"{wrong[0]} has shape {saved[wrong[0]]} there and {expected[wrong[0]]} here" if wrong else "no layer fits"
         )
         raise ModelMismatchError(
             f"{option}={adapter!r} does not fit on {base.name!r} ({detail}): it belongs on another base. Check that "

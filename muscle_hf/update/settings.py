@@ -83,10 +83,10 @@ class UpdateSettings:
         for name, known in (("kind", ("generation", "choice")), ("normalization", ("sum", "characters"))):
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(known)}.")
-        if self.columns is not None and not all(isinstance(one, str) for one in self.columns):
+        if self.columns is not None and not all(isinstance(column, str) for column in self.columns):
             raise ConfigurationError(f"columns is {self.columns!r}; texts are needed, such as prompt=question.")
         modules = self.task_target_modules
-        if modules is not None and (not modules or not all(isinstance(one, str) and one for one in modules)):
+        if modules is not None and (not modules or not all(isinstance(module, str) and module for module in modules)):
             raise ConfigurationError(f"task_target_modules is {modules!r}; names of layers are needed, or all-linear.")
         self._refuse_contradictions()
 
@@ -109,10 +109,10 @@ class UpdateSettings:
     def _refuse_contradictions(self) -> None:
         """Refuse what would do nothing."""
         if self.new_adapter is not None:
-            given = [name for name in TASK_TRAINING if getattr(self, name) is not None]
-            if given:
+            idle = [name for name in TASK_TRAINING if getattr(self, name) is not None]
+            if idle:
                 raise ConfigurationError(
-                    f"{given[0]} would do nothing: new_adapter={self.new_adapter!r} is trained already. Leave one out."
+                    f"{idle[0]} would do nothing: new_adapter={self.new_adapter!r} is trained already. Leave one out."
                 )
         if self.kind == "choice" and self.max_new_tokens is not None:
             raise ConfigurationError("max_new_tokens would do nothing with kind=choice; leave it out.")
@@ -148,7 +148,7 @@ _FURTHER_DATA = ("test_dataset", "unlabelled_dataset")
 TASK_TRAINING = ("task_epochs", "task_learning_rate", "task_target_modules")
 """Settings of the training of a new task adapter."""
 
-_DEFAULTS = {one.name: one.default for one in fields(UpdateSettings)}
+_DEFAULTS = {setting.name: setting.default for setting in fields(UpdateSettings)}
 REQUIRED = tuple(name for name, default in _DEFAULTS.items() if default is MISSING)
 """Settings without a default. `output_dir`, of `CompatibilityConfig`, is needed as well."""
 

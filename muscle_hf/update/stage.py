@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..files import replaced
+from ..files import write_text
 
 FOLDER = "stages"
 """Where the marks lie, below the output folder."""
@@ -37,18 +37,18 @@ class Stage:
     @property
     def finished(self) -> bool:
         """Whether an earlier call finished it, with these very settings."""
-        mark = self._found()
+        mark = self._read()
         is_whole = all((self.output_dir / output).exists() for output in self.outputs)
         return mark is not None and bool(mark["finished"]) and not self.differences() and is_whole
 
     @property
     def started(self) -> bool:
         """Whether an earlier call started it."""
-        return self._found() is not None
+        return self._read() is not None
 
     def differences(self) -> list[str]:
         """Name what decided an earlier call of this stage and is another now, with both values."""
-        mark = self._found()
+        mark = self._read()
         if mark is None:
             return []
         there, mine = mark["decided_by"], _as_json(self.decided_by)
@@ -81,7 +81,7 @@ class Stage:
         self._write(finished=True)
         return True
 
-    def _found(self) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, Any] | None:
         try:
             mark = json.loads(self.mark.read_text(encoding="utf-8"))
             if isinstance(mark["decided_by"], dict) and isinstance(mark["finished"], bool):
@@ -107,8 +107,7 @@ class Stage:
             indent=2,
             ensure_ascii=False,
         )
-        with replaced(self.mark) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(self.mark, text + "\n")
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
 from trl import SFTTrainer
 
-from ..files import replaced
+from ..files import write_text
 from ..hub.failures import lookup_failures
 from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
 from ..models.embedding_rows import save_with_rows
@@ -116,9 +116,7 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
         "embedding_rows": card.embedding_rows,
         "training": dict(card.training),
     }
-    with replaced(folder / FACTS) as temporary:
-        text = json.dumps(facts, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def _data(plan: Plan) -> dict[str, Any]:
