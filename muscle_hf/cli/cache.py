@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from ..errors import InputError
 from ..update.caching import CacheSettings
+from ..update.settings import options_in
 
 _MORE = (
     "Every field of CompatibilityConfig is an option too: --teacher-cache topk (or hidden, chunks), "
@@ -20,17 +21,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _MORE
     # Filled by `main` with all that follows the command.
     parser.set_defaults(words=())
-    for one in fields(CacheSettings):
-        parser.add_argument(f"--{one.name.replace('_', '-')}", metavar="X", help=str(one.metadata["help"]))
+    for setting in fields(CacheSettings):
+        option = f"--{setting.name.replace('_', '-')}"
+        parser.add_argument(option, metavar="X", help=str(setting.metadata["help"]))
     parser.add_argument("--teacher-cache-dir", metavar="DIR", help="folder of the cache")
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options, as `model: ...`")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute it, and say where it lies."""
-    given = {word.partition("=")[0].replace("_", "-") for word in arguments.words if word.startswith("--")}
-    missing = [name for name in ("--model", "--old-model", "--dataset", "--teacher-cache-dir") if name not in given]
-    if missing and "--config" not in given:
+    options = options_in(arguments.words)
+    missing = [name for name in ("--model", "--old-model", "--dataset", "--teacher-cache-dir") if name not in options]
+    if missing and "--config" not in options:
         raise InputError(f"{missing[0]} is missing: models, data and the folder of the cache are needed.")
     from ..training.quiet import quiet_libraries
     from ..update.caching import cache_teachers

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is found."""
     from ..hub.find import find_adapters
 
-    found = find_adapters(
+    adapters = find_adapters(
         arguments.base_model,
         arguments.compatible_with,
         task=arguments.task,
@@ -54,19 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
         limit=arguments.limit,
     )
     if arguments.json:
-        text = json.dumps([_as_object(one) for one in found], indent=2, allow_nan=False)
-    elif found:
-        text = _table(found, arguments)
+        text = json.dumps([_as_object(adapter) for adapter in adapters], indent=2, allow_nan=False)
+    elif adapters:
+        text = _table(adapters, arguments)
     else:
         text = _nothing(arguments)
     print_line(text)
     return 0
 
 
-def _as_object(one: "FoundAdapter") -> dict[str, Any]:
-    found = asdict(one)
-    found["last_modified"] = None if one.last_modified is None else one.last_modified.isoformat()
-    return found
+def _as_object(adapter: "FoundAdapter") -> dict[str, Any]:
+    time = adapter.last_modified
+    return asdict(adapter) | {"last_modified": None if time is None else time.isoformat()}
 
 
 def _asked(arguments: argparse.Namespace) -> list[str]:
@@ -87,7 +86,7 @@ def _nothing(arguments: argparse.Namespace) -> str:
     )
 
 
-def _table(found: "Sequence[FoundAdapter]", arguments: argparse.Namespace) -> str:
+def _table(adapters: "Sequence[FoundAdapter]", arguments: argparse.Namespace) -> str:
     from rich.console import Console
     from rich.measure import Measurement
     from rich.text import Text
@@ -95,7 +94,7 @@ def _table(found: "Sequence[FoundAdapter]", arguments: argparse.Namespace) -> st
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(file=io.StringIO(), width=_PIPED_WIDTH, color_system=None, highlight=False, markup=False)
-    rows = [_row(one) for one in found]
+    rows = [_row(adapter) for adapter in adapters]
     # What was asked for is the same in every row, and what no card says is no column.
     same = {"new base": arguments.base_model, "old base": arguments.compatible_with, "task": arguments.task}
     kept = [name for name in rows[0] if not same.get(name) and any(row[name] for row in rows)]
@@ -110,7 +109,7 @@ def _table(found: "Sequence[FoundAdapter]", arguments: argparse.Namespace) -> st
     # Not printed by rich itself, which ends the process when the reader of a pipe is gone.
     with console.capture() as captured:
         console.print(table)
-        _print_notes(console, found)
+        _print_notes(console, adapters)
         if len(kept) < before:
             console.print(Text("A wider terminal shows more columns; so does --json.", style="dim"))
     return captured.get().rstrip("\n")
@@ -131,39 +130,40 @@ def _laid_out(rows: Sequence[dict[str, str]], kept: Sequence[str], *, is_plain: 
     return table
 
 
-def _print_notes(console: "Console", found: "Sequence[FoundAdapter]") -> None:
+def _print_notes(console: "Console", adapters: "Sequence[FoundAdapter]") -> None:
     from rich.text import Text
 
-    figures = [one.best for one in found if one.best is not None]
+    figures = [adapter.best for adapter in adapters if adapter.best is not None]
+    reductions = [figure.nfr_reduction for figure in figures if figure.nfr_reduction is not None]
     console.print()
-    if any(one.nfr_reduction is not None for one in figures):
+    if reductions:
         note = (
             "NFR reduction: negative flips of the plain update minus those of the adapter, in percentage points of n"
         )
-        levels = {one.nfr_reduction.level for one in figures if one.nfr_reduction and one.nfr_reduction.level}
+        levels = {reduction.level for reduction in reductions if reduction.level}
         note += f"; in brackets the card's {100 * levels.pop():g} % interval." if len(levels) == 1 else "."
         console.print(Text(note, style="dim"))
     console.print(Text("Figures are what the cards say; nobody else has checked them.", style="dim"))
-    if len({one.dataset for one in figures}) > 1:
+    if len({figure.dataset for figure in figures}) > 1:
         console.print(Text("They were measured on different data sets, and cannot be compared.", style="yellow"))
 
 
-def _row(one: "FoundAdapter") -> dict[str, str]:
-    best = one.best
+def _row(adapter: "FoundAdapter") -> dict[str, str]:
+    best = adapter.best
     reduction = None if best is None else best.nfr_reduction
     counts = [] if best is None else [each.n for each in (best.nfr_reduction, best.nfr, best.accuracy) if each]
-    marks = [word for word, holds in (("gated", one.gated), ("private", one.private)) if holds]
+    marks = [word for word, holds in (("gated", adapter.gated), ("private", adapter.private)) if holds]
     return {
-        "adapter": _shown(one.name) + (f" ({', '.join(marks)})" if marks else ""),
+        "adapter": _shown(adapter.name) + (f" ({', '.join(marks)})" if marks else ""),
         "NFR reduction, pp": _figure(reduction, "+.1f"),
         "NFR, %": _figure(None if best is None else best.nfr, ".1f"),
         "accuracy, %": _figure(None if best is None else best.accuracy, ".1f"),
         "n": next((f"{n:,}" for n in counts if n is not None), ""),
         "measured on": "" if best is None else " ".join(_shown(part) for part in (best.dataset, best.split) if part),
-        "old base": _shown(", ".join(one.compatible_with)),
-        "new base": _shown(one.base_model or ""),
-        "task": _shown(one.task or ""),
-        "downloads": "" if one.downloads is None else f"{one.downloads:,}",
+        "old base": _shown(", ".join(adapter.compatible_with)),
+        "new base": _shown(adapter.base_model or ""),
+        "task": _shown(adapter.task or ""),
+        "downloads": "" if adapter.downloads is None else f"{adapter.downloads:,}",
     }
 
 
@@ -185,5 +185,5 @@ def _shown(text: str) -> str:
 
     # Letters with marks that are one character stay.
     composed = unicodedata.normalize("NFC", printable(text))
-    shown = "".join(one for one in composed if unicodedata.category(one) not in _WITHOUT_WIDTH)
+    shown = "".join(letter for letter in composed if unicodedata.category(letter) not in _WITHOUT_WIDTH)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(text: str) -> None:
     # Names of files may hold what a terminal would take for a command.
-    print_line("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text))
+    print_line("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
 
 
 def _size(size: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from ..errors import InputError
-from ..update.settings import REQUIRED, UpdateSettings, missing_options
+from ..update.settings import REQUIRED, UpdateSettings, missing_options, options_in
 
 _GROUPS = {
     "the update": ("old_adapter", "new_base", "old_base", "new_adapter"),
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _MORE
     # Filled by `main` with all that follows the command.
     parser.set_defaults(words=())
-    known = {one.name: one for one in fields(UpdateSettings)}
+    known = {setting.name: setting for setting in fields(UpdateSettings)}
     for title, names in _GROUPS.items():
         group = parser.add_argument_group(title)
         for name in names:
@@ -102,8 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_required(words: Sequence[str]) -> None:
     """Say at once, before the libraries are loaded, what is missing without a file."""
-    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
-    if "--config" not in given:
-        missing = [name for name in (*REQUIRED, "output_dir") if f"--{name.replace('_', '-')}" not in given]
+    options = options_in(words)
+    if "--config" not in options:
+        missing = [name for name in (*REQUIRED, "output_dir") if f"--{name.replace('_', '-')}" not in options]
         if missing:
             raise InputError(missing_options(missing))

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Protocol
 
 from ..errors import ConfigurationError, MuscleError
 from ..interrupts import polite_interrupts
@@ -20,8 +19,8 @@ Do = Callable[[str], None]
 """Does the job of a name. It is sent to other processes, so it is a function of a module, or a `partial` of one."""
 
 
-class Watcher(Protocol):
-    """Is told what happens."""
+class Watcher:
+    """Is told what happens; this one does nothing about it."""
 
     def planned(self, jobs: Sequence[Job], processes: int) -> None:
         """These jobs are left, and so many are done at once."""

@@ -50,7 +50,7 @@ def evaluate_answers(cast: Cast, validation: dict[str, Answers], test: dict[str,
 
     chosen, *others = cast.candidates
     if others:
-        chosen = min(cast.candidates, key=lambda one: against_old(validation, one.name).negative_flip_rate)
+        chosen = min(cast.candidates, key=lambda candidate: against_old(validation, candidate.name).negative_flip_rate)
     test = dict(test)
     test[BOUND] = [
         max(pair, key=lambda row: float(row["mean_log_likelihood"]))

@@ -4,7 +4,6 @@ new task adapter -> compatibility adapters and controls of the same budget -> an
 """
 
 import os
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def run_demo(
     left = [job for job in jobs if not job.on_disk(output_dir, settings).finished]
     output_dir.mkdir(parents=True, exist_ok=True)
     do = partial(_do, {job.name: job for job in left}, output_dir, settings)
-    run_jobs(left, do, processes or processes_here(), watcher or _Nobody())
+    run_jobs(left, do, processes or processes_here(), watcher or Watcher())
     answers = {
         split: {
             job.contender.name: read_answers(answers_of(output_dir, job.contender, split))
@@ -60,17 +59,3 @@ def _do(jobs: dict[str, Job], output_dir: Path, settings: DemoSettings, name: st
     from .work import do
 
     do(jobs[name], output_dir, settings)
-
-
-class _Nobody:
-    def planned(self, jobs: Sequence[Job], processes: int) -> None:
-        pass
-
-    def started(self, job: Job) -> None:
-        pass
-
-    def moved(self, job: Job, share: float) -> None:
-        pass
-
-    def finished(self, job: Job) -> None:
-        pass

@@ -71,7 +71,7 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
         "predictions/*.jsonl\nNext, every answer that flipped, on one page:",
         markup=False,
     )
-    old_answers, new_answers = (answers_of(output_dir, one, "test") for one in (OLD, result.chosen))
+    old_answers, new_answers = (answers_of(output_dir, contender, "test") for contender in (OLD, result.chosen))
     commands = [f"muscle-hf compare {old_answers} {new_answers} --html flips.html"]
     if result.cast is not FULL and not fast:
         commands.append("muscle-hf demo --full")

@@ -8,14 +8,14 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from .jobs import TITLES, Job
-from .processes import seconds_left
+from .processes import Watcher, seconds_left
 
 _SECONDS_BETWEEN_LINES = 30.0
 # A rate is known when so many seconds of work are done.
 _KNOWN = 10.0
 
 
-class Watching:
+class Watching(Watcher):
     """Shows a line for each stage, and below them bars of what runs; in a log lines now and then."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Watching:
         self._progress.update(self._whole, completed=self._share(), description=f"all, about {self._left()} left")
         if not self._progress.console.is_terminal and time.monotonic() - self._written >= _SECONDS_BETWEEN_LINES:
             running = [
-                f"{one.title} {100 * self._shares[one.name]:.0f} %" for one in self._jobs if one.name in self._bars
+                f"{job.title} {100 * self._shares[job.name]:.0f} %" for job in self._jobs if job.name in self._bars
             ]
             self._print(f"about {self._left()} left: {'; '.join(running)}")
 

@@ -123,7 +123,7 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
                 raise InputError(f"The column {column} has a row without a value; take such rows out.")
             of_lengths.update(_bytes_of_integers(lengths))
             of_values.update(_bytes_of_integers(flat))
-    return "rows:" + _hash_of_json([one.hexdigest() for pair in hashes for one in pair])
+    return "rows:" + _hash_of_json([digest.hexdigest() for pair in hashes for digest in pair])
 
 
 def _bytes_of_integers(values: pa.Array) -> Any:

@@ -17,25 +17,15 @@ from .row import HALF, conversation, read_row
 
 @dataclass(frozen=True)
 class Question:
-    """A row of a task, read.
+    """A row of a task, read."""
 
-    Args:
-        number: Of the row, from 0.
-        place: Where it stands, for messages.
-        prompt: What is asked: a text or a conversation.
-        answer: The right answer as it stands there, white space included; None where it is not known.
-        choices: The answers to choose from, None where they are not given.
-        follows_prompt: Whether the answer stands as it would follow the prompt, white space included.
-        id: What rows of two models are joined by.
-    """
-
-    number: int
-    place: str = field(compare=False)
+    number: int  # of the row, from 0
+    place: str = field(compare=False)  # for messages
     prompt: Prompt
-    answer: str | None
+    answer: str | None  # the right one as it stands there, white space included; None where it is not known
     choices: tuple[str, ...] | None
-    follows_prompt: bool
-    id: str | int
+    follows_prompt: bool  # the answer stands as it would follow the prompt, white space included
+    id: str | int  # what rows of two models are joined by
 
 
 def read_task(

@@ -32,11 +32,11 @@ def strategy_rows(strategy: Strategy) -> dict[str, object]:
     """
     always = ("mask", "divergence", "temperature", "cross_entropy_weight", "scale_by_temperature_squared")
     rows: dict[str, object] = {}
-    for one in sorted(fields(strategy), key=lambda one: (*always, one.name).index(one.name)):
-        value = getattr(strategy, one.name)
-        if one.name in always or value != one.default:
+    for option in sorted(fields(strategy), key=lambda option: (*always, option.name).index(option.name)):
+        value = getattr(strategy, option.name)
+        if option.name in always or value != option.default:
             shown = _function_name(value) if callable(value) else value
-            name = _NAMES.get(one.name, one.name.replace("_", " "))
+            name = _NAMES.get(option.name, option.name.replace("_", " "))
             rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
     return rows
 
@@ -67,7 +67,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
     model = trainer.accelerator.unwrap_model(trainer.model)
     # A model that is trained as a whole has none.
     config = getattr(model, "active_peft_config", None)
-    given = {name: value for name, value in (details or {}).items() if value}
+    known = {name: value for name, value in (details or {}).items() if value}
     # A push gives the name its owner; the one in the arguments may lack it.
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id
     return AdapterCard(
@@ -81,7 +81,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
             "repository": repository,
             "task": task_of(model),
         }
-        | given
+        | known
     )
 
 
@@ -102,12 +102,12 @@ def hardware(args: Any) -> str:
 
 def _unusual(args: Any) -> dict[str, object]:
     """Name options that decide what is trained, and that only the trainer of language models has."""
-    found: dict[str, object] = {}
+    unusual: dict[str, object] = {}
     if getattr(args, "alignment", "tokens") != "tokens":
-        found["alignment"] = args.alignment
+        unusual["alignment"] = args.alignment
     if getattr(args, "student_rank", None) is not None:
-        found["rank of the student"] = args.student_rank
-    return found
+        unusual["rank of the student"] = args.student_rank
+    return unusual
 
 
 def _learning_rate(trainer: Any) -> object:
@@ -130,10 +130,10 @@ def _kept(trainer: Any) -> dict[str, str]:
 
 def _time(trainer: Any) -> dict[str, str]:
     """Say how long the training took; of one that was resumed only the last stretch is known."""
-    log: Mapping[str, Any] = next((one for one in reversed(trainer.state.log_history) if "train_runtime" in one), {})
-    if "train_runtime" not in log:
+    times = [log["train_runtime"] for log in trainer.state.log_history if "train_runtime" in log]
+    if not times:
         return {}
-    seconds = float(log["train_runtime"])
+    seconds = float(times[-1])
     shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     if seconds >= 7200:
         shown = f"{seconds / 3600:.1f} h"

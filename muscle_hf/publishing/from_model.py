@@ -65,11 +65,11 @@ def bring_card_along(model: Any, carried: CarriedCard) -> None:
 
 def _save_with_card(model: Any, /, *arguments: Any, push_to_hub: bool = False, **options: Any) -> None:
     hub = {name: options.pop(name) for name in (*_HUB_OPTIONS, "repo_id") if push_to_hub and name in options}
-    given = inspect.signature(type(model).save_pretrained).bind(model, *arguments, **options).arguments
-    folder = Path(given["save_directory"])
+    saved = inspect.signature(type(model).save_pretrained).bind(model, *arguments, **options).arguments
+    folder = Path(saved["save_directory"])
     with _base_at_hand(model, folder):
         save_with_rows(model, *arguments, **options)
-    if not given.get("is_main_process", True):
+    if not saved.get("is_main_process", True):
         return
     if model.muscle_card.with_config and isinstance(model, PeftModel):
         # An adapter's own config does not say what the classes are called, and the next update needs to know.

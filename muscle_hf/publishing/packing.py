@@ -65,13 +65,13 @@ def pack_adapter(
     """Make an adapter's folder ready for the Hub, without a network and without changing the folder."""
     check_repository(repository)
     languages = [language] if isinstance(language, str) else list(language or ())
-    given = {
+    details = {
         "base_model": base_model,
         "license": license,
         "language": languages or None,
         "datasets": [dataset] if dataset else None,
     }
-    if any(given.values()) and (problems := check(with_front_matter("", **given))):
+    if any(details.values()) and (problems := check(with_front_matter("", **details))):
         raise ConfigurationError(problems[0])
     files: dict[str, bytes | Path] = dict(shipped_files(folder, predictions=predictions))
     root, notices = Path(folder), []
@@ -82,8 +82,8 @@ def pack_adapter(
             files[name] = _json(config)
             instead = f"with {base} for the base, and without any other" if base else "without it"
             notices.append(f"{name} names a path of this machine; it is sent {instead}.")
-        if found := leaks_of_values(config):
-            raise leaking(root / name, found)
+        if leaks := leaks_of_values(config):
+            raise leaking(root / name, leaks)
     card = AdapterCard.read(root)
     if card is None and files.pop(RECORD, None) is not None:
         notices.append(f"{RECORD} is not the evidence of a card, so it is not sent.")
@@ -97,7 +97,7 @@ def pack_adapter(
             card = replace(card, title=repository.rpartition("/")[2])
         files |= _completed(card, repository, base, license, languages, dataset)
     else:
-        changed = _edited(text, given | {"base_model": base_model and base})
+        changed = _edited(text, details | {"base_model": base_model and base})
         files[CARD] = changed.encode()
         kept = " but for the fields given" if changed != text else ""
         notices.append(f"{CARD} is not as muscle_hf wrote it, so it is sent as it is{kept}.")
@@ -145,7 +145,7 @@ def _drop_local_names(value: object) -> bool:
     local: list[str] = []
     if isinstance(value, dict):
         local = [
-            one for one in _NAMES if isinstance(value.get(one), str) and value[one] and hub_id(value[one]) is None
+            key for key in _NAMES if isinstance(value.get(key), str) and value[key] and hub_id(value[key]) is None
         ]
         for key in local:
             del value[key]
@@ -190,9 +190,9 @@ def _completed(
     return {CARD: complete.render().encode(), RECORD: to_json(complete).encode()}
 
 
-def _edited(text: str, given: dict[str, Any]) -> str:
+def _edited(text: str, details: dict[str, Any]) -> str:
     """Change the fields that were given in a card that somebody else wrote."""
-    fields = {name: value for name, value in given.items() if value}
+    fields = {name: value for name, value in details.items() if value}
     tags = (read_front_matter(text) or {}).get("tags")
     if "base_model" in fields and isinstance(tags, list):
         others = [tag for tag in tags if not str(tag).startswith(BASE_TAG)]
@@ -202,12 +202,12 @@ def _edited(text: str, given: dict[str, Any]) -> str:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); save the model again.") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path} is no JSON object; save the model again.")
-    return found
+    return content
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -66,9 +66,10 @@ def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | N
         owned = _owns(api, old_adapter.partition("/")[0])
         if not owned:
             # Not by its files: main may have moved since it was opened.
-            for one in api.get_repo_discussions(old_adapter, discussion_type="pull_request", discussion_status="open"):
-                if one.title == message:
-                    return LinkedAdapter(old_adapter, one.url, changed=False, pull_request=True)
+            requests = api.get_repo_discussions(old_adapter, discussion_type="pull_request", discussion_status="open")
+            for request in requests:
+                if request.title == message:
+                    return LinkedAdapter(old_adapter, request.url, changed=False, pull_request=True)
     done = commit(
         {CARD: with_front_matter(text, new_version=repository).encode()},
         old_adapter,
@@ -89,5 +90,5 @@ def link_old_adapter(old_adapter: str, repository: str, *, token: str | bool | N
 def _owns(api: HfApi, owner: str) -> bool:
     """Whether the token's user is the owner, or may write in the name of the organization that is."""
     user = api.whoami()
-    writing = {one.get("name") for one in user.get("orgs", ()) if one.get("roleInOrg") in _WRITING_ROLES}
+    writing = {group.get("name") for group in user.get("orgs", ()) if group.get("roleInOrg") in _WRITING_ROLES}
     return owner == user.get("name") or owner in writing

@@ -44,8 +44,8 @@ def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -
         raise InputError(_unknown(word.partition("=")[0].replace("_", "-"), options))
     if others:
         raise InputError(f"{others[0]!r} is no option, and everything is given by options here, as in --dataset FILE.")
-    given: dict[str, Any] = vars(parsed)
-    return given
+    chosen: dict[str, Any] = vars(parsed)
+    return chosen
 
 
 class _Parser(TrlParser):  # type: ignore[misc]  # trl is untyped
@@ -59,13 +59,13 @@ def _without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:
     """Take `--config FILE` or `--config=FILE` out of the words."""
     rest: list[str] = []
     files: list[str] = []
-    given = iter(words)
-    for word in given:
+    following = iter(words)
+    for word in following:
         name, equals, value = word.partition("=")
         if name != "--config":
             rest.append(word)
             continue
-        files.append(value if equals else next(given, ""))
+        files.append(value if equals else next(following, ""))
     if len(files) > 1 or "" in files:
         raise InputError("--config takes one YAML file, once.")
     return rest, Path(files[0]) if files else None
@@ -77,20 +77,20 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        found = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); a YAML file is needed.") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # A date such as 2024-13-01 is a ValueError.
         raise InputError(f"{path}: not YAML: {printable(str(error))}.") from None
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} must hold options as `name: value`, such as `new_base: org/base-v2`.")
     keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise InputError(f"{path}: {twice[0]} stands there twice; leave one out.")
-    return found
+    return content
 
 
 def _set_environment(file: Path, variables: Any) -> None:

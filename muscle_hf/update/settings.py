@@ -153,6 +153,11 @@ REQUIRED = tuple(name for name, default in _DEFAULTS.items() if default is MISSI
 """Settings without a default. `output_dir`, of `CompatibilityConfig`, is needed as well."""
 
 
+def options_in(words: Sequence[str]) -> set[str]:
+    """Return the options that stand among the words of a command line, with dashes."""
+    return {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+
+
 def missing_options(names: Sequence[str]) -> str:
     """Say which options are missing."""
     options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
