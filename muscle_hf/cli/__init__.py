@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
         """Give the option that the first misspelt one may have meant."""
         known = self._option_string_actions
         for option in (word.partition("=")[0] for word in words if word.startswith("-")):
-            if option not in known and (near := get_close_matches(option, known, n=1)):
+            if option not in known and (near := get_close_matches(option, known, n=1, cutoff=0.75)):
                 return near[0]
         return None
 

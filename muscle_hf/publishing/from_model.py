@@ -32,9 +32,9 @@ _HUB_OPTIONS = ("commit_message", "commit_description", "private", "token", "rev
 
 @dataclass(frozen=True)
 class CarriedCard:
-    """What a model brings along wherever it is saved or pushed: plain data, which its trainer renews."""
+    """What a model brings along wherever it is saved or pushed: plain data, renewed while its trainer is there."""
 
-    card: AdapterCard  # as of the last time that the trainer trained, evaluated or saved
+    card: AdapterCard
     tokenizer: Any  # the tokenizer that the model was trained with, or None
     with_config: bool  # the configuration is saved beside an adapter, because it names the classes
     has_own_title: bool  # somebody chose it; otherwise it follows the repository's name
@@ -43,24 +43,38 @@ class CarriedCard:
 class _CardedMethod:
     """A function in the place of a method; a copy or a pickle of the model has it as well, for the copy.
 
-    It does not keep the model in memory, which would otherwise wait for the garbage collector.
+    It keeps neither the model in memory, which would otherwise wait for the garbage collector, nor the trainer.
     """
 
-    def __init__(self, model: nn.Module, function: Callable[..., Any]) -> None:
-        self._model, self._function = weakref.ref(model), function
+    def __init__(
+        self, model: nn.Module, function: Callable[..., Any], renew: Callable[[], Callable[[], None] | None]
+    ) -> None:
+        self._model, self._function, self._renew = weakref.ref(model), function, renew
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._function(self._model(), *arguments, **options)
+        model = self._model()
+        if model is None:
+            raise ReferenceError("The model that this method was made for is gone; keep it, and call its method.")
+        if renew := self._renew():
+            renew()
+        return self._function(model, *arguments, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._model(), self._function)
+        return type(self), (self._model(), self._function, _nobody)
 
 
-def bring_card_along(model: Any, carried: CarriedCard) -> None:
-    """Let the `save_pretrained` and `push_to_hub` of a model, and of copies of it, bring our card along."""
+def _nobody() -> None:
+    """Stand for the trainer of a copy, which has none."""
+
+
+def bring_card_along(model: Any, carried: CarriedCard, renew: Callable[[], Callable[[], None] | None]) -> None:
+    """Let the `save_pretrained` and `push_to_hub` of a model, and of copies of it, bring our card along.
+
+    `renew` is a weak reference to what puts a new card in the place of this one, whenever it is needed.
+    """
+    model.save_pretrained = _CardedMethod(model, _save_with_card, renew)
+    model.push_to_hub = _CardedMethod(model, _push_with_card, renew)
     model.muscle_card = carried
-    model.save_pretrained = _CardedMethod(model, _save_with_card)
-    model.push_to_hub = _CardedMethod(model, _push_with_card)
 
 
 def _save_with_card(model: Any, /, *arguments: Any, push_to_hub: bool = False, **options: Any) -> None:

@@ -4,6 +4,7 @@ transformers, TRL and PEFT write cards of their own, which give way here. A push
 process, and what is said of a failure is one line.
 """
 
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -110,7 +111,8 @@ class CardOfRun:
         """Let the model bring the card of what is known by now along, wherever it is saved or pushed."""
         card, has_own_title = self.card(trainer), "title" in self.details
         carried = CarriedCard(card, trainer.processing_class, self._with_config, has_own_title)
-        bring_card_along(trainer.accelerator.unwrap_model(trainer.model), carried)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        bring_card_along(model, carried, weakref.WeakMethod(trainer.renew_card))
 
 
 def _is_best_checkpoint(trainer: Any) -> bool:

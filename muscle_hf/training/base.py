@@ -83,12 +83,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._measured: dict[str, float] | None = None
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
-        self._card.hand_over(self)
+        self.renew_card()
 
     def _make_repository(self) -> None:
         if self.args.push_to_hub:
             self.init_hf_repo()
-            self._card.hand_over(self)  # by now it knows where the model goes
 
     # Training and evaluation -----------------------------------------------------------------------------------------
 
@@ -116,9 +115,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             direction_of_best(self.args.metric_for_best_model, self.args.greater_is_better)
             self.flips.ask_old_and_new()
         self._make_ready()
-        output = super().train(*arguments, **options)
+        try:
+            output = super().train(*arguments, **options)
+        finally:
+            self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved
         warn_without_best_checkpoint(self.args, self.state, self.min_accuracy, measures_flips=self.flips is not None)
-        self._card.hand_over(self)
         if self._pushes.lacks_the_newest:
             self.push_to_hub()
         return output
@@ -138,7 +139,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             self.state.best_metric = best
         if eval_dataset is None:
             self._card.note_evaluation(self)
-            self._card.hand_over(self)
+            self.renew_card()
         return metrics
 
     def _evaluate_with_flips(
@@ -258,7 +259,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
                 a misspelling of one of these three.
         """
         self._card.add(name, comparison, split)
-        self._card.hand_over(self)
+        self.renew_card()
 
     def create_model_card(
         self,
@@ -282,7 +283,6 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         more, languages = ((texts,) if isinstance(texts, str) else tuple(texts or ()) for texts in (tags, language))
         details = {"title": title, "dataset": dataset_name, "license": license, "tags": more, "language": languages}
         self.card_details.update({name: value for name, value in details.items() if value})
-        self._card.hand_over(self)
         if self.is_world_process_zero():
             folder = Path(self.args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
@@ -292,10 +292,9 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """Return the card of what is known by now."""
         return self._card.card(self)
 
-    def save_model(self, *arguments: Any, **options: Any) -> None:
-        """Save, with the card of what is known by now."""
+    def renew_card(self) -> None:
+        """Let the model bring the card of what is known by now along; it asks by itself when it is saved or pushed."""
         self._card.hand_over(self)
-        super().save_model(*arguments, **options)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, as [`transformers.Trainer.init_hf_repo`] does, in the main process."""

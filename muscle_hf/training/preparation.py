@@ -60,7 +60,7 @@ class RowsOfRun:
         self._are_ready = bool((args.dataset_kwargs or {}).get("skip_prepare_dataset"))
         self.to_cache: dict[str, Dataset] = {}
         """Name of a data set -> its rows, numbered for the cache."""
-        self.is_cache_open = False
+        self.is_cache_sealed = False
         """Nothing more can be put into the cache."""
 
     def training(self, dataset: Any) -> Any:
@@ -149,7 +149,7 @@ class RowsOfRun:
 
     def _numbered(self, dataset: Dataset, name: str) -> Dataset:
         """Number what is trained on, over all data sets, and keep the rows for the cache."""
-        if self.is_cache_open:
+        if self.is_cache_sealed:
             raise ConfigurationError(
                 "The teacher cache has no targets for this set. Pass it to the trainer as eval_dataset, by a "
                 "name of its own if there are several, or evaluate without a cache."

@@ -230,17 +230,16 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         )
         self.train_dataset = self.rows.training(self.train_dataset)
         self.eval_dataset = self.rows.evaluation(self.eval_dataset)
-        self.rows.is_cache_open = True
+        self.rows.is_cache_sealed = True
         self._make_repository()
         # The loss here shifts the labels and divides by their number itself, whatever the model's own forward does.
         count_labels_of_steps(self, shifted=True)
         keep_columns(self, (*OWN_COLUMNS, FIRST_CHUNK))
-        # A cache of tokens is computed from rows without columns of ours.
-        self._collator_of_cache = self.data_collator
+        plain = self.data_collator
         if not OWN_COLUMNS.isdisjoint(get_dataset_column_names(self.train_dataset)):
-            self.data_collator: Any = ColumnCollator(self.data_collator)
-        if args.alignment == "chunks":
-            self._collator_of_cache = self.data_collator
+            self.data_collator: Any = ColumnCollator(plain)
+        # A cache of tokens is computed from rows without columns of ours.
+        self._collator_of_cache = self.data_collator if args.alignment == "chunks" else plain
         self.teachers = TeachersOfRun(
             args,
             pair,

@@ -412,6 +412,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["predict", "adapter", "data", "--batchsize", "2"], "--batch-size"),
         (["push", "--privat", "folder"], "--private"),
         (["compare", "old", "new", "--nothing-like-it"], None),
+        (["compare", "--bogus"], None),
         (["compare", "old", "new", "third"], None),
         (["update", "--learning-rate", "1", "--new-base"], None),
     ],

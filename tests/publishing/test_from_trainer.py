@@ -19,6 +19,7 @@ from datasets import Dataset
 from local_hub import Fault, Hold, User
 from safetensors.torch import load_file
 from tiny_updates import ROWS, Update, make_update, trainer_of
+from transformers import TrainerCallback
 from two_processes import run_two
 
 from muscle_hf import ConfigurationError, InputError, compare, compare_runs, compare_scores
@@ -84,6 +85,46 @@ def test_a_copy_of_the_model_saves_itself_and_our_card(update: Update, tmp_path:
     assert OURS in _card(tmp_path / "twin")
     trainer.model.save_pretrained(tmp_path / "own")
     assert 7.0 not in _values(tmp_path / "own")
+
+
+class _SaveAndStop(TrainerCallback):
+    """Saves the model itself after the second step, and ends the training as Ctrl-C would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if state.global_step == 2:
+            others["model"].save_pretrained(self.folder)
+            raise KeyboardInterrupt
+
+
+def test_a_card_is_of_the_very_weights_that_are_saved_whenever_that_is(update: Update, tmp_path: Path) -> None:
+    questions = Dataset.from_list(ROWS[:3])
+    options = {"max_steps": 3, "eval_strategy": "steps", "eval_steps": 1, "flips_max_new_tokens": 2}
+    callbacks = [_SaveAndStop(tmp_path / "within")]
+    trainer = trainer_of(update, tmp_path / "out", flips_dataset=questions, callbacks=callbacks, **options)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.card_details["license"] = "mit"
+    twin = copy.deepcopy(trainer.model)
+    trainer.model.save_pretrained(tmp_path / "after")
+    twin.save_pretrained(tmp_path / "twin")
+    for folder in ("within", "after", "twin"):
+        card = _card(tmp_path / folder)
+        assert "optimizer steps: 2" in card, folder
+        assert "negative_flip_rate" not in card, "figures of the step before"
+    assert "license: mit" in _card(tmp_path / "after")
+    model = trainer.model
+    del trainer
+    model.save_pretrained(tmp_path / "alone")
+    assert "optimizer steps: 2" in _card(tmp_path / "alone")
+
+
+def test_a_copy_that_nobody_keeps_says_so_instead_of_saving_nothing(update: Update, tmp_path: Path) -> None:
+    save = copy.deepcopy(trainer_of(update, tmp_path / "out").model).save_pretrained
+    with pytest.raises(ReferenceError, match="is gone"):
+        save(tmp_path / "saved")
 
 
 def test_a_pickled_model_takes_the_card_along_and_neither_trainer_nor_old_model(
