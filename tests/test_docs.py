@@ -105,12 +105,14 @@ def _run(text: str, folder: Path, page: str, capsys: pytest.CaptureFixture[str])
             assert (printed.out + printed.err).replace(str(folder), "/home/ann") == output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_run(name: str) -> None:
     module = importlib.import_module(name)
     assert doctest.testmod(module, raise_on_error=True).failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")  # no accelerator here
 @pytest.mark.parametrize(
     "page",
@@ -148,6 +150,7 @@ def test_the_readme_trains_and_loads_as_it_says(
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_picture_in_the_readme_is_what_the_command_above_it_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,7 @@ def draw_flips(
     return negative.tolist(), (sizes - negative).tolist()
 
 
+@pytest.mark.slow
 def test_thousands_of_groups_are_not_slow_and_give_the_truth() -> None:
     draw = np.random.default_rng(0)
     g = grouped_coin_flips(*draw_flips(draw, 0.45, 0.08, draw.integers(0, 60, 5000)))

@@ -152,6 +152,7 @@ def test_swapping_old_and_new_swaps_the_flips(triples: list[tuple[Any, Any, Any]
         assert getattr(c, name) == pytest.approx(getattr(swapped, name), nan_ok=True)
 
 
+@pytest.mark.slow
 @given(TRIPLES, st.randoms(use_true_random=False))
 def test_the_order_of_instances_changes_no_rate(triples: list[tuple[Any, Any, Any]], random: Any) -> None:
     shuffled = list(triples)
@@ -208,6 +209,7 @@ def test_no_answer_counts_as_wrong_and_two_as_the_same() -> None:
     assert nothing.error_agreement == 1.0
 
 
+@pytest.mark.slow
 @given(TRIPLES)
 def test_agreement_without_references_equals_that_with_them(triples: list[tuple[Any, Any, Any]]) -> None:
     c = compared(triples)

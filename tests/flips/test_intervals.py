@@ -253,6 +253,7 @@ def test_p_value_of_millions_of_flips_is_neither_slow_nor_zero_by_overflow() -> 
     assert c.p_value == pytest.approx(normal, rel=1e-3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-4, 4).filter(bool), min_size=1, max_size=9))
 def test_wilcoxon_is_exact_where_sizes_are_tied(changes: list[int]) -> None:
     ranks = stats.rankdata(np.abs(changes))

@@ -180,6 +180,7 @@ def test_a_csv_file_counts_an_answer_as_right_as_the_rule_says(
     assert found.values().sum() == right
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(number=st.decimals(allow_nan=False, allow_infinity=False), other=st.integers(-(10**30), 10**30))
 def test_equal_numbers_are_spelled_the_same_and_no_others(number: Decimal, other: int) -> None:
@@ -363,6 +364,7 @@ def test_long_answers_in_another_spelling_are_not_wrong_in_silence(
         assert flips(compare_runs(spelled, right, normalize=names)) == (0, 1)
 
 
+@pytest.mark.slow
 def test_long_answers_are_counted_once_where_a_reader_starts_over(tmp_path: Path) -> None:
     gold = ["a long answer " * 20 + "end"] * 8_000
     path = table(tmp_path / "a.jsonl", [gold[0] + "\n", *gold[1:]], gold)

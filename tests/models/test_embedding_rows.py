@@ -106,6 +106,7 @@ def _logits(model: Any, size: int) -> torch.Tensor:
 # Rows ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lora", "tied", "saving", "lacking"),
     [
@@ -181,6 +182,7 @@ def test_a_broken_file_is_one_line_for_the_trainer_too(tmp_path: Path) -> None:
         load_adapted_model(tmp_path / "base-v2", tmp_path / "task-v2", role="new", needs_adapter=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("lora", [{}, {"modules_to_save": None, "target_modules": ["q_proj", "embed_tokens"]}])
 def test_rows_are_saved_although_peft_cannot_ask_whether_there_are_more(
@@ -211,6 +213,7 @@ def test_the_tokenizer_of_the_adapter_is_taken_before_that_of_its_base(tmp_path:
         assert tokenizer(START)["input_ids"] == [SIZE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [False, True], ids=["resized", "free rows"])
 @pytest.mark.parametrize("cache", ["none", "topk", "hidden"])
 def test_conversations_of_added_tokens_are_trained_on_and_shipped(tmp_path: Path, cache: str, padded: bool) -> None:
@@ -227,6 +230,7 @@ def test_conversations_of_added_tokens_are_trained_on_and_shipped(tmp_path: Path
         torch.testing.assert_close(_logits(loaded, SIZE + 2), _logits(trainer.model, SIZE + 2), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [1, 2], ids=["old", "new"])
 def test_tokens_that_one_side_alone_has_are_left_out_unless_the_data_hold_them(tmp_path: Path, side: int) -> None:
     for version in (1, 2):
@@ -251,6 +255,7 @@ def test_tokens_that_no_row_stands_for_are_refused_by_name(tmp_path: Path) -> No
     _trainer(tmp_path, ROWS[:4])  # they may be there as long as nobody uses them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [BertForSequenceClassification, LlamaForSequenceClassification])
 def test_a_classifier_gets_the_rows_of_its_adapter_too(tmp_path: Path, kind: type[PreTrainedModel]) -> None:
     tiny_classifier(1, TOKENIZER, kind=kind).save_pretrained(tmp_path / "base")

@@ -180,6 +180,7 @@ class TestHub:
 
 
 class TestLoadedModels:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [
@@ -361,6 +362,7 @@ class TestRows:
             with pytest.raises(InputError, match="without a value"):
                 fingerprint_of_rows(Dataset.from_dict({"input_ids": rows}))
 
+    @pytest.mark.slow
     def test_a_hundred_thousand_rows_take_longer_than_a_few_seconds(self) -> None:
         values = pa.array(np.arange(20_000_000, dtype=np.int32) % 30_000)
         rows = pa.ListArray.from_arrays(pa.array(np.arange(0, 20_000_001, 200, dtype=np.int32)), values)

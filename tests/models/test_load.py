@@ -98,6 +98,7 @@ def _plant(path: Path, mark: Path) -> None:
 # What is loaded ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, EMBEDDINGS_AND_NORMS], ids=["linear layers", "embeddings and norms"])
 def test_the_logits_are_those_of_plain_peft(tmp_path: Path, lora: dict[str, Any]) -> None:
     _save(tmp_path, **lora)
@@ -172,6 +173,7 @@ def _classifier_adapter(folder: Path, kind: type[PreTrainedModel], task: str, *,
     return adapted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task"), [(LlamaForSequenceClassification, "SEQ_CLS"), (BertForTokenClassification, "TOKEN_CLS")]
 )

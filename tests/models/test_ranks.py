@@ -72,6 +72,7 @@ def _relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
 # The start -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NO_BIAS)
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_a_wider_adapter_computes_what_the_narrow_one_did(kind: str) -> None:
@@ -95,6 +96,7 @@ def test_the_output_of_a_layer_stays_the_same_in_single_precision(kind: str) -> 
     assert _relative_difference(layer(x), before) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NO_BIAS)
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_a_saved_wider_adapter_is_loaded_by_plain_peft_as_the_same_model(kind: str, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def _ways(made: Made, adapter: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [False, True], ids=["as the base", "tokens added"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("kind", KINDS)

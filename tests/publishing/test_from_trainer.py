@@ -127,6 +127,7 @@ def test_a_copy_that_nobody_keeps_says_so_instead_of_saving_nothing(update: Upda
         save(tmp_path / "saved")
 
 
+@pytest.mark.slow
 def test_a_pickled_model_takes_the_card_along_and_neither_trainer_nor_old_model(
     update: Update, tmp_path: Path
 ) -> None:
@@ -281,6 +282,7 @@ def test_a_row_that_the_card_does_not_know_is_told_and_a_misspelt_one_is_refused
     assert list(trainer.comparisons) == ["control: same steps more", "compatibility adapter, seed 2"]
 
 
+@pytest.mark.slow
 def test_a_comparison_of_runs_gives_its_row_and_this_adapters_slices(update: Update, tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("id,gold,v1,v2,kind\n1,A,A,B,easy\n2,C,C,C,easy\n3,B,A,B,hard\n")
     sources = [f"{tmp_path}/answers.csv:{version}" for version in ("v1", "v2")]

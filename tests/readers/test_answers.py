@@ -84,6 +84,7 @@ def test_two_long_texts_with_one_beginning_stay_two() -> None:
     assert short(base + "a")[:30] == base[:30]
 
 
+@pytest.mark.slow
 @given(columns=st.lists(st.lists(st.none() | st.sampled_from("abc"), min_size=1), min_size=1, max_size=4))
 def test_equal_codes_mean_equal_values_and_nothing_else(columns: list[list[str | None]]) -> None:
     found = codes(*(pa.array(values, pa.string()) for values in columns))

@@ -54,6 +54,7 @@ FORMATS: dict[str, Callable[[Path, Sequence[float], str], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("metric", ["f1", "rougeL", "bleu", "chrf", "truthfulqa_mc2"])
 @pytest.mark.parametrize("values", [([0, 0], [0, 0]), ([1, 1], [1, 1]), ([0, 1], [1, 0])], ids=["0", "1", "both"])
@@ -66,6 +67,7 @@ def test_a_grade_that_happens_to_be_0_or_1_is_compared_as_a_score(
     assert part.to_dict()["kind"] == "scores"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("metric", ["perplexity", "wer", "ter", "bits_per_byte", "brier_score", "edit_distance"])
 def test_lower_is_better_of_what_is_known_to_be_an_error(form: str, metric: str, tmp_path: Path) -> None:
@@ -76,6 +78,7 @@ def test_lower_is_better_of_what_is_known_to_be_an_error(form: str, metric: str,
     assert part.comparison.positive_flips.tolist() == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("metric", ["acc", "em", "rouge1_acc"])
 @pytest.mark.parametrize("graded", ["old", "new", "neither"])

@@ -162,6 +162,7 @@ FORMATS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "outputs", "what"), FORMATS)
 def test_one_run_under_two_names_does_not_pass_for_two(
     make: Make, outputs: list[list[Any]], what: str, tmp_path: Path
@@ -351,6 +352,7 @@ def test_two_seeds_that_are_one_run_are_no_seed_floor(tmp_path: Path) -> None:
     assert compare_runs(old, new, seed_floor=[new, more]).tasks[0].seed_floor is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["texts", "scores", "letters"])
 def test_a_million_rows_take_little_time(kind: str) -> None:
     # Counted in work and not in seconds: no row is looked at in Python unless it is long, and then once.

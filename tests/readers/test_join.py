@@ -58,6 +58,7 @@ def _refusal(old: TaskAnswers, new: TaskAnswers, **options: bool) -> str:
 # By id ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(first=KEYS, data=st.data(), allow_missing=st.booleans())
 def test_the_join_is_what_a_loop_over_all_pairs_gives(
     first: list[Any], data: st.DataObject, allow_missing: bool

@@ -42,6 +42,7 @@ def _runs(folder: Path, first: list[str], second: list[str]) -> tuple[Path, Path
     return folder / "v1", folder / "v2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "other"), SAME)
 @pytest.mark.parametrize("is_swapped", [False, True], ids=["", "swapped"])
 def test_a_task_under_two_names_is_compared_and_a_note_says_so(
@@ -55,6 +56,7 @@ def test_a_task_under_two_names_is_compared_and_a_note_says_so(
     assert f"{new_run}: {second!r} is taken for {first!r} of {old_run}" in result.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "other"), OTHER)
 def test_two_tasks_are_not_taken_for_one(name: str, other: str, tmp_path: Path) -> None:
     result = compare_runs(*_runs(tmp_path, [name, "hellaswag|10"], [other, "hellaswag|10"]), allow_missing=True)

@@ -66,6 +66,7 @@ def folders(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path,
     return old, new, {"old": old, "new": new}[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_task_is_told_and_the_others_are_compared(folders: tuple[Path, Path, Path], fault: str) -> None:
     old, new, bad = folders
@@ -102,6 +103,7 @@ def test_alone_a_bad_task_is_the_error_that_it_is_as_a_file(folders: tuple[Path,
             compare_runs(_file(old, "piqa"), _file(new, "piqa"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["", "--json", "--markdown"])
 def test_a_gate_never_passes_over_a_bad_task_in_silence(
     folders: tuple[Path, Path, Path], style: str, capsys: pytest.CaptureFixture[str]

@@ -264,6 +264,7 @@ def test_loosening_a_bound_never_breaks_it(
         assert judge(result, [Bound(rate, "all", tight)], gate_on=gate_on).verdict != "kept"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cells=CELLS, rate=_RATES_OF_ANSWERS, data=st.data(), level=st.sampled_from([0.01, 0.5, 0.95]))
 def test_the_interval_is_never_more_lenient_than_the_estimate(
@@ -494,6 +495,7 @@ def test_a_file_may_leave_out_what_is_gated(tmp_path: Path) -> None:
     assert read_bounds(_file(tmp_path, "max_nfr: 1"))[1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -113,6 +113,7 @@ def _right(rows: list[list[int]]) -> list[TaskAnswers]:
     return [answers(["a" if right else "b" for right in row], ["a"] * len(row)) for row in rows]
 
 
+@pytest.mark.slow
 @given(st.integers(2, 5).flatmap(lambda runs: st.lists(st.lists(st.integers(0, 1), min_size=6, max_size=6), min_size=runs, max_size=runs)))  # fmt: skip # noqa: E501
 def test_the_floor_is_the_mean_over_ordered_pairs_of_runs(rows: list[list[int]]) -> None:
     runs = _right(rows)

@@ -141,6 +141,7 @@ def test_a_field_too_many_or_too_few_does_not_pass_unseen() -> None:
             assert not VALIDATOR.is_valid(changed), f"{name} of {path} can be left out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -315,6 +315,7 @@ def test_script_and_python_call_the_columns_and_kinds_alike() -> None:
     assert "const [TASK, KIND, ID, QUESTION, REFERENCE, OLD, NEW, GROUPS, OLD_SCORE, NEW_SCORE] =" in script
 
 
+@pytest.mark.slow
 def test_ten_thousand_instances_stay_under_two_megabytes_and_all_flips_are_in() -> None:
     random = np.random.default_rng(0)
     words = ["".join(map(chr, random.integers(97, 123, size))) for size in random.integers(2, 11, 5_000)]

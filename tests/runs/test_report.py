@@ -275,6 +275,7 @@ def test_an_enormous_bayes_factor_is_a_power_of_ten_and_not_infinite() -> None:
     assert bayes_factor(coin_flips(0, 0)) == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old_name", "new_name"), [("{0}", "v2"), ("v1", "{0}")])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_breaks_the_markdown_of_a_pull_request_comment(name: str, old_name: str, new_name: str) -> None:

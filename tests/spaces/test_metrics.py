@@ -95,6 +95,7 @@ def test_the_examples_in_the_card_are_true(name: str) -> None:
     assert runner.tries > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "case"), _cases())
 @pytest.mark.parametrize("how", ["compute", "add_batch", "add", "in_memory"])
 def test_known_results(name: str, case: dict[str, Any], how: str) -> None:
@@ -475,6 +476,7 @@ def test_ints_and_floats_may_be_mixed_among_scores(smooth: evaluate.EvaluationMo
     assert (result["negative_flips"], result["positive_flips"]) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -210,6 +210,7 @@ def test_more_rows_than_a_table_can_show_are_left_out_with_a_word_and_are_in_the
     assert "1,200" in Path(view.report).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_reports_do_not_fill_the_disk() -> None:
     reports = [str(negative_flips(Given(OLD), Given(NEW)).report) for _ in range(23)]
     assert [Path(report).exists() for report in reports] == [False] * 3 + [True] * 20

@@ -52,6 +52,7 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TeacherCache]
 
 @pytest.mark.parametrize("which", ["topk-1", "topk-7", "hidden-1", "hidden-7"])
 class TestReading:
+    @pytest.mark.slow
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(numbers=st.lists(st.integers(0, TOKENS - 1), max_size=60))
     def test_a_token_gets_the_target_of_another(
@@ -85,6 +86,7 @@ class TestReading:
         with pytest.raises(InputError, match=message):
             caches[which].read(numbers)
 
+    @pytest.mark.slow
     def test_data_loader_workers_read_something_else(self, caches: dict[str, TeacherCache], which: str) -> None:
         cache = caches[which]
         cache.read(torch.arange(3))

@@ -60,6 +60,7 @@ def test_two_tokenizers_are_refused_unless_alignment_is_asked_for(update: Update
         trainer_of(update, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_update_to_another_tokenizer_trains_and_comes_closer_to_the_old_model(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_chunk_is_wrong_if_any_of_its_tokens_is(update: Update, tmp_path: Path
     assert result.tokens_to_old == expected > 0
 
 
+@pytest.mark.slow
 def test_equal_tokenizers_give_the_loss_of_the_token_path(same: Update, tmp_path: Path) -> None:
     by_tokens = trainer_of(same, tmp_path / "tokens", cross_entropy_weight=0.3)
     by_chunks = trainer_of(same, tmp_path / "chunks", cross_entropy_weight=0.3, **CHUNKS)
@@ -104,6 +106,7 @@ def test_equal_tokenizers_give_the_loss_of_the_token_path(same: Update, tmp_path
     assert losses[1].tokens_to_old == losses[0].tokens_to_old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [{"max_length": 12}, {"completion_only_loss": True}, {"weight_column": "weight"}])
 def test_truncation_completions_and_weights_go_with_chunks(
     update: Update, tmp_path: Path, option: dict[str, Any]
@@ -121,12 +124,14 @@ def test_truncation_completions_and_weights_go_with_chunks(
     assert first == pytest.approx(ratio * other, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_fresh_evaluation_sets_by_name_are_prepared_once(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path, **CHUNKS, eval_dataset=Dataset.from_list(ROWS[:4]))
     named = trainer.evaluate({"a": Dataset.from_list(ROWS[:4]), "b": Dataset.from_list(ROWS[4:6])})
     assert named["eval_a_loss"] == trainer.evaluate()["eval_loss"] != named["eval_b_loss"]
 
 
+@pytest.mark.slow
 def test_a_cache_of_chunk_scores_trains_without_the_old_model(update: Update, tmp_path: Path) -> None:
     options = CHUNKS | {"teacher_cache": "chunks", "teacher_cache_dir": str(tmp_path / "cache")}
     options["eval_dataset"] = Dataset.from_list(ROWS[:5])
@@ -143,6 +148,7 @@ def test_a_cache_of_chunk_scores_trains_without_the_old_model(update: Update, tm
     assert second.evaluate()["eval_loss"] == pytest.approx(first.evaluate()["eval_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_cached_chunk_scores_are_those_of_the_old_model(update: Update, tmp_path: Path) -> None:
     # "old_right" looks at nothing but the old model.
     options = CHUNKS | {"mask": "old_right"}
@@ -205,6 +211,7 @@ def test_encoded_rows_and_streams_cannot_be_aligned(update: Update, tmp_path: Pa
 # One tokenizer, other rows of embeddings -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -99,6 +99,7 @@ def test_the_old_model_is_not_loaded_where_the_cache_is_complete(
     assert _losses(second) == _losses(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_evaluation_with_a_cache_has_the_loss_of_live_teachers(update: Update, tmp_path: Path, kind: str) -> None:
     sets = {"one": Dataset.from_list(ROWS[:3]), "two": Dataset.from_list(ROWS[3:7])}
@@ -114,6 +115,7 @@ def test_an_evaluation_set_that_is_not_in_the_cache_is_refused(update: Update, t
         trainer.evaluate(Dataset.from_list(ROWS[:2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -133,6 +135,7 @@ def test_a_cache_of_something_else_is_refused_before_training(
         trainer_of(update, tmp_path / "second", **options | change)
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_old_adapter_is_refused(update: Update, tmp_path: Path) -> None:
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
     trainer_of(update, tmp_path / "first", **options).cache_teachers()
@@ -220,6 +223,7 @@ def test_teachers_of_two_precisions_are_cached_each_in_its_own(update: Update, t
     assert _losses(cached) == pytest.approx(_losses(live), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_padding_token_that_a_trainer_sets_does_not_make_a_cache_stale(update: Update, tmp_path: Path) -> None:
     tokenizer = copy.deepcopy(update.tokenizer)
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache"), "processing_class": tokenizer}
@@ -239,6 +243,7 @@ def test_a_kill_loses_more_than_a_batch_of_a_small_cache(update: Update, tmp_pat
     assert len(list((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))) >= len(ROWS) / 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_bar_of_a_cache_does_not_name_what_is_done_and_left(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], processes: int

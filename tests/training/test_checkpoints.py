@@ -206,6 +206,7 @@ def test_a_folder_that_was_moved_forgets_the_best_checkpoint(update: Update, tmp
 # What is on the disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failure",
     [
@@ -308,6 +309,7 @@ class _Run:
             self._call("on_save", control)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "saving"), [(1, 0), (10, 0), (7, 3), (50, 15), (60, 19)])
 def test_more_than_two_minutes_are_lost(tmp_path: Path, step: float, saving: float) -> None:
     run = _Run(tmp_path, step=step, saving=saving)

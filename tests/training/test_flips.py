@@ -62,6 +62,7 @@ def test_the_checkpoint_with_the_fewest_flips_is_the_best_and_is_loaded(update: 
     assert trainer.state.best_metric == min(log["eval_negative_flip_rate"] for log in logs)
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_neither_teacher_and_loads_no_old_model(update: Update, tmp_path: Path) -> None:
     cache = {"teacher_cache": "topk", "teacher_cache_dir": str(tmp_path / "cache"), "max_steps": 1}
     first = trainer_of(update, tmp_path / "out", **OPTIONS | cache)
@@ -91,6 +92,7 @@ def test_flips_are_never_maximized_by_default(update: Update, tmp_path: Path) ->
     assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "chosen"), [({}, "epoch"), ({"eval_steps": 3}, "steps")])
 def test_a_flips_data_set_without_a_strategy_is_never_asked(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], chosen: str

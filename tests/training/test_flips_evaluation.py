@@ -81,6 +81,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 # What is asked and counted -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4, 5, 11])
 def test_every_row_gets_the_one_answer_that_it_gets_alone(n: int, tmp_path: Path) -> None:
     generated = _evaluation(tmp_path, _generated(n)).ask(STUDENT)
@@ -190,6 +191,7 @@ def test_parameters_come_back_when_asking_fails() -> None:
     assert torch.equal(layer.weight, own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [False, True])
 def test_autocast_does_not_go_on_with_the_weights_of_another_model(around: bool, tmp_path: Path) -> None:
     student = tiny_adapter(_model(3), seed=4)
@@ -236,6 +238,7 @@ def test_kept_answers_spare_asking_the_models_again(tmp_path: Path) -> None:
     assert (old.times, new.times) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -274,6 +277,7 @@ def _swapped(text: str) -> str:
     return "".join([lines[1], lines[0], *lines[2:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -318,6 +322,7 @@ class _Batches:
         monkeypatch.setattr(muscle_hf.training.flips_evaluation, name, counted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "name", "at_once"), [(_generated(), "generate_answers", 2), (_chosen(), "choose_answers", 8)]
 )

@@ -178,6 +178,7 @@ def test_flips_alone_take_nothing_from_the_next_log_of_training_steps(tmp_path: 
     assert "mean_token_accuracy" in steps[0]
 
 
+@pytest.mark.slow
 def test_several_evaluation_sets_have_one_measurement(tmp_path: Path) -> None:
     recorder = Recorder()
     sets = {name: Dataset.from_list(ROWS[:4]) for name in ("first", "second")}
@@ -240,6 +241,7 @@ def test_old_and_new_model_are_asked_before_the_first_step(tmp_path: Path) -> No
 SCRIPT = [(0.4, 0.6), (0.1, 0.3), (0.3, 0.7), (0.35, 0.8), (0.3, 0.7)]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_with_the_fewest_flips_is_loaded(tmp_path: Path) -> None:
     flips = Scripted(*SCRIPT)
     trainer = _trainer(tmp_path, flips)
@@ -248,6 +250,7 @@ def test_the_checkpoint_with_the_fewest_flips_is_loaded(tmp_path: Path) -> None:
     assert flips.kept == SCRIPT[:2]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_below_the_bound_is_never_the_best(tmp_path: Path) -> None:
     flips = Scripted(*SCRIPT)
     trainer = _trainer(tmp_path, flips, min_accuracy=0.6)
@@ -260,6 +263,7 @@ def test_a_checkpoint_below_the_bound_is_never_the_best(tmp_path: Path) -> None:
     assert all(torch.equal(own[name], weight) for name, weight in best.named_parameters() if "lora" in name)
 
 
+@pytest.mark.slow
 def test_saving_the_best_alone_saves_none_below_the_bound(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, Scripted(*SCRIPT), min_accuracy=0.6, save_strategy="best")
     trainer.train()
@@ -275,6 +279,7 @@ def test_the_checkpoint_with_the_most_flips_is_not_taken_by_the_rule_of_transfor
     assert trainer.state.global_step == 0
 
 
+@pytest.mark.slow
 def test_when_nothing_is_allowed_the_last_weights_stay_and_a_warning_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -313,6 +318,7 @@ def _steps(tmp_path: Path, script: list[tuple[float, float]], *, patience: int, 
     return int(trainer.state.global_step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eval_dataset", [None, {}])
 def test_early_stopping_counts_evaluations_without_fewer_flips(tmp_path: Path, eval_dataset: Any) -> None:
     options = {} if eval_dataset is None else {"eval_dataset": eval_dataset}
@@ -327,11 +333,13 @@ def test_fewer_flips_below_the_bound_do_not_keep_training_alive(tmp_path: Path) 
     assert _steps(tmp_path / "bound", list(script), patience=2, min_accuracy=0.6) == 3
 
 
+@pytest.mark.slow
 def test_early_stopping_waits_for_the_first_evaluation_that_is_allowed(tmp_path: Path) -> None:
     script = [(0.4, 0.5), (0.4, 0.5), (0.4, 0.5), (0.3, 0.6), (0.3, 0.6)]
     assert _steps(tmp_path, script, patience=1, min_accuracy=0.6) == 5
 
 
+@pytest.mark.slow
 def test_early_stopping_in_the_other_direction_counts_in_the_same_way(tmp_path: Path) -> None:
     script = [(0.4, 0.6), (0.3, 0.5), (0.3, 0.55), (0.2, 0.7), (0.2, 0.8)]
     options = {"metric_for_best_model": "eval_accuracy", "greater_is_better": True}

@@ -34,6 +34,7 @@ def _loss(trainer: CompatibilityTrainer, rows: list[int]) -> float:
         return trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(100)).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["plain", "chunked"])
 @pytest.mark.parametrize("packing", [False, True])
 def test_a_weight_multiplies_the_loss_of_its_row_alone(
@@ -51,6 +52,7 @@ def test_a_weight_multiplies_the_loss_of_its_row_alone(
     assert sum(_loss(weighted, [piece]) for piece in pieces) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_truncated_row_stay_with_its_tokens(update: Update, tmp_path: Path) -> None:
     rows = [row | {"importance": 3.0} for row in ROWS]
     weighted = trainer_of(update, tmp_path / "weighted", rows=rows, weight_column="importance", max_length=9)
@@ -58,6 +60,7 @@ def test_the_weights_of_a_truncated_row_stay_with_its_tokens(update: Update, tmp
     assert _loss(weighted, [0, 1]) == pytest.approx(3 * _loss(plain, [0, 1]), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "words"),
     [
@@ -92,6 +95,7 @@ def test_a_log_of_the_old_model_is_learned_from_the_old_model(update: Update, tm
     assert result.divergence_to_old.item() == pytest.approx(forward_kl(old, new, 2.0)[trained].sum().item(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"teacher_cache": "hidden"}, {"packing": True, "max_length": 60}])
 def test_unlabelled_rows_train_with_a_cache_and_packed(
     update: Update, tmp_path: Path, options: dict[str, Any]
@@ -170,6 +174,7 @@ def test_two_masks_are_refused(update: Update, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_router_loss_of_a_mixture_of_experts_is_not_dropped_in_silence(update: Update, tmp_path: Path) -> None:
     def mixture(seed: int) -> MixtralForCausalLM:
         torch.manual_seed(seed)
@@ -191,6 +196,7 @@ def test_the_router_loss_of_a_mixture_of_experts_is_not_dropped_in_silence(updat
         trainer_of(update, tmp_path / implementation, **models, **options).train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["wrapped", "bfd_split"])
 def test_packing_that_keeps_ends_keeps_them_with_weights_too(update: Update, tmp_path: Path, strategy: str) -> None:
     rows = [row | {"importance": 1.0} for row in ROWS]
@@ -231,6 +237,7 @@ def test_rows_that_are_not_prepared_do_not_lose_an_option_in_silence(
         trainer_of(update, tmp_path, dataset_kwargs={"skip_prepare_dataset": True}, **option)
 
 
+@pytest.mark.slow
 def test_an_adapter_on_tied_embeddings_with_dropout_is_trained_in_slices(tmp_path: Path) -> None:
     update = make_update(
         tmp_path, target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True, lora_dropout=0.3
@@ -349,6 +356,7 @@ def test_a_number_that_is_none_is_refused_by_name(update: Update, tmp_path: Path
         trainer_of(update, tmp_path, **option)
 
 
+@pytest.mark.slow
 def test_an_old_model_without_its_adapter_is_pointed_out(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

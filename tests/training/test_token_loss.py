@@ -92,6 +92,7 @@ def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muscle_hf.training.token_loss.tokens_of_a_slice", lambda vocabulary, device: 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("mask", ["student_wrong", "sequence_likelihood"])
 def test_every_kind_of_adapter_has_one_loss_and_gradient_in_both_ways(adapter: str, mask: str) -> None:

@@ -209,6 +209,7 @@ def test_packing_trains(update: Update, tmp_path: Path, strategy: str) -> None:
     assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
+@pytest.mark.slow
 def test_packed_sequences_have_the_loss_of_unpacked_ones(update: Update, tmp_path: Path) -> None:
     losses = []
     for packing in (False, True):
@@ -291,6 +292,7 @@ def test_the_best_checkpoint_by_a_logged_figure_is_loaded_at_the_end(update: Upd
     assert trainer.evaluate()["eval_cross_entropy"] == pytest.approx(min(seen), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_every_evaluation_reports_its_own_data_under_its_own_name(update: Update, tmp_path: Path) -> None:
     sets = {"a": Dataset.from_list(ROWS[:4]), "b": Dataset.from_list(ROWS[4:])}
     trainer = trainer_of(update, tmp_path, eval_dataset=sets)
@@ -372,6 +374,7 @@ def test_every_kind_of_adapter_trains_and_loads_with_plain_peft(tmp_path: Path, 
     assert not torch.equal(_logits(loaded, text, update.tokenizer), _logits(update.load(2), text, update.tokenizer))
 
 
+@pytest.mark.slow
 def test_a_head_tied_to_trained_embeddings_stays_tied(tmp_path: Path) -> None:
     update = make_update(tmp_path, **EMBEDDINGS_AND_NORMS)
     trainer = trainer_of(update, tmp_path / "out")
@@ -391,6 +394,7 @@ def test_the_folder_holds_an_adapter_a_tokenizer_and_no_teacher(update: Update, 
     assert not [path for path in tmp_path.rglob("*") if path.is_dir()]
 
 
+@pytest.mark.slow
 def test_the_card_of_a_real_run_says_what_happened_and_names_no_path(update: Update, tmp_path: Path) -> None:
     folder = tmp_path / "my-adapter"
     trainer = trainer_of(update, folder, save_strategy="steps", save_steps=2)
@@ -431,6 +435,7 @@ def test_ids_paths_models_and_peft_models_give_the_same_training(update: Update,
     assert all(largest_difference(weights[0], other) == 0 for other in weights[1:])
 
 
+@pytest.mark.slow
 def test_the_card_knows_ids_and_adapters_however_they_were_given(update: Update, tmp_path: Path) -> None:
     folder = update.folder
     merged = update.load(1).merge_and_unload()
@@ -462,6 +467,7 @@ def test_one_base_with_two_adapters_can_be_updated_as_well(update: Update, tmp_p
 # What is refused -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_update_that_is_none_is_refused(update: Update, tmp_path: Path) -> None:
     new = {"old_model": update.arguments["model"], "old_adapter": update.arguments["new_adapter"]}
     with pytest.raises(ModelMismatchError, match="same"):
@@ -586,6 +592,7 @@ def test_prompt_learning_adapters_are_refused(update: Update, tmp_path: Path) ->
         trainer_of(update, tmp_path, new_adapter=tmp_path / "prompt")
 
 
+@pytest.mark.slow
 def test_a_data_set_without_trainable_tokens_is_refused(update: Update, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
         trainer_of(update, tmp_path, rows=[])

@@ -402,6 +402,7 @@ class TestMixed:
         assert both["input_ids"][:] == [[0], [1], [100], [101], [102]]
         assert both["given_teachers"][:] == [[0], [0], [1], [1], [1]]
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 5), st.integers(0, 2**32 - 1))
     def test_a_row_comes_twice_while_another_waits(self, labelled, unlabelled, ratio, seed) -> None:

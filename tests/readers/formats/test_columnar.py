@@ -106,6 +106,7 @@ def _both(table: JsonLines, *wanted: str, strict: Sequence[str] | None = None) -
 # JSON Lines ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(columns=st.lists(COLUMNS, min_size=1, max_size=3), rows=st.integers(1, 4), peek=st.integers(1, 3))
 def test_json_lines_are_read_back_and_arrow_agrees_with_the_careful_path(
@@ -142,6 +143,7 @@ def _big(value: Any) -> bool:
     return type(value).__name__ == "Decimal"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(
@@ -182,6 +184,7 @@ def _shown(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else json.dumps(int(value) if _big(value) else value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [99, 100, 101, 20_000])
 def test_a_field_that_is_missing_far_down_is_named_and_not_taken_for_null(tmp_path: Path, row: int) -> None:
     lines = [json.dumps({"id": i, "a": "x" if i % 7 else None}) + "\n" for i in range(20_001)]
@@ -279,6 +282,7 @@ def _cells(table: Table, delimiter: str, end: str) -> str:
     return "".join(delimiter.join(map(cell, row)) + end for row in [tuple(table), *rows])
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     columns=st.lists(st.lists(UNICODE, max_size=6), min_size=2, max_size=3),
@@ -458,6 +462,7 @@ PARQUET_TYPES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(kind=PARQUET_TYPES, rows=st.integers(1, 3), group=st.integers(1, 4), data=st.data())
 def test_every_type_of_parquet_is_read_back(

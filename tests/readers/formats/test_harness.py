@@ -148,6 +148,7 @@ def _first(folder: Path, model: str, task: str) -> Path:
 Form = Callable[[Path, str, str], Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(
     ("old_form", "new_form"), [(_first, _first), (_middle, _middle), (_first, _current), (_current, _middle)]
@@ -754,6 +755,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(

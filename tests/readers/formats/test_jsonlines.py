@@ -50,6 +50,7 @@ def _refusal(path: Path, read: Any = _objects) -> str:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     rows=OBJECTS,

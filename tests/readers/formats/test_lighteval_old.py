@@ -37,6 +37,7 @@ def _write(path: Path, layout: str, rows: list[Row]) -> Path:
     return write(path, [LAYOUTS[layout](row) for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layouts", PAIRS, ids="-".join)
 @pytest.mark.parametrize("form", ["files", "folders"])
 def test_multiple_choice_gives_the_same_flips_in_every_layout(
@@ -60,6 +61,7 @@ def test_multiple_choice_gives_the_same_flips_in_every_layout(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layouts", PAIRS, ids="-".join)
 def test_generated_texts_give_the_same_flips_in_every_layout(layouts: tuple[str, str], tmp_path: Path) -> None:
     answers = (["4", "4", "x", "4"], ["4", "y", "4", "4"])

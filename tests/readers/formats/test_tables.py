@@ -83,6 +83,7 @@ def test_the_same_rows_read_the_same_in_every_format(tmp_path: Path, write: Writ
     assert found.values().tolist() == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 @each_format
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(data=st.lists(st.tuples(st.none() | st.text(max_size=300), st.text(max_size=20)), min_size=1, max_size=8))
@@ -531,6 +532,7 @@ def test_no_table_whatever_ends_in_a_traceback(
 # Shown again ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 @given(data=st.data(), surrogate=st.booleans(), size=st.integers(1, 40))
 @each_format

@@ -213,6 +213,7 @@ def test_no_beginning_of_a_file_passes_for_the_whole(tmp_path: Path, kept: int, 
 # lighteval -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["leaderboard|arc:challenge|25", "arc:challenge|25", "leaderboard|arc:challenge"])
 @pytest.mark.parametrize(("count", "whole"), [(3, True), (4, False), (2, False), (-1, True), (None, True)])
 def test_details_of_lighteval_are_counted_too(tmp_path: Path, count: int | None, whole: bool, key: str) -> None:
