@@ -3,7 +3,7 @@
 import doctest
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,26 @@ def test_a_card_that_is_read_again_is_the_same_byte_for_byte(tmp_path: Path) -> 
     assert again.render() == text
     assert again.write(tmp_path).read_text(encoding="utf-8") == text
     assert (again.training, again.language, again.lineage) == (_full().training, ("en", "de"), LINEAGE)
+
+
+def test_no_field_of_a_card_is_lost_in_its_record(tmp_path: Path) -> None:
+    further = {"embedding_rows": 321, "base_import": "from tiny import BASE", "task": "text-classification"}
+    names = {"name_of_this": "compatibility", "plain_update": "plain", "control": "longer", "version": "0.0.9"}
+    # Without a row of this adapter there is no picture.
+    other = compare(old=["a"], new=["b"], references=["a"])
+    card = _full(**further, **names, comparisons={"other": other}).public()
+    card.write(tmp_path)
+    again = AdapterCard.read(tmp_path)
+    for field in fields(card):
+        value = getattr(again, field.name)
+        assert value not in (None, (), {}, field.default), f"{field.name} is at its default, so nothing is shown"
+        if field.name == "comparisons":
+            assert value["other"].to_dict() == card.comparisons["other"].to_dict()
+        elif field.name == "slices":
+            assert value["topic"]["x"].to_dict() == card.slices["topic"]["x"].to_dict()
+        elif field.name not in ("examples", "p_values", "has_picture"):  # these hold nan
+            assert value == getattr(card, field.name)
+    assert str(again.examples) == str(card.examples) and str(again.p_values) == str(card.p_values)
 
 
 def test_a_card_that_was_read_can_be_completed(tmp_path: Path) -> None:
