@@ -214,6 +214,7 @@ def test_a_separator_in_an_answer_does_not_break_the_demo_folder(tmp_path: Path)
     assert read_answers(path) == [row]
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

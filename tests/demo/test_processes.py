@@ -18,6 +18,7 @@ from muscle_hf.demo.processes import run_jobs, seconds_left
 from muscle_hf.errors import ConfigurationError, InputError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_starts_before_what_it_waits_for_is_there(processes: int, tmp_path: Path) -> None:
     jobs = [job("last", "left", "right"), job("first"), job("left", "first"), job("right", "first", seconds=5)]
@@ -32,6 +33,7 @@ def test_a_job_starts_before_what_it_waits_for_is_there(processes: int, tmp_path
     assert seen.shares == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_what_a_job_raises_or_dies_of_is_not_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such row"):
         run_jobs([job("refused"), job("waits-1")], partial(do, tmp_path), 2, Seen())
@@ -39,6 +41,7 @@ def test_what_a_job_raises_or_dies_of_is_not_told(tmp_path: Path) -> None:
         run_jobs([job("killed"), job("fine")], partial(do, tmp_path), 2, Seen())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_ctrl_c_or_a_kill_loses_the_step_of_one_of_two_processes(
     number: signal.Signals, whole_group: bool, tmp_path: Path
@@ -52,6 +55,7 @@ def test_ctrl_c_or_a_kill_loses_the_step_of_one_of_two_processes(
     assert _names(tmp_path) == {f"waits-{one}.{what}" for one in (1, 2) for what in ("started", "saved")}
 
 
+@pytest.mark.slow
 def test_jobs_go_on_when_the_one_that_shows_them_is_killed(tmp_path: Path) -> None:
     running = _started(tmp_path)
     running.kill()

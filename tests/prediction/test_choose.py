@@ -78,6 +78,7 @@ def _disturb(model: LlamaForCausalLM, size: float) -> None:
 
 
 class TestScores:
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", BATCH_SIZES)
     @pytest.mark.parametrize("normalization", ["sum", "characters"])
     def test_scores_are_not_those_of_one_full_pass_each(self, model, tokenizer, batch_size, normalization) -> None:
@@ -92,6 +93,7 @@ class TestScores:
         _assert_close(chosen, expected, rtol=1e-5)
         assert len(set(chosen.indices.tolist())) > 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", BATCH_SIZES)
     def test_a_model_that_cannot_share_gets_other_scores(self, model, tokenizer, alone, batch_size) -> None:
         chosen = _choose(model, tokenizer, batch_size=batch_size)
@@ -184,6 +186,7 @@ class TestScores:
 
 
 class TestNearTies:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("choices", "size"), [(["Q", "W", "Z", "K", "X"], 1e-4), (["Q Q", "W Z", "Z Q", "W W", "K X"], 1e-5)]
     )

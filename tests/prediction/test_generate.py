@@ -77,6 +77,7 @@ def _disturb(model: LlamaForCausalLM, size: float) -> None:
 
 
 class TestGenerate:
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", BATCH_SIZES)
     def test_an_answer_is_not_what_the_model_says_alone(self, model, tokenizer, batch_size) -> None:
         answers = _generate(model, tokenizer, batch_size=batch_size)
@@ -108,6 +109,7 @@ class TestGenerate:
         assert not answers.finished.any()
         assert answers.token_counts.tolist() == [8] * len(PROMPTS)
 
+    @pytest.mark.slow
     def test_a_near_tie_is_decided_by_the_batch_size(self, tokenizer) -> None:
         # All logits lie within a thousandth, so that rounding of 1e-4 decides often.
         model = tiny_llama(seed=3, tokenizer=tokenizer)
@@ -121,6 +123,7 @@ class TestGenerate:
             assert answers.texts == alone.texts
             np.testing.assert_allclose(answers.log_likelihoods, alone.log_likelihoods, atol=8 * 4e-4)
 
+    @pytest.mark.slow
     def test_exact_ties_are_decided_by_the_batch_size(self, tokenizer) -> None:
         model = tiny_llama(seed=3, tokenizer=tokenizer)
         with torch.no_grad():
@@ -192,6 +195,7 @@ class TestGenerate:
 
 
 class TestModelAndTokenizerStayAsTheyWere:
+    @pytest.mark.slow
     def test_an_adapter_is_ignored(self, tokenizer) -> None:
         base = tiny_llama(seed=3, tokenizer=tokenizer)
         before = _generate(base, tokenizer).texts

@@ -126,6 +126,7 @@ def _assert_scores_are_right(model: Any, batch_size: int = 5, **tolerance: float
 
 
 class TestModels:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", SHARING)
     @pytest.mark.parametrize("batch_size", [1, 5, 64])
     def test_a_model_that_shares_scores_otherwise_than_alone(self, name, batch_size) -> None:
@@ -134,10 +135,12 @@ class TestModels:
             assert can_share(model)
         _assert_scores_are_right(model, batch_size, rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["Llama", "GPT-2", "Mistral, window 5", "Phi 3, longrope"])
     def test_a_small_mistake_passes_for_rounding(self, name) -> None:
         _assert_scores_are_right(_family(name).double(), rtol=0, atol=1e-10)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", READING_WHOLE)
     @pytest.mark.parametrize("batch_size", [1, 5])
     def test_a_model_that_cannot_share_is_made_to(self, name, batch_size) -> None:
@@ -184,6 +187,7 @@ class TestAdapters:
         ids=["LoRA", "DoRA", "modules to save", "IA3", "prefix tuning", "prompt tuning", "activated LoRA"],
     )
     # PEFT 0.21 hands the virtual tokens of a prefix to transformers 5.24 by the old name of the cache.
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
     def test_an_adapter_is_lost_between_prompt_and_choice(self, config: PeftConfig, shares: bool) -> None:
         model = get_peft_model(
@@ -237,6 +241,7 @@ class TestTrial:
         with torch.no_grad():
             assert not can_share(model)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("takes_positions", [True, False])
     def test_a_model_that_gives_all_logits_is_scored_at_the_wrong_place(self, takes_positions, monkeypatch) -> None:
         model = _family("Llama")
@@ -260,6 +265,7 @@ class TestTrial:
             assert can_share(model) is takes_positions
         _assert_scores_are_right(model, rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["none", "subclass", "too few layers", "other layers"])
     def test_a_cache_of_another_kind_is_cut_into_pieces(self, kind, monkeypatch) -> None:
         model = _family("Llama")
@@ -321,6 +327,7 @@ def _stems(draw: st.DrawFn) -> list[Stem]:
 
 
 class TestProperties:
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(stems=_stems(), batch_size=st.integers(1, 9), name=st.sampled_from(["GPT-2", "Mistral, window 5"]))
     def test_apart_and_whole_are_not_the_same(self, stems: list[Stem], batch_size: int, name: str) -> None:
@@ -333,6 +340,7 @@ class TestProperties:
                     (whole,) = score(model, whole_stems([option]), batch_size=1, shared=False)
                     assert abs(whole[option] - value) < 1e-10
 
+    @pytest.mark.slow
     @given(stems=_stems())
     def test_a_token_is_read_twice_or_not_at_all(self, stems: list[Stem]) -> None:
         for stem in stems:

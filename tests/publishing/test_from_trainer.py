@@ -300,6 +300,7 @@ def test_a_comparison_of_runs_gives_its_row_and_this_adapters_slices(update: Upd
 # Flips of the evaluation ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_card_shows_the_last_evaluation_only_while_the_weights_are_those_that_were_evaluated(
     update: Update, tmp_path: Path
 ) -> None:
@@ -328,6 +329,7 @@ def test_the_card_shows_the_last_evaluation_only_while_the_weights_are_those_tha
     assert "four questions" in _card(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_comparison_is_not_shown_of_weights_that_were_trained_on_since(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -358,6 +360,7 @@ def test_rows_that_were_measured_on_other_questions_say_so_and_are_no_rivals(upd
     assert "negative_flip_rate_reduction" not in card
 
 
+@pytest.mark.slow
 def test_the_card_says_which_step_is_kept_and_what_chose_it(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(
         update, tmp_path / "out", flips_dataset=Dataset.from_list(QUESTIONS), eval_dataset=Dataset.from_list(ROWS),

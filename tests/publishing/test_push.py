@@ -182,6 +182,7 @@ def test_what_the_card_on_the_hub_says_and_this_push_leaves_open_is_kept_and_tol
     assert "Nothing has changed" in again["stdout"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["ann.smith", "secret-client", "Chosen"])
 def test_the_name_of_a_folder_is_no_title_for_everybody(title: str, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "secret-client" / "ann.smith")
@@ -240,6 +241,7 @@ def test_a_pull_request_or_a_branch_leaves_main_alone(server: Hub, worker: Worke
 # ---- told apart, in one line each, before anything is sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "token", "words"),
     [
@@ -449,6 +451,7 @@ def test_a_link_that_fails_does_not_hide_that_the_push_succeeded(
     assert front_matter(server.files(old)["README.md"])["new_version"] == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [None, "acme/never-was", "/home/somebody/old"])
 def test_an_old_adapter_that_is_not_on_the_hub_is_told_before_anything_is_sent(
     server: Hub, worker: Worker, name: str, tmp_path: Path, old: str | None
@@ -498,6 +501,7 @@ finally:
 # ---- the card and the names in the files, without a Hub
 
 
+@pytest.mark.slow
 def test_a_path_of_this_machine_as_base_is_refused_or_replaced_in_what_is_sent(tmp_path: Path) -> None:
     for number, base in enumerate(("/home/somebody/base-v2", "../base", None)):
         folder = adapter(tmp_path / str(number), base=base)
@@ -707,6 +711,7 @@ def test_names_are_checked_by_the_function_as_well(tmp_path: Path) -> None:
         pack_adapter(adapter(tmp_path / "out"), "x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [pytest.param("upload", marks=pytest.mark.slow), "commit"])
 def test_ctrl_c_ends_with_130_and_the_same_command_finishes(
     server: Hub, worker: Worker, name: str, tmp_path: Path, where: str

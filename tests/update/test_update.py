@@ -464,6 +464,7 @@ def test_what_stands_between_prompt_and_choice_is_read_off_the_completions(tmp_p
 # The models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
@@ -634,6 +635,7 @@ def test_trained_tokens_are_taken_over_with_the_same_tokenizer(models: Path) -> 
 # The rows as tokens, and what a training takes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"max_length": 24}, {"max_length": 60, "packing": True}, {"max_length": None}])
 def test_rows_are_counted_as_the_trainer_encodes_them(models: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(models / "base-v2")
@@ -670,6 +672,7 @@ def test_a_conversation_without_a_template_is_refused(models: Path, tmp_path: Pa
         encode_examples([one], tokenizer, config, "training")
 
 
+@pytest.mark.slow
 def test_the_estimate_counts_the_very_weights(models: Path, tmp_path: Path) -> None:
     plan = _plan(models, tmp_path / "out", "--new-adapter", str(models / "task-on-v2"))
     base = LlamaForCausalLM.from_pretrained(models / "base-v2", dtype=torch.float32)
@@ -944,6 +947,7 @@ class _InterruptAtStep(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["generation", "choice"])
 def test_an_interruption_asks_test_rows_again_or_changes_an_answer(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -1005,6 +1009,7 @@ def _canned(right: dict[str, int]) -> Callable[..., None]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "words", "told"),
     [
@@ -1040,6 +1045,7 @@ def test_a_task_adapter_that_learned_nothing_is_said_after_hours_of_compatibilit
     assert told is None or told in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", [True, False])
 def test_a_card_and_a_page_hide_that_the_task_adapter_learned_nothing(
     models: Path, tmp_path: Path, control: bool
