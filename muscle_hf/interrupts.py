@@ -45,8 +45,7 @@ def polite_interrupts(*, promises: bool = True) -> Iterator[Interrupt]:
     The outermost one takes the signals; one inside it gives the same `Interrupt`. What waits looks at its `asked` when
     it has finished. Without `promises` nothing is said on stderr, where another process says it.
 
-    Raises:
-        KeyboardInterrupt: Somebody asked, and what ran inside came to its end.
+    Where somebody asked, what ran inside comes to its end, and then a KeyboardInterrupt.
     """
     global _open
     if _open is not None:

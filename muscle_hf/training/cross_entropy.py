@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from ..progress import progress_bar
@@ -31,28 +31,19 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers i
         self.description = description
         self.bar: Any = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the bar, where a resumed training left it."""
         self.bar = progress_bar(state.max_steps, self.description, initial=state.global_step, unit="step")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the bar on."""
         self.bar.update(state.global_step - self.bar.n)
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """Show the validation accuracy."""
-        metrics = kwargs.get("metrics") or {}
-        if self.bar is not None and "eval_accuracy" in metrics:
+        if self.bar is not None and "eval_accuracy" in (metrics or {}):
             self.bar.set_postfix(validation_accuracy=f"{100 * metrics['eval_accuracy']:.1f} %")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close the bar."""
         self.bar.close()

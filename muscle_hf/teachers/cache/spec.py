@@ -60,14 +60,14 @@ class CacheSpec:
         stored: Layout = {}
         for role in TEACHERS:
             if self.hidden_sizes is None:
-                of_one = top_k_layout(self.k or 0, self.vocabulary_size)
+                of_teacher = top_k_layout(self.k or 0, self.vocabulary_size)
             else:
-                of_one = {
+                of_teacher = {
                     "hidden": (self.dtypes[role], (self.hidden_sizes[role],)),
                     "log_likelihood": (torch.float32, ()),
                     "right": (torch.uint8, ()),
                 }
-            stored |= {f"{role}.{name}": value for name, value in of_one.items()}
+            stored |= {f"{role}.{name}": value for name, value in of_teacher.items()}
         return stored
 
     @property
