@@ -79,6 +79,7 @@ def _chunks(row: Any, new: PreTrainedTokenizerFast, old: PreTrainedTokenizerFast
     return list(zip(*sides, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_of_trl_is_encoded_as_trl_encodes_it_on_both_sides(name: str) -> None:
     new, old = _new(), _old()
@@ -179,6 +180,7 @@ def test_white_space_hidden_in_the_offsets_of_a_byte_level_tokenizer_is_found_ag
     assert hidden != shown
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(TEXTS))
 @settings(deadline=None, max_examples=60)
 def test_both_sides_of_every_chunk_spell_the_same_text(text: str) -> None:

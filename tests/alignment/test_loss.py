@@ -422,6 +422,7 @@ def test_what_is_logged_is_detached() -> None:
     assert not any(value.requires_grad for name, value in vars(result).items() if name != "loss")
 
 
+@pytest.mark.slow
 def test_training_on_chunks_moves_a_student_to_an_old_model_of_another_tokenizer() -> None:
     new_tokenizer, old_tokenizer = tiny_tokenizer(add_beginning=True), sentencepiece_tokenizer()
     student, teacher, old_model = (

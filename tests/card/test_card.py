@@ -208,6 +208,7 @@ def test_figures_of_other_models_alone_are_not_passed_off_as_this_one() -> None:
     assert "breaks" not in body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_blank_lines_stand_between_blocks_and_nowhere_twice(full: bool) -> None:
     fields = {

@@ -227,6 +227,7 @@ def test_after_a_change_the_front_matter_holds_just_that(before: dict[str, Any],
 # The data beside the card --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_card_that_is_read_again_is_the_same_byte_for_byte(tmp_path: Path) -> None:
     text = _full().write(tmp_path).read_text(encoding="utf-8")
     again = AdapterCard.read(tmp_path)
@@ -256,6 +257,7 @@ def test_no_field_of_a_card_is_lost_in_its_record(tmp_path: Path) -> None:
     assert str(again.examples) == str(card.examples) and str(again.p_values) == str(card.p_values)
 
 
+@pytest.mark.slow
 def test_a_card_that_was_read_can_be_completed(tmp_path: Path) -> None:
     _full(repository=None, license=None).write(tmp_path)
     again = AdapterCard.read(tmp_path)
@@ -360,6 +362,7 @@ def test_a_file_that_is_no_json_is_said(text: str, tmp_path: Path) -> None:
         AdapterCard.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_data_of_a_newer_version_are_not_guessed_at(tmp_path: Path) -> None:
     found = _data(tmp_path) | {"schema_version": 2}
     (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")

@@ -212,6 +212,7 @@ def test_a_long_answer_is_cut_and_says_how_long_it_was() -> None:
     assert cut("abc", 3) == "abc"
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("`~ \n\rab\x1b\u2028\u202e#-<")) | st.text())
 def test_no_text_leaves_its_fence(text: str) -> None:
@@ -234,6 +235,7 @@ def test_an_example_shows_question_answers_and_what_changed() -> None:
 # The picture ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_picture_lies_beside_the_card_and_its_figures_are_read_out(tmp_path: Any) -> None:
     card = _card(comparisons={OURS: _lost(3, 1)}, slices={"topic": {"one": _lost(3, 1), "two": _lost(0, 0)}})
     text = card.write(tmp_path).read_text(encoding="utf-8")

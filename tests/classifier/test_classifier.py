@@ -180,6 +180,7 @@ def test_the_evaluation_is_that_of_both_models_asked_one_text_at_a_time(kind: An
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_flips_are_counted_between_what_the_models_answer_by_name(kind: Any, tmp_path: Path) -> None:
     words = "Token" in kind.__name__
@@ -357,6 +358,7 @@ def test_an_adapter_is_saved_with_its_head_and_class_names_and_plain_peft_loads_
             assert torch.equal(weight, dict(base.named_parameters())[plain]), name
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_is_the_old_model_of_the_next_update_with_its_class_names(tmp_path: Path) -> None:
     base = tiny_classifier(1, NEW_TOKENIZER, None)
     base.save_pretrained(tmp_path / "base")
@@ -476,6 +478,7 @@ def test_early_stopping_sees_no_improvement_below_the_bound(tmp_path: Path, monk
     assert trainer.state.best_metric == 0.3
 
 
+@pytest.mark.slow
 def test_several_evaluation_sets_have_flips_of_their_own(tmp_path: Path) -> None:
     halves = {"first": Dataset.from_list(ROWS[:6]), "last_half": Dataset.from_list(ROWS[6:])}
     trainer = _trainer(

@@ -54,6 +54,7 @@ def _loss(old_classes: OldClasses, given: dict[str, Tensor], **options: Any) -> 
     return classifier_loss(**given, old_classes=old_classes, strategy=strategy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", _strategies(), ids=lambda s: f"{s.mask}-{s.divergence}-{s.teacher}")
 def test_with_the_same_classes_it_is_the_loss_of_language_models(strategy: Strategy) -> None:
     batch = _logits(12, old=len(NEW))

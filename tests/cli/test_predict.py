@@ -224,6 +224,7 @@ def test_choices_that_are_the_same_without_the_end_token_are_refused(
     assert "row 1: 'no' is a choice twice" in _last_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "longest"),
     [
@@ -253,6 +254,7 @@ def test_a_default_that_does_not_fit_names_the_option(
     assert "The longest answer is max_new_tokens, now 256" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "words"),
     [

@@ -73,6 +73,7 @@ def test_a_part_of_the_data_has_every_intent_equally_often() -> None:
     assert set(counts.values()) == {40}
 
 
+@pytest.mark.slow
 def test_unlabelled_prompts_carry_a_label_or_are_among_the_labelled_ones() -> None:
     labelled = {row["prompt"] for row in read_rows("train", 3000)}
     rows = read_unlabelled(3000, 12000)

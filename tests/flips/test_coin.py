@@ -91,6 +91,7 @@ def test_negative_and_positive_are_not_treated_differently(n: int, p: int, a: fl
         assert 0 <= one.low <= one.median <= one.high <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
 @pytest.mark.parametrize("prior", [(1, 1), (5100, 4900), (0.05, 1e9)])
 @pytest.mark.parametrize(("negative", "positive"), [(10**7, 0), (0, 10**7), (5 * 10**6, 5 * 10**6), (10**12, 1)])
@@ -325,6 +326,7 @@ def test_spread_between_groups_is_not_taken_for_evidence_against_one_half() -> N
     assert sum(factor < 0.5 for factor in grouped) >= 60
 
 
+@pytest.mark.slow
 def test_a_common_shift_is_still_found_where_groups_differ() -> None:
     draw = np.random.default_rng(2)
     factors = [grouped_coin_flips(*draw_flips(draw, 0.65, 0.1, np.full(20, 300))).bayes_factor for _ in range(10)]

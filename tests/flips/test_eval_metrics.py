@@ -61,6 +61,7 @@ def test_an_undefined_rate_is_nan_which_loggers_and_states_take() -> None:
     assert math.isnan(json.loads(json.dumps(metrics))["eval_relative_negative_flip_rate"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_accuracies_change_by_what_flips(rows: list[tuple[bool, bool, bool]]) -> None:
     old, new, student = (["a" if right else "b" for right in column] for column in zip(*rows, strict=True))

@@ -144,6 +144,7 @@ def test_interval_and_test_of_the_change_never_contradict_each_other() -> None:
     assert after == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
 @given(st.tuples(*[st.integers(0, 400)] * 4).filter(any))
 def test_at_any_level_the_change_excludes_0_where_its_test_says_so(

@@ -194,6 +194,7 @@ def test_equal_numbers_are_spelled_the_same_and_no_others(number: Decimal, other
             assert (column[first] == column[second]) is (values[0] == values[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", ["", "nan", "NaN", "None", "NULL", "null", "NA", "N/A", "<NA>", "\\N", "   "])
 def test_a_gap_in_a_column_of_numbers_is_no_answer_however_it_is_written(tmp_path: Path, gap: str) -> None:
     before = table(tmp_path / "old.csv", OLD)
@@ -346,6 +347,7 @@ def test_wrong_answers_that_are_the_same_in_another_spelling_are_noted(tmp_path:
     assert isinstance(compared, Comparison) and compared.both_wrong_same == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "names"),
     [(lambda text: text + "\n", "whitespace"), (str.upper, "case"), (lambda text: f'"{text}"', "quotes")],

@@ -246,6 +246,7 @@ def test_tokens_that_one_side_alone_has_are_left_out_unless_the_data_hold_them(t
             _trainer(tmp_path, _chats())
 
 
+@pytest.mark.slow
 def test_tokens_that_no_row_stands_for_are_refused_by_name(tmp_path: Path) -> None:
     for version in (1, 2):
         _make(tmp_path, version, added=False)

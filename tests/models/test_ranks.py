@@ -334,6 +334,7 @@ def _unchanged(model: PeftModel, before: torch.Tensor) -> bool:
     return torch.equal(_logits(model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [4, 3, 0, -1, True, 8.0, "8"])
 def test_a_rank_that_is_no_larger_is_refused_before_anything_changes(rank: Any) -> None:
     model = _adapter()

@@ -99,6 +99,7 @@ class TestScores:
         chosen = _choose(model, tokenizer, batch_size=batch_size)
         _assert_close(chosen, _reference(model, tokenizer), rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("tied", [False, True])
     def test_double_precision_is_rounded_to_single(self, tokenizer, tied) -> None:
         model = tiny_llama(seed=3, tokenizer=tokenizer, tie_word_embeddings=tied).double()
@@ -168,6 +169,7 @@ class TestScores:
         backwards = _choose(model, tokenizer, PROMPTS[::-1], CHOICES[::-1], batch_size=3)
         assert backwards.indices[::-1].tolist() == chosen.indices.tolist()
 
+    @pytest.mark.slow
     def test_an_adapter_is_ignored(self, tokenizer) -> None:
         base = tiny_llama(seed=3, tokenizer=tokenizer)
         before = _choose(base, tokenizer)
@@ -237,6 +239,7 @@ class TestWork:
         _choose(model, tokenizer, [PROMPTS[1]], [choices], tie_margin=0)
         assert shapes == [(1, context), (3, max(lengths))]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
     def test_more_sequences_than_the_batch_size_are_in_memory(self, model, tokenizer, monkeypatch, batch_size) -> None:
         shapes = _record(model, monkeypatch)

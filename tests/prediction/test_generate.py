@@ -132,6 +132,7 @@ class TestGenerate:
         _disturb(model, 1e-4)
         assert _generate(model, tokenizer, batch_size=3).texts == alone.texts
 
+    @pytest.mark.slow
     def test_half_precision_is_asked_again_without_being_told(self, model, tokenizer, monkeypatch) -> None:
         rows: list[int] = []
         original = muscle_hf.prediction.generate._generate

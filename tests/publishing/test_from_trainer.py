@@ -63,6 +63,7 @@ def _values(folder: Path) -> set[float]:
 # The model's own methods ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_models_own_save_pretrained_leaves_our_card_and_not_that_of_peft(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path / "out")
     trainer.add_comparison("compatibility adapter", COMPARISON, split="four questions")
@@ -144,6 +145,7 @@ def test_a_pickled_model_takes_the_card_along_and_neither_trainer_nor_old_model(
     assert (tmp_path / "saved" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_card_outlives_the_trainer_and_the_model_keeps_nothing_alive(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path / "out")
     trainer.train()
@@ -168,6 +170,7 @@ def test_the_card_outlives_the_trainer_and_the_model_keeps_nothing_alive(update:
 # What is refused, and what is written down ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_repository_is_made_where_the_data_are_refused(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def front_matter(card: bytes) -> dict[str, Any]:
 # ---- the whole way
 
 
+@pytest.mark.slow
 def test_one_commit_holds_the_adapter_its_card_and_its_evidence(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:
@@ -368,6 +369,7 @@ def old_of(owner: str, name: str) -> str:
     return f"{owner}/old-{name.rpartition('/')[2]}"
 
 
+@pytest.mark.slow
 def test_the_old_card_names_its_successor_once(server: Hub, worker: Worker, name: str, tmp_path: Path) -> None:
     old = old_of("acme", name)
     server.create(old, files={"README.md": OLD_CARD, "adapter_config.json": b"{}"})
@@ -384,6 +386,7 @@ def test_the_old_card_names_its_successor_once(server: Hub, worker: Worker, name
     assert len(server.commits(old)) == 2
 
 
+@pytest.mark.slow
 def test_an_old_card_with_the_ends_of_lines_of_windows_keeps_them(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:
@@ -407,6 +410,7 @@ def test_an_old_card_that_is_no_text_is_one_line_after_the_push(
     assert "adapter_model.safetensors" in server.files(name)
 
 
+@pytest.mark.slow
 def test_the_card_of_somebody_else_gets_a_pull_request_once(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:
@@ -423,6 +427,7 @@ def test_the_card_of_somebody_else_gets_a_pull_request_once(
     assert len(server.pull_requests(old)) == 1
 
 
+@pytest.mark.slow
 def test_a_link_that_fails_does_not_hide_that_the_push_succeeded(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:
@@ -533,6 +538,7 @@ def test_a_path_or_a_token_elsewhere_in_a_file_is_refused(tmp_path: Path) -> Non
             pack_adapter(folder, "acme/x")
 
 
+@pytest.mark.slow
 def test_a_name_of_this_machine_deep_in_a_file_is_taken_out_and_any_other_path_is_refused(tmp_path: Path) -> None:
     files = ("tokenizer_config.json", "config.json", "preprocessor_config.json", "processor_config.json")
     for number, name in enumerate(files):
@@ -553,6 +559,7 @@ def test_a_name_of_this_machine_deep_in_a_file_is_taken_out_and_any_other_path_i
                 pack_adapter(folder, "acme/x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE.md", "chat_template.jinja", "additional_chat_templates/a.jinja"])
 def test_every_text_that_goes_is_looked_through(tmp_path: Path, name: str) -> None:
     folder = adapter(tmp_path / "out")
@@ -622,6 +629,7 @@ def test_an_edited_card_keeps_every_byte_but_the_fields_given(tmp_path: Path) ->
     assert "but for the fields given" in packed.notices[0]
 
 
+@pytest.mark.slow
 def test_the_card_that_peft_writes_is_refused_for_its_path_until_the_base_is_given(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "out", base="/scratch/base")
     (folder / "comparison.json").unlink()
@@ -678,6 +686,7 @@ def test_a_lost_picture_is_not_shown_on_the_card(tmp_path: Path) -> None:
     assert "quadrants.png" not in packed.files
 
 
+@pytest.mark.slow
 def test_hostile_words_on_the_card_do_not_become_commands_of_the_terminal(
     server: Hub, worker: Worker, name: str, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_equal_codes_mean_equal_values_and_nothing_else(columns: list[list[str |
 # Taking rows ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_rows_taken_twice_keep_every_column_and_their_texts(data: st.DataObject) -> None:
     size = 6
@@ -171,6 +172,7 @@ def test_whatever_is_quoted_is_one_short_line(value: Any) -> None:
     assert len(shown) < 100
 
 
+@pytest.mark.slow
 def test_a_message_does_not_hold_a_megabyte_or_a_million_examples() -> None:
     assert len(quote("x" * 1_000_000)) < 100
     assert quote("x" * 1_000_000).endswith("… (1000002 characters)")

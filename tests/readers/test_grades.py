@@ -90,6 +90,7 @@ def test_one_value_between_0_and_1_on_either_side_makes_scores(
     assert part.has_scores == (graded != "neither")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     ("metric", "values", "is_score"),

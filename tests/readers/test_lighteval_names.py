@@ -64,6 +64,7 @@ def test_two_tasks_are_not_taken_for_one(name: str, other: str, tmp_path: Path) 
     assert result.missing_tasks == (name,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "other"), OTHER[:-1])
 def test_two_runs_of_one_task_each_are_refused_where_the_tasks_differ(name: str, other: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another suite, task or number of few-shot examples is another task"):

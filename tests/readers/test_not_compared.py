@@ -129,6 +129,7 @@ def test_a_gate_never_passes_over_a_bad_task_in_silence(
     assert "wino" in out and "no row 'piqa', because it was not compared: " in err
 
 
+@pytest.mark.slow
 def test_a_task_of_corpus_scores_ends_a_rightly_made_suite_as_a_fault(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

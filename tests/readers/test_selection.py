@@ -64,6 +64,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_filters_are_never_compared_as_two_models(tmp_path: Path, pair: str, swapped: bool) -> None:
@@ -239,6 +240,7 @@ def test_a_filter_that_says_nothing_is_refused(texts: list[str]) -> None:
 # Tasks ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "tasks"),
     [

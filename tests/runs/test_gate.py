@@ -252,6 +252,7 @@ def test_another_word_for_what_is_gated_is_refused() -> None:
 _RATES_OF_ANSWERS = st.sampled_from(["max_nfr", "max_relative_nfr", "min_accuracy_change"])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cells=CELLS, rate=_RATES_OF_ANSWERS, data=st.data(), gate_on=st.sampled_from(GATE_ON))
 def test_loosening_a_bound_never_breaks_it(
@@ -277,6 +278,7 @@ def test_the_interval_is_never_more_lenient_than_the_estimate(
         assert check(compared({"quiz": rows}, level=level), [bound], gate_on="upper")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cells=CELLS, rate=_RATES_OF_ANSWERS)
 def test_an_estimate_exactly_on_the_bound_keeps_it_and_the_next_number_does_not(

@@ -401,6 +401,7 @@ def test_digits_in_strings_are_not_turned_into_numbers(flips: evaluate.Evaluatio
     assert result["negative_flips"] == 1
 
 
+@pytest.mark.slow
 @each_metric_of_answers
 @pytest.mark.parametrize(
     ("inputs", "message"),

@@ -267,6 +267,7 @@ def _fastest(path: str) -> float:
     return min(times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_costs_no_more_than_50_ms_over_its_path(name: str, record_property: Any) -> None:
     by_path, by_name = _fastest(str(registration.metric_folder(name))), _fastest(name)

@@ -247,6 +247,7 @@ class TestOpening:
         assert cache.tokens == TOKENS
 
 
+@pytest.mark.slow
 def test_a_step_of_8192_tokens_takes_more_than_a_blink(tmp_path: Path) -> None:
     """k = 64, in packed order of random rows from several shards, which the page cache holds."""
     spec = top_k_spec(vocabulary_size=32_000, k=64)

@@ -180,6 +180,7 @@ class TestGoingOn:
         assert _write(tmp_path, shard_bytes=2**30, processes=1) == [0, 2]
         assert_same(_all(tmp_path), targets_of(range(TOKENS), SPEC))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty", "swapped", "foreign"])
     def test_a_damaged_shard_is_kept_or_nobody_hears_of_it(
         self, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -236,6 +237,7 @@ class TestGoingOn:
 
 
 class TestOtherCaches:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("changes", "named"),
         [

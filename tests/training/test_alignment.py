@@ -80,6 +80,7 @@ def test_an_update_to_another_tokenizer_trains_and_comes_closer_to_the_old_model
     assert distances[-1] < 0.8 * distances[0]
 
 
+@pytest.mark.slow
 def test_a_chunk_is_wrong_if_any_of_its_tokens_is(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path, **CHUNKS)
     batch = _batch(trainer)
@@ -165,6 +166,7 @@ def test_cached_chunk_scores_are_those_of_the_old_model(update: Update, tmp_path
         assert marks[0] == marks[1]
 
 
+@pytest.mark.slow
 def test_each_model_is_asked_with_its_own_tokenizer(update: Update, tmp_path: Path) -> None:
     questions = Dataset.from_list([{"prompt": row["prompt"], "reference": row["completion"]} for row in ROWS[:3]])
     trainer = trainer_of(update, tmp_path, flips_dataset=questions, flips_max_new_tokens=3, **CHUNKS)
@@ -242,6 +244,7 @@ def test_padding_rows_of_the_old_model_are_cut_and_the_log_says_so(
     trainer.train()
 
 
+@pytest.mark.slow
 def test_a_row_with_a_token_that_only_the_new_model_has_is_refused_also_in_an_evaluation(tmp_path: Path) -> None:
     update = _update(tmp_path, tiny_tokenizer())
     tokenizer = tiny_tokenizer()

@@ -207,6 +207,7 @@ def test_an_evaluation_set_called_train_is_not_taken_for_the_training_set(update
     assert not (tmp_path / "named" / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_precision_of_the_old_model_is_refused(update: Update, tmp_path: Path) -> None:
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
     half = {"old_model_init_kwargs": {"dtype": "bfloat16"}}
@@ -238,6 +239,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_training(update: Update,
         trainer_of(update, tmp_path / "out", teacher_cache_dir=str(tmp_path / "file" / "cache"), **KINDS["topk"])
 
 
+@pytest.mark.slow
 def test_a_kill_loses_more_than_a_batch_of_a_small_cache(update: Update, tmp_path: Path) -> None:
     trainer_of(update, tmp_path, per_device_eval_batch_size=2, **KINDS["topk"]).cache_teachers()
     assert len(list((tmp_path / "teacher_cache" / "train").glob("shard-*.safetensors"))) >= len(ROWS) / 2 - 1

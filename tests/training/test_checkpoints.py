@@ -153,6 +153,7 @@ def test_saving_by_time_changes_what_is_trained_chosen_or_kept(update: Update, t
         assert by_time == ([] if newest in without or not step else [f"interim/{newest}"])
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_waits_for_the_step(update: Update, tmp_path: Path) -> None:
     def twice() -> None:
         _interrupt()

@@ -28,6 +28,7 @@ def _answers(update: Update, version: int) -> list[str]:
     return generate_answers(model, update.tokenizer, prompts, max_new_tokens=4, show_progress=False).texts
 
 
+@pytest.mark.slow
 def test_the_first_evaluation_is_the_comparison_of_old_and_new(update: Update, tmp_path: Path) -> None:
     # The right answers are the old model's to three questions and the new model's to one.
     old, new = _answers(update, 1), _answers(update, 2)
@@ -85,6 +86,7 @@ def test_options_of_the_loop_are_not_ignored_without_its_data(
         trainer_of(update, tmp_path, **option)
 
 
+@pytest.mark.slow
 def test_flips_are_never_maximized_by_default(update: Update, tmp_path: Path) -> None:
     best = {"metric_for_best_model": "eval_negative_flip_rate"}
     assert trainer_of(update, tmp_path, **OPTIONS | best).args.greater_is_better is False

@@ -98,6 +98,7 @@ def test_every_row_gets_the_one_answer_that_it_gets_alone(n: int, tmp_path: Path
         assert answer == row["choices"][index]
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_three_models_answers(tmp_path: Path) -> None:
     evaluation = _evaluation(tmp_path)
     metrics = evaluation.measure(STUDENT, prefix="valid")
@@ -166,6 +167,7 @@ def test_the_student_is_left_as_it_was(tmp_path: Path) -> None:
     assert student.config.use_cache is False
 
 
+@pytest.mark.slow
 def test_the_new_model_is_asked_as_it_was_before_training(tmp_path: Path) -> None:
     student = tiny_adapter(_model(3), seed=4)
     teacher = SharedBaseTeacher(student)
@@ -349,6 +351,7 @@ def test_an_interruption_asks_old_and_new_model_all_again(
     assert not list((tmp_path / "pieces").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_kept_pieces_of_another_model_or_cut_off_are_taken_for_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +387,7 @@ def test_nothing_but_the_answers_is_left_in_the_folder(tmp_path: Path) -> None:
     assert best != student
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [_chosen(), _generated()], ids=["choices", "generation"])
 def test_kept_answers_are_what_compare_reads(dataset: Dataset, tmp_path: Path) -> None:
     metrics = _evaluation(tmp_path, dataset).measure(STUDENT)

@@ -125,6 +125,7 @@ def _best_step(trainer: LoopTrainer) -> int:
 # What is logged ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_flips_stand_beside_the_loss_in_what_loggers_and_callbacks_see(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer = _trainer(tmp_path, Scripted((0.5, 0.5), (0.25, 0.75)), recorder, max_steps=2)
@@ -157,6 +158,7 @@ def test_the_seconds_of_asking_are_not_those_of_the_evaluation_set(tmp_path: Pat
     assert order == ["asked", "loaded"]
 
 
+@pytest.mark.slow
 def test_without_an_evaluation_set_flips_are_logged_alone(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer = _trainer(tmp_path, Scripted((0.5, 0.5), (0.25, 0.75)), recorder, max_steps=2, eval_dataset={})
@@ -165,6 +167,7 @@ def test_without_an_evaluation_set_flips_are_logged_alone(tmp_path: Path) -> Non
     assert _best_step(trainer) == 2
 
 
+@pytest.mark.slow
 def test_flips_alone_take_nothing_from_the_next_log_of_training_steps(tmp_path: Path) -> None:
     script = [(0.5, 0.5), (0.25, 0.75)]
     trainer = _trainer(tmp_path, Scripted(*script), max_steps=2, eval_dataset={}, logging_steps=2)
@@ -201,6 +204,7 @@ def test_another_set_is_evaluated_without_flips(tmp_path: Path) -> None:
     assert "test_loss" in trainer.predict(trainer.train_dataset, metric_key_prefix="test").metrics
 
 
+@pytest.mark.slow
 def test_without_flips_the_trainer_is_the_parent(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, None, max_steps=1, metric_for_best_model="loss")
     trainer.train()
@@ -296,6 +300,7 @@ def test_when_nothing_is_allowed_the_last_weights_stay_and_a_warning_says_so(
     assert all(torch.equal(own[name], weight) for name, weight in last.named_parameters() if "lora" in name)
 
 
+@pytest.mark.slow
 def test_an_undefined_metric_chooses_nothing_and_a_warning_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

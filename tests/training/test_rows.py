@@ -77,6 +77,7 @@ def test_weights_without_a_meaning_are_refused(update: Update, tmp_path: Path, c
         trainer_of(update, tmp_path, rows=rows, weight_column="importance")
 
 
+@pytest.mark.slow
 def test_a_log_of_the_old_model_is_learned_from_the_old_model(update: Update, tmp_path: Path) -> None:
     # The mask sends no token to the old model, so whatever learns from it is unlabelled.
     def nothing(scores: Scores) -> torch.Tensor:
@@ -121,6 +122,7 @@ def test_a_labelled_stream_cannot_be_mixed(update: Update, tmp_path: Path) -> No
         trainer_of(update, tmp_path, train_dataset=stream, unlabelled_dataset=Dataset.from_list(LOG))
 
 
+@pytest.mark.slow
 def test_a_wider_student_starts_as_the_new_model_and_is_saved_wide(update: Update, tmp_path: Path) -> None:
     trainer = trainer_of(update, tmp_path / "out", student_rank=16, mask="none", teacher="new", max_steps=1)
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[0]]))
@@ -132,6 +134,7 @@ def test_a_wider_student_starts_as_the_new_model_and_is_saved_wide(update: Updat
     assert '"r": 16' in (tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_full_fine_tune_trains_every_weight_and_keeps_a_copy_as_teacher(update: Update, tmp_path: Path) -> None:
     merged = {version: update.load(version).merge_and_unload() for version in (1, 2)}
     for version, model in merged.items():
@@ -213,6 +216,7 @@ def test_columns_with_our_names_are_not_taken_for_ours(update: Update, tmp_path:
         trainer_of(update, tmp_path, rows=rows)
 
 
+@pytest.mark.slow
 def test_a_collator_that_pads_on_the_left_cannot_shift_weights(update: Update, tmp_path: Path) -> None:
     class LeftPadding:
         def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -109,6 +109,7 @@ def test_gradient_checkpointing_and_slices_go_together() -> None:
     _assert_both_ways_agree(student, tiny_llama(3, tokenizer), _batch())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["linear", "embeddings and norms", "LoRA on embeddings"])
 def test_autocast_and_slices_go_together(adapter: str) -> None:
     tokenizer = tiny_tokenizer()
@@ -152,6 +153,7 @@ def _other_family(name: str, seed: int) -> Any:
         return GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["soft-capped logits", "scaled logits", "absolute positions", "a backbone that is not called"]
 )

@@ -198,6 +198,7 @@ def test_a_faulty_file_is_refused_and_says_what_is_wrong(
         read_options([*_words(models, tmp_path), "--config", str(file)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -313,6 +314,7 @@ def _examples(prompts: Sequence[str]) -> list[Example]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     prompts=st.lists(st.sampled_from("abcdefghijkl"), min_size=12, max_size=60),
@@ -754,6 +756,7 @@ def test_of_an_adapter_of_the_hub_the_header_alone_is_read(models: Path, monkeyp
         fit_to(base, "org/task-on-v2", config, "new_adapter")
 
 
+@pytest.mark.slow
 def test_too_little_memory_says_what_to_lower(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1206,6 +1209,7 @@ def test_a_dry_run_loads_no_weights_and_touches_nothing(
         assert text in shown
 
 
+@pytest.mark.slow
 def test_a_folder_with_something_else_is_left_alone(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -247,6 +247,7 @@ def test_an_answer_of_megabytes_is_read_whole(tmp_path: Path) -> None:
     assert _both(_jsonl(tmp_path, f'{{"a": "{long}"}}\n{{"a": "y"}}\n')) == [{"a": [long, "y"]}] * 2
 
 
+@pytest.mark.slow
 def test_fields_with_names_of_a_megabyte_make_no_megabyte_of_a_message(tmp_path: Path) -> None:
     table = _jsonl(tmp_path, '{"a": "x"}\n' * 200 + json.dumps({f"{i}{'x' * 10**6}": i for i in range(20)}) + "\n")
     _refusal(lambda: _scan(table))

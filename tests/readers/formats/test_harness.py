@@ -705,6 +705,7 @@ _TEXT = st.text(max_size=20)
 _CHOICES = st.lists(st.floats(-1e6, 0), min_size=2, max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
@@ -733,6 +734,7 @@ def test_random_choices_are_read_back_as_they_were_written(
     assert not found.notes
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_TEXT | st.text(min_size=200, max_size=400), _TEXT, _TEXT), min_size=1, max_size=6))
 def test_random_texts_are_read_back_as_they_were_written(

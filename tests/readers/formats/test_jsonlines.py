@@ -99,6 +99,7 @@ def test_every_object_of_an_indented_array_is_read_and_found_again(
     assert read_at(path, [(start, length) for _, start, length, _ in found][::-1], dict) == expected[::-1]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(content=st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")) | VALUES.map(lambda v: json.dumps(v).encode()))  # fmt: skip # noqa: E501
 def test_no_content_whatever_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

@@ -118,6 +118,7 @@ def test_another_right_answer_or_document_is_refused(tmp_path: Path) -> None:
             compare_runs(old, write(tmp_path / "v2.parquet", rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", [("", "", ""), (None, None, None), ("7", "7", "8"), ("1", None, "2"), ("1", "", "2")])
 def test_without_ids_of_their_own_instances_are_joined_by_what_they_ask(tmp_path: Path, ids: tuple[Any, ...]) -> None:
     def rows(order: list[int], likely: int) -> list[Row]:
@@ -142,6 +143,7 @@ def test_several_metrics_are_told_and_can_be_chosen(tmp_path: Path) -> None:
     assert "metric 'em' is not there; usable: 'acc', 'f1'" in _refusal(path, metric="em")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [[1.0, 2.0], {"golds": ["a"], "preds": ["b"]}, "good", None])
 def test_a_metric_that_is_no_number_is_refused_by_name_and_not_chosen(tmp_path: Path, value: Any) -> None:
     rows = [_choice(0, 0, corpus=value, acc=1), _choice(1, 0, corpus=value, acc=1)]
@@ -206,6 +208,7 @@ def test_a_slice_by_a_field_of_any_name_changes_nothing_else(tmp_path: Path, nam
         assert getattr(found, column).equals(getattr(plain, column))
 
 
+@pytest.mark.slow
 def test_texts_are_whole_and_right_across_batches_and_in_any_order(tmp_path: Path) -> None:
     long = "long " * 200
     rows = [_text(i, f"{long}{i}", em=float(i % 2)) for i in range(2500)]

@@ -140,6 +140,7 @@ def test_texts_of_values_give_the_values_back(said: list[str], query: str, value
     assert repr(typed) == repr(read_back)  # nan is not equal to itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["0.4", "0.11"])
 @pytest.mark.parametrize(("metric", "count"), [(None, 2), ("extractive_match", 2)], ids=["first", "asked"])
 def test_of_a_task_with_two_kinds_of_metrics_the_rows_of_the_chosen_one_are_compared(

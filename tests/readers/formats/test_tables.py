@@ -597,6 +597,7 @@ def test_texts_are_scored_whole_by_a_scorer_that_is_named_as_metric(tmp_path: Pa
     assert found.values()[1:].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_texts_are_scored_once_where_a_reader_starts_over(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a", rows(*["A"] * 8_000))
     # Arrow does not read this line, so that the file is read again line by line.
@@ -706,6 +707,7 @@ def test_a_field_that_is_missing_far_down_is_not_taken_for_null(tmp_path: Path) 
     assert "line 251 has no field 'prediction'" in refused(write_jsonl(tmp_path / "a", data))
 
 
+@pytest.mark.slow
 def test_a_type_that_changes_far_down_is_named_with_its_line(tmp_path: Path) -> None:
     data = rows(*["A"] * 20_001)
     data[20_000]["prediction"] = 7

@@ -59,6 +59,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_files", [False, True])
 @pytest.mark.parametrize("sides", [("v1",), ("v2",), ("v1", "v2")])
 @pytest.mark.parametrize("fault", FAULTS)
