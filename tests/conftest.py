@@ -57,7 +57,8 @@ _SECONDS = "processor seconds"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files of most slow tests, so that no process is left with one of them at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    names = {(item.path, item.name.partition("[")[0]) for item in items if item.get_closest_marker("slow")}
+    slow = Counter(path for path, _ in names)
     items.sort(key=lambda item: -slow[item.path])
 
 
