@@ -4,46 +4,47 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
-_PROMISE = (
-    b"\ninterrupted: the step under way is saved first, with its evaluation if one is due; once more ends at once\n"
-)
+_PROMISE = "interrupted: the step under way is saved first, with its evaluation if one is due; once more ends at once"
+
+
+def to_stderr(promise: str) -> None:
+    """Write a line past Python's file, which may be in the middle of a write when a signal comes."""
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"\n{promise}\n".encode())
 
 
 class Interrupt:
     """Whether somebody has asked to leave, and whether what runs now would rather finish first."""
 
-    def __init__(self, *, promises: bool = True) -> None:
+    def __init__(self, promise: Callable[[str], None] | None = to_stderr) -> None:
         """Nobody has asked, and nothing waits."""
         self.asked = False
         self.waits = False
-        self.promises = promises
+        self._promise = promise
 
     def handle(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
         """Take a signal: leave at once where nothing waits, or at the second time."""
         if self.asked or not self.waits:
             raise KeyboardInterrupt
         self.asked = True
-        if not self.promises:
-            return
-        # Not through Python's file, which may be in the middle of a write.
-        with contextlib.suppress(OSError):
-            os.write(_STDERR, _PROMISE)
+        if self._promise is not None:
+            self._promise(_PROMISE)
 
 
 _open: Interrupt | None = None
 
 
 @contextlib.contextmanager
-def polite_interrupts(*, promises: bool = True) -> Iterator[Interrupt]:
+def polite_interrupts(promise: Callable[[str], None] | None = to_stderr) -> Iterator[Interrupt]:
     """Let what runs inside say, by `waits`, when it would rather finish first.
 
     The outermost one takes the signals; one inside it gives the same `Interrupt`. What waits looks at its `asked` when
-    it has finished. Without `promises` nothing is said on stderr, where another process says it.
+    it has finished. `promise` says, from within a signal, that this takes a while; None where another process says it.
 
     Where somebody asked, what ran inside comes to its end, and then a KeyboardInterrupt.
     """
@@ -51,7 +52,7 @@ def polite_interrupts(*, promises: bool = True) -> Iterator[Interrupt]:
     if _open is not None:
         yield _open
         return
-    interrupt = _open = Interrupt(promises=promises)
+    interrupt = _open = Interrupt(promise)
     try:
         with _handled_by(interrupt, _SIGNALS):
             yield interrupt

@@ -11,7 +11,7 @@ from muscle_hf.demo.contenders import Contender
 from muscle_hf.demo.jobs import Job
 from muscle_hf.demo.processes import run_jobs
 from muscle_hf.errors import InputError
-from muscle_hf.interrupts import polite_interrupts
+from muscle_hf.interrupts import polite_interrupts, to_stderr
 from muscle_hf.progress import progress_bar
 
 
@@ -33,6 +33,9 @@ class Seen:
 
     def finished(self, job: Job) -> None:
         self.events.append(("finished", job.name))
+
+    def promised(self, promise: str) -> None:
+        to_stderr(promise)
 
 
 def job(name: str, *after: str, seconds: float = 1.0) -> Job:

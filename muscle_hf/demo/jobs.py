@@ -1,9 +1,10 @@
 """The jobs of a demo: what each leaves on disk, what it waits for, how long it takes, and what people are told."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..training.kept_checkpoints import steps_done
 from ..update.stage import Stage
 from ..version import __version__
 from .contenders import NEW, OLD, Cast, Contender, DemoSettings
@@ -35,6 +36,12 @@ class Job:
     stage: int  # which of `TITLES` it belongs to
     after: tuple[str, ...]  # names of the jobs whose results it needs
     seconds: float  # what it takes of one quiet core, about
+    steps: tuple[int, int] | None = None  # that an earlier call did, and of how many; None where it starts anew
+
+    @property
+    def share(self) -> float:
+        """How much of it an earlier call did, from 0 to 1."""
+        return self.steps[0] / self.steps[1] if self.steps else 0.0
 
     @property
     def name(self) -> str:
@@ -46,6 +53,10 @@ class Job:
         """What is done, in a few words."""
         asked = {None: "training", "prompts": "answers to prompts", "test": "test set", "validation": "validation set"}
         return f"{self.contender.name}, {asked[self.split]}"
+
+    def going_on(self, output_dir: Path) -> "Job":
+        """Return the job with the steps that an interrupted training has left."""
+        return self if self.split is not None else replace(self, steps=steps_done(output_dir / self.contender.folder))
 
     def on_disk(self, output_dir: Path, settings: DemoSettings) -> Stage:
         """Return what it leaves, and the mark that says whether it is finished."""

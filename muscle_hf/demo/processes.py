@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 
 from ..errors import ConfigurationError, MuscleError
-from ..interrupts import polite_interrupts
+from ..interrupts import polite_interrupts, to_stderr
 from ..progress import told_to
 from .jobs import Job
 
@@ -34,6 +34,10 @@ class Watcher:
     def finished(self, job: Job) -> None:
         """A job has come to its end."""
 
+    def promised(self, promise: str) -> None:
+        """Somebody has asked to leave, and is told, from within a signal, what happens first."""
+        to_stderr(promise)
+
 
 def run_jobs(jobs: Sequence[Job], do: Do, processes: int, watcher: Watcher) -> None:
     """Do all jobs, each after those that it waits for; of several that could start, the one with most behind it.
@@ -50,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], do: Do, processes: int, watcher: Watcher) -> N
         job = _next(waiting, waiting, jobs)
         assert job is not None  # noqa: S101 - jobs wait for earlier ones alone
         watcher.started(job)
-        with told_to(partial(watcher.moved, job)):
+        with told_to(partial(watcher.moved, job)), polite_interrupts(watcher.promised):
             do(job.name)
         waiting.remove(job)
         watcher.finished(job)
@@ -68,7 +72,7 @@ def seconds_left(jobs: Sequence[Job], shares: Mapping[str, float], processes: in
         unfinished = [*waiting, *(job for job in jobs if job.name in running)]
         while len(running) < processes and (job := _next(waiting, unfinished, jobs)) is not None:
             waiting.remove(job)
-            running[job.name] = now + job.seconds
+            running[job.name] = now + job.seconds * (1 - job.share)
             unfinished = [*unfinished, job]
         name = min(running, key=lambda name: running[name])
         now = max(now, running.pop(name))
@@ -105,7 +109,7 @@ class _Worker:
 def _in_processes(jobs: Sequence[Job], do: Do, count: int, watcher: Watcher) -> None:
     waiting, unfinished = list(jobs), list(jobs)
     workers = [_Worker(do) for _ in range(count)]
-    with polite_interrupts() as interrupt:
+    with polite_interrupts(watcher.promised) as interrupt:
         interrupt.waits, is_leaving = True, False
         try:
             while unfinished:
@@ -180,7 +184,7 @@ def _work(connection: Connection, do: Do) -> None:
         while True:
             name = connection.recv()
             try:
-                with polite_interrupts(promises=False):
+                with polite_interrupts(promise=None):
                     do(name)
             except MuscleError as error:
                 tell(error)

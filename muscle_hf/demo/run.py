@@ -37,7 +37,7 @@ def run_demo(
     jobs = jobs_of(cast, settings)
     for job in jobs:
         job.on_disk(output_dir, settings).claim()
-    left = [job for job in jobs if not job.on_disk(output_dir, settings).finished]
+    left = [job.going_on(output_dir) for job in jobs if not job.on_disk(output_dir, settings).finished]
     output_dir.mkdir(parents=True, exist_ok=True)
     do = partial(_do, {job.name: job for job in left}, output_dir, settings)
     run_jobs(left, do, processes or processes_here(), watcher or Watcher())

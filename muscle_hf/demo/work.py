@@ -17,9 +17,10 @@ from ..files import write_text
 from ..interrupts import polite_interrupts
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar
-from ..training.checkpoints import remove_checkpoints, train_and_save
+from ..training.checkpoints import train_and_save
 from ..training.config import CompatibilityConfig
 from ..training.cross_entropy import TrainingProgress
+from ..training.kept_checkpoints import remove_checkpoints
 from ..training.quiet import quiet_libraries
 from ..training.trainer import CompatibilityTrainer
 from .contenders import NEW, OLD, Candidate, Contender, DemoSettings

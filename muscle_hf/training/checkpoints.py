@@ -25,19 +25,14 @@ from ..errors import ConfigurationError
 from ..files import write_text
 from ..interrupts import Interrupt, polite_interrupts
 from .hooks import load_weights
+from .kept_checkpoints import INTERIM, STATE, last_checkpoint, remove_cut_off, state_of, steps_done
 from .processes import from_every_process, on_main_process
 
 SECONDS_LOST = 120.0
 """How many seconds of training are lost at most."""
 
-INTERIM = "interim"
-"""Folder of the checkpoint by time, below that of the training."""
-
 # Seconds that saving may take, also where it took less before.
 _SAVING = 5.0
-_STATE = "trainer_state.json"
-# Without the optimizer's state a training would go on otherwise; the trainer's own is written last.
-_NEEDED = ("optimizer.pt", "scheduler.pt", _STATE)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and safetensors say, without a number, when a file cannot be written.
 _CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "No space left", "os error 28", "File too large")
@@ -135,7 +130,7 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
 def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
     """Move a checkpoint into its own folder, where a power cut finds it whole, and remove the one before it."""
     if state is not None:
-        state.save_to_json(str(checkpoint / _STATE))
+        state.save_to_json(str(checkpoint / STATE))
     for path in checkpoint.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -146,26 +141,6 @@ def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
     for other in target.parent.iterdir():
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a training that it can go on from; one that was cut off counts for nothing."""
-    known = [path for path in _checkpoints(folder) if _state_of(path) is not None]
-    # Of two of one step the one of `save_strategy`: the other one may go at any time.
-    return max(known, key=lambda path: (_step_of(path), path.parent == folder), default=None)
-
-
-def steps_done(folder: Path) -> tuple[int, int] | None:
-    """Return the step of the newest whole checkpoint, and how many steps the training has; or None."""
-    checkpoint = last_checkpoint(folder)
-    state = None if checkpoint is None else _state_of(checkpoint)
-    return None if state is None else (int(state["global_step"]), int(state["max_steps"]))
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints of a training, which a finished one needs no more."""
-    for path in (*_checkpoints(folder), folder / INTERIM):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def train_and_save(trainer: Trainer) -> int:
@@ -179,7 +154,7 @@ def train_and_save(trainer: Trainer) -> int:
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):  # whoever trains has a bar of its own
         trainer.remove_callback(callback)
     folder = Path(trainer.args.output_dir)
-    _remove_cut_off(folder)
+    remove_cut_off(folder)
     checkpoint = last_checkpoint(folder)
     with polite_interrupts() as interrupt, _explaining_a_full_disk(folder):
         if checkpoint is None or not _has_ended(checkpoint):
@@ -196,7 +171,7 @@ def train_and_save(trainer: Trainer) -> int:
 def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
     """Load what a training came to; transformers would train a step more where the steps end within an epoch."""
     _find_best_again(checkpoint, folder)
-    state = TrainerState.load_from_json(str(checkpoint / _STATE))
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     load_weights(trainer, best or checkpoint)
     trainer.state = state
@@ -204,46 +179,19 @@ def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
 
 def _has_ended(checkpoint: Path) -> bool:
     """Tell whether a checkpoint is that of the last step; early stopping may have made it so."""
-    state = _state_of(checkpoint) or {}
+    state = state_of(checkpoint) or {}
     control = state["stateful_callbacks"].get(TrainerControl.__name__, {}).get("args", {})
     return int(state["global_step"]) >= int(state["max_steps"]) or bool(control.get("should_training_stop"))
 
 
 def _find_best_again(checkpoint: Path, folder: Path) -> None:
     """Correct where the best checkpoint lies, if the folder was moved; transformers would forget it."""
-    state = _state_of(checkpoint) or {}
+    state = state_of(checkpoint) or {}
     best = state.get("best_model_checkpoint")
     if best is None or Path(best).is_dir() or not (folder / Path(best).name).is_dir():
         return
     state["best_model_checkpoint"] = str(folder / Path(best).name)
-    write_text(checkpoint / _STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    folders = [*folder.glob("checkpoint-*"), *(folder / INTERIM).glob("checkpoint-*")]
-    return [path for path in folders if path.is_dir() and path.name.removeprefix("checkpoint-").isdecimal()]
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _state_of(checkpoint: Path) -> dict[str, Any] | None:
-    """Read the trainer's state; None where the checkpoint is not whole."""
-    if not all((checkpoint / name).is_file() for name in _NEEDED):
-        return None
-    try:
-        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    is_state = isinstance(state, dict) and {"global_step", "max_steps", "stateful_callbacks"} <= state.keys()
-    return state if is_state else None
-
-
-def _remove_cut_off(folder: Path) -> None:
-    for checkpoint in _checkpoints(folder):
-        if _state_of(checkpoint) is None:
-            shutil.rmtree(checkpoint)
+    write_text(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager
@@ -254,7 +202,7 @@ def _explaining_a_full_disk(folder: Path) -> Iterator[None]:
         is_full = isinstance(error, OSError) and error.errno in _FULL
         if not is_full and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
             raise
-        _remove_cut_off(folder)
+        remove_cut_off(folder)
         done = steps_done(folder)
         kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"
         raise ConfigurationError(

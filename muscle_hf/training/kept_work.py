@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..prediction.kept_answers import count_kept, part_of
 from ..teachers.cache.files import MANIFEST, read_manifest
-from .checkpoints import steps_done
+from .kept_checkpoints import steps_done
 
 
 def sentence(folder: Path, parts: Sequence[str]) -> str:

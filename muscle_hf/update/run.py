@@ -8,7 +8,7 @@ import torch
 from ..errors import ConfigurationError
 from ..interrupts import polite_interrupts
 from ..text import printable
-from ..training.checkpoints import steps_done
+from ..training.kept_checkpoints import steps_done
 from .answering import write_answers
 from .evidence import (
     ANSWERS,

@@ -19,9 +19,10 @@ from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_
 from ..models.embedding_rows import save_with_rows
 from ..models.ranks import pad_rank
 from ..publishing.card_of_trainer import card_of_trainer
-from ..training.checkpoints import remove_checkpoints, train_and_save
+from ..training.checkpoints import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from ..training.hooks import send_nothing
+from ..training.kept_checkpoints import remove_checkpoints
 from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
 from .rows import as_dataset, as_questions

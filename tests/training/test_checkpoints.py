@@ -22,13 +22,8 @@ from two_processes import finish
 
 import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError
-from muscle_hf.training.checkpoints import (
-    InterimCheckpoints,
-    last_checkpoint,
-    remove_checkpoints,
-    steps_done,
-    train_and_save,
-)
+from muscle_hf.training.checkpoints import InterimCheckpoints, train_and_save
+from muscle_hf.training.kept_checkpoints import last_checkpoint, remove_checkpoints, steps_done
 
 BY_EPOCH = {"max_steps": -1, "num_train_epochs": 3, "eval_strategy": "epoch", "save_strategy": "epoch"}
 BY_STEPS = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3}
