@@ -52,6 +52,7 @@ dist: $(READY)
 
 # Made again only when what is installed changes; the mark is touched last, so an interrupted install is no finished one.
 $(READY): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $(READY)

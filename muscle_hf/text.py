@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from .errors import InputError
@@ -70,3 +71,11 @@ def listed(names: Iterable[str]) -> str:
     shown = list(names)
     more = f", … ({len(shown)} in all)" if len(shown) > _LISTED else ""
     return ", ".join(shown[:_LISTED]) + more
+
+
+def nearest_choice(complaint: str) -> str | None:
+    """Return the choice that argparse's complaint of an invalid one may have meant; None for any other complaint."""
+    found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", complaint)
+    if found is None:
+        return None
+    return next(iter(get_close_matches(found[1], re.findall(r"[\w.-]+", found[2]), n=1, cutoff=0.75)), None)

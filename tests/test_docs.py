@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,12 +229,30 @@ def test_every_strategy_stands_in_the_table(name: str) -> None:
 
 def test_the_versions_on_the_page_are_those_of_the_suite() -> None:
     page = (ROOT / "docs" / "tested.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
-    assert table
-    for file, column in (("constraints-oldest.txt", 1), ("constraints.txt", 2)):
+    table = re.findall(r"^\| ([\w-]+) \| `(\S+)` \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    allowed = [*project["dependencies"], *extras["plots"], *extras["scorers"]]
+    assert sorted(name + versions for name, versions, *_ in table) == sorted(allowed)
+    for file, column in (("constraints-oldest.txt", 2), ("constraints.txt", 3)):
         lines = (ROOT / file).read_text(encoding="utf-8").replace("_", "-").splitlines()
         assert {f"{row[0].replace('_', '-')}=={row[column]}" for row in table} <= {*lines}
 
 
 def test_the_version_to_cite_is_this_one() -> None:
     assert f"version = {{{muscle_hf.__version__}}}" in (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
+
+
+def test_all_citations_are_those_of_the_card() -> None:
+    def entries(file: Path) -> list[str]:
+        text = " ".join(file.read_text(encoding="utf-8").split())
+        paper = r"@inproceedings\{.*?\} \}"
+        software = r"@software\{\w+, title = \{.*?\}, author = \{.*?\}(?=,| \})"
+        return re.findall(f"{paper}|{software}", text)
+
+    card = entries(ROOT / "tests" / "data" / "card_of_a_tiny_run.md")
+    assert len(card) == 2
+    modules = sorted((ROOT / "metrics").glob("*/README.md"))
+    assert modules
+    for file in (ROOT / "docs" / "cite.md", PACKAGE / "spaces" / "metric.py", *modules):
+        assert entries(file) == card, file

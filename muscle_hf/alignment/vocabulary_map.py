@@ -15,7 +15,8 @@ from .vocabulary import read_rules, without_tokens
 
 REMEDY = (
     "The compatibility loss compares distributions token by token, so both models need one vocabulary. Use an old and "
-    'a new base with the same tokenizer, or align the texts of two tokenizers with alignment="chunks".'
+    "a new base with the same tokenizer, or align the texts of two tokenizers with --alignment chunks "
+    '(alignment="chunks").'
 )
 
 

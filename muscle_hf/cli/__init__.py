@@ -15,6 +15,7 @@ from typing import NoReturn, Protocol
 
 from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
+from ..text import nearest_choice
 from ..version import __version__
 from . import cache, compare, demo, find, metrics, predict, push, update
 
@@ -85,10 +86,10 @@ def _run(argv: Sequence[str] | None) -> int:
             # A command whose options are too many, or too slow to load, to be known here: it reads its words itself.
             arguments.words = words[words.index(arguments.command) + 1 :]
         elif unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            commands[arguments.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     except _UsageError as error:
         program, message = error.args
-        return _complain(f"{program}: {message}{_did_you_mean(words, commands)} (see {program} --help)", 2)
+        return _complain(f"{program}: {message}{_did_you_mean(message, words, commands)} (see {program} --help)", 2)
     except SystemExit:  # argparse has printed the help or the version; its complaints come as _UsageError.
         return 0
     program = f"muscle-hf {arguments.command}"
@@ -108,8 +109,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return _complain(f"{program}: interrupted{kept}", 130)
 
 
-def _did_you_mean(words: Sequence[str], commands: Mapping[str, _Parser]) -> str:
-    """Propose what a misspelt command or option may have meant."""
+def _did_you_mean(complaint: str, words: Sequence[str], commands: Mapping[str, _Parser]) -> str:
+    """Propose what a misspelt command, option or choice may have meant."""
     command = next((word for word in words if not word.startswith("-")), "")
     if command not in commands:
         near: str | None = next(iter(get_close_matches(command, commands, n=1)), None)
@@ -117,6 +118,8 @@ def _did_you_mean(words: Sequence[str], commands: Mapping[str, _Parser]) -> str:
         near = commands[command].nearest(words)
     else:
         near = None  # it knows more options than its parser here
+    if near is None and (choice := nearest_choice(complaint)):
+        near = repr(choice)
     return f"; did you mean {near}?" if near else ""
 
 

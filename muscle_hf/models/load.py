@@ -188,13 +188,15 @@ def _base_of(
     """Bring the base here, and say where it is not the one that the adapter was trained on."""
     adapter, named = printable(files.name), printable(files.base or "")
     if base_model is None and files.base is None:
-        raise InputError(f"{adapter} does not name the base that it was trained on; give it as base_model.")
+        raise InputError(
+            f"{adapter} does not name the base that it was trained on; give it as --base-model (base_model=...)."
+        )
     name = str(files.base if base_model is None else base_model)
     is_named = name == files.base
     if is_named and not is_folder(name) and has_path_form(name):
         raise InputError(
             f"{adapter} was trained on the base {named}, a folder of another machine; give the same model as "
-            "base_model, an id of the Hub or a folder here."
+            "--base-model (base_model=...), an id of the Hub or a folder here."
         )
     if is_folder(name) and base_revision is not None:
         raise InputError(f"the base {printable(name)} is a folder of this machine, which has no revision.")
@@ -317,7 +319,8 @@ def _refuse_untrained(files: AdapterFiles, base: BaseFiles, model: PeftModel, un
         more = f" and {len(random) - 3} more" if len(random) > 3 else ""
         raise ModelMismatchError(
             f"{', '.join(random[:3])}{more} are in neither the base {printable(base.name)} nor the adapter "
-            f"{printable(files.name)}, so they would be random. Give the model that it was trained on as base_model."
+            f"{printable(files.name)}, so they would be random. Give the model that it was "
+            "trained on as --base-model (base_model=...)."
         )
 
 

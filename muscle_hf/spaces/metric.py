@@ -19,20 +19,19 @@ from ..errors import InputError
 from ..flips.inputs import refuse_other_order
 
 PAPER = "https://aclanthology.org/2024.findings-emnlp.430/"
-CITATION = """
-@inproceedings{echterhoff-etal-2024-muscle,
-    title = "{MUSCLE}: A Model Update Strategy for Compatible {LLM} Evolution",
-    author = "Echterhoff, Jessica Maria and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
-      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi",
-    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
-    year = "2024",
-    url = "https://aclanthology.org/2024.findings-emnlp.430/"
+CITATION = r"""
+@inproceedings{echterhoff2024muscle,
+    title = {MUSCLE: A Model Update Strategy for Compatible LLM Evolution},
+    author = {Echterhoff, Jessica and Faghri, Fartash and Vemulapalli, Raviteja and Hu, Ting-Yao and
+      Li, Chun-Liang and Tuzel, Oncel and Pouransari, Hadi},
+    booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2024},
+    year = {2024},
+    url = {https://arxiv.org/abs/2407.09435}
 }
 @software{muscle_hf,
-    title = "muscle_hf: measure the answers that a model update breaks, and train adapters that break fewer",
-    author = "{The muscle_hf authors}",
-    year = "2026",
-    license = "Apache-2.0"
+    title = {muscle\_hf: adapters that keep the old model's right answers},
+    author = {{The muscle\_hf authors}},
+    license = {Apache-2.0}
 }
 """
 

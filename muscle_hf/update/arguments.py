@@ -12,7 +12,7 @@ from trl import TrlParser
 
 from ..errors import InputError
 from ..files import refuse_pointer
-from ..text import printable
+from ..text import nearest_choice, printable
 
 
 def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -> dict[str, Any]:
@@ -52,7 +52,9 @@ class _Parser(TrlParser):  # type: ignore[misc]  # trl is untyped
     """TRL's parser; a complaint is an exception of one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message.rstrip('.')}.")
+        near = nearest_choice(message)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise InputError(f"{message.rstrip('.')}.{hint}")
 
 
 def _without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:

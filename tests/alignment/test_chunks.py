@@ -50,7 +50,9 @@ def test_tokens_that_moved_are_counted_and_shown_with_both_ids() -> None:
 
 
 def test_another_tokenizer_is_refused_with_the_option_that_can_align_it() -> None:
-    with pytest.raises(ModelMismatchError, match=r'models or merges differ.*alignment="chunks"'):
+    with pytest.raises(
+        ModelMismatchError, match=r'models or merges differ.*--alignment chunks \(alignment="chunks"\)'
+    ):
         _check(tiny_tokenizer(), tiny_tokenizer(OTHER_TEXTS), rows=(320, 320))
 
 

@@ -389,8 +389,11 @@ def test_answers_as_text_against_answers_as_integers_are_refused(
         (["--nonsense"], "muscle-hf: "),
         (["compare"], "muscle-hf compare: the following arguments are required: old, new"),
         (["compare", "old"], "muscle-hf compare: the following arguments are required: new"),
-        (["compare", "old", "new", "third"], "muscle-hf: unrecognized arguments: third"),
-        (["compare", "old", "new", "--max", "0.1"], "muscle-hf: unrecognized arguments: --max"),
+        (
+            ["compare", "old", "new", "third"],
+            "muscle-hf compare: unrecognized arguments: third (see muscle-hf compare --help)",
+        ),
+        (["compare", "old", "new", "--max", "0.1"], "muscle-hf compare: unrecognized arguments: --max"),
         (["demo", "--seed", "one"], "muscle-hf demo: argument --seed: 'one' is not a seed"),
     ],
 )
@@ -411,6 +414,9 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["find", "--base-modell", "org/base"], "--base-model"),
         (["predict", "adapter", "data", "--batchsize", "2"], "--batch-size"),
         (["push", "--privat", "folder"], "--private"),
+        (["compare", "old", "new", "--gate-on", "uper"], "'upper'"),
+        (["compare", "old", "new", "--gate-on", "nothing like it"], None),
+        (["metrics", "pussh"], "'push'"),
         (["compare", "old", "new", "--nothing-like-it"], None),
         (["compare", "--bogus"], None),
         (["compare", "old", "new", "third"], None),

@@ -434,8 +434,16 @@ def test_weights_for_layers_that_the_base_lacks_are_not_left_out_in_silence(
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"base_model_name_or_path": None}, InputError, "does not name the base"),
-        ({"base_model_name_or_path": "/home/ann/base"}, InputError, "a folder of another machine"),
+        (
+            {"base_model_name_or_path": None},
+            InputError,
+            "does not name the base that it was trained on; give it as --base-model (base_model=...)",
+        ),
+        (
+            {"base_model_name_or_path": "/home/ann/base"},
+            InputError,
+            "a folder of another machine; give the same model as --base-model (base_model=...)",
+        ),
         ({"base_model_name_or_path": "x" * 100_000}, InputError, "neither a folder with the base model nor an id"),
         ({"base_model_name_or_path": ["a"]}, InputError, "a text is needed"),
         ({"base_model_name_or_path": "\x1b[31m/evil"}, InputError, "neither a folder"),

@@ -204,6 +204,7 @@ def test_a_faulty_file_is_refused_and_says_what_is_wrong(
     [
         (["--learning-rat", "1"], "there is no option --learning-rat. Did you mean --learning-rate?"),
         (["--learning", "1"], "there is no option --learning."),
+        (["--mask", "student_wrnog"], "'none'). Did you mean 'student_wrong'?"),
         (["extra"], "'extra' is no option"),
         (["--kind", "guess"], "argument --kind"),
         (["--mask", "nobody"], "nobody"),
