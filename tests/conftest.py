@@ -9,6 +9,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +26,10 @@ if _LATE:
         f"{', '.join(_LATE)} imported before tests/conftest.py could set the cache folders: a pytest plugin or a `-p` "
         "option does it. Run the tests without it, or they would read and write your own Hugging Face cache."
     )
+
+# A shell starts what runs in the background with Ctrl-C ignored, and the processes that tests start would inherit it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Whatever the developer's shell says about caches, tokens, endpoints or offline mode must not decide a test.
 for _name in list(os.environ):
