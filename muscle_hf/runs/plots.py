@@ -1,7 +1,6 @@
 """A comparison as one picture: the four quadrants to scale, then the negative flip rate of each task and slice."""
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..files import replaced
 from ..flips.comparison import Comparison
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
-from ..text import printable
+from .fonts import Fonts
 from .measure import Part
 from .outcomes import Outcomes
 
@@ -27,12 +26,6 @@ _DOTS, _LONGEST = 150, 300
 # Lengths are inches from the top left corner; 6 inches are 900 pixels.
 _WIDTH, _LEFT, _RIGHT = 6.0, 0.25, 5.75
 _PANEL_LEFT, _PANEL_RIGHT, _ROW = 1.85, 4.0, 0.21
-# Fonts with what DejaVu Sans has not, which comes with matplotlib; used where they are installed.
-_MORE_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Hiragino Sans"),
-    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Thai"),
-    *("Noto Sans Bengali", "Noto Sans Tamil", "Arial Unicode MS"),
-)
 
 
 class Scene(NamedTuple):
@@ -97,7 +90,7 @@ class _Picture:
         FigureCanvasAgg(self.figure)  # measures texts
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
-        self.fonts = _Fonts()
+        self.fonts = Fonts()
         self.level = scene.level
         self.y = 0.32
 
@@ -352,41 +345,6 @@ class _Picture:
             if wide <= width or kept <= 2:
                 return x + float(wide)
             kept = max(2, min(kept - 1, int(kept * width / wide)))
-
-
-class _Fonts:
-    """Finds a font for each letter, so that none shows as a box and matplotlib has nothing to warn of."""
-
-    def __init__(self) -> None:
-        self.homes: dict[tuple[str, str], str | None] = {}
-
-    def fit(self, text: str, weight: str) -> tuple[str, list[str]]:
-        """Give a text with escapes in place of letters that no font has, and the fonts it needs."""
-        letters, families = [], ["DejaVu Sans"]
-        for letter in printable(text):
-            # What joins, turns or varies other letters cannot be seen by itself.
-            if unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f":
-                continue
-            home = self.home(letter, weight)
-            if home and home not in families:
-                families.append(home)
-            letters.append(letter if home else letter.encode("ascii", "backslashreplace").decode())
-        return "".join(letters), families
-
-    def home(self, letter: str, weight: str) -> str | None:
-        from matplotlib.font_manager import FontProperties, findfont, get_font
-
-        if (letter, weight) not in self.homes:
-            self.homes[letter, weight] = None
-            for family in ("DejaVu Sans", *_MORE_FONTS):
-                try:
-                    file = findfont(FontProperties(family=[family], weight=weight), fallback_to_default=False)
-                except ValueError:
-                    continue
-                if get_font(file).get_char_index(ord(letter)):
-                    self.homes[letter, weight] = family
-                    break
-        return self.homes[letter, weight]
 
 
 def _rate(part: Part) -> float:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.runs import plots
+from muscle_hf.runs import fonts, plots
 from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.plots import plot, write_png
 
@@ -247,19 +247,18 @@ def test_names_are_shown_as_they_are_and_not_as_formulas() -> None:
 
 
 def test_letters_that_no_font_has_are_told_apart_by_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_MORE_FONTS", ())
+    monkeypatch.setattr(fonts, "_MORE_FONTS", ())
     groups = {"category": ["中", "文", "é"] * 33 + ["中"]}
     shown = _texts(plot(compared({"quiz": QUIZ | groups}, by=["category"])))
     assert {"\\u4e2d", "\\u6587", "é"} <= set(shown)
 
 
 def test_a_font_that_has_the_letters_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    fonts = plots._Fonts()
     # This one comes with matplotlib and has letters for formulas that DejaVu Sans lacks.
     letter = next(chr(code) for code in range(0x2100, 0xFFFF) if _only_in_stix(code))
-    assert fonts.fit(letter, "normal") == (f"\\u{ord(letter):04x}", ["DejaVu Sans"])
-    monkeypatch.setattr(plots, "_MORE_FONTS", ("No Such Font", "STIXGeneral"))
-    assert plots._Fonts().fit(f"a{letter}", "normal") == (f"a{letter}", ["DejaVu Sans", "STIXGeneral"])
+    assert fonts.Fonts().fit(letter, "normal") == (f"\\u{ord(letter):04x}", ["DejaVu Sans"])
+    monkeypatch.setattr(fonts, "_MORE_FONTS", ("No Such Font", "STIXGeneral"))
+    assert fonts.Fonts().fit(f"a{letter}", "normal") == (f"a{letter}", ["DejaVu Sans", "STIXGeneral"])
 
 
 def _only_in_stix(code: int) -> bool:
