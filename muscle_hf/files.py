@@ -39,6 +39,11 @@ def replaced(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(target)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        # Whoever reads it knows the file, not its temporary name.
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

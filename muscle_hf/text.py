@@ -73,6 +73,20 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_LISTED]) + more
 
 
+def nearest_option(words: Iterable[str], known: Iterable[str], *, cutoff: float = 0.72) -> str | None:
+    """Return the option that the first misspelt, cut or invented one among the words of a command may have meant."""
+    options = [option for option in known if option.startswith("--")]
+    for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if word in options or word == "--":
+            continue
+        name = word.replace("_", "-")
+        longer = [option for option in options if option.startswith(name)]
+        near = longer if len(longer) == 1 else get_close_matches(name, options, n=1, cutoff=cutoff)
+        if near:
+            return near[0]
+    return None
+
+
 def nearest_choice(complaint: str) -> str | None:
     """Return the choice that argparse's complaint of an invalid one may have meant; None for any other complaint."""
     found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", complaint)

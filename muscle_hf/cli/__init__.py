@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
-from ..text import nearest_choice
+from ..text import nearest_choice, nearest_option
 from ..version import __version__
 from . import cache, compare, demo, find, metrics, predict, push, update
 
@@ -56,11 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
     def nearest(self, words: Sequence[str]) -> str | None:
         """Give the option that the first misspelt one may have meant."""
-        known = self._option_string_actions
-        for option in (word.partition("=")[0] for word in words if word.startswith("-")):
-            if option not in known and (near := get_close_matches(option, known, n=1, cutoff=0.75)):
-                return near[0]
-        return None
+        return nearest_option(words, self._option_string_actions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

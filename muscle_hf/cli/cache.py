@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 
 from ..errors import InputError
+from ..text import nearest_option
 from ..update.caching import CacheSettings
 from ..update.settings import options_in
 
@@ -33,7 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_in(arguments.words)
     missing = [name for name in ("--model", "--old-model", "--dataset", "--teacher-cache-dir") if name not in options]
     if missing and "--config" not in options:
-        raise InputError(f"{missing[0]} is missing: models, data and the folder of the cache are needed.")
+        near = nearest_option(arguments.words, missing, cutoff=0.85)
+        hint = f" Did you mean {near}?" if near else ""
+        raise InputError(f"{missing[0]} is missing: models, data and the folder of the cache are needed.{hint}")
     from ..training.quiet import quiet_libraries
     from ..update.caching import cache_teachers
 

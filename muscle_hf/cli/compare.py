@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,14 @@ _BOUNDS = {
     "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
     "max_regression": "highest mean regression of the scores that fell",
     "min_accuracy_change": "lowest change of accuracy, or of the mean score, such as -0.01",
+}
+
+
+# What a file that `compare` wrote has among its first bytes.
+_OWN = {
+    "html": rb'<meta name="generator" content="muscle_hf ',
+    "png": rb"(?s)\A\x89PNG\r\n.{0,4000}Software\x00muscle_hf",
+    "jsonl": rb'(?s)\A\{"task": .{1,4000}"kind": "(negative|positive)_flip"',
 }
 
 
@@ -109,6 +119,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--html", type=Path, metavar="FILE", help="write a page with every flip, to search and filter")
     output.add_argument("--png", type=Path, metavar="FILE", help="draw quadrants and slices")
     output.add_argument("--jsonl", type=Path, metavar="FILE", help="write every flip with both answers")
+    output.add_argument("--force", action="store_true", help="let these replace files that compare has not written")
 
     gate = parser.add_argument_group(
         "gate",
@@ -219,6 +230,18 @@ def _check_targets(arguments: argparse.Namespace) -> None:
         taken[path.resolve()] = f"--{name} {path}"
         if name == "png" and path.suffix.lower() != ".png":
             raise InputError(f"--png {path} would be a PNG of another name; let it end in .png.")
+        if path.exists() and not arguments.force and not _is_own(path, name):
+            raise InputError(
+                f"--{name} {path} would replace a file that compare has not written; name another file, or add "
+                "--force."
+            )
+
+
+def _is_own(path: Path, kind: str) -> bool:
+    """Tell whether a file is one that this command writes, or an empty one."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return not start or re.search(_OWN[kind], start) is not None
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, str]:
@@ -233,12 +256,22 @@ def _columns(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate | None") -> None:
-    if arguments.html is not None:
-        result.to_html(arguments.html, gate)
-    if arguments.png is not None:
-        result.to_png(arguments.png)
-    if arguments.jsonl is not None:
-        result.to_jsonl(arguments.jsonl)
+    """Write the files that were asked for, and say so."""
+    writers: dict[str, Callable[[Path], Path]] = {
+        "html": lambda path: result.to_html(path, gate),
+        "png": result.to_png,
+        "jsonl": result.to_jsonl,
+    }
+    for name, write in writers.items():
+        path: Path | None = getattr(arguments, name)
+        if path is None:
+            continue
+        try:
+            write(path)
+        except OSError as error:
+            raise InputError(f"--{name} {path} cannot be written ({error.strerror or error}).") from None
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(f"muscle-hf compare: wrote {path}\n")
 
 
 def _json(result: "RunComparison", gate: "Gate | None") -> str:

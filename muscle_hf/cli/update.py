@@ -106,4 +106,4 @@ def _check_required(words: Sequence[str]) -> None:
     if "--config" not in options:
         missing = [name for name in (*REQUIRED, "output_dir") if f"--{name.replace('_', '-')}" not in options]
         if missing:
-            raise InputError(missing_options(missing))
+            raise InputError(missing_options(missing, words))

@@ -11,6 +11,7 @@ from ..files import replaced
 from ..flips.comparison import Comparison
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
+from ..version import __version__
 from .fonts import Fonts
 from .measure import Part
 from .outcomes import Outcomes
@@ -54,13 +55,13 @@ def plot(outcomes: Outcomes) -> "Figure":
 
 def write_png(outcomes: Outcomes, path: str | Path) -> Path:
     """Draw what an update changed into a PNG file."""
-    return write_scene(_scene(outcomes), path)
+    return write_scene(_scene(outcomes), path, software=f"muscle_hf {__version__}")
 
 
-def write_scene(scene: Scene, path: str | Path) -> Path:
-    """Draw a scene into a PNG file; the same one gives the same bytes."""
+def write_scene(scene: Scene, path: str | Path, *, software: str | None = None) -> Path:
+    """Draw a scene into a PNG file, which may tell what drew it; the same one gives the same bytes."""
     with _plain_style(), replaced(path) as temporary:
-        _Picture(scene).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": None})
+        _Picture(scene).finish().savefig(temporary, format="png", dpi=_DOTS, metadata={"Software": software})
     return Path(path)
 
 

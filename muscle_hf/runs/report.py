@@ -85,6 +85,12 @@ def _estimate(figure: float, low: float, high: float, *, percent: bool = True) -
     return Estimate(100 * figure, 100 * low, 100 * high) if percent else Estimate(figure, low, high, "z.2f")
 
 
+def _points(compared: Comparison, level: float) -> Estimate:
+    """Return the change of accuracy in percentage points, with its sign."""
+    low, high = compared.confidence_interval("accuracy_change", level)
+    return Estimate(100 * compared.accuracy_change, 100 * low, 100 * high, "+z.1f")
+
+
 def _score(compared: ScoreComparison, name: str, level: float) -> Estimate:
     """Return a mean of scores; their unit is theirs, so it is digits that count, not decimals."""
     return Estimate(getattr(compared, name), *compared.confidence_interval(name, level), "z.3g")
@@ -147,7 +153,7 @@ def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> t
     Rates are in percent, means and the relative NFR are not. A seed floor adds its columns where any row has one.
     """
     scores, floor = parts[0].has_scores, any(part.seed_floor for part in parts)
-    head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %"]), "NFR ↓, %"]
+    head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %", "change ↑, points"]), "NFR ↓, %"]
     head += ["seed floor, %", "above floor, %"] if floor else []
     head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
     return head, [_update_row(part, level, floor) for part in parts]
@@ -161,7 +167,7 @@ def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
         before = [Change(compared.old_mean, compared.new_mean, ".4g"), _score(compared, "mean_change", level)]
         after = [_score(compared, name, level) for name in ("mean_gain", "mean_regression")]
     else:
-        before = [Change(100 * compared.old_accuracy, 100 * compared.new_accuracy)]
+        before = [Change(100 * compared.old_accuracy, 100 * compared.new_accuracy), _points(compared, level)]
         after = [rate(compared, RELATIVE[1], level=level, percent=False)]
     floors: list[Cell] = ["", ""] if floor else []
     if seeds := part.seed_floor:
@@ -247,11 +253,15 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
 
 def interval_note(outcomes: Outcomes) -> str:
     """Say what the brackets, arrows and p-values of the tables are."""
+    kinds = {part.has_scores for part in outcomes.tasks}
+    flipped = {False: "right answers that are wrong now", True: "scores that fell"}
+    negative = " or ".join(flipped[kind] for kind in sorted(kinds))
     note = (
+        f"NFR, negative flip rate: {negative}; PFR, positive flip rate: the reverse. "
         f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: exact "
         "paired test on the flips (of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
     )
-    if any(part.has_scores for part in outcomes.tasks):
+    if True in kinds:
         note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"
     return note
 

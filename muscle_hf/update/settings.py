@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 from ..errors import ConfigurationError
+from ..text import nearest_option
 
 _TEST_SHARE = 0.2
 
@@ -158,7 +159,10 @@ def options_in(words: Sequence[str]) -> set[str]:
     return {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
 
 
-def missing_options(names: Sequence[str]) -> str:
-    """Say which options are missing."""
-    options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-    return f"{options} {'are' if len(names) > 1 else 'is'} needed, on the command line or in the file of --config."
+def missing_options(names: Sequence[str], words: Sequence[str] = ()) -> str:
+    """Say which options are missing, and which of them a misspelt one among the words of a command line may be."""
+    options = [f"--{name.replace('_', '-')}" for name in names]
+    near = nearest_option(words, options, cutoff=0.85)  # others may be right, such as --dataset-split
+    hint = f" Did you mean {near}?" if near else ""
+    verb = "are" if len(names) > 1 else "is"
+    return f"{', '.join(options)} {verb} needed, on the command line or in the file of --config.{hint}"

@@ -157,6 +157,33 @@ def test_no_output_takes_the_place_of_an_input_or_of_another_output(
     assert Path(files[0]).read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["html", "png", "jsonl"])
+def test_a_file_of_somebody_else_is_replaced_only_when_that_is_said(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = tmp_path / f"mine.{name}"
+    for content in (b"<!doctype html>\n<p>mine", b"\x89PNG\r\n\x1a\n mine", b'{"task": "mine"}\n'):
+        path.write_bytes(content)
+        assert main(["compare", *files, f"--{name}", str(path)]) == 2
+        assert "would replace a file that compare has not written" in _one_line(capsys)
+        assert path.read_bytes() == content
+    for words in (["--force"], []):  # once it is ours, the next run may replace it
+        assert main(["compare", *files, f"--{name}", str(path), *words]) == 0
+        assert capsys.readouterr().err == f"muscle-hf compare: wrote {path}\n"
+    assert path.read_bytes() != content
+
+
+def test_a_write_that_fails_names_the_option_and_not_a_temporary_file(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["compare", *files, "--html", str(tmp_path / "page.html")]) == 2
+    assert f"--html {tmp_path / 'page.html'} cannot be written (No space left on device)." in _one_line(capsys)
+
+
 def test_a_device_is_not_replaced_by_a_file(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--jsonl", os.devnull]) == 2
     assert "is no ordinary file" in _one_line(capsys)
@@ -414,6 +441,8 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["find", "--base-modell", "org/base"], "--base-model"),
         (["predict", "adapter", "data", "--batchsize", "2"], "--batch-size"),
         (["push", "--privat", "folder"], "--private"),
+        (["compare", "old", "new", "--max_nfr", "0.1"], "--max-nfr"),
+        (["find", "--compatible", "org/base"], "--compatible-with"),
         (["compare", "old", "new", "--gate-on", "uper"], "'upper'"),
         (["compare", "old", "new", "--gate-on", "nothing like it"], None),
         (["metrics", "pussh"], "'push'"),

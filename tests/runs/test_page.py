@@ -234,10 +234,10 @@ def test_tasks_and_slices_that_broke_most_come_first_and_the_plot_stands_beside_
         body = body[1:] if "all tasks" in body[0] else body
         shown = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in body]
         assert len(shown) > 1
-        rates = [float(row[2].split()[0]) for row in shown]
+        rates = [float(row[3].split()[0]) for row in shown]
         assert rates == sorted(rates, reverse=True)
         for rate, row in zip(rates, shown, strict=True):
-            place = re.search(r'cx="([\d.]+)"', row[3])
+            place = re.search(r'cx="([\d.]+)"', row[4])
             assert place is not None
             top = re.findall(r"<span>([\d.]+) %</span>", text.partition(start)[2])[0]
             assert float(place[1]) == pytest.approx(6 + 128 * rate / float(top), abs=0.4)

@@ -302,7 +302,7 @@ def test_the_same_comparison_gives_the_same_bytes_whatever_the_style_of_the_user
     assert first == second
     assert b"tIME" not in first
     assert b"Creation" not in first
-    assert b"Software" not in first
+    assert b"Matplotlib" not in first
 
 
 def test_a_failed_picture_leaves_nothing_beside_it_and_a_device_is_not_replaced(

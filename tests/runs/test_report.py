@@ -258,10 +258,12 @@ def test_the_figures_of_a_row_are_those_of_the_comparison() -> None:
     shown = dict(zip(head, row, strict=True))
     compared = result.tasks[0].comparison
     assert isinstance(compared, Comparison)
+    low, high = compared.confidence_interval("accuracy_change")
     assert shown == {
         "task": "quiz",
         "n": "4",
         "accuracy, %": Change(50, 75),
+        "change ↑, points": Estimate(25, 100 * low, 100 * high, "+z.1f"),
         "NFR ↓, %": rate(compared, "negative_flip_rate"),
         "PFR ↑, %": rate(compared, "positive_flip_rate"),
         "relative NFR ↓": rate(compared, "relative_negative_flip_rate", percent=False),

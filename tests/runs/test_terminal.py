@@ -23,7 +23,7 @@ def test_what_is_piped_has_no_colours_and_no_broken_lines() -> None:
     assert all(line == line.rstrip() or line.strip() for line in text.splitlines())
     # One line a group, with all of its figures.
     (line,) = [line for line in text.splitlines() if line.startswith("physics")]
-    assert len(line.split("]")) == 6
+    assert len(line.split("]")) == 7
 
 
 def test_every_interval_stands_below_its_rate_in_a_narrow_terminal() -> None:

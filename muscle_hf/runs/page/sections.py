@@ -265,12 +265,13 @@ def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, *, by: bool) 
     overall = outcomes.overall
     line = overall.comparison.negative_flip_rate if overall and overall.has_scores is parts[0].has_scores else math.nan
     titles = [name_of(head[0]), *map(plain, head[1:])]
-    titles.insert(4, ends("0", f"{100 * top:g} %"))
+    place = 1 + next(index for index, title in enumerate(head) if title.startswith("NFR"))
+    titles.insert(place, ends("0", f"{100 * top:g} %"))
     rows = []
     for part, row_cells, (low, high), floor in zip(parts, cells, bounds, floors, strict=True):
         link = _link(outcomes, part, column=column if by else "")
         row = [f'<a href="#{link}">{name_of(part.name)}</a>', *map(cell_html, row_cells[1:])]
-        row.insert(4, whisker(part.comparison.negative_flip_rate, low, high, top, line=line, floor=floor))
+        row.insert(place, whisker(part.comparison.negative_flip_rate, low, high, top, line=line, floor=floor))
         rows.append(row)
     told = "Dot and bar: the NFR with its interval"
     told += "" if all(map(math.isnan, floors)) else "; diamond: the seed floor"
@@ -278,7 +279,7 @@ def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, *, by: bool) 
     told += (
         ". Rows with the highest NFR come first. “p, Holm” is adjusted for the number of rows. A name leads to its "
     )
-    return f'{_grid(column, titles, rows, plot=4)}<p class="aside">{told}instances.</p>'
+    return f'{_grid(column, titles, rows, plot=place)}<p class="aside">{told}instances.</p>'
 
 
 def _grid(label: str, titles: Sequence[str], rows: Iterable[Sequence[str]], **classes: int) -> str:
