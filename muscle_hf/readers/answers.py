@@ -107,6 +107,8 @@ class TaskAnswers:
     """The file whose row numbers serve as ids, because it has none; rows of another file are not the same ones."""
     typed: bool = True
     """Whether the file tells the integer 1 from the text "1"; a CSV file does not."""
+    files: tuple[str, ...] = ()
+    """The files that were read for it, its own first; empty where that is not known, or it was no file."""
     not_whole: str | None = None
     """Why these are not all that the run scored, in a sentence; None where nothing says so."""
     spelling: Spelling | None = None
@@ -159,6 +161,19 @@ class TaskAnswers:
         return self.texts(positions if self.rows is None else self.rows[positions])
 
 
+class Origin(NamedTuple):
+    """Where the answers of a model version come from, so that it can be told whether they are still the same."""
+
+    name: str
+    """The model version."""
+    source: str
+    """What was read, as it was given."""
+    files: tuple[str, ...]
+    """The files that were read; empty where they are not known, or it was no file."""
+    revision: str | None
+    """The commit of a data set of the Hub."""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """The evaluation of one model version: its answers to one or more tasks; made by `read`."""
@@ -173,6 +188,14 @@ class Run:
     """What a reader of the result has to know about the run as a whole."""
     not_compared: Mapping[str, str] = field(default_factory=dict)
     """Task that is there and cannot be compared as asked -> why."""
+    revision: str | None = None
+    """The commit of a data set of the Hub; None of files, or where it is not known."""
+
+    @property
+    def origin(self) -> Origin:
+        """Say where it comes from."""
+        files = dict.fromkeys(file for task in self.tasks.values() for file in task.files)
+        return Origin(self.name, self.source, tuple(files), self.revision)
 
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def read(
         return _read_folder(path, tasks, metric, filter, run, slices)
     else:
         answers = _read_file(path, column, filter, table)
+        answers = answers if answers.files else replace(answers, files=(str(path),))
         evaluation = Run(path.name if column is None else column, str(source), {answers.task: answers})
     choose_tasks(evaluation.tasks, tasks, str(source))
     return evaluation
@@ -317,4 +319,11 @@ def _read_hub(source: str, config: str | None, split: str | None, table: Mapping
             f"read from its files: `hf download {path} --repo-type dataset --local-dir DIR`, then compare the folders."
         )
     answers = read_table(rows, task, source, prediction=column or None, **table)
-    return Run(column or name, source, {task: answers})
+    return Run(column or name, source, {task: answers}, revision=_commit_of(loaded))
+
+
+def _commit_of(loaded: Any) -> str | None:
+    """Tell the commit of a data set by where `datasets` keeps it, `…/<version>/<commit>/<file>.arrow`."""
+    folders = {Path(file["filename"]).parent.name for file in loaded.cache_files}
+    commits = {name for name in folders if re.fullmatch("[0-9a-f]{40}", name)}
+    return commits.pop() if len(commits) == 1 else None

@@ -212,6 +212,7 @@ def compare_runs(
         not_compared=not_compared,
         allow_missing=allow_missing,
         allow_identical=allow_identical,
+        origins=[run.origin for run in (first, second, *floors)],
     )
 
 

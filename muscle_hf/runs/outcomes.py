@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ..errors import InputError
 from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
 from ..flips.rates import strict_json
-from ..readers.answers import Positions, TaskAnswers
+from ..readers.answers import Origin, Positions, TaskAnswers
 from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
 from ..readers.not_compared import each_task
@@ -86,6 +86,8 @@ class Outcomes:
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
     """Task name -> what is known of each instance, in the same order."""
+    origins: tuple[Origin, ...] = ()
+    """Where the old and the new model's answers come from, then those of each run of the seed floor."""
 
     @classmethod
     def of_pairs(
@@ -105,6 +107,7 @@ class Outcomes:
         not_compared: Mapping[str, str],
         allow_missing: bool,
         allow_identical: bool,
+        origins: Sequence[Origin] = (),
     ) -> Self:
         """Compare the aligned answers of each task; names and sources are those of the old and the new model.
 
@@ -170,6 +173,7 @@ class Outcomes:
             identical=() if allow_identical else tuple(item for item in identical if not item.in_part),
             pairs=pairs,
             tables=tables,
+            origins=tuple(origins),
         )
 
     @property

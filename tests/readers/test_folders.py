@@ -46,6 +46,26 @@ def _refusal(path: Path, **options: Any) -> str:
     return message
 
 
+def _files(path: Path, **options: Any) -> list[str]:
+    return [Path(file).name for file in read(path, **options).origin.files]
+
+
+def test_the_files_that_were_read_are_known_and_no_others(tmp_path: Path) -> None:
+    assert _files(FOLDER / "tiny-v1", tasks="piqa_local") == [
+        f"samples_piqa_local_{DATES['tiny-v1']}.jsonl",
+        f"results_{DATES['tiny-v1']}.json",
+    ]
+    _samples(tmp_path / "v1", "quiz", FIRST)
+    _samples(tmp_path / "v1", "quiz", SECOND)
+    _results(tmp_path / "v1", SECOND, "quiz")
+    assert _files(tmp_path / "v1") == [f"samples_quiz_{SECOND}.jsonl", f"results_{SECOND}.json"], "not the older run"
+    (tmp_path / "wide.csv").write_text("id,reference,v1\n1,A,A\n", encoding="utf-8")
+    assert read(f"{tmp_path / 'wide.csv'}:v1").origin.files == (str(tmp_path / "wide.csv"),)
+    details = lighteval_details.run_file(tmp_path / "l", "v1", FIRST)
+    lighteval_details.write(details, [lighteval_details.detail(0, response={"text": ["a"]}, em=1)])
+    assert read(details).origin.files == (str(details),)
+
+
 # Which runs ----------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from muscle_hf import InputError, read
 for source, options in json.loads(sys.argv[1]):
     try:
         run = read(source, **options)
-        print(json.dumps({"name": run.name, "tasks": {
+        print(json.dumps({"name": run.name, "revision": run.revision, "tasks": {
             name: {
                 "ids": task.ids.to_pylist(),
                 "answers": task.answers.to_pylist(),
@@ -174,6 +175,10 @@ def test_a_revision_is_not_taken_for_the_newest(told: dict[str, Row]) -> None:
     found = told["org/answers@v1"]
     assert found["name"] == "org/answers@v1"
     assert found["tasks"]["answers"]["answers"] == ["B", "A"]
+    newest = told["org/answers {'slices': ['subject']}"]["revision"]
+    assert re.fullmatch("[0-9a-f]{40}", newest), "what is read has a commit, also where none was asked for"
+    assert re.fullmatch("[0-9a-f]{40}", found["revision"])
+    assert found["revision"] != newest
 
 
 @pytest.mark.slow

@@ -218,4 +218,5 @@ class _Reader:
             texts=texts,
             notes=tuple(notes),
         )
-        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.declared))
+        read = (str(self.path), *self.declared.files)
+        return replace(answers_of_task, not_whole=not_whole(answers_of_task, self.declared), files=read)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,10 @@ def declared_of(folder: Path, task: str, date: str | None) -> Declared:
     # An output path `x.json` makes `x_<date>.json`.
     same = _json_files(folder, f"*_{date}.json") if date else _old_results(folder)
     others = sorted((file for file in folder.glob("results_*.json") if _RESULTS.fullmatch(file.name)), reverse=True)
+    read = []
     for file in (*same, *others):
         if file.is_file() or is_pointer(file):
+            read.append(str(file))
             try:
                 declared = harness_says(_results(file), task, str(file), of_this_run=alone and file in same)
             except (AttributeError, KeyError, TypeError) as error:
@@ -74,8 +77,8 @@ def declared_of(folder: Path, task: str, date: str | None) -> Declared:
                     f"({type(error).__name__}: {error}). Restore it, or remove it."
                 ) from None
             if declared.filters:
-                return declared
-    return Declared()
+                return replace(declared, files=tuple(read))
+    return Declared(files=tuple(read))
 
 
 def lost_tasks(newest: Mapping[str, tuple[str, Path]]) -> dict[str, str]:

@@ -154,7 +154,8 @@ def read_details(
         rows=rows,
         notes=tuple(notes),
     )
-    return replace(answers, not_whole=not_whole(answers, lighteval_says(path, task)))
+    declared = lighteval_says(path, task)
+    return replace(answers, not_whole=not_whole(answers, declared), files=(str(path), *declared.files))
 
 
 def _rows(path: Path, wanted: set[int] | None) -> Iterator[dict[str, Any]]:

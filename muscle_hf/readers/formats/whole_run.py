@@ -38,6 +38,8 @@ class Declared:
     delimiter: str = " "
     higher_is_better: Mapping[str, bool] = field(default_factory=dict)
     """Metric -> whether a larger score is the better one."""
+    files: tuple[str, ...] = ()
+    """All results files that were looked into."""
 
 
 def harness_says(results: Mapping[str, Any], task: str, source: str, *, of_this_run: bool) -> Declared:
@@ -109,7 +111,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
             # Some versions leave the number of few-shot examples out there.
             if is_same_task(key, task) or key == task.rpartition("|")[0]:
                 count = config.get("effective_num_docs") if isinstance(config, Mapping) else None
-                return Declared(source=str(file), counts=tuple(filter(_is_count, [count])))
+                return Declared(source=str(file), counts=tuple(filter(_is_count, [count])), files=(str(file),))
     return Declared()
 
 
