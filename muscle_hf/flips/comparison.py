@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import intervals
+from .decisions import change_limits
 from .inputs import Values, equal, number, take_answers, take_flags
 from .rates import SCHEMA_VERSION, Rate, Result, p_equation, quotient, share, where_true
 
@@ -124,6 +125,7 @@ class Comparison(Result):
         "↑",
         lambda c: (c._positive - c._negative) / c.n,
         lambda c, level, _: intervals.change_interval(c._cells, level),
+        lambda c, level, _: change_limits(c._cells, level),
     )
     """acc2 - acc1 = PFR - NFR."""
     negative_flip_rate = share("↓", lambda c: (c._negative, c.n))

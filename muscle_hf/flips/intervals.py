@@ -34,6 +34,16 @@ def wilson(count: float, n: float, level: float) -> Interval:
     return 0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == n else min(1.0, middle + half)
 
 
+def clopper_pearson(count: float, n: float, level: float) -> Interval:
+    """Bound a proportion by the exact interval of Clopper and Pearson (1934); by 0 and 1 where there is nothing."""
+    # scipy.special, because scipy.stats takes ten times as long to import; and here, because counting needs neither.
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
+
+    tail = 0.5 - level / 2
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    return low, float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+
+
 def newcombe(cells: Cells, level: float) -> Interval:
     """Bound the change of accuracy by Newcombe's interval for paired proportions (1998, method 10)."""
     n, (a, b, c, d) = sum(cells), cells
@@ -57,13 +67,10 @@ def change_interval(cells: Cells, level: float) -> Interval:
     positive ones that it does not reject (Clopper and Pearson 1934), as a change. The first alone excludes 0 on few
     flips where the test does not.
     """
-    from scipy.special import betaincinv  # type: ignore[import-untyped]
-
     n, (_, positive, negative, _) = sum(cells), cells
     low, high = newcombe(cells, level)
-    flips, tail = positive + negative, 0.5 - level / 2
-    least = float(betaincinv(positive, negative + 1, tail)) if positive else 0.0
-    most = float(betaincinv(positive + 1, negative, 1 - tail)) if negative else 1.0
+    flips = positive + negative
+    least, most = clopper_pearson(positive, flips, level)
     return min(low, (2 * least - 1) * flips / n), max(high, (2 * most - 1) * flips / n)
 
 
@@ -141,7 +148,6 @@ def kappa_interval(estimate: float, error: float, level: float) -> Interval:
 
 def coin_test(first: int, second: int) -> float:
     """Test exactly, two-sided, whether two counts are those of a fair coin (McNemar's test without mid-p)."""
-    # scipy.special, because scipy.stats takes ten times as long to import; and here, because counting needs neither.
     from scipy.special import bdtr
 
     return _p_value(2.0 * float(bdtr(min(first, second), first + second, 0.5)))
