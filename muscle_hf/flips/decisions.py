@@ -11,8 +11,8 @@ import numpy as np
 
 from .intervals import Cells, Interval, Numbers, clopper_pearson, mean_interval
 
-# So far from its mean a sum of n changes, each -1, 0 or 1, has no chance that a float beside 0.01 would show: that many
-# standard deviations, and that much more where it has hardly any (by Bernstein's inequality below 1e-16).
+# So far from its mean a sum of n changes, each -1, 0 or 1, has hardly any chance: that many standard deviations, and
+# that much more where these are small (by Bernstein's inequality below 1e-12).
 _DEVIATIONS, _MORE = 9, 40
 # To so much the ends of an interval are found.
 _PRECISION = 1e-12
@@ -95,7 +95,7 @@ def mean_limits(values: Numbers, level: float, seed: int) -> Interval:
     """
     if len(values) < 2:
         return math.nan, math.nan
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     low, high = mean_interval(values, level, seed)
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
