@@ -44,6 +44,11 @@ def filter_of(choice: FilterChoice, task: str) -> str | None:
     return choice if choice is None or isinstance(choice, str) else choice.get(task, choice.get(EVERY))
 
 
+def filter_text(choice: FilterChoice) -> str:
+    """Name the filters of a choice in a message."""
+    return listed(map(repr, [choice] if choice is None or isinstance(choice, str) else dict.fromkeys(choice.values())))
+
+
 def filtered_tasks(choice: FilterChoice) -> list[str]:
     """Name the tasks that a filter was chosen for by name."""
     return [] if choice is None or isinstance(choice, str) else [task for task in choice if task != EVERY]

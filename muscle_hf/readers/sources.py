@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import is_pointer, refuse_pointer
+from ..files import refuse_pointer
 from ..hub.names import DATA_SET
 from ..text import listed, one_line
 from .answers import Run, TaskAnswers
+from .folders import DETAILS, read_folder
 from .formats.harness import is_array, is_samples, read_samples
-from .formats.harness_files import SAMPLES, declared_of, lost_tasks, old_samples, task_of
-from .formats.harness_sample import NoFilterError
+from .formats.harness_files import declared_of, task_of
+from .formats.head import Head
+from .formats.registry import read_as, recognise
 from .formats.tables import FIELDS, read_table
-from .formats.whole_run import DATE
-from .not_compared import each_task
-from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filtered_tasks
+from .selection import FilterChoice, choose_tasks, filter_of, filter_text, filtered_tasks
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
-_DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
 
 
 def read(
@@ -95,11 +94,20 @@ def read(
     if path is None:
         evaluation = _read_hub(str(source), config, split, table)
     elif path.is_dir():
-        return _read_folder(path, tasks, metric, filter, run, slices)
+        return read_folder(path, tasks=tasks, metric=metric, chosen=filter, run=run, slices=slices)
     else:
-        answers = _read_file(path, column, filter, table)
-        answers = answers if answers.files else replace(answers, files=(str(path),))
-        evaluation = Run(path.name if column is None else column, str(source), {answers.task: answers})
+        head = Head(path)
+        form = None if column or columns else recognise(head)
+        if form is None:
+            answers = _read_file(path, column, filter, table)
+            answers = answers if answers.files else replace(answers, files=(str(path),))
+            evaluation = Run(path.name if column is None else column, str(source), {answers.task: answers})
+        else:
+            about = form.about(head)
+            _refuse_filter(str(source), form.holds, form.program, filter)
+            _refuse_normalize(str(source), form.program, table)
+            read_tasks = read_as(form, head, about.task, metric=metric, slices=slices)
+            evaluation = Run(about.model or path.name, str(source), read_tasks)
     choose_tasks(evaluation.tasks, tasks, str(source))
     return evaluation
 
@@ -144,7 +152,7 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
             if chosen is not None or table["columns"]:
                 raise InputError(f"{source} holds details of lighteval, which have neither filters nor other columns.")
             _refuse_normalize(source, "lighteval", table)
-            named = _DETAILS.fullmatch(path.name)
+            named = DETAILS.fullmatch(path.name)
             return read_details(path, named and named["task"], metric=table["metric"], slices=table["slices"])
         answers = read_table(parquet, task, source, **options)
     else:
@@ -168,12 +176,14 @@ def _read_file(path: Path, column: str | None, chosen: FilterChoice, table: Mapp
             )
         answers = read_table(lines, task, source, **options)
     if filter_of(chosen, task) is not None:
-        raise InputError(f"{source} is a table, which has no filter {_filter_text(chosen)}; leave the filter out.")
+        raise InputError(f"{source} is a table, which has no filter {filter_text(chosen)}; leave the filter out.")
     return answers
 
 
-def _filter_text(chosen: FilterChoice) -> str:
-    return listed(map(repr, [chosen] if chosen is None or isinstance(chosen, str) else dict.fromkeys(chosen.values())))
+def _refuse_filter(source: str, holds: str, program: str, chosen: FilterChoice) -> None:
+    if chosen is not None:
+        text = filter_text(chosen)
+        raise InputError(f"{source} holds {holds} of {program}, which has no filter {text}; leave the filter out.")
 
 
 def _refuse_normalize(source: str, program: str, table: Mapping[str, Any]) -> None:
@@ -182,105 +192,6 @@ def _refuse_normalize(source: str, program: str, table: Mapping[str, Any]) -> No
             f"{source}: {program} has scored these answers itself, so --normalize {table['normalize']} (normalize=) "
             "would change nothing; leave it out."
         )
-
-
-def _read_folder(
-    folder: Path,
-    tasks: str | Sequence[str],
-    metric: str | None,
-    chosen: FilterChoice,
-    run: str | None,
-    slices: Sequence[str],
-) -> Run:
-    kinds = (".jsonl", ".parquet", ".json")
-    files = [
-        file for file in sorted(folder.rglob("*")) if file.suffix in kinds and (file.is_file() or is_pointer(file))
-    ]
-    by_program: dict[str, list[tuple[str, str, Path]]] = {"samples": [], "details": []}
-    for file in files:
-        for kind, pattern in (("samples", SAMPLES), ("details", _DETAILS)):
-            if match := pattern.fullmatch(file.name):
-                by_program[kind].append((match["task"], match["date"], file))
-    old = old_samples(files)
-    by_program["samples"] += old
-    if by_program["samples"] and by_program["details"]:
-        raise InputError(f"{folder} holds runs of lm-evaluation-harness and of lighteval; name one of its folders.")
-    kind = "details" if by_program["details"] else "samples"
-    if kind == "details" and chosen is not None:
-        raise InputError(
-            f"{folder} holds details of lighteval, which have no filter {_filter_text(chosen)}; leave the filter out."
-        )
-    runs = by_program[kind]
-    if not runs:
-        raise InputError(
-            f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples) and no "
-            "details_*.parquet of lighteval; name a file, or the folder that holds them."
-        )
-    models = sorted({_model_folder(file, kind) for *_, file in runs})
-    if len(models) > 1:
-        raise InputError(
-            f"{folder} holds the runs of {len(models)} models ({listed(str(m.relative_to(folder)) for m in models)}); "
-            "name the folder of one."
-        )
-    # Old versions had no folder for each model.
-    names = {file.name.removesuffix(f"_{task}.jsonl") for task, _, file in old}
-    if len(names) > 1:
-        raise InputError(f"{folder} holds the runs of {len(names)} models ({listed(sorted(names))}); name a file.")
-    newest = _newest(folder, runs, run)
-    choose_tasks(newest, filtered_tasks(chosen), str(folder))
-    newest = {task: newest[task] for task in choose_tasks(newest, tasks, str(folder))}
-    notes = []
-    older = sum(len({date for task, date, _ in runs if task == name}) > 1 for name in newest)
-    if older and run is None:
-        notes.append(
-            f"{folder}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
-        )
-
-    unfiltered = []
-
-    def load(task: str, date: str, file: Path) -> TaskAnswers:
-        if kind == "details":
-            from .formats.lighteval import read_details
-
-            return read_details(file, task, metric=metric, slices=slices)
-        options: dict[str, Any] = {
-            "metric": metric,
-            "slices": slices,
-            "declared": declared_of(file.parent, task, date),
-        }
-        try:
-            return read_samples(file, task, filter=filter_of(chosen, task), **options)
-        except NoFilterError as error:
-            # A task without filters of its own leaves nothing to choose, unless it is itself what was chosen for.
-            unfiltered.append(task)
-            if list(error.filters) != [NO_FILTER] or task in filtered_tasks(chosen):
-                raise
-            return read_samples(file, task, **options)
-
-    loaded, not_compared = each_task(newest, lambda task: load(task, *newest[task]))
-    if len(unfiltered) == len(newest):
-        raise InputError(f"{folder} has no task with a filter {_filter_text(chosen)}.")
-    lost = {} if tasks or kind == "details" else lost_tasks(newest)
-    return Run(models[0].resolve().name, str(folder), loaded, tuple(notes), {**lost, **not_compared})
-
-
-def _newest(folder: Path, runs: Sequence[tuple[str, str, Path]], run: str | None) -> dict[str, tuple[str, Path]]:
-    """Choose a run of each task: the newest, among those whose date begins as asked."""
-    dates = sorted({date for _, date, _ in runs})
-    wanted = [date for date in dates if run is None or date.startswith(run)]
-    if not wanted:
-        raise InputError(f"{folder} has no run {run!r}; it has {listed(date or '(undated)' for date in dates)}.")
-    chosen: dict[str, tuple[str, Path]] = {}
-    for task, date, file in sorted(runs, key=lambda item: item[1]):
-        if date in wanted:
-            chosen[task] = (date, file)
-    return dict(sorted(chosen.items()))
-
-
-def _model_folder(file: Path, kind: str) -> Path:
-    # lighteval has a folder for each date below the model's.
-    dated = kind == "details" and re.fullmatch(DATE, file.parent.name)
-    return file.parent.parent if dated else file.parent
 
 
 def _read_hub(source: str, config: str | None, split: str | None, table: Mapping[str, Any]) -> Run:

@@ -46,8 +46,11 @@ def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator
             start += len(line)
 
 
-def opened(path: Path, needed: str) -> Any:
-    """Open a file for reading as bytes; one that cannot be read, is compressed or is a pointer of git is refused."""
+def opened(path: Path, needed: str, *, zipped: bool = False) -> Any:
+    """Open a file for reading as bytes; one that cannot be read, is compressed or is a pointer of git is refused.
+
+    A zip archive is opened as it is where `zipped` says so.
+    """
     refuse_pointer(path)
     try:
         file = path.open("rb")
@@ -56,7 +59,7 @@ def opened(path: Path, needed: str) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
     for mark, (name, command) in _COMPRESSED.items():
-        if file.peek(len(mark)).startswith(mark):
+        if file.peek(len(mark)).startswith(mark) and not (zipped and name == "zip"):
             file.close()
             raise InputError(f"{path} is compressed ({name}): unpack it first, with {command}.")
     return file
@@ -97,17 +100,23 @@ def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[st
         raise InputError(f"{path}, line {number}: the JSON array does not end: was the file cut off?")
 
 
-def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
-    """Read the objects of a file that is one JSON array, in whatever lines it was written."""
+def read_whole(path: Path, needed: str) -> Any:
+    """Read a file that is one JSON value, in whatever lines it was written; a field that stands twice is refused."""
     with opened(path, needed) as file:
         content = file.read().removeprefix(BYTE_ORDER_MARK)
     try:
-        rows = json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
+        return json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path} is no JSON array ({error.msg}, {place}): was the file cut off?") from None
+        what = "array" if content.lstrip().startswith(b"[") else "document"
+        raise InputError(f"{path} is no JSON {what} ({error.msg}, {place}): was the file cut off?") from None
     except (ValueError, RecursionError) as error:
         raise _unreadable(str(path), error) from None
+
+
+def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
+    """Read the objects of a file that is one JSON array, in whatever lines it was written."""
+    rows = read_whole(path, needed)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise InputError(f"{path}, row {number} is {quote(row)}, not a JSON object with {needed}.")

@@ -1,0 +1,115 @@
+"""The formats of other programs: each is one file beside this one and one line in `FORMATS`.
+
+A format's file parses what its program writes and yields a `Record` for each answer; `answers_of` makes columns of
+these. In the order of work:
+
+1. `recognises(head)` looks at `head.layout`, `head.keys`, `head.first` or `head.document` for what no other program
+   writes, and never at the name of the file alone.
+2. `read(head, task, metric=…, slices=…)` gives a `TaskAnswers` for each task in the file, made by `answers_of`.
+   A field that is not there or of another kind may simply raise KeyError, TypeError, … : `read_as` says then that the
+   file is not what the program writes.
+3. `files` are the names by which a folder of runs is searched; `about(head)` says which task, model and date a file
+   is of, so that a folder with several runs gives the newest of each task, and one with several models is refused.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from ...errors import InputError
+from ...text import listed, one_line
+from ..answers import TaskAnswers
+from .head import Head
+
+
+class Reads(Protocol):
+    """Reads a file that its format has recognised."""
+
+    def __call__(self, head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -> list[TaskAnswers]:
+        """Give the answers of each task in the file.
+
+        Args:
+            head: The file.
+            task: What its only task is called where the file does not say it.
+            metric: The score to compare; None for the first.
+            slices: Fields to slice by.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class About:
+    """Which run a file is of, as far as it or its place says it."""
+
+    task: str
+    model: str = ""
+    date: str = ""
+    """Sortable as a text; what `--run` is compared with."""
+
+
+def by_name(head: Head) -> About:
+    """Take the name of the file for the task."""
+    return About(task_name(head.path))
+
+
+def task_name(path: Path) -> str:
+    """Give the name of a file without its ending."""
+    return path.stem
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a program writes, and how it is read."""
+
+    program: str
+    """Its name in messages, such as "inspect_ai"."""
+    holds: str
+    """What a file holds, in a word or two: "a log", "reviews"."""
+    recognises: Callable[[Head], bool]
+    """Whether a file is of this format, without reading all of it where that can be told from its beginning."""
+    read: Reads
+    files: tuple[str, ...] = ()
+    """Patterns of the names by which a folder is searched, such as "*.eval"."""
+    about: Callable[[Head], About] = by_name
+
+
+# One line for each, in alphabetical order.
+FORMATS: tuple[Format, ...] = ()
+
+
+def recognise(head: Head) -> Format | None:
+    """Give the format of a file, None where it is of none here; one that two formats take for theirs is refused."""
+    found = [form for form in FORMATS if form.recognises(head)]
+    if len(found) > 1:
+        raise InputError(
+            f"{head.path} can be read as {' or as '.join(f'{form.holds} of {form.program}' for form in found)}, and "
+            "nothing says which it is; write a table with id, prediction and reference (or score) instead."
+        )
+    return found[0] if found else None
+
+
+def read_as(
+    form: Format, head: Head, task: str, *, metric: str | None, slices: Sequence[str]
+) -> dict[str, TaskAnswers]:
+    """Read a file of a known format, task by task."""
+    try:
+        answers = form.read(head, task, metric=metric, slices=slices)
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"{head.path} is not {form.holds} as {form.program} writes it ({type(error).__name__}: {one_line(error)})."
+        ) from None
+    tasks: dict[str, TaskAnswers] = {}
+    for item in (item if item.files else replace(item, files=(str(head.path),)) for item in answers):
+        if tasks.setdefault(item.task, item) is not item:
+            raise InputError(f"{head.path} holds the task {item.task} more than once.")
+    if not tasks:
+        raise InputError(f"{head.path} holds no answers, though it is {form.holds} of {form.program}.")
+    return tasks
+
+
+def known() -> str:
+    """List the programs whose files can be read."""
+    return listed(["lm-evaluation-harness", "lighteval", *(form.program for form in FORMATS)])
