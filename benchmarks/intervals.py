@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from muscle_hf.flips.intervals import Cells, Interval, change_interval, coin_test, newcombe, relative_interval
+from muscle_hf.flips.intervals import Cells, Interval, change_interval, newcombe, relative_interval
+from muscle_hf.flips.paired_tests import coin_test
 
 LEVEL = 0.95
 ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.97)

@@ -104,6 +104,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     statistics.add_argument("--level", type=float, default=0.95, help="level of all intervals (default: 0.95)")
     statistics.add_argument(
+        "--test",
+        default="two-sided",
+        metavar="NAME",
+        help="the paired test that p is of: two-sided (default), one-sided (does the update break more than it "
+        "repairs?), two-sided-mid-p, one-sided-mid-p",
+    )
+    statistics.add_argument(
         "--prior",
         nargs=2,
         type=float,
@@ -158,6 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
         tolerance=arguments.tolerance,
         level=arguments.level,
         prior=tuple(arguments.prior),
+        test=arguments.test,
         allow_missing=arguments.allow_missing,
         by_position=arguments.by_position,
         allow_identical=arguments.allow_identical,

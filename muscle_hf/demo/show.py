@@ -56,7 +56,7 @@ def show(result: DemoResult, output_dir: Path, *, fast: bool) -> None:
     )
     console.print(_table(result, is_wide=console.width >= _WIDE))
     console.print(
-        "In brackets: 95 % intervals. p: exact paired test of a row against "
+        "In brackets: 95 % intervals. p: exact two-sided paired test of a row against "
         f"{result.chosen.name}, of accuracy above, of negative flips below. {_NFR}"
         f"{_MORE if console.width >= _WIDE else ''}\n",
         markup=False,

@@ -1,10 +1,9 @@
-"""Confidence intervals and tests of significance: numbers in, bounds or a p-value out.
+"""Confidence intervals: numbers in, bounds out.
 
 The four cells of paired answers come as (both right, new right alone, old right alone, both wrong).
 """
 
 import math
-import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -14,9 +13,6 @@ from numpy.typing import NDArray
 Interval: TypeAlias = tuple[float, float]
 Cells: TypeAlias = tuple[float, float, float, float]
 Numbers: TypeAlias = NDArray[np.float64]
-
-LEAST_P = sys.float_info.min
-"""Smaller p-values are given as this one (2.2e-308), never as 0, which no finite number of flips can show."""
 
 _SCORE_RESAMPLES = 2_000
 # Halvings of an interval, until floats have no digit more.
@@ -146,46 +142,11 @@ def kappa_interval(estimate: float, error: float, level: float) -> Interval:
     return max(-1.0, low), min(1.0, high)
 
 
-def coin_test(first: int, second: int) -> float:
-    """Test exactly, two-sided, whether two counts are those of a fair coin (McNemar's test without mid-p)."""
-    from scipy.special import bdtr
-
-    return _p_value(2.0 * float(bdtr(min(first, second), first + second, 0.5)))
-
-
-def signed_rank_test(changes: Numbers) -> float:
-    """Test two-sided whether rises and falls balance (Wilcoxon 1945), given the ranks and so right for ties as well.
-
-    Changes of 0 must be left out. Exact up to 50 changes, the normal approximation above.
-    """
-    if not len(changes):
-        return 1.0
-    _, place, count = np.unique(np.abs(changes), return_inverse=True, return_counts=True)
-    # Twice the mean rank of tied sizes is an integer: (first rank) + (last rank).
-    ranks = (2 * np.cumsum(count) - count + 1)[place.reshape(-1)]
-    total, risen = int(ranks.sum()), int(ranks[changes > 0].sum())
-    if len(changes) > 50:
-        deviation = (2 * risen - total) / math.sqrt(float((ranks.astype(np.float64) ** 2).sum()))
-        return _p_value(math.erfc(abs(deviation) / math.sqrt(2)))
-    # The chance of each rank sum when every sign is a fair coin, one instance after the other.
-    chances = np.zeros(total + 1)
-    chances[0] = 1.0
-    for rank in ranks.tolist():
-        moved = np.concatenate([np.zeros(rank), chances[: total + 1 - rank]])
-        chances = (chances + moved) / 2
-    return _p_value(2 * float(chances[: min(risen, total - risen) + 1].sum()))
-
-
 def normal_quantile(level: float) -> float:
     """Give how many standard errors an interval of a level reaches to each side: 1.96 for 0.95."""
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2))
-
-
-def _p_value(value: float) -> float:
-    """Keep a p-value off what rounding made of it: above 1, or 0."""
-    return min(1.0, max(LEAST_P, value))
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:

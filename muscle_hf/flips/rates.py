@@ -17,7 +17,7 @@ from .intervals import Interval, clopper_pearson, mean_interval, wilson
 SCHEMA_VERSION = 1
 """Version of what `to_dict` and `to_json` give; it rises when a field is renamed, removed or changes its meaning."""
 
-# Holm's factor cannot lift what is kept of a smaller one, `intervals.LEAST_P`, above it.
+# Holm's factor cannot lift what is kept of a smaller one, `paired_tests.LEAST_P`, above it.
 _LEAST_SHOWN = 1e-300
 
 

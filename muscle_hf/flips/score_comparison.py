@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import intervals
 from .inputs import Values, is_number, take_scores
+from .paired_tests import signed_rank_test
 from .rates import Result, mean, p_equation, share, where_true
 
 
@@ -66,7 +66,29 @@ class ScoreComparison(Result):
         On all changes that are not exactly 0, whatever the tolerance. Exact up to 50 of them, ties included, and the
         normal approximation above. Without any there is nothing against a neutral update: 1.
         """
-        return intervals.signed_rank_test(self.changes[self.changes != 0])
+        return self.paired_test()
+
+    def paired_test(self, test: str = "two-sided") -> float:
+        """Give the p-value of Wilcoxon's signed-rank test (1945) by the name of its side.
+
+        Args:
+            test: "two-sided" (default: do rises and falls balance?), or "one-sided", which speaks against "scores fall
+                no more than they rise"; with "-mid-p" after it, the rank sum that was found counts half.
+
+        Returns:
+            The p-value, exact up to 50 changes that are not 0, ties included. Above, the normal approximation without
+            correction for continuity, where the mid-p tests are the same as the others.
+
+        Raises:
+            InputError: There is no test of that name.
+
+        Example:
+            >>> import muscle_hf
+            >>> c = muscle_hf.compare_scores(old=[0.5, 0.5, 0.25, 1.0], new=[0.4, 0.25, 0.26, 0.5])
+            >>> c.p_value, c.paired_test("one-sided")
+            (0.25, 0.125)
+        """
+        return signed_rank_test(self.changes[self.changes != 0], test)
 
     def _details(self) -> dict[str, Any]:
         return {"tolerance": self.tolerance, "p_value": self.p_value} | {
@@ -78,7 +100,7 @@ class ScoreComparison(Result):
         fell, rose = len(self.negative_flips), len(self.positive_flips)
         return [
             f"{self.n} instances, {fell} scores fell and {rose} rose by more than {self.tolerance:g}",
-            f"Wilcoxon signed-rank test of the changes: {p_equation(self.p_value, 3)}",
+            f"Wilcoxon signed-rank test of the changes, two-sided: {p_equation(self.p_value, 3)}",
         ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InputError
+from ..flips.paired_tests import check_test
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike
@@ -118,6 +119,7 @@ def compare_runs(
     tolerance: float | None = None,
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
+    test: str = "two-sided",
     allow_missing: bool = False,
     by_position: bool = False,
     allow_identical: bool = False,
@@ -136,6 +138,8 @@ def compare_runs(
             of right sampled answers.
         level: Level of all intervals.
         prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
+        test: The paired test that every p is of: "two-sided" or "one-sided" (against "the update breaks no more than
+            it repairs"), both also with "-mid-p" after it, see `Comparison.paired_test`.
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
             were left out. A gate then holds what could be compared.
         by_position: Join row by row, for files without ids.
@@ -151,7 +155,7 @@ def compare_runs(
     Raises:
         InputError: No task in common, or none that can be compared: no id in common, other documents or right answers,
             duplicate ids, scores that are not finite, other filters, not all that a run scored, or what `read`
-            refuses. A task or a slice column that there is not.
+            refuses. A task, a slice column or a test that there is not.
 
     Example:
         >>> import muscle_hf, pathlib, tempfile
@@ -164,6 +168,7 @@ def compare_runs(
         >>> part.comparison.negative_flip_rate, [flip.id for flip in result.flips()]
         (0.3333333333333333, ['1', '3'])
     """
+    check_test(test)
     columns = [by] if isinstance(by, str) else list(by)
     sources = (old, new, *seed_floor)
     useless = [name for name, value in reading.items() if value]
@@ -207,6 +212,7 @@ def compare_runs(
         tolerance=tolerance,
         level=level,
         prior=prior,
+        test=test,
         notes=[*first.notes, *second.notes, *notes],
         missing_tasks=missing,
         not_compared=not_compared,

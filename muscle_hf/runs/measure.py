@@ -80,8 +80,12 @@ class Part:
     metric: str
     comparison: Comparison | ScoreComparison
     coin: CoinFlips
+    p_value: float
+    """The p-value of the paired test that was asked for; that of `comparison` is always two-sided."""
     adjusted_p_value: float
-    """The p-value of the paired test, adjusted by Holm's method for the rows of its table."""
+    """The same, adjusted by Holm's method for the rows of its table."""
+    test: str = "two-sided"
+    """Name of that test."""
     seed_floor: SeedFloor | None = None
     reliable_change: ReliableChange | None = None
     task: str | None = None
@@ -98,13 +102,15 @@ class Part:
         *,
         level: float,
         prior: tuple[float, float] = (1.0, 1.0),
+        test: str = "two-sided",
         seed_floor: SeedFloor | None = None,
         reliable_change: ReliableChange | None = None,
     ) -> "Part":
         """Make a row of a comparison, with its coin-flip view; the p-value is not adjusted yet."""
         negative, positive = len(comparison.negative_flips), len(comparison.positive_flips)
         coin = coin_flips(negative, positive, prior=prior, level=level)
-        return cls(name, metric, comparison, coin, comparison.p_value, seed_floor, reliable_change)
+        p_value = comparison.paired_test(test)
+        return cls(name, metric, comparison, coin, p_value, p_value, test, seed_floor, reliable_change)
 
     @property
     def n(self) -> int:
@@ -126,6 +132,7 @@ class Part:
             "kind": "scores" if self.has_scores else "answers",
             "metric": self.metric,
             **compared,
+            "p_value": self.p_value,
             "adjusted_p_value": self.adjusted_p_value,
             "flips": {
                 "negative": len(self.comparison.negative_flips),
@@ -229,6 +236,7 @@ def measure(
     *,
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
+    test: str = "two-sided",
 ) -> Part:
     """Compare some instances of a table, by default all; the p-value of the row is not adjusted yet."""
     rows: Any = slice(None) if positions is None else positions
@@ -248,6 +256,7 @@ def measure(
         compared,
         level=level,
         prior=prior,
+        test=test,
         seed_floor=None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level),
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,

@@ -65,6 +65,8 @@ class Outcomes:
     """Where the old and the new model's answers were read, as it was given."""
     level: float
     """Level of all intervals."""
+    test: str
+    """The paired test that every p is of, one of `muscle_hf.flips.paired_tests.TESTS`."""
     tasks: tuple[Part, ...]
     pooled: Part | None
     """The instances of all tasks with right and wrong answers together; None where that is one task, or none."""
@@ -102,6 +104,7 @@ class Outcomes:
         tolerance: float | None,
         level: float,
         prior: tuple[float, float],
+        test: str,
         notes: Sequence[str],
         missing_tasks: Sequence[str],
         not_compared: Mapping[str, str],
@@ -134,18 +137,19 @@ class Outcomes:
                 f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for "
                 "scores, so leave it out."
             )
-        tasks = _adjusted([measure(name, table, level=level, prior=prior) for name, table in tables.items()])
+        rows: dict[str, Any] = {"level": level, "prior": prior, "test": test}
+        tasks = _adjusted([measure(name, table, **rows) for name, table in tables.items()])
         graded = [name for name, table in tables.items() if not table.has_scores]
         pooled = None
         if len(graded) > 1:
             joined = Table.pooled([tables[name] for name in graded])
-            pooled = measure("all tasks", joined, level=level, prior=prior)
+            pooled = measure("all tasks", joined, **rows)
         if refused:
             sliced = {name for pair in pairs.values() for name in (*pair.old.slices, *pair.new.slices)}
             lost = [column for column in by if column not in sliced]
             notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
             by = [column for column in by if column in sliced]
-        slices = {column: _slices(column, pairs, tables, level, prior) for column in by}
+        slices = {column: _slices(column, pairs, tables, rows) for column in by}
         notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
         groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
         return cls(
@@ -153,6 +157,7 @@ class Outcomes:
             new_name=names[1],
             sources=sources,
             level=level,
+            test=test,
             tasks=tasks,
             pooled=pooled,
             slices=slices,
@@ -263,6 +268,7 @@ class Outcomes:
             "old": {"name": self.old_name, "source": self.sources[0]},
             "new": {"name": self.new_name, "source": self.sources[1]},
             "level": self.level,
+            "test": self.test,
             "tasks": tasks,
             "pooled": self.pooled and self.pooled.to_dict(self.level),
             "slices": {name: [part.to_dict(self.level) for part in parts] for name, parts in self.slices.items()},
@@ -295,7 +301,7 @@ def _task_notes(pairs: Mapping[str, Aligned], tables: Mapping[str, Table]) -> di
 
 
 def _slices(
-    column: str, pairs: Mapping[str, Aligned], tables: Mapping[str, Table], level: float, prior: tuple[float, float]
+    column: str, pairs: Mapping[str, Aligned], tables: Mapping[str, Table], rows: Mapping[str, Any]
 ) -> tuple[Part, ...]:
     """Compare within each group of a column; right and wrong answers of all tasks together, scores task by task."""
     groups = {
@@ -324,7 +330,7 @@ def _slices(
             number = int(numbers[places[0]])
             group = labels.dictionary[number].as_py() if number >= 0 else None
             name = prefix + (NO_GROUP if group is None else group)
-            part = measure(name, table, places, level=level, prior=prior)
+            part = measure(name, table, places, **rows)
             parts.append(replace(part, task=task, group=group))
     return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
 
@@ -352,7 +358,7 @@ def _columns(pairs: Mapping[str, Aligned]) -> list[str]:
 
 
 def _adjusted(parts: Sequence[Part]) -> tuple[Part, ...]:
-    adjusted = holm([part.comparison.p_value for part in parts])
+    adjusted = holm([part.p_value for part in parts])
     return tuple(replace(part, adjusted_p_value=value) for part, value in zip(parts, adjusted, strict=True))
 
 

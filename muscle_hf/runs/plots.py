@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from ..errors import ConfigurationError
 from ..files import replaced
 from ..flips.comparison import Comparison
+from ..flips.paired_tests import in_words
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
 from ..version import __version__
@@ -160,7 +161,7 @@ class _Picture:
             ("negative flip rate", self.rate(part)),
             *self.floor_fact(part),
             ("relative NFR", _number(compared.relative_negative_flip_rate)),
-            ("exact paired test", p_equation(compared.p_value)),
+            (f"paired p, {in_words(part.test)}", p_equation(part.p_value)),
             ("instances", f"{part.n:,}"),
         ]
         for label, value in facts:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..files import replaced
 from ..flips.coin import CoinFlips, GroupedCoinFlips
 from ..flips.comparison import Comparison
+from ..flips.paired_tests import in_words
 from ..flips.rates import p_equation, p_number, strict_json
 from ..flips.score_comparison import ScoreComparison
 from ..readers.identical import one_run
@@ -127,7 +128,9 @@ def _sentence(part: Part) -> str:
     compared = part.comparison
     negative, positive = f"{part.coin.negative:,}", f"{part.coin.positive:,}"
     shares = [f"{100 * rate:.1f} %" for rate in (compared.negative_flip_rate, compared.positive_flip_rate)]
-    p_value = p_equation(compared.p_value)
+    p_value = p_equation(part.p_value)
+    # Two-sided ones are what everybody expects, and the legend says it.
+    p_value += "" if part.test == "two-sided" else f" ({in_words(part.test)})"
     if isinstance(compared, Comparison):
         text = (
             f"Of {part.n:,} answers the update breaks {negative} that were right ({shares[0]}) and repairs {positive} "
@@ -176,7 +179,7 @@ def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
             _estimate(seeds.excess, seeds.excess_low, seeds.excess_high),
         ]
     nfr, pfr = (rate(compared, f"{sign}_flip_rate", level=level) for sign in ("negative", "positive"))
-    p_values = p_number(compared.p_value), p_number(part.adjusted_p_value)
+    p_values = p_number(part.p_value), p_number(part.adjusted_p_value)
     return [part.name, f"{part.n:,}", *before, nfr, *floors, pfr, *after, *p_values]
 
 
@@ -256,10 +259,11 @@ def interval_note(outcomes: Outcomes) -> str:
     kinds = {part.has_scores for part in outcomes.tasks}
     flipped = {False: "right answers that are wrong now", True: "scores that fell"}
     negative = " or ".join(flipped[kind] for kind in sorted(kinds))
+    test = f"{'' if outcomes.test.endswith('mid-p') else 'exact '}paired test on the flips, {in_words(outcomes.test)}"
     note = (
         f"NFR, negative flip rate: {negative}; PFR, positive flip rate: the reverse. "
-        f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: exact "
-        "paired test on the flips (of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
+        f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: {test} "
+        "(of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
     )
     if True in kinds:
         note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"

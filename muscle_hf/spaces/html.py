@@ -82,13 +82,17 @@ def _tiles(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str
         tile("Fell: negative flip rate ↓", "negative_flip_rate")
         tile("Rose: positive flip rate ↑", "positive_flip_rate")
         tile("Mean score ↑", "new_mean", means, "mean_change")
-        tiles.append(("Can it be chance?", plain(p_equation(compared.p_value)), "Wilcoxon's signed-rank test"))
+        tiles.append(
+            ("Can it be chance?", plain(p_equation(compared.p_value)), "Wilcoxon's signed-rank test, two-sided")
+        )
     elif isinstance(compared, Comparison):
         sides = f"{100 * compared.old_accuracy:.1f} → {percent(compared.new_accuracy)}"
         tile("Broken: negative flip rate ↓", "negative_flip_rate")
         tile("Repaired: positive flip rate ↑", "positive_flip_rate")
         tile("Accuracy ↑", "new_accuracy", sides, "accuracy_change")
-        tiles.append(("Can it be chance?", plain(p_equation(compared.p_value)), "Exact paired test on the flips"))
+        tiles.append(
+            ("Can it be chance?", plain(p_equation(compared.p_value)), "Exact paired test on the flips, two-sided")
+        )
     body = "".join(
         f'<div><dt>{title}</dt><dd class="figure">{figure}</dd><dd>{note}</dd></div>' for title, figure, note in tiles
     )

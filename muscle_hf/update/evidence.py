@@ -151,7 +151,7 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
         + "\n",
     )
     notes = [*([f"Warning: {evidence.warning}"] if evidence.warning else []), *_caveats(plan)]
-    notes.append("p in the table of models: exact paired tests against the compatibility adapter")
+    notes.append("p in the table of models: exact two-sided paired tests against the compatibility adapter")
     report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
     write_html(report, output_dir / REPORT, _models(evidence))
     card(plan, evidence, source).write_with_adapter(source, output_dir / CARD, _not_shipped)

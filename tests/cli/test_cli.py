@@ -225,9 +225,9 @@ def test_a_seed_floor_stands_beside_the_flips(files: list[str], capsys: pytest.C
 
 
 def test_options_of_statistics_reach_the_result(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *files, "--json", "--level", "0.9", "--prior", "5", "7"]) == 0
+    assert main(["compare", *files, "--json", "--level", "0.9", "--prior", "5", "7", "--test", "one-sided"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["level"] == 0.9
+    assert (found["level"], found["test"]) == (0.9, "one-sided")
     assert found["tasks"][0]["coin_flips"]["prior"] == "Beta(5, 7)"
 
 
@@ -245,6 +245,7 @@ def test_options_of_statistics_reach_the_result(files: list[str], capsys: pytest
         (["--by", "topic"], "has no column 'topic' to slice by"),
         (["--gate-on", "upper"], "--gate-on without a bound would check nothing"),
         (["--level", "95"], "level is 95.0"),
+        (["--test", "onesided"], "did you mean 'one-sided'?"),
         (["--prior", "0", "1"], "prior"),
         (["--tolerance", "0.1"], "only right and wrong answers to compare"),
         (["--seed-floor", "{0}"], "two or more runs"),

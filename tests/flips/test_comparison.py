@@ -327,7 +327,7 @@ def test_the_dictionary_keeps_its_documented_keys() -> None:
 def test_the_table_shows_rate_interval_and_direction() -> None:
     lines = str(compared(HAND)).splitlines()
     assert lines[0] == "10 instances, 2 negative and 1 positive flips"
-    assert lines[1] == "exact paired test, negative against positive flips: p = 1"
+    assert lines[1] == "exact paired test, two-sided, negative against positive flips: p = 1"
     row = next(line for line in lines if line.startswith("negative_flip_rate"))
     assert row.split() == ["negative_flip_rate", "↓", "0.2000", "0.0567", "to", "0.5098"]
 

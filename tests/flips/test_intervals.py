@@ -13,7 +13,8 @@ from scipy import stats
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct
-from muscle_hf.flips.intervals import change_interval, coin_test, newcombe, relative_interval
+from muscle_hf.flips.intervals import change_interval, newcombe, relative_interval
+from muscle_hf.flips.paired_tests import coin_test
 from muscle_hf.flips.rates import p_equation, p_number
 from muscle_hf.flips.score_comparison import compare_scores
 from muscle_hf.runs.measure import holm

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,27 @@ def test_p_values_are_adjusted_within_their_own_table() -> None:
     result = sample(200, tasks=("a", "b", "c"), by=True)
     for parts in (result.tasks, result.slices["category"]):
         assert [part.adjusted_p_value for part in parts] == holm([part.comparison.p_value for part in parts])
+
+
+@pytest.mark.parametrize(
+    ("test", "words", "legend"),
+    [
+        ("two-sided", "p = 0.12.", "p: exact paired test on the flips, two-sided ("),
+        ("one-sided", "p = 0.062 (one-sided).", "p: exact paired test on the flips, one-sided ("),
+        ("one-sided-mid-p", "p = 0.031 (one-sided, mid-p).", "p: paired test on the flips, one-sided, mid-p ("),
+    ],
+)
+def test_no_report_leaves_open_of_which_side_its_p_is(test: str, words: str, legend: str, tmp_path: Path) -> None:
+    old, new = (run(name, answers(said, "a" * 9)) for name, said in (("v1", "aaaaaaaaa"), ("v2", "bbbbaaaaa")))
+    result = compare_runs(old, new, test=test)
+    page = result.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    for report in (str(result), result.to_markdown()):
+        assert words in report
+        assert legend in report
+    assert "aired test, " + test.replace("-mid-p", ", mid-p") in page
+    row = result.to_dict()["tasks"][0]
+    assert (result.to_dict()["test"], row["p_value"]) == (test, result.tasks[0].p_value)
+    assert row["p_value"] == result.tasks[0].comparison.paired_test(test)
 
 
 def test_the_coin_flip_view_is_given_for_the_whole_and_for_groups_that_differ() -> None:

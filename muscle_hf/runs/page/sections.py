@@ -19,6 +19,13 @@ from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, pla
 _ROWS = 200  # of a table
 _OPEN = 4  # tasks that are laid out one after the other; more are folded up
 
+# Paired test -> what it asks.
+_SIDES = {
+    "two-sided": "two-sided: are both kinds of flips equally likely?",
+    "one-sided": "one-sided: does the update break more than it repairs?",
+}
+_SIDES |= {f"{side}-mid-p": text.replace(":", ", mid-p:") for side, text in _SIDES.items()}
+
 _TERMS = {"negative_flip": "negative flips: ", "positive_flip": "positive flips: "}
 
 # Rate -> its name and what it says.
@@ -156,17 +163,17 @@ def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
         titles = ("Fell: negative flip rate ↓", "Rose: positive flip rate ↑", f"Mean {metric} ↑")
         sides, change = (compared.old_mean, compared.new_mean), rate("mean_change")
         both = " → ".join(number("old_mean", value) for value in sides)
-        test = "Wilcoxon's signed-rank test: do rises and falls balance?"
+        test = "Wilcoxon's signed-rank test,"
     else:
         titles = ("Broken: negative flip rate ↓", "Repaired: positive flip rate ↑", f"Right answers: {metric} ↑")
         sides, change = (compared.old_accuracy, compared.new_accuracy), rate("accuracy_change")
         both = f"{100 * sides[0]:.1f} → {percent(sides[1])}"
-        test = "Exact paired test: are both kinds of flips equally likely?"
+        test = "Paired test," if part.test.endswith("mid-p") else "Exact paired test,"
     tiles = (
         (titles[0], negative[0], f"{interval} {negative[1]}", *floor),
         (titles[1], positive[0], f"{interval} {positive[1]}"),
         (titles[2], both, f"Change {change[0]}, {interval} {change[1]}"),
-        ("Can it be chance?", plain(p_equation(compared.p_value)), test),
+        ("Can it be chance?", plain(p_equation(part.p_value)), f"{test} {_SIDES[part.test]}"),
     )
     shown = "".join(
         f'<div><dt>{title}</dt><dd class="figure">{figure}</dd>{"".join(f"<dd>{text}</dd>" for text in texts)}</div>'
