@@ -13,11 +13,12 @@ from ..errors import InputError
 from ..files import is_pointer
 from ..text import listed
 from .answers import Run, TaskAnswers
+from .formats.format import Format
 from .formats.harness import read_samples
 from .formats.harness_files import SAMPLES, declared_of, lost_tasks, old_samples
 from .formats.harness_sample import NoFilterError
 from .formats.head import Head
-from .formats.registry import FORMATS, Format, known, read_as
+from .formats.registry import FORMATS, known, read_as
 from .formats.whole_run import DATE
 from .not_compared import each_task
 from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filter_text, filtered_tasks

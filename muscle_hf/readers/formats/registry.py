@@ -12,70 +12,18 @@ these. In the order of work:
    is of, so that a folder with several runs gives the newest of each task, and one with several models is refused.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ...errors import InputError
 from ...text import listed, one_line
 from ..answers import TaskAnswers
+from .format import Format
 from .head import Head
-
-
-class Reads(Protocol):
-    """Reads a file that its format has recognised."""
-
-    def __call__(self, head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -> list[TaskAnswers]:
-        """Give the answers of each task in the file.
-
-        Args:
-            head: The file.
-            task: What its only task is called where the file does not say it.
-            metric: The score to compare; None for the first.
-            slices: Fields to slice by.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class About:
-    """Which run a file is of, as far as it or its place says it."""
-
-    task: str
-    model: str = ""
-    date: str = ""
-    """Sortable as a text; what `--run` is compared with."""
-
-
-def by_name(head: Head) -> About:
-    """Take the name of the file for the task."""
-    return About(task_name(head.path))
-
-
-def task_name(path: Path) -> str:
-    """Give the name of a file without its ending."""
-    return path.stem
-
-
-@dataclass(frozen=True)
-class Format:
-    """What a program writes, and how it is read."""
-
-    program: str
-    """Its name in messages, such as "inspect_ai"."""
-    holds: str
-    """What a file holds, in a word or two: "a log", "reviews"."""
-    recognises: Callable[[Head], bool]
-    """Whether a file is of this format, without reading all of it where that can be told from its beginning."""
-    read: Reads
-    files: tuple[str, ...] = ()
-    """Patterns of the names by which a folder is searched, such as "*.eval"."""
-    about: Callable[[Head], About] = by_name
-
+from .inspect_ai import INSPECT_AI
 
 # One line for each, in alphabetical order.
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (INSPECT_AI,)
 
 
 def recognise(head: Head) -> Format | None:

@@ -11,9 +11,9 @@ from muscle_hf import InputError, compare_runs, read
 from muscle_hf.readers import folders
 from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.formats import registry
+from muscle_hf.readers.formats.format import About, Format
 from muscle_hf.readers.formats.head import Head
 from muscle_hf.readers.formats.records import Record, answers_of
-from muscle_hf.readers.formats.registry import About, Format
 
 
 def _records(head: Head) -> Iterator[Record]:
