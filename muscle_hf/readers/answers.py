@@ -102,7 +102,7 @@ class TaskAnswers:
     texts: Callable[[Positions], list[Text]] | None = field(default=None, repr=False)
     """Reads the texts of the rows at some positions of the file."""
     rows: Positions | None = field(default=None, repr=False)
-    """Where each row stood in the file, for `texts`; None where rows are in the order of the file."""
+    """Where each row stood in the file, for `texts`, -1 where it has no such row; None: in the order of the file."""
     row_ids_of: str | None = None
     """The file whose row numbers serve as ids, because it has none; rows of another file are not the same ones."""
     typed: bool = True
@@ -117,6 +117,8 @@ class TaskAnswers:
     """How many sampled or long answers are right ones in another spelling; of others it is told from `answers`."""
     notes: tuple[str, ...] = ()
     """What a reader of the result has to know, such as a filter that was chosen by default."""
+    empty_notes: tuple[str, ...] = ()
+    """How many empty answers count as wrong, for a comparison that is not told what becomes of them."""
 
     def __len__(self) -> int:
         """Say how many instances there are."""
@@ -156,9 +158,16 @@ class TaskAnswers:
 
     def read_texts(self, positions: Positions) -> list[Text]:
         """Read what people are shown of some rows of this table, in any order."""
+        nothing = [Text(None, None, None)] * len(positions)
         if self.texts is None:
-            return [Text(None, None, None)] * len(positions)
-        return self.texts(positions if self.rows is None else self.rows[positions])
+            return nothing
+        rows = positions if self.rows is None else self.rows[positions]
+        there = np.flatnonzero(rows >= 0)  # -1 is an instance that this file lacks
+        if len(there) == len(rows):
+            return self.texts(rows)
+        for place, text in zip(there.tolist(), self.texts(rows[there]), strict=True):
+            nothing[place] = text
+        return nothing
 
 
 class Origin(NamedTuple):

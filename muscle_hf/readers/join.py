@@ -14,6 +14,7 @@ from ..flips.spelled_otherwise import spelled_otherwise
 from ..text import quote
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, some
 from .formats.columnar import UNNAMED
+from .missing import DROP, HARNESS_ERROR, WRONG, Missing, all_instances, check_name, treat
 from .pair_spelling import spelled_alike, spelling_notes
 from .selection import same_filter
 
@@ -29,23 +30,38 @@ class Aligned:
     new: TaskAnswers
     notes: tuple[str, ...] = ()
     """How many instances were left out, and what differs without harm."""
+    missing: Missing | None = None
+    """How many answers were missing, where somebody said what becomes of them."""
+    errors: tuple[TaskAnswers, TaskAnswers] | None = None
+    """Both sides of the instances that are errors of the harness, which stand in no row."""
 
 
-def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by_position: bool = False) -> Aligned:
+def align(
+    old: TaskAnswers,
+    new: TaskAnswers,
+    *,
+    allow_missing: bool = False,
+    missing: str | None = None,
+    by_position: bool = False,
+) -> Aligned:
     """Put the new model's answers into the order of the old model's, by id or row by row.
 
     Refused are: not all that a run scored; other filters, unless each was chosen by name; an id that stands twice; ids
     that only one file has, documents or right answers that differ; other kinds of ids or answers; other metrics.
     `allow_missing` compares the instances that both have, about the same document and with the same right answer; the
-    notes say how many were left out.
+    notes say how many were left out. `missing`, one of `MISSING`, says what becomes of instances that one side lacks
+    and of those without an answer; by default the first are refused and the others are wrong.
     """
+    check_name(missing)
+    some_may_lack = allow_missing or missing in (DROP, WRONG, HARNESS_ERROR)
     if old.metric != new.metric or old.higher_is_better != new.higher_is_better:
         raise InputError(
             f"{old.source} holds {_measure(old)} and {new.source} {_measure(new)}: both must hold the same. Choose "
             "one that both have with --metric (metric=)."
         )
+    absent = (0, 0)
     notes = [side.not_whole for side in (old, new) if side.not_whole]
-    if notes and not allow_missing:
+    if notes and not some_may_lack:
         # Ids that stand twice are refused all the same.
         twice = any(pc.count_distinct(side.ids).as_py() < len(side) for side in (old, new) if side.not_whole)
         accept = "" if twice else "; --allow-missing (allow_missing=True) compares what is there"
@@ -68,8 +84,8 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             f"{_unnamed(without)}"
         )
     else:
-        old, new, left_out = _join(old, new, allow_missing)
-        notes += left_out
+        old, new, absent, left_out = _join(old, new, some_may_lack, keep=missing in (WRONG, HARNESS_ERROR))
+        notes += [] if missing else left_out
     old, new = _same_types(old, new)
     differ = np.zeros(len(old), np.bool_)
     for what, first, second in (
@@ -88,13 +104,18 @@ def align(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool = False, by
             raise InputError(f"nothing is left to compare in {old.source} and {new.source}: {'; '.join(notes)}.")
         same = np.flatnonzero(~differ)
         old, new = old.take(same), new.take(same)
+    counted, errors = None, None
+    if missing is not None:
+        old, new, counted, errors = treat(old, new, missing, absent)
+        notes += counted.notes(old.source, new.source)
     if old.prompts is not None and new.prompts is not None:
         count = pc.sum(pc.not_equal(old.prompts, new.prompts)).as_py() or 0
         if count:
             notes.append(f"{count} of {len(old)} prompts differ (other chat templates or examples?)")
     notes += _scales(old, new)
     notes = [f"{old.task}: {note}" for note in [*notes, *spelling_notes(old, new)]]
-    return Aligned(old, new, tuple(dict.fromkeys([*old.notes, *new.notes, *notes])))
+    told = [note for side in (old, new) for note in (*side.notes, *(() if missing else side.empty_notes))]
+    return Aligned(old, new, tuple(dict.fromkeys([*told, *notes])), counted, errors)
 
 
 def _scales(old: TaskAnswers, new: TaskAnswers) -> list[str]:
@@ -121,7 +142,10 @@ def _unnamed(side: TaskAnswers) -> str:
     return f" Its column without a name is called {name!r}: as id it is right, unless it counts the rows of each file."
 
 
-def _join(old: TaskAnswers, new: TaskAnswers, allow_missing: bool) -> tuple[TaskAnswers, TaskAnswers, list[str]]:
+def _join(
+    old: TaskAnswers, new: TaskAnswers, some_may_lack: bool, *, keep: bool
+) -> tuple[TaskAnswers, TaskAnswers, tuple[int, int], list[str]]:
+    """Join by id; also say how many ids each side lacked, which are left out or kept without an answer."""
     kinds = [kind_of(side.ids.type) for side in (old, new)]
     if kinds[0] != kinds[1]:
         raise InputError(
@@ -132,7 +156,7 @@ def _join(old: TaskAnswers, new: TaskAnswers, allow_missing: bool) -> tuple[Task
         old, new = (replace(side, ids=side.ids.cast(BIG)) for side in (old, new))
     if old.ids.equals(new.ids):
         _refuse_duplicates(codes(old.ids)[0], old)
-        return old, new, []
+        return old, new, (0, 0), []
     # One pass over both, since looking at a million strings is what takes the time.
     first, second = codes(old.ids, new.ids)
     _refuse_duplicates(first, old)
@@ -152,14 +176,18 @@ def _join(old: TaskAnswers, new: TaskAnswers, allow_missing: bool) -> tuple[Task
         common = len(kept)
         if not common:
             raise InputError(f"{'; '.join(told)}. They have no id in common, so nothing can be compared.")
-        if not allow_missing:
+        if not some_may_lack:
             raise InputError(
                 f"{'; '.join(told)}. Both models must have answered the same instances; --allow-missing "
-                f"(allow_missing=True) compares the {common} that both have."
+                f"(allow_missing=True) compares the {common} that both have. --missing wrong (missing=) counts the "
+                "others as wrong."
             )
+        absent = (len(lacking_old), len(lacking_new))
+        if keep:
+            return *all_instances(old, new, place), absent, []
         note = f"{common} common instances compared, {len(lacking_new)} only in {old.source} and {len(lacking_old)} "
-        return old.take(kept), new.take(place[kept]), [f"{note}only in {new.source} left out"]
-    return old, new.take(place), []
+        return old.take(kept), new.take(place[kept]), absent, [f"{note}only in {new.source} left out"]
+    return old, new.take(place), (0, 0), []
 
 
 def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:

@@ -149,7 +149,7 @@ def read_table(
     samples = None if answer.grades else samples  # of grades there is no share of right ones
     if not scorer:
         notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
-        answer = replace(answer, notes=(*notes, *told))
+        answer = replace(answer, notes=tuple(notes), empty_notes=tuple(told))
     if scores is None:
         found_otherwise = [*long, None if layout.sample is None else spelled_otherwise(answers, references)]
         otherwise = together(found_otherwise, answers, references)

@@ -147,8 +147,8 @@ def test_empty_answers_are_counted_and_stay_wrong(tmp_path: Path, write: Writer)
     path = write(tmp_path / "answers", rows("A", None, "", " ", "B"))
     found = task(path)
     assert found.values().tolist() == [1, 0, 0, 0, 0]
-    assert found.notes == (f"{path}: 3 empty answers count as wrong",)
-    assert task(write(tmp_path / "one", rows("A", None))).notes[0].endswith(": 1 empty answer counts as wrong")
+    assert found.empty_notes == (f"{path}: 3 empty answers count as wrong",)
+    assert task(write(tmp_path / "one", rows("A", None))).empty_notes[0].endswith(": 1 empty answer counts as wrong")
     assert task(write(tmp_path / "none", rows("A", "B"))).notes == ()
     # Where a score tells, an answer need not be there.
     assert task(write(tmp_path / "scored", rows(None, score=1.0))).notes == ()
@@ -157,10 +157,10 @@ def test_empty_answers_are_counted_and_stay_wrong(tmp_path: Path, write: Writer)
 def test_empty_answers_are_counted_among_sampled_ones_and_among_numbers(tmp_path: Path) -> None:
     sampled = tmp_path / "sampled.jsonl"
     sampled.write_text('{"id": 1, "prediction": ["A", null, ""], "reference": "A"}\n')
-    assert task(sampled).notes == (f"{sampled}: 2 empty answers count as wrong",)
+    assert task(sampled).empty_notes == (f"{sampled}: 2 empty answers count as wrong",)
     numbers = tmp_path / "numbers.csv"
     numbers.write_text("id,prediction,reference\n1,,1\n2,NaN,2\n3,3,3\n")
-    assert task(numbers).notes[-1] == f"{numbers}: 2 empty answers count as wrong"
+    assert task(numbers).empty_notes[-1] == f"{numbers}: 2 empty answers count as wrong"
     # A right answer may be an empty text.
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"id": 1, "prediction": "", "reference": ""}\n')
