@@ -82,6 +82,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--split", help="split of a data set of the Hub")
     reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
     reading.add_argument(
+        "--missing",
+        metavar="HOW",
+        choices=("refuse", "drop", "wrong", "harness-error"),
+        help="what becomes of instances that one side lacks, or has without an answer: refuse, drop, wrong, or "
+        "harness-error (in no rate, but a gate is kept only if it were kept at worst); default: the first are "
+        "refused, empty answers are wrong",
+    )
+    reading.add_argument(
         "--allow-identical",
         action="store_true",
         help="accept that OLD and NEW share what two models cannot, such as log-likelihoods to the last digit",
@@ -167,6 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
         prior=tuple(arguments.prior),
         test=arguments.test,
         allow_missing=arguments.allow_missing,
+        missing=arguments.missing,
         by_position=arguments.by_position,
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,

@@ -43,8 +43,8 @@ class Missing:
     def notes(self, old: str, new: str) -> list[str]:
         """Say for each source how many were missing, and what became of them."""
         return [
-            f"{source}: {absent + empty:,} missing {'answer' if absent + empty == 1 else 'answers'} ({absent:,} "
-            f"instances not there, {empty:,} without an answer) {_TREATED[self.treated]}"
+            f"{source}: {absent + empty:,} missing {'answer' if absent + empty == 1 else 'answers'} (not there: "
+            f"{absent:,}, empty: {empty:,}) {_TREATED[self.treated]}"
             for source, absent, empty in (
                 (old, self.old_absent, self.old_empty),
                 (new, self.new_absent, self.new_empty),

@@ -10,6 +10,7 @@ from ..flips.paired_tests import check_test
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike
+from ..readers.missing import check_name
 from ..readers.not_compared import WithoutNumbers, each_task, lost
 from ..readers.selection import both_sides, choose_tasks
 from .outcomes import Outcomes
@@ -121,6 +122,7 @@ def compare_runs(
     prior: tuple[float, float] = (1.0, 1.0),
     test: str = "two-sided",
     allow_missing: bool = False,
+    missing: str | None = None,
     by_position: bool = False,
     allow_identical: bool = False,
     **reading: Any,
@@ -142,6 +144,10 @@ def compare_runs(
             it repairs"), both also with "-mid-p" after it, see `Comparison.paired_test`.
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
             were left out. A gate then holds what could be compared.
+        missing: What becomes of missing answers, that is instances which one side lacks, or has without an answer or a
+            score: "refuse" them, "drop" them, count them as "wrong", or as "harness-error": in no rate, but a gate is
+            kept only if it would be, had the new model been wrong on each that it lacks and the old one right. None
+            refuses the first and counts empty answers as wrong. How many there are is said in any case.
         by_position: Join row by row, for files without ids.
         allow_identical: Accept that old and new, or two runs of the seed floor, share what two models cannot, such as
             log-likelihoods to the last digit; the notes say it then. Otherwise that is told first, and no gate passes.
@@ -169,6 +175,7 @@ def compare_runs(
         (0.3333333333333333, ['1', '3'])
     """
     check_test(test)
+    check_name(missing)
     columns = [by] if isinstance(by, str) else list(by)
     sources = (old, new, *seed_floor)
     useless = [name for name, value in reading.items() if value]
@@ -191,11 +198,13 @@ def compare_runs(
             f"the seed floor has {again[0]} more than once; a run compared with itself shows nothing of what "
             "retraining or sampling changes. Give another run, or --allow-identical (allow_identical=True)."
         )
-    matched, notes, missing, not_compared = _match(first, second)
+    matched, notes, missing_tasks, not_compared = _match(first, second)
 
     def aligned(name: str) -> Aligned:
         before, after = matched[name]
-        return align(replace(before, task=name), after, allow_missing=allow_missing, by_position=by_position)
+        return align(
+            replace(before, task=name), after, allow_missing=allow_missing, missing=missing, by_position=by_position
+        )
 
     pairs, not_compared = each_task(matched, aligned, not_compared)
     alone = len(matched) == 1 and not not_compared
@@ -214,7 +223,7 @@ def compare_runs(
         prior=prior,
         test=test,
         notes=[*first.notes, *second.notes, *notes],
-        missing_tasks=missing,
+        missing_tasks=missing_tasks,
         not_compared=not_compared,
         allow_missing=allow_missing,
         allow_identical=allow_identical,

@@ -25,6 +25,7 @@ from ..readers.answers import Positions, TaskAnswers, codes, some
 from ..readers.identical import identical
 from ..readers.join import Aligned, align
 from ..readers.metric_names import is_right_or_wrong
+from ..readers.missing import without_answer
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Part:
     """Of a slice of scores, where there are other tasks: its task."""
     group: str | None = None
     """Of a slice: its group, None where instances have no value in the column."""
+    harness_errors: int = 0
+    """Instances that are in no rate, because a side has no answer to them; see `Missing`."""
+    worst_case: Comparison | None = None
+    """What the comparison would be at worst, had the harness not failed: the old model right on each of them that it
+    lacks, the new model wrong. None without errors, and of scores, which have no worst."""
 
     @classmethod
     def of(
@@ -141,6 +147,7 @@ class Part:
             "coin_flips": self.coin.to_dict(),
             "seed_floor": self.seed_floor and self.seed_floor.to_dict(),
             "reliable_change": self.reliable_change and self.reliable_change.to_dict(),
+            **({"harness_errors": self.harness_errors} if self.harness_errors else {}),
         }
 
 
@@ -163,6 +170,8 @@ class Table:
     floor: NDArray[np.float64] | None = None
     """For each instance, the share of ordered pairs of same-version runs in which it is a negative flip."""
     floor_runs: int = 0
+    errors: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Of each error of the harness the worst that both may have been worth; None where there is none."""
 
     def __len__(self) -> int:
         """Say how many instances there are."""
@@ -182,6 +191,7 @@ class Table:
             same_answer=np.concatenate(same) if len(same) == len(tables) else None,
             floor=np.concatenate(floors) if len(floors) == len(tables) and len(runs) == 1 else None,
             floor_runs=max(runs),
+            errors=_joined([table.errors for table in tables if table.errors is not None]),
         )
 
 
@@ -210,6 +220,7 @@ def tabulate(
     grades = grades or not (is_right_or_wrong(pair.old.metric) or old.any() or new.any())
     answers = not sampled and not grades and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
     table = Table(
+        errors=pair.errors and _worst(*pair.errors),
         metric=pair.old.metric if pair.old.higher_is_better else f"negated {pair.old.metric}",
         old=old,
         new=new,
@@ -233,12 +244,16 @@ def measure(
     name: str,
     table: Table,
     positions: Positions | None = None,
+    errors: NDArray[np.bool_] | None = None,
     *,
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
     test: str = "two-sided",
 ) -> Part:
-    """Compare some instances of a table, by default all; the p-value of the row is not adjusted yet."""
+    """Compare some instances of a table, by default all; the p-value of the row is not adjusted yet.
+
+    `errors` says which errors of the harness belong to them.
+    """
     rows: Any = slice(None) if positions is None else positions
     old, new = table.old[rows], table.new[rows]
     compared: Comparison | ScoreComparison
@@ -250,7 +265,7 @@ def measure(
     else:
         same = None if table.same_answer is None else table.same_answer[rows]
         compared = compare_correct(old=old > 0, new=new > 0, same_answer=same)
-    return Part.of(
+    part = Part.of(
         name,
         table.metric,
         compared,
@@ -261,6 +276,32 @@ def measure(
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,
     )
+    if table.errors is None:
+        return part
+    old_errors, new_errors = (side if errors is None else side[errors] for side in table.errors)
+    worst = None
+    if not table.has_scores and len(old_errors):
+        worst = compare_correct(old=np.concatenate([old, old_errors]) > 0, new=np.concatenate([new, new_errors]) > 0)
+    return replace(part, harness_errors=len(old_errors), worst_case=worst)
+
+
+def _worst(old: TaskAnswers, new: TaskAnswers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Say of errors of the harness what both sides are worth at worst: old answers that lack right, new ones wrong."""
+    sides = []
+    for side, worth in ((old, 1.0), (new, 0.0)):
+        lacking = without_answer(side)
+        known = side if side.scores is None else replace(side, scores=np.where(lacking, 0.0, side.scores))
+        sides.append(np.where(lacking, worth, known.values()))
+    return sides[0], sides[1]
+
+
+def _joined(
+    errors: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if not errors:
+        return None
+    old, new = (np.concatenate(side) for side in zip(*errors, strict=True))
+    return old, new
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

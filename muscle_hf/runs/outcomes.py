@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
@@ -261,7 +262,9 @@ class Outcomes:
                 name: plain_ids(ids.take(pa.array(getattr(part.comparison, name))))
                 for name in ("negative_flips", "positive_flips")
             }
-            tasks.append(part.to_dict(self.level) | {"ids": flipped})
+            counted = self.pairs[part.name].missing
+            missing = {"missing": counted.to_dict()} if counted else {}
+            tasks.append(part.to_dict(self.level) | {"ids": flipped} | missing)
         return {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
@@ -330,9 +333,19 @@ def _slices(
             number = int(numbers[places[0]])
             group = labels.dictionary[number].as_py() if number >= 0 else None
             name = prefix + (NO_GROUP if group is None else group)
-            part = measure(name, table, places, **rows)
+            errors = None if table.errors is None else _errors_of(group, column, [pairs[name] for name in names])
+            part = measure(name, table, places, errors, **rows)
             parts.append(replace(part, task=task, group=group))
     return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
+
+
+def _errors_of(group: str | None, column: str, pairs: Sequence[Aligned]) -> NDArray[np.bool_]:
+    """Tell which errors of the harness belong to a group of a slice column, task after task."""
+    flags = []
+    for old, new in (pair.errors for pair in pairs if pair.errors):
+        labels = old.slices.get(column, new.slices.get(column))
+        flags.append(np.array([label == group for label in (labels.to_pylist() if labels else [None] * len(old))]))
+    return np.concatenate(flags)
 
 
 def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:

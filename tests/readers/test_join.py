@@ -105,7 +105,7 @@ def test_ids_that_only_one_file_has_are_counted_on_both_sides() -> None:
     assert message == (
         "new.jsonl lacks 4 of the 6 ids of old.jsonl, for instance 1, 2, 3, …; old.jsonl lacks 1 of the 3 ids of "
         "new.jsonl, for instance 7. Both models must have answered the same instances; --allow-missing "
-        "(allow_missing=True) compares the 2 that both have."
+        "(allow_missing=True) compares the 2 that both have. --missing wrong (missing=) counts the others as wrong."
     )
 
 
