@@ -28,6 +28,7 @@ _PLACES = ("old", "new")
 # What messages name for the command line and for Python -> where it stands on the page.
 _ON_THE_PAGE = {
     " --allow-identical (allow_identical=True) accepts that.": "",
+    " --missing wrong (missing=) counts the others as wrong.": "",
     "with --columns id=NAME (columns=)": 'under "Column names"',
     "with --columns, such as --columns id=question_id": 'under "Column names", such as id=question_id',
     "with --by-position (by_position=True)": 'with "Join row by row"',
