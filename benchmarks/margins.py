@@ -10,6 +10,7 @@ on the bound itself, where errors are most frequent; nominal are 2.5 % on each s
 # ruff: noqa: T201 - a benchmark prints
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -19,9 +20,12 @@ from scipy.special import gammaln, xlogy
 
 from muscle_hf.flips.decisions import change_limits
 from muscle_hf.flips.intervals import Cells, Interval, change_interval, clopper_pearson, wilson
+from muscle_hf.flips.ratio import relative_limits
 
 LEVEL = 0.95
 MARGINS = (0.0, 0.01, 0.02, 0.05)
+RELATIVE_MARGINS = (0.0, 0.02, 0.05, 0.1)
+ACCURACIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 FLIP_RATES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 # Outcomes less probable than this under every truth are left out.
@@ -79,6 +83,24 @@ def at_margins(n: int, interval: Callable[[Cells, float], Interval]) -> list[tup
     return rows
 
 
+def at_ratios(n: int) -> list[tuple[float, float, float]]:
+    """Give for each truth its relative margin, and how often the interval says that it is kept, and broken."""
+    cells = np.indices((n + 1,) * 3).reshape(3, -1)
+    cells = cells[:, cells.sum(0) <= n]
+    cells = np.vstack([cells, n - cells.sum(0)])
+    ways = gammaln(n + 1) - gammaln(cells + 1).sum(0)
+    some = cells[0] + cells[2] > 0  # without an old right answer there is no ratio, and no claim
+    ends = np.array([relative_limits((a, b, c, d), LEVEL) for a, b, c, d in cells[:, some].T.tolist()])
+    rows = []
+    for margin, old, fall in itertools.product(RELATIVE_MARGINS, ACCURACIES, FLIP_RATES):
+        truth = np.array([old - fall, fall - margin * old, fall, 1 - old - fall + margin * old])
+        if (truth >= 0).all():
+            weight = np.exp(ways + xlogy(cells, truth[:, None]).sum(0))[some]
+            kept, broken = ends[:, 0] > -margin + 1e-9, ends[:, 1] < -margin - 1e-9
+            rows.append((margin, float(weight[kept].sum()), float(weight[broken].sum())))
+    return rows
+
+
 def at_bounds(n: int, interval: Callable[[float, float, float], Interval]) -> list[tuple[float, float]]:
     """Give for each true rate how often the interval lies below it, and above it."""
     counts = np.arange(n + 1)
@@ -99,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[50, 100, 500], help="numbers of answers")
+    parser.add_argument("--small", type=int, nargs="*", default=[20, 40, 60], help="the same for relative margins")
     options = parser.parse_args(arguments)
     titles = " | ".join(
         f"{name}: false “{claim}”, %" for name in ("tables", "verdicts") for claim in ("kept", "broken")
@@ -116,6 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for n in options.sizes:
         cells = [shown(at_bounds(n, interval)) for interval in (wilson, clopper_pearson)]
         print(f"| {n:,} | | {' | '.join(cells)} |")
+    print(f"\nRelative change, old accuracy {ACCURACIES[0]:.0%} to {ACCURACIES[-1]:.0%}: the highest rate\n")
+    print("| answers | margin, % | verdicts: false “kept”, % | verdicts: false “broken”, % |\n|---|---|---|---|")
+    for n in options.small:
+        rows = at_ratios(n)
+        for margin in RELATIVE_MARGINS:
+            print(f"| {n:,} | {100 * margin:g} | {shown([row[1:] for row in rows if row[0] == margin])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from .decisions import change_limits
 from .inputs import Values, equal, number, take_answers, take_flags
 from .paired_tests import coin_test
 from .rates import SCHEMA_VERSION, Rate, Result, p_equation, quotient, share, where_true
+from .ratio import relative_limits
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -129,6 +130,12 @@ class Comparison(Result):
         lambda c, level, _: change_limits(c._cells, level),
     )
     """acc2 - acc1 = PFR - NFR."""
+    relative_accuracy_change = Rate(
+        "↑",
+        lambda c: quotient(c._positive - c._negative, c.both_right + c._negative),
+        lambda c, level, _: relative_limits(c._cells, level),
+    )
+    """(acc2 - acc1) / acc1: the share of what was right by which the right answers grow or shrink."""
     negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
     """NFR = #(c1 and not c2) / N (Yan 2021; MUSCLE 3.1)."""
     positive_flip_rate = share("↑", lambda c: (c._positive, c.n))

@@ -92,7 +92,8 @@ class Result:
               compatibility, flip impact, `error_agreement`), it holds given that denominator.
             - `accuracy_change`: Newcombe's interval for paired proportions (1998, method 10), widened to what the
               exact paired test leaves, so that 0 lies outside just where that test's p-value is below 1 - level.
-            - `relative_negative_flip_rate`: the values that a score test with continuity correction does not reject.
+            - `relative_negative_flip_rate` and `relative_accuracy_change`: the values that a score test with
+              continuity correction does not reject.
             - `kappa`: large-sample normal interval (Fleiss, Cohen and Everitt 1969).
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more

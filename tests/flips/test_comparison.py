@@ -56,6 +56,7 @@ def test_hand_computed_example_does_not_drift() -> None:
         "old_accuracy": 5 / 10,
         "new_accuracy": 4 / 10,
         "accuracy_change": -1 / 10,
+        "relative_accuracy_change": -1 / 5,
         "negative_flip_rate": 2 / 10,
         "positive_flip_rate": 1 / 10,
         "flip_rate": 3 / 10,
@@ -173,8 +174,8 @@ def test_every_interval_holds_its_rate_and_stays_in_range(triples: list[tuple[An
             # A percentile bootstrap of a handful of instances may miss its estimate; the closed forms never do.
             if name != "relative_negative_flip_rate":
                 assert low - 1e-12 <= estimate <= high + 1e-12
-            assert low >= (-1.0 if name in ("kappa", "accuracy_change") else 0.0)
-            assert high <= 1.0 or name == "relative_negative_flip_rate"
+            assert low >= (-1.0 if name in ("kappa", "accuracy_change", "relative_accuracy_change") else 0.0)
+            assert high <= 1.0 or name in ("relative_negative_flip_rate", "relative_accuracy_change")
 
 
 def test_undefined_rates_are_nan_and_never_zero() -> None:

@@ -33,6 +33,7 @@ _RATES = {
     "old_accuracy": ("accuracy of the old model", "what it gets right"),
     "new_accuracy": ("accuracy of the new model", "what it gets right"),
     "accuracy_change": ("change of accuracy", "positive minus negative flip rate, in percentage points"),
+    "relative_accuracy_change": ("relative change of accuracy", "the same as a share of the old model's accuracy"),
     "old_mean": ("mean score of the old model", ""),
     "new_mean": ("mean score of the new model", ""),
     "mean_change": ("mean change of the score", "new minus old"),
