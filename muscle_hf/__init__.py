@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
     )
     from .flips.comparison import Comparison, compare, compare_correct
+    from .flips.power import Power, power
     from .flips.score_comparison import ScoreComparison, compare_scores
     from .hub.find import find_adapters
     from .models.load import load_adapter
@@ -49,6 +50,7 @@ __all__ = [
     "InputError",
     "ModelMismatchError",
     "MuscleError",
+    "Power",
     "RunComparison",
     "ScoreComparison",
     "TeacherError",
@@ -61,6 +63,7 @@ __all__ = [
     "find_adapters",
     "generate_answers",
     "load_adapter",
+    "power",
     "push_adapter",
     "push_metrics",
     "read",
@@ -79,6 +82,7 @@ _HOMES = {
     "InputError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
+    "Power": "flips.power",
     "RunComparison": "runs.compare",
     "ScoreComparison": "flips.score_comparison",
     "TeacherError": "errors",
@@ -91,6 +95,7 @@ _HOMES = {
     "find_adapters": "hub.find",
     "generate_answers": "prediction.generate",
     "load_adapter": "models.load",
+    "power": "flips.power",
     "push_adapter": "publishing.push",
     "push_metrics": "spaces.push",
     "read": "readers.sources",

@@ -17,7 +17,7 @@ from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
 from ..text import nearest_choice, nearest_option
 from ..version import __version__
-from . import cache, compare, demo, find, metrics, predict, push, update
+from . import cache, compare, demo, find, metrics, power, predict, push, update
 
 
 class Command(Protocol):
@@ -35,6 +35,7 @@ class Command(Protocol):
 COMMANDS: Mapping[str, Command] = {
     "demo": demo,
     "compare": compare,
+    "power": power,
     "update": update,
     "cache": cache,
     "find": find,

@@ -1,0 +1,97 @@
+"""How many questions an evaluation needs, and what so many can show, before it is bought."""
+
+import argparse
+from typing import Any
+
+from ..errors import InputError
+from .lines import print_line
+
+_MORE = (
+    "Two of --flip-rate, --change and --nfr say all three; an earlier comparison (--like) says them too. Python: "
+    "muscle_hf.power. Exit codes: 0 done, 2 bad input."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.epilog = _MORE
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="how many there are (default: say only how many are needed)"
+    )
+
+    expected = parser.add_argument_group("what is expected")
+    expected.add_argument(
+        "--flip-rate", type=float, metavar="RATE", help="share of answers that turn right or wrong (default: 0.1)"
+    )
+    expected.add_argument(
+        "--change", type=float, metavar="CHANGE", help="change of accuracy, such as -0.01 (default: 0, a neutral update)"
+    )
+    expected.add_argument(
+        "--nfr", type=float, metavar="RATE", help="share of answers that turn wrong (default: half of those that flip)"
+    )
+    expected.add_argument(
+        "--like",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="take the rates from an earlier comparison: two files or folders that muscle-hf compare reads; and the "
+        "number of questions, where none is given",
+    )
+
+    bounds = parser.add_argument_group("bounds, as of muscle-hf compare")
+    bounds.add_argument("--margin", type=float, metavar="SIZE", help="accuracy may fall by so much, such as 0.01")
+    bounds.add_argument("--max-nfr", type=float, metavar="RATE", help="highest negative flip rate, such as 0.02")
+    bounds.add_argument(
+        "--broken-at",
+        type=float,
+        metavar="SIZE",
+        help="a real break, that should be called broken: a fall of accuracy, or an NFR (default: twice the bound)",
+    )
+
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument(
+        "--test",
+        default="two-sided",
+        metavar="NAME",
+        help="the paired test that looks for a fall: two-sided (default), one-sided, two-sided-mid-p, one-sided-mid-p",
+    )
+    statistics.add_argument("--level", type=float, default=0.95, help="level of the intervals (default: 0.95)")
+    statistics.add_argument("--power", type=float, default=0.8, help="how probable a result shall be (default: 0.8)")
+    statistics.add_argument(
+        "--cluster-size", type=float, default=1, metavar="SIZE", help="mean number of questions that hang together"
+    )
+    statistics.add_argument(
+        "--icc", type=float, metavar="ICC", help="how much they do: the correlation within a cluster, 0 to 1"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of sentences")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what so many questions can show, and how many are needed."""
+    from ..flips.power import power
+
+    options: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("questions", "flip_rate", "change", "nfr", "margin", "max_nfr", "broken_at", "test", "level")
+    }
+    if arguments.like is not None:
+        options |= _like(arguments)
+    found = power(**options, power=arguments.power, cluster_size=arguments.cluster_size, icc=arguments.icc)
+    print_line(found.to_json(indent=2) if arguments.json else str(found))
+    return 0
+
+
+def _like(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give the rates of two runs, and their number of questions where none was given."""
+    from ..runs.compare import compare_runs
+
+    given = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
+    if given:
+        raise InputError(f"--like takes the rates from two runs, and {' and '.join(given)} would be others; give one.")
+    overall = compare_runs(*arguments.like).overall
+    if overall is None or overall.has_scores:
+        raise InputError("--like needs answers that are right or wrong; these are scores.")
+    comparison = overall.comparison
+    options = {"flip_rate": comparison.flip_rate, "change": comparison.accuracy_change}
+    if arguments.change is not None:
+        options["change"] = arguments.change
+    return options | ({} if arguments.questions is not None else {"questions": comparison.n})
