@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--flip-rate", type=float, metavar="RATE", help="share of answers that turn right or wrong (default: 0.1)"
     )
     expected.add_argument(
-        "--change", type=float, metavar="CHANGE", help="change of accuracy, such as -0.01 (default: 0, a neutral update)"
+        "--change",
+        type=float,
+        metavar="CHANGE",
+        help="change of accuracy, such as -0.01 (default: 0)",
     )
     expected.add_argument(
         "--nfr", type=float, metavar="RATE", help="share of answers that turn wrong (default: half of those that flip)"
@@ -82,15 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _like(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give the rates of two runs, and their number of questions where none was given."""
+    from ..flips.comparison import Comparison
     from ..runs.compare import compare_runs
 
     given = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"--like takes the rates from two runs, and {' and '.join(given)} would be others; give one.")
     overall = compare_runs(*arguments.like).overall
-    if overall is None or overall.has_scores:
+    comparison = overall.comparison if overall else None
+    if not isinstance(comparison, Comparison):
         raise InputError("--like needs answers that are right or wrong; these are scores.")
-    comparison = overall.comparison
     options = {"flip_rate": comparison.flip_rate, "change": comparison.accuracy_change}
     if arguments.change is not None:
         options["change"] = arguments.change

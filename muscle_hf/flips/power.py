@@ -1,12 +1,14 @@
 """How many questions an evaluation needs, and what so many can show, before it is bought."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
+from .expected_rates import expected_rates
 from .inputs import check_level, is_number
-from .paired_tests import check_test, in_words
+from .paired_tests import check_test
 from .rates import strict_json
 from .sample_size import (
     MOST_QUESTIONS,
@@ -14,18 +16,16 @@ from .sample_size import (
     chance_of_claim,
     chance_of_share,
     change_claim,
+    claim_of_test,
     questions_for_claim,
     questions_for_share,
     questions_without_a_flip,
-    test_claim,
 )
 
 SCHEMA_VERSION = 1
-_FLIP_RATE = 0.1
-"""Share of answers that turn right or wrong, where nobody says."""
 _DROPS = (0.01, 0.02, 0.05)
-# Halvings of an interval, until four digits are sure.
-_HALVINGS = 14
+# Of the smallest size that so many questions show, three digits are sure.
+_SMALLEST, _PRECISION = 1e-7, 1.0005
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,63 @@ class BoundPower:
 
 
 @dataclass(frozen=True)
+class Detectable:
+    """What so many questions show with the power asked for; None where nothing is large enough."""
+
+    drop: float | None
+    """The smallest fall of accuracy that the test finds, where as many answers flip as expected."""
+    margin: float | None
+    """The smallest margin that the expected update is shown to keep."""
+    max_nfr: float | None
+    """The smallest bound on the NFR that it is shown to keep."""
+    nfr: float
+    """The smallest NFR of which at least one flip is seen."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the numbers are worked out from."""
+
+    questions: int | None
+    design_effect: float
+    negative_rate: float
+    positive_rate: float
+    level: float
+    power: float
+
+    @property
+    def expected(self) -> tuple[float, float]:
+        """Both expected flip rates."""
+        return self.negative_rate, self.positive_rate
+
+    @property
+    def alone(self) -> int | None:
+        """How many questions without clusters tell as much as those there are."""
+        return None if self.questions is None else max(1, int(self.questions / self.design_effect))
+
+    def fallen(self, drop: float) -> tuple[float, float]:
+        """Both flip rates where accuracy falls by so much; as many flip as are expected, or as it takes."""
+        flips = max(self.negative_rate + self.positive_rate, drop)
+        return (flips + drop) / 2, (flips - drop) / 2
+
+    def in_clusters(self, questions: int | None) -> int | None:
+        """How many questions in clusters tell as much as so many without."""
+        return None if questions is None else math.ceil(questions * self.design_effect)
+
+    def needed(self, claim: Claim, rates: tuple[float, float]) -> int | None:
+        """How many questions a claim needs, given both flip rates."""
+        return self.in_clusters(questions_for_claim(claim, *rates, self.power))
+
+
+@dataclass(frozen=True)
 class Power:
     """What an evaluation can show; made by `power`. `print` shows it in sentences and tables."""
 
     questions: int | None
     cluster_size: float
     icc: float
+    design_effect: float
+    """By what clusters divide the number of questions: 1 + (cluster_size - 1) * icc (Kish 1965); an approximation."""
     flip_rate: float
     """Expected share of questions of which the answer turns right or wrong."""
     change: float
@@ -80,22 +131,11 @@ class Power:
     test: str
     level: float
     power: float
-    drop: float | None
-    """The smallest fall of accuracy that the test finds; None where no number of questions was given, or none is."""
-    margin: float | None
-    """The smallest margin that the expected update is shown to keep."""
-    max_nfr: float | None
-    """The smallest bound on the NFR that it is shown to keep."""
-    nfr_seen: float | None
-    """The smallest NFR of which at least one flip is seen."""
+    detectable: Detectable | None
+    """What so many questions can show; None where no number of questions was given."""
     questions_for_drops: dict[str, int | None]
     """How many questions it takes for the test to find falls of accuracy of 0.01, 0.02 and 0.05."""
     bounds: tuple[BoundPower, ...]
-
-    @property
-    def design_effect(self) -> float:
-        """By what clusters divide the number of questions: 1 + (size - 1) * ICC (Kish 1965); an approximation."""
-        return 1 + (self.cluster_size - 1) * self.icc
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as a dictionary of plain Python values; None is what no number of questions can do."""
@@ -103,7 +143,7 @@ class Power:
         content = asdict(self)
         content["assumed"] = list(self.assumed)
         content["bounds"] = [asdict(bound) | {"chances": [asdict(c) for c in bound.chances]} for bound in self.bounds]
-        return head | {"design_effect": self.design_effect} | content
+        return head | content
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Give `to_dict` as JSON."""
@@ -167,150 +207,126 @@ def power(
         >>> p = muscle_hf.power(500, flip_rate=0.1, margin=0.01)
         >>> p.bounds[0].questions_kept  # from here on a neutral update is called kept in 8 of 10 cases
         7990
-        >>> f"{p.drop:.3f}"  # what the test finds in 8 of 10 cases
+        >>> f"{p.detectable.drop:.3f}"  # what the test finds in 8 of 10 cases
         '0.041'
     """
     _check(questions, margin, max_nfr, broken_at, level, power)
     check_test(test)
     size, correlation = _clusters(cluster_size, icc)
-    negative, positive, assumed = _rates(flip_rate, change, nfr, margin, max_nfr)
-    found = Power(
+    negative, positive, assumed = expected_rates(flip_rate, change, nfr, margin, max_nfr)
+    effect = 1 + (size - 1) * correlation
+    plan = _Plan(questions, effect, negative, positive, float(level), float(power))
+    bounds = []
+    if margin is not None:
+        bounds.append(_margin(plan, float(margin), broken_at))
+    if max_nfr is not None:
+        bounds.append(_max_nfr(plan, float(max_nfr), broken_at))
+    by_test = claim_of_test(test, level)
+    return Power(
         questions=questions,
         cluster_size=size,
         icc=correlation,
+        design_effect=effect,
         flip_rate=negative + positive,
         change=positive - negative,
         nfr=negative,
         assumed=assumed,
         test=test,
-        level=float(level),
-        power=float(power),
-        drop=None,
-        margin=None,
-        max_nfr=None,
-        nfr_seen=None,
-        questions_for_drops={},
-        bounds=(),
+        level=plan.level,
+        power=plan.power,
+        detectable=_detectable(plan, by_test) if questions else None,
+        questions_for_drops={f"{drop:g}": plan.needed(by_test, plan.fallen(drop)) for drop in _DROPS},
+        bounds=tuple(bounds),
     )
-    bounds = []
-    if margin is not None:
-        bounds.append(_margin(found, float(margin), broken_at))
-    if max_nfr is not None:
-        bounds.append(_max_nfr(found, float(max_nfr), broken_at))
-    by_test = test_claim(test, level)
-    drops = {f"{drop:g}": _needed(found, by_test, *_fallen(found.flip_rate, drop)) for drop in _DROPS}
-    return replace(found, bounds=tuple(bounds), questions_for_drops=drops, **_seen(found, by_test))
 
 
 # What is looked for --------------------------------------------------------------------------------------------------
 
 
-def _margin(found: Power, margin: float, broken_at: float | None) -> BoundPower:
+def _margin(plan: _Plan, margin: float, broken_at: float | None) -> BoundPower:
     fall = 2 * margin if broken_at is None else broken_at
     if fall <= margin:
-        raise InputError(f"broken_at is {fall:g}, a fall of accuracy that the margin of {margin:g} allows; give more.")
-    kept, broken = (change_claim(-margin, found.level, above=above) for above in (True, False))
-    expected = found.nfr, found.flip_rate - found.nfr
-    truths = {"expected": expected, "bound": _fallen(found.flip_rate, margin), "break": _fallen(found.flip_rate, fall)}
-    n = _effective(found)
+        raise InputError(f"broken_at is {fall:g}, a fall that the margin of {margin:g} allows; give a larger one.")
+    kept, broken = (change_claim(-margin, plan.level, above=above) for above in (True, False))
+    truths = {"expected": plan.expected, "bound": plan.fallen(margin), "break": plan.fallen(fall)}
     rows = []
-    for meaning, rates in truths.items() if n else ():
-        chances = [chance_of_claim(claim, n, *rates) for claim in (kept, broken)]
-        rows.append(Chances(rates[1] - rates[0], meaning, *chances, max(0.0, 1 - sum(chances))))
+    for meaning, rates in truths.items() if plan.alone else ():
+        first, second = (chance_of_claim(claim, plan.alone or 0, *rates) for claim in (kept, broken))
+        rows.append(Chances(rates[1] - rates[0], meaning, first, second, max(0.0, 1 - first - second)))
     return BoundPower(
-        "min_accuracy_change",
-        -margin,
-        found.change,
-        -fall,
-        tuple(rows),
-        _needed(found, kept, *expected),
-        _needed(found, broken, *truths["break"]),
-        _times(found, questions_without_a_flip(margin, found.level)),
+        rate="min_accuracy_change",
+        bound=-margin,
+        expected=plan.positive_rate - plan.negative_rate,
+        broken_at=-fall,
+        chances=tuple(rows),
+        questions_kept=plan.needed(kept, plan.expected),
+        questions_broken=plan.needed(broken, truths["break"]),
+        questions_without_a_flip=plan.in_clusters(questions_without_a_flip(margin, plan.level)),
     )
 
 
-def _max_nfr(found: Power, bound: float, broken_at: float | None) -> BoundPower:
+def _max_nfr(plan: _Plan, bound: float, broken_at: float | None) -> BoundPower:
     real = min(1.0, 2 * bound) if broken_at is None else broken_at
     if real <= bound:
-        raise InputError(f"broken_at is {real:g}, an NFR that the bound of {bound:g} allows; give more.")
-    n, rows = _effective(found), []
-    for meaning, rate in {"expected": found.nfr, "bound": bound, "break": real}.items() if n else ():
-        kept, broken = chance_of_share(n, rate, bound, found.level)
-        rows.append(Chances(rate, meaning, kept, broken, max(0.0, 1 - kept - broken)))
-    needed = [
-        _times(found, questions_for_share(rate, bound, level=found.level, power=found.power)) if good else None
-        for rate, good in ((found.nfr, found.nfr < bound), (real, True))
-    ]
-    least = _times(found, questions_without_a_flip(bound, found.level))
-    return BoundPower("max_nfr", bound, found.nfr, real, tuple(rows), *needed, least)
+        raise InputError(f"broken_at is {real:g}, an NFR that the bound of {bound:g} allows; give a larger one.")
+    rows = []
+    for meaning, rate in {"expected": plan.negative_rate, "bound": bound, "break": real}.items() if plan.alone else ():
+        first, second = chance_of_share(plan.alone or 0, rate, bound, plan.level)
+        rows.append(Chances(rate, meaning, first, second, max(0.0, 1 - first - second)))
+
+    def needed(rate: float) -> int | None:
+        return plan.in_clusters(questions_for_share(rate, bound, level=plan.level, power=plan.power))
+
+    return BoundPower(
+        rate="max_nfr",
+        bound=bound,
+        expected=plan.negative_rate,
+        broken_at=real,
+        chances=tuple(rows),
+        questions_kept=needed(plan.negative_rate) if plan.negative_rate < bound else None,
+        questions_broken=needed(real),
+        questions_without_a_flip=plan.in_clusters(questions_without_a_flip(bound, plan.level)),
+    )
 
 
-def _seen(found: Power, by_test: Claim) -> dict[str, float | None]:
-    """Give the smallest fall, margin and bound that so many questions speak of."""
-    n = _effective(found)
-    if not n:
-        return {}
+def _detectable(plan: _Plan, by_test: Claim) -> Detectable:
+    n = plan.alone or 0
 
-    def margin_kept(margin: float) -> bool:
-        claim = change_claim(-margin, found.level, above=True)
-        return chance_of_claim(claim, n, found.nfr, found.flip_rate - found.nfr) >= found.power
+    def finds(drop: float) -> bool:
+        return chance_of_claim(by_test, n, *plan.fallen(drop)) >= plan.power
 
-    return {
-        "drop": _least(lambda drop: chance_of_claim(by_test, n, *_fallen(found.flip_rate, drop)) >= found.power),
-        "margin": _least(margin_kept),
-        "max_nfr": _least(lambda bound: chance_of_share(n, found.nfr, bound, found.level)[0] >= found.power),
-        "nfr_seen": -math.expm1(math.log1p(-found.power) / n),
-    }
+    def keeps_margin(margin: float) -> bool:
+        return chance_of_claim(change_claim(-margin, plan.level, above=True), n, *plan.expected) >= plan.power
+
+    def keeps_bound(bound: float) -> bool:
+        return chance_of_share(n, plan.negative_rate, bound, plan.level)[0] >= plan.power
+
+    seen = -math.expm1(math.log1p(-plan.power) / n)
+    return Detectable(_least(finds), _least(keeps_margin), _least(keeps_bound), seen)
 
 
-def _least(is_enough: Any) -> float | None:
-    """Find the smallest size from 0 to 1 that is enough."""
-    low, high = 0.0, 0.999
+def _least(is_enough: Callable[[float], bool]) -> float | None:
+    """Find the smallest size between 0 and 1 that is enough, to as many digits whatever its size is."""
+    low, high = _SMALLEST, 1 - _SMALLEST
     if not is_enough(high):
         return None
-    # Halved as logarithms, since small ones are told apart by their digits.
-    low = 1e-7
-    for _ in range(_HALVINGS + 10):
+    while high / low > _PRECISION:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if is_enough(middle) else (middle, high)
-        if high / low < 1.0005:
-            break
     return high
-
-
-def _needed(found: Power, claim: Claim, negative: float, positive: float) -> int | None:
-    return _times(found, questions_for_claim(claim, negative, positive, found.power))
-
-
-def _times(found: Power, questions: int | None) -> int | None:
-    """Give how many questions in clusters tell as much as so many without."""
-    return None if questions is None else math.ceil(questions * found.design_effect)
-
-
-def _effective(found: Power) -> int:
-    """Give how many questions without clusters tell as much as those there are."""
-    return 0 if found.questions is None else max(1, int(found.questions / found.design_effect))
-
-
-def _fallen(flip_rate: float, drop: float) -> tuple[float, float]:
-    """Give both flip rates where accuracy falls by so much; as many flip as are expected, or as it takes."""
-    flips = max(flip_rate, drop)
-    return (flips + drop) / 2, (flips - drop) / 2
 
 
 # What is given -------------------------------------------------------------------------------------------------------
 
 
-def _check(
-    questions: Any, margin: Any, max_nfr: Any, broken_at: Any, level: Any, power: Any
-) -> None:
+def _check(questions: Any, margin: Any, max_nfr: Any, broken_at: Any, level: Any, power: Any) -> None:
     if questions is not None and (
         isinstance(questions, bool) or not isinstance(questions, int) or not 1 <= questions <= MOST_QUESTIONS
     ):
         raise InputError(f"questions is {questions!r}, but must be a whole number from 1 to 10**9.")
     for name, value in {"margin": margin, "max_nfr": max_nfr, "broken_at": broken_at}.items():
         if value is not None and (not is_number(value) or not 0 <= value < 1):
-            raise InputError(f"{name} is {value!r}, but must be from 0 to below 1, such as 0.02 for 2 % of all questions.")
+            raise InputError(f"{name} is {value!r}, but must be from 0 to below 1, such as 0.02 for 2 %.")
     if broken_at is not None and (margin is None) is (max_nfr is None):
         raise InputError("broken_at is the size of a break under one bound: give it with margin or with max_nfr.")
     check_level(level)
@@ -320,46 +336,9 @@ def _check(
 
 def _clusters(size: Any, icc: Any) -> tuple[float, float]:
     if not is_number(size) or size < 1:
-        raise InputError(f"cluster_size is {size!r}, but must be a number from 1 up, such as 10 paraphrases a question.")
+        raise InputError(f"cluster_size is {size!r}, but must be a number from 1 up, such as 10.")
     if (size > 1) is (icc is None):
         raise InputError("cluster_size and icc belong together: give both, such as 10 and 0.5, or neither.")
     if icc is not None and (not is_number(icc) or not 0 <= icc <= 1):
         raise InputError(f"icc is {icc!r}, but must be from 0 (questions of a cluster flip alone) to 1 (all or none).")
     return float(size), float(icc or 0)
-
-
-def _rates(
-    flip_rate: Any, change: Any, nfr: Any, margin: float | None, max_nfr: float | None
-) -> tuple[float, float, tuple[str, ...]]:
-    """Give the expected negative and positive flip rates, and what was assumed for them."""
-    for name, value, least in (("flip_rate", flip_rate, 0), ("change", change, -1), ("nfr", nfr, 0)):
-        if value is not None and (not is_number(value) or not least <= value <= 1):
-            raise InputError(f"{name} is {value!r}, but must be a number from {least} to 1, such as 0.05.")
-    assumed = []
-    if flip_rate is None and nfr is None:
-        if max_nfr and margin is None and change is None:
-            nfr = max_nfr / 2
-            assumed.append(f"an NFR of half the bound, {nfr:g}")
-        else:
-            flip_rate = max(_FLIP_RATE, abs(change or 0))
-            assumed.append(f"{100 * flip_rate:g} % of the answers flip")
-    if change is None and (flip_rate is None or nfr is None):
-        change = 0.0
-        assumed.append("a neutral update: as many answers break as are repaired")
-    if flip_rate is None:
-        negative, positive = float(nfr), float(nfr + change)
-    elif nfr is None:
-        negative, positive = (flip_rate - change) / 2, (flip_rate + change) / 2
-    else:
-        negative, positive = float(nfr), float(flip_rate - nfr)
-        if change is not None and not math.isclose(positive - negative, change, abs_tol=1e-9):
-            raise InputError(
-                f"an NFR of {nfr:g} and a flip rate of {flip_rate:g} make a change of accuracy of "
-                f"{positive - negative:+g}, not {change:+g}: give two of the three."
-            )
-    if min(negative, positive) < -1e-12 or negative + positive > 1 + 1e-12:
-        raise InputError(
-            f"the rates contradict each other: an NFR of {negative:g} and a rate of repaired answers of {positive:g}; "
-            "both must be from 0, and their sum, the flip rate, at most 1."
-        )
-    return max(0.0, negative), max(0.0, positive), tuple(assumed)

@@ -35,20 +35,17 @@ def _expected(found: "Power") -> Iterator[str]:
 
 def _shown(found: "Power") -> Iterator[str]:
     sided = f"exact paired test, {in_words(found.test)}, level {found.level:g}"
-    if found.questions is not None:
+    if found.questions is not None and (seen := found.detectable):
         yield f"{found.questions:,} questions show, with probability {found.power:g},"
-        if found.drop is not None:
-            yield f"- a fall of accuracy of {_points(found.drop)} or more ({sided});"
-        else:
-            yield f"- no fall of accuracy, however large ({sided});"
-        if found.margin is not None:
-            yield f"- that the expected update keeps a margin of {_points(found.margin)} or more;"
-        if found.max_nfr is not None:
-            yield f"- that it keeps a bound on the NFR of {_percent(found.max_nfr)} or more;"
-        if found.nfr_seen is not None:
-            yield f"- at least one negative flip, where the NFR is {_percent(found.nfr_seen)} or more."
+        fall = "no fall of accuracy, however large" if seen.drop is None else f"a fall of {_points(seen.drop)} or more"
+        yield f"- {fall} ({sided});"
+        if seen.margin is not None:
+            yield f"- that the expected update keeps a margin of {_points(seen.margin)} or more;"
+        if seen.max_nfr is not None:
+            yield f"- that it keeps a bound on the NFR of {_percent(seen.max_nfr)} or more;"
+        yield f"- at least one negative flip, where the NFR is {_percent(seen.nfr)} or more."
     needed = [f"{_points(float(drop))} takes {_number(n)}" for drop, n in found.questions_for_drops.items()]
-    yield f"To find a fall of accuracy of {', of '.join(needed)} ({sided}, power {found.power:g})."
+    yield f"To find a fall of accuracy with probability {found.power:g}: {'; '.join(needed)} ({sided})."
 
 
 def _bound(found: "Power", bound: "BoundPower") -> Iterator[str]:

@@ -62,7 +62,7 @@ def change_claim(bound: float, level: float, *, above: bool) -> Claim:
     return Claim(holds, above, bound, tail, 0.5 if bound else 1.0)
 
 
-def test_claim(test: str, level: float) -> Claim:
+def claim_of_test(test: str, level: float) -> Claim:
     """Claim by a paired test that the update breaks more than it repairs."""
 
     def holds(n: int, positive: int, negative: int) -> bool:
@@ -96,9 +96,9 @@ def chance_of_claim(claim: Claim, n: int, negative_rate: float, positive_rate: f
 
 
 def _exact_edge(claim: Claim, n: int, negative: Counts) -> Counts:
-    """Give for each number of negative flips that of positive ones from which on a claim of more holds, or of less not.
+    """Give for each number of negative flips how many positive ones it takes that a claim holds, or, of less, fails.
 
-    It never falls as there are more negative flips.
+    That never falls as there are more negative flips.
     """
     edge, place = np.empty(len(negative), np.int64), 0
     start = int(_score_edge(claim, n, negative[:1])[0])

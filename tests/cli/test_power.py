@@ -1,0 +1,51 @@
+"""`muscle-hf power` as its user sees it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from muscle_hf.cli import main
+
+
+def test_a_newcomer_is_told_what_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", "--questions", "500"]) == 0
+    shown = capsys.readouterr().out
+    assert "Not given, so assumed: 10 % of the answers flip; a neutral update" in shown
+    assert "500 questions show, with probability 0.8," in shown
+
+
+def test_json_holds_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", "--questions", "200", "--max-nfr", "0.02", "--test", "one-sided", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "muscle_hf.power"
+    assert found["questions"] == 200
+    assert found["test"] == "one-sided"
+    assert found["bounds"][0]["questions_without_a_flip"] == 183
+    assert found["bounds"][0]["chances"][0]["meaning"] == "expected"
+
+
+def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, wrong in (("old", {0, 1, 2}), ("new", {2, 3})):
+        rows = [
+            {"id": number, "prediction": "b" if number in wrong else "a", "reference": "a"} for number in range(40)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    runs = [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")]
+    assert main(["power", "--like", *runs, "--margin", "0.05", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["questions"], found["nfr"]) == (40, pytest.approx(0.025))
+    assert (found["flip_rate"], found["change"]) == (pytest.approx(0.075), pytest.approx(0.025))
+    assert found["assumed"] == []
+    assert main(["power", "--like", *runs, "--nfr", "0.05"]) == 2
+    assert "--like takes the rates from two runs, and --nfr would be others" in capsys.readouterr().err
+    (tmp_path / "scores.jsonl").write_text('{"id": 1, "score": 0.25}\n{"id": 2, "score": 0.5}\n')
+    assert main(["power", "--like", str(tmp_path / "scores.jsonl"), str(tmp_path / "scores.jsonl")]) == 2
+    assert "these are scores" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", "--margin", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "muscle-hf power: margin is 2.0, but must be from 0 to below 1, such as 0.02 for 2 %.\n"
+    )
