@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
     )
     from .flips.comparison import Comparison, compare, compare_correct
-    from .flips.power import Power, power
+    from .flips.power import power
+    from .flips.power_result import Power
     from .flips.score_comparison import ScoreComparison, compare_scores
     from .hub.find import find_adapters
     from .models.load import load_adapter
@@ -82,7 +83,7 @@ _HOMES = {
     "InputError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
-    "Power": "flips.power",
+    "Power": "flips.power_result",
     "RunComparison": "runs.compare",
     "ScoreComparison": "flips.score_comparison",
     "TeacherError": "errors",

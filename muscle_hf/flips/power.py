@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
 from .expected_rates import expected_rates
 from .inputs import check_level, is_number
 from .paired_tests import check_test
-from .rates import strict_json
+from .power_result import BoundPower, Chances, Detectable, Power
 from .sample_size import (
     MOST_QUESTIONS,
     Claim,
@@ -22,58 +22,9 @@ from .sample_size import (
     questions_without_a_flip,
 )
 
-SCHEMA_VERSION = 1
 _DROPS = (0.01, 0.02, 0.05)
 # Of the smallest size that so many questions show, three digits are sure.
 _SMALLEST, _PRECISION = 1e-7, 1.0005
-
-
-@dataclass(frozen=True)
-class Chances:
-    """How probable each verdict on a bound is, if the truth is so."""
-
-    truth: float
-    """The true change of accuracy, or the true NFR."""
-    meaning: str
-    """ "expected", "bound" or "break"."""
-    kept: float
-    broken: float
-    cannot_tell: float
-
-
-@dataclass(frozen=True)
-class BoundPower:
-    """What so many questions can say on a bound, and how many it needs."""
-
-    rate: str
-    """ "min_accuracy_change" or "max_nfr"."""
-    bound: float
-    expected: float
-    """The true change of accuracy, or the true NFR, that is expected."""
-    broken_at: float
-    """The same of a real break, that should be called broken."""
-    chances: tuple[Chances, ...]
-    """Of each verdict with that many questions; empty where no number of questions was given."""
-    questions_kept: int | None
-    """How many questions call what is expected kept; None where no number does, because it lies beyond the bound."""
-    questions_broken: int | None
-    """How many questions call the real break broken."""
-    questions_without_a_flip: int | None
-    """With fewer questions the bound cannot be kept even if nothing flips; None where no number is enough."""
-
-
-@dataclass(frozen=True)
-class Detectable:
-    """What so many questions show with the power asked for; None where nothing is large enough."""
-
-    drop: float | None
-    """The smallest fall of accuracy that the test finds, where as many answers flip as expected."""
-    margin: float | None
-    """The smallest margin that the expected update is shown to keep."""
-    max_nfr: float | None
-    """The smallest bound on the NFR that it is shown to keep."""
-    nfr: float
-    """The smallest NFR of which at least one flip is seen."""
 
 
 @dataclass(frozen=True)
@@ -109,51 +60,6 @@ class _Plan:
     def needed(self, claim: Claim, rates: tuple[float, float]) -> int | None:
         """How many questions a claim needs, given both flip rates."""
         return self.in_clusters(questions_for_claim(claim, *rates, self.power))
-
-
-@dataclass(frozen=True)
-class Power:
-    """What an evaluation can show; made by `power`. `print` shows it in sentences and tables."""
-
-    questions: int | None
-    cluster_size: float
-    icc: float
-    design_effect: float
-    """By what clusters divide the number of questions: 1 + (cluster_size - 1) * icc (Kish 1965); an approximation."""
-    flip_rate: float
-    """Expected share of questions of which the answer turns right or wrong."""
-    change: float
-    """Expected change of accuracy: PFR - NFR."""
-    nfr: float
-    """Expected negative flip rate."""
-    assumed: tuple[str, ...]
-    """What was not given, and is assumed."""
-    test: str
-    level: float
-    power: float
-    detectable: Detectable | None
-    """What so many questions can show; None where no number of questions was given."""
-    questions_for_drops: dict[str, int | None]
-    """How many questions it takes for the test to find falls of accuracy of 0.01, 0.02 and 0.05."""
-    bounds: tuple[BoundPower, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as a dictionary of plain Python values; None is what no number of questions can do."""
-        head = {"schema": "muscle_hf.power", "schema_version": SCHEMA_VERSION}
-        content = asdict(self)
-        content["assumed"] = list(self.assumed)
-        content["bounds"] = [asdict(bound) | {"chances": [asdict(c) for c in bound.chances]} for bound in self.bounds]
-        return head | content
-
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON."""
-        return strict_json(self.to_dict(), indent=indent)
-
-    def __str__(self) -> str:
-        """Show it in sentences and small tables."""
-        from .power_text import text_of
-
-        return text_of(self)
 
 
 def power(

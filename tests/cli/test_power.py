@@ -8,6 +8,7 @@ import pytest
 from muscle_hf.cli import main
 
 
+@pytest.mark.slow
 def test_a_newcomer_is_told_what_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", "--questions", "500"]) == 0
     shown = capsys.readouterr().out
@@ -25,6 +26,7 @@ def test_json_holds_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None
     assert found["bounds"][0]["chances"][0]["meaning"] == "expected"
 
 
+@pytest.mark.slow
 def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, wrong in (("old", {0, 1, 2}), ("new", {2, 3})):
         rows = [

@@ -135,6 +135,7 @@ def test_nothing_settles_a_bound_that_the_truth_lies_on() -> None:
     assert questions_for_claim(change_claim(-0.01, 0.95, above=True), 0.05, 0.01, 0.8) is None
 
 
+@pytest.mark.slow
 @given(st.floats(0.001, 0.2), st.floats(0.001, 0.2), st.sampled_from([-0.1, -0.03, 0.0]))
 def test_kept_and_broken_leave_a_share_to_neither(negative: float, positive: float, bound: float) -> None:
     kept, broken = (
@@ -148,6 +149,7 @@ def test_kept_and_broken_leave_a_share_to_neither(negative: float, positive: flo
 # What users ask ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_answer_says_what_is_kept_broken_and_open() -> None:
     found = muscle_hf.power(500, flip_rate=0.1, margin=0.05)
     (bound,) = found.bounds

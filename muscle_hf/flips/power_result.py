@@ -1,24 +1,113 @@
-"""What an evaluation can show, in sentences and small tables."""
+"""What an evaluation can show: as data, in sentences and in small tables."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from .paired_tests import in_words
+from .rates import strict_json
 from .sample_size import MOST_QUESTIONS
 
-if TYPE_CHECKING:
-    from .power import BoundPower, Power
-
+SCHEMA_VERSION = 1
 _MEANINGS = {"expected": "as expected", "bound": "just the bound", "break": "a real break"}
 
 
-def text_of(found: "Power") -> str:
-    """Give all that is known as plain text."""
-    parts = [list(_expected(found)), list(_shown(found)), *(list(_bound(found, bound)) for bound in found.bounds)]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+@dataclass(frozen=True)
+class Chances:
+    """How probable each verdict on a bound is, if the truth is so."""
+
+    truth: float
+    """The true change of accuracy, or the true NFR."""
+    meaning: str
+    """ "expected", "bound" or "break"."""
+    kept: float
+    broken: float
+    cannot_tell: float
 
 
-def _expected(found: "Power") -> Iterator[str]:
+@dataclass(frozen=True)
+class BoundPower:
+    """What so many questions can say on a bound, and how many it needs."""
+
+    rate: str
+    """ "min_accuracy_change" or "max_nfr"."""
+    bound: float
+    expected: float
+    """The true change of accuracy, or the true NFR, that is expected."""
+    broken_at: float
+    """The same of a real break, that should be called broken."""
+    chances: tuple[Chances, ...]
+    """Of each verdict with that many questions; empty where no number of questions was given."""
+    questions_kept: int | None
+    """How many questions call what is expected kept; None where no number does, because it lies beyond the bound."""
+    questions_broken: int | None
+    """How many questions call the real break broken."""
+    questions_without_a_flip: int | None
+    """With fewer questions the bound cannot be kept even if nothing flips; None where no number is enough."""
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """What so many questions show with the power asked for; None where nothing is large enough."""
+
+    drop: float | None
+    """The smallest fall of accuracy that the test finds, where as many answers flip as expected."""
+    margin: float | None
+    """The smallest margin that the expected update is shown to keep."""
+    max_nfr: float | None
+    """The smallest bound on the NFR that it is shown to keep."""
+    nfr: float
+    """The smallest NFR of which at least one flip is seen."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What an evaluation can show; made by `power`. `print` shows it in sentences and tables."""
+
+    questions: int | None
+    cluster_size: float
+    icc: float
+    design_effect: float
+    """By what clusters divide the number of questions: 1 + (cluster_size - 1) * icc (Kish 1965); an approximation."""
+    flip_rate: float
+    """Expected share of questions of which the answer turns right or wrong."""
+    change: float
+    """Expected change of accuracy: PFR - NFR."""
+    nfr: float
+    """Expected negative flip rate."""
+    assumed: tuple[str, ...]
+    """What was not given, and is assumed."""
+    test: str
+    level: float
+    power: float
+    detectable: Detectable | None
+    """What so many questions can show; None where no number of questions was given."""
+    questions_for_drops: dict[str, int | None]
+    """How many questions it takes for the test to find falls of accuracy of 0.01, 0.02 and 0.05."""
+    bounds: tuple[BoundPower, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values; None is what no number of questions can do."""
+        head = {"schema": "muscle_hf.power", "schema_version": SCHEMA_VERSION}
+        content = asdict(self)
+        content["assumed"] = list(self.assumed)
+        content["bounds"] = [asdict(bound) | {"chances": [asdict(c) for c in bound.chances]} for bound in self.bounds]
+        return head | content
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON."""
+        return strict_json(self.to_dict(), indent=indent)
+
+    def __str__(self) -> str:
+        """Show it in sentences and small tables."""
+        parts = [_expected(self), _shown(self), *(_bound(self, bound) for bound in self.bounds)]
+        return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+# In words ------------------------------------------------------------------------------------------------------------
+
+
+def _expected(found: Power) -> Iterator[str]:
     yield (
         f"Expected: {_percent(found.flip_rate)} of the answers flip, NFR {_percent(found.nfr)}, "
         f"change of accuracy {_points(found.change)}."
@@ -33,12 +122,12 @@ def _expected(found: "Power") -> Iterator[str]:
         )
 
 
-def _shown(found: "Power") -> Iterator[str]:
+def _shown(found: Power) -> Iterator[str]:
     sided = f"exact paired test, {in_words(found.test)}, level {found.level:g}"
     if found.questions is not None and (seen := found.detectable):
         yield f"{found.questions:,} questions show, with probability {found.power:g},"
-        fall = "no fall of accuracy, however large" if seen.drop is None else f"a fall of {_points(seen.drop)} or more"
-        yield f"- {fall} ({sided});"
+        fall = "none, however large" if seen.drop is None else f"{_points(seen.drop)} or more"
+        yield f"- a fall of accuracy: {fall} ({sided});"
         if seen.margin is not None:
             yield f"- that the expected update keeps a margin of {_points(seen.margin)} or more;"
         if seen.max_nfr is not None:
@@ -48,7 +137,7 @@ def _shown(found: "Power") -> Iterator[str]:
     yield f"To find a fall of accuracy with probability {found.power:g}: {'; '.join(needed)} ({sided})."
 
 
-def _bound(found: "Power", bound: "BoundPower") -> Iterator[str]:
+def _bound(found: Power, bound: BoundPower) -> Iterator[str]:
     of_nfr = bound.rate == "max_nfr"
     if of_nfr:
         yield f"Bound {bound.bound:g}: at most {_percent(bound.bound)} of the answers may break."
@@ -89,7 +178,7 @@ def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _alone(found: "Power") -> int:
+def _alone(found: Power) -> int:
     return max(1, int((found.questions or 0) / found.design_effect))
 
 
