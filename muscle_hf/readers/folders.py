@@ -53,6 +53,7 @@ def read_folder(
     chosen: FilterChoice,
     run: str | None,
     slices: Sequence[str],
+    normalize: str | Sequence[str] | None = None,
 ) -> Run:
     """Read the newest run of each task below a folder, of the one program and model whose runs it holds."""
     runs = _runs_in(folder)
@@ -63,12 +64,17 @@ def read_folder(
             f"{folder} holds {holds} of {runs[0].program}, which have no filter {filter_text(chosen)}; leave the "
             "filter out."
         )
+    if normalize and not (form and form.normalizes):
+        raise InputError(
+            f"{folder} is a folder of runs of {runs[0].program}, which has scored its answers itself, so "
+            f"normalize={normalize!r} would choose nothing; leave it out."
+        )
     newest, notes = _newest(folder, runs, run)
     choose_tasks(newest, filtered_tasks(chosen), str(folder))
     options: dict[str, Any] = {"metric": metric, "slices": slices}
     lost: dict[str, str] = {}
     if form is not None:
-        loaded, not_compared = _of_form(form, newest, options)
+        loaded, not_compared = _of_form(form, newest, options | {"normalize": normalize})
         wanted = choose_tasks([*loaded, *not_compared], tasks, str(folder))
         loaded = {task: answers for task, answers in loaded.items() if task in wanted}
         not_compared = {task: reason for task, reason in not_compared.items() if task in wanted}
@@ -125,7 +131,7 @@ def _of_formats(files: Sequence[Path]) -> Iterator[_Found]:
             continue
         head = Head(file)
         for form in forms:
-            if form.recognises(head):
+            if form.recognises(head) and not form.beside(head):
                 about = form.about(head)
                 yield _Found(form.program, about.task, about.date, about.model, file, form)
 

@@ -87,14 +87,15 @@ def read(
         kind, unused = "a data set of the Hub", {"run": run, "filter": filter}
     elif path.is_dir():
         kind = "a folder of runs"
-        unused = {"columns": columns, "config": config, "split": split, "normalize": normalize}
+        unused = {"columns": columns, "config": config, "split": split}
     for option, value in unused.items():
         if value:
             raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
     if path is None:
         evaluation = _read_hub(str(source), config, split, table)
     elif path.is_dir():
-        return read_folder(path, tasks=tasks, metric=metric, chosen=filter, run=run, slices=slices)
+        chosen: dict[str, Any] = {"metric": metric, "slices": slices, "normalize": normalize}
+        return read_folder(path, tasks=tasks, chosen=filter, run=run, **chosen)
     else:
         head = Head(path)
         form = None if column or columns else recognise(head)
@@ -105,8 +106,9 @@ def read(
         else:
             about = form.about(head)
             _refuse_filter(str(source), form.holds, form.program, filter)
-            _refuse_normalize(str(source), form.program, table)
-            read_tasks = read_as(form, head, about.task, metric=metric, slices=slices)
+            if not form.normalizes:
+                _refuse_normalize(str(source), form.program, table)
+            read_tasks = read_as(form, head, about.task, metric=metric, slices=slices, normalize=normalize)
             evaluation = Run(about.model or path.name, str(source), read_tasks)
     choose_tasks(evaluation.tasks, tasks, str(source))
     return evaluation

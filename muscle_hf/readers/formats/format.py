@@ -58,3 +58,7 @@ class Format:
     files: tuple[str, ...] = ()
     """Patterns of the names by which a folder is searched, such as "*.eval"."""
     about: Callable[[Head], About] = by_name
+    beside: Callable[[Head], bool] = lambda head: False
+    """Whether a file is only read by its name, since of a folder other files of the same run say as much or more."""
+    normalizes: bool = False
+    """Whether answers are compared here, so that `read` takes `normalize`; otherwise the program has scored them."""

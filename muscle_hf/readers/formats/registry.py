@@ -14,16 +14,29 @@ these. In the order of work:
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...errors import InputError
 from ...text import listed, one_line
 from ..answers import TaskAnswers
+from .evalplus import EVALPLUS
+from .evalscope import EVALSCOPE
 from .format import Format
+from .harness_write_out import HARNESS_WRITE_OUT
 from .head import Head
+from .human_eval import HUMAN_EVAL
 from .inspect_ai import INSPECT_AI
+from .opencompass import OPENCOMPASS
 
 # One line for each, in alphabetical order.
-FORMATS: tuple[Format, ...] = (INSPECT_AI,)
+FORMATS: tuple[Format, ...] = (
+    EVALPLUS,
+    EVALSCOPE,
+    HARNESS_WRITE_OUT,
+    HUMAN_EVAL,
+    INSPECT_AI,
+    OPENCOMPASS,
+)
 
 
 def recognise(head: Head) -> Format | None:
@@ -38,11 +51,18 @@ def recognise(head: Head) -> Format | None:
 
 
 def read_as(
-    form: Format, head: Head, task: str, *, metric: str | None, slices: Sequence[str]
+    form: Format,
+    head: Head,
+    task: str,
+    *,
+    metric: str | None,
+    slices: Sequence[str],
+    normalize: str | Sequence[str] | None = None,
 ) -> dict[str, TaskAnswers]:
     """Read a file of a known format, task by task."""
+    compared: dict[str, Any] = {"normalize": normalize} if form.normalizes else {}
     try:
-        answers = form.read(head, task, metric=metric, slices=slices)
+        answers = form.read(head, task, metric=metric, slices=slices, **compared)
     except InputError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
