@@ -131,9 +131,16 @@ def _of_formats(files: Sequence[Path]) -> Iterator[_Found]:
             continue
         head = Head(file)
         for form in forms:
-            if form.recognises(head) and not form.beside(head):
+            if _is_run(form, head):
                 about = form.about(head)
                 yield _Found(form.program, about.task, about.date, about.model, file, form)
+
+
+def _is_run(form: Format, head: Head) -> bool:
+    try:
+        return form.recognises(head) and not form.beside(head)
+    except InputError:
+        return False  # not even whole, so nobody knows whose it is
 
 
 def _newest(folder: Path, runs: Sequence[_Found], run: str | None) -> tuple[dict[str, _Found], tuple[str, ...]]:
