@@ -73,14 +73,16 @@ def claim_of_test(test: str, level: float) -> Claim:
     return Claim(holds, False, 0.0, tail, 0.0 if test.endswith("mid-p") else 1.0)
 
 
-def chance_of_claim(claim: Claim, n: int, negative_rate: float, positive_rate: float, *, exact: bool = True) -> float:
-    """Give the probability of a claim, given the rates of both kinds of flips."""
+def chance_of_claim(
+    claim: Claim, n: int, negative_rate: float, positive_rate: float, *, exact: bool | None = None
+) -> float:
+    """Give the probability of a claim, given the rates of both kinds of flips; exactly if few flips are expected."""
     from scipy.special import bdtr, bdtrc, gammaln, xlogy  # type: ignore[import-untyped]
 
     spread = _DEVIATIONS * math.sqrt(n * negative_rate * (1 - negative_rate)) + _MORE
     fewest, most = math.floor(max(0, n * negative_rate - spread)), math.ceil(min(n, n * negative_rate + spread))
     negative = np.arange(fewest, most + 1)
-    if exact and n * (negative_rate + positive_rate) <= _MOST_EXACT:
+    if exact or (exact is None and n * (negative_rate + positive_rate) <= _MOST_EXACT):
         edge = _exact_edge(claim, n, negative)
     else:
         edge = _score_edge(claim, n, negative)

@@ -4,6 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import muscle_hf.demo.work as work
@@ -74,3 +75,30 @@ def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: py
     assert re.search(r"\| 6 \| enumeration \| \d+ \| [\d.]+, [\d.]+ \| [\d.]+, [\d.]+ \|", shown)
     assert "| 40 | 20 draws each |" in shown
     assert re.search(r"differ on \d+ of the 209 outcomes of 1 to 6 instances", shown)
+
+
+@pytest.mark.slow
+def test_the_decide_benchmark_prints_how_often_verdicts_err(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "decide.py"))
+    script["main"](["--sizes", "10", "--evaluations", "20", "--length", "200"])
+    shown = capsys.readouterr().out
+    # Of 10 questions 3 that fell, or more, show an NFR above 5 %: 1.15 %.
+    assert "| 10 | 5 | 0.0 | 1.2 | 98.8 |" in shown
+    # 40.9 % of neutral updates of 50 questions fall by more than a point, were it not for the interval.
+    assert script["_chance_of_difference"](50, 0.05, 0.05, 1) == pytest.approx(0.409, abs=0.001)
+    assert re.search(r"\| 10 \| 0 \| [\d.]+ \| [\d.]+ \| [\d.]+ \[[\d., ]+\]", shown)
+
+
+@pytest.mark.slow
+def test_stopping_after_every_answer_is_enumerated_as_it_is_drawn() -> None:
+    script = runpy.run_path(str(BENCHMARKS / "decide.py"))
+    least = script["boundary"](script["by_bayes_factor"], 60)
+    assert all(script["by_bayes_factor"](least[n], n - least[n]) == "broken" for n in (8, 30, 60))
+    assert all(script["by_bayes_factor"](least[n] - 1, n - least[n] + 1) == "cannot tell" for n in (8, 30, 60))
+    draws = np.random.default_rng(0).random((4_000, 100))
+    fell, rose = np.cumsum(draws < 0.12, axis=1), np.cumsum((draws >= 0.12) & (draws < 0.2), axis=1)
+    broken, kept = fell >= least[fell + rose], rose >= least[fell + rose]
+    first = (np.arange(4_000), (broken | kept).argmax(axis=1))
+    # Three standard errors.
+    expected = pytest.approx([broken[first].mean(), kept[first].mean()], abs=0.014)
+    assert script["after_every_answer"](least, 100, 0.2, 0.04) == expected
