@@ -2,7 +2,7 @@
 
 import evaluate
 
-from muscle_hf.flips.comparison import agreement, compare
+from muscle_hf.flips import agreement, compare
 from muscle_hf.spaces import keys, metric
 
 _DESCRIPTION = """

@@ -15,6 +15,7 @@ of Yan's PCT (amazon-science) for the flip impact; Dutta 2024 (2407.09141) for t
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -22,18 +23,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from . import clusters as clusters_
 from . import intervals
+from .agreements import KAPPA
+from .clusters import ClusterCells
 from .decisions import change_limits
-from .inputs import Values, equal, number, take_answers, take_flags
+from .inputs import Values, equal, number, take_answers, take_clusters, take_flags
 from .paired_tests import coin_test
 from .rates import SCHEMA_VERSION, Rate, Result, p_equation, quotient, share, where_true
 from .ratio import relative_limits
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Agreement",
     "Comparison",
-    "agreement",
     "compare",
     "compare_correct",
 ]
@@ -41,39 +43,16 @@ __all__ = [
 # Of fewer answers it says little that none of them is right.
 _ENOUGH = 5
 
-_KAPPA = Rate(
-    " ",
-    lambda result: intervals.kappa(result.agreement, result.chance_agreement),
-    lambda result, level, _: intervals.kappa_interval(result.kappa, result.kappa_standard_error, level),
-)
+
+def _bounded(
+    plain: Callable[[intervals.Cells, float], intervals.Interval],
+    clustered: Callable[[ClusterCells, float], intervals.Interval],
+) -> Callable[[Any, float, int], intervals.Interval]:
+    """Choose between the interval of independent answers and that of answers in clusters."""
+    return lambda c, level, _: plain(c._cells, level) if c.by_cluster is None else clustered(c.by_cluster, level)
 
 
 # Not compared by value (eq=False): `==` on arrays has no single answer, and `to_dict` has everything to compare.
-@dataclass(frozen=True, eq=False)
-class Agreement(Result):
-    """How far two models give the same answers, right or wrong; made by `agreement`."""
-
-    same: int
-    """How many instances have the same answer."""
-    different: int
-    """How many have not."""
-    chance_agreement: float
-    """Share of same answers to expect of two models that answer independently, each with its own frequencies."""
-    kappa_standard_error: float
-
-    _SCHEMA: ClassVar[str] = "muscle_hf.agreement"
-
-    @property
-    def n(self) -> int:
-        """How many instances were compared."""
-        return self.same + self.different
-
-    agreement = share(" ", lambda a: (a.same, a.n))
-    """#(same answer) / N."""
-    kappa = _KAPPA
-    """(agreement - chance) / (1 - chance): 1 for the same answers, 0 for what chance gives (Cohen 1960)."""
-
-
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
     """What a model update changed, on answers that are right or wrong; made by `compare` and `compare_correct`.
@@ -95,6 +74,8 @@ class Comparison(Result):
     """Positions that were right and are wrong now, rising, counted from 0."""
     positive_flips: NDArray[np.int64] = field(repr=False)
     """Positions that were wrong and are right now, rising, counted from 0."""
+    by_cluster: ClusterCells | None = field(default=None, repr=False)
+    """The cells of each cluster; None where no clusters were given."""
 
     _SCHEMA: ClassVar[str] = "muscle_hf.comparison"
 
@@ -126,14 +107,14 @@ class Comparison(Result):
     accuracy_change = Rate(
         "↑",
         lambda c: (c._positive - c._negative) / c.n,
-        lambda c, level, _: intervals.change_interval(c._cells, level),
-        lambda c, level, _: change_limits(c._cells, level),
+        _bounded(intervals.change_interval, clusters_.change_interval),
+        _bounded(change_limits, clusters_.change_decision),
     )
     """acc2 - acc1 = PFR - NFR."""
     relative_accuracy_change = Rate(
         "↑",
         lambda c: quotient(c._positive - c._negative, c.both_right + c._negative),
-        lambda c, level, _: relative_limits(c._cells, level),
+        _bounded(relative_limits, clusters_.relative_change_interval),
     )
     """(acc2 - acc1) / acc1: the share of what was right by which the right answers grow or shrink."""
     negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
@@ -148,7 +129,7 @@ class Comparison(Result):
         "↓",
         # With one division, so that nothing is lost to rounding.
         lambda c: quotient(c._negative * c.n, (c.both_right + c._negative) * (c.both_wrong + c._negative)),
-        lambda c, level, _: intervals.relative_interval(c._cells, level),
+        _bounded(intervals.relative_interval, clusters_.relative_rate_interval),
     )
     """NFR / (acc1 * (1 - acc2)): 1 where errors fall as if the old model did not matter (after Yan 2021)."""
     backward_trust_compatibility = share("↑", lambda c: (c.both_right, c.both_right + c._negative))
@@ -163,7 +144,7 @@ class Comparison(Result):
     """#(same answer) / N; needs answers."""
     error_agreement = share(" ", lambda c: (c._same, c.both_wrong))
     """#(same wrong answer) / #(not c1 and not c2); needs answers."""
-    kappa = _KAPPA
+    kappa = KAPPA
     """Agreement of the answers beyond chance (Cohen 1960); needs answers."""
 
     @property
@@ -178,13 +159,17 @@ class Comparison(Result):
         """Exact paired test: are negative and positive flips equally likely?
 
         Under a neutral update every flip is a fair coin, so this is the exact two-sided binomial test on the flips
-        (the exact form of McNemar's test, without mid-p). With no flips there is nothing against a neutral update: 1.
-        Below 2.2e-308, the smallest that a float holds in full, it is given as that, never as 0.
+        (the exact form of McNemar's test, without mid-p); of clusters see `paired_test`. With no flips there is
+        nothing against a neutral update: 1. Below 2.2e-308, the smallest that a float holds in full, it is given as
+        that, never as 0.
         """
         return self.paired_test()
 
     def paired_test(self, test: str = "two-sided") -> float:
         """Give the p-value of an exact paired test of the flips, by name.
+
+        Where clusters were given, it is by permutation of their signs: under a neutral update what a cluster has of
+        positive flips minus negative ones is as likely to be the reverse.
 
         Args:
             test: "two-sided" (default: are both kinds of flips equally likely?), or "one-sided", which speaks against
@@ -203,7 +188,9 @@ class Comparison(Result):
             >>> c.p_value, c.paired_test("one-sided"), c.paired_test("one-sided-mid-p")
             (0.0703125, 0.03515625, 0.01953125)
         """
-        return coin_test(self._negative, self._positive, test)
+        if self.by_cluster is None:
+            return coin_test(self._negative, self._positive, test)
+        return self.by_cluster.coins.test(test)
 
     def _details(self) -> dict[str, Any]:
         return {"counts": self.counts, "p_value": self.p_value} | {
@@ -213,12 +200,12 @@ class Comparison(Result):
 
     def _headline(self) -> list[str]:
         return [
-            f"{self.n} instances, {self._negative} negative and {self._positive} positive flips",
+            f"{self._rows()}, {self._negative} negative and {self._positive} positive flips",
             f"exact paired test, two-sided, negative against positive flips: {p_equation(self.p_value, 3)}",
         ]
 
 
-def compare(*, old: Values, new: Values, references: Values) -> Comparison:
+def compare(*, old: Values, new: Values, references: Values, clusters: Values | None = None) -> Comparison:
     """Compare the answers of an old and a new model with the right ones.
 
     Implements the flips of MUSCLE (arXiv 2407.09435, sections 3.1 and 3.2) and the older rates of `Comparison`.
@@ -229,6 +216,9 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
             right and half of them would be in another spelling. For files and their spellings there is `compare_runs`.
         new: The new model's answers to the same instances in the same order.
         references: The right answers, in the same order, of the same type; never None.
+        clusters: What belongs together, such as the paraphrases of one question, the questions on one document or the
+            turns of one conversation: an id for each instance, ints or strings, never None. Test and intervals then
+            take clusters as independent of each other, and not instances. None: every instance is.
 
     Returns:
         The comparison: counts, rates, intervals, the positions of the flips.
@@ -253,8 +243,14 @@ def compare(*, old: Values, new: Values, references: Values) -> Comparison:
     for name, answers, rights in (("old", before, old_right), ("new", after, new_right)):
         if len(rights) >= _ENOUGH and not rights.any() and isinstance(answers, list):
             _warn_of_spelling(name, answers, list(right))
-    chance, error = intervals.chance_agreement(*number(before, after), same)
-    return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error)
+    numbered = number(before, after)
+    chance, error = intervals.chance_agreement(*numbered, same)
+    by_cluster = None
+    if clusters is not None:
+        influence = intervals.kappa_influence(*numbered, same, chance)
+        ids = take_clusters(clusters, len(same), old)
+        by_cluster = ClusterCells.of(ids, old_right, new_right, same, influence)
+    return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error, by_cluster)
 
 
 def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> None:
@@ -280,7 +276,9 @@ def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> N
         )
 
 
-def compare_correct(*, old: Values, new: Values, same_answer: Values | None = None) -> Comparison:
+def compare_correct(
+    *, old: Values, new: Values, same_answer: Values | None = None, clusters: Values | None = None
+) -> Comparison:
     """Compare two models where right and wrong are known from elsewhere: a metric, a judge, a unit test.
 
     Args:
@@ -290,6 +288,7 @@ def compare_correct(*, old: Values, new: Values, same_answer: Values | None = No
             whatever it says, and a right and a wrong one as different. Without it the rates that need answers
             (`inconsistency_flip_rate`, `agreement`, `error_agreement`) are nan. `kappa` is nan in any case: it needs
             the answers themselves.
+        clusters: What belongs together, an id for each instance, see `compare`.
 
     Returns:
         The comparison: counts, rates, intervals, the positions of the flips.
@@ -309,37 +308,20 @@ def compare_correct(*, old: Values, new: Values, same_answer: Values | None = No
     old_right, new_right, *same = take_flags(old=old, new=new, **sameness)
     both_right = int(np.count_nonzero(old_right & new_right))
     agreed = both_right + int(np.count_nonzero(same[0] & ~old_right & ~new_right)) if same else None
-    return _comparison(old_right, new_right, agreed, math.nan, math.nan)
-
-
-def agreement(*, old: Values, new: Values) -> Agreement:
-    """Compare the answers of two models with each other, where the right answers are not known.
-
-    Args:
-        old: The old model's answers, shape (n,): all ints or all strings; None is no answer, and equal to None.
-        new: The new model's answers to the same instances in the same order.
-
-    Returns:
-        The share of same answers and Cohen's kappa (Cohen 1960), with intervals.
-
-    Raises:
-        InputError: Nothing to compare, unequal lengths, ints against strings, floats, unhashable or nested answers.
-
-    Example:
-        >>> from muscle_hf.flips import agreement
-        >>> a = agreement(old=["yes", "yes", "no", "no"], new=["yes", "no", "no", "no"])
-        >>> a.agreement, a.kappa
-        (0.75, 0.5)
-    """
-    before, after = take_answers(old=old, new=new)
-    same = equal(before, after)
-    chance, error = intervals.chance_agreement(*number(before, after), same)
-    count = int(np.count_nonzero(same))
-    return Agreement(same=count, different=len(same) - count, chance_agreement=chance, kappa_standard_error=error)
+    by_cluster = None
+    if clusters is not None:
+        ids = take_clusters(clusters, len(old_right), old)
+        by_cluster = ClusterCells.of(ids, old_right, new_right, same[0] if same else None)
+    return _comparison(old_right, new_right, agreed, math.nan, math.nan, by_cluster)
 
 
 def _comparison(
-    old_right: NDArray[np.bool_], new_right: NDArray[np.bool_], same: int | None, chance: float, error: float
+    old_right: NDArray[np.bool_],
+    new_right: NDArray[np.bool_],
+    same: int | None,
+    chance: float,
+    error: float,
+    by_cluster: ClusterCells | None,
 ) -> Comparison:
     both_right = int(np.count_nonzero(old_right & new_right))
     negative, positive = where_true(old_right & ~new_right), where_true(new_right & ~old_right)
@@ -352,6 +334,7 @@ def _comparison(
         kappa_standard_error=error,
         negative_flips=negative,
         positive_flips=positive,
+        by_cluster=by_cluster,
     )
 
 

@@ -57,6 +57,32 @@ def take_answers(**columns: Values) -> list[Answers]:
     return [*ready] if len(ready) == len(arrays) else [_plain(values, types[name]) for name, values in read.items()]
 
 
+def take_clusters(clusters: Values, n: int, beside: Values) -> NDArray[np.int64]:
+    """Take the cluster of each instance, ints or strings and never None, numbered from 0; `beside` has n instances."""
+    refuse_other_order(old=beside, clusters=clusters)
+    (ids,) = take_answers(clusters=clusters)
+    if len(ids) != n:
+        raise InputError(
+            f"old has {n}, clusters has {len(ids)}: all must hold the same instances in the same order; give one "
+            "cluster for each instance"
+        )
+    if not isinstance(ids, np.ndarray):
+        numbers = {cluster: place for place, cluster in enumerate(dict.fromkeys(ids))}
+        return np.fromiter(map(numbers.__getitem__, ids), np.int64, n)
+    return number_from_0(ids)
+
+
+def number_from_0(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number the distinct values of an array from 0, without a gap."""
+    low, high = int(ids.min()), int(ids.max())
+    if high - low > 4 * len(ids) + 1024:
+        numbers: NDArray[np.int64] = np.unique(ids, return_inverse=True)[1].reshape(-1)
+        return numbers
+    used = np.zeros(high - low + 1, dtype=np.int64)
+    used[ids - low] = 1
+    return (np.cumsum(used) - 1)[ids - low]
+
+
 def take_flags(**columns: Values) -> list[NDArray[np.bool_]]:
     """Take columns of True and False, or of the ints 1 and 0."""
     return [_flags(name, values) for name, values in _take(columns).items()]
@@ -159,7 +185,7 @@ def _kind(name: str, values: _Column, types: set[type]) -> str | None:
         # numpy has time spans among its ints.
         if issubclass(cls, (str, int, np.integer, np.bool_)) and not issubclass(cls, np.timedelta64):
             kinds["strings" if issubclass(cls, str) else "ints"] = cls
-        elif cls is not type(None) or name == "references":
+        elif cls is not type(None) or name in ("references", "clusters"):
             places = [i for i, value in enumerate(values) if type(value) is cls]
             gaps = (i for i in places if isinstance(values[i], (float, np.floating)) and math.isnan(values[i]))
             index = next(gaps, places[0])
@@ -249,6 +275,8 @@ def _precision(values: _Column) -> float:
 
 def _wrong_answer(name: str, index: int, value: Any) -> InputError:
     where = f"{name}[{index}] is "
+    if value is None and name == "clusters":
+        return InputError(f"{where}None, but every instance needs a cluster; give one that stands alone its own id")
     if value is None:
         return InputError(f"{where}None, but every instance needs a right answer; leave instances without one out")
     if isinstance(value, (float, np.floating)):

@@ -136,6 +136,18 @@ def chance_agreement(old: NDArray[np.int64], new: NDArray[np.int64], same: NDArr
     return chance, math.nan if math.isnan(k) else math.sqrt(max(0.0, variance)) / (1 - chance)
 
 
+def kappa_influence(
+    old: NDArray[np.int64], new: NDArray[np.int64], same: NDArray[np.bool_], chance: float
+) -> NDArray[np.float64]:
+    """Say by how much each numbered answer moves kappa, but for a factor; the sum is 0."""
+    n, labels = len(old), int(max(old.max(), new.max())) + 1
+    old_count, new_count = np.bincount(old, minlength=labels), np.bincount(new, minlength=labels)
+    k = kappa(float(np.count_nonzero(same)) / n, chance)
+    moved: NDArray[np.float64] = same - (1 - k) * (new_count[old] + old_count[new]) / n
+    moved -= moved.mean()
+    return moved
+
+
 def kappa_interval(estimate: float, error: float, level: float) -> Interval:
     """Bound kappa by its standard error."""
     low, high = _normal(estimate, error, level)

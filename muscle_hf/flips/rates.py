@@ -4,12 +4,14 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .clusters import ClusterCells, effective_share
+from .clusters import mean_interval as clustered_mean_interval
 from .decisions import mean_limits
 from .inputs import check_level
 from .intervals import Interval, clopper_pearson, mean_interval, wilson
@@ -47,33 +49,61 @@ def quotient(count: float, of: float) -> float:
 
 def share(better: str, parts: Callable[[Any], tuple[float, int]]) -> Rate:
     """Make a rate that is a count over a count."""
-    return Rate(
-        better,
-        lambda result: quotient(*parts(result)),
-        lambda result, level, _: wilson(*parts(result), level),
-        lambda result, level, _: clopper_pearson(*parts(result), level),
-    )
+
+    def bounded(interval: Callable[[float, float, float], Interval]) -> Callable[[Any, float, int], Interval]:
+        def bound(result: Any, level: float, _: int) -> Interval:
+            if result.by_cluster is None:
+                return interval(*parts(result), level)
+            # The same formula makes arrays of what clusters have.
+            counts, sizes = cast("tuple[Any, Any]", parts(result.by_cluster))
+            count, of = effective_share(counts, sizes, level)
+            return interval(count, of, level) if of else (0.0, 1.0)
+
+        return bound
+
+    return Rate(better, lambda result: quotient(*parts(result)), bounded(wilson), bounded(clopper_pearson))
 
 
-def mean(better: str, sample: Callable[[Any], NDArray[np.float64]]) -> Rate:
-    """Make a rate that is the mean of one value for each of some instances."""
+def mean(
+    better: str,
+    values: Callable[[Any], NDArray[np.float64]],
+    among: Callable[[Any], NDArray[np.int64]] | None = None,
+) -> Rate:
+    """Make a rate that is the mean of one value for each instance, or for those among them at some positions."""
+
+    def sample(result: Any) -> NDArray[np.float64]:
+        return values(result) if among is None else values(result)[among(result)]
 
     def estimate(result: Any) -> float:
-        values = sample(result)
-        return float(values.mean()) if len(values) else math.nan
+        chosen = sample(result)
+        return float(chosen.mean()) if len(chosen) else math.nan
 
-    return Rate(
-        better,
-        estimate,
-        lambda result, level, seed: mean_interval(sample(result), level, seed),
-        lambda result, level, seed: mean_limits(sample(result), level, seed),
-    )
+    def bounded(
+        interval: Callable[[NDArray[np.float64], float, int], Interval],
+    ) -> Callable[[Any, float, int], Interval]:
+        def bound(result: Any, level: float, seed: int) -> Interval:
+            numbers = result.cluster_numbers
+            if numbers is not None and among is not None:
+                numbers = numbers[among(result)]
+            if numbers is None or np.bincount(numbers).max() == 1:
+                return interval(sample(result), level, seed)
+            return clustered_mean_interval(sample(result), numbers, level)
+
+        return bound
+
+    return Rate(better, estimate, bounded(mean_interval), bounded(mean_limits))
 
 
 class Result:
     """What the results share; a subclass has rates as class attributes."""
 
     _SCHEMA: ClassVar[str]
+    by_cluster: ClusterCells | None = None
+
+    @property
+    def clusters(self) -> int | None:
+        """How many clusters the instances are in; None where none were given."""
+        return None if self.by_cluster is None else len(self.by_cluster)
 
     @property
     def n(self) -> int:
@@ -98,6 +128,10 @@ class Result:
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
               than 5,000 values the normal interval, and under 2 nan.
+
+        Where clusters were given, counts, changes and kappa have the same intervals by an effective number of
+        instances (Korn and Graubard 1998), and means Student's interval of the clusters' sums. A single cluster leaves
+        everything open. A change of 0 lies outside just where the exact test on clusters is below 1 - level.
 
         Args:
             name: A rate, such as "negative_flip_rate".
@@ -171,10 +205,10 @@ class Result:
             level: Level of the confidence intervals.
 
         Returns:
-            `schema` ("muscle_hf.comparison", ".score_comparison" or ".agreement"), `schema_version`, `n`, `level`, and
-            `rates`: for each rate `estimate, low, high`. Then, but not for an agreement, `p_value` and the positions
-            `negative_flips` and `positive_flips` (lists of ints, counted from 0); for answers `counts`, for scores
-            `tolerance`. Undefined numbers are nan.
+            `schema` ("muscle_hf.comparison", ".score_comparison" or ".agreement"), `schema_version`, `n`, `level`,
+            `clusters` where they were given, and `rates`: for each rate `estimate, low, high`. Then, but
+            not for an agreement, `p_value` and the positions `negative_flips` and `positive_flips` (lists of ints,
+            counted from 0); for answers `counts`, for scores `tolerance`. Undefined numbers are nan.
 
         Raises:
             InputError: `level` is not between 0 and 1.
@@ -190,6 +224,7 @@ class Result:
             low, high = self.confidence_interval(name, level)
             rates[name] = {"estimate": getattr(self, name), "low": low, "high": high}
         head = {"schema": self._SCHEMA, "schema_version": SCHEMA_VERSION, "n": self.n, "level": float(level)}
+        head |= {} if self.clusters is None else {"clusters": self.clusters}
         return head | {"rates": rates} | self._details()
 
     def to_json(self, level: float = 0.95, *, indent: int | None = None) -> str:
@@ -227,7 +262,11 @@ class Result:
         return {}
 
     def _headline(self) -> list[str]:
-        return [f"{self.n} instances"]
+        return [self._rows()]
+
+    def _rows(self) -> str:
+        text = f"{self.n} instances"
+        return text if self.clusters is None else f"{text} in {self.clusters} cluster{'s' * (self.clusters > 1)}"
 
 
 def p_number(p_value: float, digits: int = 2) -> str:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .inputs import Values, is_number, take_scores
+from .clusters import ClusterCells
+from .inputs import Values, is_number, take_clusters, take_scores
 from .paired_tests import signed_rank_test
 from .rates import Result, mean, p_equation, share, where_true
+from .weighted_coins import clustered_signed_rank_test
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,10 @@ class ScoreComparison(Result):
     """Positions whose score fell, rising, counted from 0."""
     positive_flips: NDArray[np.int64] = field(repr=False)
     """Positions whose score rose, rising, counted from 0."""
+    cluster_numbers: NDArray[np.int64] | None = field(default=None, repr=False)
+    """The cluster of each instance, numbered from 0; None where no clusters were given."""
+    by_cluster: ClusterCells | None = field(default=None, repr=False)
+    """How many instances of each cluster fell (as `_negative`), rose (`_positive`) and did neither (`both_wrong`)."""
 
     _SCHEMA: ClassVar[str] = "muscle_hf.score_comparison"
 
@@ -36,6 +42,14 @@ class ScoreComparison(Result):
     def n(self) -> int:
         """How many instances were compared."""
         return len(self.old_scores)
+
+    @property
+    def _negative(self) -> int:
+        return len(self.negative_flips)
+
+    @property
+    def _positive(self) -> int:
+        return len(self.positive_flips)
 
     @cached_property
     def changes(self) -> NDArray[np.float64]:
@@ -48,15 +62,15 @@ class ScoreComparison(Result):
     """Mean score of the new model."""
     mean_change = mean("↑", lambda c: c.changes)
     """Mean of D over all instances."""
-    negative_flip_rate = share("↓", lambda c: (len(c.negative_flips), c.n))
+    negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
     """NFR = #(D < -tolerance) / N."""
-    positive_flip_rate = share("↑", lambda c: (len(c.positive_flips), c.n))
+    positive_flip_rate = share("↑", lambda c: (c._positive, c.n))
     """PFR = #(D > tolerance) / N."""
-    flip_rate = share("↓", lambda c: (len(c.negative_flips) + len(c.positive_flips), c.n))
+    flip_rate = share("↓", lambda c: (c._negative + c._positive, c.n))
     """NFR + PFR."""
-    mean_gain = mean("↑", lambda c: c.changes[c.positive_flips])
+    mean_gain = mean("↑", lambda c: c.changes, lambda c: c.positive_flips)
     """m_g: mean of D over the positive flips."""
-    mean_regression = mean("↓", lambda c: -c.changes[c.negative_flips])
+    mean_regression = mean("↓", lambda c: -c.changes, lambda c: c.negative_flips)
     """m_r: mean size of the fall over the negative flips, as a positive number."""
 
     @cached_property
@@ -70,6 +84,9 @@ class ScoreComparison(Result):
 
     def paired_test(self, test: str = "two-sided") -> float:
         """Give the p-value of Wilcoxon's signed-rank test (1945) by the name of its side.
+
+        Where clusters were given, it is by permutation of their signs: what a cluster's signed ranks add up to is as
+        likely to be the reverse (Rosner, Glynn and Lee 2006).
 
         Args:
             test: "two-sided" (default: do rises and falls balance?), or "one-sided", which speaks against "scores fall
@@ -88,7 +105,10 @@ class ScoreComparison(Result):
             >>> c.p_value, c.paired_test("one-sided")
             (0.25, 0.125)
         """
-        return signed_rank_test(self.changes[self.changes != 0], test)
+        moved = self.changes != 0
+        if self.cluster_numbers is None:
+            return signed_rank_test(self.changes[moved], test)
+        return clustered_signed_rank_test(self.changes[moved], self.cluster_numbers[moved], test)
 
     def _details(self) -> dict[str, Any]:
         return {"tolerance": self.tolerance, "p_value": self.p_value} | {
@@ -99,12 +119,14 @@ class ScoreComparison(Result):
     def _headline(self) -> list[str]:
         fell, rose = len(self.negative_flips), len(self.positive_flips)
         return [
-            f"{self.n} instances, {fell} scores fell and {rose} rose by more than {self.tolerance:g}",
+            f"{self._rows()}, {fell} scores fell and {rose} rose by more than {self.tolerance:g}",
             f"Wilcoxon signed-rank test of the changes, two-sided: {p_equation(self.p_value, 3)}",
         ]
 
 
-def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> ScoreComparison:
+def compare_scores(
+    *, old: Values, new: Values, tolerance: float = 0.0, clusters: Values | None = None
+) -> ScoreComparison:
     """Compare two models by a score for each instance, such as ROUGE or a log-likelihood; higher is better.
 
     Implements the smooth flips of MUSCLE (arXiv 2407.09435, section 3.2).
@@ -114,6 +136,7 @@ def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> Score
         new: Scores of the new model on the same instances, in the same order and unit.
         tolerance: Changes up to this size, in that unit and but for rounding, count as none. The paper has 0 (exact);
             scores such as ROUGE move a little on almost every instance, so that 0 counts much jitter.
+        clusters: What belongs together, an id for each instance, see `compare`.
 
     Returns:
         The comparison: rates, mean gain and regression, intervals, the positions of the flips.
@@ -136,10 +159,16 @@ def compare_scores(*, old: Values, new: Values, tolerance: float = 0.0) -> Score
     (old_scores, new_scores), rounding = take_scores(old=old, new=new)
     change = new_scores - old_scores
     limit = tolerance + rounding * (tolerance > 0)  # 0.71 - 0.70 is above 0.01 in floats
+    numbers = by_cluster = None
+    if clusters is not None:
+        numbers = take_clusters(clusters, len(change), old)
+        by_cluster = ClusterCells.of(numbers, change < -limit, change > limit, None)
     return ScoreComparison(
         tolerance=float(tolerance),
         old_scores=old_scores,
         new_scores=new_scores,
         negative_flips=where_true(change < -limit),
         positive_flips=where_true(change > limit),
+        cluster_numbers=numbers,
+        by_cluster=by_cluster,
     )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from ..flips.comparison import Agreement, Comparison
+from ..flips.agreements import Agreement
+from ..flips.comparison import Comparison
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
 from ..runs.page.figures import bar, counted, mosaic

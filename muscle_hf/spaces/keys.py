@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from ..flips.comparison import Agreement, Comparison
+from ..flips.agreements import Agreement
+from ..flips.comparison import Comparison
 from ..flips.score_comparison import ScoreComparison
 
 # Key of the metric -> attribute of the comparison.

@@ -16,7 +16,8 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from ..errors import InputError, MuscleError
-from ..flips.comparison import Agreement, Comparison, agreement
+from ..flips.agreements import Agreement, agreement
+from ..flips.comparison import Comparison
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..flips.scorers import SCORERS
 from ..readers.answers import Positions, codes

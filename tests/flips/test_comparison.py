@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips import comparison as flips
-from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct
+from muscle_hf.flips.agreements import agreement
+from muscle_hf.flips.comparison import Comparison, compare, compare_correct
 from muscle_hf.flips.score_comparison import compare_scores
 
 DATA = pathlib.Path(__file__).parents[1] / "data"

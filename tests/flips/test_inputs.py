@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.comparison import agreement, compare, compare_correct
+from muscle_hf.flips.agreements import agreement
+from muscle_hf.flips.comparison import compare, compare_correct
 from muscle_hf.flips.score_comparison import compare_scores
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.comparison import Comparison, agreement, compare, compare_correct
+from muscle_hf.flips.agreements import agreement
+from muscle_hf.flips.comparison import Comparison, compare, compare_correct
 from muscle_hf.flips.intervals import change_interval, newcombe, relative_interval
 from muscle_hf.flips.paired_tests import coin_test
 from muscle_hf.flips.rates import p_equation, p_number
