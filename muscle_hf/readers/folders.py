@@ -54,9 +54,16 @@ def read_folder(
     run: str | None,
     slices: Sequence[str],
     normalize: str | Sequence[str] | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Run:
-    """Read the newest run of each task below a folder, of the one program and model whose runs it holds."""
-    runs = _runs_in(folder)
+    """Read the newest run of each task below a folder, of the one program and model whose runs it holds.
+
+    Of several models one is chosen by `where`, as in `folder@model=NAME`; its other names are for each file.
+    """
+    where = dict(where or {})
+    model = where.pop("model", None)
+    runs = _runs_in(folder, model)
+    source = str(folder) if model is None else f"{folder}@model={model}"
     form = runs[0].form
     if runs[0].program != _HARNESS and chosen is not None:
         holds = "details" if form is None else form.holds
@@ -74,11 +81,13 @@ def read_folder(
     options: dict[str, Any] = {"metric": metric, "slices": slices}
     lost: dict[str, str] = {}
     if form is not None:
-        loaded, not_compared = _of_form(form, newest, options | {"normalize": normalize})
+        loaded, not_compared = _of_form(form, newest, where, options | {"normalize": normalize})
         wanted = choose_tasks([*loaded, *not_compared], tasks, str(folder))
         loaded = {task: answers for task, answers in loaded.items() if task in wanted}
         not_compared = {task: reason for task, reason in not_compared.items() if task in wanted}
-        return Run(runs[0].model or folder.resolve().name, str(folder), loaded, notes, not_compared)
+        return Run(runs[0].model or folder.resolve().name, source, loaded, notes, not_compared)
+    if where:
+        raise InputError(f"{folder} holds runs of {runs[0].program}, where @{next(iter(where))}= chooses nothing.")
     newest = {task: newest[task] for task in choose_tasks(newest, tasks, str(folder))}
     if runs[0].program == _LIGHTEVAL:
         from .formats.lighteval import read_details
@@ -87,11 +96,11 @@ def read_folder(
     else:
         loaded, not_compared = _of_harness(folder, newest, chosen, options)
         lost = {} if tasks else lost_tasks({task: (found.date, found.file) for task, found in newest.items()})
-    return Run((folder / runs[0].model).resolve().name, str(folder), loaded, notes, {**lost, **not_compared})
+    return Run((folder / runs[0].model).resolve().name, source, loaded, notes, {**lost, **not_compared})
 
 
-def _runs_in(folder: Path) -> list[_Found]:
-    """Find the runs of one program and one model; others beside them are refused."""
+def _runs_in(folder: Path, model: str | None) -> list[_Found]:
+    """Find the runs of one program and one model, by its name where it is told; others beside them are refused."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() or is_pointer(file)]
     runs = [
         _Found(program, match["task"], match["date"], _model(folder, file, program), file)
@@ -112,10 +121,15 @@ def _runs_in(folder: Path) -> list[_Found]:
     programs = list(dict.fromkeys(found.program for found in runs))
     if len(programs) > 1:
         raise InputError(f"{folder} holds runs of {' and of '.join(programs)}; name one of its folders.")
-    models = sorted({found.model for found in runs})
-    if len(models) > 1:
+    # A file that cannot be read does not say its model.
+    models = sorted({found.model for found in runs if found.model})
+    if model is not None and model not in models:
+        raise InputError(f"{folder} has no run of the model {model!r}; it has {listed(models)}.")
+    runs = [found for found in runs if model is None or found.model in ("", model)]
+    if len(models) > 1 and model is None:
         raise InputError(
-            f"{folder} holds the runs of {len(models)} models ({listed(models)}); name the folder of one."
+            f"{folder} holds the runs of {len(models)} models ({listed(models)}); name the folder of one, or "
+            f"{folder}@model=NAME."
         )
     # Old versions had no folder for each model.
     names = {file.name.removesuffix(f"_{task}.jsonl") for task, _, file in old}
@@ -168,9 +182,9 @@ def _newest(folder: Path, runs: Sequence[_Found], run: str | None) -> tuple[dict
 
 
 def _of_form(
-    form: Format, newest: Mapping[str, _Found], options: Mapping[str, Any]
+    form: Format, newest: Mapping[str, _Found], where: Mapping[str, str], options: Mapping[str, Any]
 ) -> tuple[dict[str, TaskAnswers], dict[str, str]]:
-    made, not_compared = each_task(newest, lambda task: read_as(form, Head(newest[task].file), task, **options))
+    made, not_compared = each_task(newest, lambda task: read_as(form, Head(newest[task].file, where), task, **options))
     loaded: dict[str, TaskAnswers] = {}
     for task, answers in ((task, answers) for tasks in made.values() for task, answers in tasks.items()):
         if loaded.setdefault(task, answers) is not answers:

@@ -17,7 +17,7 @@ from .formats.harness_files import declared_of, task_of
 from .formats.head import Head
 from .formats.registry import read_as, recognise
 from .formats.tables import FIELDS, read_table
-from .selection import FilterChoice, choose_tasks, filter_of, filter_text, filtered_tasks
+from .selection import FilterChoice, choose_tasks, filter_of, filter_text, filtered_tasks, split_where
 
 _NEEDED = f"one JSON object a line with {', '.join(FIELDS[:3])}"
 
@@ -45,6 +45,9 @@ def read(
             - a table with `id, prediction, reference` (or `score`): JSON Lines, CSV, TSV or Parquet; optional are
               `choices`, `question` and any column to slice by. A list as prediction or score, or a column `sample`,
               holds several sampled answers to one instance;
+            - a file of another program that is known (`formats.registry.FORMATS`): a log of inspect_ai, an output of
+              promptfoo, `per_instance_stats.json` of HELM, a record of openai/evals and others, or a folder of these;
+              `path@name=value` chooses one of several models that it holds;
             - `table.csv:column`, a wide table with a column of answers for each model;
             - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
         tasks: The tasks to read, by their names or patterns such as "mmlu_*"; all if none is named.
@@ -79,7 +82,7 @@ def read(
         ([1], ['A'])
     """
     table = {"metric": metric, "columns": columns, "slices": slices, "normalize": normalize}
-    path, column = _split(str(source))
+    path, column, where = _split(str(source))
     # What does nothing here was meant for something else.
     kind = "a file"
     unused: dict[str, Any] = {"run": run, "config": config, "split": split}
@@ -94,12 +97,16 @@ def read(
     if path is None:
         evaluation = _read_hub(str(source), config, split, table)
     elif path.is_dir():
-        chosen: dict[str, Any] = {"metric": metric, "slices": slices, "normalize": normalize}
+        chosen: dict[str, Any] = {"metric": metric, "slices": slices, "normalize": normalize, "where": where}
         return read_folder(path, tasks=tasks, chosen=filter, run=run, **chosen)
     else:
-        head = Head(path)
+        head = Head(path, where)
         form = None if column or columns else recognise(head)
         if form is None:
+            if where:
+                raise InputError(
+                    f"{source} holds a table, of which @{next(iter(where))}= chooses nothing; leave it out."
+                )
             answers = _read_file(path, column, filter, table)
             answers = answers if answers.files else replace(answers, files=(str(path),))
             evaluation = Run(path.name if column is None else column, str(source), {answers.task: answers})
@@ -114,19 +121,22 @@ def read(
     return evaluation
 
 
-def _split(source: str) -> tuple[Path | None, str | None]:
-    """Tell a path from a path with a column, and both from an id of the Hub (no path)."""
+def _split(source: str) -> tuple[Path | None, str | None, Mapping[str, str]]:
+    """Tell a path from a path with a column or a choice, and all from an id of the Hub (no path)."""
     path = Path(source)
     refuse_pointer(path)
     if path.exists():
-        return path, None
+        return path, None, {}
+    named, where = split_where(source)
+    if where:
+        return Path(named), None, where
     # A column may have colons in its name, and so may a file.
     for place in (match.start() for match in re.finditer(":", source)):
         if Path(source[:place]).is_file() and source[place + 1 :]:
-            return Path(source[:place]), source[place + 1 :]
+            return Path(source[:place]), source[place + 1 :], {}
     name = source.partition(":")[0]
     if DATA_SET.fullmatch(name) and not _is_file_name(name) and not Path(name).parent.is_dir():
-        return None, None
+        return None, None, {}
     raise InputError(
         f"{source} cannot be read (no such file or folder); a file or folder of answers is needed, or org/name of a "
         "data set of the Hub."

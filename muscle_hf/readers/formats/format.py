@@ -62,3 +62,5 @@ class Format:
     """Whether a file is only read by its name, since of a folder other files of the same run say as much or more."""
     normalizes: bool = False
     """Whether answers are compared here, so that `read` takes `normalize`; otherwise the program has scored them."""
+    choices: tuple[str, ...] = ()
+    """What can be chosen of a file that holds the answers of several, by `path@name=value` (`head.where`)."""

@@ -22,9 +22,15 @@ _MARKS: tuple[tuple[bytes, Layout], ...] = ((b"PK\x03\x04", "zip"), (b"PAR1", "p
 class Head:
     """What a file begins with, read once and shared by all that ask whether it is theirs."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the first bytes, unpacked; a file that cannot be read, or is a pointer of git, is refused."""
-        self.path = path
+    def __init__(self, path: Path, where: Mapping[str, str] | None = None) -> None:
+        """Read the first bytes, unpacked; a file that cannot be read, or is a pointer of git, is refused.
+
+        Args:
+            path: The file.
+            where: What is chosen of it, such as provider -> its name, where it holds the answers of several.
+        """
+        self.path, self.where = path, dict(where or {})
+        self.source = str(path) + "".join(f"@{name}={value}" for name, value in self.where.items())
         with opened(path, _NEEDED, zipped=True) as file:
             self.start: bytes = file.read(_START)
 

@@ -8,6 +8,8 @@ these. In the order of work:
 2. `read(head, task, metric=…, slices=…)` gives a `TaskAnswers` for each task in the file, made by `answers_of`.
    A field that is not there or of another kind may simply raise KeyError, TypeError, … : `read_as` says then that the
    file is not what the program writes.
+   A file that holds the answers of several models is refused with the list, until `head.where` chooses one of them;
+   `choices` are the names that it may have.
 3. `files` are the names by which a folder of runs is searched; `about(head)` says which task, model and date a file
    is of, so that a folder with several runs gives the newest of each task, and one with several models is refused.
 """
@@ -24,18 +26,24 @@ from .evalscope import EVALSCOPE
 from .format import Format
 from .harness_write_out import HARNESS_WRITE_OUT
 from .head import Head
+from .helm import HELM
 from .human_eval import HUMAN_EVAL
 from .inspect_ai import INSPECT_AI
+from .openai_evals import OPENAI_EVALS
 from .opencompass import OPENCOMPASS
+from .promptfoo import PROMPTFOO
 
 # One line for each, in alphabetical order.
 FORMATS: tuple[Format, ...] = (
     EVALPLUS,
     EVALSCOPE,
     HARNESS_WRITE_OUT,
+    HELM,
     HUMAN_EVAL,
     INSPECT_AI,
+    OPENAI_EVALS,
     OPENCOMPASS,
+    PROMPTFOO,
 )
 
 
@@ -60,6 +68,11 @@ def read_as(
     normalize: str | Sequence[str] | None = None,
 ) -> dict[str, TaskAnswers]:
     """Read a file of a known format, task by task."""
+    if unknown := [name for name in head.where if name not in form.choices]:
+        known = f"it knows {listed(f'@{name}=' for name in form.choices)}" if form.choices else "leave it out"
+        raise InputError(
+            f"{head.path} holds {form.holds} of {form.program}, where @{unknown[0]}= chooses nothing; {known}."
+        )
     compared: dict[str, Any] = {"normalize": normalize} if form.normalizes else {}
     try:
         answers = form.read(head, task, metric=metric, slices=slices, **compared)

@@ -205,6 +205,16 @@ def test_the_newest_log_of_each_task_counts_and_a_folder_of_two_models_is_refuse
         read(tmp_path)
 
 
+def test_a_broken_log_costs_a_folder_no_more_than_its_task(tmp_path: Path) -> None:
+    for name, side in (("C", "old"), ("I", "new")):
+        _eval(tmp_path / side / "good.eval", _log([_sample(1, name), _sample(2, "C")], eval={"model": side}))
+        _cut(_eval(tmp_path / side / "2026-01-01T00-00-00+00-00_bad_x.eval", _log([_sample(1, "C")])), 200)
+        (tmp_path / side / "other.json").write_text("{")
+    result = compare_runs(tmp_path / "old", tmp_path / "new")
+    assert [part.name for part in result.tasks] == ["t"]
+    assert "cut off" in result.not_compared["bad"]
+
+
 def test_first_versions_kept_one_score_whose_name_stands_in_the_results(tmp_path: Path) -> None:
     sample = {**_sample(1, None), "score": {"value": "C"}}
     del sample["scores"]
