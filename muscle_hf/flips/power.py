@@ -150,7 +150,7 @@ def power(
 
 
 def _margin(plan: _Plan, margin: float, broken_at: float | None) -> BoundPower:
-    fall = 2 * margin if broken_at is None else broken_at
+    fall = min(1.0, 2 * margin) if broken_at is None else broken_at
     if fall <= margin:
         raise InputError(f"broken_at is {fall:g}, a fall that the margin of {margin:g} allows; give a larger one.")
     kept, broken = (change_claim(-margin, plan.level, above=above) for above in (True, False))

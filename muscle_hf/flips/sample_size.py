@@ -27,6 +27,7 @@ MOST_QUESTIONS = 10**9
 _MOST_EXACT = 300
 # Counts so many standard deviations from their mean, and that many more, have no chance that would show (below 1e-9).
 _DEVIATIONS, _MORE = 6.5, 12
+_MOST_TERMS = 4_000
 # Of the numbers of questions beyond the one that is found so many are tried.
 _TRIED = 16
 # A number of questions has so many digits that are not 0.
@@ -81,20 +82,24 @@ def chance_of_claim(
 
     spread = _DEVIATIONS * math.sqrt(n * negative_rate * (1 - negative_rate)) + _MORE
     fewest, most = math.floor(max(0, n * negative_rate - spread)), math.ceil(min(n, n * negative_rate + spread))
-    negative = np.arange(fewest, most + 1)
+    # So many terms of the sum make it up; of more they are as smooth as a normal density, so that some stand for all.
+    step = 1 + (most - fewest) // _MOST_TERMS
+    negative = np.arange(fewest, most + 1, step)
     if exact or (exact is None and n * (negative_rate + positive_rate) <= _MOST_EXACT):
         edge = _exact_edge(claim, n, negative)
     else:
         edge = _score_edge(claim, n, negative)
     logs = gammaln(n + 1) - gammaln(negative + 1) - gammaln(n - negative + 1)
     weight = np.exp(logs + xlogy(negative, negative_rate) + xlogy(n - negative, 1 - negative_rate))
-    share, rest = positive_rate / (1 - negative_rate) if negative_rate < 1 else 0.0, n - negative
+    # Rounding must not make it more than 1.
+    share = min(1.0, positive_rate / (1 - negative_rate)) if negative_rate < 1 else 0.0
+    rest = n - negative
     # bdtrc(k, ...) is the chance of more than k; of more than -1 it is 1.
     if claim.above:
         chance = np.where(edge > rest, 0.0, np.where(edge > 0, bdtrc(np.clip(edge - 1, 0, rest), rest, share), 1.0))
     else:
         chance = np.where(edge > 0, bdtr(np.clip(edge - 1, 0, rest), rest, share), 0.0)
-    return float(min(1.0, weight @ chance))
+    return float(min(1.0, step * (weight @ chance)))
 
 
 def _exact_edge(claim: Claim, n: int, negative: Counts) -> Counts:

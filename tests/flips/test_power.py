@@ -123,6 +123,7 @@ def test_numbers_of_questions_are_those_that_are_known() -> None:
     assert questions_for_share(0.0, 0.02) == 183
     # (1.960 + 0.842) ** 2 * 0.1 / 0.01 ** 2 = 7,849 of the normal distribution; exact ones are less bold.
     assert questions_for_change(0.05, 0.05, -0.01) == 7_990
+    assert questions_for_change(0.05, 0.05, -0.0001) == pytest.approx(78_490_000, rel=0.005)
     # The exact test finds 2 points among 500 questions of which 10 % flip in 25 % (two-sided), 36 % and 41 %.
     powers = [chance_of_claim(claim_of_test(test, 0.95), 500, 0.06, 0.04) for test in TESTS]
     assert [round(100 * power) for power in powers] == [25, 29, 36, 41]
@@ -212,6 +213,7 @@ def test_what_so_many_questions_show_is_just_enough() -> None:
         ({"nfr": 0.02}, (0.02, 0.02)),
         ({"nfr": 0.02, "change": 0.03}, (0.02, 0.05)),
         ({"change": -0.3}, (0.3, 0.0)),
+        ({"flip_rate": 1.0, "margin": 0.99, "questions": 400}, (0.5, 0.5)),
         ({"max_nfr": 0.02}, (0.01, 0.01)),
         ({"nfr": 0.02, "flip_rate": 0.1, "change": 0.06}, (0.02, 0.08)),
     ],
