@@ -1,9 +1,12 @@
 """How many questions an evaluation needs, and what so many can show, before it is bought."""
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..text import one_line
 from .lines import print_line
 
 _MORE = (
@@ -34,10 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     expected.add_argument(
         "--like",
-        nargs=2,
-        metavar=("OLD", "NEW"),
-        help="take the rates from an earlier comparison: two files or folders that muscle-hf compare reads; and the "
-        "number of questions, where none is given",
+        nargs="+",
+        metavar="RUN",
+        help="take the rates from an earlier comparison, OLD NEW as muscle-hf compare reads them, or a file that "
+        "muscle-hf compare --json printed; and the number of questions, where none is given",
     )
 
     bounds = parser.add_argument_group("bounds, as of muscle-hf compare")
@@ -85,17 +88,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _like(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give the rates of two runs, and their number of questions where none was given."""
-    from ..flips.comparison import Comparison
-    from ..runs.compare import compare_runs
-
     given = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"--like takes the rates from two runs, and {' and '.join(given)} would be others; give one.")
-    overall = compare_runs(*arguments.like).overall
-    comparison = overall.comparison if overall else None
-    if not isinstance(comparison, Comparison):
-        raise InputError("--like needs answers that are right or wrong; these are scores.")
-    options = {"flip_rate": comparison.flip_rate, "change": comparison.accuracy_change}
+    counts = _counts(arguments.like)
+    n, fallen, risen = sum(counts.values()), counts["negative_flips"], counts["positive_flips"]
+    options = {"flip_rate": (fallen + risen) / n, "change": (risen - fallen) / n}
     if arguments.change is not None:
         options["change"] = arguments.change
-    return options | ({} if arguments.questions is not None else {"questions": comparison.n})
+    return options | ({} if arguments.questions is not None else {"questions": n})
+
+
+def _counts(runs: list[str]) -> dict[str, int]:
+    """Give how many answers both models, one of them or neither got right."""
+    if len(runs) > 2:
+        raise InputError(f"--like takes OLD NEW or one file that muscle-hf compare --json printed, not {len(runs)}.")
+    if len(runs) == 2:
+        from ..runs.compare import compare_runs
+
+        content = compare_runs(*runs).to_dict()
+    else:
+        content = _printed(Path(runs[0]))
+    part = content["pooled"] or (content["tasks"][0] if len(content["tasks"]) == 1 else {})
+    if not part.get("counts"):
+        raise InputError("--like needs answers that are right or wrong, and these are scores.")
+    kinds = ("both_right", "negative_flips", "positive_flips", "both_wrong")
+    return {kind: int(part["counts"][kind]) for kind in kinds}
+
+
+def _printed(path: Path) -> dict[str, Any]:
+    """Read what `muscle-hf compare --json` printed."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--like {path}: cannot be read as JSON ({one_line(error)}).") from None
+    if not isinstance(content, dict) or content.get("schema") != "muscle_hf.run_comparison":
+        raise InputError(f"--like {path} is not what muscle-hf compare --json printed; for two runs give OLD NEW.")
+    return content

@@ -39,11 +39,33 @@ def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.Ca
     assert (found["questions"], found["nfr"]) == (40, pytest.approx(0.025))
     assert (found["flip_rate"], found["change"]) == (pytest.approx(0.075), pytest.approx(0.025))
     assert found["assumed"] == []
+    assert main(["compare", *runs, "--json"]) == 0
+    (tmp_path / "earlier.json").write_text(capsys.readouterr().out)
+    assert main(["power", "--like", str(tmp_path / "earlier.json"), "--margin", "0.05", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
     assert main(["power", "--like", *runs, "--nfr", "0.05"]) == 2
     assert "--like takes the rates from two runs, and --nfr would be others" in capsys.readouterr().err
     (tmp_path / "scores.jsonl").write_text('{"id": 1, "score": 0.25}\n{"id": 2, "score": 0.5}\n')
     assert main(["power", "--like", str(tmp_path / "scores.jsonl"), str(tmp_path / "scores.jsonl")]) == 2
     assert "these are scores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "names", "message"),
+    [
+        ("[1", ["one"], "cannot be read as JSON"),
+        ('{"schema": "muscle_hf.power"}', ["one"], "is not what muscle-hf compare --json printed"),
+        ("{}", ["one", "one", "one"], "OLD NEW or one file"),
+        (None, ["one"], "cannot be read as JSON"),
+    ],
+)
+def test_what_is_no_comparison_is_refused(
+    written: str | None, names: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if written is not None:
+        (tmp_path / "one").write_text(written)
+    assert main(["power", "--like", *(str(tmp_path / name) for name in names)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
