@@ -186,7 +186,9 @@ def _of_form(
 ) -> tuple[dict[str, TaskAnswers], dict[str, str]]:
     made, not_compared = each_task(newest, lambda task: read_as(form, Head(newest[task].file, where), task, **options))
     loaded: dict[str, TaskAnswers] = {}
-    for task, answers in ((task, answers) for tasks in made.values() for task, answers in tasks.items()):
+    for _, unread in made.values():
+        not_compared |= unread
+    for task, answers in ((task, answers) for tasks, _ in made.values() for task, answers in tasks.items()):
         if loaded.setdefault(task, answers) is not answers:
             raise InputError(f"the task {task} is in {loaded[task].source} and in {answers.source}; name a file.")
     return loaded, not_compared

@@ -115,10 +115,14 @@ def read(
             _refuse_filter(str(source), form.holds, form.program, filter)
             if not form.normalizes:
                 _refuse_normalize(str(source), form.program, table)
-            read_tasks = read_as(form, head, about.task, metric=metric, slices=slices, normalize=normalize)
-            evaluation = Run(about.model or path.name, str(source), read_tasks)
-    choose_tasks(evaluation.tasks, tasks, str(source))
-    return evaluation
+            read_tasks, unread = read_as(form, head, about.task, metric=metric, slices=slices, normalize=normalize)
+            evaluation = Run(about.model or path.name, str(source), read_tasks, not_compared=unread)
+    wanted = choose_tasks([*evaluation.tasks, *evaluation.not_compared], tasks, str(source))
+    return replace(
+        evaluation,
+        tasks={task: answers for task, answers in evaluation.tasks.items() if task in wanted},
+        not_compared={task: reason for task, reason in evaluation.not_compared.items() if task in wanted},
+    )
 
 
 def _split(source: str) -> tuple[Path | None, str | None, Mapping[str, str]]:

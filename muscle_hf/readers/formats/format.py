@@ -3,16 +3,25 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..answers import TaskAnswers
 from .head import Head
 
 
+class Unread(NamedTuple):
+    """A task of a file that cannot be read as asked, where others of the file can."""
+
+    task: str
+    reason: str
+
+
 class Reads(Protocol):
     """Reads a file that its format has recognised."""
 
-    def __call__(self, head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -> list[TaskAnswers]:
+    def __call__(
+        self, head: Head, task: str, *, metric: str | None, slices: Sequence[str]
+    ) -> Sequence[TaskAnswers | Unread]:
         """Give the answers of each task in the file.
 
         Args:

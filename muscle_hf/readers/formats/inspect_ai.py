@@ -20,9 +20,11 @@ from .inspect_log import Log, is_log, open_log, read_header
 from .records import Record, answers_of
 from .whole_run import Declared, not_whole
 
+FILE = re.compile(r"(?P<date>\d{4}-\d\d-\d\dT[\d+-]+)_(?P<task>.+)_[^_]+\.(eval|json)")
+"""The name that inspect_ai gives a log."""
+
 _NUMBERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-_FILE = re.compile(r"(?P<date>\d{4}-\d\d-\d\dT[\d+-]+)_(?P<task>.+)_[^_]+\.(eval|json)")
 _SAID = ("role", "type", "content", "text", "image")
 _ENDED = {"started": "is still running, or was killed", "error": "ended with an error", "cancelled": "was cancelled"}
 
@@ -58,7 +60,7 @@ def about(head: Head) -> About:
     try:
         run = _part(read_header(head), "eval")
     except InputError:  # told when it is read: in a folder that costs no more than its task
-        named = _FILE.match(head.path.name)
+        named = FILE.match(head.path.name)
         return About(named["task"] if named else task_name(head.path), date=named["date"] if named else "")
     task, model, date = (str(run.get(name) or "") for name in ("task", "model", "created"))
     return About(task or task_name(head.path), model, date)

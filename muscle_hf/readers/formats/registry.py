@@ -23,12 +23,13 @@ from ...text import listed, one_line
 from ..answers import TaskAnswers
 from .evalplus import EVALPLUS
 from .evalscope import EVALSCOPE
-from .format import Format
+from .format import Format, Unread
 from .harness_write_out import HARNESS_WRITE_OUT
 from .head import Head
 from .helm import HELM
 from .human_eval import HUMAN_EVAL
 from .inspect_ai import INSPECT_AI
+from .inspect_frame import INSPECT_FRAME
 from .openai_evals import OPENAI_EVALS
 from .opencompass import OPENCOMPASS
 from .promptfoo import PROMPTFOO
@@ -41,6 +42,7 @@ FORMATS: tuple[Format, ...] = (
     HELM,
     HUMAN_EVAL,
     INSPECT_AI,
+    INSPECT_FRAME,
     OPENAI_EVALS,
     OPENCOMPASS,
     PROMPTFOO,
@@ -66,8 +68,8 @@ def read_as(
     metric: str | None,
     slices: Sequence[str],
     normalize: str | Sequence[str] | None = None,
-) -> dict[str, TaskAnswers]:
-    """Read a file of a known format, task by task."""
+) -> tuple[dict[str, TaskAnswers], dict[str, str]]:
+    """Read a file of a known format, task by task; also give the tasks that cannot be read as asked, with reasons."""
     if unknown := [name for name in head.where if name not in form.choices]:
         known = f"it knows {listed(f'@{name}=' for name in form.choices)}" if form.choices else "leave it out"
         raise InputError(
@@ -83,12 +85,17 @@ def read_as(
             f"{head.path} is not {form.holds} as {form.program} writes it ({type(error).__name__}: {one_line(error)})."
         ) from None
     tasks: dict[str, TaskAnswers] = {}
-    for item in (item if item.files else replace(item, files=(str(head.path),)) for item in answers):
-        if tasks.setdefault(item.task, item) is not item:
+    unread: dict[str, str] = {}
+    for item in answers:
+        if item.task in tasks or item.task in unread:
             raise InputError(f"{head.path} holds the task {item.task} more than once.")
+        if isinstance(item, Unread):
+            unread[item.task] = item.reason
+        else:
+            tasks[item.task] = item if item.files else replace(item, files=(str(head.path),))
     if not tasks:
         raise InputError(f"{head.path} holds no answers, though it is {form.holds} of {form.program}.")
-    return tasks
+    return tasks, unread
 
 
 def known() -> str:
