@@ -132,3 +132,11 @@ def test_the_numbers_part_never_imports_torch_even_lazily(name: str) -> None:
         queue += new
     wrong = {(file, module) for file in reached for module in _imported(FILES[file])}
     assert not [pair for pair in wrong if pair[1].split(".")[0] in TORCH_BASED]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if _room(name) in {"", "flips", "readers", "runs"}))
+def test_comparing_needs_no_scipy(name: str) -> None:
+    assert not [module for module in _imported(FILES[name]) if module.split(".")[0] == "scipy"], (
+        "`pip install muscle_hf` brings no SciPy (140 MB, and 0.2 s at each start); muscle_hf/flips/special.py has "
+        "bdtr, betaincinv, ndtri and others under SciPy's names: add there what is missing"
+    )

@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .special import betaincinv, expit, log_expit
+
 Numbers: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[Numbers], Numbers]
 Prior: TypeAlias = tuple[float, float]
@@ -67,8 +69,6 @@ class Counts:
 
     def log_likelihood(self, x: Numbers, d: Numbers) -> Numbers:
         """Give the beta-binomial one for Beta(mu / d, (1 - mu) / d), mu with log odds x; without the binomials."""
-        from scipy.special import expit, log_expit  # type: ignore[import-untyped]
-
         negative = self.negative.log_rising(expit(x), log_expit(x), d)
         positive = self.positive.log_rising(expit(-x), log_expit(-x), d)
         return negative + positive - self.all.log_rising(np.ones(1), np.zeros(1), d)
@@ -116,8 +116,6 @@ def upper_half(a: float, b: float, tails: Tails) -> tuple[float, list[float]]:
 
     By quadrature, because the incomplete beta function underflows where the data lie far on the other side.
     """
-    from scipy.special import expit
-
     bounds = np.zeros((1, 1)), np.full((1, 1), _reach(a, b))
     x, width = nodes(*zoom(lambda x: _log_beta(x, a, b), *bounds), FINE)
     values = _log_beta(x, a, b)
@@ -128,8 +126,6 @@ def upper_half(a: float, b: float, tails: Tails) -> tuple[float, list[float]]:
 
 def beta_quantiles(a: float, b: float, tails: Tails) -> list[float]:
     """Give quantiles of Beta(a, b)."""
-    from scipy.special import betaincinv
-
     return [float(betaincinv(a, b, tail)) for tail in tails]
 
 

@@ -20,6 +20,7 @@ from . import intervals
 from .decisions import change_limits
 from .intervals import Cells, Interval, Numbers
 from .ratio import relative_limits
+from .special import stdtrit
 from .weighted_coins import Coins
 
 
@@ -87,8 +88,6 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
         The number of rows over the design effect. That is the variance of clusters over that of independent rows, at
         least 1; one cluster in which all rows are alike is added to the informative ones.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
     sizes, residuals = sizes[sizes > 0], residuals[sizes > 0]
     n = float(sizes.sum())
     alike = float(sizes @ sizes) / n
@@ -189,8 +188,6 @@ def kappa_interval(cells: ClusterCells, estimate: float, error: float, level: fl
 
 def mean_interval(values: Numbers, numbers: NDArray[np.int64], level: float) -> Interval:
     """Bound a mean by Student's interval of what clusters add up to; nan where there is one cluster."""
-    from scipy.special import stdtrit
-
     sizes = np.bincount(numbers).astype(np.float64)
     n = float(len(values))
     clusters = n**2 / float(sizes @ sizes)

@@ -38,6 +38,7 @@ from .beta_binomial import (
     zoom,
 )
 from .inputs import check_level, is_number
+from .special import betaln, expit
 
 __all__ = ["CoinFlips", "GroupedCoinFlips", "coin_flips", "grouped_coin_flips"]
 
@@ -261,8 +262,6 @@ def grouped_coin_flips(
         >>> f"{coin_flips(260, 140).bayes_factor:.2g}"  # as if they were one task
         '5.2e+06'
     """
-    from scipy.special import betaln, expit  # type: ignore[import-untyped]
-
     k, m = _check_groups(negative=negative, positive=positive)
     a, b = checked = _check_prior(prior)
     if not is_number(spread_scale) or spread_scale < _NARROWEST:

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .intervals import Cells, Interval, Numbers, clopper_pearson, mean_interval
+from .special import stdtrit
 
 # So far from its mean a sum of n changes, each -1, 0 or 1, has hardly any chance: that many standard deviations, and
 # that much more where these are small (by Bernstein's inequality below 1e-12).
@@ -95,8 +96,6 @@ def mean_limits(values: Numbers, level: float, seed: int) -> Interval:
     """
     if len(values) < 2:
         return math.nan, math.nan
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
     low, high = mean_interval(values, level, seed)
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * error

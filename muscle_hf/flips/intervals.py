@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .special import betaincinv, ndtri
+
 Interval: TypeAlias = tuple[float, float]
 Cells: TypeAlias = tuple[float, float, float, float]
 Numbers: TypeAlias = NDArray[np.float64]
@@ -32,12 +34,9 @@ def wilson(count: float, n: float, level: float) -> Interval:
 
 def clopper_pearson(count: float, n: float, level: float) -> Interval:
     """Bound a proportion by the exact interval of Clopper and Pearson (1934); by 0 and 1 where there is nothing."""
-    # scipy.special, because scipy.stats takes ten times as long to import; and here, because counting needs neither.
-    from scipy.special import betaincinv  # type: ignore[import-untyped]
-
     tail = 0.5 - level / 2
-    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
-    return low, float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+    low, high = betaincinv([count or 1, count + 1], [n - count + 1, n - count or 1], [tail, 1 - tail]).tolist()
+    return low if count else 0.0, high if count < n else 1.0
 
 
 def newcombe(cells: Cells, level: float) -> Interval:
@@ -156,9 +155,7 @@ def kappa_interval(estimate: float, error: float, level: float) -> Interval:
 
 def normal_quantile(level: float) -> float:
     """Give how many standard errors an interval of a level reaches to each side: 1.96 for 0.95."""
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + level / 2))
+    return ndtri(0.5 + level / 2)
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .decisions import change_tails
 from .paired_tests import coin_test
+from .special import bdtr, bdtrc, gammaln, ndtri, xlogy
 
 Counts: TypeAlias = NDArray[np.int64]
 Chance: TypeAlias = Callable[[int], float]
@@ -78,8 +79,6 @@ def chance_of_claim(
     claim: Claim, n: int, negative_rate: float, positive_rate: float, *, exact: bool | None = None
 ) -> float:
     """Give the probability of a claim, given the rates of both kinds of flips; exactly if few flips are expected."""
-    from scipy.special import bdtr, bdtrc, gammaln, xlogy  # type: ignore[import-untyped]
-
     spread = _DEVIATIONS * math.sqrt(n * negative_rate * (1 - negative_rate)) + _MORE
     fewest, most = math.floor(max(0, n * negative_rate - spread)), math.ceil(min(n, n * negative_rate + spread))
     # So many terms of the sum make it up; of more they are as smooth as a normal density, so that some stand for all.
@@ -123,9 +122,7 @@ def _exact_edge(claim: Claim, n: int, negative: Counts) -> Counts:
 
 def _score_edge(claim: Claim, n: int, negative: Counts) -> Counts:
     """Give the same as the score test of Tango (1998) has it."""
-    from scipy.special import ndtri
-
-    quantile = float(ndtri(1 - claim.tail)) * (1 if claim.above else -1)
+    quantile = ndtri(1 - claim.tail) * (1 if claim.above else -1)
     low, high = np.zeros(len(negative), np.int64), n - negative + 1
     while (low < high).any():
         middle = (low + high) // 2
@@ -201,14 +198,14 @@ def questions_for_share(rate: float, bound: float, *, level: float = 0.95, power
 
 def chance_of_share(n: int, rate: float, bound: float, level: float) -> tuple[float, float]:
     """Give the probabilities that the interval of Clopper and Pearson lies below, and above, a bound on a share."""
-    from scipy.special import bdtr, bdtrc, bdtrik
-
     if not bound:  # which nothing lies below, and a single flip above
         return 0.0, -math.expm1(n * math.log1p(-rate)) if rate < 1 else 1.0
     tail = 0.5 - level / 2
     # The highest count that is shown to be below, and the lowest that is shown to be above.
-    most = math.floor(float(bdtrik(tail, n, bound))) if (1 - bound) ** n <= tail else -1
-    least = math.ceil(float(bdtrik(1 - tail, n, bound))) + 1
+    # The normal distribution says nearly where they are.
+    reach = _quantile(tail) * math.sqrt(n * bound * (1 - bound))
+    most = max(0, math.floor(n * bound - reach)) if (1 - bound) ** n <= tail else -1
+    least = min(n, math.ceil(n * bound + reach)) + 1
     while most >= 0 and bdtr(most, n, bound) > tail:
         most -= 1
     while most < n - 1 and bdtr(most + 1, n, bound) <= tail:
@@ -266,6 +263,4 @@ def _unit(n: int) -> int:
 
 
 def _quantile(tail: float) -> float:
-    from scipy.special import ndtri
-
-    return -float(ndtri(tail))
+    return -ndtri(tail)

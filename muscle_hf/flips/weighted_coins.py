@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .intervals import Interval, clopper_pearson
 from .paired_tests import coin_test, doubled_ranks, p_value, signed_rank_test
+from .special import bdtr, root
 
 # Chances below e^-35 are nothing beside those that are added up.
 _NEGLIGIBLE = 35
@@ -71,8 +72,6 @@ class Coins:
 
         Each falls so with a chance of its own, whatever the others do.
         """
-        from scipy.special import bdtr  # type: ignore[import-untyped]
-
         if least <= 0:
             return 1.0
         if least > self.whole:
@@ -104,8 +103,6 @@ class Coins:
 
     def _least_chance(self, found: int, alpha: float) -> float:
         """Find the chance below which what was found, or more, would be as rare as alpha."""
-        from scipy.optimize import brentq  # type: ignore[import-untyped]
-
         if not found:
             return 0.0
         if found == self.whole:
@@ -118,7 +115,7 @@ class Coins:
         inside, step = math.log(share / (1 - share)), 0.5
         while excess(inside - step) > 0:
             step *= 2
-        return 1 / (1 + math.exp(-brentq(excess, inside - step, inside, xtol=1e-9)))
+        return 1 / (1 + math.exp(-root(excess, inside - step, inside, 1e-9)))
 
     def _tilted(self, tilt: float, chance: float) -> NDArray[np.float64]:
         """Give the chance of each weight under a tilt that favours large ones."""
