@@ -33,8 +33,8 @@ _OWN = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     what = (
-        "file or folder of lm-evaluation-harness (--log_samples) or lighteval; JSONL, CSV or Parquet with id, "
-        "prediction, reference; table.csv:column; org/name of a data set of the Hub"
+        "file or folder of lm-evaluation-harness (--log_samples), lighteval, inspect_ai and others; JSON, CSV or "
+        "Parquet with id, prediction, reference; table.csv:column; table.csv@model=v1; org/name, a data set of the Hub"
     )
     parser.add_argument("old", help=f"answers of the old model: {what}")
     parser.add_argument("new", help="answers of the new model to the same instances")
@@ -71,6 +71,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "sample; repeat it or separate by commas",
     )
     reading.add_argument("--reference", metavar="NAME", help="column of the right answers; short for --columns")
+    reading.add_argument(
+        "--references",
+        metavar="FILE[:COLUMN]",
+        help="file with the right answers of tables that have none, joined by id (default of COLUMN: reference)",
+    )
     reading.add_argument(
         "--normalize",
         metavar="NAME[,NAME]",
@@ -185,6 +190,7 @@ def run(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         split=arguments.split,
         normalize=arguments.normalize,
+        references=arguments.references,
     )
     gate = judge(result, bounds, gate_on=gate_on)
     held = gate if bounds else None

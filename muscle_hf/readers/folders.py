@@ -18,7 +18,7 @@ from .formats.harness import read_samples
 from .formats.harness_files import SAMPLES, declared_of, lost_tasks, old_samples
 from .formats.harness_sample import NoFilterError
 from .formats.head import Head
-from .formats.registry import FORMATS, known, read_as
+from .formats.registry import FORMATS, is_of, known, read_as
 from .formats.whole_run import DATE
 from .not_compared import each_task
 from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filter_text, filtered_tasks
@@ -151,10 +151,7 @@ def _of_formats(files: Sequence[Path]) -> Iterator[_Found]:
 
 
 def _is_run(form: Format, head: Head) -> bool:
-    try:
-        return form.recognises(head) and not form.beside(head)
-    except InputError:
-        return False  # not even whole, so nobody knows whose it is
+    return is_of(form, head) and not form.beside(head)
 
 
 def _newest(folder: Path, runs: Sequence[_Found], run: str | None) -> tuple[dict[str, _Found], tuple[str, ...]]:

@@ -13,6 +13,7 @@ from ..flips.same_answer import NUMBERS
 from ..flips.spelled_otherwise import spelled_otherwise
 from ..text import quote
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, some
+from .formats.chosen_rows import advice
 from .formats.columnar import UNNAMED
 from .missing import DROP, HARNESS_ERROR, WRONG, Missing, all_instances, check_name, treat
 from .pair_spelling import spelled_alike, spelling_notes
@@ -199,6 +200,7 @@ def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:
         raise InputError(
             f"{side.source}: {len(twice)} ids stand more than once, for instance {some(twice)}. Each instance needs "
             "an id of its own; several sampled answers to one go into a list (one row), or get a column `sample`."
+            f"{advice(side.columns)}"
         )
 
 

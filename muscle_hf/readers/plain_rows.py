@@ -14,7 +14,8 @@ from ..hub.lookup import is_local, looking_up
 from ..hub.names import DATA_SET
 from ..text import one_line
 from .formats.columnar import Csv
-from .formats.jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole_array
+from .formats.jsonlines import read_array, read_objects
+from .formats.opening import BYTE_ORDER_MARK, opened
 
 _NEEDED = "an object for each row, such as one with prompt and completion, or with messages"
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -89,7 +90,7 @@ def _rows_of_json(path: Path) -> Iterator[dict[str, Any]]:
     with opened(path, _NEEDED) as file:
         start = file.read(1 << 16).removeprefix(BYTE_ORDER_MARK).lstrip()
     if start.startswith(b"["):
-        yield from read_whole_array(path, _NEEDED)
+        yield from (row for *_, row in read_array(path, _NEEDED))
     # One object over several lines is no row, and no list of rows either.
     elif start.startswith(b"{") and path.suffix.lower() == ".json" and not _is_object(start.partition(b"\n")[0]):
         raise InputError(

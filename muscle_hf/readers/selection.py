@@ -1,19 +1,14 @@
 """What is chosen to be compared: tasks by name, filters for each side and task; whether both sides have one filter."""
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import InputError
 from ..text import listed, quote
 from .answers import TaskAnswers
 from .lighteval_names import is_same_task
-
-# A name and what it has to be; values may hold almost anything, such as "openai:chat:gpt-4o".
-_WHERE = re.compile(r"@(?=[\w ]+=)")
 
 EVERY = "*"
 """In place of a task: all that have no choice of their own."""
@@ -23,18 +18,6 @@ NO_FILTER = "none"
 
 FilterChoice: TypeAlias = str | Mapping[str, str] | None
 """A filter of lm-evaluation-harness, or one for each task (`EVERY` for the others); None takes the file's first."""
-
-
-def split_where(source: str) -> tuple[str, dict[str, str]]:
-    """Tell a path from what is chosen in it, as in "results.json@provider=openai:gpt-4o@prompt=short"."""
-    for match in _WHERE.finditer(source):
-        if Path(source[: match.start()]).exists():
-            parts = [part.partition("=") for part in _WHERE.split(source[match.start() :])[1:]]
-            twice = [name for number, (name, *_) in enumerate(parts) if name in [part[0] for part in parts[:number]]]
-            if twice:
-                raise InputError(f"{source} chooses {quote(twice[0])} more than once; name one.")
-            return source[: match.start()], {name: value for name, _, value in parts}
-    return source, {}
 
 
 def choose_tasks(names: Iterable[str], wanted: str | Sequence[str], source: str) -> list[str]:

@@ -17,16 +17,19 @@ from ..errors import InputError, MuscleError
 from ..flips.number_texts import whole_numbers
 from ..flips.same_answer import Spelling, parse_names, trimmed
 from ..readers.answers import Run, TaskAnswers, Text, answer_column, label
-from ..readers.formats.columnar import Columns, Csv, JsonLines, Parquet
-from ..readers.formats.harness import is_array, is_samples
+from ..readers.formats.columnar import Columns
+from ..readers.formats.harness import is_samples
+from ..readers.formats.head import Head
+from ..readers.formats.registry import recognise
+from ..readers.formats.table_files import open_table
 from ..readers.sources import read
 from ..runs.compare import RunComparison, compare_runs
 from ..text import listed, printable, quote
 
-_NEEDED = "one JSON object a line with id, prediction"
 _PLACES = ("old", "new")
 # What messages name for the command line and for Python -> where it stands on the page.
 _ON_THE_PAGE = {
+    " Right answers in another file are given with --references FILE (references=).": "",
     " --allow-identical (allow_identical=True) accepts that.": "",
     " --missing wrong (missing=) counts the others as wrong.": "",
     "with --columns id=NAME (columns=)": 'under "Column names"',
@@ -123,14 +126,9 @@ def _columns(text: str | None) -> dict[str, str]:
 
 
 def _table(file: File) -> Columns | None:
-    """Open a table; None for samples of lm-evaluation-harness."""
-    kind = file.path.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        return Csv(file.path)
-    if kind == ".parquet":
-        return Parquet(file.path)
-    lines = None if is_array(file.path) else JsonLines(file.path, _NEEDED)
-    return None if lines is None or is_samples(lines.first) else lines
+    """Open a table; None for what lm-evaluation-harness or another program has scored itself."""
+    head = Head(file.path)
+    return None if is_samples(head.first or {}) or recognise(head) else open_table(head)
 
 
 def has_references(file: File, options: Options) -> bool:

@@ -1,26 +1,18 @@
-"""The columns of JSON Lines, CSV, Parquet and `datasets`, scanned in blocks so that memory stays bounded.
-
-JSON Lines are read by Arrow. What Arrow cannot read is read again line by line, which either takes it (an integer of
-30 digits, a lone surrogate) or names the line of the fault.
-"""
+"""The columns of CSV, Parquet and `datasets`, scanned in blocks so that memory stays bounded (JSON: `json_tables`)."""
 
 import csv
 import io
-import itertools
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...errors import InputError
 from ...files import no_such_file, refuse_pointer
 from ...text import one_line, quote
 from ..answers import BIG, Column, answer_column, label, some
-from .jsonlines import checked, column_of, opened, read_objects, type_of
+from .opening import opened, without_ending
 from .text_encoding import not_utf8
 
 T = TypeVar("T")
@@ -31,9 +23,7 @@ Use = Callable[[int, dict[str, Column]], T]
 # long its rows are, so there a block is what holds about so many bytes.
 _BLOCK = 1_000
 _PARQUET_BYTES = 1 << 22
-_PEEK = 100
 # Bytes that Arrow reads at a time; a row of CSV has to fit, so more are tried where one does not.
-_JSON_BYTES = 1 << 18
 _CSV_BYTES = (1 << 20, 1 << 26, 1 << 30)
 
 
@@ -56,94 +46,6 @@ class Columns(Protocol):
         ...
 
 
-class JsonLines:
-    """A file with one JSON object a line."""
-
-    typed = True
-
-    def __init__(self, path: Path, needed: str) -> None:
-        """Read the first lines, to see columns and types."""
-        self.path, self.needed = path, needed
-        rows = [row for *_, row in itertools.islice(read_objects(path, needed), _PEEK)]
-        if not rows:
-            raise InputError(f"{path} is empty; {needed} is needed.")
-        self.first = rows[0]
-        self.names = list(dict.fromkeys(name for row in rows for name in row))
-        self.types = {name: type_of([row.get(name) for row in rows]) for name in self.names}
-
-    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
-        """Read some columns; see `Columns`."""
-        fields = [(name, self.types[name]) for name in wanted]
-        if all(kind is not None for _, kind in fields):
-            try:
-                return self._fast(pa.schema(fields), use, strict)
-            except (pa.ArrowException, UnicodeError, _NotPlainError):
-                pass
-        return self._careful(wanted, use, strict)
-
-    def _fast(self, schema: pa.Schema, use: Use[T], strict: Collection[str]) -> list[T]:
-        import pyarrow.json
-
-        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        used, start = [], 0
-        empty: dict[str, list[int]] = {name: [] for name in strict}
-        # Small blocks cost no time, and a reader that is ahead holds several.
-        reading = pyarrow.json.ReadOptions(block_size=_JSON_BYTES)
-        for batch in pyarrow.json.open_json(self.path, read_options=reading, parse_options=options):
-            batch.validate(full=True)  # bytes that are not UTF-8
-            for name, rows in empty.items():
-                if batch[name].null_count:
-                    rows += (np.flatnonzero(pc.is_null(batch[name])) + start).tolist()
-            used.append(use(start, {name: batch[name] for name in schema.names}))
-            start += len(batch)
-        # Arrow also takes several objects in one line, which is what a cut line looks like that another one follows.
-        if start != self._lines():
-            raise _NotPlainError
-        self._refuse_gaps(empty)
-        return used
-
-    def _lines(self) -> int:
-        count, last = 0, b"\n"
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                count, last = count + block.count(b"\n"), block[-1:]
-        return count + (last != b"\n")
-
-    def _refuse_gaps(self, empty: dict[str, list[int]]) -> None:
-        """Look again at rows with a null: Arrow does not tell it from a field that is not there."""
-        if any(empty.values()):
-            rows = {row for places in empty.values() for row in places}
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file):
-                    if number in rows:
-                        row = json.loads(line.decode("utf-8-sig"))
-                        if not isinstance(row, dict) or not set(empty) <= row.keys():
-                            raise _NotPlainError
-
-    def _careful(self, wanted: Sequence[str], use: Use[T], strict: Collection[str]) -> list[T]:
-        used: list[T] = []
-        kinds: dict[str, str] = {}
-        rows, start = self._values(wanted, strict, kinds), 0
-        while block := list(itertools.islice(rows, _BLOCK)):
-            columns = zip(wanted, zip(*block, strict=True), strict=True)
-            used.append(use(start, {name: column_of(list(values), kinds.get(name)) for name, values in columns}))
-            start += len(block)
-        return used
-
-    def _values(self, wanted: Sequence[str], strict: Collection[str], kinds: dict[str, str]) -> Iterator[list[Any]]:
-        """Read some fields of each object; `kinds` gets what each holds."""
-        for number, _, _, row in read_objects(self.path, self.needed):
-            where = f"{self.path}, line {number}"
-            values = []
-            for name in wanted:
-                if name in strict and name not in row:
-                    held = ", ".join(map(quote, itertools.islice(row, 5)))
-                    raise InputError(f"{where} has no field {quote(name)}; it has {held or 'none'}.")
-                value = row.get(name)
-                values.append(checked(where, name, value, kinds) if name in strict else value)
-            yield values
-
-
 UNNAMED = "Unnamed: "
 """How the name of a column without one begins; its number follows, as in pandas."""
 
@@ -159,7 +61,7 @@ class Csv:
     def __init__(self, path: Path) -> None:
         """Read the header."""
         self.path = path
-        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        self.delimiter = "\t" if without_ending(path).suffix.lower() == ".tsv" else ","
         header = self._header()
         if not header:
             raise InputError(f"{path} is empty; a header and rows are needed.")
@@ -313,6 +215,47 @@ class Parquet:
                 raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}).") from None
 
 
+class ArrowFile:
+    """A file of Arrow's own format, also called Feather, or one that `datasets` keeps, a stream of it."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        """Read the schema."""
+        self.path = path
+        with self._read() as reader:
+            self.names = reader.schema.names
+
+    def _read(self) -> Any:
+        try:
+            file = pa.memory_map(str(self.path))
+            return (pa.ipc.open_file if file.read(6) == b"ARROW1" else pa.ipc.open_stream)(self._begin(file))
+        except (OSError, pa.ArrowException) as error:
+            raise self._fault(error) from None
+
+    @staticmethod
+    def _begin(file: Any) -> Any:
+        file.seek(0)
+        return file
+
+    def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
+        """Read some columns; see `Columns`. Arrow knows no gaps, so `strict` asks for nothing."""
+        try:
+            with self._read() as reader:
+                # A file knows its batches by number, a stream gives one after the other.
+                whole = hasattr(reader, "num_record_batches")
+                batches = map(reader.get_batch, range(reader.num_record_batches)) if whole else reader
+                parts = (
+                    batch.slice(start, 10 * _BLOCK) for batch in batches for start in range(0, len(batch), 10 * _BLOCK)
+                )
+                return _use_all(parts, wanted, use, str(self.path), strict)
+        except (OSError, UnicodeError, pa.ArrowException) as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: Exception) -> InputError:
+        return InputError(f"{self.path} cannot be read as Arrow ({one_line(error)}); was it cut off?")
+
+
 class HubDataset:
     """A data set of the Hub, or a folder that `datasets` knows."""
 
@@ -331,10 +274,6 @@ class HubDataset:
             return _use_all(batches, wanted, use, self.name, strict)
         except pa.ArrowException as error:
             raise InputError(f"{self.name} cannot be read ({one_line(error)}).") from None
-
-
-class _NotPlainError(Exception):
-    """Arrow's reader does not tell enough here."""
 
 
 def _use_all(

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from ..answers import TaskAnswers
 from .head import Head
+from .opening import without_ending
 
 
 class Unread(NamedTuple):
@@ -50,7 +51,7 @@ def by_name(head: Head) -> About:
 
 def task_name(path: Path) -> str:
     """Give the name of a file without its ending."""
-    return path.stem
+    return without_ending(path).stem
 
 
 @dataclass(frozen=True)

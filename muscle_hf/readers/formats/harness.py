@@ -1,6 +1,6 @@
 """Logged samples of lm-evaluation-harness (`--log_samples`), versions 0.4.0 to 0.4.13.
 
-What differs between versions: up to 0.4.2 a file is one indented JSON array, without hashes; up to 0.4.6 a line says
+What differs between versions: up to 0.4.2 a file is one JSON array, without hashes; up to 0.4.6 a line says
 neither its filter nor its metrics. A task with several filters has a line for each document and filter.
 """
 
@@ -34,7 +34,8 @@ from .harness_sample import (
     output_of,
     text_of,
 )
-from .jsonlines import opened, read_array, read_at, read_objects
+from .jsonlines import read_array, read_at, read_objects
+from .opening import opened
 from .whole_run import Declared, not_whole
 
 _NEEDED = "one sample of lm-evaluation-harness (--log_samples) a line"
@@ -68,15 +69,13 @@ def read_samples(
     taken, without a filter the first of the file.
     """
     reader = _Reader(path, metric, filter, slices, declared or Declared())
-    array_of_rows = is_array(path)
-    other = " A table is read as JSON Lines (one object a line), CSV or Parquet." if array_of_rows else ""
-    rows = read_array(path, _NEEDED) if array_of_rows else read_objects(path, _NEEDED, each_once=False)
+    rows = (read_array if is_array(path) else read_objects)(path, _NEEDED, each_once=False)
     for number, start, length, row in rows:
         try:
             reader.add(f"{path}, line {number}", row, start, length)
         except KeyError as error:
             raise InputError(
-                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}.{other}"
+                f"{path}, line {number} is no sample of lm-evaluation-harness: it has no field {error}."
             ) from None
         except (TypeError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}, line {number} is no sample of lm-evaluation-harness ({error}).") from None

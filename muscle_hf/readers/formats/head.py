@@ -1,6 +1,5 @@
 """The beginning of a file, from which formats are told apart: how it is laid out, and its first object."""
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -8,15 +7,19 @@ from typing import Any, Literal, TypeAlias
 
 from ...errors import InputError
 from .columnar import Csv, Parquet
-from .jsonlines import BYTE_ORDER_MARK, opened, read_objects, read_whole, read_whole_array
+from .jsonlines import read_array, read_objects, read_whole
+from .opening import BYTE_ORDER_MARK, ZIP, opened
 
 Layout: TypeAlias = Literal["lines", "array", "object", "zip", "parquet", "arrow", "text", "binary"]
 
 _NEEDED = "a file of answers"
 _START = 1 << 16
-# No first object of an array is longer.
-_LONGEST = 1 << 28
-_MARKS: tuple[tuple[bytes, Layout], ...] = ((b"PK\x03\x04", "zip"), (b"PAR1", "parquet"), (b"ARROW1", "arrow"))
+_MARKS: tuple[tuple[bytes, Layout], ...] = (
+    (ZIP, "zip"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff" * 4, "arrow"),
+)
 
 
 class Head:
@@ -53,12 +56,11 @@ class Head:
     def first(self) -> Mapping[str, Any] | None:
         """The first object: of lines, of an array, or the one that the file is; None where there is none."""
         try:
-            if self.layout == "lines":
-                return next((row for *_, row in read_objects(self.path, _NEEDED, each_once=False)), None)
-            value = self._first_of_array() if self.layout == "array" else self.document
+            if self.layout in ("lines", "array"):
+                return next((row for _, row in self.objects(_NEEDED)), None)
+            return self.document if isinstance(self.document, dict) else None
         except InputError:
             return None
-        return value if isinstance(value, dict) else None
 
     @property
     def keys(self) -> frozenset[str]:
@@ -96,24 +98,6 @@ class Head:
         Args:
             needed: What messages say that a line should hold.
         """
-        if self.layout == "array":
-            for number, row in enumerate(read_whole_array(self.path, needed), start=1):
-                yield f"{self.path}, row {number}", row
-            return
-        for number, _, _, row in read_objects(self.path, needed, each_once=False):
+        read = read_array if self.layout == "array" else read_objects
+        for number, _, _, row in read(self.path, needed, each_once=False):
             yield f"{self.path}, line {number}", row
-
-    def _first_of_array(self) -> Any:
-        """Read no more of an array than its first element."""
-        decoder = json.JSONDecoder()
-        with opened(self.path, _NEEDED) as file:
-            content: bytes = file.read(_START)
-            while True:
-                text = content.decode("utf-8-sig", "ignore").lstrip()[1:].lstrip()
-                try:
-                    return decoder.raw_decode(text)[0]
-                except (ValueError, RecursionError):
-                    more = file.read(3 * len(content))
-                    if not more or len(content) > _LONGEST:
-                        return None
-                    content += more

@@ -1,6 +1,8 @@
-"""JSON Lines, read strictly: every fault is named with its line, and nothing is repaired or skipped in silence."""
+"""JSON Lines and arrays, read strictly: each fault is named with its line, nothing is repaired or skipped."""
 
+import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from ...errors import InputError
-from ...files import no_such_file, refuse_pointer
 from ...text import quote
 from ..answers import BIG, Column, answer_column, label
+from .opening import BYTE_ORDER_MARK, opened
+from .text_encoding import not_utf8
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# First bytes -> how a file was compressed, and what unpacks it.
-_COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"PK\x03\x04": ("zip", "unzip"),
-    b"(\xb5/\xfd": ("zstd", "unzstd"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"\xfd7zXZ": ("xz", "unxz"),
-}
+# Letters of an array that are read at a time.
+_PART = 1 << 20
+# Where a part ends inside a number, a word or an escape.
+_WORD_AND_END = re.compile(r"[\w.+\\-]*[ \t\r\n]*", re.ASCII)
+_WHITE_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
@@ -46,58 +45,94 @@ def read_objects(path: Path, needed: str, *, each_once: bool = True) -> Iterator
             start += len(line)
 
 
-def opened(path: Path, needed: str, *, zipped: bool = False) -> Any:
-    """Open a file for reading as bytes; one that cannot be read, is compressed or is a pointer of git is refused.
-
-    A zip archive is opened as it is where `zipped` says so.
-    """
-    refuse_pointer(path)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise no_such_file(path) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); {needed} is needed.") from None
-    for mark, (name, command) in _COMPRESSED.items():
-        if file.peek(len(mark)).startswith(mark) and not (zipped and name == "zip"):
-            file.close()
-            raise InputError(f"{path} is compressed ({name}): unpack it first, with {command}.")
-    return file
-
-
-def read_array(path: Path, needed: str) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
-    """Read the objects of a file that is one indented JSON array, as `json.dump(rows, indent=2)` writes it.
+def read_array(path: Path, needed: str, *, each_once: bool = True) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+    """Read the objects of a file that is one JSON array, in whatever lines it was written, a part at a time.
 
     Yields:
-        As `read_objects`.
+        As `read_objects`; the line is that on which the object begins.
     """
-    decoder = json.JSONDecoder()
-    lines: list[bytes] = []
-    start = offset = first = 0
-    number = 0
-    ended = False
+    decoder = json.JSONDecoder(object_pairs_hook=_object) if each_once else json.JSONDecoder()
     with opened(path, needed) as file:
-        for number, line in enumerate(file, start=1):
-            # Strings hold no line breaks in JSON, so only an element of the array begins and ends at this indent.
-            text = line.removeprefix(BYTE_ORDER_MARK).rstrip()
-            if lines or (text == b"  {" and not ended):
-                if not lines:
-                    start, first = offset, number
-                lines.append(line)
-                if text in (b"  }", b"  },"):
-                    body = b"".join(lines).rstrip().removesuffix(b",")
-                    yield first, start, len(body), parse(decoder, f"{path}, line {first}", body + b"\n", needed)
-                    lines = []
-            elif not ended and text in (b"]", b"[]"):
-                ended = True
-            elif text and (text != b"[" or start or ended):
-                raise InputError(
-                    f"{path}, line {number}: a JSON array can only be read with every object indented by two, as "
-                    "lm-evaluation-harness wrote it up to 0.4.2; write one object a line (JSON Lines) instead."
-                )
-            offset += len(line)
-    if not ended:
-        raise InputError(f"{path}, line {number}: the JSON array does not end: was the file cut off?")
+        part = _Part(path, io.TextIOWrapper(file, "utf-8", newline=""))
+        if part.skip() != "[":
+            raise InputError(f"{path}, line {part.line} is no JSON array with {needed}.")
+        part.take(1)
+        comma = False
+        while (sign := part.skip()) != "]" or comma:
+            line, start = part.line, part.offset
+            # What is no object is told as what it is, where that can be read.
+            row = part.decode(decoder)
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {line} is {quote(row)}, not a JSON object with {needed}.")
+            yield line, start, part.offset - start, row
+            sign = part.skip()
+            if not sign:
+                raise part.cut_off()
+            if sign not in (",", "]"):
+                raise InputError(f"{path}, line {part.line} is not JSON (a comma between two objects is missing).")
+            comma = sign == ","
+            if comma:
+                part.take(1)
+        part.take(1)
+        if part.skip():
+            raise InputError(f"{path}, line {part.line}: something follows the end of the JSON array.")
+
+
+class _Part:
+    """A part of a text that is read from its beginning to its end, and where it stands."""
+
+    def __init__(self, path: Path, file: io.TextIOWrapper) -> None:
+        self.path, self.file = path, file
+        self.text, self.place, self.ended = "", 0, False
+        self.line, self.offset = 1, 0
+        self._more(_PART)
+        if self.text.startswith("\ufeff"):
+            self.take(1)
+
+    def _more(self, size: int) -> None:
+        try:
+            more = self.file.read(size)
+        except UnicodeDecodeError:
+            raise InputError(not_utf8(self.path)) from None
+        self.text, self.place, self.ended = self.text[self.place :] + more, 0, not more
+
+    def take(self, size: int) -> None:
+        """Go on by some letters."""
+        taken = self.text[self.place : self.place + size]
+        self.place += size
+        self.line += taken.count("\n")
+        self.offset += size if taken.isascii() else len(taken.encode())
+
+    def skip(self) -> str:
+        """Skip white space; give what comes next, nothing at the end."""
+        while True:
+            found = _WHITE_SPACE.match(self.text, self.place)
+            self.take(found.end() - self.place if found else 0)
+            if self.place < len(self.text) or self.ended:
+                return self.text[self.place : self.place + 1]
+            self._more(_PART)
+
+    def decode(self, decoder: json.JSONDecoder) -> Any:
+        """Read one value."""
+        while True:
+            try:
+                value, end = decoder.raw_decode(self.text, self.place)
+            except json.JSONDecodeError as error:
+                # Of a value that goes on behind the part, the fault is at its end, or where its last string begins.
+                goes_on = error.msg.startswith("Unterminated") or _WORD_AND_END.fullmatch(self.text, error.pos)
+                if not goes_on:
+                    raise InputError(f"{self.path}, line {self.line} is not JSON ({error.msg}).") from None
+                if self.ended:
+                    raise self.cut_off() from None
+            except (ValueError, RecursionError) as error:
+                raise _unreadable(f"{self.path}, line {self.line}", error) from None
+            else:
+                self.take(end - self.place)
+                return value
+            self._more(max(_PART, len(self.text)))
+
+    def cut_off(self) -> InputError:
+        return InputError(f"{self.path}, line {self.line}: the JSON array does not end: was the file cut off?")
 
 
 def read_whole(path: Path, needed: str) -> Any:
@@ -112,15 +147,6 @@ def read_whole(path: Path, needed: str) -> Any:
         raise InputError(f"{path} is no JSON {what} ({error.msg}, {place}): was the file cut off?") from None
     except (ValueError, RecursionError) as error:
         raise _unreadable(str(path), error) from None
-
-
-def read_whole_array(path: Path, needed: str) -> list[dict[str, Any]]:
-    """Read the objects of a file that is one JSON array, in whatever lines it was written."""
-    rows = read_whole(path, needed)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number} is {quote(row)}, not a JSON object with {needed}.")
-    return list(rows)
 
 
 def parse(decoder: json.JSONDecoder, where: str, line: bytes, needed: str) -> dict[str, Any]:

@@ -51,13 +51,21 @@ FORMATS: tuple[Format, ...] = (
 
 def recognise(head: Head) -> Format | None:
     """Give the format of a file, None where it is of none here; one that two formats take for theirs is refused."""
-    found = [form for form in FORMATS if form.recognises(head)]
+    found = [form for form in FORMATS if is_of(form, head)]
     if len(found) > 1:
         raise InputError(
             f"{head.path} can be read as {' or as '.join(f'{form.holds} of {form.program}' for form in found)}, and "
             "nothing says which it is; write a table with id, prediction and reference (or score) instead."
         )
     return found[0] if found else None
+
+
+def is_of(form: Format, head: Head) -> bool:
+    """Tell whether a file is of a format; what cannot be read is of none."""
+    try:
+        return form.recognises(head)
+    except InputError:
+        return False
 
 
 def read_as(

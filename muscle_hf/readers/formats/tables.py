@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,9 @@ from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten
 from ..identical import long_answers
 from ..metric_names import higher_is_better, is_grade
 from .answer_columns import alike, empty_note, held_by, is_number, refuse_kind, settled
+from .chosen_rows import advice
 from .columnar import Columns
-
-FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
-"""What a column may be, by its default name."""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which column is what; None where the table has none."""
-
-    id: str | None
-    prediction: str | None
-    reference: str | None
-    score: str | None
-    choices: str | None
-    question: str | None
-    sample: str | None
+from .table_layout import FIELDS, Layout, layout_of
 
 
 def read_table(
@@ -62,10 +48,12 @@ def read_table(
     references.
     """
     scorer = metric if metric in SCORERS and metric not in table.names else None
-    layout = _layout(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
+    layout = layout_of(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
     missing = [name for name in slices if name not in table.names]
     if missing:
-        raise InputError(f"{source} has no column {quote(missing[0])} to slice by; it has {_listed(table.names)}.")
+        raise InputError(
+            f"{source} has no column {quote(missing[0])} to slice by; it has {listed(map(quote, table.names))}."
+        )
     wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))
@@ -96,7 +84,7 @@ def read_table(
     if not blocks or not sum(len(block[wanted[0]]) for block in blocks):
         raise InputError(f"{source} holds no answers; rows with {', '.join(FIELDS[:3])} are needed.")
     # Taken out, so that no more than one column is held twice.
-    held = {name: _concat([block.pop(name) for block in blocks], name, source) for name in wanted}
+    held = {name: joined([block.pop(name) for block in blocks], name, source) for name in wanted}
     n = len(held[wanted[0]])
     answers = None if layout.prediction is None else held[layout.prediction]
     references = None if layout.reference is None else held[layout.reference]
@@ -165,30 +153,7 @@ def read_table(
     return answer if layout.sample is None else _grouped(answer, _whole(held[layout.sample], table))
 
 
-def _layout(table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]) -> _Layout:
-    unknown = sorted(set(named) - set(FIELDS))
-    if unknown:
-        raise InputError(f"{quote(unknown[0])} is nothing that a column can be; choose from {', '.join(FIELDS)}.")
-    if prediction is not None:
-        named["prediction"] = prediction
-    if metric is not None and metric != "accuracy":
-        named["score"] = metric
-    for what, name in named.items():
-        if name not in table.names:
-            raise InputError(f"{source} has no column {quote(name)} ({what}); it has {_listed(table.names)}.")
-    layout = {field: named.get(field, field if field in table.names else None) for field in FIELDS}
-    # A score beside several columns of answers is not the score of the one that was chosen.
-    if metric == "accuracy" or (prediction is not None and "score" not in named):
-        layout["score"] = None
-    hint = f"it has {_listed(table.names)}. Other names are given with --columns, such as --columns id=question_id"
-    if layout["prediction"] is None and layout["score"] is None:
-        raise InputError(f"{source} has no column 'prediction' and no 'score'; {hint}.")
-    if layout["reference"] is None and layout["score"] is None:
-        raise InputError(f"{source} has no column 'reference' with the right answers, and no 'score'; {hint}.")
-    return _Layout(**layout)
-
-
-def _concat(arrays: Sequence[Column], name: str, source: str) -> Column:
+def joined(arrays: Sequence[Column], name: str, source: str) -> Column:
     """Join the blocks of a column; a block of nulls alone has a type that says nothing."""
     kinds = {array.type for array in arrays if array.null_count < len(array)}
     kind = _common(kinds) if len(kinds) > 1 else next(iter(kinds), pa.string())
@@ -318,7 +283,7 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
         twice = int(np.setdiff1d(np.arange(len(rows)), kept)[0])
         raise InputError(
             f"{rows.source}: id {quote(rows.ids[twice].as_py())} stands twice with the same sample, again in row "
-            f"{twice + 1}; each sampled answer needs its own."
+            f"{twice + 1}; each sampled answer needs its own.{advice(rows.columns)}"
         )
     first = np.full(len(ids), len(rows), dtype=np.int64)
     np.minimum.at(first, groups, np.arange(len(rows)))
@@ -338,7 +303,7 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
     return replace(made, answers=None, scores=scores, samples=counts if shares else None, outputs=outputs)
 
 
-def _texts(table: Columns, layout: _Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:
+def _texts(table: Columns, layout: Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:
     """Read question, right answer and answer of some rows again, whole."""
     wanted = [layout.question, layout.reference, layout.prediction, layout.choices]
     names = list(dict.fromkeys(name for name in wanted if name))
@@ -388,7 +353,3 @@ def _shown(value: Any, choices: Sequence[Any] | None) -> str | None:
     if text and choices and len(text) < 10 and text.isascii() and text.isdecimal() and int(text) < len(choices):
         return f"{text}: {label(choices[int(text)])}"
     return text
-
-
-def _listed(names: Sequence[str]) -> str:
-    return listed(map(quote, names)) or "none"

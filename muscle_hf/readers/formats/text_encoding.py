@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from .opening import opened
+
 _MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -12,7 +14,7 @@ _MARKS = (
 
 def not_utf8(path: Path) -> str:
     """Say where a file of which something could not be decoded is not UTF-8, and what it may be, with the way out."""
-    with path.open("rb") as file:
+    with opened(path, "text") as file:
         head = file.read(4096)
         file.seek(0)
         for mark, name in _MARKS:

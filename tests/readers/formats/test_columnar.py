@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
-from muscle_hf.readers.formats import columnar
-from muscle_hf.readers.formats.columnar import Columns, Csv, HubDataset, JsonLines, Parquet
+from muscle_hf.readers.formats import columnar, json_tables
+from muscle_hf.readers.formats.columnar import Columns, Csv, HubDataset, Parquet
+from muscle_hf.readers.formats.json_tables import JsonLines
 
 Table = dict[str, list[Any]]
 
@@ -77,7 +78,8 @@ def _refusal(read: Callable[[], Any]) -> str:
 @contextmanager
 def _blocks_of(rows: int) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(columnar, "_BLOCK", rows)
+    for module in (columnar, json_tables):
+        patch.setattr(module, "_BLOCK", rows)
     try:
         yield
     finally:
@@ -85,7 +87,7 @@ def _blocks_of(rows: int) -> Iterator[None]:
 
 
 def _unable(*_: Any) -> None:
-    raise columnar._NotPlainError
+    raise json_tables._NotPlainError
 
 
 def _both(table: JsonLines, *wanted: str, strict: Sequence[str] | None = None) -> list[Table | str]:
@@ -117,7 +119,7 @@ def test_json_lines_are_read_back_and_arrow_agrees_with_the_careful_path(
         return
     table = {f"c{number}": values[:count] for number, values in enumerate(columns)}
     patch = pytest.MonkeyPatch()
-    patch.setattr(columnar, "_PEEK", peek)
+    patch.setattr(json_tables, "_PEEK", peek)
     with _blocks_of(rows):
         fast, careful = _both(_jsonl(tmp_path_factory.getbasetemp(), _lines(table)))
     patch.undo()
@@ -163,7 +165,7 @@ def test_arrow_and_the_careful_path_refuse_the_same_files(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], strict: str, peek: int
 ) -> None:
     patch = pytest.MonkeyPatch()
-    patch.setattr(columnar, "_PEEK", peek)
+    patch.setattr(json_tables, "_PEEK", peek)
     content = "".join(json.dumps(row) + "\n" for row in rows)
     table = _jsonl(tmp_path_factory.getbasetemp(), content)
     wanted = [name for name in "ab" if name in table.names]

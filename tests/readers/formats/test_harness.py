@@ -200,17 +200,11 @@ def test_one_document_twice_among_unnamed_filters_is_refused(tmp_path: Path, cou
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('[\n  {\n    "doc_id": 0,\n', "line 3: the JSON array does not end"),
+        ('[\n  {\n    "doc_id": 0,\n', "line 2: the JSON array does not end"),
         ("[]", "is empty"),
         ("[\n]\n\n", "is empty"),
-        ('[{"doc_id": 0}]', "line 1: a JSON array can only be read with every object indented by two"),
-        ('[\n    {\n        "doc_id": 0\n    }\n]', "line 2: a JSON array can only be read"),
-        ("[\n  1,\n  2\n]", "line 2: a JSON array can only be read"),
-        ('[\n  {},\n  {\n    "doc_id": 0\n  }\n]', "line 2: a JSON array can only be read"),
-        (
-            '[\n  {\n    "doc_id": 0\n  }\n]',
-            "no sample of lm-evaluation-harness: it has no field 'doc'. A table is",
-        ),
+        ("[\n  1,\n  2\n]", "line 2 is 1, not a JSON object"),
+        ('[{"doc_id": 0, "resps": [], "filtered_resps": []}]', "it has no field 'doc'"),
         ('[\n  {\n    "doc_id": 0,,\n  }\n]', "line 2 is not JSON"),
         ("[", "line 1: the JSON array does not end"),
     ],
@@ -444,7 +438,10 @@ def test_answers_alone_are_no_scores(tmp_path: Path) -> None:
 
 
 def test_samples_have_no_column_to_choose(tmp_path: Path) -> None:
-    for path in (write(tmp_path / "s.jsonl", [choice(0, [-1, -2])]), write_array(tmp_path / "a.jsonl", [])):
+    for path in (
+        write(tmp_path / "s.jsonl", [choice(0, [-1, -2])]),
+        write_array(tmp_path / "a.jsonl", [choice(0, [-1, -2])]),
+    ):
         with pytest.raises(InputError, match="--metric and --filter"):
             read(f"{path}:acc")
 

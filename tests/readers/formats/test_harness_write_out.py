@@ -101,7 +101,7 @@ def test_log_likelihoods_of_a_word_are_better_when_higher(tmp_path: Path) -> Non
     [
         ([_text(0, "x", "y", f1="(1, [0.5])")], "no metric gives one number"),
         ([_text(0, "x", "y", em=1), {"doc_id": 1}], "is not documents as lm-evaluation-harness before 0.4 writes it"),
-        ([_text(0, "x", "y", em=1), 7], "row 2 is 7"),
+        ([_text(0, "x", "y", em=1), 7], "line 9 is 7"),
         ([_text(0, "x", "y", em=1) | {"doc_id": None}, _text(1, "x", "y", em=1)], "an id is null"),
         ([_text(0, "x", "y", em=1), _text(1, "x", "y")], "1 of 2 scores .* are not finite numbers"),
         ([_text(0, "x", "y", em=1), _text(0, "x", "y", em=1)], "ids stand more than once"),

@@ -1,9 +1,6 @@
 """JSON Lines and JSON arrays: no object is lost, merged or changed, and every fault has its line."""
 
-import bz2
-import gzip
 import json
-import lzma
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
+from muscle_hf.readers.formats import jsonlines
 from muscle_hf.readers.formats.jsonlines import read_array, read_at, read_objects
 
 VALUES = st.recursive(
@@ -85,16 +83,31 @@ def test_every_object_is_read_and_found_again(
 
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
-@given(rows=OBJECTS, ascii_only=st.booleans(), end=st.sampled_from(["", "\n"]), mark=st.sampled_from([b"", b"\xef\xbb\xbf"]))  # fmt: skip # noqa: E501
-def test_every_object_of_an_indented_array_is_read_and_found_again(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], ascii_only: bool, end: str, mark: bytes
+@given(
+    rows=OBJECTS,
+    ascii_only=st.booleans(),
+    end=st.sampled_from(["", "\n"]),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    indent=st.sampled_from([None, 0, 1, 2, "\t"]),
+    part=st.integers(1, 40),
+)
+def test_every_object_of_an_array_is_read_and_found_again_wherever_it_is_cut_into_parts(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    ascii_only: bool,
+    end: str,
+    mark: bytes,
+    indent: int | str | None,
+    part: int,
 ) -> None:
     rows = [row | {"doc_id": number} for number, row in enumerate(rows)]
-    text = json.dumps(rows, indent=2, ensure_ascii=ascii_only) + end
+    text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + end
     path = tmp_path_factory.getbasetemp() / "array.jsonl"
     path.write_bytes(mark + text.encode("utf-8", "replace"))
     expected = json.loads(text.encode("utf-8", "replace"))
-    found = [*read_array(path, "rows")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsonlines, "_PART", part)
+        found = [*read_array(path, "rows")]
     assert [row for *_, row in found] == expected
     assert read_at(path, [(start, length) for _, start, length, _ in found][::-1], dict) == expected[::-1]
 
@@ -161,17 +174,6 @@ def test_another_encoding_is_named_with_the_place(tmp_path: Path, content: bytes
     assert _refusal(_write(tmp_path, content)) == message
 
 
-@pytest.mark.parametrize(
-    ("pack", "name", "command"),
-    [(gzip.compress, "gzip", "gunzip"), (bz2.compress, "bzip2", "bunzip2"), (lzma.compress, "xz", "unxz")],
-)
-def test_a_compressed_file_is_named_and_not_taken_for_another_encoding(
-    tmp_path: Path, pack: Any, name: str, command: str
-) -> None:
-    message = _refusal(_write(tmp_path, pack(b'{"a": 1}\n')))
-    assert message == f" is compressed ({name}): unpack it first, with {command}."
-
-
 def test_a_document_over_several_lines_is_told_from_a_broken_line(tmp_path: Path) -> None:
     message = _refusal(_write(tmp_path, '{\n "a": 1\n}\n'))
     assert "The file is one document over several lines; rows is needed (JSON Lines)" in message
@@ -227,10 +229,23 @@ def test_an_array_that_was_cut_off_is_refused_wherever_it_was_cut(tmp_path: Path
         assert _refusal(_write(tmp_path, text[:end]), _array), text[:end]
 
 
-@pytest.mark.parametrize("indent", [None, 0, 1, 4])
-def test_an_array_of_another_indent_is_refused_and_not_read_as_empty(tmp_path: Path, indent: int | None) -> None:
-    path = _write(tmp_path, json.dumps(ROWS, indent=indent))
-    assert "a JSON array can only be read with every object indented by two" in _refusal(path, _array)
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('[{"a": 1},]', "line 1 is not JSON (Expecting value)."),
+        ('[{"a": 1}\n{"a": 2}]', "line 2 is not JSON (a comma between two objects is missing)."),
+        ('[{"a": 1}, 2]', "line 1 is 2, not a JSON object with rows."),
+        ('[{"a": 1, "a": 2}]', "line 1 cannot be read: the field 'a' stands twice in one object."),
+        ('[{"a": "x\ny"}]', "line 1 is not JSON (Invalid control character at)."),
+        ('[{"a": tru}]', "line 1 is not JSON (Expecting value)."),
+        ('[{"a": tru', "line 1: the JSON array does not end: was the file cut off?"),
+        ('["' + "[" * 100_000, "line 1: the JSON array does not end: was the file cut off?"),
+        ("[" * 100_000, "line 1 is nested too deeply."),
+        ('{"a": 1}', "line 1 is no JSON array with rows."),
+    ],
+)
+def test_a_fault_of_an_array_is_told_with_its_line(tmp_path: Path, content: str, fault: str) -> None:
+    assert _refusal(_write(tmp_path, content), _array) == f", {fault}"
 
 
 def test_what_follows_the_array_is_not_ignored(tmp_path: Path) -> None:

@@ -742,12 +742,6 @@ def test_an_option_of_the_harness_is_not_ignored_for_a_table(tmp_path: Path) -> 
     assert "would choose nothing" in refused(path, split="test")
 
 
-def test_a_json_array_is_told_from_json_lines(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(rows("A")), encoding="utf-8")
-    assert "one object a line" in refused(path)
-
-
 def test_the_csv_of_this_test_is_what_pythons_own_writer_reads(tmp_path: Path) -> None:
     """A check of the test's writer: other programs read its files the same."""
     text = write_csv(tmp_path / "a", rows('say "A", or\nB')).read_text(encoding="utf-8")
