@@ -11,10 +11,10 @@ from .rates import Rate, Result, share
 
 
 def _kappa_interval(result: Any, level: float, _: int) -> intervals.Interval:
-    found = result.kappa, result.kappa_standard_error, level
+    error = result.kappa_standard_error
     if result.by_cluster is None:
-        return intervals.kappa_interval(*found)
-    return clusters.kappa_interval(result.by_cluster, *found)
+        return intervals.kappa_interval(result.kappa, error, level)
+    return clusters.kappa_interval(result.by_cluster, result.chance_agreement, error, level)
 
 
 KAPPA = Rate(

@@ -11,6 +11,7 @@ that tell something; `benchmarks/clusters.py` measures what it does.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,8 @@ from .intervals import Cells, Interval, Numbers
 from .ratio import relative_limits
 from .special import stdtrit
 from .weighted_coins import Coins
+
+_LEAST_SIZE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ class ClusterCells:
         """How many answers each has."""
         return self.both_right + self.both_wrong + self._positive + self._negative
 
-    @property
+    @cached_property
     def coins(self) -> Coins:
         """The clusters as coins of the exact paired test."""
         return Coins.of((self._positive - self._negative).astype(np.int64))
@@ -101,7 +104,9 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
         measured = float(residuals @ residuals) * clusters / (clusters - 1) / (squares * n / (n - 1))
     effect = max(1.0, (informative * measured + alike) / (informative + 1))
     quantiles = [float(stdtrit(freedom - 1, 0.5 + level / 2)) for freedom in (clusters, n)]
-    return n / effect * (quantiles[1] / quantiles[0]) ** 2
+    size = n / effect * (quantiles[1] / quantiles[0]) ** 2
+    # Where nearly all rows are in one cluster, nobody can tell either.
+    return size if size > _LEAST_SIZE else 0.0
 
 
 def effective_share(counts: Numbers, sizes: Numbers, level: float) -> tuple[float, float]:
@@ -173,17 +178,25 @@ def relative_rate_interval(cells: ClusterCells, level: float) -> Interval:
     return intervals.relative_interval(_scaled(cells, size), level) if size else (math.nan, math.nan)
 
 
-def kappa_interval(cells: ClusterCells, estimate: float, error: float, level: float) -> Interval:
-    """Bound kappa by its standard error, as of the effective number of answers."""
+def kappa_interval(cells: ClusterCells, chance: float, error: float, level: float) -> Interval:
+    """Bound kappa by its standard error, as of the effective number of answers, and by Wilson's interval of agreement.
+
+    The second keeps few differences from making it certain; where each answer is a cluster, it is left out.
+    """
     if cells.agreement_residuals is None:
         return math.nan, math.nan
     residuals, squares = cells.agreement_residuals
     same = cells.both_right + cells._same
     informative = int(min(np.count_nonzero(same > 0), np.count_nonzero(same < cells.n)))
     n = effective_size(residuals, cells.n, squares, informative, level)
-    if not n:
-        return -1.0, 1.0
-    return intervals.kappa_interval(estimate, error * math.sqrt(float(cells.n.sum()) / n), level)
+    whole = float(cells.n.sum())
+    agreed = float(same.sum()) / whole
+    estimate = intervals.kappa(agreed, chance)
+    if n in (0.0, whole):
+        return intervals.kappa_interval(estimate, error, level) if n else (-1.0, 1.0)
+    low, high = intervals.kappa_interval(estimate, error * math.sqrt(whole / n), level)
+    least, most = (intervals.kappa(share, chance) for share in intervals.wilson(agreed * n, n, level))
+    return min(low, max(-1.0, least)), max(high, most)
 
 
 def mean_interval(values: Numbers, numbers: NDArray[np.int64], level: float) -> Interval:
@@ -229,7 +242,9 @@ def _scaled(cells: ClusterCells, size: float) -> Cells:
 
 def _moved(both: float, positive: float, negative: float, wrong: float, by: float) -> Cells:
     """Change the difference of the flips by less than one, and keep the number of answers."""
+    n, rest = both + positive + negative + wrong, both + wrong
     rise, fall = (positive + by, negative) if positive + by >= 0 else (0.0, negative - positive - by)
-    rest = both + wrong
-    factor = (rest + positive + negative - rise - fall) / rest if rest else 1.0
-    return both * factor, rise, fall, wrong * factor
+    rise, fall = min(rise, n - negative), min(fall, n)
+    left = n - rise - fall
+    share = both / rest if rest else 0.0
+    return share * left, rise, fall, (1 - share) * left

@@ -7,13 +7,13 @@ middle (Esscher 1932), and so keep their digits however small they are.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import Interval, clopper_pearson
+from .intervals import Interval, clopper_pearson, normal_quantile
 from .paired_tests import coin_test, doubled_ranks, p_value, signed_rank_test
 from .special import bdtr, root
 
@@ -22,7 +22,8 @@ _NEGLIGIBLE = 35
 # So many numbers are added up for one chance; above, weights are rounded to a grid of so many places, a thousandth of
 # the standard deviation of the sum or finer.
 _MOST_TERMS, _GRID = 1 << 22, 1 << 14
-_HALVINGS = 80
+# So many steps lead to a tilt, most often four or five.
+_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Coins:
     """Sum of the weights of those with more negative flips."""
     positive: int
     """The same of positive ones."""
+    _known: dict[float, Interval] = field(default_factory=dict, repr=False)
+    """Level -> `positive_chance`, which takes long to find."""
 
     @classmethod
     def of(cls, totals: NDArray[np.int64]) -> Self:
@@ -99,9 +102,11 @@ class Coins:
             weight = int(self.weights[0]) if len(self.weights) else 1
             return clopper_pearson(self.positive // weight, self.whole // weight, level)
         alpha = 0.5 - level / 2
-        return self._least_chance(self.positive, alpha), 1 - self._least_chance(self.negative, alpha)
+        if level not in self._known:
+            self._known[level] = self._least(self.positive, alpha), 1 - self._least(self.negative, alpha)
+        return self._known[level]
 
-    def _least_chance(self, found: int, alpha: float) -> float:
+    def _least(self, found: int, alpha: float) -> float:
         """Find the chance below which what was found, or more, would be as rare as alpha."""
         if not found:
             return 0.0
@@ -112,10 +117,14 @@ class Coins:
             return math.log(max(self.tail(found, 1 / (1 + math.exp(-logit))), 1e-300)) - math.log(alpha)
 
         share = found / self.whole
-        inside, step = math.log(share / (1 - share)), 0.5
+        # So far by the normal distribution, and then on.
+        error = math.sqrt(self._variance(np.full(len(self.weights), share))) / self.whole / (share * (1 - share))
+        inside, step = math.log(share / (1 - share)), normal_quantile(1 - 2 * alpha) * error
         while excess(inside - step) > 0:
-            step *= 2
-        return 1 / (1 + math.exp(-root(excess, inside - step, inside, 1e-9)))
+            step *= 1.5
+        least = 1 / (1 + math.exp(-root(excess, inside - step, inside, 1e-7)))
+        # On the side of 1/2 that the test says, however near it is.
+        return max(least, math.nextafter(0.5, 1)) if self.tail(found) < alpha else min(least, 0.5)
 
     def _tilted(self, tilt: float, chance: float) -> NDArray[np.float64]:
         """Give the chance of each weight under a tilt that favours large ones."""
@@ -124,15 +133,19 @@ class Coins:
         return shares
 
     def _tilt(self, least: int, chance: float) -> float:
-        """Find the tilt under which the mean of the sum is `least`, which is above it without one."""
-        worth = self.weights * self.counts
-        low, high = 0.0, 1.0 / float(self.weights.max())
-        while worth @ self._tilted(high, chance) < least and high < 1e3:
-            low, high = high, 2 * high
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if worth @ self._tilted(middle, chance) < least else (low, middle)
-        return low
+        """Find a tilt under which the mean of the sum is near `least`, which is above it without one."""
+        worth, tilt, low, high = self.weights * self.counts, 0.0, 0.0, math.inf
+        for _ in range(_STEPS):
+            shares = self._tilted(tilt, chance)
+            off, variance = least - float(worth @ shares), self._variance(shares)
+            # Chances come out the same under any tilt; it only must not leave `least` far from the middle.
+            if abs(off) <= 0.1 * math.sqrt(variance):
+                break
+            low, high = (tilt, high) if off > 0 else (low, tilt)
+            step = tilt + off / variance if variance else math.inf
+            ends = (2 * low + 1 / float(self.weights.max())) if math.isinf(high) else (low + high) / 2
+            tilt = step if low < step < min(high, 4 * ends) else ends
+        return tilt
 
     def _variance(self, shares: NDArray[np.float64]) -> float:
         return float((self.weights.astype(np.float64) ** 2 * self.counts) @ (shares * (1 - shares)))
