@@ -1,4 +1,4 @@
-"""Small valid files of each format that `compare_runs` reads, with the counts that are right for it; for `fuzz.py`."""
+"""How files of a layout are made, spoiled and written otherwise: JSON, cells, Parquet, archives; for `fuzz.py`."""
 
 import csv
 import gzip
@@ -15,15 +15,6 @@ import pyarrow.parquet as pq
 from fuzz_mutations import dumped, reordered, shuffled, spoil_bytes, spoil_json, spoil_text
 
 Row = dict[str, Any]
-N = 12
-COUNTS = (N, 2, 3)
-"""Instances, broken and repaired ones."""
-_RIGHT = {"old": [i % 4 != 0 for i in range(N)], "new": [i % 5 != 1 or i == 1 for i in range(N)]}
-
-
-def right(side: str) -> list[bool]:
-    """Whether each answer of the old or the new side is right."""
-    return _RIGHT[side]
 
 
 @dataclass(frozen=True)
@@ -44,12 +35,15 @@ class Kind:
     folder: bool = False
     """Whether the folder is compared."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    says: Callable[[bytes], Mapping[Any, Any]] | None = None
+    """An independent reader: id -> whether it is right, of what can still be read; anything raised is no answer."""
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def _lines(rows: list[Any]) -> bytes:
+def json_lines(rows: list[Any]) -> bytes:
+    """Write one JSON object a line."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
@@ -71,9 +65,24 @@ def _same_lines(random: Random, rows: list[Any]) -> bytes:
     return random.choice((b"", b"", b"\xef\xbb\xbf")) + text.encode()
 
 
-def lines(file: str, rows: Callable[[str], list[Any]], **others: Any) -> Kind:
-    """Make a format of one JSON object a line."""
-    return Kind(file, rows, _lines, _spoil_lines, _same_lines, **others)
+Says = Callable[[Any], tuple[Any, Any]]
+
+
+def lines(file: str, rows: Callable[[str], list[Any]], says: Says | None = None, **others: Any) -> Kind:
+    """Make a format of one JSON object a line; `says` gives its id and whether it is right."""
+
+    def read(content: bytes) -> dict[Any, Any]:
+        held = [says(json.loads(line)) for line in content.decode("utf-8-sig").split("\n") if line] if says else []
+        return _each_once(held)
+
+    return Kind(file, rows, json_lines, _spoil_lines, _same_lines, says=read if says else None, **others)
+
+
+def _each_once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        raise ValueError
+    return held
 
 
 def _spoil_document(random: Random, value: Any) -> bytes:
@@ -86,10 +95,18 @@ def _same_document(random: Random, value: Any) -> bytes:
     return random.choice((b"", b"", b"\xef\xbb\xbf")) + dumped(random, value, one_line=False).encode()
 
 
-def document(file: str, value: Callable[[str], Any], indent: int | None = 2, **others: Any) -> Kind:
+def document(
+    file: str, value: Callable[[str], Any], says: Callable[[Any], list[tuple[Any, Any]]] | None = None, **others: Any
+) -> Kind:
     """Make a format of one JSON value; the elements of an array may stand in any order."""
     return Kind(
-        file, value, lambda held: json.dumps(held, indent=indent).encode(), _spoil_document, _same_document, **others
+        file,
+        value,
+        lambda held: json.dumps(held, indent=2).encode(),
+        _spoil_document,
+        _same_document,
+        says=(lambda content: _each_once(says(json.loads(content.decode("utf-8-sig"))))) if says else None,
+        **others,
     )
 
 
@@ -163,34 +180,6 @@ def archive(file: str, members: Callable[[str], Mapping[str, Any]], **others: An
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
-
-
-def rows(side: str) -> list[Row]:
-    """Give a plain table."""
-    return [
-        {
-            "id": f"q{i}",
-            "question": f"What is {i}, and why?",
-            "prediction": f"a{i % 3}" if is_right else "none, I fear",
-            "reference": f"a{i % 3}",
-            "group": f"g{i % 2}",
-        }
-        for i, is_right in enumerate(right(side))
-    ]
-
-
-def _numbers(side: str) -> list[Row]:
-    return [
-        {"id": i, "prediction": i % 3 if is_right else 7, "reference": i % 3} for i, is_right in enumerate(right(side))
-    ]
-
-
-def _sampled(side: str) -> list[Row]:
-    # All samples of an answer agree, so that the counts are those of single answers.
-    return [
-        {"id": i, "prediction": ["a"] * 8 if is_right else ["b"] * 8, "reference": "a"}
-        for i, is_right in enumerate(right(side))
-    ]
 
 
 def _csv(table: list[Row], delimiter: str, **style: Any) -> bytes:
@@ -345,136 +334,3 @@ def _same_parquet(random: Random, held: list[Row]) -> bytes:
 def columns(file: str, value: Callable[[str], list[Row]], **others: Any) -> Kind:
     """Make a format of Parquet."""
     return Kind(file, value, _parquet, _spoil_parquet, _same_parquet, **others)
-
-
-# --- programs -------------------------------------------------------------------------------------------------------
-
-_DATE = "2026-11-22T15-50-20.703431"
-
-
-def _sample(i: int, is_right: bool, side: str) -> Row:
-    shift = 0.01 if side == "old" else 0.02
-    likelihoods = [-1.0 - i * shift, -2.0 - i * shift] if is_right else [-3.5 - i * shift, -2.25 - i * shift]
-    pairs = [[repr(value), "False"] for value in likelihoods]
-    return {
-        "doc_id": i,
-        "doc": {"question": f"Question {i}?", "subject": f"s{i % 2}"},
-        "target": "0",
-        "arguments": {
-            f"gen_args_{place}": {"arg_0": f"Question {i}?", "arg_1": f" {text}"}
-            for place, text in enumerate(("one", "two"))
-        },
-        "resps": [[pair] for pair in pairs],
-        "filtered_resps": pairs,
-        "filter": "none",
-        "metrics": ["acc"],
-        "doc_hash": f"{i:064d}",
-        "prompt_hash": f"{i + 1:064d}",
-        "target_hash": f"{0:064d}",
-        "acc": float(is_right),
-    }
-
-
-def _samples(side: str) -> list[Row]:
-    return [_sample(i, is_right, side) for i, is_right in enumerate(right(side))]
-
-
-def _old_samples(side: str) -> list[Row]:
-    made = []
-    for sample in _samples(side):
-        row = {name: value for name, value in sample.items() if not name.endswith("_hash")}
-        del row["filter"], row["metrics"]
-        row["arguments"] = [list(argument.values()) for argument in sample["arguments"].values()]
-        row["resps"] = [[[float(item[0][0]), False]] for item in sample["resps"]]
-        row["filtered_resps"] = [[float(item[0]), False] for item in sample["filtered_resps"]]
-        made.append(row)
-    return made
-
-
-def _results(side: str) -> Row:
-    share = sum(right(side)) / N
-    return {
-        "results": {"t": {"alias": "t", "acc,none": share, "acc_stderr,none": 0.1}},
-        "configs": {
-            "t": {
-                "task": "t",
-                "target_delimiter": " ",
-                "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-            }
-        },
-        "versions": {"t": 1.0},
-        "n-samples": {"t": {"original": N, "effective": N}},
-        "higher_is_better": {"t": {"acc": True}},
-    }
-
-
-def _detail(i: int, is_right: bool, side: str) -> Row:
-    shift = 0.01 if side == "old" else 0.02
-    return {
-        "doc": {
-            "query": f"Question {i}?",
-            "choices": ["a", "b"],
-            "gold_index": 0,
-            "id": str(i),
-            "task_name": "t|0",
-            "sampling_methods": ["LOGPROBS"],
-            "num_samples": 1,
-            "specific": None,
-        },
-        "model_response": {
-            "input": f"Question {i}?",
-            "text": [],
-            "logprobs": [-1.0 - i * shift, -2.0 - i * shift] if is_right else [-3.0 - i * shift, -2.0 - i * shift],
-            "argmax_logits_eq_gold": [False, False],
-        },
-        "metric": {"acc": int(is_right)},
-    }
-
-
-def _details(side: str) -> list[Row]:
-    return [_detail(i, is_right, side) for i, is_right in enumerate(right(side))]
-
-
-def _old_details(side: str) -> list[Row]:
-    return [
-        {
-            "example": row["doc"]["query"],
-            "choices": str(row["doc"]["choices"]),
-            "gold": "[]",
-            "gold_index": "[0]",
-            "specifics": "None",
-            "predictions": str([(value, False) for value in row["model_response"]["logprobs"]]),
-            "metrics": str(row["metric"]),
-        }
-        for row in _details(side)
-    ]
-
-
-def kinds() -> dict[str, Kind]:
-    """Give every format that is fuzzed by its name."""
-    samples = f"samples_t_{_DATE}.jsonl"
-    table = lines("answers.jsonl", rows)
-    return {
-        "JSON Lines": table,
-        "JSON Lines, numbers": lines("answers.jsonl", _numbers),
-        "JSON Lines, samples": lines("answers.jsonl", _sampled),
-        "CSV": cells("answers.csv", rows),
-        "CSV, numbers": cells("answers.csv", _numbers),
-        "CSV, semicolons": cells("answers.csv", rows, ";"),
-        "TSV": cells("answers.tsv", rows, "\t"),
-        "Parquet": columns("answers.parquet", rows),
-        "Parquet, numbers": columns("answers.parquet", _numbers),
-        "harness": lines(samples, _samples),
-        "harness, folder": lines(
-            samples,
-            _samples,
-            beside=lambda side: {f"results_{_DATE}.json": json.dumps(_results(side)).encode()},
-            folder=True,
-        ),
-        "harness, results": document(
-            f"results_{_DATE}.json", _results, beside=lambda side: {samples: _lines(_samples(side))}, folder=True
-        ),
-        "harness, array": document("pretrained__m_t.jsonl", _old_samples),
-        "lighteval": columns(f"details_t|0_{_DATE}.parquet", _details),
-        "lighteval, old": columns(f"details_t|0_{_DATE}.parquet", _old_details),
-    }

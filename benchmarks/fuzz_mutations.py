@@ -132,8 +132,10 @@ def spoil_json(random: Random, value: Json) -> Json:
         holder, key = random.choice(places)
         other, other_key = random.choice(places)
         way = random.randrange(8)
-        if way <= 3:
+        if way <= 1:
             holder[key] = copy.deepcopy(random.choice(_HOSTILE))
+        elif way <= 3:
+            holder[key] = _near(random, holder[key])
         elif way == 4:
             del holder[key]
         elif way == 5:
@@ -145,6 +147,26 @@ def spoil_json(random: Random, value: Json) -> Json:
         else:
             holder.insert(key, copy.deepcopy(holder[key]))
     return value
+
+
+def _near(random: Random, value: Json) -> Json:
+    """Give a value as another program might have written it."""
+    if isinstance(value, bool):
+        return random.choice((int(value), float(value), str(value), str(value).lower(), not value, None))
+    if isinstance(value, int | float):
+        return random.choice((value + 1, -value, value / 2, str(value), float(value), value == 1, [value], None))
+    if isinstance(value, str):
+        texts = (value + " ", value.upper(), "\n" + value, value[:-1], value * 2, f'"{value}"', value + "\u0301")
+        return random.choice((*texts, [value], {"text": value}, None, len(value)))
+    if isinstance(value, list):
+        return random.choice(
+            (value[:1], value[1:], value * 2, value[::-1], [value], dict(enumerate(value)), str(value))
+        )
+    if value is None:
+        return random.choice((0, "", "None", "null", False))
+    return random.choice(
+        (list(value.values()), [value], str(value), {str(key).upper(): item for key, item in value.items()})
+    )
 
 
 def _holders(value: Json) -> list[Any]:

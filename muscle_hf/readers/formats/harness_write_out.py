@@ -68,7 +68,7 @@ def _number(value: Any) -> Any:
 
 
 def _likelihoods(row: Mapping[str, Any]) -> list[float]:
-    responses = [value for name, value in row.items() if name.startswith("logit_")]
+    responses = [row.get(f"logit_{place}") for place in range(sum(name.startswith("logit_") for name in row))]
     return [value for value in responses if type(value) is float]
 
 

@@ -236,8 +236,9 @@ def _texts(records: Callable[[], Iterable[Record]], positions: Positions, source
 
 def _text(record: Record) -> Text:
     answer = None if record.answer is None else str(record.answer)
-    if record.output is not None and record.output.strip() not in ("", (answer or "").strip()):
-        answer = record.output if answer is None else f"{answer}\n\n{record.output}"
+    output = label(record.output) or ""
+    if output.strip() not in ("", (answer or "").strip()):
+        answer = output if answer is None else f"{answer}\n\n{output}"
     right = record.reference
     if isinstance(right, list):
         right = " / ".join(str(label(item)) for item in right)
