@@ -41,16 +41,16 @@ def _read(head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -
             "folder reviews/, or the folder of the run."
         )
     unscored: list[str] = []
+    # Of several metrics, a judge may have failed to give one.
+    wanted = next((name for record, _ in _records(head) for name in record.scores if metric in (None, name)), None)
 
     def records() -> Iterator[Record]:
         unscored.clear()
-        seen: Counter[str] = Counter()
-        for where, row in head.objects(_NEEDED):
-            for record in _of_sample(row) if "sample_score" in row else _of_choices(where, row, seen):
-                if record.scores:
-                    yield record
-                else:
-                    unscored.append(_status(row))
+        for record, status in _records(head):
+            if record.scores and (wanted is None or wanted in record.scores):
+                yield record
+            else:
+                unscored.append(status)
 
     made = answers_of(records, task, source, metric=metric, slices=slices)
     if unscored:
@@ -58,6 +58,14 @@ def _read(head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -
         total = len(unscored) + len(made)
         made = replace(made, not_whole=f"{source}: {len(unscored)} of {total} samples have no score ({told}).")
     return [made]
+
+
+def _records(head: Head) -> Iterator[tuple[Record, str]]:
+    """Give each answer, and what is told of its score."""
+    seen: Counter[str] = Counter()
+    for where, row in head.objects(_NEEDED):
+        for record in _of_sample(row) if "sample_score" in row else _of_choices(where, row, seen):
+            yield record, _status(row)
 
 
 def _status(row: Mapping[str, Any]) -> str:

@@ -18,16 +18,23 @@ _NEEDED = "one document of lm-evaluation-harness (--write_out)"
 _ENDING = "_write_out_info"
 # What is no metric; forks of the harness also write what was extracted, and the right answer again.
 _OTHERS = re.compile(r"(prompt|logit)_\d+|doc_id|truth|pred|gold")
+_FIELDS = {"doc_id", "prompt_0"}
 _PERPLEXITIES = ("ppl", "perplexity")
 _TRUTH = {"True": 1.0, "False": 0.0}
 
 
 def _recognises(head: Head) -> bool:
-    return head.layout in ("array", "lines") and {"doc_id", "prompt_0"} <= head.keys
+    return (head.layout != "object" and head.keys >= _FIELDS) or _is_numbered(head)
+
+
+def _is_numbered(head: Head) -> bool:
+    """Tell whether documents stand in an object by their number, as a fork of the harness writes them."""
+    first = next(iter((head.first or {}).values()), None)
+    return isinstance(first, dict) and first.keys() >= _FIELDS
 
 
 def _read(head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -> list[TaskAnswers]:
-    rows = [row for _, row in head.objects(_NEEDED)]
+    rows = list(head.document.values()) if _is_numbered(head) else [row for _, row in head.objects(_NEEDED)]
     chosen = metric or next((name for name in _scores(rows[0])), None)
     # For acc_norm and others the file does not hold how long the choices are.
     are_choices = chosen == "acc" and all(map(_chose_as_scored, rows))

@@ -33,6 +33,10 @@ _JUDGED = re.compile("[AB]")
 
 def _items(held: Any) -> dict[str, Mapping[str, Any]]:
     """Give the answers of predictions or details by their number; old versions put a `type` beside these."""
+    if isinstance(held, dict) and any(isinstance(held.get(name), list) for name in (*_RIGHT, *_SAID)):
+        # A list for each field, in place of an object for each answer.
+        columns = {name: values for name, values in held.items() if isinstance(values, list)}
+        held = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if isinstance(held, list):
         return {str(place): item for place, item in enumerate(held)}
     return {key: item for key, item in held.items() if key != "type"} if isinstance(held, dict) else {}
@@ -110,7 +114,7 @@ def _ids(details: Mapping[str, Mapping[str, Any]]) -> list[int | str]:
 
 def _of_detail(key: int | str, item: Mapping[str, Any], right: str | None, *, is_judge: bool) -> Iterator[Record]:
     """Give the answers to one example; since 0.4 every field holds a list, with one item for each run of the model."""
-    is_listed = "example_abbr" in item
+    is_listed = "example_abbr" in item or isinstance(item.get(right or ""), list)
     count = max((len(item[name]) for name in (*_RIGHT, "prediction") if name in item), default=1) if is_listed else 1
 
     def at(name: str | None, place: int) -> Any:

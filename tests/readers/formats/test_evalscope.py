@@ -217,6 +217,12 @@ def test_samples_that_no_judge_could_score_are_counted_and_never_taken_for_wrong
     result = compare_runs(old, new, allow_missing=True)
     assert result.overall.comparison.n == 5
     assert any("1 of 6 samples have no score" in note for note in result.notes)
+    rows[2]["sample_score"]["score"] |= {"value": {"f1": 0.5}, "status": "degraded"}
+    _write(old, rows)
+    assert str(read(old).tasks["v1"].not_whole).endswith("1 of 6 samples have no score (degraded: 1).")
+    assert read(old, metric="f1").tasks["v1"].not_whole is None
+    with pytest.raises(InputError, match="no metric 'f2'; usable: 'acc', 'f1'"):
+        read(old, metric="f2")
     silent = [_old(0, 1.0), _old(1, 0.0), _old(2, 1.0) | {"choices": [], "reviewed": False}]
     assert str(read(_write(old, silent)).tasks["v1"].not_whole).endswith(
         "1 of 3 samples have no score (not reviewed: 1)."

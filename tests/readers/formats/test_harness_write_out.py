@@ -59,6 +59,13 @@ def test_counts_are_those_of_the_texts_in_the_file(tmp_path: Path, metric: str) 
     assert (part.n, len(part.negative_flips), len(part.positive_flips)) == (12, len(broken), len(repaired))
 
 
+def test_documents_by_their_number_are_those_of_a_list(tmp_path: Path) -> None:
+    old = _write(tmp_path / "v1/t_write_out_info.json", OLD)
+    new = _write(tmp_path / "v2/t_write_out_info.json", {str(row["doc_id"]): row for row in NEW})
+    counts = [compare_runs(old, file).overall.comparison for file in (new, _write(tmp_path / "v3.json", NEW))]
+    assert counts[0].negative_flips.tolist() == counts[1].negative_flips.tolist() == [0, 6, 10]
+
+
 def test_answers_are_the_likeliest_choices_where_these_are_what_was_scored(tmp_path: Path) -> None:
     task = read(_write(tmp_path / "arc_write_out_info.json", NEW)).tasks["arc"]
     assert task.answers is not None

@@ -157,6 +157,12 @@ def _code(right: list[bool]) -> Row:
     return {"humaneval_pass@1": 50.0, "details": details}
 
 
+def _columns(right: list[bool]) -> Row:
+    """A list for each field."""
+    said = [_said(i, r) for i, r in enumerate(right)]
+    return {"score": 50.0, "details": {"pred": said, "answer": ["ABCD"[i % 4] for i in range(12)], "correct": right}}
+
+
 def _cascade(right: list[bool]) -> Row:
     details = [
         {
@@ -184,7 +190,9 @@ def _judged(right: list[bool]) -> Row:
 
 
 @pytest.mark.parametrize(
-    "make", [_evaluated, _formatted, _unjudged, _ppl, _exact, _code, _cascade, _judged], ids=lambda make: make.__name__
+    "make",
+    [_evaluated, _formatted, _unjudged, _ppl, _exact, _code, _columns, _cascade, _judged],
+    ids=lambda make: make.__name__,
 )
 def test_results_are_read_as_each_evaluator_says_what_is_right(tmp_path: Path, make: Any) -> None:
     old, new = _write(tmp_path / "v1.json", make(OLD)), _write(tmp_path / "v2.json", make(NEW))
@@ -211,6 +219,12 @@ def test_several_runs_of_the_model_are_sampled_answers(tmp_path: Path) -> None:
     task = read(file).tasks["aime"]
     assert task.scores is not None and task.scores.tolist() == [0.75] * 3
     assert task.samples is not None and task.samples.tolist() == [4] * 3
+    for item in details:
+        del item["example_abbr"]
+    task = read(_write(tmp_path / "aime.json", {"details": {str(i): item for i, item in enumerate(details)}})).tasks[
+        "aime"
+    ]
+    assert task.scores is not None and task.scores.tolist() == [0.75] * 3
     predictions = {
         str(i): {"origin_prompt": "Q", "prediction": ["1", "2", "(1)", "1"], "gold": ["1", "(1)"]} for i in range(3)
     }
