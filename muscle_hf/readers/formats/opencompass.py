@@ -33,13 +33,21 @@ _JUDGED = re.compile("[AB]")
 
 def _items(held: Any) -> dict[str, Mapping[str, Any]]:
     """Give the answers of predictions or details by their number; old versions put a `type` beside these."""
-    if isinstance(held, dict) and any(isinstance(held.get(name), list) for name in (*_RIGHT, *_SAID)):
-        # A list for each field, in place of an object for each answer.
-        columns = {name: values for name, values in held.items() if isinstance(values, list)}
-        held = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if isinstance(held, list):
         return {str(place): item for place, item in enumerate(held)}
     return {key: item for key, item in held.items() if key != "type"} if isinstance(held, dict) else {}
+
+
+def _details(held: Any) -> dict[str, Mapping[str, Any]]:
+    """Give the details of each answer, also where they are a list for each field."""
+    if not _is_by_field(held):
+        return _items(held)
+    columns = {name: values for name, values in held.items() if isinstance(values, list)}
+    return _items([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])
+
+
+def _is_by_field(held: Any) -> bool:
+    return isinstance(held, dict) and any(isinstance(held.get(name), list) for name in (*_RIGHT, *_SAID))
 
 
 def _first(held: Any) -> Mapping[str, Any]:
@@ -61,7 +69,8 @@ def _has_choices(item: Mapping[str, Any]) -> bool:
 
 
 def _recognises(head: Head) -> bool:
-    return _is_predictions(head) or not _OF_DETAILS.isdisjoint(_first((head.first or {}).get("details")))
+    details = (head.first or {}).get("details")
+    return _is_predictions(head) or _is_by_field(details) or not _OF_DETAILS.isdisjoint(_first(details))
 
 
 def _read(
@@ -78,7 +87,7 @@ def _read(
         items = [item for file in files for item in _numbered(file)]
         made = compared(enumerate(items), task, source, metric=metric, slices=slices, normalize=normalize)
         return [replace(made, files=tuple(map(str, files)))]
-    details = _items(head.document["details"])
+    details = _details(head.document["details"])
     ids = _ids(details)
     right = next((name for name in _RIGHT if any(name in item for item in details.values())), None)
     is_judge = right is None and {"origin_prompt", "prediction"} <= set(_first(details))
