@@ -19,8 +19,9 @@ from .paired_tests import coin_test
 from .special import bdtr, bdtrc, gammaln, ndtri, xlogy
 
 Counts: TypeAlias = NDArray[np.int64]
-Chance: TypeAlias = Callable[[int], float]
-"""The probability of a claim with so many questions."""
+Shares: TypeAlias = NDArray[np.float64]
+Chances: TypeAlias = Callable[[Counts], Shares]
+"""The probabilities of a claim with so many questions."""
 
 MOST_QUESTIONS = 10**9
 """Beyond so many no evaluation is made longer."""
@@ -132,7 +133,7 @@ def _score_edge(claim: Claim, n: int, negative: Counts) -> Counts:
     return low
 
 
-def _score(n: int, positive: Counts, negative: Counts, change: float, more: float) -> NDArray[np.float64]:
+def _score(n: int, positive: Counts, negative: Counts, change: float, more: float) -> Shares:
     """Give how many standard errors the difference of the flips is above what a change of accuracy would make it."""
     linear = (positive + negative) * (1 - change) - 2 * change * (n - positive)
     root = np.sqrt(np.maximum(linear**2 + 8.0 * n * negative * change * (1 - change), 0.0))
@@ -167,16 +168,18 @@ def questions_for_claim(claim: Claim, negative_rate: float, positive_rate: float
     spread = math.sqrt(max(negative_rate + positive_rate, abs(claim.bound)))
     start = ((_quantile(claim.tail) + _quantile(1 - power)) * spread / distance) ** 2
 
-    def chance(n: int) -> float:
-        return chance_of_claim(claim, n, negative_rate, positive_rate)
+    def chances(n: Counts) -> Shares:
+        return np.array([chance_of_claim(claim, each, negative_rate, positive_rate) for each in n.tolist()])
 
-    def rough(n: int) -> float:
-        return chance_of_claim(claim, n, negative_rate, positive_rate, exact=False)
+    def rough(n: Counts) -> Shares:
+        return np.array(
+            [chance_of_claim(claim, each, negative_rate, positive_rate, exact=False) for each in n.tolist()]
+        )
 
     near = _crossing(rough, power, start)
     # The teeth are so far apart in which the bound is a whole number of questions.
     ahead = 2 / abs(claim.bound) if claim.bound else start / 50
-    return None if near is None else _from_there_on(chance, power, near, ahead, _TRIED)
+    return None if near is None else _from_there_on(chances, power, near, ahead, _TRIED)
 
 
 def questions_for_share(rate: float, bound: float, *, level: float = 0.95, power: float = 0.8) -> int | None:
@@ -190,32 +193,39 @@ def questions_for_share(rate: float, bound: float, *, level: float = 0.95, power
     spread = math.sqrt(bound * (1 - bound)) * _quantile(0.5 - level / 2)
     start = ((spread + math.sqrt(rate * (1 - rate)) * _quantile(1 - power)) / (rate - bound)) ** 2
 
-    def chance(n: int) -> float:
-        return chance_of_share(n, rate, bound, level)[0 if rate < bound else 1]
+    def chances(n: Counts) -> Shares:
+        return _chances_of_share(n, rate, bound, level)[0 if rate < bound else 1]
 
-    return _from_there_on(chance, power, start, 4 / abs(rate - bound) + 2 / max(bound, rate), 20 * _TRIED)
+    return _from_there_on(chances, power, start, 4 / abs(rate - bound) + 2 / max(bound, rate), 20 * _TRIED)
 
 
 def chance_of_share(n: int, rate: float, bound: float, level: float) -> tuple[float, float]:
     """Give the probabilities that the interval of Clopper and Pearson lies below, and above, a bound on a share."""
+    below, above = _chances_of_share(np.array([n]), rate, bound, level)
+    return float(below[0]), float(above[0])
+
+
+def _chances_of_share(n: Counts, rate: float, bound: float, level: float) -> tuple[Shares, Shares]:
+    """Give the same for several numbers of questions."""
     if not bound:  # which nothing lies below, and a single flip above
-        return 0.0, -math.expm1(n * math.log1p(-rate)) if rate < 1 else 1.0
+        return np.zeros(len(n)), -np.expm1(n * math.log1p(-rate)) if rate < 1 else np.ones(len(n))
     tail = 0.5 - level / 2
-    # The highest count that is shown to be below, and the lowest that is shown to be above.
-    # The normal distribution says nearly where they are.
-    reach = _quantile(tail) * math.sqrt(n * bound * (1 - bound))
-    most = max(0, math.floor(n * bound - reach)) if (1 - bound) ** n <= tail else -1
-    least = min(n, math.ceil(n * bound + reach)) + 1
-    while most >= 0 and bdtr(most, n, bound) > tail:
-        most -= 1
-    while most < n - 1 and bdtr(most + 1, n, bound) <= tail:
-        most += 1
-    while least > 1 and bdtrc(least - 2, n, bound) <= tail:
-        least -= 1
-    while least <= n and bdtrc(least - 1, n, bound) > tail:
-        least += 1
-    below = float(bdtr(most, n, rate)) if most >= 0 else 0.0
-    return below, float(bdtrc(least - 1, n, rate)) if least <= n else 0.0
+    # The normal distribution says nearly what the highest count is that is shown to be below, and the lowest above.
+    reach = _quantile(tail) * np.sqrt(n * bound * (1 - bound))
+    most = np.maximum(-1, np.floor(n * bound - reach)).astype(np.int64)
+    least = np.minimum(n, np.ceil(n * bound + reach)).astype(np.int64) + 1
+    most = _moved(most, -1, lambda count: (count >= 0) & (bdtr(count, n, bound) > tail))
+    most = _moved(most, 1, lambda count: (count < n - 1) & (bdtr(count + 1, n, bound) <= tail))
+    least = _moved(least, -1, lambda count: (count > 1) & (bdtrc(count - 2, n, bound) <= tail))
+    least = _moved(least, 1, lambda count: (count <= n) & (bdtrc(count - 1, n, bound) > tail))
+    return bdtr(most, n, rate), np.where(least <= n, bdtrc(least - 1, n, rate), 0.0)
+
+
+def _moved(counts: Counts, step: int, is_off: Callable[[Counts], NDArray[np.bool_]]) -> Counts:
+    """Move counts until none is off."""
+    while (off := is_off(counts)).any():
+        counts = counts + step * off
+    return counts
 
 
 def questions_without_a_flip(bound: float, level: float) -> int | None:
@@ -223,37 +233,41 @@ def questions_without_a_flip(bound: float, level: float) -> int | None:
     return math.ceil(math.log(0.5 - level / 2) / math.log1p(-bound)) if 0 < bound < 1 else None
 
 
-def _crossing(chance: Chance, power: float, start: float) -> int | None:
+def _crossing(chances: Chances, power: float, start: float) -> int | None:
     """Find, near a start, a number of questions that is enough where the number before it is not."""
+
+    def is_enough(n: int) -> bool:
+        return bool(chances(np.array([n]))[0] >= power)
+
     many, step = max(1, round(min(start, MOST_QUESTIONS))), max(1, round(start / 50))
-    while chance(many) < power:
+    while not is_enough(many):
         many, step = many + step, 2 * step
         if many > MOST_QUESTIONS:
             return None
     few, step = many, max(1, many // 50)
-    while few > 0 and chance(few) >= power:
+    while few > 0 and is_enough(few):
         many, few, step = few, max(0, few - step), 2 * step
     while many - few > _unit(many):
         middle = (few + many) // 2
-        few, many = (few, middle) if chance(middle) >= power else (middle, many)
+        few, many = (few, middle) if is_enough(middle) else (middle, many)
     return many
 
 
-def _from_there_on(chance: Chance, power: float, start: float, ahead: float, tried: int) -> int | None:
+def _from_there_on(chances: Chances, power: float, start: float, ahead: float, tried: int) -> int | None:
     """Find the number of questions that is enough, as are all that were tried up to so many more.
 
     The chance of an exact test rises and falls with the number of questions like the teeth of a saw.
     """
-    found = _crossing(chance, power, start)
+    found = _crossing(chances, power, start)
     while found is not None and found <= MOST_QUESTIONS:
         unit = _unit(found)
         found = -(-found // unit) * unit
         step = max(1, math.ceil(ahead / unit / tried)) * unit
-        further = range(found, found + math.ceil(ahead) + unit, step)
-        short = next((n for n in reversed(further) if chance(n) < power), None)
-        if short is None:
+        further = np.arange(found, found + math.ceil(ahead) + unit, step)
+        short = further[chances(further) < power]
+        if not len(short):
             return found
-        found = short + 1
+        found = int(short[-1]) + 1
     return None
 
 
