@@ -24,7 +24,8 @@ from .ratio import relative_limits
 from .special import stdtrit
 from .weighted_coins import Coins
 
-_LEAST_SIZE = 0.01
+# With fewer degrees of freedom, as where nearly all rows are in one cluster, Student's quantile is beyond all bounds.
+_LEAST_FREEDOM = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class ClusterCells:
 
 
 def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informative: int, level: float) -> float:
-    """Say how many independent rows would be as sure as these; 0 where there is one cluster, of which nobody can tell.
+    """Say how many independent rows would be as sure as these; 0 where nearly all are in one cluster.
 
     Args:
         residuals: By how much each cluster is off the estimate, shape (clusters,); they add up to 0.
@@ -97,16 +98,14 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
     clusters = n / alike
     if alike <= 1:
         return n
-    if clusters <= 1:
+    if clusters - 1 < _LEAST_FREEDOM:
         return 0.0
     measured = alike
     if squares > 0:
         measured = float(residuals @ residuals) * clusters / (clusters - 1) / (squares * n / (n - 1))
     effect = max(1.0, (informative * measured + alike) / (informative + 1))
     quantiles = [float(stdtrit(freedom - 1, 0.5 + level / 2)) for freedom in (clusters, n)]
-    size = n / effect * (quantiles[1] / quantiles[0]) ** 2
-    # Where nearly all rows are in one cluster, nobody can tell either.
-    return size if size > _LEAST_SIZE else 0.0
+    return n / effect * (quantiles[1] / quantiles[0]) ** 2
 
 
 def effective_share(counts: Numbers, sizes: Numbers, level: float) -> tuple[float, float]:
@@ -204,7 +203,7 @@ def mean_interval(values: Numbers, numbers: NDArray[np.int64], level: float) -> 
     sizes = np.bincount(numbers).astype(np.float64)
     n = float(len(values))
     clusters = n**2 / float(sizes @ sizes)
-    if clusters <= 1:
+    if clusters - 1 < _LEAST_FREEDOM:
         return math.nan, math.nan
     mean = float(values.mean())
     off = np.bincount(numbers, weights=values - mean)

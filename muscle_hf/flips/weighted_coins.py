@@ -19,9 +19,11 @@ from .special import bdtr, root
 
 # Chances below e^-35 are nothing beside those that are added up.
 _NEGLIGIBLE = 35
-# So many numbers are added up for one chance; above, weights are rounded to a grid of so many places, a thousandth of
-# the standard deviation of the sum or finer.
-_MOST_TERMS, _GRID = 1 << 22, 1 << 14
+# So many numbers are added up for one chance; above, weights are rounded to a grid of so many places, about a
+# five-hundredth of the standard deviation of the sum.
+_MOST_TERMS, _GRID = 1 << 20, 1 << 13
+# So near, as a part of it, chances come to that of a bound.
+_PRECISION = 1e-9
 # So many steps lead to a tilt, most often four or five.
 _STEPS = 100
 
@@ -114,15 +116,20 @@ class Coins:
             return float(alpha ** (1 / self.counts.sum()))
 
         def excess(logit: float) -> float:
-            return math.log(max(self.tail(found, 1 / (1 + math.exp(-logit))), 1e-300)) - math.log(alpha)
+            off = math.log(max(self.tail(found, 1 / (1 + math.exp(-logit))), 1e-300)) - math.log(alpha)
+            return off if abs(off) > _PRECISION else 0.0
 
         share = found / self.whole
         # So far by the normal distribution, and then on.
         error = math.sqrt(self._variance(np.full(len(self.weights), share))) / self.whole / (share * (1 - share))
         inside, step = math.log(share / (1 - share)), normal_quantile(1 - 2 * alpha) * error
-        while excess(inside - step) > 0:
-            step *= 1.5
-        least = 1 / (1 + math.exp(-root(excess, inside - step, inside, 1e-7)))
+        low, high = inside - step, inside
+        while excess(low) > 0:
+            low, high = low - step, low
+        # Of one coin that outweighs the others even the share that was found may be rejected.
+        while excess(high) < 0:
+            low, high = high, high + step
+        least = 1 / (1 + math.exp(-root(excess, low, high, 1e-7)))
         # On the side of 1/2 that the test says, however near it is.
         return max(least, math.nextafter(0.5, 1)) if self.tail(found) < alpha else min(least, 0.5)
 

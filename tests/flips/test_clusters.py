@@ -156,6 +156,15 @@ def test_one_cluster_leaves_everything_open() -> None:
     assert "3 instances in 1 cluster, " in str(scores)
 
 
+def test_one_cluster_that_holds_nearly_all_leaves_as_much_open_as_one() -> None:
+    for alone in (1, 5, 40, 400):
+        clusters = np.concatenate([np.zeros(2000, int), np.arange(1, 1 + alone)])
+        c = compare(**answers(len(clusters), seed=0), clusters=clusters)
+        low, high = c.confidence_interval("negative_flip_rate")
+        assert high - low > (0.9 if alone < 100 else 0.2)
+        assert np.isfinite([c.decision_interval(name) for name in ("accuracy_change", "agreement", "kappa")]).all()
+
+
 @pytest.mark.slow
 @settings(deadline=None)
 @given(
