@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # ARGS="-n 0" runs everything in one.
 PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-versions test-oldest test-newest lint docs dist clean
+.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest lint docs dist clean
 
 install: $(READY)
 
@@ -31,6 +31,15 @@ test-oldest test-newest: test-%:
 	.venv-$*/bin/python -m pip install --quiet $(WHICH) --editable ".[test]" "$$(grep ^torch== constraints.txt)"
 	.venv-$*/bin/$(PYTEST) -m "not slow" $(ARGS)
 
+# What `pip install muscle_hf` alone brings, in an empty environment: how much it is, that it compares, and what the rest
+# says.
+test-light: $(READY)
+	rm -rf build/light
+	$(BIN)/python -m build --no-isolation --wheel --outdir build/light
+	$(PYTHON) -m venv build/light/empty
+	build/light/empty/bin/python -m pip install --quiet --constraint constraints.txt build/light/*.whl
+	build/light/empty/bin/python -I build_hooks/check_light.py --measure
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +56,8 @@ dist: $(READY)
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/empty/bin/python -I build_hooks/check_light.py --measure
+	build/empty/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[train]"
 	build/empty/bin/python -I build_hooks/check_installed.py
 	build/empty/bin/muscle-hf --version
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         HubError,
         InputError,
+        MissingPackageError,
         ModelMismatchError,
         MuscleError,
         TeacherError,
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "HubError",
     "InputError",
+    "MissingPackageError",
     "ModelMismatchError",
     "MuscleError",
     "Power",
@@ -81,6 +83,7 @@ _HOMES = {
     "ConfigurationError": "errors",
     "HubError": "errors",
     "InputError": "errors",
+    "MissingPackageError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
     "Power": "flips.power_result",
@@ -108,7 +111,11 @@ if not TYPE_CHECKING:  # A type checker that saw this function would take every 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        from .packages import required_by
+
+        home = _HOMES[name]
+        with required_by(home.partition(".")[0], f"{__name__}.{name}"):
+            value = getattr(import_module(f"{__name__}.{home}"), name)
         # Kept, so that the next use is an ordinary attribute and does not come here again.
         globals()[name] = value
         return value

@@ -21,6 +21,10 @@ class ArgumentError(ConfigurationError, TypeError):
     """An argument that a trainer or a config does not have, or one that is missing."""
 
 
+class MissingPackageError(ConfigurationError, ImportError):
+    """A package that is not installed; the message names the extra of muscle_hf that brings it."""
+
+
 class ModelMismatchError(MuscleError, ValueError):
     """Two models that cannot be trained against each other, such as ones with different vocabularies."""
 

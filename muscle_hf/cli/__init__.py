@@ -15,6 +15,7 @@ from typing import NoReturn, Protocol
 
 from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
+from ..packages import required_by
 from ..text import nearest_choice, nearest_option
 from ..version import __version__
 from . import cache, compare, demo, find, metrics, power, predict, push, update
@@ -91,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     program = f"muscle-hf {arguments.command}"
     try:
-        with terminated_as_interrupted():
+        with required_by(arguments.command, program), terminated_as_interrupted():
             return COMMANDS[arguments.command].run(arguments)
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: what a shell reports for a program that the signal ends.

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigurationError, InputError
+from ..errors import InputError
+from ..packages import not_installed
 from .inputs import take_answers
 from .score_comparison import ScoreComparison, compare_scores
 
@@ -76,7 +77,7 @@ def score_texts(*, answers: Sequence[Any], references: Sequence[Any], scorer: st
 
     Raises:
         InputError: An unknown scorer, nothing to score, unequal lengths, anything but texts, a reference of None.
-        ConfigurationError: The library of the scorer is not installed.
+        MissingPackageError: The library of the scorer is not installed.
 
     Example:
         >>> from muscle_hf.flips.scorers import score_texts
@@ -118,7 +119,7 @@ def compare_smooth(
     Raises:
         InputError: Texts without a scorer or without references, scores with either, and what `score_texts` and
             `compare_scores` refuse.
-        ConfigurationError: The library of the scorer is not installed.
+        MissingPackageError: The library of the scorer is not installed.
 
     Example:
         >>> from muscle_hf.flips.scorers import compare_smooth
@@ -167,7 +168,4 @@ def _library(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"this scorer needs {module.split('.')[0]}, but {error.name} is not installed; "
-            'run: pip install "muscle_hf[scorers]"'
-        ) from error
+        raise not_installed(f"a scorer of {module.partition('.')[0]}", [str(error.name)], "scorers") from error

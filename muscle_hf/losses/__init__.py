@@ -1,10 +1,13 @@
 """The compatibility loss, its masks and divergences: tensors in, tensors out."""
 
-from .compatibility import CompatibilityLoss, compatibility_loss
-from .divergences import DIVERGENCES, Divergence
-from .logits import IGNORE_INDEX, next_token_labels
-from .masks import MASKS, Mask, ModelScores, Scores
-from .strategy import TEACHERS, Strategy
+from ..packages import required
+
+with required("train", "muscle_hf.losses"):
+    from .compatibility import CompatibilityLoss, compatibility_loss
+    from .divergences import DIVERGENCES, Divergence
+    from .logits import IGNORE_INDEX, next_token_labels
+    from .masks import MASKS, Mask, ModelScores, Scores
+    from .strategy import TEACHERS, Strategy
 
 __all__ = [
     "DIVERGENCES",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..packages import required
 from .answers import Run
 from .files import Asked, read_file
 from .folders import read_folder
@@ -96,6 +97,8 @@ def read(
     if path is None:
         from .hub_data import read_table_of_hub
 
+        with required("hub", f"{source}, no file or folder here but the name of a data set of the Hub,", "datasets"):
+            pass
         evaluation = read_table_of_hub(named, str(source), config, split, asked)
     elif path.is_dir():
         chosen = where(named.rest, str(source))

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from ..errors import ConfigurationError
 from ..files import replaced
 from ..flips.comparison import Comparison
 from ..flips.paired_tests import in_words
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
+from ..packages import required
 from ..version import __version__
 from .fonts import Fonts
 from .measure import Part
@@ -73,11 +73,8 @@ def _scene(outcomes: Outcomes) -> Scene:
 
 def _plain_style() -> AbstractContextManager[None]:
     """Leave the user's own style out of it; refuse where there is no matplotlib."""
-    try:
+    with required("plots", "a picture"):
         from matplotlib import style
-    except ImportError:
-        message = 'plots need matplotlib, which is not installed: pip install "muscle_hf[plots]".'
-        raise ConfigurationError(message) from None
     return style.context("default")
 
 

@@ -1,6 +1,5 @@
 """The picture of a comparison: areas and dots are the figures, and no name from a file can spoil it."""
 
-import builtins
 import itertools
 import subprocess
 import sys
@@ -336,14 +335,7 @@ def test_drawing_leaves_no_figure_behind_in_pyplot() -> None:
 
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without(name: str, *args: Any, **options: Any) -> Any:
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return original(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = compared({"quiz": QUIZ})
     for draw in (lambda: plot(result), lambda: write_png(result, tmp_path / "picture.png")):
         with pytest.raises(ConfigurationError, match=r'pip install "muscle_hf\[plots\]"'):

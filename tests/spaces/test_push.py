@@ -264,7 +264,7 @@ def test_a_space_installs_a_version_that_has_its_page() -> None:
         wanted = Requirement(line)
         assert wanted.name == "muscle_hf"
         assert wanted.specifier.contains(__version__)
-        assert wanted.extras == ({"scorers"} if name == "smooth_compatibility" else set())
+        assert wanted.extras == ({"hub", "scorers"} if name == "smooth_compatibility" else {"hub"})
 
 
 def test_a_wheel_goes_along_and_is_installed_from_the_space_until_the_package_is_published(
@@ -281,7 +281,7 @@ def test_a_wheel_goes_along_and_is_installed_from_the_space_until_the_package_is
         wheel.write_bytes(data)
         names = ["consistency", "smooth_compatibility"]
         push(worker, "wheels", names=names, requirement=str(wheel))
-        for name, extras in zip(names, (set(), {"scorers"}), strict=True):
+        for name, extras in zip(names, ({"hub"}, {"hub", "scorers"}), strict=True):
             files = server.files(f"wheels/{name}", "space")
             assert {path for path in files if path.endswith(".whl")} == {wheel.name}  # none of an earlier push
             assert files[wheel.name] == data
@@ -301,12 +301,12 @@ def test_a_wheel_goes_along_and_is_installed_from_the_space_until_the_package_is
 @pytest.mark.parametrize(
     ("requirement", "lines"),
     [
-        (None, ["muscle_hf>=0.1.0", "muscle_hf[scorers]>=0.1.0"]),
-        ("muscle_hf", ["muscle_hf", "muscle_hf[scorers]"]),
-        ("muscle_hf==0.2.0", ["muscle_hf==0.2.0", "muscle_hf[scorers]==0.2.0"]),
+        (None, ["muscle_hf[hub]>=0.1.0", "muscle_hf[hub,scorers]>=0.1.0"]),
+        ("muscle_hf", ["muscle_hf[hub]", "muscle_hf[hub,scorers]"]),
+        ("muscle_hf==0.2.0", ["muscle_hf[hub]==0.2.0", "muscle_hf[hub,scorers]==0.2.0"]),
         (
             "muscle_hf @ git+https://h.org/m",
-            ["muscle_hf @ git+https://h.org/m", "muscle_hf[scorers] @ git+https://h.org/m"],
+            ["muscle_hf[hub] @ git+https://h.org/m", "muscle_hf[hub,scorers] @ git+https://h.org/m"],
         ),
     ],
 )
