@@ -20,8 +20,8 @@ from scipy.special import bdtr, gammaln, xlogy
 
 from muscle_hf.flips.coin import coin_flips
 from muscle_hf.flips.intervals import wilson
-from muscle_hf.flips.paired_tests import coin_test
-from muscle_hf.flips.sample_size import chance_of_claim, chance_of_share, change_claim
+from muscle_hf.flips.paired_tests import TESTS, coin_test
+from muscle_hf.flips.sample_size import chance_of_claim, chance_of_share, change_claim, claim_of_test
 from muscle_hf.flips.stopping import BROKEN, KEPT, stopping_verdict
 
 LEVEL = 0.95
@@ -128,6 +128,23 @@ def _chance_of_difference(n: int, negative: float, positive: float, least: int) 
     weight = np.exp(logs + xlogy(fell, negative) + xlogy(n - fell, 1 - negative))
     most = np.minimum(fell - least, n - fell)
     return float(weight @ np.where(most >= 0, bdtr(np.maximum(most, 0), n - fell, positive / (1 - negative)), 0.0))
+
+
+# The paired tests ----------------------------------------------------------------------------------------------------
+
+
+def tests(sizes: Sequence[int]) -> None:
+    """Print how often each paired test is below 0.05, if nothing changes and if accuracy falls."""
+    print("\nPaired tests, 10 % of the answers flip: how often p is 0.05 or less, %, by enumeration\n")
+    table(["test", "questions", "neutral update", "falls by 1 point", "2 points", "5 points"])
+    for name in TESTS:
+        for n in sizes:
+            found = [
+                chance_of_claim(claim_of_test(name, LEVEL), n, (0.1 + drop) / 2, (0.1 - drop) / 2, exact=True)
+                for drop in DROPS
+            ]
+            # Two-sided, a neutral update looks better as often as it looks worse.
+            row(name, f"{n:,}", percent(found[0] * (1 if name.startswith("one") else 2)), *map(percent, found[1:]))
 
 
 # Looking while it grows ----------------------------------------------------------------------------------------------
@@ -242,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shares(options.sizes)
     families(options.sizes)
     estimates(options.sizes)
+    tests(options.sizes)
     peeking(options.length, options.evaluations, options.seed)
 
 
