@@ -1,4 +1,4 @@
-"""Output of promptfoo (`--output results.json` or `.jsonl`, `promptfoo export`), results of versions 2 and 3.
+"""Output of promptfoo (`--output results.json`, `.jsonl` or `.csv`, `promptfoo export`), results of versions 2 and 3.
 
 A result is of one test, one prompt and one provider. Version 3 numbers tests (`testIdx`); in version 2 the results of
 one prompt and provider stand in the order of the tests.
@@ -14,6 +14,7 @@ from ...text import listed, one_line
 from ..answers import TaskAnswers, digest
 from .format import About, Format, task_name
 from .head import Head
+from .promptfoo_table import is_table, read_table_of_results
 from .records import Record, answers_of
 
 _NEEDED = "one result of promptfoo a line"
@@ -25,6 +26,8 @@ _Result: TypeAlias = Mapping[str, Any]
 
 def is_output(head: Head) -> bool:
     """Tell whether a file is an output of promptfoo."""
+    if is_table(head):
+        return True
     if head.layout not in ("object", "lines"):
         return False
     if head.first is None:  # cut off, so that only its beginning can tell
@@ -50,12 +53,16 @@ def about(head: Head) -> About:
     """Say which provider answered; an output has no name, so its task is that of the file."""
     document = head.first or {}
     summary = _part(document, "results") or document
-    provider = head.where.get("provider", _provider(head.first) if _is_result(head.first) else "")
+    rows = summary.get("results")
+    providers = {_provider(row) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+    provider = head.where.get("provider", providers.pop() if len(providers) == 1 else "")
     return About(task_name(head.path), provider, str(summary.get("timestamp") or ""))
 
 
 def _results(head: Head) -> tuple[Mapping[str, Any], list[_Result]]:
     """Give what the output says of all results, and the results."""
+    if is_table(head):
+        return {}, list(read_table_of_results(head.path))
     document = head.document
     if isinstance(document, dict) and not _is_result(document):
         summary = _part(document, "results") or document
@@ -182,7 +189,7 @@ PROMPTFOO = Format(
     holds="an output",
     recognises=is_output,
     read=read_output,
-    files=("*.json", "*.jsonl"),
+    files=("*.json", "*.jsonl", "*.csv"),
     about=about,
     choices=_CHOICES,
 )

@@ -181,3 +181,26 @@ def test_a_broken_output_is_told_in_one_line(tmp_path: Path, content: str, told:
     with pytest.raises(InputError, match=told) as caught:
         read(file)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_table_of_promptfoo_has_columns_for_each_pair(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    named = '"{""tone"":0.5}"'
+    file.write_text(
+        "q,[a:x] Say {{q}},Status,Score,Named Scores,Metric: tone,Grader Reason,Comment,[b:y] Say {{q}},Status,Score,"
+        "Named Scores,Metric: tone,Grader Reason,Comment\n"
+        f'q0,yes,PASS,1.00,{named},0.50,fine,,"no,\nreally",FAIL,0.50,{named},0.50,no,\n'
+        f"q1,yes,PASS,1.00,{named},0.50,fine,,no quota,ERROR,0.00,{{}},,no quota,\n"
+    )
+    first, second = (_task(f"{file}@provider={provider}") for provider in ("a:x", "b:y"))
+    assert first.values().tolist() == [1, 1]
+    assert second.scores is not None
+    assert second.scores.tolist()[0] == 0
+    assert np.isnan(second.scores[1])
+    assert first.documents == second.documents
+    assert second.read_texts(np.array([0]))[0].answer == "no,\nreally"
+    with pytest.raises(InputError, match="2 pairs of provider"):
+        read(file)
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(InputError, match=r"CSV|an output as promptfoo"):
+        read(file)
