@@ -5,6 +5,7 @@ each trial (`train_trial_index`: other examples in the prompt) and each perturba
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -111,8 +112,12 @@ def _chosen(answers: Sequence[_Answer], head: Head) -> tuple[list[_Answer], list
     """Keep the instances that no perturbation changed, or those of the perturbation and split that are asked for."""
     notes: list[str] = []
     kept = list(answers)
+    splits = Counter(answer.split or "none" for answer in kept if not answer.perturbation)
     if "split" in head.where:
         kept = _with(kept, "split", head)
+    elif len(splits) > 1:
+        told = listed(f"{count:,} of {split}" for split, count in sorted(splits.items()))
+        notes.append(f"answers of several splits are compared together: {told} (@split=NAME chooses one)")
     there = dict.fromkeys(answer.perturbation for answer in kept)
     if "perturbation" in head.where or (len(there) > 1 and "" not in there):
         return _with(kept, "perturbation", head), notes

@@ -103,7 +103,9 @@ def test_perturbed_instances_are_left_out_with_a_note_or_chosen(tmp_path: Path) 
 def test_splits_are_slices_and_can_be_chosen(tmp_path: Path) -> None:
     file = _run(tmp_path, [_row("a", 1.0, split="valid"), _row("b", 0.0)])
     assert _task(file, slices=["split"]).slices["split"].to_pylist() == ["valid", "test"]
+    assert any("1 of test, 1 of valid" in note for note in _task(file).notes)
     assert _task(f"{file}@split=test").ids.to_pylist() == ["b"]
+    assert not _task(f"{file}@split=test").notes
 
 
 def test_instances_and_predictions_beside_the_file_are_shown_and_checked(tmp_path: Path) -> None:
