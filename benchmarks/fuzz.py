@@ -36,8 +36,9 @@ from random import Random
 from typing import Any
 
 from fuzz_files import Kind
-from fuzz_formats import COUNTS, kinds
+from fuzz_formats import COUNTS
 from fuzz_mutations import spoil_bytes
+from fuzz_programs import kinds
 
 import muscle_hf
 from muscle_hf.errors import MuscleError

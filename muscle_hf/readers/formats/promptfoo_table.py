@@ -15,7 +15,7 @@ import pyarrow.csv
 from ...errors import InputError
 from ...text import one_line
 from .head import Head
-from .jsonlines import BYTE_ORDER_MARK, opened
+from .opening import BYTE_ORDER_MARK, opened
 
 _HEADER = b",Status,Score,Named Scores,"
 _NEEDED = "the table of promptfoo"
