@@ -135,10 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             cells = [shown([row[1:] for row in rows if math.isclose(row[0], margin)]) for rows in both]
             print(f"| {n:,} | {100 * margin:g} | {' | '.join(cells)} |", flush=True)
     print(f"\nNegative flip rate, true rates {RATES[0]:.1%} to {RATES[-1]:.0%}: the highest rate\n")
-    print(f"| answers | | {titles} |\n{lines}")
+    print(f"| answers | {titles} |\n{lines.removeprefix('|---')}")
     for n in options.sizes:
         cells = [shown(at_bounds(n, interval)) for interval in (wilson, clopper_pearson)]
-        print(f"| {n:,} | | {' | '.join(cells)} |")
+        print(f"| {n:,} | {' | '.join(cells)} |")
     print(f"\nRelative change, old accuracy {ACCURACIES[0]:.0%} to {ACCURACIES[-1]:.0%}: the highest rate\n")
     print("| answers | margin, % | verdicts: false “kept”, % | verdicts: false “broken”, % |\n|---|---|---|---|")
     for n in options.small:

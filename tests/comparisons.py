@@ -8,7 +8,8 @@ import pyarrow as pa
 from muscle_hf.errors import InputError
 from muscle_hf.readers.answers import Positions, Run, TaskAnswers, Text
 from muscle_hf.runs.compare import RunComparison, compare_runs
-from muscle_hf.runs.gate import BROKEN, TOO_FEW, Bound, Judgement, judge
+from muscle_hf.runs.gate import Bound, Judgement, judge
+from muscle_hf.runs.judgement import BROKEN
 
 GROUPS = ("physics", "law", None, "history")
 
@@ -91,10 +92,8 @@ def sample(
 
 
 def check(result: RunComparison, bounds: Sequence[Bound], *, gate_on: str = "estimate") -> list[Judgement]:
-    """What is broken; an error where nothing can be judged, or rows are too few."""
+    """What is broken; an error where nothing can be judged."""
     gate = judge(result, bounds, gate_on=gate_on)
     if gate.refusals:
         raise InputError(" ".join(gate.refusals))
-    if gate.verdict == TOO_FEW:
-        raise InputError(" ".join(f"{judged.message}." for judged in gate.of(TOO_FEW)))
     return gate.of(BROKEN)

@@ -1,7 +1,7 @@
 """The command `muscle-hf`: one module a command, each with `configure(parser)` and `run(arguments) -> exit code`.
 
-Exit codes: 0 done, 1 a gate broken, 2 bad input or a gate that cannot be judged, 130 interrupted. Heavy imports stay
-inside `run`, so that `--help` answers at once.
+Exit codes: 0 done, 1 a gate broken, 2 bad input or no evidence, 3 a gate that cannot tell, 130 interrupted. Heavy
+imports stay inside `run`, so that `--help` answers at once.
 """
 
 import argparse
@@ -64,8 +64,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, also where argparse itself would leave the process.
 
-    0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or a gate that cannot be judged, 130
-    interrupted; 141 where another program, such as `head`, closed the pipe before a command came to its result.
+    0 done (also for `--help` and `--version`), 1 a gate broken, 2 bad input or no evidence, 3 a gate that cannot tell,
+    130 interrupted; 141 where another program, such as `head`, closed the pipe before a command came to its result.
     """
     # A terminal or a pipe that knows no arrows shall get a question mark for them, not end the command.
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):

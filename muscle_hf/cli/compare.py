@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..runs.gate import Bound, Gate
 
 _BOUNDS = {
+    "margin": "how far accuracy, or the mean score, may fall, such as 0.01 for one point",
     "max_nfr": "highest negative flip rate, 0 to 1",
     "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
     "max_regression": "highest mean regression of the scores that fell",
@@ -143,8 +144,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     gate = parser.add_argument_group(
         "gate",
-        "exit with 1 if a bound is broken, 2 if one cannot be judged; WHERE: a task, COLUMN=GROUP, or * for each "
-        "(default: all together)",
+        "exit with 0 if all bounds are kept, 1 if one is broken, 3 if neither can be told by so many questions, 2 if "
+        "the files are no evidence; WHERE: a task, COLUMN=GROUP, or * for each (default: all together)",
     )
     for name, help_text in _BOUNDS.items():
         gate.add_argument(
@@ -153,16 +154,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     gate.add_argument("--gate", type=Path, metavar="FILE", help="YAML file with a project's bounds")
     gate.add_argument(
         "--gate-on",
-        choices=["estimate", "upper"],
-        help="hold the estimate to the bound, or the worse end of its interval (default: estimate)",
+        choices=["interval", "estimate"],
+        help="what is held to a bound: the whole interval, so that few verdicts err (default), or the estimate alone, "
+        "whatever chance makes of it",
+    )
+    gate.add_argument(
+        "--undecided",
+        choices=["fail", "pass"],
+        help="exit with 1, or with 0, where it cannot be told (default: with 3)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison and write the files; 1 where the gate is broken, 2 where it cannot be judged."""
+    """Print the comparison and write the files; the exit code is that of the gate, 0 without one."""
     from ..readers.selection import parse_filters
     from ..runs.compare import compare_runs
-    from ..runs.gate import BROKEN, KEPT, TOO_FEW, judge
+    from ..runs.gate import judge
+    from ..runs.judgement import BROKEN, CANNOT_TELL
     from ..runs.terminal import terminal_text
     from ..text import listed
 
@@ -192,7 +200,7 @@ def run(arguments: argparse.Namespace) -> int:
         normalize=arguments.normalize,
         references=arguments.references,
     )
-    gate = judge(result, bounds, gate_on=gate_on)
+    gate = judge(result, bounds, gate_on=gate_on, undecided=arguments.undecided)
     held = gate if bounds else None
     _write(arguments, result, held)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
@@ -216,23 +224,26 @@ def run(arguments: argparse.Namespace) -> int:
         if bounds and result.not_compared:
             names = listed(result.not_compared)
             sys.stderr.write(f"muscle-hf compare: note: the gate does not judge what was not compared: {names}\n")
-        for judged in [*gate.of(BROKEN), *gate.of(TOO_FEW)]:
+        for judged in [*gate.of(BROKEN), *gate.of(CANNOT_TELL)]:
             sys.stderr.write(f"muscle-hf compare: {judged.message}\n")
         sys.stderr.flush()
-    return {KEPT: 0, BROKEN: 1, TOO_FEW: 2}[gate.verdict]
+    return gate.exit_code
 
 
 def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
-    from ..runs.gate import parse_bound, read_bounds
+    from ..runs.bounds import GATE_ON, parse_bound, read_bounds
 
     bounds = [parse_bound(name, text) for name in _BOUNDS for text in getattr(arguments, name)]
     gate_on = None
     if arguments.gate is not None:
         from_file, gate_on = read_bounds(arguments.gate)
         bounds += from_file
-    if arguments.gate_on and not bounds:
-        raise InputError("--gate-on without a bound would check nothing; give --max-nfr or another bound.")
-    return bounds, arguments.gate_on or gate_on or "estimate"
+    for option in ("gate_on", "undecided"):
+        if getattr(arguments, option) and not bounds:
+            raise InputError(
+                f"--{option.replace('_', '-')} without a bound would check nothing; give --margin or another."
+            )
+    return bounds, arguments.gate_on or gate_on or GATE_ON[0]
 
 
 def _check_targets(arguments: argparse.Namespace) -> None:

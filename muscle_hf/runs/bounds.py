@@ -1,66 +1,25 @@
 """The bounds of a gate: what a rate must not be above or below, given as options or in a file of a project."""
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import refuse_pointer
 from ..flips.inputs import is_number
 from ..text import printable, quote
+from .kinds import RATES as RATES
 
 if TYPE_CHECKING:
     from yaml import Node
 
-GATE_ON = ("estimate", "upper")
+GATE_ON = ("interval", "estimate")
+MARGINS = {"margin": "min_accuracy_change"}
+"""Options that say by how much a rate may fall -> the bound that this is, with the other sign."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NAMES = (*MARGINS, *RATES)
 _MERGE = "tag:yaml.org,2002:merge"
-
-
-class _Kind(NamedTuple):
-    answers: str | None
-    """The rate of a `Comparison` that is bounded; None where answers have none."""
-    scores: str | None
-    """The same of a `ScoreComparison`."""
-    low: float
-    high: float
-    expected: str
-    title: str
-    """What it is called in a table."""
-
-
-RATES = {
-    "max_nfr": _Kind(
-        "negative_flip_rate",
-        "negative_flip_rate",
-        0,
-        1,
-        "a rate from 0 to 1, such as 0.02 for 2 % of all instances",
-        "NFR",
-    ),
-    "max_relative_nfr": _Kind(
-        "relative_negative_flip_rate", None, 0, math.inf, "a ratio from 0 up, such as 0.5", "relative NFR"
-    ),
-    "max_regression": _Kind(
-        None,
-        "mean_regression",
-        0,
-        math.inf,
-        "a size of falls from 0 up in the unit of the score, such as 0.1",
-        "mean regression",
-    ),
-    "min_accuracy_change": _Kind(
-        "accuracy_change",
-        "mean_change",
-        -math.inf,
-        math.inf,
-        "a change, such as -0.01 for one point of accuracy less",
-        "change of accuracy or mean",
-    ),
-}
-"""What can be bounded, by the name of the option."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +51,31 @@ class Bound:
         return printable(self.source or f"{self.rate} {self.where}:{self.value}")
 
 
-def parse_bound(rate: str, text: str) -> Bound:
+def parse_bound(name: str, text: str) -> Bound:
     """Read a bound as the command line has it: VALUE or WHERE:VALUE; names of tasks may hold colons themselves."""
     where, colon, value = text.rpartition(":")
-    return _bound(rate, where if colon else "all", value.strip(), f"--{rate.replace('_', '-')} {text}")
+    return bound_of(name, where if colon else "all", value.strip(), f"--{name.replace('_', '-')} {text}")
+
+
+def bound_of(name: str, where: str, value: str | float, source: str) -> Bound:
+    """Make a bound of one of `RATES` or `MARGINS`, of a number or of the text of one."""
+    given: Any = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if name not in MARGINS:
+        return Bound(name, where, given, source)  # which refuses a text, as no number
+    if not is_number(given) or given < 0:
+        raise InputError(
+            f"{printable(source)}: the value is {quote(given)}, but must be a size from 0 up by which accuracy, or "
+            "the mean score, may fall, such as 0.01 for one point of accuracy."
+        )
+    return Bound(MARGINS[name], where, 0.0 - given, source)
 
 
 def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
     """Read the bounds of a project, and its `gate_on` (None where it has none), from a YAML file in UTF-8.
 
-    The rates of `RATES` at the top are for all instances together; `tasks` has a task or "*" -> rates, and `slices` a
-    column -> a group or "*" -> rates. Names are taken as they are written: `no` is no truth value here. Messages name
-    the line of a key that is unknown or stands twice, and of a value that is no number or out of range.
+    The names of `RATES` and `MARGINS` at the top are for all instances together; `tasks` has a task or "*" -> these,
+    and `slices` a column -> a group or "*" -> these. Names are taken as they are written: `no` is no truth value here.
+    Messages name the line of a key that is unknown or stands twice, and of a value that is no number or out of range.
     """
     import yaml
 
@@ -126,13 +98,13 @@ def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
     if root is None:
         raise InputError(f"{path} is empty: a gate needs at least one bound, such as `max_nfr: 0.02`.")
     bounds, gate_on = [], None
-    for key, value in _entries(path, root, "the file", ("gate_on", *RATES, "tasks", "slices")):
-        if key in RATES:
+    for key, value in _entries(path, root, "the file", ("gate_on", *_NAMES, "tasks", "slices")):
+        if key in _NAMES:
             bounds.append(_from_file(path, value, key, "all"))
         elif key == "gate_on":
             gate_on = _scalar(path, value, key)
             if gate_on not in GATE_ON:
-                raise _fault(path, value, f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}")
+                raise _fault(path, value, wrong_word(gate_on))
         elif key == "tasks":
             for task, rates in _entries(path, value, key):
                 bounds += _rates(path, rates, f"the task {quote(task)}", task)
@@ -145,22 +117,23 @@ def read_bounds(path: str | Path) -> tuple[list[Bound], str | None]:
     return bounds, gate_on
 
 
+def wrong_word(gate_on: object) -> str:
+    """Say what `gate_on` must be."""
+    told = f"gate_on is {quote(gate_on)}, but must be {' or '.join(GATE_ON)}"
+    return f"{told}; a bound that is kept on the interval is kept on its upper end" if gate_on == "upper" else told
+
+
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def _bound(rate: str, where: str, text: str, source: str) -> Bound:
-    value: Any = float(text) if _NUMBER.fullmatch(text) else text  # which is refused as no number
-    return Bound(rate, where, value, source)
-
-
 def _rates(path: Path, node: "Node", what: str, where: str) -> list[Bound]:
-    return [_from_file(path, value, rate, where) for rate, value in _entries(path, node, what, tuple(RATES))]
+    return [_from_file(path, value, rate, where) for rate, value in _entries(path, node, what, _NAMES)]
 
 
 def _from_file(path: Path, node: "Node", rate: str, where: str) -> Bound:
     text = _scalar(path, node, rate)
     place = "" if where == "all" else f" of {quote(where)}"
-    return _bound(rate, where, text, f"{rate}{place}: {text} in {path}, line {node.start_mark.line + 1}")
+    return bound_of(rate, where, text, f"{rate}{place}: {text} in {path}, line {node.start_mark.line + 1}")
 
 
 def _scalar(path: Path, node: "Node", what: str) -> str:
@@ -169,7 +142,7 @@ def _scalar(path: Path, node: "Node", what: str) -> str:
 
     if not isinstance(node, ScalarNode):
         raise _fault(path, node, f"{what} must be one value, not a list or a mapping")
-    if node.style and what in RATES:
+    if node.style and what in _NAMES:
         raise _fault(path, node, f"{what} is the text {quote(node.value)}; write the number without quotes")
     return str(node.value)
 

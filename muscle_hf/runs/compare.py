@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InputError
+from ..flips.inputs import is_number
 from ..flips.paired_tests import check_test
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
@@ -13,12 +15,14 @@ from ..readers.lighteval_names import alike
 from ..readers.missing import check_name
 from ..readers.not_compared import WithoutNumbers, each_task, lost
 from ..readers.selection import both_sides, choose_tasks
+from ..text import quote
 from .outcomes import Outcomes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .gate import Gate
+    from .report import GateShown
 
 Source: TypeAlias = str | Path | Run
 
@@ -30,28 +34,73 @@ class RunComparison(Outcomes):
     `print` shows it as a table; `to_dict` and `to_json` give it as data (see `run_comparison.schema.json`).
     """
 
+    margin: float | None = None
+    """How far accuracy, or the mean score, may fall; None where nobody said."""
+
+    @cached_property
+    def gate(self) -> "Gate":
+        """What came of holding the comparison to its margin.
+
+        Raises:
+            InputError: It has no margin, or there is no row for all: tasks with scores are bounded one by one.
+        """
+        from .gate import bound_of, judge
+
+        if self.margin is None:
+            raise InputError(
+                "the comparison has no margin, so there is no verdict; say by how much accuracy may fall, as in "
+                "compare_runs(…, margin=0.01) for one point."
+            )
+        return judge(self, [bound_of("margin", "all", self.margin, f"margin {self.margin}")])
+
+    @property
+    def verdict(self) -> str:
+        """ "kept", "broken" or "cannot tell": whether accuracy falls by at most the margin.
+
+        "Kept" and "broken" each err in at most (1 - level) / 2 of cases; `gate` has the numbers and the sentence.
+
+        Raises:
+            InputError: It has no margin, or is no evidence, since tasks lack or both runs are one.
+        """
+        if self.gate.refusals:
+            raise InputError(" ".join(self.gate.refusals))
+        return self.gate.verdict
+
+    def _shown(self, gate: "Gate | None") -> "GateShown | None":
+        gate = self.gate if gate is None and self.margin is not None else gate
+        return gate.shown() if gate else None
+
     def __str__(self) -> str:
         """Show the verdict, the tables, the coin-flip view and the notes as plain text."""
         from .terminal import plain_text
 
-        return plain_text(self)
+        return plain_text(self, self._shown(None))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the texts as a dictionary of plain Python values.
+
+        Returns:
+            What `muscle_hf/run_comparison.schema.json` describes; `gate` is there where the comparison has a margin.
+            Undefined numbers are nan.
+        """
+        return super().to_dict() | ({} if self.margin is None else {"gate": self.gate.to_dict()})
 
     def to_markdown(self, gate: "Gate | None" = None) -> str:
         """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
 
         Args:
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`; it is shown too.
+            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
         """
         from .report import markdown
 
-        return markdown(self, gate.shown() if gate else None)
+        return markdown(self, self._shown(gate))
 
     def to_html(self, path: str | Path, gate: "Gate | None" = None) -> Path:
         """Write a page that stands alone: verdict, quadrants, slices and every flipped instance, to search and filter.
 
         Args:
             path: The file; written to a temporary name and renamed.
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`; it is shown too.
+            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
 
         Returns:
             The path.
@@ -62,7 +111,7 @@ class RunComparison(Outcomes):
         """
         from .page import write_html
 
-        return write_html(self, path, gate=gate.shown() if gate else None)
+        return write_html(self, path, gate=self._shown(gate))
 
     def to_jsonl(self, path: str | Path) -> Path:
         """Write every flipped instance with both answers, one JSON object a line.
@@ -121,6 +170,7 @@ def compare_runs(
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
     test: str = "two-sided",
+    margin: float | None = None,
     allow_missing: bool = False,
     missing: str | None = None,
     by_position: bool = False,
@@ -142,6 +192,8 @@ def compare_runs(
         prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
         test: The paired test that every p is of: "two-sided" or "one-sided" (against "the update breaks no more than
             it repairs"), both also with "-mid-p" after it, see `Comparison.paired_test`.
+        margin: How far accuracy, or the mean of the one task's scores, may fall, such as 0.01 for one point: the
+            result then has a `verdict`, and every report shows it.
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
             were left out. A gate then holds what could be compared.
         missing: What becomes of missing answers, that is instances which one side lacks, or has without an answer or a
@@ -211,7 +263,7 @@ def compare_runs(
     seeds, floorless = _seeds({name: matched[name][0] for name in pairs}, floors, alone, allow_missing)
     notes += floorless
     names = (first.name, second.name) if first.name != second.name else (first.source, second.source)
-    return RunComparison.of_pairs(
+    result = RunComparison.of_pairs(
         pairs,
         names=names,
         sources=(first.source, second.source),
@@ -229,6 +281,16 @@ def compare_runs(
         allow_identical=allow_identical,
         origins=[run.origin for run in (first, second, *floors)],
     )
+    return result if margin is None else _with_margin(result, margin)
+
+
+def _with_margin(result: RunComparison, margin: float) -> RunComparison:
+    """Hold the comparison to a margin at once, so that one which cannot be is told before any report."""
+    if not is_number(margin) or margin < 0:
+        raise InputError(f"margin is {quote(margin)}, but must be a number from 0 up, such as 0.01 for one point.")
+    held = replace(result, margin=margin)
+    held.gate  # noqa: B018 - raises
+    return held
 
 
 def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], options: Mapping[str, Any]) -> Run:

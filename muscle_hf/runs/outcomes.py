@@ -23,7 +23,7 @@ from ..readers.task_notes import grouped
 from .measure import Part, Table, holm, measure, tabulate
 
 SCHEMA = "muscle_hf.run_comparison"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of what `Outcomes.to_dict` gives; it rises when a field is renamed, removed or changes its meaning."""
 
 NO_GROUP = "(none)"

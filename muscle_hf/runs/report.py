@@ -31,9 +31,9 @@ class GateShown(NamedTuple):
     """What reports show of a gate; made by `Gate.shown`."""
 
     verdict: str
-    """"kept", "broken", "too few rows" or "refused"."""
+    """"kept", "broken", "cannot tell" or "refused"."""
     title: str
-    """What came of it, in two or three words."""
+    """What came of it, in one or two words."""
     reason: str
     """How many bounds, or why they cannot be judged."""
     head: list[str]
@@ -42,11 +42,20 @@ class GateShown(NamedTuple):
     """One for each row and bound that is not kept, broken ones first."""
     kept: list[list[str]]
     """The others."""
+    sentences: list[str]
+    """One for each row and bound that is broken or cannot be told."""
+    notes: list[str]
+    """What has to be known about the verdicts."""
+
+    @property
+    def mark(self) -> str:
+        """A sign for the verdict, so that nothing is told by colour alone."""
+        return {"kept": "✓", "broken": "✗", "cannot tell": "?"}.get(self.verdict, "!")
 
     @property
     def heading(self) -> str:
         """Title and reason as one line."""
-        return f"{self.title}: {self.reason}"
+        return f"{self.mark} {self.title}: {self.reason}"
 
     @property
     def rows(self) -> list[list[str]]:
@@ -243,10 +252,13 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
     """Give verdict, gate, tables, coin-flip view and notes in GitHub's Markdown, with names from files escaped."""
     title = f"### {escape_markdown(outcomes.old_name)} -> {escape_markdown(outcomes.new_name)}"
     blocks = [f"> [!WARNING]\n> {escape_markdown(line)}" for line in warnings_of(outcomes)]
-    blocks += [title, *(escape_markdown(line) for line in verdict(outcomes))]
+    blocks.append(title)
     if gate:
         blocks.append(f"**{escape_markdown(gate.heading)}**")
         blocks += [markdown_table(gate.head, gate.rows)] if gate.rows else []
+        told = [*gate.sentences, *gate.notes]
+        blocks += ["\n".join(f"- {escape_markdown(line)}" for line in told)] if told else []
+    blocks += [escape_markdown(line) for line in verdict(outcomes)]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
     notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
     notes += notes_of(outcomes)

@@ -24,11 +24,13 @@ _LAYOUTS = ("wide", "stacked", "short", "least")
 
 
 def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) -> None:
-    """Print verdict, tables, coin-flip view, notes and gate; plain and without colours where that is no terminal."""
+    """Print gate, what changed, tables, coin-flip view, notes; plain and without colours where that is no terminal."""
     plain = not console.is_terminal
     for line in warnings_of(outcomes):
         console.print(_text(line, style="bold red"))
     console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
+    if gate:
+        _show_gate(gate, console, None if plain else SIMPLE_HEAD)
     for line in verdict(outcomes):
         console.print(_text(line, style="bold"))
     narrow = False
@@ -51,15 +53,19 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
     console.print(_text(interval_note(outcomes), style="dim"))
     for note in notes_of(outcomes):
         console.print(_text(f"note: {note}", style="yellow"))
-    if gate:
-        console.print()
-        console.print(_text(gate.heading, style="bold" if gate.verdict == "kept" else "bold red"))
-        if gate.rows:
-            console.print(_table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=None if plain else SIMPLE_HEAD))
-        if len(gate.rows) > _MOST_ROWS:
-            console.print(
-                _text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all")
-            )
+
+
+def _show_gate(gate: GateShown, console: Console, box: Box | None) -> None:
+    """Print verdict and bounds, each with its interval."""
+    style = {"kept": "bold green", "cannot tell": "bold yellow"}.get(gate.verdict, "bold red")
+    console.print(_text(gate.heading, style=style))
+    if gate.rows:
+        console.print(_table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=box))
+    if len(gate.rows) > _MOST_ROWS:
+        console.print(_text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all"))
+    for note in gate.notes:
+        console.print(_text(f"note: {note}", style="yellow"))
+    console.print()
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], layout: str, box: Box | None) -> Table:

@@ -103,7 +103,10 @@ def test_integers_beyond_64_bits_are_compared_exactly(tmp_path: Path, capsys: py
     for name, prediction in (("old", 2**64), ("new", 2**64 + 1)):
         row = {"id": 1, "prediction": prediction, "reference": 2**64}
         (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
-    assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--max-nfr", "0.9"]) == 1
+    assert (
+        main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--max-nfr", "0.9", "--gate-on", "estimate"])
+        == 1
+    )
     assert "Of 1 answers the update breaks 1 that were right (100.0 %) and repairs 0" in capsys.readouterr().out
 
 
@@ -209,12 +212,12 @@ def test_a_picture_is_not_written_under_the_name_of_another_format(
 def test_markdown_for_a_pull_request_has_the_table_and_the_broken_bound(
     files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", *files, "--markdown", "--max-nfr", "0.1"]) == 1
+    assert main(["compare", *files, "--markdown", "--max-nfr", "0.05"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("### old.jsonl -> new.jsonl\n")
     assert "| task | n |" in out
-    assert "**Gate broken: 1 of 1 bound, the estimate held to it**" in out
-    assert "| all | broken | NFR | 0.5 | ≤ 0.1 |" in out
+    assert "**✗ Broken: 1 of 1 bound, held to 95 % intervals**" in out
+    assert "| all | broken | NFR | 50.0 % [6.8, 93.2] | ≤ 5 % | 4 |" in out
 
 
 def test_a_seed_floor_stands_beside_the_flips(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +246,8 @@ def test_options_of_statistics_reach_the_result(files: list[str], capsys: pytest
         (["--filter", "strict-match"], "has no filter 'strict-match'"),
         (["--metric", "f1"], "has no column 'f1'"),
         (["--by", "topic"], "has no column 'topic' to slice by"),
-        (["--gate-on", "upper"], "--gate-on without a bound would check nothing"),
+        (["--gate-on", "interval"], "--gate-on without a bound would check nothing"),
+        (["--undecided", "fail"], "--undecided without a bound would check nothing"),
         (["--level", "95"], "level is 95.0"),
         (["--test", "onesided"], "did you mean 'one-sided'?"),
         (["--prior", "0", "1"], "prior"),
@@ -264,46 +268,48 @@ def test_an_option_that_cannot_be_is_one_line_and_exit_code_2(
 def test_a_broken_gate_says_so_on_stderr_and_still_prints_the_table(
     files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", *files, "--max-nfr", "0.25"]) == 1
+    assert main(["compare", *files, "--max-nfr", "0.05"]) == 1
     out, err = capsys.readouterr()
     assert "the update breaks 2 that were right" in out
     assert len(err.splitlines()) == 1
     assert err.startswith("muscle-hf compare: ")
-    for words in ("0.5", "(2 of 4)", "0.25"):
+    for words in ("2 of 4 answers, 50.0 % [6.8, 93.2]: broken", "--max-nfr 0.05"):
         assert words in err
 
 
 def test_a_gate_that_so_few_rows_cannot_judge_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = str(_write(tmp_path / "old.jsonl", OLD)), str(_write(tmp_path / "new.jsonl", OLD))
-    bounds = ["--max-nfr", "0.05", "--gate-on", "upper", "--allow-identical"]
-    assert main(["compare", *same, *bounds]) == 2
-    assert "rows are needed" in capsys.readouterr().err
+    for more, code in (([], 3), (["--undecided", "fail"], 1), (["--undecided", "pass"], 0)):
+        assert main(["compare", *same, "--max-nfr", "0.05", "--allow-identical", *more]) == code
+        out, err = capsys.readouterr()
+        assert out.splitlines()[1] == "? Cannot tell: 1 of 1 bound, held to 95 % intervals"
+        assert "cannot be met with 4 questions even without a flip: 72 are needed" in err
 
 
 def test_a_broken_gate_leaves_the_json_on_stdout_alone(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--json", "--max-nfr", "0"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["tasks"][0]["n"] == 4
-    assert found["gate"]["gate_on"] == "estimate"
+    assert found["gate"]["gate_on"] == "interval"
     assert [broken["row"] for broken in found["gate"]["violations"]] == ["all"]
 
 
 def test_a_gate_that_holds_says_so_in_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files, "--json", "--max-nfr", "1"]) == 0
     gate = json.loads(capsys.readouterr().out)["gate"]
-    assert (gate["gate_on"], gate["verdict"], gate["refusals"], gate["violations"]) == ("estimate", "kept", [], [])
+    assert (gate["gate_on"], gate["verdict"], gate["refusals"], gate["violations"]) == ("interval", "kept", [], [])
     (bound,) = gate["bounds"]
-    assert (bound["row"], bound["value"], bound["bound"], bound["verdict"]) == ("all", 0.5, 1.0, "kept")
+    assert (bound["row"], bound["estimate"], bound["bound"], bound["verdict"]) == ("all", 0.5, 1.0, "kept")
 
 
 def test_the_bounds_of_a_file_and_of_options_are_all_checked(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bounds = tmp_path / "gate.yaml"
-    bounds.write_text("gate_on: upper\nmax_nfr: 0.6\n", encoding="utf-8")
-    assert main(["compare", *files, "--gate", str(bounds)]) == 1, "0.5 is within, its upper bound is not"
+    bounds.write_text("gate_on: interval\nmax_nfr: 0.6\n", encoding="utf-8")
+    assert main(["compare", *files, "--gate", str(bounds)]) == 3, "0.5 is within, its interval is not"
     assert main(["compare", *files, "--gate", str(bounds), "--gate-on", "estimate"]) == 0
-    assert main(["compare", *files, "--gate", str(bounds), "--min-accuracy-change", "0"]) == 1
+    assert main(["compare", *files, "--gate", str(bounds), "--max-nfr", "0.05"]) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 3
 
@@ -313,9 +319,9 @@ def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
 ) -> None:
     tasks = answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7])
     monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: run(source, *tasks))
-    assert main(["compare", "a", "b", "--max-nfr", "0.5"]) == 0
+    assert main(["compare", "a", "b", "--max-nfr", "0.9"]) == 0
     assert "summaries with scores can be bounded by name" in capsys.readouterr().err
-    assert main(["compare", "a", "b", "--max-nfr", "*:0.5"]) == 0
+    assert main(["compare", "a", "b", "--max-nfr", "*:0.9"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -327,7 +333,7 @@ def test_a_task_that_vanished_does_not_pass_the_gate(
         "new": run("v2", answers("aa", "aa"), answers("aa", "aa", task="b")),
     }
     monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: runs[source])
-    for gate in ([], ["--max-nfr", "*:0.5"]):
+    for gate in ([], ["--max-nfr", "*:0.9"]):
         assert main(["compare", "old", "new", *gate]) == 2
         out, err = capsys.readouterr()
         assert "\nquiz " in out, "what was compared is shown"
@@ -342,7 +348,7 @@ def test_a_task_that_vanished_does_not_pass_the_gate(
 def test_a_rate_on_the_bound_does_not_break_the_gate(
     files: list[str], capsys: pytest.CaptureFixture[str], bound: str
 ) -> None:
-    assert main(["compare", *files, "--max-nfr", bound]) == 0
+    assert main(["compare", *files, "--max-nfr", bound, "--gate-on", "estimate"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -353,8 +359,8 @@ def test_a_bound_is_met_exactly_and_not_up_to_rounding(
     old = _write(tmp_path / "old", {str(index): "x" for index in range(n)})
     new = _write(tmp_path / "new", {str(index): "y" if index < flips else "x" for index in range(n)})
     for bound, code in ((flips / n, 0), (math.nextafter(flips / n, 0), 1)):
-        assert main(["compare", str(old), str(new), "--max-nfr", repr(bound)]) == code
-    assert f"({flips} of {n})" in capsys.readouterr().err
+        assert main(["compare", str(old), str(new), "--max-nfr", repr(bound), "--gate-on", "estimate"]) == code
+    assert f"breaks {flips} of {n} answers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "-0.1", "1.1", "2%", "", "x"])
@@ -444,7 +450,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["push", "--privat", "folder"], "--private"),
         (["compare", "old", "new", "--max_nfr", "0.1"], "--max-nfr"),
         (["find", "--compatible", "org/base"], "--compatible-with"),
-        (["compare", "old", "new", "--gate-on", "uper"], "'upper'"),
+        (["compare", "old", "new", "--gate-on", "intervall"], "'interval'"),
         (["compare", "old", "new", "--gate-on", "nothing like it"], None),
         (["metrics", "pussh"], "'push'"),
         (["compare", "old", "new", "--nothing-like-it"], None),
@@ -554,7 +560,7 @@ def test_a_reader_that_stops_early_sees_no_traceback_and_the_gate_still_holds(
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE and reports a closed pipe in another way")
 def test_nobody_reading_at_all_changes_no_exit_code(files: list[str]) -> None:
-    assert _into_a_closed_pipe("compare", *files, "--max-nfr", "0.1", both=True)[0] == 1
+    assert _into_a_closed_pipe("compare", *files, "--max-nfr", "0.05", both=True)[0] == 1
     assert _into_a_closed_pipe("compare", "nowhere", "nowhere", both=True)[0] == 2
     assert _into_a_closed_pipe("--help", both=True)[0] == 0
 

@@ -304,7 +304,7 @@ def test_it_is_said_first_everywhere_and_the_gate_does_not_pass(
     if style == ["--json"]:
         assert json.loads(out)["gate"]["verdict"] == "refused"
     else:
-        assert "Gate not passed: OLD AND NEW ARE ONE RUN" in out
+        assert "! No verdict: OLD AND NEW ARE ONE RUN" in out
 
     assert main(["compare", *files, *style, "--max-nfr", "0.5", "--allow-identical"]) == 0
     out, err = capsys.readouterr()

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import Comparison
-from muscle_hf.flips.score_comparison import ScoreComparison
 from muscle_hf.runs.compare import RunComparison
-from muscle_hf.runs.gate import GATE_ON, RATES, Bound, Judgement, judge, parse_bound, read_bounds
-from muscle_hf.runs.terminal import plain_text
+from muscle_hf.runs.gate import GATE_ON, RATES, Bound, judge, parse_bound, read_bounds
+from muscle_hf.runs.judgement import VERDICTS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -141,7 +140,7 @@ def test_each_bound_is_on_its_own_rate() -> None:
     ):
         assert check(answers, [Bound(rate, "all", value)]) == []
         (violation,) = check(answers, [Bound(rate, "all", value + step)])
-        assert violation.estimate == violation.compared_value == value
+        assert violation.estimate == value
     scores = compared({"sum": SUMMARIES})
     for rate, value, step in (
         ("max_nfr", 0.5, -1e-9),
@@ -179,74 +178,6 @@ def test_a_change_of_accuracy_in_percent_is_refused_and_of_a_score_is_not() -> N
     assert _broken(scores, "-5", rate="min_accuracy_change") == []
 
 
-# Undefined rates and intervals ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("gate_on", GATE_ON)
-def test_a_rate_that_is_undefined_because_nothing_can_break_keeps_its_bound(gate_on: str) -> None:
-    nobody = compared({"quiz": right(repaired=3, neither=2)})
-    assert math.isnan(nobody.tasks[0].comparison.to_dict()["rates"]["relative_negative_flip_rate"]["estimate"])
-    assert _broken(nobody, "0", rate="max_relative_nfr", gate_on=gate_on) == []
-    rising = compared({"sum": {"old": [0.25, 0.5], "new": [0.5, 0.5]}})
-    assert _broken(rising, "0", rate="max_regression", gate_on=gate_on) == []
-
-
-def test_a_rate_without_interval_does_not_pass_a_gate_on_intervals() -> None:
-    one_fell = compared({"sum": {"old": [0.25, 0.5, 0.5], "new": [0.5, 0.5, 0.25]}})
-    bounds = [parse_bound("max_regression", "0.5")]
-    assert check(one_fell, bounds) == []
-    (violation,) = check(one_fell, bounds, gate_on="upper")
-    assert math.isnan(violation.compared_value)
-    assert violation.message == (
-        "all: mean regression 0.25 (1 of 3 fell) has no interval, being the mean of a single value, and so cannot be "
-        "shown to keep the bound: --max-regression 0.5"
-    )
-    (worse,) = check(one_fell, [parse_bound("max_regression", "0.1")], gate_on="upper")
-    assert worse.compared_value == worse.estimate == 0.25
-
-
-def test_the_upper_end_is_of_the_level_of_the_comparison() -> None:
-    wide, narrow = (compared({"quiz": QUIZ}, level=level) for level in (0.99, 0.5))
-    assert _broken(wide, "0.08", gate_on="upper") == ["all"]
-    assert _broken(narrow, "0.08", gate_on="upper") == []
-    (violation,) = check(wide, [parse_bound("max_nfr", "0.08")], gate_on="upper")
-    assert (violation.low, violation.high) == wide.tasks[0].comparison.confidence_interval("negative_flip_rate", 0.99)
-    assert violation.compared_value == violation.high
-    assert "99 % interval" in violation.message
-
-
-def test_an_upper_end_exactly_on_the_bound_keeps_it() -> None:
-    result = compared({"quiz": QUIZ})
-    _, high = result.tasks[0].comparison.confidence_interval("negative_flip_rate")
-    change, _ = result.tasks[0].comparison.confidence_interval("accuracy_change")
-    for rate, value, tighter in (("max_nfr", high, -math.inf), ("min_accuracy_change", change, math.inf)):
-        assert check(result, [Bound(rate, "all", value)], gate_on="upper") == []
-        assert check(result, [Bound(rate, "all", math.nextafter(value, tighter))], gate_on="upper")
-
-
-def test_an_interval_beside_its_estimate_is_not_more_lenient() -> None:
-    falls = {"old": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], "new": [0.0] * 6}
-    result = compared({"sum": falls}, level=0.01)
-    (part,) = result.tasks
-    assert isinstance(part.comparison, ScoreComparison)
-    high = part.comparison.confidence_interval("mean_regression", 0.01)[1]
-    assert high < part.comparison.mean_regression
-    between = Bound("max_regression", "all", (high + part.comparison.mean_regression) / 2)
-    assert check(result, [between], gate_on="upper")
-
-
-def test_for_a_change_the_lower_end_is_the_pessimistic_one() -> None:
-    result = compared({"quiz": QUIZ})  # +0.06
-    assert _broken(result, "0.01", rate="min_accuracy_change") == []
-    (violation,) = check(result, [parse_bound("min_accuracy_change", "0.01")], gate_on="upper")
-    assert violation.compared_value == violation.low < 0.01 < violation.estimate
-
-
-def test_another_word_for_what_is_gated_is_refused() -> None:
-    with pytest.raises(InputError, match="'interval', but must be estimate or upper"):
-        check(compared({"quiz": QUIZ}), [], gate_on="interval")
-
-
 # Properties ----------------------------------------------------------------------------------------------------------
 
 _RATES_OF_ANSWERS = st.sampled_from(["max_nfr", "max_relative_nfr", "min_accuracy_change"])
@@ -261,21 +192,23 @@ def test_loosening_a_bound_never_breaks_it(
     result = _of(cells)
     first, second = sorted(data.draw(st.tuples(VALUES[rate], VALUES[rate])))
     tight, loose = (second, first) if rate.startswith("min") else (first, second)
-    if judge(result, [Bound(rate, "all", loose)], gate_on=gate_on).verdict != "kept":
-        assert judge(result, [Bound(rate, "all", tight)], gate_on=gate_on).verdict != "kept"
+    at_loose, at_tight = (
+        VERDICTS.index(judge(result, [Bound(rate, "all", value)], gate_on=gate_on).verdict) for value in (loose, tight)
+    )
+    assert at_tight <= at_loose
 
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cells=CELLS, rate=_RATES_OF_ANSWERS, data=st.data(), level=st.sampled_from([0.01, 0.5, 0.95]))
-def test_the_interval_is_never_more_lenient_than_the_estimate(
+def test_the_interval_claims_nothing_that_the_estimate_contradicts(
     cells: tuple[int, ...], rate: str, data: st.DataObject, level: float
 ) -> None:
     both, broken, repaired, neither = cells
-    rows = right(both=both, broken=broken, repaired=repaired, neither=neither)
+    result = compared({"quiz": right(both=both, broken=broken, repaired=repaired, neither=neither)}, level=level)
     bound = Bound(rate, "all", data.draw(VALUES[rate]))
-    if check(compared({"quiz": rows}), [bound]):
-        assert check(compared({"quiz": rows}, level=level), [bound], gate_on="upper")
+    verdicts = [judge(result, [bound], gate_on=gate_on).verdict for gate_on in GATE_ON]
+    assert verdicts[0] in (verdicts[1], "cannot tell")
 
 
 @pytest.mark.slow
@@ -294,10 +227,13 @@ def test_an_estimate_exactly_on_the_bound_keeps_it_and_the_next_number_does_not(
     assert check(result, [parse_bound(rate, repr(estimate))]) == []
     tighter = math.nextafter(estimate, math.inf if rate.startswith("min") else -math.inf)
     if abs(tighter) <= 1 and (rate.startswith("min") or tighter >= 0):
+        assert check(result, [Bound(rate, "all", tighter)])
+    tighter = estimate + (1e-9 if rate.startswith("min") else -1e-9)
+    if abs(tighter) <= 1 and (rate.startswith("min") or tighter >= 0):
         (violation,) = check(result, [Bound(rate, "all", tighter)])
         # Nor does rounding make the message say that a number is above itself.
-        shown = float(re.findall(r"(?:rate|change) (\S+) \(", violation.message)[0])
-        assert shown < tighter if rate.startswith("min") else shown > tighter
+        value, limit = (float(re.findall(r"[-+.e0-9]+", cell.replace(",", ""))[0]) for cell in violation.cells[1:])
+        assert value < limit if rate.startswith("min") else value > limit
 
 
 @pytest.mark.parametrize(
@@ -323,33 +259,6 @@ def test_a_name_with_colons_pipes_and_equals_signs_comes_back_whole(
 # Messages ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_names_row_rate_count_interval_and_bound() -> None:
-    result = compared({"quiz": QUIZ, "sum": SUMMARIES})
-    assert check(result, [parse_bound("max_nfr", "quiz:0.01")])[0].message == (
-        "quiz: negative flip rate 0.02 (2 of 100), 95 % interval 0.005502 to 0.07001, is above the bound: "
-        "--max-nfr quiz:0.01"
-    )
-    assert check(result, [parse_bound("max_nfr", "quiz:0.05")], gate_on="upper")[0].message == (
-        "quiz: negative flip rate 0.02 (2 of 100), 95 % interval 0.005502 to 0.07001, reaches above the bound: "
-        "--max-nfr quiz:0.05"
-    )
-    messages = [
-        violation.message
-        for rate, text in (
-            ("min_accuracy_change", "quiz:0.1"),
-            ("min_accuracy_change", "sum:0"),
-            ("max_regression", "sum:0"),
-        )
-        for violation in check(result, [parse_bound(rate, text)])
-    ]
-    assert [re.findall(r"\((.*?)\)", message)[0] for message in messages] == [
-        "2 broken and 8 repaired of 100",
-        "2 fell and 1 rose of 4",
-        "2 of 4 fell",
-    ]
-    assert [" below " in message for message in messages] == [True, True, False]
-
-
 def test_hostile_names_cannot_forge_a_line_of_the_log() -> None:
     name = "law\n::error::forged\x1b[31m\u2028"
     result = compared({"quiz": QUIZ | {"category": [name] * 100}}, by=["category"])
@@ -357,28 +266,6 @@ def test_hostile_names_cannot_forge_a_line_of_the_log() -> None:
     assert violation.row == f"category={name}"
     assert violation.message.isprintable()
     assert _refusal(result, "max_nfr", "law\n\x1b[31m:0").isprintable()
-
-
-def test_a_violation_is_plain_data_for_json() -> None:
-    (violation,) = check(compared({"quiz": QUIZ}), [Bound("max_nfr", "quiz", 0)])
-    assert isinstance(violation, Judgement)
-    assert violation.n == 100
-    shown = violation.to_dict()
-    assert {name: type(value) for name, value in shown.items()} == {
-        "row": str,
-        "bound": float,
-        "rate": str,
-        "value": float,
-        "estimate": float,
-        "low": float,
-        "high": float,
-        "n": int,
-        "verdict": str,
-        "rows_needed": type(None),
-        "message": str,
-    }
-    assert (shown["row"], shown["bound"], shown["rate"], shown["value"]) == ("quiz", 0.0, "max_nfr", 0.02)
-    assert shown["message"].endswith(": max_nfr quiz:0")
 
 
 # Bounds that make no sense -------------------------------------------------------------------------------------------
@@ -402,14 +289,21 @@ def test_a_violation_is_plain_data_for_json() -> None:
         "quiz",
     ],
 )
-@pytest.mark.parametrize("rate", sorted(RATES))
+@pytest.mark.parametrize("rate", [*sorted(RATES), "margin"])
 def test_what_is_no_number_is_refused_with_what_is_expected(rate: str, text: str) -> None:
     with pytest.raises(InputError, match=r"the value is .*, but must be a (rate|ratio|size|change).* such as"):
         parse_bound(rate, text)
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"), [("max_nfr", "2"), ("max_nfr", "-0.1"), ("max_relative_nfr", "-1"), ("max_regression", "a:-1")]
+    ("rate", "text"),
+    [
+        ("max_nfr", "2"),
+        ("max_nfr", "-0.1"),
+        ("max_relative_nfr", "-1"),
+        ("max_regression", "a:-1"),
+        ("margin", "-0.1"),
+    ],
 )
 def test_a_value_that_the_rate_cannot_have_is_refused(rate: str, text: str) -> None:
     with pytest.raises(InputError, match=f"^--{rate.replace('_', '-')} {text}: the value is -?[0-9.]+, but must be"):
@@ -449,7 +343,8 @@ def _fault(folder: Path, content: str | bytes) -> str:
 
 
 FILE = """
-gate_on: upper
+gate_on: estimate
+margin: 0.01
 max_nfr: 0.02
 max_relative_nfr: 0.5
 tasks:
@@ -465,8 +360,9 @@ slices:
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_every_bound_of_a_file_is_read(tmp_path: Path, mark: str) -> None:
     bounds, gate_on = read_bounds(_file(tmp_path, mark + FILE))
-    assert gate_on == "upper"
+    assert gate_on == "estimate"
     assert bounds == [
+        Bound("min_accuracy_change", "all", -0.01),
         Bound("max_nfr", "all", 0.02),
         Bound("max_relative_nfr", "all", 0.5),
         Bound("max_nfr", "*", 0.05),
@@ -475,15 +371,13 @@ def test_every_bound_of_a_file_is_read(tmp_path: Path, mark: str) -> None:
         Bound("max_nfr", "category=*", 0.1),
         Bound("max_nfr", "category=law", 0.05),
     ]
-    assert str(bounds[3]) == f"max_nfr of 'gsm8k': 0.03 in {tmp_path / 'gate.yaml'}, line 7"
+    assert str(bounds[4]) == f"max_nfr of 'gsm8k': 0.03 in {tmp_path / 'gate.yaml'}, line 8"
 
 
 def test_what_a_file_says_is_told_where_it_is_broken(tmp_path: Path) -> None:
     bounds, _ = read_bounds(_file(tmp_path, "tasks:\n  quiz:\n    max_nfr: 0.01\n"))
     (violation,) = check(compared({"quiz": QUIZ}), bounds)
-    assert violation.message.endswith(
-        f"is above the bound: max_nfr of 'quiz': 0.01 in {tmp_path / 'gate.yaml'}, line 3"
-    )
+    assert violation.message.endswith(f"more than 1 % (max_nfr of 'quiz': 0.01 in {tmp_path / 'gate.yaml'}, line 3)")
 
 
 def test_a_name_that_yaml_takes_for_a_truth_value_or_a_number_is_a_name(tmp_path: Path) -> None:
@@ -503,12 +397,15 @@ def test_a_file_may_leave_out_what_is_gated(tmp_path: Path) -> None:
     [
         ("", "F is empty"),
         ("# nothing\n", "F is empty"),
-        ("gate_on: upper", "F has no bound, so nothing would be checked"),
+        ("gate_on: interval", "F has no bound, so nothing would be checked"),
         ("tasks: {}\nslices: {category: {}}", "F has no bound"),
         ("max_nfr: 0.1\nmax_nfr: 0.2", "F, line 2: 'max_nfr' stands twice in the file"),
         ("tasks:\n  a: {max_nfr: 0.1}\n  a: {max_nfr: 0.2}", "F, line 3: 'a' stands twice in tasks"),
         ("tasks: {a: {max_nfr: 0.1, max_nfr: 0.1}}", "F, line 1: 'max_nfr' stands twice in the task 'a'"),
-        ("max_nfr: 0.1\nmax-nfr: 0.1", "F, line 2: 'max-nfr' of the file is not known; there are: gate_on, max_nfr"),
+        (
+            "max_nfr: 0.1\nmax-nfr: 0.1",
+            "F, line 2: 'max-nfr' of the file is not known; there are: gate_on, margin, max_nfr",
+        ),
         ("task:\n  a: {max_nfr: 0.1}", "F, line 1: 'task' of the file is not known"),
         ("tasks:\n  a:\n    nfr: 0.1", "F, line 3: 'nfr' of the task 'a' is not known"),
         ("slices: {law: {max_nfr: 0.1}}", "F, line 1: the group 'max_nfr' must be a mapping"),
@@ -521,7 +418,11 @@ def test_a_file_may_leave_out_what_is_gated(tmp_path: Path) -> None:
         ("max_nfr: .nan", "the value is '.nan', but must be"),
         ("max_nfr: 2%", "the value is '2%', but must be"),
         ("tasks: {a: {max_nfr: 1e999}}", "max_nfr of 'a': 1e999 in F, line 1: the value is inf, but must be"),
-        ("gate_on: true\nmax_nfr: 0.1", "F, line 1: gate_on is 'true', but must be estimate or upper"),
+        ("gate_on: true\nmax_nfr: 0.1", "F, line 1: gate_on is 'true', but must be interval or estimate"),
+        (
+            "gate_on: upper\nmax_nfr: 0.1",
+            "F, line 1: gate_on is 'upper', but must be interval or estimate; a bound that",
+        ),
         ("gate_on: [upper]\nmax_nfr: 0.1", "F, line 1: gate_on must be one value"),
         ("- max_nfr: 0.1", "F, line 1: the file must be a mapping"),
         ("0.1", "F, line 1: the file must be a mapping"),
@@ -587,83 +488,7 @@ def test_the_example_workflow_keeps_its_promises() -> None:
     assert "${{" not in commands
 
 
-# Too few rows --------------------------------------------------------------------------------------------------------
-
-
-def _cells(right_: int, positive: int, negative: int, wrong: int) -> RunComparison:
-    return compared({"quiz": right(both=right_, repaired=positive, broken=negative, neither=wrong)})
-
-
-@pytest.mark.parametrize(
-    ("cells", "rate", "bound", "needed"),
-    [
-        ((30, 0, 0, 20), "max_nfr", "0.05", "73 rows are needed"),
-        ((30, 0, 1, 19), "max_nfr", "0.05", "73 rows are needed"),
-        ((100, 0, 0, 88), "max_nfr", "0.02", "189 rows are needed"),
-        ((30, 0, 0, 20), "max_nfr", "0", "no number of rows is enough"),
-        ((12, 3, 0, 10), "max_relative_nfr", "0.4", "rows are needed"),
-        ((15, 0, 0, 5), "min_accuracy_change", "-0.05", "rows are needed"),
-    ],
-)
-def test_rows_too_few_for_a_bound_are_not_called_broken(
-    cells: tuple[int, int, int, int], rate: str, bound: str, needed: str
-) -> None:
-    result = _cells(*cells)
-    gate = judge(result, [parse_bound(rate, bound)], gate_on="upper")
-    assert gate.verdict == "too few rows"
-    (judged,) = gate.judgements
-    assert f"with {sum(cells)} rows, even without a negative flip: " in judged.message
-    assert needed in judged.message
-    assert (judged.rows_needed is None) == ("no number" in needed)
-    with pytest.raises(InputError, match="even without a negative flip"):
-        check(result, [parse_bound(rate, bound)], gate_on="upper")
-    assert judge(result, [parse_bound(rate, bound)]).verdict in ("kept", "broken"), "the estimate needs no rows"
-
-
-@pytest.mark.parametrize(("n", "verdict"), [(72, "too few rows"), (73, "kept")])
-def test_the_rows_that_are_said_to_be_needed_are_enough(n: int, verdict: str) -> None:
-    result = _cells(n // 2, 0, 0, n - n // 2)
-    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == verdict
-
-
-def test_what_is_broken_whatever_the_rows_stays_broken() -> None:
-    result = _cells(20, 0, 10, 20)
-    assert judge(result, [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
-    # 100 rows could keep it, these do not.
-    assert judge(_cells(50, 0, 4, 46), [parse_bound("max_nfr", "0.05")], gate_on="upper").verdict == "broken"
-
-
-def test_the_readmes_gate_names_the_slices_that_are_too_small() -> None:
-    rows = right(both=330, repaired=30, broken=0, neither=190)
-    rows["category"] = ["small" if i < 50 else "big" for i in range(550)]
-    result = compared({"quiz": rows}, by=["category"])
-    bounds = [parse_bound("max_nfr", "0.02"), parse_bound("max_nfr", "category=*:0.05")]
-    gate = judge(result, bounds, gate_on="upper")
-    assert {judged.row: judged.verdict for judged in gate.judgements} == {
-        "all": "kept",
-        "category=small": "too few rows",
-        "category=big": "kept",
-    }
-    assert gate.verdict == "too few rows"
-    assert gate.shown().rows[0][:2] == ["category=small", "too few rows, 73 needed"]
-
-
-def test_every_bound_is_shown_with_its_value_and_what_is_broken_first() -> None:
-    result = compared({"quiz": QUIZ})
-    gate = judge(result, [parse_bound("max_nfr", "0.5"), parse_bound("max_nfr", "quiz:0.01")])
-    shown = gate.shown()
-    assert shown.heading == "Gate broken: 1 of 2 bounds, the estimate held to each"
-    assert shown.rows == [["quiz", "broken", "NFR", "0.02", "≤ 0.01"], ["all", "kept", "NFR", "0.02", "≤ 0.5"]]
-    assert "keeps the bound: --max-nfr 0.5" in gate.judgements[0].message
-    for text in (result.to_markdown(gate), plain_text(result, shown)):
-        assert shown.heading in text
-    assert "| all | kept | NFR | 0.02 | ≤ 0.5 |" in result.to_markdown(gate)
-
-
-def test_an_undefined_rate_keeps_its_bound_and_says_so() -> None:
-    gate = judge(_cells(10, 0, 0, 0), [parse_bound("max_relative_nfr", "0.5")], gate_on="upper")
-    assert gate.verdict == "kept"
-    assert gate.shown().rows == [["all", "kept", "relative NFR", "undefined", "≤ 0.5"]]
+# What is said of bounds that cannot be ------------------------------------------------------------------------------
 
 
 def test_a_message_does_not_name_a_row_twice() -> None:

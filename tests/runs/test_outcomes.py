@@ -247,7 +247,7 @@ def test_json_has_null_where_a_rate_is_undefined_and_never_nan() -> None:
 
 def test_json_says_what_was_compared_and_its_version() -> None:
     found = json.loads(sample(by=True, floor=True).to_json())
-    assert (found["schema"], found["schema_version"]) == ("muscle_hf.run_comparison", 1)
+    assert (found["schema"], found["schema_version"]) == ("muscle_hf.run_comparison", 2)
     assert (found["old"]["name"], found["new"]["source"]) == ("model-v1", "model-v2.jsonl")
     assert found["tasks"][0]["seed_floor"]["runs"] == 3
     assert found["slices"]["category"][0]["coin_flips"]["prior"] == "Beta(1, 1)"

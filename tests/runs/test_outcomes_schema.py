@@ -71,7 +71,7 @@ def _with_gate() -> dict[str, Any]:
     found = _data(result)
     found["tasks"][2] = _data(sampled)["tasks"][0] | {"seed_floor": found["tasks"][2]["seed_floor"]}
     found["slices"]["category"] = found["slices"]["category"][:1]
-    found["gate"] = judge(result, [parse_bound("max_nfr", "quiz:0.1")]).to_dict()
+    found["gate"] = judge(result, [parse_bound("max_nfr", f"quiz:{bound}") for bound in (0.5, 0.01, 0.1)]).to_dict()
     found["identical"] = [item.to_dict() for item in find_identical(result.pairs | {"x": _one(result)})]
     return found
 
@@ -145,7 +145,7 @@ def test_a_field_too_many_or_too_few_does_not_pass_unseen() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 2),
+        (("schema_version",), 1),
         (("level",), 95),
         (("tasks",), []),
         (("tasks", 0, "kind"), "scores"),
@@ -155,7 +155,7 @@ def test_a_field_too_many_or_too_few_does_not_pass_unseen() -> None:
         (("tasks", 0, "rates", "negative_flip_rate", "estimate"), "0.1"),
         (("pooled",), {}),
         (("slices", "category"), []),
-        (("gate", "gate_on"), "lower"),
+        (("gate", "gate_on"), "upper"),
         (("gate", "violations", 0, "rate"), "max_pfr"),
     ],
 )
@@ -167,9 +167,15 @@ def test_a_value_that_cannot_be_does_not_pass(path: tuple[str | int, ...], value
 
 def test_a_rate_without_interval_in_a_gate_is_null_and_not_nan() -> None:
     result = compared({"summaries": SUMMARIES})
-    shown = {"gate": judge(result, [parse_bound("max_regression", "1")], gate_on="upper").to_dict()}
+    shown = {"gate": judge(result, [parse_bound("max_regression", "1")]).to_dict()}
     document = json.loads(strict_json(result.to_dict() | shown))
-    assert document["gate"]["violations"][0]["value"] is None
+    (bound,) = document["gate"]["bounds"]
+    assert (bound["estimate"], bound["low"], bound["adjusted_level"], bound["verdict"]) == (
+        0.25,
+        None,
+        None,
+        "cannot tell",
+    )
     VALIDATOR.validate(document)
 
 

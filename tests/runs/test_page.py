@@ -475,17 +475,17 @@ def test_the_gate_stands_on_the_page_with_every_bound_kept_or_not() -> None:
     texts = "0.01", "0.5", "category=*:0.9"
     gate = judge(result, [parse_bound("max_nfr", text) for text in texts])
     shown = Page(render_html(result, gate=gate.shown()))
-    assert "Gate broken" in shown.shown
-    assert "1 of 6 bounds, the estimate held to each" in shown.shown
+    assert "✗ Broken" in shown.shown
+    assert "1 of 6 bounds, held to 95\N{NO-BREAK SPACE}% intervals" in shown.shown
     text = shown.text
     section = text[text.index('<section class="gate broken"') :]
     section = section[: section.index("</section>")]
     assert section.count("<td>broken</td>") == 1
     assert section.count("<td>kept</td>") == 5
-    assert f"<td>{nfr:.4g}</td><td>≤ 0.01</td>" in section
+    assert re.search(rf"<td>{100 * nfr:.1f} % \[.*?\]</td><td>≤ 1 %</td><td>200</td>", section)
     assert section.index("<td>broken</td>") < section.index("<td>kept</td>")
     assert 'href="#gate"' in text
-    assert text.index('id="gate"') < text.index('class="tiles"'), "before the figures"
+    assert text.index('id="gate"') < text.index("the update breaks"), "before all else"
     assert 'id="gate"' not in render_html(result)
 
 
@@ -493,7 +493,7 @@ def test_a_gate_that_holds_is_said_to_hold_on_the_page() -> None:
     result = sample(50)
     text = render_html(result, gate=judge(result, [parse_bound("max_nfr", "1")]).shown())
     assert '<section class="gate kept"' in text
-    assert "Gate kept" in text
+    assert "✓</span> Kept</h2>" in text
 
 
 def test_the_footer_says_which_intervals_these_are() -> None:

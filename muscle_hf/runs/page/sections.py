@@ -127,10 +127,11 @@ def _gate(gate: GateShown) -> str:
         )
     else:
         tables = _bounds(gate, gate.rows)
+    told = "".join(f'<li dir="auto">{typeset(line)}</li>' for line in [*gate.sentences[:_ROWS], *gate.notes])
     return (
         f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
-        f'aria-hidden="true">{"✓" if gate.verdict == "kept" else "✗"}</span> {plain(gate.title)}</h2>'
-        f"<p>{typeset(gate.reason)}</p>{tables}</section>"
+        f'class="sign" aria-hidden="true">{gate.mark}</span> {plain(gate.title)}</h2><p>{typeset(gate.reason)}</p>'
+        f"{tables}{f'<ul>{told}</ul>' if told else ''}</section>"
     )
 
 

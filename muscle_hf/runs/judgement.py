@@ -1,0 +1,237 @@
+"""A row held to a bound: kept, broken, or cannot tell, and how many questions would.
+
+Each claim errs in at most (1 - level) / 2 of cases (`decision_interval`). Several rows under one bound are a family:
+that any of them is wrongly said to break it is no more probable than that (Holm 1979). That all of them are kept needs
+no such correction, since each must be shown to be (Berger 1982).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..flips.intervals import normal_quantile
+from ..flips.sample_size import MOST_QUESTIONS
+from ..text import printable
+from .bounds import Bound
+from .kinds import POWER, RATES, Figures
+from .measure import Part
+
+REFUSED, BROKEN, CANNOT_TELL, KEPT = "refused", "broken", "cannot tell", "kept"
+VERDICTS = (REFUSED, BROKEN, CANNOT_TELL, KEPT)
+"""From worst to best."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A row held to a bound; made by `judge`."""
+
+    bound: Bound
+    row: str
+    """The row as a gate calls it: "all", a task, or "column=value"."""
+    verdict: str
+    """"kept", "broken" or "cannot tell"; or "refused", where the comparison is no evidence."""
+    estimate: float
+    low: float
+    """The interval that the verdict is made from, at the level of the comparison; nan where there is none."""
+    high: float
+    n: int
+    """How many instances the row has."""
+    message: str
+    """One line with all of it."""
+    family: int = 1
+    """How many rows the bound was held to."""
+    adjusted_level: float = math.nan
+    """Level of the interval that shows the bound to be broken, adjusted for the family; nan where none does."""
+    questions_needed: int | None = None
+    """Where it cannot be told, how many questions like these would settle it, `POWER` of the time; None where no
+    number would, nor where nobody knows."""
+    cells: tuple[str, ...] = field(default=(), repr=False)
+    """Its row of the table in `Gate.shown`, but for the verdict."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `muscle_hf/run_comparison.schema.json` describes, as plain Python values; undefined is nan."""
+        return {
+            "row": self.row,
+            "rate": self.bound.rate,
+            "bound": float(self.bound.value),
+            "source": str(self.bound),
+            "estimate": self.estimate,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "family": self.family,
+            "adjusted_level": self.adjusted_level,
+            "verdict": self.verdict,
+            "questions_needed": self.questions_needed,
+            "message": self.message,
+        }
+
+
+def hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on: str) -> list[Judgement]:
+    """Hold rows that have its rate, by the names that a gate calls them, to a bound."""
+    judged = _hold(bound, rows, level, gate_on)
+    return [
+        _at_worst(each, part, level, gate_on) if part.harness_errors and each.verdict == KEPT else each
+        for (_, part), each in zip(rows, judged, strict=True)
+    ]
+
+
+def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on: str) -> list[Judgement]:
+    figures = [_figures(bound, part, level) for _, part in rows]
+    if gate_on == "estimate":
+        return [_by_estimate(bound, *row, each) for row, each in zip(rows, figures, strict=True)]
+    claims = _broken(bound, [part for _, part in rows], figures, level)
+    return [
+        _by_interval(bound, *row, each, level, len(rows), claim)
+        for row, each, claim in zip(rows, figures, claims, strict=True)
+    ]
+
+
+def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judgement:
+    """Keep that a bound is kept only where it were, had the harness not failed and the update broken what it lacks."""
+    errors = f"{part.harness_errors:,} {'error' if part.harness_errors == 1 else 'errors'} of the harness"
+    if part.worst_case is None:
+        told = f"cannot tell for {errors}, whose scores nobody knows"
+    else:
+        worst = Part.of(part.name, part.metric, part.worst_case, level=level)
+        (held,) = _hold(judged.bound, [(judged.row, worst)], level, gate_on)
+        if held.verdict == KEPT:
+            return judged
+        told = f"but cannot tell for {errors}: at worst {held.message.removeprefix(printable(judged.row) + ': ')}"
+    return replace(judged, verdict=CANNOT_TELL, message=f"{judged.message}; {told}", questions_needed=None)
+
+
+def _figures(bound: Bound, part: Part, level: float) -> Figures:
+    name = RATES[bound.rate].rate(part) or ""
+    return Figures(getattr(part.comparison, name), *part.comparison.decision_interval(name, level), bound.value)
+
+
+def _is_broken(bound: Bound, figures: Figures) -> bool:
+    kind = RATES[bound.rate]
+    return kind.is_beyond(figures.low if kind.is_highest else figures.high, bound.value)
+
+
+def _broken(bound: Bound, parts: Sequence[Part], figures: Sequence[Figures], level: float) -> list[float]:
+    """Give for each row the level, adjusted by Holm's method, at which its interval shows the bound to be broken.
+
+    It is 0 where only the interval at the level itself does, and nan where not even that does.
+    """
+    claimed = [0.0 if _is_broken(bound, each) else math.nan for each in figures]
+    while True:
+        # Of m rows the first are tested at 1/m of the rate of errors; where k are found, the others at 1/(m - k).
+        others = sum(not value for value in claimed) + sum(map(math.isnan, claimed))
+        stricter = 1 - (1 - level) / max(others, 1)
+        found = [
+            place
+            for place, value in enumerate(claimed)
+            if not value and _is_broken(bound, _figures(bound, parts[place], stricter))
+        ]
+        if not found:
+            return claimed
+        for place in found:
+            claimed[place] = stricter
+
+
+def _by_estimate(bound: Bound, row: str, part: Part, figures: Figures) -> Judgement:
+    kind = RATES[bound.rate]
+    if math.isnan(figures.estimate):
+        return _undefined(bound, row, part, figures)
+    words = kind.words(part, figures._replace(low=math.nan, high=math.nan))
+    verdict = BROKEN if kind.is_beyond(figures.estimate, bound.value) else KEPT
+    claim = words.broken if verdict == BROKEN else words.kept
+    return _judgement(bound, row, part, figures, verdict, f"{words.fact}: {verdict} by the estimate, {claim}")
+
+
+def _by_interval(
+    bound: Bound, row: str, part: Part, figures: Figures, level: float, family: int, claim: float
+) -> Judgement:
+    kind = RATES[bound.rate]
+    if math.isnan(figures.low):
+        return replace(_undefined(bound, row, part, figures), family=family)
+    words = kind.words(part, figures)
+    if claim > 0:
+        told = f"{words.fact}: broken, {words.broken}"
+        return _judgement(bound, row, part, figures, BROKEN, told, family=family, adjusted_level=claim)
+    if not kind.is_beyond(figures.high if kind.is_highest else figures.low, bound.value):
+        return _judgement(bound, row, part, figures, KEPT, f"{words.fact}: kept, {words.kept}", family=family)
+    needed, why = _needed(bound, part, figures, level, family)
+    if not math.isnan(claim):
+        why = f"broken for itself, but not after Holm's correction for the {family} rows of the bound; {why}"
+    told = f"{words.fact}: cannot tell whether {words.asked}"
+    return _judgement(bound, row, part, figures, CANNOT_TELL, told, why, family=family, questions_needed=needed)
+
+
+def _undefined(bound: Bound, row: str, part: Part, figures: Figures) -> Judgement:
+    """Judge a rate that is undefined, or has no interval."""
+    fact = RATES[bound.rate].words(part, figures).fact
+    nothing = RATES[bound.rate].nothing_can_flip(part) if math.isnan(figures.estimate) else None
+    if nothing:
+        return _judgement(bound, row, part, figures, KEPT, f"{fact}: kept, {nothing}")
+    why = "the mean of a single value has no interval"
+    if math.isnan(figures.estimate):
+        why = "the old model is right on nothing, so that nothing could break"
+    return _judgement(bound, row, part, figures, CANNOT_TELL, f"{fact}: cannot tell, {why}")
+
+
+def _judgement(
+    bound: Bound, row: str, part: Part, figures: Figures, verdict: str, told: str, why: str = "", **more: Any
+) -> Judgement:
+    kind = RATES[bound.rate]
+    unit = kind.unit(part)
+    estimate, interval, limit = figures.texts(unit)
+    value = estimate if math.isnan(figures.estimate) else f"{estimate}{unit.name}{interval}"
+    cells = (
+        (kind.title_of_scores if part.has_scores else kind.title),
+        value,
+        f"{'≤' if kind.is_highest else '≥'} {limit}{unit.name}",
+    )
+    message = printable(f"{row}: {told} ({bound})" + (f"; {why}" if why else ""))
+    estimate_, low, high, _ = figures
+    return Judgement(bound, row, verdict, estimate_, low, high, part.n, message, cells=cells, **more)
+
+
+# How many questions --------------------------------------------------------------------------------------------------
+
+
+def _needed(bound: Bound, part: Part, figures: Figures, level: float, family: int) -> tuple[int | None, str]:
+    """Say how many questions like these settle what cannot be told, and in words; None where no number does."""
+    kind, clustered = RATES[bound.rate], part.comparison.clusters is not None
+    # Only what is said to be broken is adjusted for the other rows.
+    stricter = 1 - (1 - level) / family if kind.is_beyond(figures.estimate, bound.value) else level
+    settling = _settling(bound, part, figures if stricter == level else _figures(bound, part, stricter), stricter)
+    about = "about "
+    # The exact number of a change takes half a second, which is too long for many rows; and more beyond a million, and
+    # for bounds of a hundredth of a point.
+    is_long = family > 1 or (settling or math.inf) > 1e6 or 0 < abs(bound.value) < 1e-4
+    if kind.settling and not (clustered or part.has_scores or is_long):
+        settling, about = kind.settling(part, bound.value, stricter), ""
+    would = (
+        f"{about}{settling:,} questions like these would settle it ({100 * POWER:.0f} % of the time)"
+        if settling
+        else ""
+    )
+    least = 0 if clustered else kind.without_a_flip(part, bound.value, level)
+    if least <= part.n:
+        return settling, would or "no number of questions like these would settle it"
+    told = (
+        f"this bound cannot be met with {part.n:,} {'question' if part.n == 1 else 'questions'} even without a flip: "
+    )
+    if math.isinf(least):
+        return None, f"{told}no number is enough"
+    told += f"{least:,} are needed"
+    if not part.coin.n or not settling or settling <= least:
+        return int(least), told
+    return settling, f"{told}, and {would}"
+
+
+def _settling(bound: Bound, part: Part, figures: Figures, level: float) -> int | None:
+    """Estimate the number of rows like these that settle a bound, by how far its interval reaches; to three digits."""
+    distance = abs(figures.estimate - bound.value)
+    reach = abs((figures.high if figures.estimate < bound.value else figures.low) - figures.estimate)
+    if not reach < MOST_QUESTIONS * distance:
+        return None
+    power = normal_quantile(2 * POWER - 1)
+    needed = part.n * (reach / distance * (1 + power / normal_quantile(level))) ** 2
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 2)
+    return None if needed > MOST_QUESTIONS else math.ceil(needed / unit) * unit

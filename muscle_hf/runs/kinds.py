@@ -1,0 +1,242 @@
+"""What can be bounded: which rate it is, in which words its verdict is told, and what no flip at all would give."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..flips.comparison import Comparison
+from ..flips.intervals import relative_interval
+from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
+from .measure import Part
+
+POWER = 0.8
+"""How often as many questions as are said to settle a bound would."""
+
+
+class Figures(NamedTuple):
+    """A rate, its interval (nan where there is none) and its bound."""
+
+    estimate: float
+    low: float
+    high: float
+    bound: float
+
+    def negated(self) -> "Figures":
+        """Give those of a fall where these are of a rise."""
+        return Figures(-self.estimate, -self.high, -self.low, -self.bound)
+
+    def texts(self, unit: "Unit") -> tuple[str, str, str]:
+        """Write the rate, the interval in brackets after a space ("" where there is none), and the bound.
+
+        With so many digits that nothing beside the bound is written as the bound is, nor both ends as one number.
+        """
+        bound, *numbers = (unit.scale * value for value in (self.bound, self.estimate, self.low, self.high))
+        for digits in range(unit.digits, 16):
+            form = f"z,.{digits}{unit.form}"
+            shown = [format(value, form) for value in numbers]
+            # What is a number as people write it, 0.07, is not when it is given in percent.
+            beside = [not math.isnan(value) and not math.isclose(value, bound, rel_tol=1e-15) for value in numbers]
+            told_apart = format(bound, form) not in [
+                text for text, is_beside in zip(shown, beside, strict=True) if is_beside
+            ]
+            if told_apart and (shown[1] != shown[2] or math.isnan(self.low) or self.low == self.high):
+                break
+        interval = "" if math.isnan(self.low) else f" [{shown[1]}, {shown[2]}]"
+        return ("undefined" if math.isnan(self.estimate) else shown[0]), interval, f"{bound:z.12g}"
+
+
+class Unit(NamedTuple):
+    """How a rate is written."""
+
+    name: str
+    scale: float = 1.0
+    digits: int = 3
+    form: str = "g"
+
+
+PERCENT, POINTS, PLAIN = Unit(" %", 100.0, 1, "f"), Unit(" points", 100.0, 1, "f"), Unit("")
+
+
+class Words(NamedTuple):
+    """A verdict in words."""
+
+    fact: str
+    """What was measured."""
+    kept: str
+    """What is so where the bound is kept."""
+    broken: str
+    """What is so where it is broken."""
+    asked: str
+    """What cannot be told otherwise, after "whether"."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs from bound to bound."""
+
+    answers: str | None
+    """The rate of a `Comparison` that is bounded; None where answers have none."""
+    scores: str | None
+    """The same of a `ScoreComparison`."""
+    low: float
+    high: float
+    expected: str
+    title: str
+    """What the rate is called in a table."""
+    title_of_scores: str
+    words: Callable[[Part, Figures], Words]
+    unit: Callable[[Part], Unit]
+    is_highest: bool = True
+    """Whether the rate may not be above the bound; otherwise not below."""
+    without_a_flip: Callable[[Part, float, float], float] = lambda part, bound, level: 0
+    """The fewest independent instances like those of a row that keep a bound, were there no negative flip, given bound
+    and level; infinity where no number does, 0 where nobody knows."""
+    settling: Callable[[Part, float, float], int | None] | None = None
+    """How many independent instances with the flip rates of a row would settle a bound, `POWER` of the time, given
+    bound and level; None where no number would. Where there is no such function the interval has to say it."""
+
+    def rate(self, part: Part) -> str | None:
+        """Give the name of the rate of a row; None where it has none."""
+        return self.scores if part.has_scores else self.answers
+
+    def is_beyond(self, value: float, bound: float) -> bool:
+        """Say whether a value is on the bad side of a bound; on the bound it is not, and nan neither."""
+        return value > bound if self.is_highest else value < bound
+
+    def nothing_can_flip(self, part: Part) -> str | None:
+        """Say why an undefined rate of a row keeps every bound; None where it does not."""
+        if not isinstance(part.comparison, Comparison):
+            return None if part.coin.negative else "no score falls"
+        return "the new model is wrong on nothing" if part.comparison.new_accuracy == 1 else None
+
+
+def _nfr(part: Part, figures: Figures) -> Words:
+    estimate, interval, bound = figures.texts(PERCENT)
+    verb, what = ("lowers", "scores") if part.has_scores else ("breaks", "answers")
+    fact = f"the update {verb} {part.coin.negative:,} of {part.n:,} {what}, {estimate} %{interval}"
+    return Words(fact, f"at most {bound} %", f"more than {bound} %", f"at most {bound} %")
+
+
+def _relative(part: Part, figures: Figures) -> Words:
+    estimate, interval, bound = figures.texts(PLAIN)
+    fact = f"relative NFR {estimate}{interval} of {part.n:,} answers ({part.coin.negative:,} broken)"
+    return Words(fact, f"at most {bound}", f"more than {bound}", f"at most {bound}")
+
+
+def _regression(part: Part, figures: Figures) -> Words:
+    estimate, interval, bound = figures.texts(PLAIN)
+    fact = f"the update lowers {part.coin.negative:,} of {part.n:,} scores, by {estimate}{interval} on average"
+    return Words(fact, f"at most {bound}", f"more than {bound}", f"at most {bound}")
+
+
+def _change(part: Part, figures: Figures) -> Words:
+    unit, falls, bound = _unit_of_change(part), figures.estimate < 0, figures.bound
+    estimate, interval, _ = (figures.negated() if falls else figures).texts(unit)
+    *_, size = Figures(*figures[:3], abs(bound)).texts(unit)
+    size += " point" if unit is POINTS and size == "1" else unit.name
+    what, down, up = (f"mean {part.metric}", "fell", "rose") if part.has_scores else ("accuracy", "broken", "repaired")
+    verb = "falls by" if falls else "rises by" if figures.estimate else "changes by"
+    fact = f"{what} {verb} {estimate}{unit.name}{interval} on {part.n:,} {'scores' if part.has_scores else 'answers'}"
+    fact += f" ({part.coin.negative:,} {down}, {part.coin.positive:,} {up})"
+    if bound < 0:
+        asked = f"by at most {size}" if falls else f"it falls by more than {size}"
+        return Words(fact, f"no fall of more than {size}", f"a fall of more than {size}", asked)
+    if not bound:
+        return Words(fact, "no fall", "a fall", "it falls")
+    return Words(fact, f"a rise of {size} or more", f"no rise of {size}", f"it rises by {size}")
+
+
+def _unit_of_change(part: Part) -> Unit:
+    return PLAIN if part.has_scores else POINTS
+
+
+def _flip_rates(part: Part) -> tuple[float, float]:
+    return part.comparison.negative_flip_rate, part.comparison.positive_flip_rate
+
+
+def _nfr_without_a_flip(part: Part, bound: float, level: float) -> float:
+    if bound < 1 / MOST_QUESTIONS:
+        return math.inf
+    return questions_without_a_flip(bound, level) or 0
+
+
+def _fall_without_a_flip(part: Part, bound: float, level: float) -> float:
+    # Of scores nobody knows how far one could have fallen, and a rise has to be seen.
+    return 0 if part.has_scores or bound >= 0 else _nfr_without_a_flip(part, -bound, level)
+
+
+def _relative_without_a_flip(part: Part, bound: float, level: float) -> float:
+    """Keep the shares of what was right before and of what is wrong now, as far as both can be without a flip."""
+    counts = part.comparison.counts if isinstance(part.comparison, Comparison) else {}
+    cells = [counts["both_right"] or 0, counts["positive_flips"] or 0, counts["both_wrong"] or 0]
+    cells[0] += counts["negative_flips"] or 0
+
+    def is_kept(n: int) -> bool:
+        right, positive, wrong = (n * count / part.n for count in cells)
+        return bool(right and wrong) and relative_interval((right, positive, 0, wrong), level)[1] <= bound
+
+    few, many = 0, part.n
+    while not is_kept(many):
+        few, many = many, 2 * many
+        if few > MOST_QUESTIONS:
+            return math.inf
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if is_kept(middle) else (middle, many)
+    return many
+
+
+RATES = {
+    "max_nfr": Kind(
+        "negative_flip_rate",
+        "negative_flip_rate",
+        0,
+        1,
+        "a rate from 0 to 1, such as 0.02 for 2 % of all instances",
+        "NFR",
+        "NFR",
+        _nfr,
+        lambda part: PERCENT,
+        without_a_flip=_nfr_without_a_flip,
+        settling=lambda part, bound, level: questions_for_share(_flip_rates(part)[0], bound, level=level, power=POWER),
+    ),
+    "max_relative_nfr": Kind(
+        "relative_negative_flip_rate",
+        None,
+        0,
+        math.inf,
+        "a ratio from 0 up, such as 0.5",
+        "relative NFR",
+        "",
+        _relative,
+        lambda part: PLAIN,
+        without_a_flip=_relative_without_a_flip,
+    ),
+    "max_regression": Kind(
+        None,
+        "mean_regression",
+        0,
+        math.inf,
+        "a size of falls from 0 up in the unit of the score, such as 0.1",
+        "",
+        "mean regression",
+        _regression,
+        lambda part: PLAIN,
+    ),
+    "min_accuracy_change": Kind(
+        "accuracy_change",
+        "mean_change",
+        -math.inf,
+        math.inf,
+        "a change, such as -0.01 for one point of accuracy less",
+        "change of accuracy",
+        "mean change",
+        _change,
+        _unit_of_change,
+        is_highest=False,
+        without_a_flip=_fall_without_a_flip,
+        settling=lambda part, bound, level: questions_for_change(*_flip_rates(part), bound, level=level, power=POWER),
+    ),
+}
+"""What can be bounded, by the name of the option."""
