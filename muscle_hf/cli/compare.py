@@ -84,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "case, thousands, decimal-comma, numbers, booleans; none: nothing (default: in CSV files surrounding spaces, "
         "and how a number is written where all right answers are numbers)",
     )
-    reading.add_argument("--config", help="configuration of a data set of the Hub")
+    reading.add_argument("--config", help="configuration of a data set of the Hub, or a model's folder in it")
     reading.add_argument("--split", help="split of a data set of the Hub")
     reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
     reading.add_argument(

@@ -26,8 +26,9 @@ from .selection import NO_FILTER, FilterChoice, choose_tasks, filter_of, filter_
 DETAILS = re.compile(rf"details_(?P<task>.+)_(?P<date>{DATE})\.parquet")
 """Names of lighteval's details."""
 
-_HARNESS, _LIGHTEVAL = "lm-evaluation-harness", "lighteval"
-_NAMES = {_HARNESS: SAMPLES, _LIGHTEVAL: DETAILS}
+HARNESS, LIGHTEVAL = "lm-evaluation-harness", "lighteval"
+NAMES = {HARNESS: SAMPLES, LIGHTEVAL: DETAILS}
+"""Program -> what its files of answers are called."""
 # Never answers: what the programs' own folders hold beside them.
 _RESULTS = re.compile(r"results.*\.json")
 
@@ -65,7 +66,7 @@ def read_folder(
     runs = _runs_in(folder, model)
     source = str(folder) if model is None else f"{folder}@model={model}"
     form = runs[0].form
-    if runs[0].program != _HARNESS and chosen is not None:
+    if runs[0].program != HARNESS and chosen is not None:
         holds = "details" if form is None else form.holds
         raise InputError(
             f"{folder} holds {holds} of {runs[0].program}, which have no filter {filter_text(chosen)}; leave the "
@@ -89,7 +90,7 @@ def read_folder(
     if where:
         raise InputError(f"{folder} holds runs of {runs[0].program}, where @{next(iter(where))}= chooses nothing.")
     newest = {task: newest[task] for task in choose_tasks(newest, tasks, str(folder))}
-    if runs[0].program == _LIGHTEVAL:
+    if runs[0].program == LIGHTEVAL:
         from .formats.lighteval import read_details
 
         loaded, not_compared = each_task(newest, lambda task: read_details(newest[task].file, task, **options))
@@ -103,13 +104,13 @@ def _runs_in(folder: Path, model: str | None) -> list[_Found]:
     """Find the runs of one program and one model, by its name where it is told; others beside them are refused."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() or is_pointer(file)]
     runs = [
-        _Found(program, match["task"], match["date"], _model(folder, file, program), file)
+        _Found(program, match["task"], match["date"], model_folder(folder, file, program), file)
         for file in files
-        for program, pattern in _NAMES.items()
+        for program, pattern in NAMES.items()
         if (match := pattern.fullmatch(file.name))
     ]
     old = old_samples([file for file in files if file.suffix in (".jsonl", ".json")])
-    runs += [_Found(_HARNESS, task, date, _model(folder, file, _HARNESS), file) for task, date, file in old]
+    runs += [_Found(HARNESS, task, date, model_folder(folder, file, HARNESS), file) for task, date, file in old]
     taken = {found.file for found in runs}
     runs += _of_formats([file for file in files if file not in taken and not _RESULTS.fullmatch(file.name)])
     if not runs:
@@ -216,7 +217,8 @@ def _of_harness(
     return loaded, not_compared
 
 
-def _model(folder: Path, file: Path, program: str) -> str:
+def model_folder(folder: Path, file: Path, program: str) -> str:
+    """Tell the folder of a model whose file lies there, as it is called from `folder`."""
     # lighteval has a folder for each date below the model's.
-    dated = program == _LIGHTEVAL and re.fullmatch(DATE, file.parent.name)
+    dated = program == LIGHTEVAL and re.fullmatch(DATE, file.parent.name)
     return os.path.relpath(file.parent.parent if dated else file.parent, folder)

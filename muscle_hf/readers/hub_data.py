@@ -1,6 +1,7 @@
 """A data set of the Hub: a table, or the files of a run of lm-evaluation-harness or lighteval."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,45 @@ from ..errors import InputError
 from ..text import listed, one_line
 from .answers import Run
 from .files import Asked, read_rows
-from .formats.harness import is_samples
+from .hub_runs import read_runs
 from .source_names import Named
 
 
-def read_table_of_hub(named: Named, source: str, config: str | None, split: str | None, asked: Asked) -> Run:
+def read_data_set(
+    named: Named,
+    source: str,
+    config: str | None,
+    split: str | None,
+    tasks: str | Sequence[str],
+    run: str | None,
+    asked: Asked,
+) -> Run:
+    """Read a data set of the Hub, whichever of both it is."""
+    found = read_runs(
+        named,
+        source,
+        config=config,
+        tasks=tasks,
+        run=run,
+        reading={"metric": asked.metric, "chosen": asked.filter, "slices": asked.slices},
+        table_only={
+            "split": split,
+            "columns": asked.columns,
+            "normalize": asked.normalize,
+            "references": asked.references,
+        },
+    )
+    if found is not None:
+        return found
+    for option, value in {"run": run, "filter": asked.filter}.items():
+        if value:
+            raise InputError(
+                f"{source} is a table on the Hub, so {option}={value!r} would choose nothing; leave it out."
+            )
+    return _read_table(named, source, config, split, asked)
+
+
+def _read_table(named: Named, source: str, config: str | None, split: str | None, asked: Asked) -> Run:
     """Load a data set that is a table, and read it."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
@@ -21,6 +56,7 @@ def read_table_of_hub(named: Named, source: str, config: str | None, split: str 
     from ..hub.failures import failure_reason
     from ..hub.lookup import looking_up
     from .formats.columnar import HubDataset
+    from .formats.harness import is_samples
     from .formats.lighteval import is_details
 
     path = named.data_set
@@ -42,9 +78,10 @@ def read_table_of_hub(named: Named, source: str, config: str | None, split: str 
     task = path.rpartition("/")[2]
     rows = HubDataset(loaded, source)
     if is_details(rows.names) or is_samples(dict.fromkeys(rows.names)):
+        program = "lighteval" if is_details(rows.names) else "lm-evaluation-harness"
         raise InputError(
-            f"{source} holds a run of {'lighteval' if is_details(rows.names) else 'lm-evaluation-harness'}, which is "
-            f"read from its files: `hf download {path} --repo-type dataset --local-dir DIR`, then compare the folders."
+            f"{source} holds a run of {program}, but not in files of the names that it gives them: download it with "
+            f"`hf download {path} --repo-type dataset --local-dir DIR`, and compare the files."
         )
     # Rows without ids are those of one table, and another split is another table.
     file = repr((path, named.revision, config, split))

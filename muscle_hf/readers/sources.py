@@ -46,7 +46,8 @@ def read(
             - `table.csv:column`, a wide table with a column of answers for each model;
             - `table.csv@model=v1`, the rows of a long table that hold a value in a column, also with a column of
               answers: `table.csv@model=v1:prediction`;
-            - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`.
+            - the id of a data set of the Hub with such a table, `org/name`, `org/name@revision`, `org/name:column`, or
+              with samples or details as lm-evaluation-harness, lighteval and the Open LLM Leaderboard push them.
         tasks: The tasks to read, by their names or patterns such as "mmlu_*"; all if none is named.
         metric: The metric to compare. None takes the first of a task that gives one number an instance; of a table,
             `score` where it has one and otherwise whether prediction and reference are equal ("accuracy").
@@ -57,7 +58,7 @@ def read(
         columns: What a column is ("id", "prediction", "reference", "score", "choices", "question", "sample") -> its
             name in the table, where that is another.
         slices: Columns, or fields of the harness's documents, to slice by.
-        config: Configuration of a data set of the Hub.
+        config: Configuration of a data set of the Hub, or the folder of one of several models in it.
         split: Split of a data set of the Hub; None takes the only one.
         normalize: What need not count when answers of a table are compared: "case", "numbers" and others, see
             `same_answer.NAMES`; "none" compares them as they are spelled.
@@ -87,7 +88,7 @@ def read(
     kind = "a file"
     unused: dict[str, Any] = {"run": run, "config": config, "split": split}
     if path is None:
-        kind, unused = "a data set of the Hub", {"run": run, "filter": filter}
+        unused = {}
     elif path.is_dir():
         kind = "a folder of runs"
         unused = {"columns": columns, "references": references, "config": config, "split": split}
@@ -95,11 +96,11 @@ def read(
         if value:
             raise InputError(f"{source} is {kind}, so {option}={value!r} would choose nothing; leave it out.")
     if path is None:
-        from .hub_data import read_table_of_hub
+        from .hub_data import read_data_set
 
         with required("hub", f"{source}, no file or folder here but the name of a data set of the Hub,", "datasets"):
             pass
-        evaluation = read_table_of_hub(named, str(source), config, split, asked)
+        evaluation = read_data_set(named, str(source), config, split, tasks, run, asked)
     elif path.is_dir():
         chosen = where(named.rest, str(source))
         how: dict[str, Any] = {"metric": metric, "slices": slices, "normalize": normalize, "where": chosen}

@@ -96,7 +96,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
     if date is None:
         return Declared()
     name = f"results_{date[1]}.json"
-    files = [details.parent / name]
+    files = [details.parent / name, details.parent.parent / name]  # the second on the Hub
     for parent in details.absolute().parents:
         if parent.name == "details":
             model = details.absolute().parent.relative_to(parent)
