@@ -107,6 +107,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--by", action="append", default=[], metavar="COLUMN", help="slice by a column or document field; repeatable"
     )
     statistics.add_argument(
+        "--cluster",
+        metavar="COLUMN",
+        help="column or document field that says which answers belong together, such as paraphrases of one question: "
+        "p, intervals and gate take its values as independent, not the answers",
+    )
+    statistics.add_argument(
         "--seed-floor",
         nargs="+",
         default=[],
@@ -187,6 +193,7 @@ def run(arguments: argparse.Namespace) -> int:
         level=arguments.level,
         prior=tuple(arguments.prior),
         test=arguments.test,
+        cluster=arguments.cluster,
         allow_missing=arguments.allow_missing,
         missing=arguments.missing,
         by_position=arguments.by_position,

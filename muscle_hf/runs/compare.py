@@ -170,6 +170,7 @@ def compare_runs(
     level: float = 0.95,
     prior: tuple[float, float] = (1.0, 1.0),
     test: str = "two-sided",
+    cluster: str | None = None,
     margin: float | None = None,
     allow_missing: bool = False,
     missing: str | None = None,
@@ -192,6 +193,9 @@ def compare_runs(
         prior: Beta prior of the coin-flip view, on the probability that a flip is negative.
         test: The paired test that every p is of: "two-sided" or "one-sided" (against "the update breaks no more than
             it repairs"), both also with "-mid-p" after it, see `Comparison.paired_test`.
+        cluster: A column, as in `by`, that says which instances belong together, such as the paraphrases of one
+            question: p, all intervals and the gate then take clusters as independent, and not instances. Every
+            instance must have a value, the same in both; one value is one cluster, in whichever task it stands.
         margin: How far accuracy, or the mean of the one task's scores, may fall, such as 0.01 for one point: the
             result then has a `verdict`, and every report shows it.
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
@@ -229,6 +233,7 @@ def compare_runs(
     check_test(test)
     check_name(missing)
     columns = [by] if isinstance(by, str) else list(by)
+    read_columns = list(dict.fromkeys([*columns, *([] if cluster is None else [cluster])]))
     sources = (old, new, *seed_floor)
     useless = [name for name, value in reading.items() if value]
     if useless and all(isinstance(source, Run) for source in sources):
@@ -239,11 +244,11 @@ def compare_runs(
             both_sides("run", reading.pop("run", None)), both_sides("filter", reading.pop("filter", None)), strict=True
         )
     ]
-    first, second = (_read(source, columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
+    first, second = (_read(source, read_columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
     floors = [_read(source, (), (), sides[0] | {"run": None}) for source in seed_floor]
     first, second, *floors = alike([first, second, *floors])
     for run in (first, second):
-        _check_slices(run, columns)
+        _check_slices(run, read_columns)
     again = [run.source for place, run in enumerate(floors) if run.source in {run.source for run in floors[:place]}]
     if again and not allow_identical:
         raise InputError(
@@ -274,6 +279,7 @@ def compare_runs(
         level=level,
         prior=prior,
         test=test,
+        cluster=cluster,
         notes=[*first.notes, *second.notes, *notes],
         missing_tasks=missing_tasks,
         not_compared=not_compared,

@@ -2,12 +2,10 @@
 
 A `Table` holds what has to be known of each instance; `measure` makes a `Part` of any rows of it.
 
-Sources: Jacobson and Truax (1991), adapted to sampled answers by Cacioli (2026, arXiv 2604.27405), for the
-reliable-change rule; Bartoš et al. (2023, arXiv 2310.04153) for the coin-flip view.
+Source: Bartoš et al. (2023, arXiv 2310.04153) for the coin-flip view.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,15 +15,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..flips.clusters import mean_interval as clustered_mean_interval
 from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
-from ..flips.intervals import mean_interval, normal_quantile
+from ..flips.inputs import number_from_0
+from ..flips.intervals import mean_interval
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..readers.answers import Positions, TaskAnswers, codes, some
 from ..readers.identical import identical
 from ..readers.join import Aligned, align
 from ..readers.metric_names import is_right_or_wrong
 from ..readers.missing import without_answer
+from .reliable_change import ReliableChange, reliable_change
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,6 @@ class SeedFloor:
         return dict(vars(self))
 
 
-@dataclass(frozen=True)
-class ReliableChange:
-    """The reliable-change rule on sampled answers: a share of right answers changed more than sampling explains.
-
-    An instance counts as flipped where |D| / standard_error exceeds the normal quantile of `level`, D being the change
-    of its share p of right answers. The standard error of D is the S_diff of Jacobson and Truax (1991), the root of
-    SEM_old^2 + SEM_new^2. SEM^2 is the mean of p (1 - p) / (K - 1) over instances: what SD^2 (1 - reliability) is with
-    the one-way intraclass reliability of the K samples.
-    """
-
-    old_samples: float
-    """Sampled answers of the old model, mean over instances."""
-    new_samples: float
-    standard_error: float
-    threshold: float
-    """The smallest change of the share that counts: quantile times standard error."""
-    level: float
-    extreme: int
-    """Instances at the floor or ceiling: both models always wrong or both always right. They cannot show a change."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as a dictionary of plain Python values."""
-        return dict(vars(self))
-
-
 @dataclass(frozen=True, eq=False)
 class Part:
     """One row of a table: a task, a slice, or all tasks pooled."""
@@ -87,6 +63,8 @@ class Part:
     """The same, adjusted by Holm's method for the rows of its table."""
     test: str = "two-sided"
     """Name of that test."""
+    cluster: str | None = None
+    """Column that says which instances belong together; None where each is taken for itself."""
     seed_floor: SeedFloor | None = None
     reliable_change: ReliableChange | None = None
     task: str | None = None
@@ -109,6 +87,7 @@ class Part:
         level: float,
         prior: tuple[float, float] = (1.0, 1.0),
         test: str = "two-sided",
+        cluster: str | None = None,
         seed_floor: SeedFloor | None = None,
         reliable_change: ReliableChange | None = None,
     ) -> "Part":
@@ -116,7 +95,7 @@ class Part:
         negative, positive = len(comparison.negative_flips), len(comparison.positive_flips)
         coin = coin_flips(negative, positive, prior=prior, level=level)
         p_value = comparison.paired_test(test)
-        return cls(name, metric, comparison, coin, p_value, p_value, test, seed_floor, reliable_change)
+        return cls(name, metric, comparison, coin, p_value, p_value, test, cluster, seed_floor, reliable_change)
 
     @property
     def n(self) -> int:
@@ -172,6 +151,12 @@ class Table:
     floor_runs: int = 0
     errors: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     """Of each error of the harness the worst that both may have been worth; None where there is none."""
+    cluster: str | None = None
+    """Column that says which instances belong together."""
+    clusters: NDArray[np.int64] | None = None
+    """The number of each instance's cluster, the same in all tasks; None where each is taken for itself."""
+    error_clusters: NDArray[np.int64] | None = None
+    """The same of each error of the harness."""
 
     def __len__(self) -> int:
         """Say how many instances there are."""
@@ -192,6 +177,9 @@ class Table:
             floor=np.concatenate(floors) if len(floors) == len(tables) and len(runs) == 1 else None,
             floor_runs=max(runs),
             errors=_joined([table.errors for table in tables if table.errors is not None]),
+            cluster=tables[0].cluster,
+            clusters=_concatenated([table.clusters for table in tables]),
+            error_clusters=_concatenated([table.error_clusters for table in tables]),
         )
 
 
@@ -256,15 +244,16 @@ def measure(
     """
     rows: Any = slice(None) if positions is None else positions
     old, new = table.old[rows], table.new[rows]
+    clusters = None if table.clusters is None else table.clusters[rows]
     compared: Comparison | ScoreComparison
     if table.has_scores:
-        compared = compare_scores(old=old, new=new, tolerance=table.tolerance)
+        compared = compare_scores(old=old, new=new, tolerance=table.tolerance, clusters=clusters)
     elif table.labels is not None:
         before, after, right = (column[rows] for column in table.labels)
-        compared = compare(old=before, new=after, references=right)
+        compared = compare(old=before, new=after, references=right, clusters=clusters)
     else:
         same = None if table.same_answer is None else table.same_answer[rows]
-        compared = compare_correct(old=old > 0, new=new > 0, same_answer=same)
+        compared = compare_correct(old=old > 0, new=new > 0, same_answer=same, clusters=clusters)
     part = Part.of(
         name,
         table.metric,
@@ -272,7 +261,10 @@ def measure(
         level=level,
         prior=prior,
         test=test,
-        seed_floor=None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level),
+        cluster=table.cluster,
+        seed_floor=(
+            None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level, clusters)
+        ),
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,
     )
@@ -281,7 +273,11 @@ def measure(
     old_errors, new_errors = (side if errors is None else side[errors] for side in table.errors)
     worst = None
     if not table.has_scores and len(old_errors):
-        worst = compare_correct(old=np.concatenate([old, old_errors]) > 0, new=np.concatenate([new, new_errors]) > 0)
+        sides = {"old": np.concatenate([old, old_errors]) > 0, "new": np.concatenate([new, new_errors]) > 0}
+        if clusters is not None and table.error_clusters is not None:
+            failed = table.error_clusters if errors is None else table.error_clusters[errors]
+            clusters = np.concatenate([clusters, failed])
+        worst = compare_correct(**sides, clusters=clusters)
     return replace(part, harness_errors=len(old_errors), worst_case=worst)
 
 
@@ -304,6 +300,11 @@ def _joined(
     return old, new
 
 
+def _concatenated(columns: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if len(known) == len(columns) else None
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for their number (Holm 1979), so that the chance of any false alarm stays at the level.
 
@@ -314,32 +315,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted
-
-
-def reliable_change(pair: Aligned, level: float = 0.95) -> ReliableChange:
-    """Work out how much a share of right sampled answers has to change to count, see `ReliableChange`."""
-    counts, errors = [], []
-    for side in (pair.old, pair.new):
-        repeated = np.zeros(len(side), np.bool_) if side.samples is None else side.samples > 1
-        if side.samples is None or not repeated.any():
-            raise InputError(
-                f"{side.source} has no instance with two or more sampled answers, so how much its answers vary is not "
-                "known. Sample both models as often, or give a --tolerance (tolerance=) for the change of a share."
-            )
-        share, number = side.values()[repeated], side.samples[repeated]
-        counts.append(float(side.samples.mean()))
-        errors.append(float((share * (1 - share) / (number - 1)).mean()))
-    error = math.sqrt(sum(errors))
-    old, new = pair.old.values(), pair.new.values()
-    extreme = int(np.count_nonzero((old == new) & ((old == 0) | (old == 1))))
-    return ReliableChange(
-        old_samples=counts[0],
-        new_samples=counts[1],
-        standard_error=error,
-        threshold=normal_quantile(level) * error,
-        level=level,
-        extreme=extreme,
-    )
 
 
 def _with_floor(
@@ -374,10 +349,20 @@ def _with_floor(
     return replace(table, floor=flips / (len(runs) * (len(runs) - 1)), floor_runs=len(runs))
 
 
-def _floor(compared: Comparison | ScoreComparison, values: NDArray[np.float64], runs: int, level: float) -> SeedFloor:
+def _floor(
+    compared: Comparison | ScoreComparison,
+    values: NDArray[np.float64],
+    runs: int,
+    level: float,
+    clusters: NDArray[np.int64] | None,
+) -> SeedFloor:
+    def bound(values: NDArray[np.float64]) -> tuple[float, float]:
+        if clusters is None or compared.clusters == compared.n:
+            return mean_interval(values, level, seed=0)
+        return clustered_mean_interval(values, number_from_0(clusters), level)
+
     flipped = np.zeros(len(values))
     flipped[compared.negative_flips] = 1.0
     excess = flipped - values
-    low, high = mean_interval(values, level, seed=0)
-    excess_low, excess_high = mean_interval(excess, level, seed=0)
+    (low, high), (excess_low, excess_high) = bound(values), bound(excess)
     return SeedFloor(runs, float(values.mean()), low, high, float(excess.mean()), excess_low, excess_high)

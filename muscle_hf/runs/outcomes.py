@@ -20,6 +20,7 @@ from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
+from .clusters import repeats, with_clusters, without_column
 from .measure import Part, Table, holm, measure, tabulate
 
 SCHEMA = "muscle_hf.run_comparison"
@@ -68,6 +69,8 @@ class Outcomes:
     """Level of all intervals."""
     test: str
     """The paired test that every p is of, one of `muscle_hf.flips.paired_tests.TESTS`."""
+    cluster: str | None
+    """Column that says which instances belong together; None where each is taken for itself."""
     tasks: tuple[Part, ...]
     pooled: Part | None
     """The instances of all tasks with right and wrong answers together; None where that is one task, or none."""
@@ -106,6 +109,7 @@ class Outcomes:
         level: float,
         prior: tuple[float, float],
         test: str,
+        cluster: str | None,
         notes: Sequence[str],
         missing_tasks: Sequence[str],
         not_compared: Mapping[str, str],
@@ -138,6 +142,12 @@ class Outcomes:
                 f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for "
                 "scores, so leave it out."
             )
+        if cluster is None:
+            notes = [*notes, *repeats(pairs)]
+        else:
+            tables, told = with_clusters(tables, pairs, cluster)
+            pairs = pairs if cluster in by else without_column(pairs, cluster)
+            notes = [*notes, *told]
         rows: dict[str, Any] = {"level": level, "prior": prior, "test": test}
         tasks = _adjusted([measure(name, table, **rows) for name, table in tables.items()])
         graded = [name for name, table in tables.items() if not table.has_scores]
@@ -159,6 +169,7 @@ class Outcomes:
             sources=sources,
             level=level,
             test=test,
+            cluster=cluster,
             tasks=tasks,
             pooled=pooled,
             slices=slices,
@@ -272,6 +283,7 @@ class Outcomes:
             "new": {"name": self.new_name, "source": self.sources[1]},
             "level": self.level,
             "test": self.test,
+            "cluster": self.cluster,
             "tasks": tasks,
             "pooled": self.pooled and self.pooled.to_dict(self.level),
             "slices": {name: [part.to_dict(self.level) for part in parts] for name, parts in self.slices.items()},

@@ -16,6 +16,7 @@ from ..version import __version__
 from .fonts import Fonts
 from .measure import Part
 from .outcomes import Outcomes
+from .report import counted_clusters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +160,7 @@ class _Picture:
             *self.floor_fact(part),
             ("relative NFR", _number(compared.relative_negative_flip_rate)),
             (f"paired p, {in_words(part.test)}", p_equation(part.p_value)),
-            ("instances", f"{part.n:,}"),
+            ("instances", _rows(part)),
         ]
         for label, value in facts:
             self.text(key, line, label, 8, width=1.35, color=_FAINT)
@@ -348,6 +349,11 @@ class _Picture:
 
 def _rate(part: Part) -> float:
     return float(part.comparison.negative_flip_rate)
+
+
+def _rows(part: Part) -> str:
+    clusters = part.comparison.clusters
+    return f"{part.n:,}" if clusters is None else f"{part.n:,} in {counted_clusters(clusters)}"
 
 
 def _percent(share: float) -> str:

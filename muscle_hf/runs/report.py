@@ -140,17 +140,19 @@ def _sentence(part: Part) -> str:
     p_value = p_equation(part.p_value)
     # Two-sided ones are what everybody expects, and the legend says it.
     p_value += "" if part.test == "two-sided" else f" ({in_words(part.test)})"
+    clusters = "" if compared.clusters is None else f" in {counted_clusters(compared.clusters)} ({part.cluster})"
     if isinstance(compared, Comparison):
+        change = f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f} %"
         text = (
-            f"Of {part.n:,} answers the update breaks {negative} that were right ({shares[0]}) and repairs {positive} "
-            f"({shares[1]}): {part.metric} {100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f} %, "
-            f"{p_value}."
+            f"Of {part.n:,} answers{clusters} the update breaks {negative} that were right ({shares[0]}) and repairs "
+            f"{positive} ({shares[1]}): {part.metric} {change}, {p_value}."
         )
     else:
         reliably = " reliably" if part.reliable_change else ""
+        change = f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}"
         text = (
-            f"With the update {part.metric} falls{reliably} on {negative} of {part.n:,} instances ({shares[0]}) and "
-            f"rises on {positive} ({shares[1]}): mean {compared.old_mean:.4g} -> {compared.new_mean:.4g}, {p_value}."
+            f"With the update {part.metric} falls{reliably} on {negative} of {part.n:,} instances{clusters} "
+            f"({shares[0]}) and rises on {positive} ({shares[1]}): mean {change}, {p_value}."
         )
     if part.seed_floor:
         what = "it falls on" if part.has_scores else "there are negative flips on"
@@ -159,13 +161,24 @@ def _sentence(part: Part) -> str:
     return text
 
 
+def counted_clusters(count: int) -> str:
+    """Say how many clusters there are."""
+    return f"{count:,} cluster{'' if count == 1 else 's'}"
+
+
 def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[Cell]]]:
     """Lay out rows of one kind, all of answers or all of scores: the titles, and the cells of each row.
 
     Rates are in percent, means and the relative NFR are not. A seed floor adds its columns where any row has one.
     """
     scores, floor = parts[0].has_scores, any(part.seed_floor for part in parts)
-    head = [title, "n", *(["mean", "change ↑"] if scores else ["accuracy, %", "change ↑, points"]), "NFR ↓, %"]
+    clustered = any(part.comparison.clusters is not None for part in parts)
+    head = [
+        title,
+        "n in clusters" if clustered else "n",
+        *(["mean", "change ↑"] if scores else ["accuracy, %", "change ↑, points"]),
+        "NFR ↓, %",
+    ]
     head += ["seed floor, %", "above floor, %"] if floor else []
     head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
     return head, [_update_row(part, level, floor) for part in parts]
@@ -189,7 +202,8 @@ def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
         ]
     nfr, pfr = (rate(compared, f"{sign}_flip_rate", level=level) for sign in ("negative", "positive"))
     p_values = p_number(part.p_value), p_number(part.adjusted_p_value)
-    return [part.name, f"{part.n:,}", *before, nfr, *floors, pfr, *after, *p_values]
+    n = f"{part.n:,}" if compared.clusters is None else f"{part.n:,} in {compared.clusters:,}"
+    return [part.name, n, *before, nfr, *floors, pfr, *after, *p_values]
 
 
 def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[Cell]]]]:
@@ -277,6 +291,11 @@ def interval_note(outcomes: Outcomes) -> str:
         f"In brackets: {100 * outcomes.level:g} % intervals. ↑ better when higher, ↓ better when lower. p: {test} "
         "(of scores Wilcoxon's signed-rank test); Holm: adjusted for the rows of the table"
     )
+    if outcomes.cluster is not None:
+        note += (
+            f". Intervals and p take clusters of one {outcomes.cluster} as independent, not the answers in them; the "
+            "coin-flip view knows no clusters and is too sure of itself"
+        )
     if True in kinds:
         note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"
     return note

@@ -16,7 +16,8 @@ from muscle_hf.flips.comparison import Comparison
 from muscle_hf.flips.score_comparison import ScoreComparison
 from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.join import Aligned, align
-from muscle_hf.runs.measure import Table, holm, measure, reliable_change, tabulate
+from muscle_hf.runs.measure import Table, holm, measure, tabulate
+from muscle_hf.runs.reliable_change import reliable_change
 
 
 def _pair(old: TaskAnswers, new: TaskAnswers) -> Aligned:

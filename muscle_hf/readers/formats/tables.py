@@ -51,9 +51,8 @@ def read_table(
     layout = layout_of(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
     missing = [name for name in slices if name not in table.names]
     if missing:
-        raise InputError(
-            f"{source} has no column {quote(missing[0])} to slice by; it has {listed(map(quote, table.names))}."
-        )
+        there = listed(map(quote, table.names))
+        raise InputError(f"{source} has no column {quote(missing[0])} to slice or cluster by; it has {there}.")
     wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))

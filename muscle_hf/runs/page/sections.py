@@ -12,7 +12,7 @@ from ...version import __version__
 from ..cells import Cell, Estimate
 from ..measure import Part
 from ..outcomes import Outcomes
-from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
+from ..report import GateShown, bayes_factor, counted_clusters, notes_of, update_table, verdict, warnings_of
 from .figures import bar, counted, ends, mosaic, whisker
 from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
 
@@ -175,7 +175,7 @@ def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
         (titles[0], negative[0], f"{interval} {negative[1]}", *floor),
         (titles[1], positive[0], f"{interval} {positive[1]}"),
         (titles[2], both, f"Change {change[0]}, {interval} {change[1]}"),
-        ("Can it be chance?", plain(p_equation(part.p_value)), f"{test} {_SIDES[part.test]}"),
+        ("Can it be chance?", plain(p_equation(part.p_value)), f"{test} {_SIDES[part.test]}{_by(part)}"),
     )
     shown = "".join(
         f'<div><dt>{title}</dt><dd class="figure">{figure}</dd>{"".join(f"<dd>{text}</dd>" for text in texts)}</div>'
@@ -193,6 +193,11 @@ def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
         f'<table class="legend"><thead><tr><th scope="col">of {part.n:,}</th><th scope="col">instances</th><th '
         f'scope="col">share</th></tr></thead><tbody>{rows}</tbody></table></div>{_rule(part)}</section>'
     )
+
+
+def _by(part: Part) -> str:
+    clusters = part.comparison.clusters
+    return "" if clusters is None else f" By {counted_clusters(clusters)} of one {name_of(str(part.cluster))}."
 
 
 def _rule(part: Part) -> str:
