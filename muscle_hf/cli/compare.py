@@ -19,6 +19,8 @@ _BOUNDS = {
     "max_nfr": "highest negative flip rate, 0 to 1",
     "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
     "max_regression": "highest mean regression of the scores that fell",
+    "stop_at": "Bayes factor at which an evaluation that grows may stop, such as 20, however often one looks: broken "
+    "if the update breaks more than it repairs, kept if it repairs more",
     "min_accuracy_change": "lowest change of accuracy, or of the mean score, such as -0.01",
 }
 

@@ -72,6 +72,12 @@ class ClusterCells:
         """How many answers each has."""
         return self.both_right + self.both_wrong + self._positive + self._negative
 
+    @property
+    def leaning(self) -> tuple[int, int]:
+        """How many clusters have more negative than positive flips, and how many have fewer."""
+        more = self._negative - self._positive
+        return int(np.count_nonzero(more > 0)), int(np.count_nonzero(more < 0))
+
     @cached_property
     def coins(self) -> Coins:
         """The clusters as coins of the exact paired test."""

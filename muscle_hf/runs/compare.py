@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..errors import InputError
 from ..flips.inputs import is_number
 from ..flips.paired_tests import check_test
+from ..flips.stopping import check_stop_at
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike
@@ -36,39 +37,47 @@ class RunComparison(Outcomes):
 
     margin: float | None = None
     """How far accuracy, or the mean score, may fall; None where nobody said."""
+    stop_at: float | None = None
+    """The Bayes factor at which an evaluation that is looked at while it grows may stop; None where it is not."""
 
     @cached_property
     def gate(self) -> "Gate":
-        """What came of holding the comparison to its margin.
+        """What came of holding the comparison to its margin, and to `stop_at`.
 
         Raises:
-            InputError: It has no margin, or there is no row for all: tasks with scores are bounded one by one.
+            InputError: It has neither, or there is no row for all: tasks with scores are bounded one by one.
         """
         from .gate import bound_of, judge
 
-        if self.margin is None:
+        given = {name: value for name in ("margin", "stop_at") if (value := getattr(self, name)) is not None}
+        if not given:
             raise InputError(
                 "the comparison has no margin, so there is no verdict; say by how much accuracy may fall, as in "
                 "compare_runs(…, margin=0.01) for one point."
             )
-        return judge(self, [bound_of("margin", "all", self.margin, f"margin {self.margin}")])
+        return judge(self, [bound_of(name, "all", value, f"{name} {value}") for name, value in given.items()])
 
     @property
     def verdict(self) -> str:
-        """ "kept", "broken" or "cannot tell": whether accuracy falls by at most the margin.
+        """ "kept", "broken" or "cannot tell": whether accuracy falls by at most the margin, or rises (`stop_at`).
 
-        "Kept" and "broken" each err in at most (1 - level) / 2 of cases; `gate` has the numbers and the sentence.
+        "Kept" and "broken" of a margin each err in at most (1 - level) / 2 of cases; `gate` has the numbers and the
+        sentence.
 
         Raises:
-            InputError: It has no margin, or is no evidence, since tasks lack or both runs are one.
+            InputError: It has neither, or is no evidence, since tasks lack or both runs are one.
         """
         if self.gate.refusals:
             raise InputError(" ".join(self.gate.refusals))
         return self.gate.verdict
 
     def _shown(self, gate: "Gate | None") -> "GateShown | None":
-        gate = self.gate if gate is None and self.margin is not None else gate
+        gate = self.gate if gate is None and self._is_held else gate
         return gate.shown() if gate else None
+
+    @property
+    def _is_held(self) -> bool:
+        return self.margin is not None or self.stop_at is not None
 
     def __str__(self) -> str:
         """Show the verdict, the tables, the coin-flip view and the notes as plain text."""
@@ -83,7 +92,7 @@ class RunComparison(Outcomes):
             What `muscle_hf/run_comparison.schema.json` describes; `gate` is there where the comparison has a margin.
             Undefined numbers are nan.
         """
-        return super().to_dict() | ({} if self.margin is None else {"gate": self.gate.to_dict()})
+        return super().to_dict() | ({"gate": self.gate.to_dict()} if self._is_held else {})
 
     def to_markdown(self, gate: "Gate | None" = None) -> str:
         """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
@@ -172,6 +181,7 @@ def compare_runs(
     test: str = "two-sided",
     cluster: str | None = None,
     margin: float | None = None,
+    stop_at: float | None = None,
     allow_missing: bool = False,
     missing: str | None = None,
     by_position: bool = False,
@@ -198,6 +208,9 @@ def compare_runs(
             instance must have a value, the same in both; one value is one cluster, in whichever task it stands.
         margin: How far accuracy, or the mean of the one task's scores, may fall, such as 0.01 for one point: the
             result then has a `verdict`, and every report shows it.
+        stop_at: The Bayes factor at which an evaluation that is looked at while it grows may stop, such as 20. The
+            `verdict` is then "broken" if the update breaks more than it repairs, "kept" if it repairs more, and
+            otherwise "cannot tell": go on. At most 1 / `stop_at` of neutral updates is ever stopped.
         allow_missing: Compare the instances that both have, also of runs that are not whole; the notes say how many
             were left out. A gate then holds what could be compared.
         missing: What becomes of missing answers, that is instances which one side lacks, or has without an answer or a
@@ -287,15 +300,18 @@ def compare_runs(
         allow_identical=allow_identical,
         origins=[run.origin for run in (first, second, *floors)],
     )
-    return result if margin is None else _with_margin(result, margin)
+    return _held(result, margin, stop_at)
 
 
-def _with_margin(result: RunComparison, margin: float) -> RunComparison:
+def _held(result: RunComparison, margin: float | None, stop_at: float | None) -> RunComparison:
     """Hold the comparison to a margin at once, so that one which cannot be is told before any report."""
-    if not is_number(margin) or margin < 0:
+    if margin is not None and (not is_number(margin) or margin < 0):
         raise InputError(f"margin is {quote(margin)}, but must be a number from 0 up, such as 0.01 for one point.")
-    held = replace(result, margin=margin)
-    held.gate  # noqa: B018 - raises
+    if stop_at is not None:
+        check_stop_at(stop_at)
+    held = replace(result, margin=margin, stop_at=stop_at)
+    if held._is_held:
+        held.gate  # noqa: B018 - raises
     return held
 
 

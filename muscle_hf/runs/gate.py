@@ -13,7 +13,7 @@ from ..readers.not_compared import incomplete, lost
 from ..text import listed, printable, quote
 from .bounds import GATE_ON, Bound, bound_of, parse_bound, read_bounds, wrong_word
 from .judgement import BROKEN, CANNOT_TELL, KEPT, REFUSED, VERDICTS, Judgement, hold
-from .kinds import POWER, RATES
+from .kinds import POWER, RATES, STOP_AT
 from .measure import Part
 from .outcomes import Outcomes
 from .report import GateShown
@@ -70,13 +70,19 @@ class Gate:
     @property
     def notes(self) -> list[str]:
         """What has to be known about the verdicts, in sentences."""
-        notes = []
-        if self.gate_on == "estimate":
+        rules = [judged.bound.value for judged in self.judgements if judged.bound.rate == STOP_AT]
+        notes = [
+            f"At most {100 / value:.2g} % of neutral updates ever reach a Bayes factor of {value:g}, on either side, "
+            "however often one looks; of several rows, broken takes so many times as much"
+            for value in dict.fromkeys(rules)
+        ]
+        held = [judged for judged in self.judgements if judged.bound.rate != STOP_AT]
+        if self.gate_on == "estimate" and held:
             notes.append(
                 "The estimates alone are held to the bounds, so that near one chance decides: of updates that change "
                 "nothing, one in five falls by more than a point on 500 questions of which a tenth flips"
             )
-        elif any(judged.family > 1 for judged in self.judgements):
+        elif any(judged.family > 1 for judged in held):
             notes.append(
                 "Several rows under one bound: broken is only what is so after Holm's correction for their number"
             )
@@ -89,6 +95,8 @@ class Gate:
         """Give a heading and a table for reports: what is broken comes first."""
         count = len(self.judgements)
         held = "by the estimate alone" if self.gate_on == "estimate" else f"held to {100 * self.level:g} % intervals"
+        if all(judged.bound.rate == STOP_AT for judged in self.judgements):
+            held = "by the Bayes factor"
         of_all = f"{len(self.of(self.verdict))} of {count} {'bound' if count == 1 else 'bounds'}, {held}"
         title, reason = {
             # The first sentences; reports say the rest elsewhere.

@@ -12,9 +12,10 @@ from typing import Any
 
 from ..flips.intervals import normal_quantile
 from ..flips.sample_size import MOST_QUESTIONS
+from ..flips.stopping import stopping_verdict
 from ..text import printable
 from .bounds import Bound
-from .kinds import POWER, RATES, Figures
+from .kinds import POWER, RATES, STOP_AT, Figures
 from .measure import Part
 
 REFUSED, BROKEN, CANNOT_TELL, KEPT = "refused", "broken", "cannot tell", "kept"
@@ -78,6 +79,8 @@ def hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on: 
 
 
 def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on: str) -> list[Judgement]:
+    if bound.rate == STOP_AT:
+        return [_by_bayes_factor(bound, *row, len(rows)) for row in rows]
     figures = [_figures(bound, part, level) for _, part in rows]
     if gate_on == "estimate":
         return [_by_estimate(bound, *row, each) for row, each in zip(rows, figures, strict=True)]
@@ -94,7 +97,7 @@ def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judg
     if part.worst_case is None:
         told = f"cannot tell for {errors}, whose scores nobody knows"
     else:
-        worst = Part.of(part.name, part.metric, part.worst_case, level=level)
+        worst = Part.of(part.name, part.metric, part.worst_case, level=level, prior=part.coin.prior)
         (held,) = _hold(judged.bound, [(judged.row, worst)], level, gate_on)
         if held.verdict == KEPT:
             return judged
@@ -160,6 +163,26 @@ def _by_interval(
         why = f"broken for itself, but not after Holm's correction for the {family} rows of the bound; {why}"
     told = f"{words.fact}: cannot tell whether {words.asked}"
     return _judgement(bound, row, part, figures, CANNOT_TELL, told, why, family=family, questions_needed=needed)
+
+
+def _by_bayes_factor(bound: Bound, row: str, part: Part, family: int) -> Judgement:
+    """Say whether an evaluation that is looked at while it grows may stop; see `flips.stopping`."""
+    flips = part.evidence
+    factor = flips.bayes_factor if math.isfinite(flips.bayes_factor) else math.nan
+    figures = Figures(factor, math.nan, math.nan, bound.value)
+    words = RATES[bound.rate].words(part, figures)
+    verdict = stopping_verdict(flips, bound.value)
+    if verdict == CANNOT_TELL:
+        return _judgement(
+            bound, row, part, figures, verdict, f"{words.fact}: cannot tell whether {words.asked}", family=family
+        )
+    # Of several rows any may reach it: that one wrongly does is no more probable, if it takes so many times as much.
+    if verdict == BROKEN and stopping_verdict(flips, family * bound.value) != BROKEN:
+        why = f"broken for itself, but of {family} rows it takes a Bayes factor of {family * bound.value:g}"
+        told = f"{words.fact}: cannot tell whether {words.asked}"
+        return _judgement(bound, row, part, figures, CANNOT_TELL, told, why, family=family)
+    claim = words.broken if verdict == BROKEN else words.kept
+    return _judgement(bound, row, part, figures, verdict, f"{words.fact}: {verdict}, {claim}", family=family)
 
 
 def _undefined(bound: Bound, row: str, part: Part, figures: Figures) -> Judgement:

@@ -9,6 +9,7 @@ from ..flips.comparison import Comparison
 from ..flips.intervals import relative_interval
 from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
 from .measure import Part
+from .report import bayes_factor
 
 POWER = 0.8
 """How often as many questions as are said to settle a bound would."""
@@ -147,6 +148,15 @@ def _change(part: Part, figures: Figures) -> Words:
     return Words(fact, f"a rise of {size} or more", f"no rise of {size}", f"it rises by {size}")
 
 
+def _evidence(part: Part, figures: Figures) -> Words:
+    flips = part.evidence
+    what = "flips" if part.comparison.clusters is None else "clusters that changed"
+    fact = f"{flips.negative:,} of {flips.n:,} {what} are negative, Bayes factor {bayes_factor(flips)} against a "
+    fact += f"neutral update, prior {flips.prior_text}"
+    broken, kept = "stop: the update breaks more than it repairs", "stop: it repairs more than it breaks"
+    return Words(fact, kept, broken, "it changes anything: go on")
+
+
 def _unit_of_change(part: Part) -> Unit:
     return PLAIN if part.has_scores else POINTS
 
@@ -186,6 +196,9 @@ def _relative_without_a_flip(part: Part, bound: float, level: float) -> float:
         few, many = (few, middle) if is_kept(middle) else (middle, many)
     return many
 
+
+STOP_AT = "stop_at"
+"""No rate, but how strong the evidence has to be, on either side, so that an evaluation may stop."""
 
 RATES = {
     "max_nfr": Kind(
@@ -237,6 +250,18 @@ RATES = {
         is_highest=False,
         without_a_flip=_fall_without_a_flip,
         settling=lambda part, bound, level: questions_for_change(*_flip_rates(part), bound, level=level, power=POWER),
+    ),
+    STOP_AT: Kind(
+        "p_value",
+        "p_value",
+        math.nextafter(1, 2),
+        math.inf,
+        "a Bayes factor above 1, such as 20, which at most 1 in 20 neutral updates ever reaches",
+        "Bayes factor",
+        "Bayes factor",
+        _evidence,
+        lambda part: PLAIN,
+        is_highest=False,
     ),
 }
 """What can be bounded, by the name of the option."""

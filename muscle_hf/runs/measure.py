@@ -103,6 +103,13 @@ class Part:
         return self.comparison.n
 
     @property
+    def evidence(self) -> CoinFlips:
+        """The flips as a rule to stop by weighs them: each a coin, or each cluster, which lies as most of its do."""
+        if self.comparison.by_cluster is None:
+            return self.coin
+        return coin_flips(*self.comparison.by_cluster.leaning, prior=self.coin.prior, level=self.coin.level)
+
+    @property
     def has_scores(self) -> bool:
         """Whether scores were compared, not right and wrong answers."""
         return isinstance(self.comparison, ScoreComparison)
