@@ -31,6 +31,7 @@ VALUES = {
     "max_relative_nfr": st.floats(0, 1e9),
     "max_regression": st.floats(0, 1e9),
     "min_accuracy_change": st.floats(-1, 1),
+    "stop_at": st.floats(1, 1e300, exclude_min=True),
 }
 
 
@@ -290,7 +291,9 @@ def test_hostile_names_cannot_forge_a_line_of_the_log() -> None:
 )
 @pytest.mark.parametrize("rate", [*sorted(RATES), "margin"])
 def test_what_is_no_number_is_refused_with_what_is_expected(rate: str, text: str) -> None:
-    with pytest.raises(InputError, match=r"the value is .*, but must be a (rate|ratio|size|change).* such as"):
+    with pytest.raises(
+        InputError, match=r"the value is .*, but must be a (rate|ratio|size|change|Bayes factor).* such as"
+    ):
         parse_bound(rate, text)
 
 
