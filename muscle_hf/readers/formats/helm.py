@@ -89,7 +89,7 @@ def about(head: Head) -> About:
 def _answers(head: Head) -> list[_Answer]:
     answers: dict[tuple[str, str, int], _Answer] = {}
     for _, row in head.objects(_NEEDED):
-        key = (row["instance_id"], _perturbation(row), row["train_trial_index"])
+        key = (row["instance_id"], _perturbation(row), row.get("train_trial_index", 0))
         answer = answers.setdefault(key, _Answer(*key))
         for stat in row["stats"]:
             name, value = stat["name"]["name"], _value(stat)
@@ -225,7 +225,7 @@ def _beside(folder: Path, name: str, kind: type[Any]) -> Any:
 HELM = Format(
     program="HELM",
     holds="statistics of instances",
-    recognises=lambda head: head.layout == "array" and {"instance_id", "train_trial_index", "stats"} <= head.keys,
+    recognises=lambda head: head.layout == "array" and {"instance_id", "stats"} <= head.keys,
     read=read_run,
     files=("per_instance_stats.json",),
     about=about,

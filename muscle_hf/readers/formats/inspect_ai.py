@@ -44,10 +44,12 @@ def read_log(
         for sample in log.samples():
             tally.update(samples=1, errors=bool(sample.get("error")), scored=bool(_scores(sample, log)))
             yield _record(sample, log, metric)
+        ended = _ended(log.header)
         if not tally["samples"]:
-            raise InputError(f"{source} holds no samples (--no-log-samples), or its run ended before the first.")
-        if not tally["scored"] and not tally["errors"]:
-            raise InputError(f"{source} holds samples without scores (--no-score); add them with `inspect score`.")
+            raise InputError(f"{source} holds no samples; its run {ended or 'did not log them (--no-log-samples)'}.")
+        if not tally["scored"]:
+            why = ended or "did not score them (--no-score); `inspect score` does"
+            raise InputError(f"{source} holds {tally['samples']} samples without a score; its run {why}.")
 
     named = str(_part(log.header, "eval").get("task") or task)
     made = answers_of(records, named, source, metric=metric, slices=slices)
@@ -146,13 +148,20 @@ def _notes(log: Log, tally: Counter[str]) -> list[str]:
     return notes
 
 
+def _ended(header: Mapping[str, Any]) -> str | None:
+    """Say how a run ended that did not end well."""
+    status = header.get("status", "success")
+    if status == "success":
+        return None
+    why = _part(header, "error").get("message")
+    return f"{_ENDED.get(status, f'is {quote(status)}')}{f' ({one_line(why)})' if why else ''}"
+
+
 def _not_whole(header: Mapping[str, Any], count: int, made: TaskAnswers) -> str | None:
     """Say why these are not all samples of the run; None where nothing says so."""
-    source, status = made.source, header.get("status", "success")
-    if status != "success":
-        why = _part(header, "error").get("message")
-        told = f" ({one_line(why)})" if why else ""
-        return f"{source} holds {count} samples of a run that {_ENDED.get(status, f'is {quote(status)}')}{told}."
+    source = made.source
+    if ended := _ended(header):
+        return f"{source} holds {count} samples of a run that {ended}."
     if header.get("invalidated"):
         return f"{source} holds samples that were marked as invalid after the run."
     planned = _planned(header)

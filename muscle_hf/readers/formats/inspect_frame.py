@@ -26,8 +26,9 @@ from .records import Record, answers_of
 
 _NEEDED = "rows of inspect_ai's samples_df"
 _SCORE, _FIELD = "score_", "metadata_"
-# What is told of a score in columns of their own, beside its value.
-_DETAIL = re.compile(r"(?P<score>.+)_(answer|explanation|metadata|reason)")
+# What is told of a score in columns of their own, beside its value; and figures of a whole log.
+_DETAIL = re.compile(r"(?P<score>.+)_(answer|explanation|metadata|reason|accuracy|mean|(bootstrap_)?std(err)?|var)")
+_OF_THE_LOG = "headline_"
 
 _COLUMNS = {"id", "epoch", "input", "target", "error", "eval_id", "log", "model", "task_name"}
 
@@ -104,6 +105,7 @@ def _records(head: Head, task: str, name: str) -> Iterator[Record]:
 def _record(row: _Row) -> Record:
     scores = {name.removeprefix(_SCORE): value for name, value in row.items() if name.startswith(_SCORE)}
     details = {name for name in scores if (match := _DETAIL.fullmatch(name)) and match["score"] in scores}
+    details |= {name for name in scores if name.startswith(_OF_THE_LOG)}
     asked = row.get("input")
     return Record(
         id=str(row["id"]),

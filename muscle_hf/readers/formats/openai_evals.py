@@ -80,7 +80,7 @@ def _read(head: Head) -> tuple[dict[str, _Sample], Mapping[str, Any] | None]:
     samples: dict[str, _Sample] = {}
     report: Mapping[str, Any] | None = None
     runs: dict[Any, None] = {}
-    events: set[int] = set()
+    events: set[Any] = set()
     for where, row in head.objects(_NEEDED):
         if "spec" in row:
             runs[row["spec"].get("run_id")] = None
@@ -88,12 +88,11 @@ def _read(head: Head) -> tuple[dict[str, _Sample], Mapping[str, Any] | None]:
             said = row.get("final_report", row.get("data"))
             report = said if isinstance(said, dict) else {}
         else:
-            runs[row["run_id"]] = None
-            if row["event_id"] in events:
-                raise InputError(
-                    f"{where}: event {quote(row['event_id'])} stands twice; was the file written to twice?"
-                )
-            events.add(row["event_id"])
+            runs[row.get("run_id")] = None
+            number = row.get("event_id")
+            if number is not None and number in events:
+                raise InputError(f"{where}: event {quote(number)} stands twice; was the file written to twice?")
+            events.add(number)
             if row["sample_id"] is not None:
                 _add(samples.setdefault(row["sample_id"], _Sample()), row["type"], row["data"])
     known = [run for run in runs if run is not None]

@@ -28,7 +28,7 @@ def is_output(head: Head) -> bool:
     """Tell whether a file is an output of promptfoo."""
     if is_table(head):
         return True
-    if head.layout not in ("object", "lines"):
+    if head.layout not in ("object", "lines") or not (b'"results"' in head.start or b'"success"' in head.start):
         return False
     if head.first is None:  # cut off, so that only its beginning can tell
         return b'"evalId"' in head.start and b'"results"' in head.start
@@ -73,16 +73,20 @@ def _results(head: Head) -> tuple[Mapping[str, Any], list[_Result]]:
 def _chosen(results: Sequence[_Result], head: Head) -> list[_Result]:
     """Give the results of one prompt and provider: of the only ones, or of those that were chosen."""
     columns: dict[tuple[str, str], list[_Result]] = {}
+    names: dict[str, Any] = {}
     for number, result in enumerate(results):
         if not _is_result(result):
             raise InputError(f"{head.path}: result {number} says not whether it is a success, and of which test.")
+        # A provider may have a label beside its name.
+        names[_provider(result)] = _part(result, "provider").get("id")
         columns.setdefault((_provider(result), _prompt(result)), []).append(result)
     if not columns:
         raise InputError(f"{head.path} holds no results of promptfoo.")
+    wanted = [head.where.get(name) for name in _CHOICES]
     kept = {
         column: rows
         for column, rows in columns.items()
-        if all(head.where.get(name, value) == value for name, value in zip(_CHOICES, column, strict=True))
+        if all(want in (None, name, names.get(name)) for want, name in zip(wanted, column, strict=True))
     }
     if len(kept) == 1:
         return next(iter(kept.values()))

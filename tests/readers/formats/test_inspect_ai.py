@@ -241,6 +241,7 @@ def _cut(file: Path, size: int) -> Path:
         (lambda f: _json(f, {**_log([]), "samples": {"a": 1}}), "not a log as inspect_ai writes it"),
         (lambda f: _json(f, {"eval": 3, "results": [], "samples": [3]}), "not a log as inspect_ai writes it"),
         (lambda f: _json(f, _log([_sample(1, None)])), "inspect score"),
+        (lambda f: _json(f, _log([_sample(1, None)], status="error", error={"message": "no quota"})), "no quota"),
         (lambda f: _eval(f, _log([_sample(1, "C")]), header="summaries.json"), "without a header.json"),
     ],
 )

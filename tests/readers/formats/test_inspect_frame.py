@@ -82,6 +82,12 @@ def test_scores_of_several_values_are_read_from_their_json(tmp_path: Path) -> No
     assert _task(file).read_texts(np.array([0]))[0].answer == "7"
 
 
+def test_figures_of_a_whole_log_are_no_scores_of_its_samples(tmp_path: Path) -> None:
+    rows = [_row(1, "C", score_headline_value=0.5, score_match_accuracy=0.5)]
+    task = _task(_csv(tmp_path / "x.csv", rows))
+    assert (task.metric, task.notes) == ("match", ())
+
+
 def test_a_frame_of_several_tasks_is_read_task_by_task_as_far_as_it_can_be(tmp_path: Path) -> None:
     rows = [_row(1, "C"), _row(1, "I", task="u", run="f"), _row(1, None, task="v", run="g", score_other="C")]
     evaluation = read(_csv(tmp_path / "x.csv", rows), metric="match")

@@ -109,6 +109,9 @@ def test_several_prompts_and_providers_need_a_choice(tmp_path: Path) -> None:
         read(file)
     with pytest.raises(InputError, match=r"2 of the 3 .*: @prompt=short, @prompt=long"):
         read(f"{file}@provider=a:x")
+    labelled = [_result(0, True, provider={"id": name, "label": name[0]}) for name in ("a:x", "b:y")]
+    other = _write(tmp_path / "y.json", labelled)
+    assert len(_task(f"{other}@provider=a:x")) == len(_task(f"{other}@provider=b")) == 1
     with pytest.raises(InputError, match="stands for 0 of the 3"):
         read(f"{file}@provider=c")
     with pytest.raises(InputError, match="@model= chooses nothing; it knows @provider=, @prompt="):
