@@ -257,9 +257,13 @@ def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
 
 def _check_targets(arguments: argparse.Namespace) -> None:
     """Refuse files that cannot be written, or that would take the place of what is read."""
-    read = [arguments.old, arguments.new, *arguments.seed_floor, *filter(None, [arguments.gate])]
-    taken = {Path(str(source)).resolve(): str(source) for source in read}
-    taken |= {Path(str(source).rpartition(":")[0]).resolve(): str(source) for source in read if ":" in str(source)}
+    others = filter(None, [arguments.gate, arguments.references])
+    read = list(map(str, [arguments.old, arguments.new, *arguments.seed_floor, *others]))
+    taken = {Path(source).resolve(): source for source in read}
+    # What stands before a column, or before the choice of some rows.
+    for source in read:
+        for match in re.finditer("[:@]", source):
+            taken.setdefault(Path(source[: match.start()]).resolve(), source)
     for name in ("html", "png", "jsonl"):
         path: Path | None = getattr(arguments, name)
         if path is None:

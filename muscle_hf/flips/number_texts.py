@@ -19,6 +19,9 @@ ANY_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?$"
 LARGEST_FLOAT = 2.0**53
 """From here on a float no longer tells a whole number from its neighbour."""
 
+_COMMAS = r"^[+-]?[0-9]+(?:,[0-9]+)?$"
+_MAY_BE_THOUSANDS = r"^[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)$"
+
 _CANONICAL = r"^(?:0|-?[1-9][0-9]*)$"
 _PANDAS_INTEGER = r"^(-?(?:0|[1-9][0-9]*))\.0$"
 _PEEK = 1_000
@@ -48,6 +51,17 @@ def whole_numbers(column: Column) -> Column:
         if not pc.all(pc.match_substring_regex(part, _PANDAS_INTEGER)).as_py():
             return column
     return pc.replace_substring_regex(column, _PANDAS_INTEGER, r"\1")
+
+
+def with_decimal_points(column: Column) -> Column | None:
+    """Write numbers with decimal commas with points; None where any text is none, or all may have thousands so."""
+    if not pa.types.is_string(column.type) or not pc.any(pc.match_substring(column[:_PEEK], ",")).as_py():
+        return None
+    if not pc.all(pc.match_substring_regex(column, _COMMAS)).as_py():
+        return None
+    if pc.all(pc.match_substring_regex(column, _MAY_BE_THOUSANDS)).as_py():
+        return None
+    return pc.replace_substring(column, ",", ".")
 
 
 def few_distinct(column: Column) -> bool:

@@ -222,7 +222,8 @@ def _same_content(old: TaskAnswers, new: TaskAnswers) -> bool:
 
 def _one_file(first: str, second: str) -> bool:
     """Tell whether two sources, as messages name them, are one file, or one column of it."""
-    for left, right in ((first, second), (first.rpartition(":")[0], second.rpartition(":")[0])):
+    parts = [(text.rpartition(":")[0], text.partition("@")[0]) for text in (first, second)]
+    for left, right in ((first, second), *zip(*parts, strict=True)):
         if left and right and first.removeprefix(left) == second.removeprefix(right):
             try:
                 if Path(left).samefile(right):

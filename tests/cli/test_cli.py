@@ -149,12 +149,14 @@ def test_a_target_that_cannot_be_written_is_told_before_anything_is_read(
 def test_no_output_takes_the_place_of_an_input_or_of_another_output(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    before = Path(files[0]).read_bytes()
+    before, both = Path(files[0]).read_bytes(), str(tmp_path / "both.png")
     assert main(["compare", *files, f"--{name}", files[0]]) == 2
     assert f"would replace {files[0]}" in _one_line(capsys)
-    assert main(["compare", f"{files[0]}:x", files[1], f"--{name}", files[0]]) == 2
+    for chosen in (":x", "@model=v1", "@model=v1:x"):
+        assert main(["compare", f"{files[0]}{chosen}", files[1], f"--{name}", files[0], "--force"]) == 2
+        assert "would replace" in _one_line(capsys)
+    assert main(["compare", *files, "--references", f"{both}:x", f"--{name}", both]) == 2
     assert "would replace" in _one_line(capsys)
-    both = str(tmp_path / "both.png")
     assert main(["compare", *files, "--html", both, "--png", both]) == 2
     assert "would replace --html" in _one_line(capsys)
     assert Path(files[0]).read_bytes() == before

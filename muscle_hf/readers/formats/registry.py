@@ -108,4 +108,5 @@ def read_as(
 
 def known() -> str:
     """List the programs whose files can be read."""
-    return listed(["lm-evaluation-harness", "lighteval", *(form.program for form in FORMATS)])
+    programs = dict.fromkeys(form.program for form in FORMATS)
+    return listed(["lm-evaluation-harness", "lighteval", *programs])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...flips.number_texts import as_text, whole_numbers
+from ...flips.number_texts import as_text, whole_numbers, with_decimal_points
 from ...flips.same_answer import Spelling, parse_names, trimmed
 from ...flips.scorers import SCORERS, score_texts
 from ...flips.spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
@@ -110,6 +110,9 @@ def read_table(
         typed=table.typed,
         spelling=spelling,
     )
+    if layout.score is not None and (points := with_decimal_points(held[layout.score])) is not None:
+        held[layout.score] = points
+        answer = replace(answer, notes=(f"{source}: {quote(layout.score)} is read with decimal commas: 0,5 as 0.5",))
     scores = None if layout.score is None else _scores(held[layout.score], layout.score, source)
     samples: NDArray[np.int64] | None = None
     outputs: Column | None = None
@@ -136,7 +139,7 @@ def read_table(
     samples = None if answer.grades else samples  # of grades there is no share of right ones
     if not scorer:
         notes = [f"{source}: compared as {spelling.kind}, for instance {' and '.join(notes)}"] if notes else []
-        answer = replace(answer, notes=tuple(notes), empty_notes=tuple(told))
+        answer = replace(answer, notes=(*answer.notes, *notes), empty_notes=tuple(told))
     if scores is None:
         found_otherwise = [*long, None if layout.sample is None else spelled_otherwise(answers, references)]
         otherwise = together(found_otherwise, answers, references)

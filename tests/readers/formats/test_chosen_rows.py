@@ -130,6 +130,14 @@ def test_rows_without_ids_of_two_models_are_not_joined_by_their_number(tmp_path:
     assert compare_runs(f"{path}@model=v1", f"{path}@model=v2", by_position=True).overall.n == 3
 
 
+def test_the_same_rows_of_one_file_are_one_run_however_it_is_spelled(tmp_path: Path) -> None:
+    path = _write(tmp_path, "csv")
+    (tmp_path / "x").mkdir()
+    other = tmp_path / "x" / ".." / path.name
+    assert compare_runs(f"{path}@model=v1", f"{other}@model=v1").identical
+    assert not compare_runs(f"{path}@model=v1", f"{other}@model=v2").identical
+
+
 def test_slices_and_scores_are_those_of_the_chosen_rows(tmp_path: Path) -> None:
     rows = [row | {"score": float(row["prediction"] == "A")} for row in ROWS]
     run = read(f"{_write(tmp_path, 'jsonl', rows)}@model=v2", slices=["model"])

@@ -742,6 +742,31 @@ def test_an_option_of_the_harness_is_not_ignored_for_a_table(tmp_path: Path) -> 
     assert "would choose nothing" in refused(path, split="test")
 
 
+@pytest.mark.parametrize(
+    ("written", "scores"),
+    [
+        (["0,5", "1", "1,25"], [0.5, 1, 1.25]),
+        (["-0,500", "10"], [-0.5, 10]),
+        (["1,000", "2,5"], [1, 2.5]),
+        (["0,5", "0.5"], None),
+        (["1,000", "2,500"], None),  # or thousands
+        (["0,5,1", "1"], None),
+    ],
+)
+@pytest.mark.parametrize("sign", [";", ","])
+def test_scores_with_decimal_commas_are_read_where_nothing_else_can_be_meant(
+    tmp_path: Path, written: list[str], scores: list[float] | None, sign: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id{sign}score\n" + "".join(f'{i}{sign}"{text}"\n' for i, text in enumerate(written)))
+    if scores is None:
+        assert "a number is needed as a score" in refused(path)
+        return
+    found = task(path)
+    assert found.values().tolist() == scores
+    assert found.notes == (f"{path}: 'score' is read with decimal commas: 0,5 as 0.5",)
+
+
 def test_the_csv_of_this_test_is_what_pythons_own_writer_reads(tmp_path: Path) -> None:
     """A check of the test's writer: other programs read its files the same."""
     text = write_csv(tmp_path / "a", rows('say "A", or\nB')).read_text(encoding="utf-8")
