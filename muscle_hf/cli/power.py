@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = _MORE
     parser.add_argument(
-        "--questions", type=int, metavar="N", help="how many there are (default: say only how many are needed)"
+        "-n", "--questions", type=int, metavar="N", help="how many there are (default: say only how many are needed)"
     )
 
     expected = parser.add_argument_group("what is expected")
