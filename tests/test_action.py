@@ -259,7 +259,7 @@ def test_the_example_workflow_keeps_its_promises() -> None:
     assert ours == f"{settings['tool']['muscle_hf']['repository']}@v{__version__}"
     given = jobs["gate"]["steps"][-1]["with"]
     assert given["old"] == "baseline/"
-    assert "--gate gate.yaml" in given["arguments"]
+    assert "--policy policy.yaml" in given["arguments"]
     assert {*given} <= {*ACTION["inputs"]}
     # What a pull request can choose stays out of shell commands.
     assert "${{" not in " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])

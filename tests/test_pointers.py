@@ -13,7 +13,7 @@ from muscle_hf.cli import main
 from muscle_hf.files import is_pointer, refuse_pointers
 from muscle_hf.models.adapters import base_and_adapter
 from muscle_hf.readers.plain_rows import raw_rows
-from muscle_hf.runs.gate import read_bounds
+from muscle_hf.runs.policy import read_policy
 from muscle_hf.update.models import read_adapter, read_base
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 63 + "1\nsize 42816258\n"
@@ -30,7 +30,7 @@ READ: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a column of a table": ("v1.csv", lambda path: read(f"{path}:gpt")),
     "a folder of samples": (f"m/{SAMPLES}", lambda path: read(path.parent)),
     "a folder of details": (str(run_file(Path(), "m", DATE)), lambda path: read(path.parent)),
-    "bounds of a gate": ("gate.yaml", read_bounds),
+    "policy": ("policy.yaml", read_policy),
     "rows of an update, jsonl": ("data.jsonl", lambda path: list(raw_rows(str(path), None, "train"))),
     "rows of an update, csv": ("data.csv", lambda path: list(raw_rows(str(path), None, "train"))),
     "rows of an update, parquet": ("data.parquet", lambda path: list(raw_rows(str(path), None, "train"))),

@@ -9,26 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .deciding import configure_gate, keep, read_asked
 
 if TYPE_CHECKING:
     from ..runs.compare import RunComparison
-    from ..runs.gate import Bound, Gate
-
-_BOUNDS = {
-    "margin": "how far accuracy, or the mean score, may fall, such as 0.01 for one point",
-    "max_nfr": "highest negative flip rate, 0 to 1",
-    "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
-    "max_regression": "highest mean regression of the scores that fell",
-    "stop_at": "Bayes factor at which an evaluation that grows may stop, such as 20, however often one looks: broken "
-    "if the update breaks more than it repairs, kept if it repairs more",
-    "min_accuracy_change": "lowest change of accuracy, or of the mean score, such as -0.01",
-}
-
+    from ..runs.gate import Gate
 
 # What a file that `compare` wrote has among its first bytes.
 _OWN = {
     "html": rb'<meta name="generator" content="muscle_hf ',
     "png": rb"(?s)\A\x89PNG\r\n.{0,4000}Software\x00muscle_hf",
+    "decision": rb'\A\{\s*"schema": "muscle_hf\.decision"',
     "jsonl": rb'(?s)\A\{"task": .{1,4000}"kind": "(negative|positive)_flip"',
 }
 
@@ -124,10 +115,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     statistics.add_argument(
         "--tolerance", type=float, help="a score that changes by no more counts as unchanged (default: 0)"
     )
-    statistics.add_argument("--level", type=float, default=0.95, help="level of all intervals (default: 0.95)")
+    statistics.add_argument("--level", type=float, help="level of all intervals (default: 0.95)")
     statistics.add_argument(
         "--test",
-        default="two-sided",
         metavar="NAME",
         help="the paired test that p is of: two-sided (default), one-sided (does the update break more than it "
         "repairs?), two-sided-mid-p, one-sided-mid-p",
@@ -150,27 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--jsonl", type=Path, metavar="FILE", help="write every flip with both answers")
     output.add_argument("--force", action="store_true", help="let these replace files that compare has not written")
 
-    gate = parser.add_argument_group(
-        "gate",
-        "exit with 0 if all bounds are kept, 1 if one is broken, 3 if neither can be told by so many questions, 2 if "
-        "the files are no evidence; WHERE: a task, COLUMN=GROUP, or * for each (default: all together)",
-    )
-    for name, help_text in _BOUNDS.items():
-        gate.add_argument(
-            f"--{name.replace('_', '-')}", action="append", default=[], metavar="[WHERE:]VALUE", help=help_text
-        )
-    gate.add_argument("--gate", type=Path, metavar="FILE", help="YAML file with a project's bounds")
-    gate.add_argument(
-        "--gate-on",
-        choices=["interval", "estimate"],
-        help="what is held to a bound: the whole interval, so that few verdicts err (default), or the estimate alone, "
-        "whatever chance makes of it",
-    )
-    gate.add_argument(
-        "--undecided",
-        choices=["fail", "pass"],
-        help="exit with 1, or with 0, where it cannot be told (default: with 3)",
-    )
+    configure_gate(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -178,26 +148,20 @@ def run(arguments: argparse.Namespace) -> int:
     from ..readers.selection import parse_filters
     from ..runs.compare import compare_runs
     from ..runs.gate import judge
-    from ..runs.judgement import BROKEN, CANNOT_TELL
     from ..runs.terminal import terminal_text
     from ..text import listed
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.
-    bounds, gate_on = _bounds(arguments)
+    asked = read_asked(arguments)
+    bounds = asked.bounds
     _check_targets(arguments)
-    result = compare_runs(
-        arguments.old,
-        arguments.new,
-        by=arguments.by,
+    options = dict(
+        asked.comparing,
         tasks=[name.strip() for text in arguments.tasks for name in text.split(",")],
         seed_floor=arguments.seed_floor,
         tolerance=arguments.tolerance,
-        level=arguments.level,
         prior=tuple(arguments.prior),
-        test=arguments.test,
-        cluster=arguments.cluster,
         allow_missing=arguments.allow_missing,
-        missing=arguments.missing,
         by_position=arguments.by_position,
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,
@@ -209,7 +173,8 @@ def run(arguments: argparse.Namespace) -> int:
         normalize=arguments.normalize,
         references=arguments.references,
     )
-    gate = judge(result, bounds, gate_on=gate_on, undecided=arguments.undecided)
+    result = compare_runs(arguments.old, arguments.new, **options)
+    gate, not_again = keep(arguments, asked, result, judge(result, bounds, **asked.judging), options)
     held = gate if bounds else None
     _write(arguments, result, held)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
@@ -221,8 +186,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             sys.stdout.write(f"{terminal_text(result, held.shown() if held else None)}\n")
         sys.stdout.flush()
-    if gate.refusals:
-        raise InputError(" ".join(gate.refusals))
+    if gate.refusals or not_again:
+        raise InputError(" ".join([*gate.refusals, *filter(None, [not_again])]))
     with contextlib.suppress(BrokenPipeError):
         scored = [part.name for part in result.tasks if part.has_scores] if result.pooled else []
         if scored and any(bound.where == "all" for bound in bounds):
@@ -233,38 +198,22 @@ def run(arguments: argparse.Namespace) -> int:
         if bounds and result.not_compared:
             names = listed(result.not_compared)
             sys.stderr.write(f"muscle-hf compare: note: the gate does not judge what was not compared: {names}\n")
-        for judged in [*gate.of(BROKEN), *gate.of(CANNOT_TELL)]:
-            sys.stderr.write(f"muscle-hf compare: {judged.message}\n")
+        for message in held.shown().sentences if held else ():
+            sys.stderr.write(f"muscle-hf compare: {message}\n")
         sys.stderr.flush()
     return gate.exit_code
 
 
-def _bounds(arguments: argparse.Namespace) -> "tuple[list[Bound], str]":
-    from ..runs.bounds import GATE_ON, parse_bound, read_bounds
-
-    bounds = [parse_bound(name, text) for name in _BOUNDS for text in getattr(arguments, name)]
-    gate_on = None
-    if arguments.gate is not None:
-        from_file, gate_on = read_bounds(arguments.gate)
-        bounds += from_file
-    for option in ("gate_on", "undecided"):
-        if getattr(arguments, option) and not bounds:
-            raise InputError(
-                f"--{option.replace('_', '-')} without a bound would check nothing; give --margin or another."
-            )
-    return bounds, arguments.gate_on or gate_on or GATE_ON[0]
-
-
 def _check_targets(arguments: argparse.Namespace) -> None:
     """Refuse files that cannot be written, or that would take the place of what is read."""
-    others = filter(None, [arguments.gate, arguments.references])
+    others = filter(None, [arguments.policy, arguments.check, arguments.references])
     read = list(map(str, [arguments.old, arguments.new, *arguments.seed_floor, *others]))
     taken = {Path(source).resolve(): source for source in read}
     # What stands before a column, or before the choice of some rows.
     for source in read:
         for match in re.finditer("[:@]", source):
             taken.setdefault(Path(source[: match.start()]).resolve(), source)
-    for name in ("html", "png", "jsonl"):
+    for name in ("html", "png", "jsonl", "decision", "history"):
         path: Path | None = getattr(arguments, name)
         if path is None:
             continue
@@ -277,7 +226,8 @@ def _check_targets(arguments: argparse.Namespace) -> None:
         taken[path.resolve()] = f"--{name} {path}"
         if name == "png" and path.suffix.lower() != ".png":
             raise InputError(f"--png {path} would be a PNG of another name; let it end in .png.")
-        if path.exists() and not arguments.force and not _is_own(path, name):
+        # What a history holds was read before.
+        if name != "history" and path.exists() and not arguments.force and not _is_own(path, name):
             raise InputError(
                 f"--{name} {path} would replace a file that compare has not written; name another file, or add "
                 "--force."

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,31 @@ Cell: TypeAlias = str | Estimate | Change
 def stacked(cell: Cell, *, intervals: bool = True) -> str:
     """Write a cell for a narrow column: what belongs to a figure stands below it, its interval only where asked."""
     return cell if isinstance(cell, str) else "\n".join(cell.lines(intervals=intervals))
+
+
+class Point(NamedTuple):
+    """A row of the comparison in one of the decisions of a history."""
+
+    date: str
+    """In ISO 8601."""
+    model: str
+    """The new model."""
+    verdict: str
+    n: int
+    is_score: bool
+    """Whether scores were compared, not right and wrong answers."""
+    negative_flip_rate: Estimate
+    """In percent."""
+    new: Estimate
+    """Accuracy of the new model in percent, or its mean score."""
+
+
+class HistoryShown(NamedTuple):
+    """What reports show of the decisions before this one; made by `history.record`."""
+
+    lines: list[str]
+    """What the last one said, what has changed since, and how the NFR has moved; in sentences."""
+    series: dict[str, list[Point]]
+    """Row -> it through the decisions, the oldest first and this one last."""
+    repeated: bool = False
+    """Whether the file has this decision already, so that nothing was added."""

@@ -3,7 +3,7 @@
 Every bound is checked: a row that has one of its own is held to that of "*" too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,16 +11,26 @@ from ..errors import InputError
 from ..readers.identical import one_run
 from ..readers.not_compared import incomplete, lost
 from ..text import listed, printable, quote
-from .bounds import GATE_ON, Bound, bound_of, parse_bound, read_bounds, wrong_word
+from .bounds import (
+    ADVISORY,
+    GATE_ON,
+    INFORMATIVE,
+    REQUIRED,
+    TIERS,
+    UNDECIDED,
+    Bound,
+    bound_of,
+    parse_bound,
+    wrong_word,
+)
+from .cells import HistoryShown
 from .judgement import BROKEN, CANNOT_TELL, KEPT, REFUSED, VERDICTS, Judgement, hold
 from .kinds import POWER, RATES, STOP_AT
 from .measure import Part
 from .outcomes import Outcomes
 from .report import GateShown
 
-__all__ = ["GATE_ON", "RATES", "Bound", "Gate", "Judgement", "bound_of", "judge", "parse_bound", "read_bounds"]
-
-UNDECIDED = ("fail", "pass")
+__all__ = ["GATE_ON", "RATES", "UNDECIDED", "Bound", "Gate", "Judgement", "bound_of", "judge", "parse_bound"]
 
 
 @dataclass(frozen=True)
@@ -37,17 +47,23 @@ class Gate:
     """Tasks that no bound was held to, because they were not compared, which was accepted."""
     undecided: str | None = None
     """"fail" or "pass" where what cannot be told counts as that; None where it counts as neither."""
+    without_row: tuple[str, ...] = ()
+    """Why bounds that are not required could not be held to anything."""
+    history: HistoryShown | None = None
+    """The decisions before this one, where there is a file of them."""
 
-    def of(self, verdict: str) -> list[Judgement]:
-        """Give the judgements of a verdict."""
-        return [judged for judged in self.judgements if judged.verdict == verdict]
+    def of(self, verdict: str, tier: str | None = None) -> list[Judgement]:
+        """Give the judgements of a verdict, and of a tier where one is named."""
+        return [
+            judged for judged in self.judgements if judged.verdict == verdict and tier in (None, judged.bound.tier)
+        ]
 
     @property
     def verdict(self) -> str:
-        """ "refused", "broken", "cannot tell" or "kept": the first of these that holds."""
+        """ "refused", "broken", "cannot tell" or "kept": the first of these that holds of a required bound."""
         if self.refusals:
             return REFUSED
-        return next((verdict for verdict in (BROKEN, CANNOT_TELL) if self.of(verdict)), KEPT)
+        return next((verdict for verdict in (BROKEN, CANNOT_TELL) if self.of(verdict, REQUIRED)), KEPT)
 
     @property
     def exit_code(self) -> int:
@@ -63,7 +79,7 @@ class Gate:
             "verdict": self.verdict,
             "refusals": list(self.refusals),
             "bounds": [judged.to_dict() for judged in self.judgements],
-            "violations": [judged.to_dict() for judged in self.of(BROKEN)],
+            "violations": [judged.to_dict() for judged in self.of(BROKEN, REQUIRED)],
             "notes": self.notes,
         }
 
@@ -76,6 +92,11 @@ class Gate:
             "however often one looks; of several rows, broken takes so many times as much"
             for value in dict.fromkeys(rules)
         ]
+        advised = [judged for judged in self.judgements if judged.bound.tier == ADVISORY and not self.refusals]
+        if advised:
+            counts = [f"{len(self.of(verdict, ADVISORY))} {verdict}" for verdict in (BROKEN, CANNOT_TELL, KEPT)]
+            notes.append(f"Advisory, without a part in the verdict: {', '.join(counts)}")
+        notes += [f"Not judged, and not required: {told}" for told in self.without_row]
         held = [judged for judged in self.judgements if judged.bound.rate != STOP_AT]
         if self.gate_on == "estimate" and held:
             notes.append(
@@ -88,16 +109,18 @@ class Gate:
             )
         if self.undecided:
             does = {"fail": "fails", "pass": "passes"}[self.undecided]
-            notes.append(f"What cannot be told {does} this gate (--undecided {self.undecided})")
+            notes.append(f"What cannot be told {does} this gate (undecided: {self.undecided})")
         return notes
 
     def shown(self) -> GateShown:
         """Give a heading and a table for reports: what is broken comes first."""
-        count = len(self.judgements)
+        required = [judged for judged in self.judgements if judged.bound.tier == REQUIRED]
+        some = "bounds" if len(required) == len(self.judgements) else "required bounds"
         held = "by the estimate alone" if self.gate_on == "estimate" else f"held to {100 * self.level:g} % intervals"
         if all(judged.bound.rate == STOP_AT for judged in self.judgements):
             held = "by the Bayes factor"
-        of_all = f"{len(self.of(self.verdict))} of {count} {'bound' if count == 1 else 'bounds'}, {held}"
+        some = some.removesuffix("s") if len(required) == 1 else some
+        of_all = f"{len(self.of(self.verdict, REQUIRED))} of {len(required)} {some}, {held}"
         title, reason = {
             # The first sentences; reports say the rest elsewhere.
             REFUSED: ("No verdict", "; ".join(text.partition(". ")[0] for text in self.refusals)),
@@ -107,22 +130,42 @@ class Gate:
         }[self.verdict]
         if self.not_judged:
             reason += f"; not judged, because not compared: {listed(self.not_judged)}"
-        head = ["row", "verdict", "rate", "value", "bound", "n", f"n to settle it ({100 * POWER:.0f} %)"]
-        ordered = [[judged for verdict in VERDICTS[:3] for judged in self.of(verdict)], self.of(KEPT)]
-        rows = [[_row_of(judged) for judged in judgements] for judgements in ordered]
-        width = None if any(row[-1] for row in rows[0]) else -1
-        not_kept, kept = ([row[:width] for row in part] for part in rows)
-        sentences = [judged.message for judged in ordered[0] if judged.verdict != REFUSED]
-        return GateShown(self.verdict, title, printable(reason), head[:width], not_kept, kept, sentences, self.notes)
+        ordered = [
+            [judged for tier in TIERS for verdict in VERDICTS[:3] for judged in self.of(verdict, tier)],
+            [judged for tier in TIERS for judged in self.of(KEPT, tier)],
+        ]
+        head, not_kept, kept = _table(*ordered)
+        # Those that only inform stand in the table alone.
+        told = [judged.message for judged in ordered[0] if judged.bound.tier != INFORMATIVE and not self.refusals]
+        return GateShown(self.verdict, title, printable(reason), head, not_kept, kept, told, self.notes, self.history)
+
+
+def _table(not_kept: list[Judgement], kept: list[Judgement]) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Lay out the judgements, without the columns that say nothing of any."""
+    head = ["row", "verdict", "rate", "value", "bound", "n", f"n to settle it ({100 * POWER:.0f} %)", "tier", "owner"]
+    both = [[_row_of(judged) for judged in judgements] for judgements in (not_kept, kept)]
+    rows = [row for part in both for row in part]
+    named = any(row[7] != REQUIRED for row in rows)
+    shown = [
+        place for place in range(len(head)) if place < 6 or (named if place == 7 else any(row[place] for row in rows))
+    ]
+    cut_head, cut_not_kept, cut_kept = ([[row[place] for place in shown] for row in part] for part in ([head], *both))
+    return cut_head[0], cut_not_kept, cut_kept
 
 
 def _row_of(judged: Judgement) -> list[str]:
     needed = f"{judged.questions_needed:,}" if judged.questions_needed else ""
-    return [judged.row, judged.verdict, *judged.cells, f"{judged.n:,}", needed]
+    bound = judged.bound
+    return [judged.row, judged.verdict, *judged.cells, f"{judged.n:,}", needed, bound.tier, printable(bound.owner)]
 
 
 def judge(
-    outcomes: Outcomes, bounds: Sequence[Bound], *, gate_on: str = "interval", undecided: str | None = None
+    outcomes: Outcomes,
+    bounds: Sequence[Bound],
+    *,
+    gate_on: str = "interval",
+    undecided: str | None = None,
+    required_tasks: Iterable[str] = (),
 ) -> Gate:
     """Hold a comparison to bounds, each of which is checked.
 
@@ -135,11 +178,12 @@ def judge(
     its bound kept; any other undefined rate, and one without interval, tells nothing.
 
     Nothing is judged, and the gate says why, where tasks were not compared, or old and new are one run, and the
-    comparison did not allow for it.
+    comparison did not allow for it; nor where a required task was not compared, whatever it allowed for. The verdict
+    is that of the required bounds; an advisory or informative one whose row is not there is told in the notes.
 
     Raises:
-        InputError: A row that is not there, a rate that a named row has not, or that none of the rows of a "*" has; a
-            change of accuracy beyond -1 to 1; another word for `gate_on` or `undecided`.
+        InputError: A row of a required bound that is not there, a rate that a named row has not, or that none of the
+            rows of a "*" has; a change of accuracy beyond -1 to 1; another word for `gate_on` or `undecided`.
     """
     if gate_on not in GATE_ON:
         raise InputError(f"{wrong_word(gate_on)}.")
@@ -151,19 +195,41 @@ def judge(
         refusals.append(str(incomplete(missing, len(outcomes.tasks))))
     if outcomes.identical and bounds:
         refusals.append(one_run(outcomes.identical, len(outcomes.tasks)))
+    refusals += _lacking(outcomes, required_tasks)
     held: list[Judgement] = []
-    try:
-        for bound in bounds:
-            held += hold(bound, _rows(outcomes, bound), outcomes.level, gate_on)
-    except InputError as error:
-        # Where tasks lack, so may the rows; what was compared is shown all the same.
-        if not outcomes.not_compared and not refusals:
-            raise
-        refusals.append(str(error))
+    without_row = []
+    for bound in bounds:
+        try:
+            rows = _rows(outcomes, bound)
+        except InputError as error:
+            if bound.tier != REQUIRED:
+                without_row.append(str(error))
+                continue
+            # Where tasks lack, so may the rows; what was compared is shown all the same.
+            if not outcomes.not_compared and not refusals:
+                raise
+            refusals.append(str(error))
+            continue
+        held += hold(bound, rows, outcomes.level, gate_on)
     if refusals:
         held = [replace(judged, verdict=REFUSED, questions_needed=None) for judged in held]
     not_judged = () if missing else tuple(outcomes.not_compared)
-    return Gate(gate_on, outcomes.level, tuple(held), tuple(refusals), not_judged, undecided)
+    return Gate(gate_on, outcomes.level, tuple(held), tuple(refusals), not_judged, undecided, tuple(without_row))
+
+
+def _lacking(outcomes: Outcomes, required_tasks: Iterable[str]) -> list[str]:
+    """Say which required tasks were not compared, and why."""
+    there = {part.name for part in outcomes.tasks}
+    lacking = [task for task in required_tasks if task not in there]
+    return [
+        f"The task {quote(task)} is required and was not compared"
+        + (
+            f": {outcomes.not_compared[task].rstrip('.')}."
+            if task in outcomes.not_compared
+            else f"; there are: {listed(map(quote, there))}."
+        )
+        for task in lacking
+    ]
 
 
 def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:

@@ -63,6 +63,9 @@ class Judgement:
             "n": self.n,
             "family": self.family,
             "adjusted_level": self.adjusted_level,
+            "tier": self.bound.tier,
+            "owner": self.bound.owner,
+            "reason": self.bound.reason,
             "verdict": self.verdict,
             "questions_needed": self.questions_needed,
             "message": self.message,
@@ -209,7 +212,7 @@ def _judgement(
         value,
         f"{'≤' if kind.is_highest else '≥'} {limit}{unit.name}",
     )
-    message = printable(f"{row}: {told} ({bound})" + (f"; {why}" if why else ""))
+    message = printable(f"{row}: {told} ({bound}{bound.asked})" + (f"; {why}" if why else ""))
     estimate_, low, high, _ = figures
     return Judgement(bound, row, verdict, estimate_, low, high, part.n, message, cells=cells, **more)
 

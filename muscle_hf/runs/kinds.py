@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..flips.comparison import Comparison
 from ..flips.intervals import relative_interval
+from ..flips.ratio import relative_limits
 from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
 from .measure import Part
 from .report import bayes_factor
@@ -132,13 +133,22 @@ def _regression(part: Part, figures: Figures) -> Words:
 
 
 def _change(part: Part, figures: Figures) -> Words:
-    unit, falls, bound = _unit_of_change(part), figures.estimate < 0, figures.bound
+    return _moved(part, figures, _unit_of_change(part))
+
+
+def _change_by_share(part: Part, figures: Figures) -> Words:
+    return _moved(part, figures, PERCENT, " of what it was")
+
+
+def _moved(part: Part, figures: Figures, unit: Unit, of_what: str = "") -> Words:
+    falls, bound = figures.estimate < 0, figures.bound
     estimate, interval, _ = (figures.negated() if falls else figures).texts(unit)
     *_, size = Figures(*figures[:3], abs(bound)).texts(unit)
-    size += " point" if unit is POINTS and size == "1" else unit.name
+    size += (" point" if unit is POINTS and size == "1" else unit.name) + of_what
     what, down, up = (f"mean {part.metric}", "fell", "rose") if part.has_scores else ("accuracy", "broken", "repaired")
     verb = "falls by" if falls else "rises by" if figures.estimate else "changes by"
-    fact = f"{what} {verb} {estimate}{unit.name}{interval} on {part.n:,} {'scores' if part.has_scores else 'answers'}"
+    fact = f"{what} {verb} {estimate}{unit.name}{of_what}{interval} on {part.n:,} "
+    fact += "scores" if part.has_scores else "answers"
     fact += f" ({part.coin.negative:,} {down}, {part.coin.positive:,} {up})"
     if bound < 0:
         asked = f"by at most {size}" if falls else f"it falls by more than {size}"
@@ -186,7 +196,22 @@ def _relative_without_a_flip(part: Part, bound: float, level: float) -> float:
         right, positive, wrong = (n * count / part.n for count in cells)
         return bool(right and wrong) and relative_interval((right, positive, 0, wrong), level)[1] <= bound
 
-    few, many = 0, part.n
+    return _fewest(part.n, is_kept)
+
+
+def _share_without_a_flip(part: Part, bound: float, level: float) -> float:
+    """Keep the share of what was right before; where a rise is asked for, it has to be seen."""
+    right = part.comparison.old_accuracy if isinstance(part.comparison, Comparison) else 0.0
+
+    def is_kept(n: int) -> bool:
+        return relative_limits((n * right, 0, 0, n - n * right), level)[0] >= bound
+
+    return _fewest(part.n, is_kept) if right and bound < 0 else 0
+
+
+def _fewest(many: int, is_kept: Callable[[int], bool]) -> float:
+    """Find the fewest instances that keep a bound."""
+    few = 0
     while not is_kept(many):
         few, many = many, 2 * many
         if few > MOST_QUESTIONS:
@@ -262,6 +287,19 @@ RATES = {
         _evidence,
         lambda part: PLAIN,
         is_highest=False,
+    ),
+    "min_relative_accuracy_change": Kind(
+        "relative_accuracy_change",
+        None,
+        -1,
+        math.inf,
+        "a change as a share of the old accuracy, such as -0.02 for 2 % less",
+        "change of accuracy, relative",
+        "",
+        _change_by_share,
+        lambda part: PERCENT,
+        is_highest=False,
+        without_a_flip=_share_without_a_flip,
     ),
 }
 """What can be bounded, by the name of the option."""

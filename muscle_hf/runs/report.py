@@ -13,7 +13,7 @@ from ..flips.rates import p_equation, p_number, strict_json
 from ..flips.score_comparison import ScoreComparison
 from ..readers.identical import one_run
 from ..text import escape_markdown, listed, markdown_table
-from .cells import Cell, Change, Estimate
+from .cells import Cell, Change, Estimate, HistoryShown
 from .measure import Part
 from .outcomes import Outcomes
 
@@ -46,6 +46,8 @@ class GateShown(NamedTuple):
     """One for each row and bound that is broken or cannot be told."""
     notes: list[str]
     """What has to be known about the verdicts."""
+    history: HistoryShown | None = None
+    """The decisions before this one."""
 
     @property
     def mark(self) -> str:
@@ -271,6 +273,7 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
         blocks.append(f"**{escape_markdown(gate.heading)}**")
         blocks += [markdown_table(gate.head, gate.rows)] if gate.rows else []
         told = [*gate.sentences, *gate.notes]
+        told += [f"History: {line}" for line in (gate.history.lines if gate.history else ())]
         blocks += ["\n".join(f"- {escape_markdown(line)}" for line in told)] if told else []
     blocks += [escape_markdown(line) for line in verdict(outcomes)]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]

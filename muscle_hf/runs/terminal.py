@@ -65,6 +65,8 @@ def _show_gate(gate: GateShown, console: Console, box: Box | None) -> None:
         console.print(_text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all"))
     for note in gate.notes:
         console.print(_text(f"note: {note}", style="yellow"))
+    for line in gate.history.lines if gate.history else ():
+        console.print(_text(f"history: {line}"))
     console.print()
 
 

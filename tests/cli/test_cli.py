@@ -308,13 +308,13 @@ def test_a_gate_that_holds_says_so_in_json(files: list[str], capsys: pytest.Capt
 def test_the_bounds_of_a_file_and_of_options_are_all_checked(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bounds = tmp_path / "gate.yaml"
+    bounds = tmp_path / "policy.yaml"
     bounds.write_text("gate_on: interval\nmax_nfr: 0.6\n", encoding="utf-8")
-    assert main(["compare", *files, "--gate", str(bounds)]) == 3, "0.5 is within, its interval is not"
-    assert main(["compare", *files, "--gate", str(bounds), "--gate-on", "estimate"]) == 0
-    assert main(["compare", *files, "--gate", str(bounds), "--max-nfr", "0.05"]) == 1
+    assert main(["compare", *files, "--policy", str(bounds)]) == 3, "0.5 is within, its interval is not"
+    assert main(["compare", *files, "--policy", str(bounds), "--gate-on", "estimate"]) == 0
+    assert main(["compare", *files, "--policy", str(bounds), "--max-nfr", "0.05"]) == 1
     err = capsys.readouterr().err
-    assert len(err.splitlines()) == 3
+    assert len(err.splitlines()) == 4
 
 
 def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import Comparison
 from muscle_hf.runs.compare import RunComparison
-from muscle_hf.runs.gate import GATE_ON, RATES, Bound, judge, parse_bound, read_bounds
+from muscle_hf.runs.gate import GATE_ON, RATES, Bound, judge, parse_bound
 from muscle_hf.runs.judgement import VERDICTS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,6 +32,7 @@ VALUES = {
     "max_regression": st.floats(0, 1e9),
     "min_accuracy_change": st.floats(-1, 1),
     "stop_at": st.floats(1, 1e300, exclude_min=True),
+    "min_relative_accuracy_change": st.floats(-1, 1),
 }
 
 
@@ -325,148 +326,7 @@ def test_a_bound_without_row_or_of_no_rate_is_refused() -> None:
         parse_bound("max_pfr", "0.5")
 
 
-# Files ---------------------------------------------------------------------------------------------------------------
-
-
-def _file(folder: Path, content: str | bytes) -> Path:
-    path = folder / "gate.yaml"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def _fault(folder: Path, content: str | bytes) -> str:
-    path = _file(folder, content)
-    with pytest.raises(InputError) as caught:
-        read_bounds(path)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert str(path) in message
-    return message.replace(str(path), "F")
-
-
-FILE = """
-gate_on: estimate
-margin: 0.01
-max_nfr: 0.02
-max_relative_nfr: 0.5
-tasks:
-  "*": {max_nfr: 0.05}
-  gsm8k: {max_nfr: 0.03, min_accuracy_change: -1e-2}
-slices:
-  category:
-    "*": {max_nfr: .1}
-    law: {max_nfr: 0.05}
-"""
-
-
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_every_bound_of_a_file_is_read(tmp_path: Path, mark: str) -> None:
-    bounds, gate_on = read_bounds(_file(tmp_path, mark + FILE))
-    assert gate_on == "estimate"
-    assert bounds == [
-        Bound("min_accuracy_change", "all", -0.01),
-        Bound("max_nfr", "all", 0.02),
-        Bound("max_relative_nfr", "all", 0.5),
-        Bound("max_nfr", "*", 0.05),
-        Bound("max_nfr", "gsm8k", 0.03),
-        Bound("min_accuracy_change", "gsm8k", -0.01),
-        Bound("max_nfr", "category=*", 0.1),
-        Bound("max_nfr", "category=law", 0.05),
-    ]
-    assert str(bounds[4]) == f"max_nfr of 'gsm8k': 0.03 in {tmp_path / 'gate.yaml'}, line 8"
-
-
-def test_what_a_file_says_is_told_where_it_is_broken(tmp_path: Path) -> None:
-    bounds, _ = read_bounds(_file(tmp_path, "tasks:\n  quiz:\n    max_nfr: 0.01\n"))
-    (violation,) = check(compared({"quiz": QUIZ}), bounds)
-    assert violation.message.endswith(f"more than 1 % (max_nfr of 'quiz': 0.01 in {tmp_path / 'gate.yaml'}, line 3)")
-
-
-def test_a_name_that_yaml_takes_for_a_truth_value_or_a_number_is_a_name(tmp_path: Path) -> None:
-    bounds, _ = read_bounds(
-        _file(tmp_path, "slices: {language: {no: {max_nfr: 0}, 007: {max_nfr: 0}, ~: {max_nfr: 0}}}")
-    )
-    assert [bound.where for bound in bounds] == ["language=no", "language=007", "language=~"]
-
-
-def test_a_file_may_leave_out_what_is_gated(tmp_path: Path) -> None:
-    assert read_bounds(_file(tmp_path, "max_nfr: 1"))[1] is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ("", "F is empty"),
-        ("# nothing\n", "F is empty"),
-        ("gate_on: interval", "F has no bound, so nothing would be checked"),
-        ("tasks: {}\nslices: {category: {}}", "F has no bound"),
-        ("max_nfr: 0.1\nmax_nfr: 0.2", "F, line 2: 'max_nfr' stands twice in the file"),
-        ("tasks:\n  a: {max_nfr: 0.1}\n  a: {max_nfr: 0.2}", "F, line 3: 'a' stands twice in tasks"),
-        ("tasks: {a: {max_nfr: 0.1, max_nfr: 0.1}}", "F, line 1: 'max_nfr' stands twice in the task 'a'"),
-        (
-            "max_nfr: 0.1\nmax-nfr: 0.1",
-            "F, line 2: 'max-nfr' of the file is not known; there are: gate_on, margin, max_nfr",
-        ),
-        ("task:\n  a: {max_nfr: 0.1}", "F, line 1: 'task' of the file is not known"),
-        ("tasks:\n  a:\n    nfr: 0.1", "F, line 3: 'nfr' of the task 'a' is not known"),
-        ("slices: {law: {max_nfr: 0.1}}", "F, line 1: the group 'max_nfr' must be a mapping"),
-        ("max_nfr: '0.1'", "F, line 1: max_nfr is the text '0.1'; write the number without quotes"),
-        ("max_nfr: [0.1]", "F, line 1: max_nfr must be one value"),
-        ("max_nfr: {a: 0.1}", "F, line 1: max_nfr must be one value"),
-        ("max_nfr:", "max_nfr: in F, line 1: the value is '', but must be"),
-        ("max_nfr: true", "the value is 'true', but must be a rate"),
-        ("max_nfr: 2", "max_nfr: 2 in F, line 1: the value is 2.0, but must be a rate from 0 to 1"),
-        ("max_nfr: .nan", "the value is '.nan', but must be"),
-        ("max_nfr: 2%", "the value is '2%', but must be"),
-        ("tasks: {a: {max_nfr: 1e999}}", "max_nfr of 'a': 1e999 in F, line 1: the value is inf, but must be"),
-        ("gate_on: true\nmax_nfr: 0.1", "F, line 1: gate_on is 'true', but must be interval or estimate"),
-        (
-            "gate_on: upper\nmax_nfr: 0.1",
-            "F, line 1: gate_on is 'upper', but must be interval or estimate; a bound that",
-        ),
-        ("gate_on: [upper]\nmax_nfr: 0.1", "F, line 1: gate_on must be one value"),
-        ("- max_nfr: 0.1", "F, line 1: the file must be a mapping"),
-        ("0.1", "F, line 1: the file must be a mapping"),
-        ("tasks: [a]", "F, line 1: tasks must be a mapping"),
-        ("tasks: {a: 0.1}", "F, line 1: the task 'a' must be a mapping, such as {max_nfr: 0.05}"),
-        ("tasks: {a: }", "F, line 1: the task 'a' must be a mapping"),
-        ("tasks: {'': {max_nfr: 0.1}}", "the name of the row is empty"),
-        ("? [a]\n: 0.1", "F, line 1: every key of the file must be a name"),
-        ("tasks:\n  a: &a {max_nfr: 0.1}\n  b:\n    <<: *a", "F, line 4: every key of the task 'b' must be a name"),
-        ("tasks: &t {a: *t}", "'a' of the task 'a' is not known"),
-        ("max_nfr: 0.1\n---\nmax_nfr: 0.2", "F, line 2, column 1: not YAML: but found another document"),
-        ("max_nfr: 0.1\n\ttasks: 1", "F, line 2, column 1: not YAML: "),
-        ("tasks: {a: {max_nfr: 0.1}", "F, line 1, column 26: not YAML: "),
-        ("max_nfr: *nobody", "F, line 1, column 10: not YAML: found undefined alias 'nobody'"),
-        ("[" * 20_000, "F: not YAML: "),
-        ("max_nfr: 0.1\x00", "F: not YAML: "),
-        (b"max_nfr: 0.1 # \xe9", "F: byte 15 is not UTF-8"),
-        ("max_nfr: 0.1".encode("utf-16"), "F: byte 0 is not UTF-8"),
-    ],
-)
-def test_a_file_that_says_something_else_is_refused_with_the_place(
-    tmp_path: Path, content: str | bytes, told: str
-) -> None:
-    assert told in _fault(tmp_path, content)
-
-
-def test_a_file_cannot_make_python_objects(tmp_path: Path) -> None:
-    assert "must be one value" in _fault(tmp_path, "max_nfr: !!python/object/apply:os.getcwd []")
-
-
-def test_a_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot be read .* a YAML file of bounds is needed"):
-        read_bounds(tmp_path / "gate.yaml")
-
-
 # Examples ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_example_of_a_gate_can_be_read_and_holds_rows_of_each_kind() -> None:
-    bounds, gate_on = read_bounds(EXAMPLES / "gate.yaml")
-    assert gate_on in GATE_ON
-    assert {bound.where.partition("=")[0] for bound in bounds} >= {"all", "*", "category"}
 
 
 # What is said of bounds that cannot be ------------------------------------------------------------------------------

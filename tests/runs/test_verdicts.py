@@ -321,7 +321,7 @@ def test_a_gate_is_as_good_as_the_worst_of_its_bounds(
     for undecided, then in (("fail", 1), ("pass", 0)):
         again = judge(result, held, undecided=undecided)
         assert (again.verdict, again.exit_code) == (verdict, then if verdict == "cannot tell" else code)
-        assert f"--undecided {undecided}" in result.to_markdown(again)
+        assert f"undecided: {undecided}" in result.to_markdown(again)
 
 
 def test_another_word_is_refused_with_those_that_there_are() -> None:

@@ -18,6 +18,7 @@ from ..outcomes import Outcomes
 from ..report import GateShown
 from .instances import encode_instances
 from .sections import page_fields
+from .trend import history_section
 
 __all__ = ["render_html", "write_html"]
 
@@ -35,6 +36,7 @@ def render_html(outcomes: Outcomes, models: Sequence[Sequence[Cell]] = (), gate:
     """
     template = files(__package__).joinpath("template.html").read_text(encoding="utf-8")
     fields = page_fields(outcomes, models, gate) | {"policy": _policy(template)}
+    fields["history"] = history_section(gate.history) if gate and gate.history else ""
     frame = sum(len(value.encode("utf-8", "replace")) for value in (template, *fields.values()))
     fields["data"], fields["about"] = encode_instances(outcomes, max(BUDGET - frame, _LEAST))
     # In one pass, so that a text that looks like a field stays a text.

@@ -1,7 +1,7 @@
 """The sections of the page but for its instances."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode
 
@@ -15,6 +15,7 @@ from ..outcomes import Outcomes
 from ..report import GateShown, bayes_factor, counted_clusters, notes_of, update_table, verdict, warnings_of
 from .figures import bar, counted, ends, mosaic, whisker
 from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
+from .tables import grid
 
 _ROWS = 200  # of a table
 _OPEN = 4  # tasks that are laid out one after the other; more are folded up
@@ -70,6 +71,7 @@ def page_fields(
         pooled = [outcomes.pooled] if outcomes.pooled else []
         tables.insert(0, ("tasks", "Tasks", "task", [*pooled, *ordered]))
     links = [("gate", "Gate")] if gate else []
+    links += [("history", "History")] if gate and gate.history else []
     links += [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
     links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
     told = "".join(f"<p>{typeset(text)}</p>" for text in verdict(outcomes))
@@ -114,7 +116,7 @@ def _models(models: Sequence[Sequence[Cell]]) -> str:
     cells = [[name_of(name), *map(cell_html, values)] for name, *values in rows]
     return (
         '<section aria-labelledby="models"><h2 id="models">Models side by side</h2>'
-        f"{_grid('Models side by side', [*map(plain, titles)], cells)}</section>"
+        f"{grid('Models side by side', [*map(plain, titles)], cells)}</section>"
     )
 
 
@@ -137,7 +139,7 @@ def _gate(gate: GateShown) -> str:
 
 def _bounds(gate: GateShown, rows: Sequence[Sequence[str]]) -> str:
     cells = [[name_of(first), *map(plain, others)] for first, *others in rows[:_ROWS]]
-    table = _grid("Bounds", [*map(plain, gate.head)], cells) if cells else ""
+    table = grid("Bounds", [*map(plain, gate.head)], cells) if cells else ""
     if len(rows) > _ROWS:
         table += f'<p class="aside">{len(rows) - _ROWS:,} bounds more are in the comparison as JSON.</p>'
     return table
@@ -239,7 +241,7 @@ def _chance(heads: Sequence[Part], outcomes: Outcomes) -> str:
         "it is 1/2: above 1 speaks against a neutral update, below 1 for one."
     )
     told += " Where groups differ, taking all flips for alike overstates the evidence." if grouped else ""
-    return f"<p>{told}</p>{_grid('Coin-flip views', titles, rows, plot=3, words=4)}"
+    return f"<p>{told}</p>{grid('Coin-flip views', titles, rows, plot=3, words=4)}"
 
 
 def _rates(part: Part, level: float, *, alone: bool) -> str:
@@ -252,7 +254,7 @@ def _rates(part: Part, level: float, *, alone: bool) -> str:
         interval = "" if math.isnan(value["low"]) else bounds(name, value["low"], value["high"])
         rows.append([f"{label} {better}".strip(), number(name, value["estimate"]), interval, meaning])
     titles = ["rate", "estimate", f"{100 * level:g} % interval", "meaning"]
-    table = _grid(f"Rates of {part.name}", titles, rows, words=3)
+    table = grid(f"Rates of {part.name}", titles, rows, words=3)
     return table if alone else f"<details><summary>{name_of(part.name)}</summary>{table}</details>"
 
 
@@ -293,23 +295,7 @@ def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, *, by: bool) 
     told += (
         ". Rows with the highest NFR come first. “p, Holm” is adjusted for the number of rows. A name leads to its "
     )
-    return f'{_grid(column, titles, rows, plot=place)}<p class="aside">{told}instances.</p>'
-
-
-def _grid(label: str, titles: Sequence[str], rows: Iterable[Sequence[str]], **classes: int) -> str:
-    """Lay out cells as a table that scrolls in a frame of its own; the first cell of a row is its heading."""
-    marks = {column: f' class="{name}"' for name, column in classes.items()}
-
-    def line(cells: Sequence[str], scope: str, tag: str) -> str:
-        first, *others = cells
-        shown = "".join(f"<{tag}{marks.get(place, '')}>{cell}</{tag}>" for place, cell in enumerate(others, start=1))
-        return f'<tr><th scope="{scope}">{first}</th>{shown}</tr>'
-
-    body = "".join(line(row, "row", "td") for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{plain(label)}"><table><thead>'
-        f"{line(titles, 'col', 'th')}</thead><tbody>{body}</tbody></table></div>"
-    )
+    return f'{grid(column, titles, rows, plot=place)}<p class="aside">{told}instances.</p>'
 
 
 def _link(outcomes: Outcomes, part: Part, kind: str = "all", *, column: str = "") -> str:
