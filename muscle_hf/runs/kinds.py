@@ -276,18 +276,6 @@ RATES = {
         without_a_flip=_fall_without_a_flip,
         settling=lambda part, bound, level: questions_for_change(*_flip_rates(part), bound, level=level, power=POWER),
     ),
-    STOP_AT: Kind(
-        "p_value",
-        "p_value",
-        math.nextafter(1, 2),
-        math.inf,
-        "a Bayes factor above 1, such as 20, which at most 1 in 20 neutral updates ever reaches",
-        "Bayes factor",
-        "Bayes factor",
-        _evidence,
-        lambda part: PLAIN,
-        is_highest=False,
-    ),
     "min_relative_accuracy_change": Kind(
         "relative_accuracy_change",
         None,
@@ -300,6 +288,18 @@ RATES = {
         lambda part: PERCENT,
         is_highest=False,
         without_a_flip=_share_without_a_flip,
+    ),
+    STOP_AT: Kind(
+        "p_value",
+        "p_value",
+        math.nextafter(1, 2),
+        math.inf,
+        "a Bayes factor above 1, such as 20, which at most 1 in 20 neutral updates ever reaches",
+        "Bayes factor",
+        "Bayes factor",
+        _evidence,
+        lambda part: PLAIN,
+        is_highest=False,
     ),
 }
 """What can be bounded, by the name of the option."""
