@@ -18,6 +18,7 @@ from .formats.harness import read_samples
 from .formats.harness_files import SAMPLES, declared_of, lost_tasks, old_samples
 from .formats.harness_sample import NoFilterError
 from .formats.head import Head
+from .formats.opening import without_ending
 from .formats.registry import FORMATS, is_of, known, read_as
 from .formats.whole_run import DATE
 from .not_compared import each_task
@@ -141,7 +142,8 @@ def _runs_in(folder: Path, model: str | None) -> list[_Found]:
 
 def _of_formats(files: Sequence[Path]) -> Iterator[_Found]:
     for file in files:
-        forms = [form for form in FORMATS if any(fnmatchcase(file.name, pattern) for pattern in form.files)]
+        name = without_ending(file).name
+        forms = [form for form in FORMATS if any(fnmatchcase(name, pattern) for pattern in form.files)]
         if not forms or (is_pointer(file) and len(forms) > 1):
             continue
         head = Head(file)

@@ -15,7 +15,7 @@ from ..hub.names import DATA_SET
 from ..text import one_line
 from .formats.columnar import Csv
 from .formats.jsonlines import read_array, read_objects
-from .formats.opening import BYTE_ORDER_MARK, opened
+from .formats.opening import BYTE_ORDER_MARK, opened, without_ending
 
 _NEEDED = "an object for each row, such as one with prompt and completion, or with messages"
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -33,7 +33,7 @@ def raw_rows(
         InputError: No such file or data set, or one that cannot be read.
     """
     path = Path(source)
-    if path.is_file() or path.suffix.lower() in _FILES:
+    if path.is_file() or without_ending(path).suffix.lower() in _FILES:
         for what, value in (("split", split), ("configuration", config)):
             if value is not None:
                 raise InputError(f"{source} is a file, which has no {what} {value!r}; leave the {what} out.")
@@ -62,7 +62,7 @@ def raw_rows(
 
 
 def _rows_of_file(path: Path) -> Iterator[dict[str, Any]]:
-    kind = path.suffix.lower()
+    kind = without_ending(path).suffix.lower()
     if kind in (".jsonl", ".json"):
         yield from _rows_of_json(path)
     elif kind == ".parquet":
@@ -92,7 +92,11 @@ def _rows_of_json(path: Path) -> Iterator[dict[str, Any]]:
     if start.startswith(b"["):
         yield from (row for *_, row in read_array(path, _NEEDED))
     # One object over several lines is no row, and no list of rows either.
-    elif start.startswith(b"{") and path.suffix.lower() == ".json" and not _is_object(start.partition(b"\n")[0]):
+    elif (
+        start.startswith(b"{")
+        and without_ending(path).suffix.lower() == ".json"
+        and not _is_object(start.partition(b"\n")[0])
+    ):
         raise InputError(
             f"{path} is one JSON object over several lines; a list of rows is needed: [{{…}}, {{…}}], or one object "
             "a line. Where the list stands inside the object, write it to a file of its own."

@@ -1,5 +1,6 @@
 """Folders of runs: which files of which run are compared, and what is refused because it could mean two things."""
 
+import gzip
 import json
 import os
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lighteval_details
+import numpy as np
 import pytest
 from harness_samples import DATES, FOLDER, Row, generation, model_folder, with_plain_values, write, write_array
 
@@ -64,6 +66,19 @@ def test_the_files_that_were_read_are_known_and_no_others(tmp_path: Path) -> Non
     details = lighteval_details.run_file(tmp_path / "l", "v1", FIRST)
     lighteval_details.write(details, [lighteval_details.detail(0, response={"text": ["a"]}, em=1)])
     assert read(details).origin.files == (str(details),)
+
+
+def test_compressed_samples_are_those_of_their_run(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "v1", tmp_path / "v2"
+    file = _samples(plain, "quiz", FIRST)
+    _samples(packed, "quiz", FIRST, said="5").unlink()
+    (packed / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    _results(packed, FIRST, "quiz", **{"n-samples": {"quiz": {"effective": 3}}})
+    before, after = (read(folder).tasks["quiz"] for folder in (plain, packed))
+    assert before.values().tolist() == after.values().tolist() == [1, 1, 1]
+    places = np.array([2, 0])
+    assert before.read_texts(places) == after.read_texts(places)
+    assert _files(packed) == [f"{file.name}.gz", f"results_{FIRST}.json"]
 
 
 # Which runs ----------------------------------------------------------------------------------------------------------

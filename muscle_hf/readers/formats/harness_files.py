@@ -11,10 +11,11 @@ from ...errors import InputError
 from ...files import is_pointer, refuse_pointer
 from ...text import one_line, quote
 from .harness import is_array
+from .opening import ENDINGS
 from .whole_run import DATE, Declared, harness_says
 
 # The Open LLM Leaderboard's are named .json: JSON Lines of the harness between 0.4.2 and 0.4.3, April to June 2024.
-SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
+SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?(?:{'|'.join(map(re.escape, ENDINGS))})?")
 _RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
 
 

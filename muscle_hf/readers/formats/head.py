@@ -49,7 +49,7 @@ class Head:
         if text.startswith(b"{"):
             # What is printed for people breaks its lines behind these.
             first = text.partition(b"\n")[0].rstrip()
-            return "object" if b"\n" in text and first.endswith((b"{", b",", b"[")) else "lines"
+            return "object" if b"\n" in text and first.endswith((b"{", b",", b"[", b":")) else "lines"
         return "binary" if b"\0" in self.start else "text"
 
     @cached_property

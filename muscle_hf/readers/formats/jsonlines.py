@@ -143,6 +143,11 @@ def read_whole(path: Path, needed: str) -> Any:
         return json.JSONDecoder(object_pairs_hook=_object).decode(content.decode("utf-8"))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
+        if error.msg == "Extra data":
+            raise InputError(
+                f"{path} goes on behind the end of its first JSON value ({place}): write one object a line (jq -c .), "
+                "or all in one array (jq -s .)."
+            ) from None
         what = "array" if content.lstrip().startswith(b"[") else "document"
         raise InputError(f"{path} is no JSON {what} ({error.msg}, {place}): was the file cut off?") from None
     except (ValueError, RecursionError) as error:

@@ -129,6 +129,7 @@ def test_a_table_in_one_document_is_read_as_its_rows(tmp_path: Path, content: An
         ({"columns": ["id"], "data": [[1, 2]]}, "not every row of 'data' is a list of 1 values"),
         ({"evalId": "e", "results": {"results": 1}}, "no table"),
         ({"model": "m", "accuracy": 0.5}, "no table"),
+        ("{\n}\n{\n}", r"goes on behind the end of its first JSON value \(line 3, column 1\): .* \(jq -c \.\)"),
     ],
 )
 def test_an_object_that_may_be_this_or_that_is_refused_by_name(tmp_path: Path, content: Any, fault: str) -> None:
