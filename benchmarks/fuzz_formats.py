@@ -3,7 +3,18 @@
 import json
 from typing import Any
 
-from fuzz_files import Kind, archive, cells, columns, document, json_lines, lines
+from fuzz_files import (
+    Kind,
+    archive,
+    cells,
+    columns,
+    document,
+    json_lines,
+    lines,
+    pack_gzip,
+    pack_zstd,
+    packed,
+)
 
 Row = dict[str, Any]
 N = 12
@@ -317,6 +328,14 @@ def kinds() -> dict[str, Kind]:
         "JSON Lines": table,
         "JSON Lines, numbers": lines("answers.jsonl", _numbers, _plain),
         "JSON Lines, samples": lines("answers.jsonl", _sampled),
+        "JSON array": document("answers.json", rows, lambda held: list(map(_plain, held))),
+        "JSON object": document("answers.json", lambda side: {"data": rows(side)}),
+        "JSON columns": document(
+            "answers.json", lambda side: {k: [row[k] for row in rows(side)] for k in rows(side)[0]}
+        ),
+        "JSON Lines, gzip": packed(table, ".gz", pack_gzip),
+        "JSON array, Zstandard": packed(document("answers.json", rows), ".zst", pack_zstd),
+        "CSV, gzip": packed(cells("answers.csv", rows), ".gz", pack_gzip),
         "CSV": cells("answers.csv", rows),
         "CSV, numbers": cells("answers.csv", _numbers),
         "CSV, semicolons": cells("answers.csv", rows, ";"),
