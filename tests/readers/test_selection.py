@@ -109,7 +109,7 @@ def test_a_table_is_compared_with_a_filter_that_was_chosen(tmp_path: Path) -> No
     table, samples = _table(tmp_path / "a.jsonl"), _named(tmp_path / "b.jsonl", STRICT, LOOSE)
     for pair in ((table, samples), (samples, table)):
         command = ["compare", *map(str, pair), "--metric", "exact_match"]
-        assert main([*command, "--filter", f"b:{LOOSE}", "--max-nfr", "0"]) == 0
+        assert main([*command, "--filter", f"b:{LOOSE}", "--max-nfr", "0", "--gate-on", "estimate"]) == 0
         assert main([*command, "--filter", LOOSE]) == 2, "the table has none"
 
 
@@ -255,7 +255,7 @@ def test_tasks_that_were_not_chosen_are_neither_compared_nor_missed(
     folders: list[str], options: list[str], tasks: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (Path(folders[0]) / f"samples_gsm_{DATE}.jsonl").write_text("{", encoding="utf-8")
-    assert list(_rates(folders, *options, "--max-nfr", "*:0", capsys=capsys)) == tasks
+    assert list(_rates(folders, *options, "--max-nfr", "*:0", "--gate-on", "estimate", capsys=capsys)) == tasks
     capsys.readouterr()
     assert main(["compare", *folders]) == 2, "the bad task counts where it is not left out"
 

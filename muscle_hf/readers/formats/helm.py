@@ -64,7 +64,7 @@ def read_run(head: Head, task: str, *, metric: str | None, slices: Sequence[str]
     made = answers_of(records, task, source, metric=metric, slices=slices, notes=notes)
     if _LOWER.match(made.metric):
         made = replace(made, higher_is_better=False)
-    return [replace(made, not_whole=not_whole(made, _declared(folder, made.metric)))]
+    return [replace(made, not_whole=not_whole(made, _declared(head, made.metric)))]
 
 
 def about(head: Head) -> About:
@@ -198,12 +198,17 @@ def _prediction(state: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _declared(folder: Path, metric: str) -> Declared:
+def _declared(head: Head, metric: str) -> Declared:
     """Read what the run says of itself: how many instances there were, and the mean of a metric over all of them."""
+    if "perturbation" in head.where:
+        return Declared()  # its figures are of several kinds there
+    folder, split = head.path.parent, head.where.get("split")
     stats = [
         (stat["name"], stat.get("mean"))
         for stat in _beside(folder, "stats.json", list)
-        if not stat["name"].get("perturbation") and not stat["name"].get("sub_split")
+        if not stat["name"].get("perturbation")
+        and not stat["name"].get("sub_split")
+        and split in (None, stat["name"].get("split"))
     ]
     counts = [mean for name, mean in stats if name["name"] == "num_instances" and mean is not None]
     means = [mean for name, mean in stats if name["name"] == metric and mean is not None]

@@ -51,7 +51,7 @@ def read_log(
             why = ended or "did not score them (--no-score); `inspect score` does"
             raise InputError(f"{source} holds {tally['samples']} samples without a score; its run {why}.")
 
-    named = str(_part(log.header, "eval").get("task") or task)
+    named = _task(log.header) or task
     made = answers_of(records, named, source, metric=metric, slices=slices)
     notes = tuple(f"{named}: {note}" for note in _notes(log, tally))
     return [replace(made, notes=made.notes + notes, not_whole=_not_whole(log.header, tally["samples"], made))]
@@ -64,8 +64,14 @@ def about(head: Head) -> About:
     except InputError:  # told when it is read: in a folder that costs no more than its task
         named = FILE.match(head.path.name)
         return About(named["task"] if named else task_name(head.path), date=named["date"] if named else "")
-    task, model, date = (str(run.get(name) or "") for name in ("task", "model", "created"))
-    return About(task or task_name(head.path), model, date)
+    return About(
+        _task({"eval": run}) or task_name(head.path), str(run.get("model") or ""), str(run.get("created") or "")
+    )
+
+
+def _task(header: Mapping[str, Any]) -> str:
+    """Name the task as later versions do: earlier ones put its package before it."""
+    return str(_part(header, "eval").get("task") or "").rpartition("/")[2]
 
 
 def score_of(value: Any) -> Any:
@@ -102,7 +108,8 @@ def _record(sample: Mapping[str, Any], log: Log, metric: str | None) -> Record:
     scores = _scores(sample, log)
     scorer = next((name for name in scores if metric in (name, None) or str(metric).startswith(f"{name}/")), None)
     answer = scores[scorer].get("answer") if scorer is not None else None
-    choices = _part(sample, "output").get("choices") or [{}]
+    said = _part(sample, "output")
+    choices = said.get("choices") or [{}]
     return Record(
         id=sample["id"],
         scores=scores_of({name: score["value"] for name, score in scores.items()}),
@@ -112,7 +119,7 @@ def _record(sample: Mapping[str, Any], log: Log, metric: str | None) -> Record:
         question=text_of(sample["input"]),
         # Messages have ids that differ from run to run.
         document=[_plain(sample["input"]), sample.get("choices")],
-        output=text_of(choices[0].get("message")),
+        output=text_of(choices[0].get("message")) or text_of(said.get("completion")),
         sample=sample.get("epoch", 1),
         fields=_part(sample, "metadata"),
     )

@@ -95,7 +95,7 @@ def _all_rows(head: Head) -> Iterator[_Row]:
 def _task(row: _Row, task: str) -> str:
     """Name the task of a row: as its column says, or the name of its log."""
     log = FILE.match(PurePosixPath(str(row.get("log") or "")).name)
-    return str(row.get("task_name") or (log and log["task"]) or task)
+    return str(row.get("task_name") or (log and log["task"]) or task).rpartition("/")[2]
 
 
 def _records(head: Head, task: str, name: str) -> Iterator[Record]:

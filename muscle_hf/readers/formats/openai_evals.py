@@ -65,8 +65,10 @@ def read_records(head: Head, task: str, *, metric: str | None, slices: Sequence[
 def about(head: Head) -> About:
     """Say which eval and model a record is of, as its specification has it."""
     spec = _spec(head)
-    models = spec.get("completion_fns") or (spec.get("model_names") or {}).get("completions") or ()
-    model = ", ".join(map(str, models)) if isinstance(models, list) else str(models or "")
+    models = spec.get("completion_fns") or spec.get("model_names") or ""
+    if isinstance(models, dict):  # as the first versions had it
+        models = models.get("completions") or ""
+    model = ", ".join(map(str, models)) if isinstance(models, list) else str(models)
     return About(str(spec.get("eval_name") or task_name(head.path)), model, str(spec.get("created_at") or ""))
 
 

@@ -105,7 +105,11 @@ def test_splits_are_slices_and_can_be_chosen(tmp_path: Path) -> None:
     assert _task(file, slices=["split"]).slices["split"].to_pylist() == ["valid", "test"]
     assert any("1 of test, 1 of valid" in note for note in _task(file).notes)
     assert _task(f"{file}@split=test").ids.to_pylist() == ["b"]
+    stats = [_stat("num_instances", 1.0, split=split) for split in ("valid", "test")]
+    stats += [_stat("exact_match", 1.0, split="valid"), _stat("exact_match", 0.0)]
+    _run(tmp_path, [_row("a", 1.0, split="valid"), _row("b", 0.0)], stats=stats)
     assert not _task(f"{file}@split=test").notes
+    assert _task(file).not_whole is _task(f"{file}@split=test").not_whole is None
 
 
 def test_instances_and_predictions_beside_the_file_are_shown_and_checked(tmp_path: Path) -> None:

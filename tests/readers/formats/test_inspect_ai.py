@@ -215,6 +215,14 @@ def test_a_broken_log_costs_a_folder_no_more_than_its_task(tmp_path: Path) -> No
     assert "cut off" in result.not_compared["bad"]
 
 
+def test_a_task_is_the_same_with_and_without_its_package(tmp_path: Path) -> None:
+    for side, task in (("old", "inspect_evals/gsm8k"), ("new", "gsm8k")):
+        for name in (task, "other"):
+            log = _log([_sample(1, "C")], eval={"task": name, "model": side})
+            _eval(tmp_path / side / f"{name.replace('/', '-')}.eval", log)
+    assert [part.name for part in compare_runs(tmp_path / "old", tmp_path / "new").tasks] == ["gsm8k", "other"]
+
+
 def test_first_versions_kept_one_score_whose_name_stands_in_the_results(tmp_path: Path) -> None:
     sample = {**_sample(1, None), "score": {"value": "C"}}
     del sample["scores"]
