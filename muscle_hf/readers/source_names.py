@@ -36,8 +36,8 @@ def split(source: str) -> Named:
     refuse_pointer(path)
     if path.exists():
         return Named(path, "", None, "")
-    # A column may have such signs in its name, and so may a file.
-    for place in (match.start() for match in re.finditer("[:@]", source)):
+    # A column may have such signs in its name, and so may a file or its folder: the longest name that is there counts.
+    for place in reversed([match.start() for match in re.finditer("[:@]", source)]):
         is_chosen = Path(source[:place]).is_dir() and _WHERE.match(source, place)
         if is_chosen or (Path(source[:place]).is_file() and source[place + 1 :]):
             refuse_pointer(Path(source[:place]))

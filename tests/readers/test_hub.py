@@ -81,6 +81,10 @@ REPOSITORIES = {
         "v1": {"answers.jsonl": _jsonl("BA", question="What?", subject="law")},
     },
     "org/wide": {"main": {"wide.csv": b"id,reference,model-a,model-b\n1,A,A,B\n2,B,A,B\n"}},
+    "org/long": {
+        "main": {"long.csv": b"id,model,guess,reference\n1,a,A,A\n1,b:1,B,A\n2,a,B,B\n2,b:1,B,B\n"},
+        "v1": {"long.csv": b"id,model,guess,reference\n1,a,B,A\n"},
+    },
     "org/parquet": {"main": {"data/test-00000-of-00001.parquet": _parquet("ABA")}},
     "org/whole": {"main": {"data/test-00000-of-00001.parquet": _parquet("ABA"), "README.md": _COUNTED}},
     "org/cut": {"main": {"data/test-00000-of-00001.parquet": _parquet("AB"), "README.md": _COUNTED}},
@@ -116,6 +120,9 @@ ASKED: list[tuple[str, Row]] = [
     ("org/answers", {"slices": ["subject"]}),
     ("org/answers@v1", {}),
     ("org/wide:model-b", {}),
+    ("org/long@model=b:1:guess", {}),
+    ("org/long@v1@model=a", {"columns": {"prediction": "guess"}}),
+    ("org/long@model=c:guess", {}),
     ("org/parquet", {}),
     ("org/whole", {}),
     ("org/cut", {}),
@@ -186,6 +193,14 @@ def test_a_column_of_a_wide_table_is_a_model(told: dict[str, Row]) -> None:
     found = told["org/wide:model-b"]
     assert found["name"] == "model-b"
     assert found["tasks"]["wide"]["answers"] == ["B", "B"]
+
+
+@pytest.mark.slow
+def test_the_rows_of_one_model_are_chosen_on_the_hub_too(told: dict[str, Row]) -> None:
+    found = told["org/long@model=b:1:guess"]
+    assert (found["name"], found["tasks"]["long"]["answers"]) == ("b:1 guess", ["B", "B"])
+    assert told["org/long@v1@model=a {'columns': {'prediction': 'guess'}}"]["tasks"]["long"]["answers"] == ["B"]
+    assert "no row has model=c; model has 'a', 'b:1'" in _error(told, "org/long@model=c:guess")
 
 
 @pytest.mark.slow

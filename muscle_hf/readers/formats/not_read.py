@@ -30,6 +30,7 @@ _MARKS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"ORC"), f"an ORC file: {_PARQUET}, in pandas with pd.read_orc(FILE).to_parquet('answers.parquet')"),
     (re.compile(rb"Obj\x01"), f"an Avro file: {_PARQUET}"),
     (re.compile(rb"FEA1"), f"an old Feather file: {_PARQUET}"),
+    (re.compile(rb".{8}DUCK", re.DOTALL), f"a data base of DuckDB: {_PARQUET}, with COPY table TO 'answers.parquet'"),
     (re.compile(rb"%PDF"), "a PDF document: the answers themselves are needed"),
     (re.compile(rb".{257}ustar", re.DOTALL), "an archive of tar: unpack it first, with tar -xf"),
 )  # fmt: skip

@@ -138,6 +138,13 @@ def test_the_same_rows_of_one_file_are_one_run_however_it_is_spelled(tmp_path: P
     assert not compare_runs(f"{path}@model=v1", f"{other}@model=v2").identical
 
 
+def test_a_folder_may_hold_the_signs_that_separate(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs@step=1").mkdir()
+    path = _write(tmp_path / "runs@step=1", "csv")
+    assert read(f"{path}@model=v2").tasks["long"].values().tolist() == [1, 0, 1]
+
+
 def test_slices_and_scores_are_those_of_the_chosen_rows(tmp_path: Path) -> None:
     rows = [row | {"score": float(row["prediction"] == "A")} for row in ROWS]
     run = read(f"{_write(tmp_path, 'jsonl', rows)}@model=v2", slices=["model"])
