@@ -22,6 +22,7 @@ What is seen is kept in `--state`, so that a run that was stopped goes on, and a
 import argparse
 import faulthandler
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -70,7 +71,7 @@ class Place:
             for name, content in {kind.file: kind.write(kind.value(side)), **kind.beside(side)}.items():
                 (folder / side / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / side / name).write_bytes(content)
-            self.sides[side] = folder / side if kind.folder else folder / side / kind.file
+            self.sides[side] = f"{folder / side if kind.folder else folder / side / kind.file}{kind.where}"
         self.file = folder / "new" / kind.file
         self.old = muscle_hf.read(self.sides["old"], **kind.options)
 
@@ -215,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|---|---|---|")
     bad = []
     for name in options.formats:
-        state = options.state / f"{name.replace(' ', '_').replace(',', '')}-{options.seed}.jsonl"
+        state = options.state / (re.sub(r"\W+", "_", name) + f"-{options.seed}.jsonl")
         rows = [row for row in run(name, options.seed, options.files, state) if row["number"] < options.files]
         of = Counter((row["way"] == "same", row["outcome"]) for row in rows)
         wrong = [row for row in rows if row["outcome"] in ("failed", "hang", "died", "miscounted")]

@@ -35,6 +35,8 @@ class Kind:
     folder: bool = False
     """Whether the folder is compared."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+    """What stands behind the path of a file that holds more than one model."""
     says: Callable[[bytes], Mapping[Any, Any]] | None = None
     """An independent reader: id -> whether it is right, of what can still be read; anything raised is no answer."""
 

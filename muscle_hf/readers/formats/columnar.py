@@ -1,5 +1,6 @@
 """The columns of CSV, Parquet and `datasets`, scanned in blocks so that memory stays bounded (JSON: `json_tables`)."""
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -164,9 +165,13 @@ class _Ended:
 
     def __init__(self, file: Any, row: str) -> None:
         self.file, self.row, self.last, self.closed = file, row.encode(), b"\n", False
+        self.letters = codecs.getincrementaldecoder("utf-8")()
 
     def read(self, size: int) -> bytes:
         content: bytes = self.file.read(size)
+        # Before Arrow sees a row with other bytes: it prints a fault of its own where it has to show one.
+        if not content.isascii() or self.letters.getstate()[0]:
+            self.letters.decode(content, not content)
         if not content and self.row:
             # A line end is added only where the file lacks it: an empty line may be a row.
             content, self.row = (b"" if self.last in b"\r\n" else b"\n") + self.row + b"\n", b""
