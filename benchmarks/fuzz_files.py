@@ -286,7 +286,7 @@ _ODD_COLUMNS: tuple[Callable[[int], pa.Array], ...] = (
     lambda n: pa.array(["a", "b"] * (n // 2) + ["a"] * (n % 2)).dictionary_encode(),
     lambda n: pa.array(["x" * 3000] * n, pa.large_string()),
     lambda n: pa.array([""] * n),
-    lambda n: pa.array([None, *range(n - 1)]),
+    lambda n: pa.array([None, *range(n)][:n], pa.int64()),
 )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ...errors import InputError
 from ...flips.same_answer import Spelling, parse_names
 from ...text import listed, quote
-from ..answers import Column, TaskAnswers, answer_column, digest
+from ..answers import Column, Positions, TaskAnswers, Text, answer_column, digest, label
 from .jsonlines import checked, column_of
 from .tables import read_table
 
@@ -47,17 +47,14 @@ def compared(
         # As OpenCompass compares a text with a label that is a number.
         gold = [[answer if isinstance(answer, str | dict | list) else str(answer) for answer in some] for some in gold]
     is_choice = any(len(answers) > 1 for answers in gold)
-    targets = pa.array([digest(answers) for answers in gold]) if is_choice else None
-    if is_choice:
-        said, right = _matched(said, gold, Spelling(parse_names(normalize), typed=True))
-    else:
-        right = [answers[0] for answers in gold]
+    right = [answers[0] for answers in gold]
+    compared_as = _matched(said, gold, Spelling(parse_names(normalize), typed=True)) if is_choice else said
     table = _Rows(
         source,
         {
             "id": [key for key, _ in rows],
             "question": [prompt_text(item.get("origin_prompt")) for _, item in rows],
-            "prediction": said,
+            "prediction": compared_as,
             "reference": right,
         },
     )
@@ -68,7 +65,20 @@ def compared(
             f"{quote(right[0])}: OpenCompass takes the answer out of the text when it evaluates, so compare the "
             "results of an evaluation with --dump-eval-details."
         )
-    return replace(made, targets=targets, notes=(f"{task}: {_NOTE}", *made.notes))
+    made = replace(made, notes=(f"{task}: {_NOTE}", *made.notes))
+    if not is_choice:
+        return made
+
+    def texts(positions: Positions) -> list[Text]:
+        return [
+            Text(
+                prompt_text(rows[place][1].get("origin_prompt")), " / ".join(map(str, gold[place])), label(said[place])
+            )
+            for place in positions.tolist()
+        ]
+
+    targets = pa.array([digest(answers) for answers in gold])
+    return replace(made, targets=targets, texts=texts)
 
 
 def prompt_text(prompt: Any) -> str | None:
@@ -97,25 +107,19 @@ def _flat(said: Sequence[Any]) -> list[Any]:
     return [text for item in said for text in (item if isinstance(item, list) else [item])]
 
 
-def _matched(said: Sequence[Any], gold: Sequence[Sequence[Any]], spelling: Spelling) -> tuple[list[Any], list[Any]]:
-    """Give of several gold answers the one that the prediction is, or else the first.
-
-    Of several predictions, those that are any of the gold answers become the first one.
-    """
+def _matched(said: Sequence[Any], gold: Sequence[Sequence[Any]], spelling: Spelling) -> list[Any]:
+    """Put the first gold answer in the place of each prediction that is another one of them."""
 
     def key(value: Any) -> Any:
         return spelling.respell(answer_column([value]))[0].as_py() if isinstance(value, str) else value
 
-    predictions, right = [], []
-    for item, answers in zip(said, gold, strict=True):
-        keys = [key(answer) for answer in answers]
-        if isinstance(item, list):
-            predictions.append([answers[0] if key(text) in keys else text for text in item])
-            right.append(answers[0])
-        else:
-            predictions.append(item)
-            right.append(answers[keys.index(key(item))] if key(item) in keys else answers[0])
-    return predictions, right
+    def first(text: Any, answers: Sequence[Any]) -> Any:
+        return answers[0] if key(text) in [key(answer) for answer in answers] else text
+
+    return [
+        [first(text, answers) for text in item] if isinstance(item, list) else first(item, answers)
+        for item, answers in zip(said, gold, strict=True)
+    ]
 
 
 class _Rows:

@@ -357,6 +357,14 @@ def test_a_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
     assert ", row 3: 2 fields expected, 500002 found in" in _refusal(lambda: _scan(long))
 
 
+def test_a_broken_row_that_is_not_utf8_is_told_as_that_and_nothing_is_printed(tmp_path: Path) -> None:
+    """Arrow would print a fault of its own, which pytest makes an error."""
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"id,prediction,reference\n1,a,a\n2,\xfc\n")
+    with pytest.raises(InputError, match="UTF-8"):
+        Csv(path).scan(["id", "prediction"], lambda start, block: block)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
 @pytest.mark.parametrize("header", ["a,b", "é,b"])
 def test_another_encoding_is_named_and_not_guessed(tmp_path: Path, encoding: str, header: str) -> None:
