@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, gammaln, xlogy
 
 from muscle_hf.flips.coin import coin_flips
+from muscle_hf.flips.comparison import compare_correct
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import TESTS, coin_test
+from muscle_hf.flips.power import power
 from muscle_hf.flips.sample_size import chance_of_claim, chance_of_share, change_claim, claim_of_test
 from muscle_hf.flips.stopping import BROKEN, KEPT, stopping_verdict
 
@@ -29,6 +31,13 @@ MARGINS = (0.0, 0.01, 0.02, 0.05)
 FLIP_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 BOUNDS = (0.01, 0.02, 0.05, 0.1)
 SLICES = 14
+CLUSTERED = (
+    (100, 5, 0.3, 0.1, 0.05, 0.1),
+    (200, 10, 0.5, 0.1, 0.05, 0.1),
+    (300, 10, 0.5, 0.06, 0.03, 0.06),
+    (500, 4, 0.8, 0.1, 0.03, 0.08),
+)
+"""Clusters, questions of each, ICC, flip rate, margin and bound on the NFR."""
 # Of the evaluations that are looked at while they grow.
 EVERY, STOP_AT = 100, 20.0
 DROPS = (0.0, 0.01, 0.02, 0.05)
@@ -102,6 +111,40 @@ def families(sizes: Sequence[int]) -> None:
         ]
         for name, chances in (("NFR 5 %", of_nfr), ("margin 1 point, 10 % flip", of_change)):
             row(f"{n:,}", name, *(percent(1 - (1 - chance) ** SLICES) for chance in chances))
+
+
+# Questions in clusters -----------------------------------------------------------------------------------------------
+
+
+def clusters(evaluations: int, seed: int) -> None:
+    """Print how far what is said beforehand of questions in clusters is from what comes of them."""
+    print(
+        "\nNeutral updates, questions in clusters: chances of “kept”, %, as muscle-hf power says, and from "
+        f"{evaluations:,} evaluations, seed {seed}, 95 % interval\n"
+    )
+    head = ["clusters", "questions each", "ICC", "flip rate, %", "margin, points: said", "drawn", "NFR bound, %: said"]
+    table([*head, "drawn"])
+    draw = np.random.default_rng(seed)
+    for count, size, icc, flips, margin, bound in CLUSTERED:
+        ids, n = np.repeat(np.arange(count), size), count * size
+        rates = [flips / 2, flips / 2, 1 - flips]
+        kept = [0, 0]
+        for _ in range(evaluations):
+            # A question does as its cluster, with a probability whose square is the correlation of two of them.
+            together = draw.random(n) < math.sqrt(icc)
+            cells = np.where(together, draw.choice(3, count, p=rates)[ids], draw.choice(3, n, p=rates))
+            comparison = compare_correct(old=cells != 1, new=cells != 0, clusters=ids)
+            kept[0] += comparison.decision_interval("accuracy_change", LEVEL)[0] > -margin
+            kept[1] += comparison.decision_interval("negative_flip_rate", LEVEL)[1] <= bound
+        said = power(n, flip_rate=flips, margin=margin, max_nfr=bound, cluster_size=size, icc=icc).bounds
+        chances = [percent(each.chances[0].kept) for each in said]
+        row(
+            *(f"{number:g}" for number in (count, size, icc, 100 * flips)),
+            f"{100 * margin:g}: {chances[0]}",
+            drawn(kept[0], evaluations),
+            f"{100 * bound:g}: {chances[1]}",
+            drawn(kept[1], evaluations),
+        )
 
 
 # The estimate alone --------------------------------------------------------------------------------------------------
@@ -252,12 +295,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[50, 500, 5000], help="numbers of questions")
     parser.add_argument("--evaluations", type=int, default=20_000, help="how many are drawn")
+    parser.add_argument(
+        "--judged", type=int, default=1_000, help="how many evaluations the gate judges, which is slow"
+    )
     parser.add_argument("--length", type=int, default=5_000, help="questions of an evaluation that is looked at")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     changes(options.sizes)
     shares(options.sizes)
     families(options.sizes)
+    clusters(options.clustered, options.seed)
     estimates(options.sizes)
     tests(options.sizes)
     peeking(options.length, options.evaluations, options.seed)

@@ -80,7 +80,7 @@ def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: py
 @pytest.mark.slow
 def test_the_decide_benchmark_prints_how_often_verdicts_err(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(BENCHMARKS / "decide.py"))
-    script["main"](["--sizes", "10", "--evaluations", "20", "--length", "200"])
+    script["main"](["--sizes", "10", "--evaluations", "20", "--clustered", "2", "--length", "200"])
     shown = capsys.readouterr().out
     # Of 10 questions 3 that fell, or more, show an NFR above 5 %: 1.15 %.
     assert "| 10 | 5 | 0.0 | 1.2 | 98.8 |" in shown
