@@ -133,6 +133,7 @@ def keep(
     """
     from ..runs.decision import Decision
     from ..runs.history import record
+    from ..text import listed
 
     if not any((arguments.decision, arguments.history, asked.before)):
         return gate, None
@@ -153,11 +154,13 @@ def keep(
     if asked.before is None:
         return gate, None
     differs = [*decision.asked_since(asked.before), *decision.came_since(asked.before)]
+    if files := decision.files_since(asked.before):
+        differs.append(f"files that were others then: {listed(files)}")
     versions = decision.versions_since(asked.before)
     of_old = f"the decision of {asked.before.date} in {arguments.check}"
     if differs:
-        return gate, f"{of_old} is not come to again: {'; '.join([*differs, *versions])}."
-    _say(f"{of_old} is come to again: the same answers, bounds and verdict ({'; '.join(versions) or 'same versions'})")
+        return gate, f"{of_old} is not reproduced: {'; '.join([*differs, *versions])}."
+    _say(f"{of_old} is reproduced: the same answers, bounds and verdict ({'; '.join(versions) or 'same versions'})")
     return gate, None
 
 

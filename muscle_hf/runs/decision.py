@@ -1,4 +1,4 @@
-"""The record of a decision: what was read, asked and found, so that it can be come to again and compared."""
+"""The record of a decision: what was read, asked and found, so that it can be reproduced and compared."""
 
 import hashlib
 import json
@@ -186,6 +186,15 @@ class Decision:
         if all(policies) and policies[0]["sha256"] != policies[1]["sha256"] and before.asked == self.asked:
             changed.append("the policy file was edited, its bounds and options are the same")
         return changed
+
+    def files_since(self, before: "Decision") -> list[str]:
+        """Name the files that an earlier decision did not rest on."""
+        known = {str(file["sha256"]) for file in before._files()}
+        return list(dict.fromkeys(str(file["name"]) for file in self._files() if file["sha256"] not in known))
+
+    def _files(self) -> list[Mapping[str, Any]]:
+        inputs = self.document["inputs"]
+        return [file for item in (inputs["old"], inputs["new"], *inputs["seed_floor"]) for file in item["files"]]
 
     def came_since(self, before: "Decision") -> list[str]:
         """Say what came of it otherwise than in an earlier decision, bound by bound."""

@@ -1,4 +1,4 @@
-"""A decision can be come to again: what was read, asked and found is in it, and another one is told from it."""
+"""A decision can be reproduced: what was read, asked and found is in it, and another one is told from it."""
 
 import hashlib
 import json
