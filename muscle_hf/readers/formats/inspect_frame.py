@@ -60,7 +60,7 @@ def read_frame(head: Head, task: str, *, metric: str | None, slices: Sequence[st
 
     def read(name: str) -> TaskAnswers:
         notes = [f"{failed[name]} of {logs[name].total()} samples ended with an error"] if failed[name] else []
-        records = partial(_records, head, task, name)
+        records = partial(_records, head, task, name, metric)
         return answers_of(records, name, head.source, metric=metric, slices=slices, notes=notes)
 
     made, reasons = each_task(logs, read)
@@ -98,19 +98,24 @@ def _task(row: _Row, task: str) -> str:
     return str(row.get("task_name") or (log and log["task"]) or task).rpartition("/")[2]
 
 
-def _records(head: Head, task: str, name: str) -> Iterator[Record]:
-    return (_record(row) for row in _rows(head) if _task(row, task) == name)
+def _records(head: Head, task: str, name: str, metric: str | None) -> Iterator[Record]:
+    return (_record(row, metric, head.source) for row in _rows(head) if _task(row, task) == name)
 
 
-def _record(row: _Row) -> Record:
+def _record(row: _Row, metric: str | None, source: str) -> Record:
+    if row["id"] is None:
+        raise InputError(f"{source} has a row without an id; was it written by samples_df?")
     scores = {name.removeprefix(_SCORE): value for name, value in row.items() if name.startswith(_SCORE)}
     details = {name for name in scores if (match := _DETAIL.fullmatch(name)) and match["score"] in scores}
     details |= {name for name in scores if name.startswith(_OF_THE_LOG)}
     asked = row.get("input")
+    # The scorer of "scorer/value" keeps one answer for all its values.
+    scorer = next((name for name in scores if metric in (name, None) or str(metric).startswith(f"{name}/")), "")
+    answer = scores.get(f"{scorer}_answer")
     return Record(
         id=str(row["id"]),
         scores=scores_of({name: _value(value) for name, value in scores.items() if name not in details}),
-        answer=next((str(scores[name]) for name in details if name.endswith("_answer") and scores[name]), None),
+        answer=str(answer) if answer else None,
         reference=[row.get("target")],
         question=None if asked is None else str(asked).removeprefix("user:").strip(),
         sample=int(float(row["epoch"])),

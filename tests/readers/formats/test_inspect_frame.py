@@ -123,6 +123,7 @@ def test_a_sample_without_a_score_is_missing_and_said(tmp_path: Path) -> None:
         ([_row(1, "B")], "no metric gives one number"),
         ([{**_row(1, "C"), "epoch": "x"}], "not a data frame of samples as inspect_ai writes it"),
         ([_row(1, "C"), _row(1, "C")], "stands twice"),
+        ([_row(1, "C"), _row(None, "C")], "a row without an id"),
     ],
 )
 def test_a_broken_frame_is_told_in_one_line(tmp_path: Path, rows: Any, told: str) -> None:
