@@ -295,9 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[50, 500, 5000], help="numbers of questions")
     parser.add_argument("--evaluations", type=int, default=20_000, help="how many are drawn")
-    parser.add_argument(
-        "--judged", type=int, default=1_000, help="how many evaluations the gate judges, which is slow"
-    )
+    parser.add_argument("--clustered", type=int, default=300, help="how many evaluations of clusters are drawn")
     parser.add_argument("--length", type=int, default=5_000, help="questions of an evaluation that is looked at")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
