@@ -30,6 +30,8 @@ SCHEMA = "muscle_hf.decision"
 SCHEMA_VERSION = 1
 """Version of what a decision is written as; it rises when a field is renamed, removed or changes its meaning."""
 
+# What reading a document that is no decision ends in.
+_FAULTS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 _Value = TypeVar("_Value")
 _SAME = 1e-9  # relative: so much may libraries of other versions change a figure
 
@@ -55,6 +57,12 @@ class Decision:
     """Row and bound -> verdict and estimate."""
     rows: Mapping[str, Point]
     """"all", where there is such a row, and each task."""
+    files: Mapping[str, str]
+    """Digest of each file that was read -> its name."""
+    policy: str | None
+    """Digest of the policy file."""
+    versions: Mapping[str, str]
+    """Of muscle_hf and of what decides its figures."""
 
     @classmethod
     def of(
@@ -111,7 +119,7 @@ class Decision:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Take a decision as it is written; KeyError, TypeError, ValueError or AttributeError where it is none."""
+        """Take a decision as it is written; one of `_FAULTS` where it is none."""
         if document["schema"] != SCHEMA or document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"its schema is {document['schema']} {document['schema_version']}")
         if document["digest"] != _digest(document):
@@ -137,6 +145,13 @@ class Decision:
                 for held in gate["bounds"]
             ),
             rows={str(row["row"]): _point(document, row) for row in document["rows"]},
+            files={
+                str(file["sha256"]): str(file["name"])
+                for item in (inputs["old"], inputs["new"], *inputs["seed_floor"])
+                for file in item["files"]
+            },
+            policy=None if document["policy"] is None else str(document["policy"]["sha256"]),
+            versions={name: str(version) for name, version in document["versions"].items()},
         )
 
     @classmethod
@@ -161,7 +176,7 @@ class Decision:
             if not isinstance(document, dict):
                 raise TypeError(f"it holds {quote(document)}")
             return cls.from_dict(document)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except _FAULTS as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else one_line(error)
             raise InputError(
                 f"{where} is no decision of muscle_hf {__version__} ({reason}): it was cut off or changed, or another "
@@ -182,19 +197,13 @@ class Decision:
         others = [what for what, digests in self.inputs.items() if digests != before.inputs[what]]
         changed = [f"other {' and '.join(others)}"] if others else []
         changed += _differences(before.asked, self.asked)
-        policies = [decision.document["policy"] for decision in (before, self)]
-        if all(policies) and policies[0]["sha256"] != policies[1]["sha256"] and before.asked == self.asked:
+        if before.asked == self.asked and self.policy and before.policy and self.policy != before.policy:
             changed.append("the policy file was edited, its bounds and options are the same")
         return changed
 
     def files_since(self, before: "Decision") -> list[str]:
         """Name the files that an earlier decision did not rest on."""
-        known = {str(file["sha256"]) for file in before._files()}
-        return list(dict.fromkeys(str(file["name"]) for file in self._files() if file["sha256"] not in known))
-
-    def _files(self) -> list[Mapping[str, Any]]:
-        inputs = self.document["inputs"]
-        return [file for item in (inputs["old"], inputs["new"], *inputs["seed_floor"]) for file in item["files"]]
+        return list(dict.fromkeys(name for digest, name in self.files.items() if digest not in before.files))
 
     def came_since(self, before: "Decision") -> list[str]:
         """Say what came of it otherwise than in an earlier decision, bound by bound."""
@@ -209,11 +218,7 @@ class Decision:
 
     def versions_since(self, before: "Decision") -> list[str]:
         """Say which versions are others than those of an earlier decision."""
-        old, new = (
-            {name: str(version) for name, version in decision.document["versions"].items()}
-            for decision in (before, self)
-        )
-        return _differences(old, new)
+        return _differences(before.versions, self.versions)
 
 
 def _rows(outcomes: Outcomes) -> Iterator[tuple[str, Part]]:

@@ -1,7 +1,9 @@
 """A decision can be reproduced: what was read, asked and found is in it, and another one is told from it."""
 
+import copy
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 from compared_rows import compared, right
 from decisions import BOUNDS, decided, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
@@ -190,3 +194,44 @@ def test_what_was_cut_off_or_changed_is_refused_by_name(tmp_path: Path, change: 
 def test_a_decision_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a file that --decision wrote is needed"):
         Decision.read(tmp_path / "decision.json")
+
+
+def _paths(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from _paths(value[key], *path, key)
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return json.loads(decided(table(tmp_path_factory.mktemp("made") / "quiz.csv")).to_json())
+
+
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), value=_JSON)
+def test_whatever_stands_in_a_field_it_is_a_decision_or_refused(
+    document: Any, data: st.DataObject, value: Any
+) -> None:
+    made = copy.deepcopy(document)
+    *path, last = data.draw(st.sampled_from([path for path in _paths(document) if path]))
+    place = made
+    for key in path:
+        place = place[key]
+    place[last] = value
+    before = Decision.parse(json.dumps(document).encode(), "before")
+    try:
+        found = Decision.parse(json.dumps(made).encode(), "F")
+    except InputError as error:
+        assert str(error).startswith("F is no decision of muscle_hf")
+    else:
+        assert found.asked_since(before) == []
+        for told in (found.came_since(before), found.versions_since(before), found.files_since(before)):
+            assert all(isinstance(text, str) for text in told)
