@@ -34,7 +34,7 @@ _PACKINGS = {
     b'\x04"M\x18': _Packing("lz4", "lz4", "unlz4"),
 }
 # Nobody's answers are that much alike; an archive that was made to fill a memory is.
-_UNPACKED, _RATIO = 1 << 30, 200
+_UNPACKED, _RATIO = 1 << 30, 500
 
 
 def opened(path: Path, needed: str, *, zipped: bool = False) -> Any:
