@@ -11,7 +11,7 @@ that tell something; `benchmarks/clusters.py` measures what it does.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +24,8 @@ from .ratio import relative_limits
 from .special import stdtrit
 from .weighted_coins import Coins
 
+# The rates of a comparison have most of their degrees of freedom in common.
+_student = lru_cache(maxsize=1_000)(stdtrit)
 # With fewer degrees of freedom, as where nearly all rows are in one cluster, Student's quantile is beyond all bounds.
 _LEAST_FREEDOM = 0.2
 
@@ -110,7 +112,7 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
     if squares > 0:
         measured = float(residuals @ residuals) * clusters / (clusters - 1) / (squares * n / (n - 1))
     effect = max(1.0, (informative * measured + alike) / (informative + 1))
-    quantiles = [float(stdtrit(freedom - 1, 0.5 + level / 2)) for freedom in (clusters, n)]
+    quantiles = [_student(freedom - 1, 0.5 + level / 2) for freedom in (clusters, n)]
     return n / effect * (quantiles[1] / quantiles[0]) ** 2
 
 
@@ -214,7 +216,7 @@ def mean_interval(values: Numbers, numbers: NDArray[np.int64], level: float) -> 
     mean = float(values.mean())
     off = np.bincount(numbers, weights=values - mean)
     error = math.sqrt(float(off @ off) * clusters / (clusters - 1)) / n
-    half = float(stdtrit(clusters - 1, 0.5 + level / 2)) * error
+    half = _student(clusters - 1, 0.5 + level / 2) * error
     return mean - half, mean + half
 
 

@@ -24,6 +24,8 @@ _NEGLIGIBLE = 35
 _MOST_TERMS, _GRID = 1 << 20, 1 << 13
 # So near, as a part of it, chances come to that of a bound.
 _PRECISION = 1e-9
+# Up to this sum its chances are worked out one after the other, which is faster then.
+_SHORT = 500
 # So many steps lead to a tilt, most often four or five.
 _STEPS = 100
 
@@ -86,6 +88,8 @@ class Coins:
             return float(bdtr(count - needed, count, 1 - chance))
         if least == self.whole:
             return float(chance ** int(self.counts.sum()))
+        if self.whole <= _SHORT:
+            return float(self._chances(chance)[least:].sum())
         if least <= chance * self.whole:
             return 1 - self.tail(self.whole - least + 1, 1 - chance)
         tilt = self._tilt(least, chance)
@@ -94,6 +98,17 @@ class Coins:
         chances = self._around(least, self._tilted(tilt, chance))
         steps = np.exp(-tilt * np.arange(len(chances)))
         return min(1.0, math.exp(float(self.counts @ logs) - tilt * least) * float(np.maximum(chances, 0.0) @ steps))
+
+    def _chances(self, chance: float) -> NDArray[np.float64]:
+        """Give the chance of each sum, weight after weight."""
+        chances, odds = np.ones(1), math.log(chance) - math.log1p(-chance)
+        for weight, count in zip(self.weights.tolist(), self.counts.tolist(), strict=True):
+            place = np.arange(1, count + 1)
+            logs = np.concatenate([[0.0], np.cumsum(np.log((count + 1 - place) / place) + odds)])
+            coins = np.zeros(weight * count + 1)
+            coins[::weight] = np.exp(logs + count * math.log1p(-chance))
+            chances = np.convolve(chances, coins)
+        return chances
 
     def positive_chance(self, level: float) -> Interval:
         """Bound the chance that a cluster repairs more than it breaks, by those that the exact test does not reject.

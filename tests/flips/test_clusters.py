@@ -3,6 +3,7 @@
 import itertools
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from muscle_hf.errors import InputError
+from muscle_hf.flips import weighted_coins
 from muscle_hf.flips.clusters import effective_share
 from muscle_hf.flips.comparison import Comparison, compare, compare_correct
 from muscle_hf.flips.paired_tests import TESTS
@@ -47,7 +49,9 @@ def by_all_signs(totals: np.ndarray, test: str) -> float:
 @given(st.lists(st.integers(-6, 6), max_size=9))
 def test_the_test_on_clusters_counts_every_way_in_which_signs_can_fall(test: str, totals: list[int]) -> None:
     expected = by_all_signs(np.array([total for total in totals if total] or [0]), test)
-    assert Coins.of(np.array(totals, dtype=np.int64)).test(test) == pytest.approx(expected, rel=1e-12)
+    for short in (0, weighted_coins._SHORT):  # Both ways to work it out.
+        with mock.patch.object(weighted_coins, "_SHORT", short):
+            assert Coins.of(np.array(totals, dtype=np.int64)).test(test) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("test", TESTS)
