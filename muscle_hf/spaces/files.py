@@ -37,7 +37,9 @@ _ON_THE_PAGE = {
     "with --by-position (by_position=True)": 'with "Join row by row"',
     "--allow-missing (allow_missing=True)": '"Leave out rows that only one file has"',
 }
-_CHOICE_OF_ROWS = re.compile(r" Where the rows are of several models, .*?=VALUE\.")
+_NOT_ON_THE_PAGE = re.compile(
+    r" Where the rows are of several models, .*?=VALUE\.| Files of these programs are read as they are: .*"
+)
 _NORMALIZE = re.compile(r"--normalize ([a-z,-]+?)(?: \(normalize=[^)]*\))?(?=[,;.:)]* |[.,)]*$)")
 
 
@@ -102,7 +104,7 @@ def on_the_page(text: str) -> str:
     """Say with the words of the page what a message or a note says with options."""
     for option, name in _ON_THE_PAGE.items():
         text = text.replace(option, name)
-    text = _CHOICE_OF_ROWS.sub("", text)
+    text = _NOT_ON_THE_PAGE.sub("", text)
     return _NORMALIZE.sub(r'"\1" under "What need not count"', text)
 
 
