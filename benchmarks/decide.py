@@ -22,7 +22,6 @@ from muscle_hf.flips.coin import coin_flips
 from muscle_hf.flips.comparison import compare_correct
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import TESTS, coin_test
-from muscle_hf.flips.power import power
 from muscle_hf.flips.sample_size import chance_of_claim, chance_of_share, change_claim, claim_of_test
 from muscle_hf.flips.stopping import BROKEN, KEPT, stopping_verdict
 
@@ -136,8 +135,10 @@ def clusters(evaluations: int, seed: int) -> None:
             comparison = compare_correct(old=cells != 1, new=cells != 0, clusters=ids)
             kept[0] += comparison.decision_interval("accuracy_change", LEVEL)[0] > -margin
             kept[1] += comparison.decision_interval("negative_flip_rate", LEVEL)[1] <= bound
-        said = power(n, flip_rate=flips, margin=margin, max_nfr=bound, cluster_size=size, icc=icc).bounds
-        chances = [percent(each.chances[0].kept) for each in said]
+        # What muscle-hf power says, without what else it works out.
+        alone = int(n / (1 + (size - 1) * icc))
+        by_margin = chance_of_claim(change_claim(-margin, LEVEL, above=True), alone, flips / 2, flips / 2)
+        chances = percent(by_margin), percent(chance_of_share(alone, flips / 2, bound, LEVEL)[0])
         row(
             *(f"{number:g}" for number in (count, size, icc, 100 * flips)),
             f"{100 * margin:g}: {chances[0]}",
