@@ -49,7 +49,9 @@ def configure_gate(parser: argparse.ArgumentParser) -> None:
         gate.add_argument(
             f"--{name.replace('_', '-')}", action="append", default=[], metavar="[WHERE:]VALUE", help=help_text
         )
-    gate.add_argument("--policy", type=Path, metavar="FILE", help="YAML file with the bounds and options of a project")
+    gate.add_argument(
+        "--policy", "--gate", type=Path, metavar="FILE", help="YAML file with the bounds and options of a project"
+    )
     gate.add_argument(
         "--gate-on",
         choices=["interval", "estimate"],
