@@ -44,6 +44,8 @@ from fuzz_programs import kinds
 
 import muscle_hf
 from muscle_hf.errors import MuscleError
+from muscle_hf.runs.gate import judge
+from muscle_hf.runs.policy import read_policy
 
 SECONDS = 20.0
 """What a file may take, on a busy machine too."""
@@ -72,9 +74,11 @@ class Place:
             for name, content in {kind.file: kind.write(kind.value(side)), **kind.beside(side)}.items():
                 (folder / side / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / side / name).write_bytes(content)
-            self.sides[side] = f"{folder / side if kind.folder else folder / side / kind.file}{kind.where}"
+            file = folder / side / (kind.answers or kind.file)
+            self.sides[side] = f"{file.parent if kind.folder else file}{kind.where}"
         self.file = folder / "new" / kind.file
-        self.old = muscle_hf.read(self.sides["old"], **kind.options)
+        # A policy may ask for slices.
+        self.old = self.sides["old"] if kind.answers else muscle_hf.read(self.sides["old"], **kind.options)
 
     def compare(self, content: bytes) -> tuple[str, Any]:
         """Compare the old side with a new one: "read" with its counts, or "refused" with the reason.
@@ -83,7 +87,13 @@ class Place:
         """
         self.file.write_bytes(content)
         try:
-            result = muscle_hf.compare_runs(self.old, self.sides["new"], **self.kind.options)
+            options = self.kind.options
+            if self.kind.answers:
+                policy = read_policy(self.file)
+                options = policy.options
+            result = muscle_hf.compare_runs(self.old, self.sides["new"], **options)
+            if self.kind.answers:
+                judge(result, policy.bounds, **policy.judging)
             list(result.flips())  # reads texts
         except MuscleError as error:
             return "refused", str(error)

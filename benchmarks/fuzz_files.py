@@ -35,6 +35,8 @@ class Kind:
     folder: bool = False
     """Whether the folder is compared."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    answers: str = ""
+    """Of a policy: the file of answers that lies beside it, and is held to it."""
     where: str = ""
     """What stands behind the path of a file that holds more than one model."""
     says: Callable[[bytes], Mapping[Any, Any]] | None = None

@@ -1,9 +1,12 @@
 """Small valid files of each format that `compare_runs` reads, with the counts that are right for it; for `fuzz.py`."""
 
 import json
+from random import Random
 from typing import Any
 
+import yaml
 from fuzz_files import Kind, archive, cells, columns, document, json_lines, lines, pack_gzip, pack_zstd, packed
+from fuzz_mutations import dumped, reordered, spoil_json, spoil_text
 
 Row = dict[str, Any]
 N = 12
@@ -340,6 +343,36 @@ def _long(side: str) -> list[Row]:
     return [{**row, "model": model} for row in rows(side) for model in ("v1", "v2")]
 
 
+def _policy(side: str) -> Row:
+    return {
+        "margin": {"value": 0.5, "tier": "advisory", "owner": "search team", "reason": "half is enough"},
+        "max_nfr": [0.2, {"value": 0.1, "tier": "informative"}],
+        "slices": {"group": {"*": {"max_nfr": 0.5}, "g1": {"max_relative_nfr": 0.9, "owner": "legal"}}},
+        "tasks": {"answers": {"min_accuracy_change": -0.2}},
+        "required_tasks": ["answers"],
+        "level": 0.9,
+        "gate_on": "interval",
+        "undecided": "pass",
+        "test": "one-sided",
+        "missing": "drop",
+    }
+
+
+def _spoil_policy(random: Random, value: Row) -> bytes:
+    text = str(yaml.dump(spoil_json(random, value), allow_unicode=random.random() < 0.5))
+    return (spoil_text(random, text) if random.random() < 0.4 else text).encode("utf-8", "surrogatepass")
+
+
+def _same_policy(random: Random, value: Row) -> bytes:
+    value = reordered(random, value)
+    if random.random() < 0.3:
+        return dumped(random, value, one_line=False).replace("\t", "  ").encode()  # YAML is indented by spaces
+    text = yaml.dump(
+        value, default_flow_style=random.choice((True, False)), indent=random.choice((2, 4)), sort_keys=False
+    )
+    return (random.choice(("", "# comment\n", "---\n")) + str(text)).encode()
+
+
 # --- independent readers -------------------------------------------------------------------------------------------
 
 
@@ -398,7 +431,7 @@ def kinds() -> dict[str, Kind]:
             "answers.json", lambda side: {k: [row[k] for row in rows(side)] for k in rows(side)[0]}
         ),
         "JSON Lines, gzip": packed(table, ".gz", pack_gzip),
-        "JSON Lines, Zstandard": packed(table, ".zst", pack_zstd),
+        "JSON Lines, zstd": packed(table, ".zst", pack_zstd),
         "JSON array, Zstandard": packed(document("answers.json", rows), ".zst", pack_zstd),
         "CSV, gzip": packed(cells("answers.csv", rows), ".gz", pack_gzip),
         "CSV": cells("answers.csv", rows),
@@ -436,6 +469,15 @@ def kinds() -> dict[str, Kind]:
         "OpenCompass, results": document("t.json", _opencompass_details, _of_details),
         "evalscope": lines(
             "t.jsonl", _reviews, lambda row: (row["index"], row["sample_score"]["score"]["value"]["acc"])
+        ),
+        "policy": Kind(
+            "policy.yaml",
+            _policy,
+            lambda value: str(yaml.safe_dump(value)).encode(),
+            _spoil_policy,
+            _same_policy,
+            beside=lambda side: {"answers.jsonl": json_lines(rows(side))},
+            answers="answers.jsonl",
         ),
         "evalscope, old": lines(
             "t.jsonl", _old_reviews, lambda row: (row["index"], row["choices"][0]["review"]["result"])
