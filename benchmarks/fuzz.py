@@ -81,7 +81,7 @@ class Place:
         self.old = self.sides["old"] if kind.answers else muscle_hf.read(self.sides["old"], **kind.options)
 
     def compare(self, content: bytes) -> tuple[str, Any]:
-        """Compare the old side with a new one: "read" with its counts, or "refused" with the reason.
+        """Compare the old side with a new one: "read" with its counts, or "refused" with the reason in one line.
 
         The old side is read once, which is half of the work.
         """
@@ -96,7 +96,7 @@ class Place:
                 judge(result, policy.bounds, **policy.judging)
             list(result.flips())  # reads texts
         except MuscleError as error:
-            return "refused", str(error)
+            return "failed" if "\n" in str(error) else "refused", str(error)
         return "read", [
             (part.comparison.n, len(part.comparison.negative_flips), len(part.comparison.positive_flips))
             if hasattr(part.comparison, "negative_flips")

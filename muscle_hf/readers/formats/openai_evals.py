@@ -99,7 +99,8 @@ def _read(head: Head) -> tuple[dict[str, _Sample], Mapping[str, Any] | None]:
                 _add(samples.setdefault(row["sample_id"], _Sample()), row["type"], row["data"])
     known = [run for run in runs if run is not None]
     if len(known) > 1:
-        raise InputError(f"{head.path} holds the events of {len(known)} runs ({listed(known)}); write each to a file.")
+        names = listed(map(quote, known))
+        raise InputError(f"{head.path} holds the events of {len(known)} runs ({names}); write each to a file.")
     if not samples:
         raise InputError(f"{head.path} holds no events of a sample; {_NEEDED} is needed.")
     return samples, report

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...text import listed, quote
-from ..answers import TaskAnswers, digest
+from ..answers import TaskAnswers
 from .format import About, Format, task_name
 from .head import Head
 from .jsonlines import read_whole
@@ -150,8 +150,7 @@ def _of_detail(key: int | str, item: Mapping[str, Any], right: str | None, *, is
             answer=said if type(said) in (int, str) else None,
             reference=gold,
             question=prompt_text(prompt),
-            # Prompts are in the words of each model's template.
-            document=digest(gold),
+            document="",  # prompts are in the words of each model's template
             output=text if isinstance(text := at("origin_prediction", place), str) else None,
             sample=place if count > 1 else None,
         )
