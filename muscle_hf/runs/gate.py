@@ -32,6 +32,8 @@ from .report import GateShown
 
 __all__ = ["GATE_ON", "RATES", "UNDECIDED", "Bound", "Gate", "Judgement", "bound_of", "judge", "parse_bound"]
 
+_FEW = 4  # bounds, of which each is told in a sentence although it is kept
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -107,6 +109,8 @@ class Gate:
             notes.append(
                 "Several rows under one bound: broken is only what is so after Holm's correction for their number"
             )
+        if any(judged.questions_needed for judged in self.judgements):
+            notes.append(f"n needed: so many questions like these would settle it, {100 * POWER:.0f} % of the time")
         if self.undecided:
             does = {"fail": "fails", "pass": "passes"}[self.undecided]
             notes.append(f"What cannot be told {does} this gate (undecided: {self.undecided})")
@@ -137,12 +141,15 @@ class Gate:
         head, not_kept, kept = _table(*ordered)
         # Those that only inform stand in the table alone.
         told = [judged.message for judged in ordered[0] if judged.bound.tier != INFORMATIVE and not self.refusals]
-        return GateShown(self.verdict, title, printable(reason), head, not_kept, kept, told, self.notes, self.history)
+        kept_told = [judged.message for judged in ordered[1]] if len(self.judgements) <= _FEW else []
+        return GateShown(
+            self.verdict, title, printable(reason), head, not_kept, kept, told, kept_told, self.notes, self.history
+        )
 
 
 def _table(not_kept: list[Judgement], kept: list[Judgement]) -> tuple[list[str], list[list[str]], list[list[str]]]:
     """Lay out the judgements, without the columns that say nothing of any."""
-    head = ["row", "verdict", "rate", "value", "bound", "n", f"n to settle it ({100 * POWER:.0f} %)", "tier", "owner"]
+    head = ["row", "verdict", "rate", "value", "bound", "n", "n needed", "tier", "owner"]
     both = [[_row_of(judged) for judged in judgements] for judgements in (not_kept, kept)]
     rows = [row for part in both for row in part]
     named = any(row[7] != REQUIRED for row in rows)

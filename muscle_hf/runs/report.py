@@ -44,6 +44,8 @@ class GateShown(NamedTuple):
     """The others."""
     sentences: list[str]
     """One for each row and bound that is broken or cannot be told."""
+    kept_sentences: list[str]
+    """One for each that is kept, where there are few in all."""
     notes: list[str]
     """What has to be known about the verdicts."""
     history: HistoryShown | None = None
@@ -272,7 +274,7 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
     if gate:
         blocks.append(f"**{escape_markdown(gate.heading)}**")
         blocks += [markdown_table(gate.head, gate.rows)] if gate.rows else []
-        told = [*gate.sentences, *gate.notes]
+        told = [*gate.sentences, *gate.kept_sentences, *gate.notes]
         told += [f"History: {line}" for line in (gate.history.lines if gate.history else ())]
         blocks += ["\n".join(f"- {escape_markdown(line)}" for line in told)] if told else []
     blocks += [escape_markdown(line) for line in verdict(outcomes)]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 from rich.box import SIMPLE_HEAD, Box
@@ -18,6 +19,7 @@ from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lin
 # Wide enough for every column, so that what is piped is never cut or broken.
 _PIPED_WIDTH = 10_000
 _MOST_ROWS = 40
+_NARROW = 8  # characters of a column of the gate where there is no room for all
 # Numbers, brackets and smileys of names stay as they are.
 _AS_IT_IS: Any = {"highlight": False, "markup": False, "emoji": False}
 _LAYOUTS = ("wide", "stacked", "short", "least")
@@ -60,9 +62,15 @@ def _show_gate(gate: GateShown, console: Console, box: Box | None) -> None:
     style = {"kept": "bold green", "cannot tell": "bold yellow"}.get(gate.verdict, "bold red")
     console.print(_text(gate.heading, style=style))
     if gate.rows:
-        console.print(_table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=box))
+        table = _table(gate.head, gate.rows[:_MOST_ROWS], "wide", box=box)
+        if _width(console, table) > console.width:
+            table = _table(gate.head, gate.rows[:_MOST_ROWS], "broken up", box=box)
+        console.print(table)
     if len(gate.rows) > _MOST_ROWS:
         console.print(_text(f"… and {len(gate.rows) - _MOST_ROWS} bounds more; --json, --markdown, --html have all"))
+    # Of the others the command tells on standard error.
+    for sentence in gate.kept_sentences:
+        console.print(_text(sentence))
     for note in gate.notes:
         console.print(_text(f"note: {note}", style="yellow"))
     for line in gate.history.lines if gate.history else ():
@@ -71,7 +79,7 @@ def _show_gate(gate: GateShown, console: Console, box: Box | None) -> None:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], layout: str, box: Box | None) -> Table:
-    """Lay out a table: "wide", "stacked" (each interval below its rate), "short" (no intervals) or "least"."""
+    """Lay out a table: "wide", "stacked" (intervals below rates), "short" (no intervals), "least" or "broken up"."""
     table = Table(box=box, pad_edge=False, padding=(0, 1), collapse_padding=box is not None)
     if layout == "least":
         kept = [index for index, title in enumerate(head) if title != "p" and not title.startswith("relative")]
@@ -85,6 +93,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], layout: str, box
 
 
 def _cell(cell: Cell, layout: str) -> Text:
+    if isinstance(cell, str) and layout == "broken up":
+        # An interval stays on one line.
+        lines = wrap(printable(cell).replace(", ", ",\N{NO-BREAK SPACE}"), _NARROW, break_long_words=False)
+        return Text("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
     if isinstance(cell, str):
         return Text(printable(cell))
     return Text(str(cell) if layout == "wide" else stacked(cell, intervals=layout == "stacked"))

@@ -7,6 +7,7 @@ from comparisons import answers, run, sample
 from rich.console import Console
 
 from muscle_hf import compare_runs
+from muscle_hf.runs.gate import judge, parse_bound
 from muscle_hf.runs.terminal import plain_text, show
 
 
@@ -30,6 +31,18 @@ def test_every_interval_stands_below_its_rate_in_a_narrow_terminal() -> None:
     shown = _shown(sample(by=True), width=100)
     assert max(len(line) for line in Console(width=400).render_lines(shown)) > 0
     assert "…" not in shown, "no figure is cut"
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_bounds_of_a_gate_are_cut_in_no_terminal(width: int) -> None:
+    result = sample(by=True)
+    gate = judge(result, [parse_bound("margin", text) for text in ("0.01", "category=*:0.3")])
+    file = io.StringIO()
+    show(result, Console(file=file, force_terminal=True, width=width, markup=False, emoji=False), gate.shown())
+    shown = file.getvalue().partition("Of 60 answers")[0]
+    assert "…" not in shown
+    assert shown.count("cannot") >= 2
+    assert all(f"{judged.n}" in shown for judged in gate.judgements)
 
 
 def test_names_from_files_are_text_and_not_markup() -> None:

@@ -129,12 +129,19 @@ def _gate(gate: GateShown) -> str:
         )
     else:
         tables = _bounds(gate, gate.rows)
-    told = "".join(f'<li dir="auto">{typeset(line)}</li>' for line in [*gate.sentences[:_ROWS], *gate.notes])
+    told = _list([*gate.sentences[:_ROWS], *gate.kept_sentences])
+    if len(gate.sentences) > _OPEN:
+        told = f"<details><summary>Each of the {len(gate.sentences):,} in a sentence</summary>{told}</details>"
     return (
         f'<section class="gate {gate.verdict.replace(" ", "-")}" aria-labelledby="gate"><h2 id="gate"><span '
         f'class="sign" aria-hidden="true">{gate.mark}</span> {plain(gate.title)}</h2><p>{typeset(gate.reason)}</p>'
-        f"{tables}{f'<ul>{told}</ul>' if told else ''}</section>"
+        f"{tables}{told}{_list(gate.notes)}</section>"
     )
+
+
+def _list(lines: Sequence[str]) -> str:
+    shown = "".join(f'<li dir="auto">{typeset(line)}</li>' for line in lines)
+    return f"<ul>{shown}</ul>" if shown else ""
 
 
 def _bounds(gate: GateShown, rows: Sequence[Sequence[str]]) -> str:
