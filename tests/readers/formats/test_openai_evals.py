@@ -133,7 +133,7 @@ def test_events_without_a_specification_are_read(tmp_path: Path) -> None:
         (_events(_match(0, True)) * 2, "written to twice"),
         (
             [*_events(_match(0, True)), {**_events(_match(1, True))[0], "run_id": "s", "event_id": 9}],
-            r"2 runs \(r, s\)",
+            r"2 runs \('r', 's'\)",
         ),
         ([{"run_id": "r"}], "not a record as openai/evals writes it"),
         (_events((0, "match", {"picked": "a"})), "not a record as openai/evals writes it"),
