@@ -60,8 +60,17 @@ def _is_predictions(head: Head) -> bool:
     item = _first(held)
     is_ours = "prediction" in item and ("origin_prompt" in item or "gold" in item or _has_choices(item))
     # What a judge said lies beside the results in the same form.
-    is_judgement = _place(head.path) == "results" and (head.path.resolve().parents[2] / "predictions").is_dir()
-    return all(map(str.isdecimal, held)) and is_ours and not is_judgement
+    return all(map(str.isdecimal, held)) and is_ours and not _is_of_results(head.path)
+
+
+def _is_of_results(file: Path) -> bool:
+    return _place(file) == "results" and (file.resolve().parents[2] / "predictions").is_dir()
+
+
+def _is_summary(head: Head) -> bool:
+    """Tell whether a file holds the scores of a data set alone, as results without details do."""
+    values = (head.first or {}).values()
+    return _is_of_results(head.path) and bool(values) and all(isinstance(value, int | float) for value in values)
 
 
 def _has_choices(item: Mapping[str, Any]) -> bool:
@@ -70,7 +79,8 @@ def _has_choices(item: Mapping[str, Any]) -> bool:
 
 def _recognises(head: Head) -> bool:
     details = (head.first or {}).get("details")
-    return _is_predictions(head) or _is_by_field(details) or not _OF_DETAILS.isdisjoint(_first(details))
+    is_results = _is_by_field(details) or not _OF_DETAILS.isdisjoint(_first(details))
+    return is_results or _is_predictions(head) or _is_summary(head)
 
 
 def _read(
@@ -82,9 +92,15 @@ def _read(
     normalize: str | Sequence[str] | None = None,
 ) -> list[TaskAnswers]:
     source = str(head.path)
+    if _is_summary(head):
+        raise InputError(
+            f"{source} holds the scores of the whole data set alone: evaluate with --dump-eval-details, or compare "
+            "the files in predictions/."
+        )
     if _is_predictions(head):
         files = _parts(head.path)
-        items = [item for file in files for item in _numbered(file)]
+        documents = [head.document if file == head.path else read_whole(file, _NEEDED) for file in files]
+        items = [item for file, held in zip(files, documents, strict=True) for item in _numbered(file, held)]
         made = compared(enumerate(items), task, source, metric=metric, slices=slices, normalize=normalize)
         return [replace(made, files=tuple(map(str, files)))]
     details = _details(head.document["details"])
@@ -96,7 +112,7 @@ def _read(
         return [compared(rows, task, source, metric=metric, slices=slices, normalize=normalize)]
     if normalize:
         raise InputError(f"{source}: OpenCompass has scored these answers itself, so --normalize would do nothing.")
-    unscored = [key for key, item in details.items() if right and item.get(right) is None]
+    unscored = {key: None for key, item in details.items() if right and item.get(right) is None}
     notes = ["an answer is right where the judge's first A or B is an A"] if is_judge else []
 
     def records() -> Iterator[Record]:
@@ -106,7 +122,9 @@ def _read(
 
     made = answers_of(records, task, source, metric=metric, slices=slices, notes=notes)
     if unscored:
-        told = f"{len(unscored)} of {len(details)} details have no {quote(right)}, for instance {listed(unscored[:3])}"
+        told = (
+            f"{len(unscored)} of {len(details)} details have no {quote(right)}, for instance {listed([*unscored][:3])}"
+        )
         made = replace(made, not_whole=f"{source}: {told}.")
     return [made]
 
@@ -124,7 +142,8 @@ def _ids(details: Mapping[str, Mapping[str, Any]]) -> list[int | str]:
 def _of_detail(key: int | str, item: Mapping[str, Any], right: str | None, *, is_judge: bool) -> Iterator[Record]:
     """Give the answers to one example; since 0.4 every field holds a list, with one item for each run of the model."""
     is_listed = "example_abbr" in item or isinstance(item.get(right or ""), list)
-    count = max((len(item[name]) for name in (*_RIGHT, "prediction") if name in item), default=1) if is_listed else 1
+    lists = [item[name] for name in (*_RIGHT, "prediction") if isinstance(item.get(name), list)]
+    count = max(map(len, lists), default=1) if is_listed else 1
 
     def at(name: str | None, place: int) -> Any:
         value = item.get(name or "")
@@ -167,9 +186,8 @@ def _as_prediction(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"origin_prompt": item.get("prompt"), "prediction": said, "gold": gold}
 
 
-def _numbered(file: Path) -> list[dict[str, Any]]:
-    """Read the predictions of one file in the order of their numbers."""
-    held = read_whole(file, _NEEDED)
+def _numbered(file: Path, held: Any) -> list[dict[str, Any]]:
+    """Give the predictions of one file in the order of their numbers."""
     missing = [number for number in map(str, range(len(held))) if number not in held]
     if missing:
         raise InputError(f"{file} has {len(held)} predictions, but none with the number {missing[0]}: was it cut off?")
@@ -200,14 +218,19 @@ def _place(file: Path) -> str:
 
 
 def _beside(head: Head) -> bool:
-    """Tell what a folder is not read for: unfinished predictions, later parts, and what results tell more of."""
+    """Tell what a folder is not read for: scores, unfinished predictions, later parts, what results tell more of."""
     if not _is_predictions(head):
-        return False
+        return _is_summary(head)
     path = head.path.resolve()
     if path.name.startswith("tmp_") or _parts(head.path)[0] != head.path:
         return True
     results = path.parents[2] / "results" / path.parent.name / f"{_about(head).task}.json"
-    return _place(path) == "predictions" and results.is_file() and _recognises(Head(results))
+    return (
+        _place(path) == "predictions"
+        and results.is_file()
+        and not _beside(other := Head(results))
+        and _recognises(other)
+    )
 
 
 def _about(head: Head) -> About:

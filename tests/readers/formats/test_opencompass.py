@@ -294,6 +294,12 @@ def test_predictions_are_compared_where_results_have_no_details(tmp_path: Path) 
     assert len(one["mmlu"]) == 12
 
 
+def test_scores_of_a_whole_data_set_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    _run(tmp_path, "20261129_120000", "v1", OLD, details=False)
+    with pytest.raises(InputError, match="scores of the whole data set alone: evaluate with --dump-eval-details"):
+        read(tmp_path / "20261129_120000" / "results" / "v1" / "gsm8k.json")
+
+
 def test_a_part_that_is_not_there_is_no_smaller_data_set(tmp_path: Path) -> None:
     for number in (0, 2):
         _write(tmp_path / f"mmlu_{number}.json", _generated(OLD))
