@@ -1,6 +1,6 @@
 """Predictions of OpenCompass beside their gold answers, compared as the rows of a table are."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -110,16 +110,17 @@ def _flat(said: Sequence[Any]) -> list[Any]:
 def _matched(said: Sequence[Any], gold: Sequence[Sequence[Any]], spelling: Spelling) -> list[Any]:
     """Put the first gold answer in the place of each prediction that is another one of them."""
 
-    def key(value: Any) -> Any:
-        return spelling.respell(answer_column([value]))[0].as_py() if isinstance(value, str) else value
+    def spelled(values: Sequence[Any]) -> Iterator[Any]:
+        texts = spelling.respell(answer_column([value if isinstance(value, str) else None for value in values]))
+        return (value if text is None else text for value, text in zip(values, texts.to_pylist(), strict=True))
 
-    def first(text: Any, answers: Sequence[Any]) -> Any:
-        return answers[0] if key(text) in [key(answer) for answer in answers] else text
-
-    return [
-        [first(text, answers) for text in item] if isinstance(item, list) else first(item, answers)
-        for item, answers in zip(said, gold, strict=True)
-    ]
+    keys, gold_keys = spelled(_flat(said)), spelled(_flat(gold))
+    matched = []
+    for item, answers in zip(said, gold, strict=True):
+        known = [next(gold_keys) for _ in answers]
+        texts = [answers[0] if next(keys) in known else text for text in (item if isinstance(item, list) else [item])]
+        matched.append(texts if isinstance(item, list) else texts[0])
+    return matched
 
 
 class _Rows:
