@@ -1,7 +1,7 @@
 """How often do test and intervals err where answers come in clusters, such as ten paraphrases of each question?
 
     python benchmarks/clusters.py
-    python benchmarks/clusters.py --answers 50 500 --draws 300 --change-draws 100
+    python benchmarks/clusters.py --answers 50 500 --draws 300 --change-draws 100 --score-draws 100
 
 Prints Markdown tables, one row for each number of answers and size of the clusters; each figure is over flip rates and
 over how alike the answers of a cluster are: the intraclass correlation, from 0 (independent) to 1 (all the same).
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from muscle_hf.flips.clusters import ClusterCells
 from muscle_hf.flips.comparison import Comparison
-from muscle_hf.flips.paired_tests import TESTS, coin_test, p_value
+from muscle_hf.flips.paired_tests import TESTS, coin_test, p_value, signed_rank_test
+from muscle_hf.flips.score_comparison import compare_scores
 
 LEVEL = 0.95
 SIZES = ("1", "5", "10", "unequal")
@@ -162,6 +163,26 @@ def changes(answers: int, size: str, rate: float, alike: float, draws: int) -> d
     return {name: found / draws for name, found in misses.items()}
 
 
+def scores(answers: int, size: str, alike: float, draws: int) -> dict[str, float]:
+    """Give false alarms, and how often the mean change lies beyond its interval, of a neutral update.
+
+    A change is normal, and 0 on half of the answers.
+    """
+    random, sizes = np.random.default_rng(0), cluster_sizes(answers, size, 0)
+    numbers = np.repeat(np.arange(len(sizes)), sizes)
+    alarms, misses = dict.fromkeys(("ignored", "two-sided"), 0.0), np.zeros(2)
+    for _ in range(draws):
+        change = math.sqrt(alike) * random.normal(size=len(sizes))[numbers]
+        change = (change + math.sqrt(1 - alike) * random.normal(size=answers)) * (random.random(answers) < 0.5)
+        c = compare_scores(old=np.zeros(answers), new=change, clusters=numbers)
+        alarms["two-sided"] += c.p_value < 1 - LEVEL
+        alarms["ignored"] += signed_rank_test(change[change != 0]) < 1 - LEVEL
+        low, high = c.confidence_interval("mean_change", LEVEL)
+        misses += np.array([low > 0, high < 0])
+    sides = dict(zip("<>", (misses / draws).tolist(), strict=True))
+    return {name: count / draws for name, count in alarms.items()} | sides
+
+
 def shown(values: Sequence[float]) -> str:
     """Show mean and highest of rates in percent."""
     return f"{100 * sum(values) / len(values):.1f}, {100 * max(values):.1f}"
@@ -188,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--alike", type=float, nargs="+", default=list(ALIKE), help="intraclass correlations")
     parser.add_argument("--draws", type=int, default=6000)
     parser.add_argument("--change-draws", type=int, default=3000, help="of the second table, which takes longer")
+    parser.add_argument("--score-draws", type=int, default=3000, help="of the third table, up to 500 scores")
     options = parser.parse_args(arguments)
     cases = list(setups(options.sizes, options.rates, options.alike))
 
@@ -206,8 +228,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     heading([f"{name}: {side}" for name in ("change", "change, verdict", "relative change") for side in "<>"])
     for answers, size in itertools.product(options.answers, options.sizes):
         lost = [changes(answers, *case, options.change_draws) for case in cases if case[0] == size]
-        names = ("accuracy_change", "verdict", "relative_accuracy_change")
-        row(answers, size, [[float(m[name][side]) for m in lost] for name in names for side in (0, 1)])
+        row(answers, size, [[float(m[name][side]) for m in lost] for name in lost[0] for side in (0, 1)])
+
+    print(f"\nScores: Wilcoxon's test and the mean change, {options.score_draws:,} draws each; %: mean, highest\n")
+    heading(["clusters ignored", "two-sided", "mean change: <", "mean change: >"])
+    columns = ["ignored", "two-sided", "<", ">"]
+    for answers, size in itertools.product([n for n in options.answers if n <= 500], options.sizes):
+        likes = {alike for case, _, alike in cases if case == size}
+        tried = [scores(answers, size, alike, options.score_draws) for alike in sorted(likes)]
+        row(answers, size, [[found[name] for found in tried] for name in columns])
 
 
 if __name__ == "__main__":

@@ -164,6 +164,8 @@ class Result:
               knows of what no value shows, so where few instances change by much this one errs more often.
             - Other rates: that of `confidence_interval`.
 
+        Where clusters were given, counts and changes are taken as of the effective number of instances.
+
         Args:
             name: A rate, such as "accuracy_change".
             level: 1 minus the highest rate of errors on both sides together, between 0 and 1.

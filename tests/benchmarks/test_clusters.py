@@ -47,8 +47,22 @@ def test_a_comparison_made_of_cells_is_that_of_its_answers() -> None:
 @pytest.mark.slow
 def test_the_benchmark_of_clusters_prints_a_row_for_each_size(capsys: pytest.CaptureFixture[str]) -> None:
     BENCHMARK["main"](
-        ["--answers", "50", "--draws", "2", "--change-draws", "1", "--rates", "0.1", "--alike", "0", "1"]
+        [
+            "--answers",
+            "50",
+            "--draws",
+            "2",
+            "--change-draws",
+            "1",
+            "--score-draws",
+            "1",
+            "--rates",
+            "0.1",
+            "--alike",
+            "0",
+            "1",
+        ]
     )
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines if line.startswith("| 50 ")]
-    assert rows == 2 * [["50", "50", "1"], ["50", "10", "5"], ["50", "5", "10"], ["50", "9", "unequal"]]
+    assert rows == 3 * [["50", "50", "1"], ["50", "10", "5"], ["50", "5", "10"], ["50", "9", "unequal"]]
