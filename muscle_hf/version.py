@@ -1,12 +1,12 @@
 """The version of this package, where its page is, and the versions of the libraries that decide what is trained."""
 
-import importlib.metadata
-
 __version__ = "0.1.0"
 
 
 def homepage() -> str | None:
     """Return the page of the repository, as the installed package's metadata has it; None while it names none."""
+    import importlib.metadata  # takes as long to import as all of this package but the readers
+
     try:
         urls = importlib.metadata.metadata("muscle_hf").get_all("Project-URL") or []
     except importlib.metadata.PackageNotFoundError:
@@ -17,5 +17,7 @@ def homepage() -> str | None:
 def library_versions() -> str:
     """Return the versions of the libraries that decide what is trained, such as "torch 2.13.0, peft 0.21.2"."""
     # Not the metadata for this package: an editable install keeps the version of the day it was made.
+    import importlib.metadata
+
     others = ("torch", "transformers", "trl", "peft")
     return ", ".join([f"muscle_hf {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in others)])

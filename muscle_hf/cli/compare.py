@@ -148,7 +148,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ..readers.selection import parse_filters
     from ..runs.compare import compare_runs
     from ..runs.gate import judge
-    from ..runs.terminal import terminal_text
     from ..text import listed
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.
@@ -184,6 +183,8 @@ def run(arguments: argparse.Namespace) -> int:
         elif arguments.markdown:
             sys.stdout.write(result.to_markdown(held))
         else:
+            from ..runs.terminal import terminal_text
+
             sys.stdout.write(f"{terminal_text(result, held.shown() if held else None)}\n")
         sys.stdout.flush()
     if gate.refusals or not_again:

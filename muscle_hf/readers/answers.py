@@ -209,7 +209,10 @@ class Run:
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:
     """Number the values of non-empty columns of one type, so that equal numbers mean equal values; null is -1."""
-    joined = pa.chunked_array(columns).dictionary_encode().unify_dictionaries()
+    joined = pa.chunked_array(columns).dictionary_encode()
+    # Arrow gives all chunks one dictionary, without a promise; to unify them would look at every value again.
+    if not all(chunk.dictionary.equals(joined.chunk(0).dictionary) for chunk in joined.chunks[1:]):
+        joined = joined.unify_dictionaries()
     return [pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy() for chunk in joined.chunks]
 
 

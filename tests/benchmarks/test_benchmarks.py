@@ -48,6 +48,17 @@ def test_the_comparison_benchmark_times_every_format(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
+def test_the_peers_benchmark_agrees_with_brute_force_and_says_what_was_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runpy.run_path(str(BENCHMARKS / "peers.py"))["main"](["--rows", "400", "--times", "1"])
+    shown = capsys.readouterr().out
+    truth, ours = (line.split("|")[2:6] for line in shown.splitlines() if line.startswith(("| brute", "| muscle_hf")))
+    assert ours == truth
+    assert shown.count("\nNot run: ") == 6
+
+
+@pytest.mark.slow
 def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {"vocabulary": 256, "length": 16, "batch": 2, "hidden": 64, "layers": 1, "rounds": 1}
     script = runpy.run_path(str(BENCHMARKS / "training.py"))
