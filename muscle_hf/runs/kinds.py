@@ -113,22 +113,29 @@ class Kind:
         return "the new model is wrong on nothing" if part.comparison.new_accuracy == 1 else None
 
 
+def _all(part: Part) -> str:
+    """Say how many instances a row has, and in how many clusters."""
+    clusters = part.comparison.clusters
+    told = f"{part.n:,} {'scores' if part.has_scores else 'answers'}"
+    return told if clusters is None else f"{told} in {clusters:,} clusters"
+
+
 def _nfr(part: Part, figures: Figures) -> Words:
     estimate, interval, bound = figures.texts(PERCENT)
-    verb, what = ("lowers", "scores") if part.has_scores else ("breaks", "answers")
-    fact = f"the update {verb} {part.coin.negative:,} of {part.n:,} {what}, {estimate} %{interval}"
+    verb = "lowers" if part.has_scores else "breaks"
+    fact = f"the update {verb} {part.coin.negative:,} of {_all(part)}, {estimate} %{interval}"
     return Words(fact, f"at most {bound} %", f"more than {bound} %", f"at most {bound} %")
 
 
 def _relative(part: Part, figures: Figures) -> Words:
     estimate, interval, bound = figures.texts(PLAIN)
-    fact = f"relative NFR {estimate}{interval} of {part.n:,} answers ({part.coin.negative:,} broken)"
+    fact = f"relative NFR {estimate}{interval} of {_all(part)} ({part.coin.negative:,} broken)"
     return Words(fact, f"at most {bound}", f"more than {bound}", f"at most {bound}")
 
 
 def _regression(part: Part, figures: Figures) -> Words:
     estimate, interval, bound = figures.texts(PLAIN)
-    fact = f"the update lowers {part.coin.negative:,} of {part.n:,} scores, by {estimate}{interval} on average"
+    fact = f"the update lowers {part.coin.negative:,} of {_all(part)}, by {estimate}{interval} on average"
     return Words(fact, f"at most {bound}", f"more than {bound}", f"at most {bound}")
 
 
@@ -147,9 +154,8 @@ def _moved(part: Part, figures: Figures, unit: Unit, of_what: str = "") -> Words
     size += (" point" if unit is POINTS and size == "1" else unit.name) + of_what
     what, down, up = (f"mean {part.metric}", "fell", "rose") if part.has_scores else ("accuracy", "broken", "repaired")
     verb = "falls by" if falls else "rises by" if figures.estimate else "changes by"
-    fact = f"{what} {verb} {estimate}{unit.name}{of_what}{interval} on {part.n:,} "
-    fact += "scores" if part.has_scores else "answers"
-    fact += f" ({part.coin.negative:,} {down}, {part.coin.positive:,} {up})"
+    fact = f"{what} {verb} {estimate}{unit.name}{of_what}{interval} on {_all(part)} "
+    fact += f"({part.coin.negative:,} {down}, {part.coin.positive:,} {up})"
     if bound < 0:
         asked = f"by at most {size}" if falls else f"it falls by more than {size}"
         return Words(fact, f"no fall of more than {size}", f"a fall of more than {size}", asked)

@@ -197,6 +197,25 @@ def test_an_end_of_the_interval_on_the_bound_keeps_it() -> None:
     assert _judged(result, "max_nfr", repr(math.nextafter(high, 0))).verdict == "cannot tell"
 
 
+def test_ten_paraphrases_of_a_question_are_no_ten_questions() -> None:
+    # All ten of a question flip together: 5 of 100 questions break, 1 is repaired.
+    old, new = [[side] * 10 for side in ([True] * 99 + [False], [False] * 5 + [True] * 95)]
+    flat = [[value for row in zip(*side, strict=True) for value in row] for side in (old, new)]
+    clusters = [question for question in range(100) for _ in range(10)]
+    (part,) = _cells(6, 1, 1, 2).tasks
+    judged = {}
+    for name, ids in (("alone", None), ("together", clusters)):
+        compared_ = compare_correct(old=flat[0], new=flat[1], clusters=ids)
+        one = Part.of("quiz", "accuracy", compared_, level=0.95)
+        result = _with_part(_cells(6, 1, 1, 2), replace(part, comparison=one.comparison, coin=one.coin))
+        judged[name] = _judged(result, "margin", "0.02")
+    assert [judged[name].verdict for name in ("alone", "together")] == ["broken", "cannot tell"]
+    assert "on 1,000 answers in 100 clusters (50 broken, 10 repaired)" in judged["together"].message
+    needed = judged["together"].questions_needed
+    assert needed and needed > 1000
+    assert f"about {needed:,} questions like these" in judged["together"].message
+
+
 # The estimate alone --------------------------------------------------------------------------------------------------
 
 
