@@ -61,8 +61,7 @@ class RunComparison(Outcomes):
     def verdict(self) -> str:
         """ "kept", "broken" or "cannot tell": whether accuracy falls by at most the margin, or rises (`stop_at`).
 
-        "Kept" and "broken" of a margin each err in at most (1 - level) / 2 of cases; `gate` has the numbers and the
-        sentence.
+        Of a margin both of the first err in at most (1 - level) / 2 of cases; `gate` has numbers and sentence.
 
         Raises:
             InputError: It has neither, or is no evidence, since tasks lack or both runs are one.
