@@ -50,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--broken-at",
         type=float,
         metavar="SIZE",
-        help="a real break, that should be called broken: a fall of accuracy, or an NFR (default: twice the bound)",
+        help="a real break, that should be called broken: a fall of accuracy, or an NFR (default: twice the bound, or "
+        "0.01 where that is 0)",
     )
 
     statistics = parser.add_argument_group("statistics")

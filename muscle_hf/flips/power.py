@@ -23,6 +23,7 @@ from .sample_size import (
 )
 
 _DROPS = (0.01, 0.02, 0.05)
+_BREAK = 0.01
 # Of the smallest size that so many questions show, three digits are sure.
 _SMALLEST, _PRECISION = 1e-7, 1.0005
 
@@ -93,7 +94,7 @@ def power(
         margin: Accuracy may fall by so much, such as 0.01 for one point.
         max_nfr: Highest negative flip rate allowed, such as 0.02.
         broken_at: A real break, that should be called broken: a fall of accuracy, such as 0.03, or a negative flip
-            rate. Default: twice the bound.
+            rate. Default: twice the bound, or 0.01 where that is 0.
         test: The paired test that looks for a fall of accuracy: "two-sided", "two-sided-mid-p", "one-sided" or
             "one-sided-mid-p".
         level: Level of the intervals that verdicts are made of; the test errs in 1 - level of neutral updates.
@@ -150,7 +151,7 @@ def power(
 
 
 def _margin(plan: _Plan, margin: float, broken_at: float | None) -> BoundPower:
-    fall = min(1.0, 2 * margin) if broken_at is None else broken_at
+    fall = _twice(margin) if broken_at is None else broken_at
     if fall <= margin:
         raise InputError(f"broken_at is {fall:g}, a fall that the margin of {margin:g} allows; give a larger one.")
     kept, broken = (change_claim(-margin, plan.level, above=above) for above in (True, False))
@@ -171,8 +172,13 @@ def _margin(plan: _Plan, margin: float, broken_at: float | None) -> BoundPower:
     )
 
 
+def _twice(bound: float) -> float:
+    """Give the size of a real break where nobody says it."""
+    return min(1.0, 2 * bound) or _BREAK
+
+
 def _max_nfr(plan: _Plan, bound: float, broken_at: float | None) -> BoundPower:
-    real = min(1.0, 2 * bound) if broken_at is None else broken_at
+    real = _twice(bound) if broken_at is None else broken_at
     if real <= bound:
         raise InputError(f"broken_at is {real:g}, an NFR that the bound of {bound:g} allows; give a larger one.")
     rows = []

@@ -144,7 +144,9 @@ def _bound(found: Power, bound: BoundPower) -> Iterator[str]:
     else:
         yield f"Margin {-bound.bound:g}: accuracy may fall by at most {_points(-bound.bound)}."
     least = bound.questions_without_a_flip
-    if least is None:
+    if least is None and of_nfr:
+        yield "It cannot be kept with any number of questions: none shows that nothing at all breaks."
+    elif least is None:
         yield "It cannot be kept without flips: only more repaired than broken answers can show it."
     elif found.questions is not None and found.questions < least:
         yield f"It cannot be kept with {found.questions:,} questions, even if nothing flips: that takes {least:,}."

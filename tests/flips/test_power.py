@@ -183,6 +183,13 @@ def test_an_update_that_breaks_the_bound_is_never_shown_to_keep_it() -> None:
     assert "no number of questions shows it kept" in str(found)
 
 
+def test_a_margin_of_nothing_is_kept_by_no_number_of_questions() -> None:
+    found = muscle_hf.power(200, flip_rate=0.05, margin=0, max_nfr=0)
+    assert [(bound.questions_kept, bound.broken_at) for bound in found.bounds] == [(None, -0.01), (None, 0.01)]
+    assert "only more repaired than broken answers can show it" in str(found)
+    assert "none shows that nothing at all breaks" in str(found)
+
+
 def test_questions_in_clusters_count_less() -> None:
     alone, together = muscle_hf.power(max_nfr=0.02), muscle_hf.power(max_nfr=0.02, cluster_size=10, icc=0.5)
     assert together.design_effect == 5.5
