@@ -111,11 +111,11 @@ if not TYPE_CHECKING:  # A type checker that saw this function would take every 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .packages import required_by
+        from .packages import require_for
 
         home = _HOMES[name]
-        with required_by(home.partition(".")[0], f"{__name__}.{name}"):
-            value = getattr(import_module(f"{__name__}.{home}"), name)
+        require_for(home.partition(".")[0], f"{__name__}.{name}")
+        value = getattr(import_module(f"{__name__}.{home}"), name)
         # Kept, so that the next use is an ordinary attribute and does not come here again.
         globals()[name] = value
         return value

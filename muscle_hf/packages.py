@@ -21,26 +21,26 @@ _LIGHT = {"errors", "flips", "readers", "runs", "compare", "power"}
 _OF_THE_HUB = {"hub", "spaces", "find", "metrics"}
 
 
-@contextmanager
-def required(extra: str, what: str, *packages: str) -> Iterator[None]:
+def require(extra: str, what: str, *packages: str) -> None:
     """Refuse what needs packages of an extra, by default all of them, where one of them is not installed."""
     missing = [name for name in packages or EXTRAS[extra] if not _is_installed(name)]
     if missing:
         raise not_installed(what, missing, extra)
-    yield
 
 
 @contextmanager
-def required_by(part: str, what: str) -> Iterator[None]:
+def required(extra: str, what: str) -> Iterator[None]:
+    """Refuse imports that need an extra which is not installed; a block, so that imports may stand in it."""
+    require(extra, what)
+    yield
+
+
+def require_for(part: str, what: str) -> None:
     """Refuse what a room or a command offers where something is not installed that it needs."""
-    if part in _LIGHT:
-        yield
-    elif part in _OF_THE_HUB:
-        with required("hub", what, "huggingface_hub"):
-            yield
-    else:
-        with required("train", what):
-            yield
+    if part in _OF_THE_HUB:
+        require("hub", what, "huggingface_hub")
+    elif part not in _LIGHT:
+        require("train", what)
 
 
 def not_installed(what: str, packages: Sequence[str], extra: str) -> MissingPackageError:

@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from ..errors import MuscleError
 from ..interrupts import terminated_as_interrupted
-from ..packages import required_by
+from ..packages import require_for
 from ..text import nearest_choice, nearest_option
 from ..version import __version__
 from . import cache, compare, demo, find, metrics, power, predict, push, update
@@ -92,7 +92,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     program = f"muscle-hf {arguments.command}"
     try:
-        with required_by(arguments.command, program), terminated_as_interrupted():
+        require_for(arguments.command, program)
+        with terminated_as_interrupted():
             return COMMANDS[arguments.command].run(arguments)
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: what a shell reports for a program that the signal ends.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..packages import required
+from ..packages import require
 from .answers import Run
 from .files import Asked, read_file
 from .folders import read_folder
@@ -98,8 +98,7 @@ def read(
     if path is None:
         from .hub_data import read_data_set
 
-        with required("hub", f"{source}, no file or folder here but the name of a data set of the Hub,", "datasets"):
-            pass
+        require("hub", f"{source}, no file or folder here but the name of a data set of the Hub,", "datasets")
         evaluation = read_data_set(named, str(source), config, split, tasks, run, asked)
     elif path.is_dir():
         chosen = where(named.rest, str(source))
