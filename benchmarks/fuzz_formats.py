@@ -278,67 +278,6 @@ def _evalplus(side: str) -> Row:
     return {"date": "2026-11-30 00:00", "hash": "x", "eval": held}
 
 
-def _promptfoo(side: str) -> Row:
-    results = [
-        {
-            "testIdx": i,
-            "promptIdx": 0,
-            "success": r,
-            "score": float(r),
-            "namedScores": {},
-            "provider": {"id": "openai:gpt-4o", "label": ""},
-            "prompt": {"raw": f"Say q{i}", "label": "Say {{q}}"},
-            "vars": {"q": f"q{i}"},
-            "response": {"output": "x" if r else "y"},
-            "testCase": {"vars": {"q": f"q{i}"}, "assert": [{"type": "equals", "value": "x"}]},
-        }
-        for i, r in enumerate(right(side))
-    ]
-    return {"evalId": "e", "results": {"version": 3, "timestamp": "2026-11-30", "results": results}}
-
-
-def _helm(side: str) -> list[Row]:
-    return [
-        {
-            "instance_id": f"id{i}",
-            "train_trial_index": 0,
-            "stats": [
-                {"name": {"name": "exact_match", "split": "test"}, "count": 1, "sum": float(r), "mean": float(r)}
-            ],
-        }
-        for i, r in enumerate(right(side))
-    ]
-
-
-def _events(side: str) -> list[Row]:
-    spec = {"completion_fns": [side], "eval_name": "t.dev.v0", "run_id": "r", "created_at": "2026-01-01 00:00:00"}
-    events = [
-        {
-            "run_id": "r",
-            "event_id": i,
-            "sample_id": f"t.dev.{i}",
-            "type": "match",
-            "data": {"correct": r, "expected": "a", "picked": "a" if r else "b"},
-        }
-        for i, r in enumerate(right(side))
-    ]
-    return [{"spec": spec}, *events]
-
-
-def _frame(side: str) -> list[Row]:
-    return [
-        {
-            "sample_id": f"{side}{i}",
-            "epoch": 1,
-            "id": i,
-            "input": f"q{i}",
-            "target": "a",
-            "score_match": "C" if r else "I",
-        }
-        for i, r in enumerate(right(side))
-    ]
-
-
 def _long(side: str) -> list[Row]:
     return [{**row, "model": model} for row in rows(side) for model in ("v1", "v2")]
 
@@ -380,14 +319,6 @@ def _plain(row: Row) -> tuple[Any, bool]:
     # 1.0 is the number 1; True is none.
     kinds = {"number" if type(row[name]) in (int, float) else type(row[name]) for name in ("prediction", "reference")}
     return row["id"], len(kinds) == 1 and row["prediction"] == row["reference"]
-
-
-def _of_promptfoo(held: Row) -> list[tuple[Any, bool]]:
-    return [(item["testIdx"], item["success"]) for item in held["results"]["results"]]
-
-
-def _of_helm(held: list[Row]) -> list[tuple[Any, float]]:
-    return [(row["instance_id"], stat["sum"]) for row in held for stat in row["stats"] if stat["count"] == 1]
 
 
 def _of_inspect(log: Row) -> list[tuple[Any, int]]:
@@ -461,10 +392,6 @@ def kinds() -> dict[str, Kind]:
         ),
         "inspect_ai, .eval": archive("t.eval", _inspect_members),
         "inspect_ai, .json": document("t.json", _inspect, _of_inspect),
-        "inspect_ai, samples_df": cells("t.csv", _frame),
-        "promptfoo": document("t.json", _promptfoo, _of_promptfoo),
-        "HELM": document("per_instance_stats.json", _helm, _of_helm),
-        "openai/evals": lines("t.jsonl", _events),
         "OpenCompass, predictions": document("t.json", _predictions, _of_predictions),
         "OpenCompass, results": document("t.json", _opencompass_details, _of_details),
         "evalscope": lines(
