@@ -232,8 +232,8 @@ def _spoil_csv(random: Random, table: list[Row], delimiter: str) -> bytes:
     return spoil_bytes(random, content) if random.random() < 0.3 else content
 
 
-def _same_csv(random: Random, table: list[Row], delimiter: str) -> bytes:
-    names = shuffled(random, list(table[0]))
+def _same_csv(random: Random, table: list[Row], delimiter: str, in_order: bool) -> bytes:
+    names = list(table[0]) if in_order else shuffled(random, list(table[0]))
     ended = random.choice(("\n", "\r\n"))
     content = _csv(
         [{name: row[name] for name in names} for row in shuffled(random, table)],
@@ -245,14 +245,16 @@ def _same_csv(random: Random, table: list[Row], delimiter: str) -> bytes:
     return random.choice((b"", b"\xef\xbb\xbf")) + content
 
 
-def cells(file: str, value: Callable[[str], list[Row]], delimiter: str = ",", **others: Any) -> Kind:
-    """Make a format of separated values."""
+def cells(
+    file: str, value: Callable[[str], list[Row]], delimiter: str = ",", *, in_order: bool = False, **others: Any
+) -> Kind:
+    """Make a format of separated values; columns may stand in any order, unless that tells which they are."""
     return Kind(
         file,
         value,
         lambda table: _csv(table, delimiter),
         lambda random, table: _spoil_csv(random, table, delimiter),
-        lambda random, table: _same_csv(random, table, delimiter),
+        lambda random, table: _same_csv(random, table, delimiter, in_order),
         **others,
     )
 

@@ -102,7 +102,7 @@ def kinds() -> dict[str, Kind]:
         **fuzz_formats.kinds(),
         "promptfoo": document("out.json", _promptfoo_output, _of_output),
         "promptfoo, lines": lines("out.jsonl", _promptfoo, lambda row: (row["testIdx"], row["success"])),
-        "promptfoo, CSV": cells("out.csv", _promptfoo_table),
+        "promptfoo, CSV": cells("out.csv", _promptfoo_table, in_order=True),
         "HELM": document("per_instance_stats.json", _helm),
         "OpenAI evals": lines("t.jsonl", _events),
         "inspect_ai, CSV": cells("samples.csv", _frame),
