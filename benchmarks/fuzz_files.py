@@ -236,7 +236,7 @@ def _same_csv(random: Random, table: list[Row], delimiter: str, in_order: bool) 
     names = list(table[0]) if in_order else shuffled(random, list(table[0]))
     ended = random.choice(("\n", "\r\n"))
     content = _csv(
-        [{name: row[name] for name in names} for row in shuffled(random, table)],
+        [{name: row[name] for name in names} for row in (table if in_order else shuffled(random, table))],
         delimiter,
         quoting=random.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)),
         lineterminator=ended,
@@ -248,7 +248,7 @@ def _same_csv(random: Random, table: list[Row], delimiter: str, in_order: bool) 
 def cells(
     file: str, value: Callable[[str], list[Row]], delimiter: str = ",", *, in_order: bool = False, **others: Any
 ) -> Kind:
-    """Make a format of separated values; columns may stand in any order, unless that tells which they are."""
+    """Make a format of separated values; rows and columns may stand in any order, unless that tells which is which."""
     return Kind(
         file,
         value,

@@ -67,8 +67,8 @@ def one_line(value: Any) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """List names in a message: not more of them than one reads, and their number."""
-    shown = list(names)
+    """List names in a message, on one line: not more of them than one reads, and their number."""
+    shown = [name if name.isprintable() else printable(name) for name in names]
     more = f", … ({len(shown)} in all)" if len(shown) > _LISTED else ""
     return ", ".join(shown[:_LISTED]) + more
 

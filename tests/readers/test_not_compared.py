@@ -14,6 +14,7 @@ from muscle_hf import InputError, compare_runs, read
 from muscle_hf.cli import main
 from muscle_hf.readers.not_compared import each_task, incomplete
 from muscle_hf.runs.gate import parse_bound
+from muscle_hf.text import listed
 
 DATE = "2026-01-02T03-04-05.678901"
 TASKS = ("arc", "piqa", "wino")
@@ -269,3 +270,7 @@ def test_a_fault_of_the_program_is_no_reason_of_a_task() -> None:
         "1 of 2 tasks not compared. gpqa: v2 lacks it. --allow-missing (allow_missing=True) accepts that, and --tasks "
         "(tasks=) names the tasks to compare."
     )
+
+
+def test_names_with_line_breaks_stay_on_the_line_of_a_message() -> None:
+    assert listed(["a  b", "c\n\x1bd"]) == "a  b, c �d"
