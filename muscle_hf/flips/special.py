@@ -6,6 +6,7 @@ comparing ten thousand answers does.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -224,12 +225,18 @@ def _integral(a: Numbers, b: Numbers, x: Numbers, rest: Numbers, height: Numbers
     off = (np.log(a / b) - odds) / width
     # From there on nothing is left that a float would show.
     reach = width * (np.sqrt(off * off + 90) - off)
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     total = np.zeros_like(x)
-    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+    for node, weight in _nodes():
         there = odds - reach * node
         total = total + weight * _density(a, b, expit(there), expit(-there), height)
     return reach * total
+
+
+@cache
+def _nodes() -> list[tuple[float, float]]:
+    """Give the nodes and weights of Gauss and Legendre between 0 and 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return list(zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 
 def _fraction(a: Numbers, b: Numbers, x: Numbers) -> Any:
