@@ -177,8 +177,7 @@ def _newest(folder: Path, runs: Sequence[_Found], run: str | None) -> tuple[dict
         if before.date != found.date:
             older[found.task] = None
         chosen[found.task] = found
-    notes = (f"{folder}: {len(older)} tasks were run more than once; the newest run of each is compared (see --run)",)
-    return dict(sorted(chosen.items())), notes if older and run is None else ()
+    return dict(sorted(chosen.items())), run_more_than_once(folder, len(older)) if run is None else ()
 
 
 def _of_form(
@@ -217,6 +216,13 @@ def _of_harness(
     if len(unfiltered) == len(newest):
         raise InputError(f"{folder} has no task with a filter {filter_text(chosen)}.")
     return loaded, not_compared
+
+
+def run_more_than_once(source: str | Path, tasks: int) -> tuple[str, ...]:
+    """Say of how many tasks only the newest run is compared."""
+    were = "task was" if tasks == 1 else "tasks were"
+    note = f"{source}: {tasks} {were} run more than once; the newest run of each is compared (see --run)"
+    return (note,) if tasks else ()
 
 
 def model_folder(folder: Path, file: Path, program: str) -> str:

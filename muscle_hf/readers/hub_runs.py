@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError
 from ..text import listed, one_line
 from .answers import Run
-from .folders import NAMES, model_folder, read_folder
+from .folders import NAMES, model_folder, read_folder, run_more_than_once
 from .formats.whole_run import DATE
 from .selection import choose_tasks
 from .source_names import Named, where
@@ -77,8 +77,7 @@ def read_runs(
     ]
     root = _downloaded(named, source, [*(file.name for file in newest.values()), *results])
     read = read_folder(root if model == "." else root / model, tasks=tasks, run=run, **reading)
-    told = f"{source}: {older} tasks were run more than once; the newest run of each is compared (see --run)"
-    notes = (told,) if older and run is None else ()
+    notes = run_more_than_once(source, older) if run is None else ()
     name = source if model == "." else Path(model).name
     return replace(read, name=name, source=source, notes=notes, revision=root.name)
 

@@ -149,13 +149,14 @@ def test_the_newest_run_of_each_task_is_read_and_a_note_says_so(tmp_path: Path) 
     _samples(tmp_path, "arc", FIRST)
     assert _means(tmp_path) == {"arc": 1.0, "piqa": 0.0}
     assert read(tmp_path).notes == (
-        f"{tmp_path}: 1 tasks were run more than once; the newest run of each is compared (see --run)",
+        f"{tmp_path}: 1 task was run more than once; the newest run of each is compared (see --run)",
     )
 
 
-def test_a_date_without_fractions_is_a_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [THIRD, THIRD.replace("-", ":").replace(":", "-", 2)])
+def test_a_date_without_fractions_or_with_colons_is_a_date(tmp_path: Path, later: str) -> None:
     _samples(tmp_path, "piqa", SECOND)
-    _samples(tmp_path, "piqa", THIRD, "5")
+    _samples(tmp_path, "piqa", later, "5")
     assert _means(tmp_path) == {"piqa": 0.0}
 
 

@@ -12,7 +12,8 @@ from ...files import refuse_pointer
 from ..answers import TaskAnswers
 from ..lighteval_names import is_same_task
 
-DATE = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
+# Early runs on the Hub have colons in the time.
+DATE = r"\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?"
 """A date as both harnesses write it into the names of their files."""
 
 # Figures are written in full; a person may round them to so many decimals.

@@ -89,7 +89,7 @@ def test_a_model_folder_takes_the_newest_run_of_each_task(tmp_path: Path) -> Non
         assert run.name == "v1"
         assert {name: task.values().tolist() for name, task in run.tasks.items()} == {TASK: [0.0], "lb|other|0": [1.0]}
         assert run.notes == (
-            f"{folder}: 1 tasks were run more than once; the newest run of each is compared (see --run)",
+            f"{folder}: 1 task was run more than once; the newest run of each is compared (see --run)",
         )
     assert read(tmp_path, run="2026-01").tasks[TASK].values().tolist() == [1.0]
     assert list(read(tmp_path / "details" / "org" / "v1" / DATES[1]).tasks) == [TASK]

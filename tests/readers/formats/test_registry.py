@@ -87,7 +87,7 @@ def test_a_folder_gives_the_newest_run_of_each_task(tmp_path: Path) -> None:
     run = read(tmp_path)
     assert run.name == "m" and list(run.tasks) == ["t", "u"]
     assert run.tasks["t"].values().tolist() == [0, 1]
-    assert "1 tasks were run more than once" in run.notes[0]
+    assert "1 task was run more than once" in run.notes[0]
     assert read(tmp_path, run="2026-01").tasks["t"].values().tolist() == [1, 1]
     assert list(read(tmp_path, tasks="u").tasks) == ["u"]
 
