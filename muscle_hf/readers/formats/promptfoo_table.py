@@ -26,7 +26,8 @@ _STATUS = {"PASS": 0, "FAIL": 1, "ERROR": 2}
 
 def is_table(head: Head) -> bool:
     """Tell whether a file is such a table, by the columns that follow what was answered."""
-    return head.layout == "text" and _HEADER in head.start and b",Grader Reason,Comment" in head.start
+    start = head.start.replace(b'"', b"")  # a spreadsheet may have put every name in quotes
+    return head.layout == "text" and _HEADER in start and b",Grader Reason,Comment" in start
 
 
 def read_table_of_results(path: Path) -> list[dict[str, Any]]:
