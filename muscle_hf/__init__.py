@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .prediction.generate import generate_answers
     from .publishing.push import push_adapter
     from .readers.sources import read
-    from .runs.compare import RunComparison, compare_runs
+    from .runs.compare import compare_runs
+    from .runs.run_comparison import RunComparison
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
     from .training.trainer import CompatibilityTrainer
@@ -87,7 +88,7 @@ _HOMES = {
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
     "Power": "flips.power_result",
-    "RunComparison": "runs.compare",
+    "RunComparison": "runs.run_comparison",
     "ScoreComparison": "flips.score_comparison",
     "TeacherError": "errors",
     "UnsupportedAdapterError": "errors",

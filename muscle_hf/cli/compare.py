@@ -12,8 +12,8 @@ from ..errors import InputError
 from .deciding import configure_gate, keep, read_asked
 
 if TYPE_CHECKING:
-    from ..runs.compare import RunComparison
     from ..runs.gate import Gate
+    from ..runs.run_comparison import RunComparison
 
 # What a file that `compare` wrote has among its first bytes.
 _OWN = {

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..runs.compare import RunComparison
     from ..runs.decision import Decision
     from ..runs.gate import Bound, Gate
     from ..runs.policy import Policy
+    from ..runs.run_comparison import RunComparison
 
 BOUNDS = {
     "margin": "how far accuracy, or the mean score, may fall, such as 0.01 for one point",

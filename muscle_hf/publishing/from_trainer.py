@@ -20,7 +20,7 @@ from ..card.names import COMPATIBILITY_ADAPTER, PLAIN_UPDATE, note_on_row
 from ..errors import HubError, InputError
 from ..flips.comparison import Comparison
 from ..hub.commit import commit
-from ..runs.compare import RunComparison
+from ..runs.run_comparison import RunComparison
 from .background import BackgroundPushes, Send, resumable_files, say_failure
 from .card_of_trainer import card_of_trainer
 from .from_model import CarriedCard, bring_card_along, checked_files

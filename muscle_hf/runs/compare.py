@@ -1,10 +1,9 @@
 """Compare the evaluations of two model versions, from files or from what `read` gave, and show the result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import InputError
 from ..flips.inputs import is_number
@@ -17,154 +16,11 @@ from ..readers.missing import check_name
 from ..readers.not_compared import WithoutNumbers, each_task, lost
 from ..readers.selection import both_sides, choose_tasks
 from ..text import quote
-from .outcomes import Outcomes
+from .run_comparison import RunComparison
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from .gate import Gate
-    from .report import GateShown
+__all__ = ["RunComparison", "Source", "compare_runs"]
 
 Source: TypeAlias = str | Path | Run
-
-
-@dataclass(frozen=True, eq=False)
-class RunComparison(Outcomes):
-    """What an update changed, on everything that was compared; made by `compare_runs`.
-
-    `print` shows it as a table; `to_dict` and `to_json` give it as data (see `run_comparison.schema.json`).
-    """
-
-    margin: float | None = None
-    """How far accuracy, or the mean score, may fall; None where nobody said."""
-    stop_at: float | None = None
-    """The Bayes factor at which an evaluation that is looked at while it grows may stop; None where it is not."""
-
-    @cached_property
-    def gate(self) -> "Gate":
-        """What came of holding the comparison to its margin, and to `stop_at`.
-
-        Raises:
-            InputError: It has neither, or there is no row for all: tasks with scores are bounded one by one.
-        """
-        from .gate import bound_of, judge
-
-        given = {name: value for name in ("margin", "stop_at") if (value := getattr(self, name)) is not None}
-        if not given:
-            raise InputError(
-                "the comparison has no margin, so there is no verdict; say by how much accuracy may fall, as in "
-                "compare_runs(…, margin=0.01) for one point."
-            )
-        return judge(self, [bound_of(name, "all", value, f"{name} {value}") for name, value in given.items()])
-
-    @property
-    def verdict(self) -> str:
-        """ "kept", "broken" or "cannot tell": whether accuracy falls by at most the margin, or rises (`stop_at`).
-
-        Of a margin both of the first err in at most (1 - level) / 2 of cases; `gate` has numbers and sentence.
-
-        Raises:
-            InputError: It has neither, or is no evidence, since tasks lack or both runs are one.
-        """
-        if self.gate.refusals:
-            raise InputError(" ".join(self.gate.refusals))
-        return self.gate.verdict
-
-    def _shown(self, gate: "Gate | None") -> "GateShown | None":
-        gate = self.gate if gate is None and self._is_held else gate
-        return gate.shown() if gate else None
-
-    @property
-    def _is_held(self) -> bool:
-        return self.margin is not None or self.stop_at is not None
-
-    def __str__(self) -> str:
-        """Show the verdict, the tables, the coin-flip view and the notes as plain text."""
-        from .terminal import plain_text
-
-        return plain_text(self, self._shown(None))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything but the texts as a dictionary of plain Python values.
-
-        Returns:
-            What `muscle_hf/run_comparison.schema.json` describes; `gate` is there where the comparison has a margin.
-            Undefined numbers are nan.
-        """
-        return super().to_dict() | ({"gate": self.gate.to_dict()} if self._is_held else {})
-
-    def to_markdown(self, gate: "Gate | None" = None) -> str:
-        """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
-
-        Args:
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
-        """
-        from .report import markdown
-
-        return markdown(self, self._shown(gate))
-
-    def to_html(self, path: str | Path, gate: "Gate | None" = None) -> Path:
-        """Write a page that stands alone: verdict, quadrants, slices and every flipped instance, to search and filter.
-
-        Args:
-            path: The file; written to a temporary name and renamed.
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
-
-        Returns:
-            The path.
-
-        Raises:
-            InputError: There is something else than a file, such as a folder or a device.
-            OSError: The file cannot be written.
-        """
-        from .page import write_html
-
-        return write_html(self, path, gate=self._shown(gate))
-
-    def to_jsonl(self, path: str | Path) -> Path:
-        """Write every flipped instance with both answers, one JSON object a line.
-
-        Args:
-            path: The file; written to a temporary name and renamed.
-
-        Returns:
-            The path.
-
-        Raises:
-            InputError: There is something else than a file, such as a folder or a device.
-            OSError: The file cannot be written.
-        """
-        from .report import write_flips
-
-        return write_flips(self, path)
-
-    def to_png(self, path: str | Path) -> Path:
-        """Draw quadrants and slices, see `plot`, into a file.
-
-        Args:
-            path: The file; written to a temporary name and renamed.
-
-        Returns:
-            The path.
-
-        Raises:
-            ConfigurationError: matplotlib is not installed.
-            InputError: There is something else than a file, such as a folder or a device.
-            OSError: The file cannot be written.
-        """
-        from .plots import write_png
-
-        return write_png(self, path)
-
-    def plot(self) -> "Figure":
-        """Draw quadrants and slices as a matplotlib figure; save it with `figure.savefig(path)`.
-
-        Raises:
-            ConfigurationError: matplotlib is not installed.
-        """
-        from .plots import plot
-
-        return plot(self)
 
 
 def compare_runs(
@@ -309,7 +165,7 @@ def _held(result: RunComparison, margin: float | None, stop_at: float | None) ->
     if stop_at is not None:
         check_stop_at(stop_at)
     held = replace(result, margin=margin, stop_at=stop_at)
-    if held._is_held:
+    if margin is not None or stop_at is not None:
         held.gate  # noqa: B018 - raises
     return held
 

@@ -22,9 +22,9 @@ from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..flips.scorers import SCORERS
 from ..readers.answers import Positions, codes
 from ..readers.join import Aligned, align
-from ..runs.compare import RunComparison
 from ..runs.outcomes import Instance
 from ..runs.report import verdict, warnings_of
+from ..runs.run_comparison import RunComparison
 from ..text import printable
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
 from .html import Shown, problem_html, result_html

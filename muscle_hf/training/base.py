@@ -21,7 +21,7 @@ from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
-from ..runs.compare import RunComparison
+from ..runs.run_comparison import RunComparison
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes

@@ -20,7 +20,7 @@ from muscle_hf.flips.comparison import Comparison
 from muscle_hf.flips.number_texts import ANY_NUMBER, NUMBER, canonical
 from muscle_hf.flips.same_answer import NAMES, NUMBERS, of_kind, respell
 from muscle_hf.flips.spelled_otherwise import spelled_otherwise
-from muscle_hf.runs.compare import RunComparison
+from muscle_hf.runs.run_comparison import RunComparison
 
 GOLD = [1, 0, 1, 1, 0, 1]
 OLD = [1, 0, 1, 0, 0, 1]

@@ -19,10 +19,10 @@ from referencing import Registry, Resource
 
 from muscle_hf import InputError, compare_runs
 from muscle_hf.runs.bounds import Bound
-from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.decision import SCHEMA, SCHEMA_VERSION, Decision
 from muscle_hf.runs.gate import judge
 from muscle_hf.runs.policy import read_policy
+from muscle_hf.runs.run_comparison import RunComparison
 
 
 def _schema(name: str) -> Any:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import Comparison
-from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.gate import GATE_ON, RATES, Bound, judge, parse_bound
 from muscle_hf.runs.judgement import VERDICTS
+from muscle_hf.runs.run_comparison import RunComparison
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 from muscle_hf.flips.rates import strict_json
 from muscle_hf.readers.identical import find_identical
 from muscle_hf.readers.join import Aligned
-from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.gate import GATE_ON, RATES, judge, parse_bound
 from muscle_hf.runs.measure import Part
 from muscle_hf.runs.outcomes import SCHEMA, SCHEMA_VERSION
+from muscle_hf.runs.run_comparison import RunComparison
 
 SCHEMA_FILE = json.loads((resources.files("muscle_hf") / "run_comparison.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)

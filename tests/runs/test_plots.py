@@ -19,8 +19,8 @@ from matplotlib.text import Text
 
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.runs import fonts, plots
-from muscle_hf.runs.compare import RunComparison
 from muscle_hf.runs.plots import plot, write_png
+from muscle_hf.runs.run_comparison import RunComparison
 
 pytestmark = pytest.mark.slow
 

@@ -33,7 +33,7 @@ from muscle_hf import InputError, compare_runs, read
 from muscle_hf.flips.comparison import Comparison
 from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.formats.harness import read_samples
-from muscle_hf.runs.compare import RunComparison
+from muscle_hf.runs.run_comparison import RunComparison
 
 
 def _read(path: Path, **options: Any) -> TaskAnswers:
