@@ -131,8 +131,10 @@ def ndtri(q: float) -> float:
 
 def stdtrit(df: float, q: float) -> float:
     """Give the quantile of Student's t distribution."""
-    square = float(betaincinv(0.5, df / 2, abs(2 * q - 1)))
-    return math.copysign(math.sqrt(df * square / (1 - square)), q - 0.5)
+    # t^2 / (df + t^2), and what it lacks of 1: whichever is the smaller has all its digits.
+    square, rest = float(betaincinv(0.5, df / 2, abs(2 * q - 1))), float(betaincinv(df / 2, 0.5, 2 * min(q, 1 - q)))
+    odds = square / (1 - square) if square < 0.5 else (1 - rest) / rest if rest else math.inf
+    return math.copysign(math.sqrt(df * odds), q - 0.5)
 
 
 def xlogy(x: Given, y: Given) -> Any:

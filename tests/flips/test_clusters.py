@@ -166,7 +166,9 @@ def test_one_cluster_that_holds_nearly_all_leaves_as_much_open_as_one() -> None:
         c = compare(**answers(len(clusters), seed=0), clusters=clusters)
         low, high = c.confidence_interval("negative_flip_rate")
         assert high - low > (0.9 if alone < 100 else 0.2)
-        assert np.isfinite([c.decision_interval(name) for name in ("accuracy_change", "agreement", "kappa")]).all()
+        for level in (0.95, 0.9964, 0.999999):
+            limits = [c.decision_interval(name, level) for name in ("accuracy_change", "agreement", "kappa")]
+            assert np.isfinite(limits).all()
 
 
 @pytest.mark.slow

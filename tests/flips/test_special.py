@@ -92,6 +92,12 @@ def test_a_root_is_found_from_wherever_it_is_enclosed(function, low: float, high
     assert special.root(function, low, high, 1e-12) == pytest.approx(expected, abs=1e-11)
 
 
+@pytest.mark.parametrize("df", [0.2, 0.21, 1.0])
+@pytest.mark.parametrize("q", [0.975, 0.995, 0.9982, 1e-9])
+def test_quantiles_of_few_degrees_of_freedom_are_large_and_not_a_division_by_0(df: float, q: float) -> None:
+    assert special.stdtrit(df, q) == pytest.approx(scipy_special.stdtrit(df, q), rel=1e-10)
+
+
 def test_a_root_that_is_not_enclosed_is_no_number() -> None:
     with pytest.raises(ValueError, match="one sign"):
         special.root(lambda x: x * x + 1, -1, 1, 1e-9)
