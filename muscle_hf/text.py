@@ -73,6 +73,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_LISTED]) + more
 
 
+def how_many(count: int, noun: str) -> str:
+    """Give a number with what it counts: "1 answer", "2,060 answers"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def nearest_option(words: Iterable[str], known: Iterable[str], *, cutoff: float = 0.72) -> str | None:
     """Return the option that the first misspelt, cut or invented one among the words of a command may have meant."""
     options = [option for option in known if option.startswith("--")]

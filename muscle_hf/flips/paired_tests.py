@@ -35,7 +35,7 @@ def check_test(test: object) -> None:
     if test not in TESTS:
         near = difflib.get_close_matches(test, TESTS, n=1) if isinstance(test, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"there is no paired test named {test!r}; the tests are: {', '.join(TESTS)}{hint}")
+        raise InputError(f"test is {test!r}, but must be the name of a paired test, one of {', '.join(TESTS)}{hint}")
 
 
 def in_words(test: str) -> str:

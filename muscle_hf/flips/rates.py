@@ -267,7 +267,7 @@ class Result:
         return [self._rows()]
 
     def _rows(self) -> str:
-        text = f"{self.n} instances"
+        text = f"{self.n} instance{'s' * (self.n > 1)}"
         return text if self.clusters is None else f"{text} in {self.clusters} cluster{'s' * (self.clusters > 1)}"
 
 

@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..text import listed
+from ..text import how_many, listed
 from .answers import Column, Positions, TaskAnswers, some
 
 REFUSE, DROP, WRONG, HARNESS_ERROR = MISSING = ("refuse", "drop", "wrong", "harness-error")
 """What may become of missing answers, by name."""
 
 _TREATED = {
+    REFUSE: "left out",  # those that are not there, where that is allowed; empty ones are refused
     DROP: "left out",
     WRONG: "counted as wrong",
     HARNESS_ERROR: "counted as errors of the harness, in no rate",
@@ -144,8 +145,8 @@ def treat(
         return _wrong(old, empty[0]), _wrong(new, empty[1]), counted, None
     if either.all():
         raise InputError(
-            f"nothing is left to compare in {old.source} and {new.source}: each of the {len(old):,} instances lacks "
-            "an answer on one side."
+            f"nothing is left to compare in {old.source} and {new.source}: of "
+            f"{how_many(len(old), 'instance')} each lacks an answer on one side."
         )
     rows = np.flatnonzero(~either)
     taken_out = np.flatnonzero(either)

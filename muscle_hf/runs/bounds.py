@@ -77,6 +77,11 @@ def bound_of(name: str, where: str, value: str | float, source: str) -> Bound:
             f"{printable(source)}: the value is {quote(given)}, but must be a size from 0 up by which accuracy, or "
             "the mean score, may fall, such as 0.01 for one point of accuracy."
         )
+    if 0.0 - given < RATES[MARGINS[name]].low:
+        raise InputError(
+            f"{printable(source)}: the value is {quote(given)}, but must be a size from 0 to 1, the share of the old "
+            "accuracy by which accuracy may fall, such as 0.02."
+        )
     return Bound(MARGINS[name], where, 0.0 - given, source)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..flips.intervals import normal_quantile
 from ..flips.sample_size import MOST_QUESTIONS
 from ..flips.stopping import stopping_verdict
-from ..text import printable
+from ..text import how_many, printable
 from .bounds import Bound
 from .kinds import POWER, RATES, STOP_AT, Figures
 from .measure import Part
@@ -21,6 +21,9 @@ from .measure import Part
 REFUSED, BROKEN, CANNOT_TELL, KEPT = "refused", "broken", "cannot tell", "kept"
 VERDICTS = (REFUSED, BROKEN, CANNOT_TELL, KEPT)
 """From worst to best."""
+# An interval of a share that is so wide has all that a share can be.
+_ALL = 1 - 1e-6
+_FEW_CLUSTERS = "nearly all answers are in one cluster, which says nothing of how much clusters differ"
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on:
 
 def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judgement:
     """Keep that a bound is kept only where it were, had the harness not failed and the update broken what it lacks."""
-    errors = f"{part.harness_errors:,} {'error' if part.harness_errors == 1 else 'errors'} of the harness"
+    errors = f"{how_many(part.harness_errors, 'error')} of the harness"
     if part.worst_case is None:
         told = f"cannot tell for {errors}, whose scores nobody knows"
     else:
@@ -195,6 +198,8 @@ def _undefined(bound: Bound, row: str, part: Part, figures: Figures) -> Judgemen
     if nothing:
         return _judgement(bound, row, part, figures, KEPT, f"{fact}: kept, {nothing}")
     why = "the mean of a single value has no interval"
+    if part.comparison.clusters is not None:
+        why = _FEW_CLUSTERS
     if math.isnan(figures.estimate):
         why = "the old model is right on nothing, so that nothing could break"
     return _judgement(bound, row, part, figures, CANNOT_TELL, f"{fact}: cannot tell, {why}")
@@ -223,6 +228,10 @@ def _judgement(
 def _needed(bound: Bound, part: Part, figures: Figures, level: float, family: int) -> tuple[int | None, str]:
     """Say how many questions like these settle what cannot be told, and in words; None where no number does."""
     kind, clustered = RATES[bound.rate], part.comparison.clusters is not None
+    if clustered:
+        least_rate, most_rate = part.comparison.decision_interval("negative_flip_rate", level)
+        if not most_rate - least_rate < _ALL:
+            return None, f"{_FEW_CLUSTERS}, so nobody knows how many questions would settle it"
     # Only what is said to be broken is adjusted for the other rows.
     stricter = 1 - (1 - level) / family if kind.is_beyond(figures.estimate, bound.value) else level
     settling = _settling(bound, part, figures if stricter == level else _figures(bound, part, stricter), stricter)
@@ -233,19 +242,17 @@ def _needed(bound: Bound, part: Part, figures: Figures, level: float, family: in
     if kind.settling and not (clustered or part.has_scores or is_long):
         settling, about = kind.settling(part, bound.value, stricter), ""
     would = (
-        f"{about}{settling:,} questions like these would settle it ({100 * POWER:.0f} % of the time)"
+        f"{about}{how_many(settling, 'question')} like these would settle it ({100 * POWER:.0f} % of the time)"
         if settling
         else ""
     )
     least = 0 if clustered else kind.without_a_flip(part, bound.value, level)
     if least <= part.n:
         return settling, would or "no number of questions like these would settle it"
-    told = (
-        f"this bound cannot be met with {part.n:,} {'question' if part.n == 1 else 'questions'} even without a flip: "
-    )
+    told = f"this bound cannot be met with {how_many(part.n, 'question')} even without a flip: "
     if math.isinf(least):
         return None, f"{told}no number is enough"
-    told += f"{least:,} are needed"
+    told += f"{least:,} {'is' if least == 1 else 'are'} needed"
     if not part.coin.n or not settling or settling <= least:
         return int(least), told
     return settling, f"{told}, and {would}"

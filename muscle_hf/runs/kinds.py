@@ -9,6 +9,7 @@ from ..flips.comparison import Comparison
 from ..flips.intervals import relative_interval
 from ..flips.ratio import relative_limits
 from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
+from ..text import how_many
 from .measure import Part
 from .report import bayes_factor
 
@@ -116,8 +117,8 @@ class Kind:
 def _all(part: Part) -> str:
     """Say how many instances a row has, and in how many clusters."""
     clusters = part.comparison.clusters
-    told = f"{part.n:,} {'scores' if part.has_scores else 'answers'}"
-    return told if clusters is None else f"{told} in {clusters:,} clusters"
+    told = how_many(part.n, "score" if part.has_scores else "answer")
+    return told if clusters is None else f"{told} in {how_many(clusters, 'cluster')}"
 
 
 def _nfr(part: Part, figures: Figures) -> Words:
@@ -166,9 +167,10 @@ def _moved(part: Part, figures: Figures, unit: Unit, of_what: str = "") -> Words
 
 def _evidence(part: Part, figures: Figures) -> Words:
     flips = part.evidence
-    what = "flips" if part.comparison.clusters is None else "clusters that changed"
-    fact = f"{flips.negative:,} of {flips.n:,} {what} are negative, Bayes factor {bayes_factor(flips)} against a "
-    fact += f"neutral update, prior {flips.prior_text}"
+    of_all = how_many(flips.n, "flip" if part.comparison.clusters is None else "cluster")
+    of_all += "" if part.comparison.clusters is None else " that changed"
+    fact = f"{flips.negative:,} of {of_all} {'is' if flips.negative == 1 else 'are'} negative, Bayes factor "
+    fact += f"{bayes_factor(flips)} against a neutral update, prior {flips.prior_text}"
     broken, kept = "stop: the update breaks more than it repairs", "stop: it repairs more than it breaks"
     return Words(fact, kept, broken, "it changes anything: go on")
 

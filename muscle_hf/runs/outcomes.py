@@ -20,6 +20,7 @@ from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
+from ..text import how_many
 from .clusters import repeats, with_clusters, without_column
 from .measure import Part, Table, holm, measure, tabulate
 
@@ -373,7 +374,8 @@ def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:
             count = len(pair.old) - (pc.sum(pc.equal(old.fill_null(""), new.fill_null(""))).as_py() or 0)
             if count:
                 notes.append(
-                    f"{name}: {column!r} differs between both files on {count:,} instances; the old one counts"
+                    f"{name}: {column!r} differs between both files on {how_many(count, 'instance')}; the old "
+                    "one counts"
                 )
     return notes
 

@@ -12,11 +12,11 @@ from ..flips.paired_tests import in_words
 from ..flips.rates import p_equation
 from ..flips.score_comparison import ScoreComparison
 from ..packages import required
+from ..text import how_many
 from ..version import __version__
 from .fonts import Fonts
 from .measure import Part
 from .outcomes import Outcomes
-from .report import counted_clusters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -353,7 +353,7 @@ def _rate(part: Part) -> float:
 
 def _rows(part: Part) -> str:
     clusters = part.comparison.clusters
-    return f"{part.n:,}" if clusters is None else f"{part.n:,} in {counted_clusters(clusters)}"
+    return f"{part.n:,}" if clusters is None else f"{part.n:,} in {how_many(clusters, 'cluster')}"
 
 
 def _percent(share: float) -> str:

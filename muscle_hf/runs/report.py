@@ -12,7 +12,7 @@ from ..flips.paired_tests import in_words
 from ..flips.rates import p_equation, p_number, strict_json
 from ..flips.score_comparison import ScoreComparison
 from ..readers.identical import one_run
-from ..text import escape_markdown, listed, markdown_table
+from ..text import escape_markdown, how_many, listed, markdown_table
 from .cells import Cell, Change, Estimate, HistoryShown
 from .measure import Part
 from .outcomes import Outcomes
@@ -144,18 +144,18 @@ def _sentence(part: Part) -> str:
     p_value = p_equation(part.p_value)
     # Two-sided ones are what everybody expects, and the legend says it.
     p_value += "" if part.test == "two-sided" else f" ({in_words(part.test)})"
-    clusters = "" if compared.clusters is None else f" in {counted_clusters(compared.clusters)} ({part.cluster})"
+    clusters = "" if compared.clusters is None else f" in {how_many(compared.clusters, 'cluster')} ({part.cluster})"
     if isinstance(compared, Comparison):
         change = f"{100 * compared.old_accuracy:.1f} -> {100 * compared.new_accuracy:.1f} %"
         text = (
-            f"Of {part.n:,} answers{clusters} the update breaks {negative} that were right ({shares[0]}) and repairs "
-            f"{positive} ({shares[1]}): {part.metric} {change}, {p_value}."
+            f"Of {how_many(part.n, 'answer')}{clusters} the update breaks {negative} that were right ({shares[0]}) "
+            f"and repairs {positive} ({shares[1]}): {part.metric} {change}, {p_value}."
         )
     else:
         reliably = " reliably" if part.reliable_change else ""
         change = f"{compared.old_mean:.4g} -> {compared.new_mean:.4g}"
         text = (
-            f"With the update {part.metric} falls{reliably} on {negative} of {part.n:,} instances{clusters} "
+            f"With the update {part.metric} falls{reliably} on {negative} of {how_many(part.n, 'instance')}{clusters} "
             f"({shares[0]}) and rises on {positive} ({shares[1]}): mean {change}, {p_value}."
         )
     if part.seed_floor:
@@ -163,11 +163,6 @@ def _sentence(part: Part) -> str:
         floor = 100 * part.seed_floor.negative_flip_rate
         text += f" Between runs of one and the same version {what} {floor:.1f} %."
     return text
-
-
-def counted_clusters(count: int) -> str:
-    """Say how many clusters there are."""
-    return f"{count:,} cluster{'' if count == 1 else 's'}"
 
 
 def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[Cell]]]:
@@ -234,7 +229,8 @@ def coin_lines(outcomes: Outcomes) -> list[str]:
     for part in [outcomes.overall] if outcomes.overall else outcomes.tasks:
         coin = part.coin
         lines.append(
-            f"{part.name}: {coin.negative:,} of {coin.n:,} flips are negative; probability {coin.median:.3f} "
+            f"{part.name}: {coin.negative:,} of {how_many(coin.n, 'flip')} {'is' if coin.negative == 1 else 'are'} "
+            f"negative; probability {coin.median:.3f} "
             f"({level}: {coin.low:.3f} to {coin.high:.3f}), Bayes factor against 1/2 {bayes_factor(coin)}, prior "
             f"{coin.prior_text}"
         )

@@ -70,6 +70,7 @@ def test_the_half_that_mid_p_leaves_out_makes_both_sides_add_up_to_1() -> None:
 
 def test_a_test_that_there_is_not_is_told_with_those_that_there_are() -> None:
     with pytest.raises(
-        InputError, match=r"no paired test named 'onesided'; the tests are: two-sided, .*; did you mean"
+        InputError,
+        match=r"test is 'onesided', but must be the name of a paired test, one of two-sided, .*; did you mean",
     ):
         coin_test(1, 2, "onesided")

@@ -125,3 +125,12 @@ def test_the_command_counts_missing_answers_and_takes_no_other_name(
         shown = json.loads(capsys.readouterr().out)
         assert shown["tasks"][0]["flips"]["negative"] == negative
         assert any("2 missing answers (not there: 1, empty: 1)" in note for note in shown["notes"])
+
+
+def test_instances_that_are_allowed_to_be_missing_are_left_out_where_empty_answers_are_refused() -> None:
+    runs = [
+        Run(name, name, {"quiz": _side(said, name)}) for name, said in (("v1", {0: "a", 1: "b"}), ("v2", {0: "a"}))
+    ]
+    result = compare_runs(*runs, missing="refuse", allow_missing=True, allow_identical=True)
+    assert result.tasks[0].n == 1
+    assert any("1 missing answer (not there: 1, empty: 0) left out" in note for note in result.notes)

@@ -306,6 +306,7 @@ def test_what_is_no_number_is_refused_with_what_is_expected(rate: str, text: str
         ("max_relative_nfr", "-1"),
         ("max_regression", "a:-1"),
         ("margin", "-0.1"),
+        ("relative_margin", "2"),
     ],
 )
 def test_a_value_that_the_rate_cannot_have_is_refused(rate: str, text: str) -> None:

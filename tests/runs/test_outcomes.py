@@ -99,7 +99,7 @@ def test_files_that_disagree_about_a_group_are_noted_and_the_old_one_counts() ->
     )
     result = compare_runs(old, new, by="c")
     assert [part.name for part in result.slices["c"]] == ["(none)", "x"]
-    assert "quiz: 'c' differs between both files on 1 instances; the old one counts" in result.notes
+    assert "quiz: 'c' differs between both files on 1 instance; the old one counts" in result.notes
 
 
 def test_an_unknown_slice_column_names_those_that_there_are() -> None:

@@ -31,7 +31,7 @@ def _gate(result: RunComparison, text: str = "20", **options: Any) -> Gate:
         (
             13,
             1,
-            "all: 1 of 14 flips are negative, Bayes factor 78 against a neutral update, prior Beta(1, 1): kept, "
+            "all: 1 of 14 flips is negative, Bayes factor 78 against a neutral update, prior Beta(1, 1): kept, "
             "stop: it repairs more than it breaks (--stop-at 20)",
             0,
         ),

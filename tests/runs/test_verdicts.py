@@ -216,6 +216,28 @@ def test_ten_paraphrases_of_a_question_are_no_ten_questions() -> None:
     assert f"about {needed:,} questions like these" in judged["together"].message
 
 
+@pytest.mark.parametrize("alone", [0, 4])
+def test_one_cluster_says_nothing_of_how_many_questions_it_takes(alone: int) -> None:
+    old = [True] * 30 + [False] * 10
+    clusters = [0] * (40 - alone) + list(range(1, 1 + alone))
+    one = compare_correct(old=old, new=old[::-1], clusters=clusters)
+    (part,) = _cells(6, 1, 1, 2).tasks
+    result = _with_part(_cells(6, 1, 1, 2), replace(part, comparison=one))
+    for rate in ("margin", "max_nfr", "max_relative_nfr", "relative_margin"):
+        judged = _judged(result, rate, "0.05")
+        assert (judged.verdict, judged.questions_needed) == ("cannot tell", None)
+        assert "which says nothing of how much clusters differ" in judged.message
+        assert f"in {1 + alone} cluster{'s' if alone else ''}" in judged.message
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    result = _cells(0, 0, 1, 0)
+    assert str(result).count("Of 1 answer the update breaks 1") == 1
+    assert "1 of 1 flip is negative" in str(result)
+    assert "1 of 1 answer, 100.0 %" in _judged(result, "max_nfr", "0.05").message
+    assert "1 of 1 flip is negative" in _judged(result, "stop_at", "20").message
+
+
 # The estimate alone --------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 from ...flips.coin import CoinFlips, GroupedCoinFlips
 from ...flips.rates import p_equation
 from ...flips.score_comparison import ScoreComparison
+from ...text import how_many
 from ...version import __version__
 from ..cells import Cell, Estimate
 from ..measure import Part
 from ..outcomes import Outcomes
-from ..report import GateShown, bayes_factor, counted_clusters, notes_of, update_table, verdict, warnings_of
+from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
 from .figures import bar, counted, ends, mosaic, whisker
 from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
 from .tables import grid
@@ -206,7 +207,7 @@ def _head(part: Part, outcomes: Outcomes, *, alone: bool) -> str:
 
 def _by(part: Part) -> str:
     clusters = part.comparison.clusters
-    return "" if clusters is None else f" By {counted_clusters(clusters)} of one {name_of(str(part.cluster))}."
+    return "" if clusters is None else f" By {how_many(clusters, 'cluster')} of one {name_of(str(part.cluster))}."
 
 
 def _rule(part: Part) -> str:
