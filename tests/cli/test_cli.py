@@ -107,7 +107,7 @@ def test_integers_beyond_64_bits_are_compared_exactly(tmp_path: Path, capsys: py
         main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--max-nfr", "0.9", "--gate-on", "estimate"])
         == 1
     )
-    assert "Of 1 answers the update breaks 1 that were right (100.0 %) and repairs 0" in capsys.readouterr().out
+    assert "Of 1 answer the update breaks 1 that were right (100.0 %) and repairs 0" in capsys.readouterr().out
 
 
 def test_a_wide_table_is_compared_column_by_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ def test_what_a_file_leaves_out_is_left_to_the_defaults(tmp_path: Path) -> None:
         ("max_nfr: .nan", "the value is '.nan', but must be"),
         ("max_nfr: 2%", "the value is '2%', but must be"),
         ("margin: -0.01", "margin: -0.01 in F, line 1: the value is -0.01, but must be a size from 0 up"),
-        ("relative_margin: 1.5", "the value is -1.5, but must be a change as a share of the old accuracy"),
+        ("relative_margin: 1.5", "the value is 1.5, but must be a size from 0 to 1, the share of the"),
         ("tasks: {a: {max_nfr: 1e999}}", "max_nfr of 'a': 1e999 in F, line 1: the value is inf, but must be"),
         ("gate_on: true\nmax_nfr: 0.1", "F, line 1: gate_on is 'true', but must be interval or estimate"),
         ("gate_on: [estimate]\nmax_nfr: 0.1", "F, line 1: gate_on must be one value"),
