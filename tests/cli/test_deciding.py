@@ -113,7 +113,7 @@ def test_a_decision_that_is_not_come_to_again_says_why_and_is_no_pass(
         (["--policy", "policy.yaml", "--decision", "policy.yaml"], "would replace policy.yaml"),
         (["--max-nfr", "1", "--decision", "a.json", "--history", "a.json"], "would replace --decision a.json"),
         (["--max-nfr", "1", "--decision", "none/a.json"], "there is no folder none"),
-        (["--gate", "policy.yaml"], "unrecognized arguments: --gate policy.yaml"),
+        (["--gate", "none.yaml"], "none.yaml cannot be read"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read_or_written(
