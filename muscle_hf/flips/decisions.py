@@ -2,7 +2,7 @@
 
 Those of tables have that rate on average, and near 0, or at a margin, may be off far more often: where 50 answers of
 which 2 % truly flip show 3 flips or more, which 7.8 % of evaluations do, Wilson's interval says that the rate is above
-2 %. `benchmarks/intervals.py` measures both kinds.
+2 %. `benchmarks/intervals.py` measures those, and `benchmarks/decide.py` these.
 """
 
 import math

@@ -159,7 +159,7 @@ class Result:
         The ends of `confidence_interval` do so on average, and in some cases far more often. Which interval it is:
             - A count over a count: the exact one of Clopper and Pearson (1934).
             - `accuracy_change`: the changes that an approximate unconditional test (Storer and Kim 1990) does not
-              reject; at level 0.95 it errs in at most 2.4 % of cases on a side (`benchmarks/margins.py`).
+              reject; at level 0.95 it errs in at most 2.4 % of cases on a side (`benchmarks/decide.py`).
             - Means of a `ScoreComparison`: the wider of the bootstrap and Student's interval. No interval of a mean
               knows of what no value shows, so where few instances change by much this one errs more often.
             - Other rates: that of `confidence_interval`.

@@ -15,7 +15,7 @@ def relative_limits(cells: Cells, level: float) -> Interval:
     Had the ratio a value t, then (new right) - t * (old right) would be 0 but for chance. The bounds are the t at
     which it is off by a quantile of its standard error under t (Nam and Blackwelder 2002), and by half a flip more,
     since flips are counted. That old accuracy is not known either is part of it. And a change of 0 lies outside only
-    where the exact paired test says so too. `benchmarks/margins.py` measures how often it errs.
+    where the exact paired test says so too. `benchmarks/intervals.py` measures how often it errs.
     """
     n, (both, positive, negative, _) = sum(cells), cells
     old, quantile = both + negative, normal_quantile(level)

@@ -81,11 +81,13 @@ def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.Capture
 @pytest.mark.slow
 def test_the_intervals_benchmark_prints_how_often_the_truth_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(BENCHMARKS / "intervals.py"))
-    script["main"](["--exact", "6", "--simulated", "40", "--draws", "20", "--contradictions", "6"])
+    small = ["--exact", "6", "--simulated", "40", "--draws", "20", "--contradictions", "6"]
+    script["main"]([*small, "--margins", "10", "--ratios", "5"])
     shown = capsys.readouterr().out
     assert re.search(r"\| 6 \| enumeration \| \d+ \| [\d.]+, [\d.]+ \| [\d.]+, [\d.]+ \|", shown)
     assert "| 40 | 20 draws each |" in shown
     assert re.search(r"differ on \d+ of the 209 outcomes of 1 to 6 instances", shown)
+    assert len(re.findall(r"\| (?:5|10) \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", shown)) == 8
 
 
 @pytest.mark.slow

@@ -53,6 +53,6 @@ def test_a_change_that_the_exact_test_does_not_find_is_never_claimed(cells: tupl
 
 
 def test_a_claim_about_a_relative_margin_errs_no_more_often_than_the_level_says() -> None:
-    rows = runpy.run_path(str(BENCHMARKS / "margins.py"))["at_ratios"](12)
+    rows = runpy.run_path(str(BENCHMARKS / "intervals.py"))["at_ratios"](12)
     assert len(rows) > 50
     assert 0.01 < max(max(row[1:]) for row in rows) <= 0.025

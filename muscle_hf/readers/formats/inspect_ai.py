@@ -17,6 +17,7 @@ from ..answers import TaskAnswers
 from .format import About, Format, task_name
 from .head import Head
 from .inspect_log import Log, is_log, open_log, read_header
+from .jsonlines import object_in
 from .records import Record, answers_of
 from .whole_run import Declared, not_whole
 
@@ -29,14 +30,9 @@ _SAID = ("role", "type", "content", "text", "image")
 _ENDED = {"started": "is still running, or was killed", "error": "ended with an error", "cancelled": "was cancelled"}
 
 
-def read_log(
-    head: Head, task: str, *, metric: str | None, slices: Sequence[str], library: bool = True
-) -> list[TaskAnswers]:
-    """Read the log of one run of a task; several epochs are sampled answers.
-
-    Without inspect_ai's own `library` it is read as documented, to the same numbers.
-    """
-    log, source = open_log(head, library=library), str(head.path)
+def read_log(head: Head, task: str, *, metric: str | None, slices: Sequence[str]) -> list[TaskAnswers]:
+    """Read the log of one run of a task; several epochs are sampled answers."""
+    log, source = open_log(head), str(head.path)
     tally: Counter[str] = Counter()
 
     def records() -> Iterator[Record]:
@@ -60,7 +56,7 @@ def read_log(
 def about(head: Head) -> About:
     """Say which task, model and date a log is of."""
     try:
-        run = _part(read_header(head), "eval")
+        run = object_in(read_header(head), "eval")
     except InputError:  # told when it is read: in a folder that costs no more than its task
         named = FILE.match(head.path.name)
         return About(named["task"] if named else task_name(head.path), date=named["date"] if named else "")
@@ -71,7 +67,7 @@ def about(head: Head) -> About:
 
 def _task(header: Mapping[str, Any]) -> str:
     """Name the task as later versions do: earlier ones put its package before it."""
-    return str(_part(header, "eval").get("task") or "").rpartition("/")[2]
+    return str(object_in(header, "eval").get("task") or "").rpartition("/")[2]
 
 
 def score_of(value: Any) -> Any:
@@ -108,7 +104,7 @@ def _record(sample: Mapping[str, Any], log: Log, metric: str | None) -> Record:
     scores = _scores(sample, log)
     scorer = next((name for name in scores if metric in (name, None) or str(metric).startswith(f"{name}/")), None)
     answer = scores[scorer].get("answer") if scorer is not None else None
-    said = _part(sample, "output")
+    said = object_in(sample, "output")
     choices = said.get("choices") or [{}]
     return Record(
         id=sample["id"],
@@ -121,14 +117,14 @@ def _record(sample: Mapping[str, Any], log: Log, metric: str | None) -> Record:
         document=[_plain(sample["input"]), sample.get("choices")],
         output=text_of(choices[0].get("message")) or text_of(said.get("completion")),
         sample=sample.get("epoch", 1),
-        fields=_part(sample, "metadata"),
+        fields=object_in(sample, "metadata"),
     )
 
 
 def _scores(sample: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
     """Give the scores by scorer; the first versions kept one alone, whose name stands in the results."""
     if sample.get("score") is not None:
-        results = _part(log.header, "results")
+        results = object_in(log.header, "results")
         first = results.get("scorer") or next(iter(results.get("scores") or ()), None) or {}
         return {str(first.get("name") or "score"): sample["score"]}
     return sample.get("scores") or {}
@@ -149,7 +145,7 @@ def _notes(log: Log, tally: Counter[str]) -> list[str]:
     notes = []
     if tally["errors"]:
         notes.append(f"{tally['errors']} of {tally['samples']} samples ended with an error")
-    reducer = next(iter(_part(_part(log.header, "eval"), "config").get("epochs_reducer") or ()), "mean")
+    reducer = next(iter(object_in(object_in(log.header, "eval"), "config").get("epochs_reducer") or ()), "mean")
     if reducer != "mean":
         notes.append(f"inspect_ai takes {quote(reducer)} of the epochs of a sample; here it counts by their mean")
     return notes
@@ -160,7 +156,7 @@ def _ended(header: Mapping[str, Any]) -> str | None:
     status = header.get("status", "success")
     if status == "success":
         return None
-    why = _part(header, "error").get("message")
+    why = object_in(header, "error").get("message")
     return f"{_ENDED.get(status, f'is {quote(status)}')}{f' ({one_line(why)})' if why else ''}"
 
 
@@ -179,11 +175,11 @@ def _not_whole(header: Mapping[str, Any], count: int, made: TaskAnswers) -> str 
 
 def _means(header: Mapping[str, Any], metric: str) -> dict[str, float]:
     """Give the mean of a metric over the samples, where the log says it and no option made it another figure."""
-    for score in _part(header, "results").get("scores") or ():
+    for score in object_in(header, "results").get("scores") or ():
         names = (score.get("name"), f"{score.get('scorer')}/{score.get('name')}")
         if metric in names and score.get("reducer") in (None, "mean"):
             for name in ("accuracy", "mean"):
-                said = _part(_part(score, "metrics"), name)
+                said = object_in(object_in(score, "metrics"), name)
                 if said and not (said.get("params") or said.get("options")):
                     return {metric: float(said["value"])}
     return {}
@@ -191,8 +187,8 @@ def _means(header: Mapping[str, Any], metric: str) -> dict[str, float]:
 
 def _planned(header: Mapping[str, Any]) -> int | None:
     """Give the number of samples times epochs of a run, where the log says it."""
-    results, run = _part(header, "results"), _part(header, "eval")
-    dataset, config = _part(run, "dataset"), _part(run, "config")
+    results, run = object_in(header, "results"), object_in(header, "eval")
+    dataset, config = object_in(run, "dataset"), object_in(run, "config")
     if results.get("early_stopping"):
         return None
     if results.get("total_samples"):
@@ -202,11 +198,6 @@ def _planned(header: Mapping[str, Any]) -> int | None:
         return len(dataset["sample_ids"]) * int(epochs)
     chosen = config.get("limit") is not None or config.get("sample_id") is not None
     return None if chosen or not dataset.get("samples") else int(dataset["samples"]) * int(epochs)
-
-
-def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = value.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 INSPECT_AI = Format(

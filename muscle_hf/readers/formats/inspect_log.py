@@ -51,9 +51,9 @@ def is_log(head: Head) -> bool:
     return "eval" in head.keys and bool({"samples", "status", "results", "plan"} & head.keys)
 
 
-def open_log(head: Head, *, library: bool = True) -> Log:
+def open_log(head: Head) -> Log:
     """Open a log, with inspect_ai's own library where that is installed and takes the file."""
-    return (library and _by_library(head.path)) or (_archive if head.layout == "zip" else _document)(head)
+    return by_library(head.path) or (_archive if head.layout == "zip" else _document)(head)
 
 
 def read_header(head: Head) -> Mapping[str, Any]:
@@ -64,7 +64,8 @@ def read_header(head: Head) -> Mapping[str, Any]:
         return _header(archive, head.path)
 
 
-def _by_library(path: Path) -> Log | None:
+def by_library(path: Path) -> Log | None:
+    """Read a log as inspect_ai does; None where it is not installed, or does not take the file."""
     try:
         from inspect_ai.log import read_eval_log
     except ImportError:

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,12 @@ def _unreadable(where: str, error: Exception, cut: str = "") -> InputError:
         return InputError(f"{where} is nested too deeply.")
     # A field that stands twice, or an integer with thousands of digits.
     return InputError(f"{where} cannot be read: {error}.")
+
+
+def object_in(value: Any, name: str) -> Mapping[str, Any]:
+    """Give an object inside a JSON object; an empty one where there is none."""
+    part = value.get(name) if isinstance(value, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
 
 
 def read_at(path: Path, places: Sequence[tuple[int, int]], make: Callable[[dict[str, Any]], Any]) -> list[Any]:

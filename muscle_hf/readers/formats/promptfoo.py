@@ -14,6 +14,7 @@ from ...text import listed, one_line
 from ..answers import TaskAnswers, digest
 from .format import About, Format, task_name
 from .head import Head
+from .jsonlines import object_in
 from .promptfoo_table import is_table, read_table_of_results
 from .records import Record, answers_of
 
@@ -34,7 +35,7 @@ def is_output(head: Head) -> bool:
         return b'"evalId"' in head.start and b'"results"' in head.start
     if _is_result(head.first):
         return True
-    results = _part(head.first, "results") or head.first
+    results = object_in(head.first, "results") or head.first
     rows = results.get("results")
     return isinstance(rows, list) and (_is_result(rows[0]) if rows else "stats" in results)
 
@@ -52,7 +53,7 @@ def read_output(head: Head, task: str, *, metric: str | None, slices: Sequence[s
 def about(head: Head) -> About:
     """Say which provider answered; an output has no name, so its task is that of the file."""
     document = head.first or {}
-    summary = _part(document, "results") or document
+    summary = object_in(document, "results") or document
     rows = summary.get("results")
     providers = {_provider(row) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     provider = head.where.get("provider", providers.pop() if len(providers) == 1 else "")
@@ -65,7 +66,7 @@ def _results(head: Head) -> tuple[Mapping[str, Any], list[_Result]]:
         return {}, list(read_table_of_results(head.path))
     document = head.document
     if isinstance(document, dict) and not _is_result(document):
-        summary = _part(document, "results") or document
+        summary = object_in(document, "results") or document
         return summary, list(summary["results"])
     return {}, [row for _, row in head.objects(_NEEDED)]
 
@@ -78,7 +79,7 @@ def _chosen(results: Sequence[_Result], head: Head) -> list[_Result]:
         if not _is_result(result):
             raise InputError(f"{head.path}: result {number} says not whether it is a success, and of which test.")
         # A provider may have a label beside its name.
-        names[_provider(result)] = _part(result, "provider").get("id")
+        names[_provider(result)] = object_in(result, "provider").get("id")
         columns.setdefault((_provider(result), _prompt(result)), []).append(result)
     if not columns:
         raise InputError(f"{head.path} holds no results of promptfoo.")
@@ -103,26 +104,26 @@ def _chosen(results: Sequence[_Result], head: Head) -> list[_Result]:
 def _records(results: Sequence[_Result], repeated: bool) -> Iterator[Record]:
     numbers: dict[str, list[int]] = {}
     for place, result in enumerate(results):
-        test, variables = _part(result, "testCase"), _variables(result)
+        test, variables = object_in(result, "testCase"), _variables(result)
         asserted = [[one.get("type"), one.get("value")] for one in test.get("assert") or () if isinstance(one, dict)]
         # Repetitions are numbered as tests of their own.
         same = numbers.setdefault(digest([variables, asserted, test.get("description")]), []) if repeated else []
         same.append(result.get("testIdx", place))
-        output = _part(result, "response").get("output")
+        output = object_in(result, "response").get("output")
         failed = _is_error(result)
         yield Record(
             id=same[0],
             scores={
                 "success": None if failed else result["success"],
                 "score": None if failed else result.get("score"),
-                **{name: None if failed else score for name, score in _part(result, "namedScores").items()},
+                **{name: None if failed else score for name, score in object_in(result, "namedScores").items()},
             },
             answer=output if isinstance(output, str) or output is None else json.dumps(output),
             reference=asserted or None,
             question=_question(result),
             document=variables,
             sample=len(same),
-            fields={**_part(test, "metadata"), **variables},
+            fields={**object_in(test, "metadata"), **variables},
         )
 
 
@@ -140,11 +141,13 @@ def _is_error(result: _Result) -> bool:
 
 def _variables(result: _Result) -> Mapping[str, Any]:
     """Give the variables of a test, without those that a run adds."""
-    return {name: value for name, value in _part(result, "vars").items() if name[:1] != "_" and name != "sessionId"}
+    return {
+        name: value for name, value in object_in(result, "vars").items() if name[:1] != "_" and name != "sessionId"
+    }
 
 
 def _question(result: _Result) -> str:
-    raw = _part(result, "prompt").get("raw")
+    raw = object_in(result, "prompt").get("raw")
     return raw if isinstance(raw, str) else ", ".join(f"{name}: {value}" for name, value in _variables(result).items())
 
 
@@ -157,7 +160,7 @@ def _provider(result: Any) -> str:
 
 def _prompt(result: _Result) -> str:
     """Name a prompt by its label, as promptfoo's own tables do; one without by its number."""
-    prompt = _part(result, "prompt")
+    prompt = object_in(result, "prompt")
     return str(prompt.get("label") or prompt.get("display") or result.get("promptIdx", ""))
 
 
@@ -165,7 +168,7 @@ def _is_repeated(document: Any) -> bool:
     """Tell whether each test was run several times (`--repeat`), where the output says it."""
     if not isinstance(document, dict):
         return False
-    options = _part(_part(document, "config"), "evaluateOptions"), _part(document, "runtimeOptions")
+    options = object_in(object_in(document, "config"), "evaluateOptions"), object_in(document, "runtimeOptions")
     return any(isinstance(one.get("repeat"), int) and one["repeat"] > 1 for one in options)
 
 
@@ -176,16 +179,11 @@ def _notes(results: Sequence[_Result]) -> list[str]:
 
 def _not_whole(summary: Mapping[str, Any], count: int, source: str) -> str | None:
     """Say that there are not as many results as promptfoo counted; None where it says nothing else."""
-    counts = [_part(summary, "stats").get(name) for name in ("successes", "failures", "errors")]
+    counts = [object_in(summary, "stats").get(name) for name in ("successes", "failures", "errors")]
     told = [one for one in counts if isinstance(one, int)]
     if len(told) < 2 or sum(told) == count:
         return None
     return f"{source} is of an output with {count} results, which counts {sum(told)} itself: was it changed?"
-
-
-def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = value.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 PROMPTFOO = Format(

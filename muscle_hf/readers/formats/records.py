@@ -14,8 +14,7 @@ from ...errors import InputError
 from ...text import listed, quote
 from ..answers import Column, Positions, TaskAnswers, Text, digest, label
 from ..identical import answer_digest, digest_column, likelihoods_digest
-from ..metric_names import higher_is_better as better_by_name
-from ..metric_names import is_grade
+from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
 from .blocks import Blocks
 from .harness_sample import NoMetricError
@@ -55,7 +54,6 @@ def answers_of(
     metric: str | None = None,
     slices: Sequence[str] = (),
     grades: bool | None = None,
-    higher_is_better: bool | None = None,
     notes: Sequence[str] = (),
 ) -> TaskAnswers:
     """Make the answers of one task of records; answers to one id with different samples become one instance.
@@ -69,7 +67,6 @@ def answers_of(
             there are. "accuracy" compares answers with references, where there are no scores of that name.
         slices: Names of `Record.fields` to slice by.
         grades: Whether scores are grades, so that 0 and 1 are no wrong and right; None tells it by the metric's name.
-        higher_is_better: Whether a larger score is better; None tells it by the metric's name.
         notes: What a reader of the result has to know; the task's name is put before each.
 
     Raises:
@@ -87,7 +84,6 @@ def answers_of(
     said = [*choice_note("metric", chosen, others), *notes]
     sampled = any(sample is not None for sample in columns.samples)
     plain = scores is None and not sampled  # then messages can show the right answers
-    better = better_by_name(chosen) is not False if higher_is_better is None else higher_is_better
     made = TaskAnswers(
         task=task,
         source=source,
@@ -96,7 +92,7 @@ def answers_of(
         references=references if scores is None else None,
         scores=scores,
         metric=chosen,
-        higher_is_better=better,
+        higher_is_better=higher_is_better(chosen) is not False,
         grades=is_grade(chosen, task) if grades is None else grades,
         documents=_digests(held["document"]),
         targets=None if plain else _digests(held["target"]),

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from ...files import refuse_pointer
 from ..answers import TaskAnswers
 from ..lighteval_names import is_same_task
+from .jsonlines import object_in
 
 # Early runs on the Hub have colons in the time.
 DATE = r"\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?"
@@ -61,7 +62,7 @@ def harness_says(results: Mapping[str, Any], task: str, source: str, *, of_this_
     )
     if not of_this_run:
         return declared
-    scores, counts = (_part(_part(results, name), task) for name in ("results", "n-samples"))
+    scores, counts = (object_in(object_in(results, name), task) for name in ("results", "n-samples"))
     means = {
         metric.get("metric")
         for metric in metrics
@@ -108,7 +109,7 @@ def lighteval_says(details: Path, task: str) -> Declared:
             results = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue  # nothing else is read of it
-        for key, config in _part(results, "config_tasks").items():
+        for key, config in object_in(results, "config_tasks").items():
             # Some versions leave the number of few-shot examples out there.
             if is_same_task(key, task) or key == task.rpartition("|")[0]:
                 count = config.get("effective_num_docs") if isinstance(config, Mapping) else None
@@ -150,11 +151,6 @@ def _are_chosen(answers: TaskAnswers) -> bool:
     """Tell whether instances were chosen one by one: the first ones alone would be what a cut leaves."""
     ids = answers.ids.to_pylist()
     return all(isinstance(key, int) for key in ids) and max(ids) >= len(ids)
-
-
-def _part(value: Any, name: str) -> Mapping[str, Any]:
-    part = value.get(name) if isinstance(value, Mapping) else None
-    return part if isinstance(part, Mapping) else {}
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -12,6 +12,7 @@ import pytest
 
 from muscle_hf import InputError, compare_runs, read
 from muscle_hf.readers.answers import TaskAnswers
+from muscle_hf.readers.formats import inspect_log
 from muscle_hf.readers.formats.head import Head
 from muscle_hf.readers.formats.inspect_ai import read_log
 
@@ -63,13 +64,15 @@ def _right_by_hand(folder: Path, scorer: str) -> dict[int, bool]:
 
 
 @pytest.mark.parametrize("library", [False, True])
-def test_a_true_log_is_counted_as_its_json_says(library: bool) -> None:
+def test_a_true_log_is_counted_as_its_json_says(library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if library:
         pytest.importorskip("inspect_ai")
+    else:
+        monkeypatch.setattr(inspect_log, "by_library", lambda path: None)
     before, after = (_right_by_hand(LOGS / side, "match") for side in ("old", "new"))
     for side, right in (("old", before), ("new", after)):
         (file,) = (LOGS / side).glob("*.eval")
-        (task,) = read_log(Head(file), "t", metric=None, slices=["continent"], library=library)
+        (task,) = read_log(Head(file), "t", metric=None, slices=["continent"])
         assert dict(zip(task.ids.to_pylist(), task.scores, strict=True)) == right
         assert task.slices["continent"].to_pylist() == ["Europe"] * 3 + ["elsewhere"] * 3
         assert task.read_texts(np.array([3])) == [("Capital of Peru?", "Lima", "Lima")]
