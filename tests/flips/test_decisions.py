@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from muscle_hf.flips.comparison import compare_correct
 from muscle_hf.flips.decisions import change_limits, change_tails
-from muscle_hf.flips.intervals import clopper_pearson, wilson
+from muscle_hf.flips.intervals import change_interval, clopper_pearson, wilson
 from muscle_hf.flips.paired_tests import coin_test
 from muscle_hf.flips.score_comparison import compare_scores
 
