@@ -34,14 +34,14 @@ def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.Ca
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     runs = [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")]
-    assert main(["power", "--like", *runs, "--margin", "0.05", "--json"]) == 0
+    assert main(["power", "--like", *runs, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["questions"], found["nfr"]) == (40, pytest.approx(0.025))
     assert (found["flip_rate"], found["change"]) == (pytest.approx(0.075), pytest.approx(0.025))
     assert found["assumed"] == []
     assert main(["compare", *runs, "--json"]) == 0
     (tmp_path / "earlier.json").write_text(capsys.readouterr().out)
-    assert main(["power", "--like", str(tmp_path / "earlier.json"), "--margin", "0.05", "--json"]) == 0
+    assert main(["power", "--like", str(tmp_path / "earlier.json"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
     assert main(["power", "--like", *runs, "--nfr", "0.05"]) == 2
     assert "--like takes the rates from two runs, and --nfr would be others" in capsys.readouterr().err

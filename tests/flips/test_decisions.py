@@ -87,11 +87,11 @@ def test_a_change_that_the_exact_test_does_not_find_is_never_claimed(cells: tupl
 
 @pytest.mark.slow
 def test_a_claim_about_a_margin_errs_no_more_often_than_the_level_says_where_tables_err_in_13_percent() -> None:
-    # 30 answers, all outcomes; the margin is 0.1, and all flips may be negative.
+    # 20 answers, all outcomes; the margin is 0.1, and all flips may be negative.
     script = runpy.run_path(str(BENCHMARKS / "intervals.py"))
     script["at_margins"].__globals__.update(MARGINS=(0.0, 0.1), FLIP_RATES=(0.1, 0.2, 0.4))
     verdicts, tables = (
-        max(max(row[1:]) for row in script["at_margins"](30, interval))
+        max(max(row[1:]) for row in script["at_margins"](20, interval))
         for interval in (change_limits, change_interval)
     )
     assert verdicts <= 0.025
