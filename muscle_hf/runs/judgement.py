@@ -17,6 +17,7 @@ from ..text import how_many, printable
 from .bounds import Bound
 from .kinds import POWER, RATES, STOP_AT, Figures
 from .measure import Part
+from .report import bayes_factor
 
 REFUSED, BROKEN, CANNOT_TELL, KEPT = "refused", "broken", "cannot tell", "kept"
 VERDICTS = (REFUSED, BROKEN, CANNOT_TELL, KEPT)
@@ -212,6 +213,8 @@ def _judgement(
     unit = kind.unit(part)
     estimate, interval, limit = figures.texts(unit)
     value = estimate if math.isnan(figures.estimate) else f"{estimate}{unit.name}{interval}"
+    if bound.rate == STOP_AT and math.isnan(figures.estimate):  # more than a float holds
+        value = bayes_factor(part.evidence)
     cells = (
         (kind.title_of_scores if part.has_scores else kind.title),
         value,

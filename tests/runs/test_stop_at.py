@@ -1,6 +1,7 @@
 """A rule to stop by, as a bound of a gate: stop with broken, stop with kept, or go on."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def test_each_answer_says_whether_to_go_on(repaired: int, broken: int, sentence:
     assert gate.exit_code == exit_code
     assert gate.shown().reason == "1 of 1 bound, by the Bayes factor"
     assert gate.notes[0].startswith("At most 5 % of neutral updates ever reach a Bayes factor of 20")
+
+
+def test_a_bayes_factor_beyond_what_a_float_holds_is_shown_and_not_called_undefined() -> None:
+    gate = _gate(compared({"quiz": right(both=1, broken=1100)}))
+    assert (gate.verdict, gate.judgements[0].cells[1]) == ("broken", "10^328")
+    assert math.isnan(gate.judgements[0].to_dict()["estimate"])
 
 
 def test_of_several_rows_broken_takes_so_many_times_as_much() -> None:
