@@ -8,6 +8,7 @@ comment. The exit code is the gate's, whether or not the comment can be written.
 
 import json
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -38,7 +39,11 @@ def main() -> int:
     words = ["compare", given["OLD"], given["NEW"], *options, "--markdown"]
     command = [sys.executable, "-P", "-m", "muscle_hf", *words]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
+    # Names in the files that are compared must not become commands of the workflow.
+    token = secrets.token_hex(16)
+    print(f"::stop-commands::{token}")
     sys.stdout.write(f"muscle-hf {shlex.join(words)}\n{done.stdout}{done.stderr}\n")
+    print(f"::{token}::")
     code = UNDECIDED[given["UNDECIDED"]] if done.returncode == 3 else done.returncode
     verdict = VERDICTS.get(done.returncode, "refused")
     _append("GITHUB_OUTPUT", f"verdict={verdict}\nexit-code={code}\n")

@@ -177,6 +177,7 @@ def test_each_verdict_reaches_outputs_summary_comment_and_exit_code(job: Job) ->
         (comment,) = job.api.comments
         assert comment["body"].partition("\n")[2] == job.summary
         assert re.match(r"<!-- muscle_hf gate: [^>]*[^>-] -->\n", comment["body"])
+        assert re.match(r"::stop-commands::(\w{32})\nmuscle-hf (?s:.*)\n::\1::\n", done.stdout)
         assert "1,000" in job.summary if verdict == "broken" else True
         assert ("no such" in job.summary) is ("no such" in str(inputs))
 

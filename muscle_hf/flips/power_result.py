@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..text import how_many
 from .paired_tests import in_words
 from .rates import strict_json
 from .sample_size import MOST_QUESTIONS
@@ -115,7 +116,7 @@ def _expected(found: Power) -> Iterator[str]:
     if found.assumed:
         yield f"Not given, so assumed: {'; '.join(found.assumed)}."
     if found.design_effect > 1:
-        counted = "" if found.questions is None else f"{found.questions:,} questions count as {_alone(found):,}; "
+        counted = "" if found.questions is None else f"{_number(found.questions)} count as {_alone(found):,}; "
         yield (
             f"Clusters of {found.cluster_size:g} with an ICC of {found.icc:g}: {counted}the design effect is "
             f"1 + (size - 1) * ICC = {found.design_effect:g}, an approximation."
@@ -125,7 +126,7 @@ def _expected(found: Power) -> Iterator[str]:
 def _shown(found: Power) -> Iterator[str]:
     sided = f"exact paired test, {in_words(found.test)}, level {found.level:g}"
     if found.questions is not None and (seen := found.detectable):
-        yield f"{found.questions:,} questions show, with probability {found.power:g},"
+        yield f"{_number(found.questions)} show{'s' if found.questions == 1 else ''}, with probability {found.power:g},"
         fall = "none, however large" if seen.drop is None else f"{_points(seen.drop)} or more"
         yield f"- a fall of accuracy: {fall} ({sided});"
         if seen.margin is not None:
@@ -149,7 +150,7 @@ def _bound(found: Power, bound: BoundPower) -> Iterator[str]:
     elif least is None:
         yield "It cannot be kept without flips: only more repaired than broken answers can show it."
     elif found.questions is not None and found.questions < least:
-        yield f"It cannot be kept with {found.questions:,} questions, even if nothing flips: that takes {least:,}."
+        yield f"It cannot be kept with {_number(found.questions)}, even if nothing flips: that takes {least:,}."
     else:
         yield f"With fewer than {least:,} questions it cannot be kept, even if nothing flips."
     if bound.chances:
@@ -185,7 +186,7 @@ def _alone(found: Power) -> int:
 
 
 def _number(questions: int | None) -> str:
-    return f"more than {MOST_QUESTIONS:,} questions" if questions is None else f"{questions:,} questions"
+    return f"more than {MOST_QUESTIONS:,} questions" if questions is None else how_many(questions, "question")
 
 
 def _percent(share: float, digits: int | None = None) -> str:

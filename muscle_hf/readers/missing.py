@@ -136,7 +136,7 @@ def treat(
     if missing == REFUSE and any(counts):
         side, flags, count = next(item for item in zip((old, new), empty, counts, strict=True) if item[2])
         raise InputError(
-            f"{side.source} has {count:,} of {len(side):,} instances without an answer, for instance "
+            f"{side.source} has {count:,} of {how_many(len(side), 'instance')} without an answer, for instance "
             f"{some(side.ids.filter(pa.array(flags)))}. Have them answered, or say what becomes of missing answers: "
             f"--missing {' or '.join(MISSING[1:])} (missing=)."
         )
@@ -161,7 +161,7 @@ def _wrong(side: TaskAnswers, empty: NDArray[np.bool_]) -> TaskAnswers:
     known = side.scores[~empty]
     if side.samples is not None or side.grades or not side.higher_is_better or not np.isin(known, (0.0, 1.0)).all():
         raise InputError(
-            f"{side.source}: {int(np.count_nonzero(empty)):,} scores ({side.metric}) are missing, and what a wrong "
+            f"{side.source}: {how_many(int(np.count_nonzero(empty)), 'score')} ({side.metric}) missing, and what a wrong "
             f"answer would score is not known; --missing {WRONG} (missing=) is for right and wrong answers. Leave "
             f"them out with --missing {DROP}."
         )

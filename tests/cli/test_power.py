@@ -16,6 +16,14 @@ def test_a_newcomer_is_told_what_is_assumed(capsys: pytest.CaptureFixture[str]) 
     assert "500 questions show, with probability 0.8," in shown
 
 
+def test_one_question_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", "--questions", "1", "--flip-rate", "1", "--max-nfr", "0.02"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 question shows, with" in shown
+    assert "with 1 question, even if" in shown
+    assert "1 questions" not in shown
+
+
 def test_json_holds_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", "--questions", "200", "--max-nfr", "0.02", "--test", "one-sided", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
