@@ -126,7 +126,8 @@ def _expected(found: Power) -> Iterator[str]:
 def _shown(found: Power) -> Iterator[str]:
     sided = f"exact paired test, {in_words(found.test)}, level {found.level:g}"
     if found.questions is not None and (seen := found.detectable):
-        yield f"{_number(found.questions)} show{'s' if found.questions == 1 else ''}, with probability {found.power:g},"
+        shows = "shows" if found.questions == 1 else "show"
+        yield f"{_number(found.questions)} {shows}, with probability {found.power:g},"
         fall = "none, however large" if seen.drop is None else f"{_points(seen.drop)} or more"
         yield f"- a fall of accuracy: {fall} ({sided});"
         if seen.margin is not None:

@@ -152,8 +152,8 @@ class TaskAnswers:
             raise InputError(
                 f"{self.source}: {len(bad)} of {len(self)} scores ({self.metric}) are not finite numbers, the first "
                 f"{float(self.scores[bad[0]])} of id {quote(self.ids[int(bad[0])].as_py())}. Say what becomes of "
-                "missing scores (nan) with --missing (missing=), or give them the score that a failed answer deserves, "
-                "such as 0."
+                "missing scores (nan) with --missing (missing=), or give them the score that a failed answer "
+                "deserves, such as 0."
             )
         return self.scores if self.higher_is_better else -self.scores
 

@@ -161,8 +161,8 @@ def _wrong(side: TaskAnswers, empty: NDArray[np.bool_]) -> TaskAnswers:
     known = side.scores[~empty]
     if side.samples is not None or side.grades or not side.higher_is_better or not np.isin(known, (0.0, 1.0)).all():
         raise InputError(
-            f"{side.source}: {how_many(int(np.count_nonzero(empty)), 'score')} ({side.metric}) missing, and what a wrong "
-            f"answer would score is not known; --missing {WRONG} (missing=) is for right and wrong answers. Leave "
-            f"them out with --missing {DROP}."
+            f"{side.source}: {how_many(int(np.count_nonzero(empty)), 'score')} ({side.metric}) missing, and "
+            f"what a wrong answer would score is not known; --missing {WRONG} (missing=) is for right and wrong "
+            f"answers. Leave them out with --missing {DROP}."
         )
     return replace(side, scores=np.where(empty, 0.0, side.scores))
