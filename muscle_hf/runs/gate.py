@@ -121,10 +121,12 @@ class Gate:
         required = [judged for judged in self.judgements if judged.bound.tier == REQUIRED]
         some = "bounds" if len(required) == len(self.judgements) else "required bounds"
         held = "by the estimate alone" if self.gate_on == "estimate" else f"held to {100 * self.level:g} % intervals"
-        if all(judged.bound.rate == STOP_AT for judged in self.judgements):
+        if self.judgements and all(judged.bound.rate == STOP_AT for judged in self.judgements):
             held = "by the Bayes factor"
         some = some.removesuffix("s") if len(required) == 1 else some
         of_all = f"{len(self.of(self.verdict, REQUIRED))} of {len(required)} {some}, {held}"
+        if not required:
+            of_all = f"no bound is required ({held})"
         title, reason = {
             # The first sentences; reports say the rest elsewhere.
             REFUSED: ("No verdict", "; ".join(text.partition(". ")[0] for text in self.refusals)),

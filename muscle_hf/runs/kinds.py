@@ -155,7 +155,10 @@ def _moved(part: Part, figures: Figures, unit: Unit, of_what: str = "") -> Words
     size += (" point" if unit is POINTS and size == "1" else unit.name) + of_what
     what, down, up = (f"mean {part.metric}", "fell", "rose") if part.has_scores else ("accuracy", "broken", "repaired")
     verb = "falls by" if falls else "rises by" if figures.estimate else "changes by"
-    fact = f"{what} {verb} {estimate}{unit.name}{of_what}{interval} on {_all(part)} "
+    moved = f"{verb} {estimate}{unit.name}{of_what}{interval}"
+    if math.isnan(figures.estimate):
+        moved = "changes by no share of what it was, which is 0,"
+    fact = f"{what} {moved} on {_all(part)} "
     fact += f"({part.coin.negative:,} {down}, {part.coin.positive:,} {up})"
     if bound < 0:
         asked = f"by at most {size}" if falls else f"it falls by more than {size}"

@@ -12,7 +12,7 @@ from compared_rows import Rows, compared, right
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import compare_correct
 from muscle_hf.runs.compare import RunComparison, compare_runs
-from muscle_hf.runs.gate import Gate, judge, parse_bound
+from muscle_hf.runs.gate import Bound, Gate, judge, parse_bound
 from muscle_hf.runs.judgement import Judgement
 from muscle_hf.runs.measure import Part
 from muscle_hf.runs.terminal import plain_text
@@ -395,6 +395,19 @@ def test_a_bound_is_kept_only_where_it_were_had_all_that_the_harness_lost_been_b
 
 def _with_part(result: RunComparison, part: Part) -> RunComparison:
     return replace(result, tasks=(part,))
+
+
+def test_a_share_of_nothing_is_no_number_in_a_sentence() -> None:
+    judged = _judged(_cells(0, 20, 0, 0), "relative_margin", "0.1")
+    assert "accuracy changes by no share of what it was, which is 0, on 20 answers (0 broken" in judged.message
+    assert "undefined" not in judged.message
+
+
+@pytest.mark.parametrize("where", ["all", "no such task"])
+def test_a_gate_that_requires_nothing_says_so(where: str) -> None:
+    gate = judge(_cells(10, 0, 10, 10), [Bound("max_nfr", where, 0.01, tier="advisory")])
+    assert (gate.verdict, gate.exit_code) == ("kept", 0)
+    assert gate.shown().reason == "no bound is required (held to 95 % intervals)"
 
 
 # Reports -------------------------------------------------------------------------------------------------------------
