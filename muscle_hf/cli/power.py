@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..text import one_line
+from ..text import how_many, one_line
 from .lines import print_line
 
 _MORE = (
@@ -92,7 +93,7 @@ def _like(arguments: argparse.Namespace) -> dict[str, Any]:
     given = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"--like takes the rates from two runs, and {' and '.join(given)} would be others; give one.")
-    counts = _counts(arguments.like)
+    counts = _counts(arguments.like, has_clusters=arguments.icc is not None)
     n, fallen, risen = sum(counts.values()), counts["negative_flips"], counts["positive_flips"]
     options = {"flip_rate": (fallen + risen) / n, "change": (risen - fallen) / n}
     if arguments.change is not None:
@@ -100,7 +101,7 @@ def _like(arguments: argparse.Namespace) -> dict[str, Any]:
     return options | ({} if arguments.questions is not None else {"questions": n})
 
 
-def _counts(runs: list[str]) -> dict[str, int]:
+def _counts(runs: list[str], *, has_clusters: bool) -> dict[str, int]:
     """Give how many answers both models, one of them or neither got right."""
     if len(runs) > 2:
         raise InputError(f"--like takes OLD NEW or one file that muscle-hf compare --json printed, not {len(runs)}.")
@@ -113,6 +114,14 @@ def _counts(runs: list[str]) -> dict[str, int]:
     part = content["pooled"] or (content["tasks"][0] if len(content["tasks"]) == 1 else {})
     if not part.get("counts"):
         raise InputError("--like needs answers that are right or wrong, and these are scores.")
+    if part.get("clusters") and not has_clusters:
+        # Beside the result, so that --json stays JSON.
+        print(  # noqa: T201
+            f"muscle-hf power: note: the answers of --like are in {how_many(part['clusters'], 'cluster')}, and taken "
+            f"as independent here; --cluster-size {part['n'] / part['clusters']:.3g} and --icc say how far they hang "
+            "together",
+            file=sys.stderr,
+        )
     kinds = ("both_right", "negative_flips", "positive_flips", "both_wrong")
     return {kind: int(part["counts"][kind]) for kind in kinds}
 
@@ -122,7 +131,9 @@ def _printed(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"--like {path}: cannot be read as JSON ({one_line(error)}).") from None
+        raise InputError(
+            f"--like {path}: cannot be read as JSON ({one_line(error)}). For two files of answers give OLD NEW."
+        ) from None
     if not isinstance(content, dict) or content.get("schema") != "muscle_hf.run_comparison":
         raise InputError(f"--like {path} is not what muscle-hf compare --json printed; for two runs give OLD NEW.")
     return content

@@ -238,7 +238,8 @@ def _check(questions: Any, margin: Any, max_nfr: Any, broken_at: Any, level: Any
         raise InputError(f"questions is {questions!r}, but must be a whole number from 1 to 10**9.")
     for name, value in {"margin": margin, "max_nfr": max_nfr, "broken_at": broken_at}.items():
         if value is not None and (not is_number(value) or not 0 <= value < 1):
-            raise InputError(f"{name} is {value!r}, but must be from 0 to below 1, such as 0.02 for 2 %.")
+            example = "0.02 for 2 %" if name == "max_nfr" else "0.01 for one point"
+            raise InputError(f"{name} is {value!r}, but must be from 0 to below 1, such as {example}.")
     if broken_at is not None and (margin is None) is (max_nfr is None):
         raise InputError("broken_at is the size of a break under one bound: give it with margin or with max_nfr.")
     check_level(level)

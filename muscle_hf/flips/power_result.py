@@ -10,6 +10,8 @@ from .rates import strict_json
 from .sample_size import MOST_QUESTIONS
 
 SCHEMA_VERSION = 1
+# What is looked for is never smaller than 1e-7; so small a margin is none.
+_LEAST = 1e-6
 _MEANINGS = {"expected": "as expected", "bound": "just the bound", "break": "a real break"}
 
 
@@ -44,7 +46,7 @@ class BoundPower:
     questions_broken: int | None
     """How many questions call the real break broken."""
     questions_without_a_flip: int | None
-    """With fewer questions the bound cannot be kept even if nothing flips; None where no number is enough."""
+    """With fewer questions the bound is not kept where nothing flips; None where no number is enough."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def _shown(found: Power) -> Iterator[str]:
         fall = "none, however large" if seen.drop is None else f"{_points(seen.drop)} or more"
         yield f"- a fall of accuracy: {fall} ({sided});"
         if seen.margin is not None:
-            yield f"- that the expected update keeps a margin of {_points(seen.margin)} or more;"
+            size = "any margin" if seen.margin < _LEAST else f"a margin of {_points(seen.margin)} or more"
+            yield f"- that the expected update keeps {size};"
         if seen.max_nfr is not None:
             yield f"- that it keeps a bound on the NFR of {_percent(seen.max_nfr)} or more;"
         yield f"- at least one negative flip, where the NFR is {_percent(seen.nfr)} or more."
@@ -151,9 +154,16 @@ def _bound(found: Power, bound: BoundPower) -> Iterator[str]:
     elif least is None:
         yield "It cannot be kept without flips: only more repaired than broken answers can show it."
     elif found.questions is not None and found.questions < least:
-        yield f"It cannot be kept with {_number(found.questions)}, even if nothing flips: that takes {least:,}."
-    else:
+        few = f"with {_number(found.questions)}"
+        yield (
+            f"It cannot be kept {few}, even if nothing flips: that takes {least:,}."
+            if of_nfr
+            else f"It can only be kept {few} by repairing more than breaks: without a flip that takes {least:,}."
+        )
+    elif of_nfr:
         yield f"With fewer than {least:,} questions it cannot be kept, even if nothing flips."
+    else:
+        yield f"With fewer than {least:,} questions it can only be kept by repairing more than breaks."
     if bound.chances:
         head = ["NFR in truth" if of_nfr else "change in truth", "", "kept", "broken", "cannot tell"]
         rows = [

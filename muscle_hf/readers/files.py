@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..text import quote
+from ..text import listed, quote
 from .answers import Run, TaskAnswers
 from .folders import DETAILS
 from .formats.chosen_rows import ChosenRows, choices_in
@@ -154,8 +154,8 @@ def _with_references(
         )
     if key not in table.names:
         raise InputError(
-            f"{source} has no column {quote(key)}, by which right answers of another file are found; name it with "
-            "--columns id=NAME (columns=)."
+            f"{source} has no column {quote(key)}, by which right answers of another file are found; it has "
+            f"{listed(map(quote, table.names))}. Name it with --columns id=NAME (columns=)."
         )
     found = split(references)
     if found.path is None or not found.path.is_file():

@@ -5,6 +5,7 @@ Every bound is checked: a row that has one of its own is held to that of "*" too
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from ..errors import InputError
@@ -99,6 +100,7 @@ class Gate:
             counts = [f"{len(self.of(verdict, ADVISORY))} {verdict}" for verdict in (BROKEN, CANNOT_TELL, KEPT)]
             notes.append(f"Advisory, without a part in the verdict: {', '.join(counts)}")
         notes += [f"Not judged, and not required: {told}" for told in self.without_row]
+        notes += [f"Nothing breaks {bound}: it allows 100 %; 1 % is 0.01" for bound in self._empty_bounds()]
         held = [judged for judged in self.judgements if judged.bound.rate != STOP_AT]
         if self.gate_on == "estimate" and held:
             notes.append(
@@ -115,6 +117,12 @@ class Gate:
             does = {"fail": "fails", "pass": "passes"}[self.undecided]
             notes.append(f"What cannot be told {does} this gate (undecided: {self.undecided})")
         return notes
+
+    def _empty_bounds(self) -> list[Bound]:
+        """Give the bounds that allow everything, as where somebody writes 1 for 1 %."""
+        most = {"max_nfr": 1, "min_relative_accuracy_change": -1}
+        bounds = {str(judged.bound): judged.bound for judged in self.judgements}
+        return [bound for bound in bounds.values() if most.get(bound.rate) == bound.value]
 
     def shown(self) -> GateShown:
         """Give a heading and a table for reports: what is broken comes first."""
@@ -257,8 +265,11 @@ def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
     if not having:
         kind = "scores" if RATES[bound.rate].scores else "answers"
         raise InputError(f"{bound}: {quote(bound.where)} has no {bound.rate[4:]}, which only {kind} have.")
-    if bound.rate == "min_accuracy_change" and abs(bound.value) > 1 and any(not part.has_scores for _, part in having):
-        raise InputError(f"{bound}: accuracy is from 0 to 1, so its change is from -1 to 1.")
+    if bound.rate == "min_accuracy_change" and any(not part.has_scores for _, part in having):
+        if abs(bound.value) > 1:
+            raise InputError(f"{bound}: accuracy is from 0 to 1, so its change is from -1 to 1; one point is 0.01.")
+        if bound.value == -1:
+            raise InputError(f"{bound}: a fall of 100 points, so that nothing could break it; one point is 0.01.")
     return having
 
 
@@ -272,4 +283,6 @@ def _no_row(outcomes: Outcomes, bound: Bound, rows: list[str]) -> InputError:
         hint = "; slices are made with --by COLUMN (by=)"
     # The only task may be called "all" as well.
     names = listed(map(quote, dict.fromkeys(rows)))
-    return InputError(f"{bound}: there is no row {quote(bound.where)}{hint}. Rows: {names}.")
+    near = get_close_matches(bound.where, rows, n=1)
+    meant = f" Did you mean {quote(near[0])}?" if near else ""
+    return InputError(f"{bound}: there is no row {quote(bound.where)}{hint}.{meant} Rows: {names}.")

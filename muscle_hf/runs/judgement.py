@@ -252,11 +252,14 @@ def _needed(bound: Bound, part: Part, figures: Figures, level: float, family: in
     least = 0 if clustered else kind.without_a_flip(part, bound.value, level)
     if least <= part.n:
         return settling, would or "no number of questions like these would settle it"
-    told = f"this bound cannot be met with {how_many(part.n, 'question')} even without a flip: "
+    few, can_rise = how_many(part.n, "question"), not kind.is_highest
+    told = f"this bound cannot be met with {few} even without a flip: "
+    if can_rise:
+        told = f"with {few} only an update that repairs more than it breaks can meet this bound; without a flip "
     if math.isinf(least):
         return None, f"{told}no number is enough"
     told += f"{least:,} {'is' if least == 1 else 'are'} needed"
-    if not part.coin.n or not settling or settling <= least:
+    if not part.coin.n or not settling or (settling <= least and not can_rise):
         return int(least), told
     return settling, f"{told}, and {would}"
 

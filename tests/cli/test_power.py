@@ -51,6 +51,14 @@ def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "earlier.json").write_text(capsys.readouterr().out)
     assert main(["power", "--like", str(tmp_path / "earlier.json"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
+    capsys.readouterr()
+    assert main(["compare", *runs, "--cluster", "reference", "--json"]) == 0
+    (tmp_path / "clustered.json").write_text(capsys.readouterr().out)
+    clustered = ["power", "--like", str(tmp_path / "clustered.json"), "--margin", "0.05", "--json"]
+    assert main(clustered) == 0
+    assert "the answers of --like are in 1 cluster, and taken as independent here" in capsys.readouterr().err
+    assert main([*clustered, "--cluster-size", "40", "--icc", "0.5"]) == 0
+    assert not capsys.readouterr().err
     assert main(["power", "--like", *runs, "--nfr", "0.05"]) == 2
     assert "--like takes the rates from two runs, and --nfr would be others" in capsys.readouterr().err
     (tmp_path / "scores.jsonl").write_text('{"id": 1, "score": 0.25}\n{"id": 2, "score": 0.5}\n')
@@ -61,7 +69,7 @@ def test_rates_come_from_an_earlier_comparison(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("written", "names", "message"),
     [
-        ("[1", ["one"], "cannot be read as JSON"),
+        ("[1", ["one"], "For two files of answers give OLD NEW"),
         ('{"schema": "muscle_hf.power"}', ["one"], "is not what muscle-hf compare --json printed"),
         ("{}", ["one", "one", "one"], "OLD NEW or one file"),
         (None, ["one"], "cannot be read as JSON"),
@@ -79,5 +87,5 @@ def test_what_is_no_comparison_is_refused(
 def test_bad_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", "--margin", "2"]) == 2
     assert capsys.readouterr().err == (
-        "muscle-hf power: margin is 2.0, but must be from 0 to below 1, such as 0.02 for 2 %.\n"
+        "muscle-hf power: margin is 2.0, but must be from 0 to below 1, such as 0.01 for one point.\n"
     )

@@ -236,7 +236,7 @@ def test_two_rates_say_all_three(options: dict[str, Any], expected: tuple[float,
     [
         ({"questions": 0}, "whole number"),
         ({"questions": 2.5}, "whole number"),
-        ({"margin": 1}, "margin is 1, but must be from 0 to below 1"),
+        ({"margin": 1}, "margin is 1, but must be from 0 to below 1, such as 0.01 for one point"),
         ({"margin": -0.01}, "margin is -0.01"),
         ({"max_nfr": math.nan}, "max_nfr is nan"),
         ({"flip_rate": 2}, "flip_rate is 2"),

@@ -337,3 +337,22 @@ def test_a_message_does_not_name_a_row_twice() -> None:
     result = compared({"all": QUIZ})
     with pytest.raises(InputError, match=r"Rows: 'all'\.$"):
         check(result, [parse_bound("max_nfr", "quiz:0.1")])
+
+
+@pytest.mark.parametrize("option", ["margin", "min_accuracy_change"])
+def test_a_fall_of_all_points_is_no_margin_of_one_point(option: str) -> None:
+    message = _refusal(compared({"quiz": QUIZ}), option, "1" if option == "margin" else "-1")
+    assert message.endswith("a fall of 100 points, so that nothing could break it; one point is 0.01.")
+
+
+def test_a_bound_that_nothing_breaks_is_told() -> None:
+    bounds = [parse_bound("max_nfr", "1"), parse_bound("relative_margin", "1"), parse_bound("max_nfr", "0.5")]
+    notes = judge(compared({"quiz": QUIZ}), bounds).notes
+    assert notes[:2] == [
+        f"Nothing breaks --{name} 1: it allows 100 %; 1 % is 0.01" for name in ("max-nfr", "relative-margin")
+    ]
+
+
+def test_the_nearest_row_is_proposed_among_many() -> None:
+    result = compared({"quiz": QUIZ | {"category": GROUPS}}, by=["category"])
+    assert "Did you mean 'category=law'?" in _refusal(result, "max_nfr", "category=lwa:0.5")

@@ -66,8 +66,17 @@ def _judged(result: RunComparison, option: str, text: str, gate_on: str = "inter
             "margin",
             "0.01",
             "all: accuracy changes by 0.0 points [-7.1, 7.1] on 50 answers (0 broken, 0 repaired): cannot tell "
-            "whether it falls by more than 1 point (--margin 0.01); this bound cannot be met with 50 questions even "
-            "without a flip: 368 are needed",
+            "whether it falls by more than 1 point (--margin 0.01); with 50 questions only an update that repairs "
+            "more than it breaks can meet this bound; without a flip 368 are needed",
+        ),
+        (
+            (20, 3, 0, 17),
+            "margin",
+            "0.01",
+            "all: accuracy rises by 7.5 points [-3.5, 20.4] on 40 answers (0 broken, 3 repaired): cannot tell whether "
+            "it falls by more than 1 point (--margin 0.01); with 40 questions only an update that repairs more than "
+            "it breaks can meet this bound; without a flip 368 are needed, and 73 questions like these would settle "
+            "it (80 % of the time)",
         ),
         (
             (500, 60, 10, 430),

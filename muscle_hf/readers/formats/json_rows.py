@@ -39,6 +39,11 @@ def rows_of(path: Path, value: Any) -> list[dict[str, Any]]:
         return _from_columns(path, value)
     if all(isinstance(column, dict) for column in value.values()):
         return _labelled(path, value)
+    if {"results", "configs", "n-shot"} <= value.keys():
+        raise NoTableError(
+            f"{path} is a results file of lm-evaluation-harness, which has no answers: name the samples_*.jsonl "
+            "beside it, or their folder. They are written with --log_samples."
+        )
     raise NoTableError(f"{path} is one JSON object with {listed(map(quote, value))}, and no table. {_HOW}")
 
 

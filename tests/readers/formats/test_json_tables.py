@@ -122,6 +122,7 @@ def test_a_table_in_one_document_is_read_as_its_rows(tmp_path: Path, content: An
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
+        ({"results": {"a": {}}, "configs": {"a": {}}, "n-shot": {"a": 0}, "date": 1.5}, "name the samples_"),
         ({"old": ROWS, "new": ROWS}, r"several arrays of objects \('old', 'new'\)"),
         ({str(i): row for i, row in enumerate(ROWS)}, r"nothing says whether '0' is a row .*orient='index'"),
         ({"a": {"b": 1}, "c": {"d": 1}}, "an object of objects with different fields"),
