@@ -236,8 +236,8 @@ def coin_lines(outcomes: Outcomes) -> list[str]:
         )
     for name, view in outcomes.hierarchical.items():
         lines.append(
-            f"by {name}, {view.groups} groups that may differ: mean probability {view.median:.3f} ({level}: "
-            f"{view.low:.3f} to {view.high:.3f}), spread {view.spread:.3f} ({view.spread_low:.3f} to "
+            f"by {name}, {how_many(view.groups, 'group')} that may differ: mean probability {view.median:.3f} "
+            f"({level}: {view.low:.3f} to {view.high:.3f}), spread {view.spread:.3f} ({view.spread_low:.3f} to "
             f"{view.spread_high:.3f}), Bayes factor against 1/2 {bayes_factor(view)}, prior {view.prior_text}"
         )
     return lines

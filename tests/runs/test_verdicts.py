@@ -15,6 +15,7 @@ from muscle_hf.runs.compare import RunComparison, compare_runs
 from muscle_hf.runs.gate import Bound, Gate, judge, parse_bound
 from muscle_hf.runs.judgement import Judgement
 from muscle_hf.runs.measure import Part
+from muscle_hf.runs.page import render_html
 from muscle_hf.runs.terminal import plain_text
 
 FALLEN = {"old": [0.5, 0.5, 0.5, 0.25], "new": [0.75, 0.25, 0.0, 0.25]}
@@ -245,6 +246,11 @@ def test_one_of_a_thing_is_told_as_one() -> None:
     assert "1 of 1 flip is negative" in str(result)
     assert "1 of 1 answer, 100.0 %" in _judged(result, "max_nfr", "0.05").message
     assert "1 of 1 flip is negative" in _judged(result, "stop_at", "20").message
+    two = compared({"first": right(both=1, broken=1), "second": right(both=2)})
+    assert "by task, 1 group that may differ" in str(two)
+    page = render_html(two)
+    assert "This page holds the 1 flip (" in page
+    assert "1 task that may differ" in page
 
 
 # The estimate alone --------------------------------------------------------------------------------------------------

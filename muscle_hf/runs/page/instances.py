@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...text import how_many
 from ..outcomes import Outcomes
 from .html import KINDS, clean
 
@@ -68,16 +69,16 @@ def encode_instances(outcomes: Outcomes, budget: int) -> tuple[str, str]:
             limit = limits[limits.index(limit) + 1]
     shown = rows + drawn
     cut = sum(text is not None and text[1] > limit for row in shown for text in row.texts)
-    flips_told = f"all {len(rows):,} flips{_kinds(outcomes)}" if rows else "no flip, as there is none"
+    flips_told = f"{_every(len(rows), 'flip')}{_kinds(outcomes)}" if rows else "no flip, as there is none"
     about = f"This page holds {flips_told}"
     if not len(others):
         about += "."
     elif count == len(others):
-        about += f", and all {len(others):,} other instances."
+        about += f", and {_every(len(others), 'other instance')}."
     elif count:
-        about += f", and a random sample of {count:,} of {len(others):,} other instances."
+        about += f", and a random sample of {count:,} of {how_many(len(others), 'other instance')}."
     else:
-        about += f". There is no room for any of the {len(others):,} other instances."
+        about += f". There is no room for any of the {how_many(len(others), 'other instance')}."
     about += " The list begins with the flips; the buttons choose what it shows." if rows else ""
     if cut:
         about += f" Texts are cut after {limit:,} characters ({cut:,} of them); each says how much is left out."
@@ -183,3 +184,8 @@ def _columns(outcomes: Outcomes) -> list[str]:
     return list(
         dict.fromkeys(name for pair in outcomes.pairs.values() for name in (*pair.old.slices, *pair.new.slices))
     )
+
+
+def _every(count: int, noun: str) -> str:
+    """Say that none is left out: "the 1 flip", "all 2,060 flips"."""
+    return f"{'the' if count == 1 else 'all'} {how_many(count, noun)}"

@@ -240,8 +240,8 @@ def _chance(heads: Sequence[Part], outcomes: Outcomes) -> str:
 
     rows = [row(f"{'' if len(heads) == 1 else f'{name_of(part.name)}: '}all flips alike", part.coin) for part in heads]
     for name, view in grouped.items():
-        groups = "tasks" if name == "task" else f"groups of {name_of(name)}"
-        rows.append(row(f"{view.groups} {groups} that may differ", view))
+        groups = how_many(view.groups, "task" if name == "task" else "group")
+        rows.append(row(f"{groups}{'' if name == 'task' else f' of {name_of(name)}'} that may differ", view))
     told = (
         "Had the update no direction, every flip would be the toss of a fair coin: negative with probability 1/2, the "
         f"dashed line. Shown is the posterior median of that probability, with a {100 * outcomes.level:g} % interval. "
