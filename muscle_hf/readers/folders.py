@@ -31,6 +31,7 @@ HARNESS, LIGHTEVAL = "lm-evaluation-harness", "lighteval"
 NAMES = {HARNESS: SAMPLES, LIGHTEVAL: DETAILS}
 """Program -> what its files of answers are called."""
 # Never answers: what the programs' own folders hold beside them.
+_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow")
 _RESULTS = re.compile(r"results.*\.json")
 
 
@@ -115,10 +116,12 @@ def _runs_in(folder: Path, model: str | None) -> list[_Found]:
     taken = {found.file for found in runs}
     runs += _of_formats([file for file in files if file not in taken and not _RESULTS.fullmatch(file.name)])
     if not runs:
+        tables = [file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in _TABLES]
         raise InputError(
-            f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples), no "
-            f"details_*.parquet of lighteval and no run of another program that is known ({known()}); name a file, or "
-            "the folder that holds them."
+            f"{folder} holds no samples_*.jsonl or .json of lm-evaluation-harness (run it with --log_samples) and no "
+            f"run of another program that is known ({known()}); name a file"
+            + (f" (there are {listed(tables)})" if tables else "")
+            + ", or the folder that holds them."
         )
     programs = list(dict.fromkeys(found.program for found in runs))
     if len(programs) > 1:

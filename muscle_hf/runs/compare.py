@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..errors import InputError
+from ..errors import ArgumentError, InputError
 from ..flips.inputs import is_number
 from ..flips.paired_tests import check_test
 from ..flips.stopping import check_stop_at
@@ -174,6 +176,11 @@ def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], opt
     if not isinstance(source, Run):
         from ..readers.sources import read
 
+        known = signature(read).parameters
+        if unknown := sorted(options.keys() - known.keys()):
+            near = get_close_matches(unknown[0], [*signature(compare_runs).parameters, *known], n=1)
+            meant = f"; did you mean {near[0]}?" if near else "."
+            raise ArgumentError(f"compare_runs has no argument {', '.join(unknown)}{meant}")
         return read(source, slices=slices, tasks=tasks, **options)
     chosen = choose_tasks([*source.tasks, *source.not_compared], tasks, source.source)
     return replace(

@@ -22,6 +22,7 @@ from ..version import __version__
 from .bounds import Bound
 from .cells import Estimate, Point
 from .gate import Gate
+from .kinds import RATES
 from .measure import Part
 from .outcomes import Outcomes
 from .policy import Policy
@@ -141,7 +142,7 @@ class Decision:
             },
             asked=_named(_asked(document["asked"])),
             held=_named(
-                (f"{held['row']}: {held['rate']}", (str(held["verdict"]), _number(held["estimate"])))
+                (_held_name(document, held), (str(held["verdict"]), _number(held["estimate"])))
                 for held in gate["bounds"]
             ),
             rows={str(row["row"]): _point(document, row) for row in document["rows"]},
@@ -219,6 +220,16 @@ class Decision:
     def versions_since(self, before: "Decision") -> list[str]:
         """Say which versions are others than those of an earlier decision."""
         return _differences(before.versions, self.versions)
+
+
+def _held_name(document: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+    """Name a bound as tables do: its row and its rate."""
+    kinds = {str(row["row"]): str(row["kind"]) for row in document["rows"]}
+    # Slices have no row there; they are of the same kind where all is.
+    of_others = "answers" if "answers" in kinds.values() else "scores"
+    kind = RATES[str(held["rate"])]
+    title = kind.title_of_scores if kinds.get(str(held["row"]), of_others) == "scores" else kind.title
+    return f"{held['row']}: {title or held['rate']}"
 
 
 def _rows(outcomes: Outcomes) -> Iterator[tuple[str, Part]]:

@@ -375,3 +375,10 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path)
+
+
+def test_a_folder_of_tables_names_them(tmp_path: Path) -> None:
+    for name in ("v1.csv", "v2.csv", "notes.txt"):
+        (tmp_path / name).write_text("id,prediction,reference\n1,a,a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"name a file \(there are v1\.csv, v2\.csv\), or the folder"):
+        read(tmp_path)

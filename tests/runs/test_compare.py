@@ -1,6 +1,7 @@
 """From two evaluations to a comparison: which tasks are paired, what is noted, and what a folder gives."""
 
 import json
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def test_other_metrics_on_both_sides_are_refused() -> None:
 def test_a_pair_of_dates_goes_to_old_and_new(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, object]] = []
 
+    @wraps(muscle_hf.read)
     def read(source: str, **options: object) -> object:
         seen.append((source, options["run"]))
         return run(source, answers("ab", "aa"))
@@ -73,8 +75,10 @@ def test_a_pair_of_dates_goes_to_old_and_new(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_misspelt_option_is_an_error_and_not_ignored(tmp_path: Path) -> None:
     path = _jsonl(tmp_path / "old.jsonl", "aabb")
-    with pytest.raises(TypeError, match="metrics"):
+    with pytest.raises(TypeError, match=r"compare_runs has no argument metrics; did you mean metric\?"):
         compare_runs(path, path, metrics="acc")
+    with pytest.raises(TypeError, match=r"did you mean cluster\?"):
+        compare_runs(path, path, clusters="question")
 
 
 def test_options_of_reading_are_not_ignored_where_everything_is_read() -> None:

@@ -113,7 +113,7 @@ def test_the_same_answers_and_bounds_are_the_same_decision_wherever_the_files_li
 @pytest.mark.parametrize(
     ("broken", "bounds", "level", "options", "told", "came"),
     [
-        (4, BOUNDS, 0.95, {}, ["other old answers and new answers"], "all: max_nfr 0.075 -> 0.1"),
+        (4, BOUNDS, 0.95, {}, ["other old answers and new answers"], "all: NFR 0.075 -> 0.1"),
         (30, BOUNDS, 0.95, {}, ["other old answers and new answers"], "verdict kept -> broken"),
         (
             3,
@@ -121,9 +121,9 @@ def test_the_same_answers_and_bounds_are_the_same_decision_wherever_the_files_li
             0.95,
             {},
             ["max_nfr all 0.5 -> 0.01"],
-            "max_nfr kept -> broken",
+            "NFR kept -> broken",
         ),
-        (3, BOUNDS[:1], 0.95, {}, ["max_nfr * 0.5 -> not asked"], "quiz: max_nfr kept -> not judged"),
+        (3, BOUNDS[:1], 0.95, {}, ["max_nfr * 0.5 -> not asked"], "quiz: NFR kept -> not judged"),
         (3, BOUNDS, 0.9, {}, ["level 0.95 -> 0.9"], ""),
         (3, BOUNDS, 0.95, {"metric": "acc"}, ['metric not asked -> "acc"'], ""),
     ],
@@ -158,7 +158,7 @@ def test_two_bounds_of_one_rate_on_one_row_are_both_compared(tmp_path: Path) -> 
     before = decided(path, Bound("max_nfr", "all", 0.5), Bound("max_nfr", "all", 0.4))
     now = decided(path, Bound("max_nfr", "all", 0.5), Bound("max_nfr", "all", 0.001))
     assert now.asked_since(before) == ["max_nfr all (2) 0.4 -> 0.001"]
-    assert now.came_since(before) == ["verdict kept -> broken", "all: max_nfr (2) kept -> broken"]
+    assert now.came_since(before) == ["verdict kept -> broken", "all: NFR (2) kept -> broken"]
 
 
 # Files that are none -------------------------------------------------------------------------------------------------

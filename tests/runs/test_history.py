@@ -45,7 +45,7 @@ def test_each_decision_is_a_line_and_the_next_one_says_what_has_changed(tmp_path
     (last, trend) = second.lines
     assert last.endswith(
         "kept, NFR 2.5 % [0.4, 12.9]; since then: other old answers and new answers; verdict kept -> broken; "
-        "all: max_nfr kept -> broken"
+        "all: NFR kept -> broken"
     )
     assert trend == "NFR through 2 decisions: 2.5, 50.0 %"
     assert [decision.verdict for decision in read_history(history)] == ["kept", "broken"]
