@@ -179,6 +179,7 @@ class _AsLines:
 
     def __init__(self, file: Any) -> None:
         self.file, self.count, self.closed = file, 1, False
+        self.brackets = 0  # that are open
         self.pieces, self.ready = self._pieces(), b""
 
     def read(self, size: int) -> bytes:
@@ -199,10 +200,10 @@ class _AsLines:
             # The last brace may be one before a comma that is not read yet.
             end = kept.rfind(b"}")
             if end > 0:
-                piece, count = self._BETWEEN.subn(b"}\n{", kept[:end])
-                kept = kept[end:]
-                self.count += count
-                yield piece
+                rows, kept = self._BETWEEN.split(kept[:end]), kept[end:]
+                self._refuse_inner(rows)
+                self.count += len(rows) - 1
+                yield b"}\n{".join(rows)
             more = self.file.read(_BYTES)
             if not more:
                 break
@@ -210,6 +211,13 @@ class _AsLines:
         if not self._END.fullmatch(kept):
             raise _NotPlainError
         yield b"}\n"
+
+    def _refuse_inner(self, rows: Sequence[bytes]) -> None:
+        """Refuse a comma inside an array of a row: where a block ends just there, Arrow ends the whole process."""
+        for place, row in enumerate(rows):
+            self.brackets += row.count(b"[") - row.count(b"]")
+            if self.brackets and place < len(rows) - 1:
+                raise _NotPlainError
 
 
 class _NotPlainError(Exception):

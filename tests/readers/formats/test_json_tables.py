@@ -77,6 +77,16 @@ def test_an_array_without_braces_in_its_texts_is_read_by_arrow(
         assert _scan(table, "id")[0] == list(range(300))
 
 
+def test_objects_inside_a_row_do_not_end_the_process_wherever_a_block_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": i, "more": [{"b": 1}, {}], "prediction": "A"} for i in range(4)]
+    table = JsonArray(_write(tmp_path / "rows.json", rows), "rows")
+    for size in range(20, 100):
+        monkeypatch.setattr(json_tables, "_BYTES", size)
+        assert _scan(table, "id", "prediction") == [[0, 1, 2, 3], ["A"] * 4]
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
