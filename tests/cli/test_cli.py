@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -321,7 +322,9 @@ def test_a_plain_bound_says_which_tasks_with_scores_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = answers("aa", "aa"), answers("aa", "aa", task="trivia"), scored([0.5, 0.7])
-    monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: run(source, *tasks))
+    monkeypatch.setattr(
+        "muscle_hf.readers.sources.read", wraps(muscle_hf.read)(lambda source, **_: run(source, *tasks))
+    )
     assert main(["compare", "a", "b", "--max-nfr", "0.9"]) == 0
     assert "summaries with scores can be bounded by name" in capsys.readouterr().err
     assert main(["compare", "a", "b", "--max-nfr", "*:0.9"]) == 0
@@ -335,7 +338,7 @@ def test_a_task_that_vanished_does_not_pass_the_gate(
         "old": run("v1", answers("aa", "aa"), answers("aa", "aa", task="trivia"), answers("aa", "aa", task="b")),
         "new": run("v2", answers("aa", "aa"), answers("aa", "aa", task="b")),
     }
-    monkeypatch.setattr("muscle_hf.readers.sources.read", lambda source, **_: runs[source])
+    monkeypatch.setattr("muscle_hf.readers.sources.read", wraps(muscle_hf.read)(lambda source, **_: runs[source]))
     for gate in ([], ["--max-nfr", "*:0.9"]):
         assert main(["compare", "old", "new", *gate]) == 2
         out, err = capsys.readouterr()

@@ -97,7 +97,7 @@ def test_a_decision_that_is_not_come_to_again_says_why_and_is_no_pass(
     table(here / "quiz.csv", broken=4, n=200)
     code, _, err = _run(capsys, "--policy", "policy.yaml", "--check", "decision.json")
     assert code == 2
-    for told in ("is not reproduced: other old answers and new answers; all: max_nfr 0.015 -> 0.02", "quiz.csv."):
+    for told in ("is not reproduced: other old answers and new answers; all: NFR 0.015 -> 0.02", "quiz.csv."):
         assert told in err
 
 
