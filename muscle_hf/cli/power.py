@@ -83,16 +83,18 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.like is not None:
         options |= _like(arguments)
-    found = power(**options, power=arguments.power, cluster_size=arguments.cluster_size, icc=arguments.icc)
-    print_line(found.to_json(indent=2) if arguments.json else str(found))
+    answer = power(**options, power=arguments.power, cluster_size=arguments.cluster_size, icc=arguments.icc)
+    print_line(answer.to_json(indent=2) if arguments.json else str(answer))
     return 0
 
 
 def _like(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give the rates of two runs, and their number of questions where none was given."""
-    given = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
-    if given:
-        raise InputError(f"--like takes the rates from two runs, and {' and '.join(given)} would be others; give one.")
+    already = [f"--{name.replace('_', '-')}" for name in ("flip_rate", "nfr") if getattr(arguments, name) is not None]
+    if already:
+        raise InputError(
+            f"--like takes the rates from two runs, and {' and '.join(already)} would be others; give one."
+        )
     counts = _counts(arguments.like, has_clusters=arguments.icc is not None)
     n, fallen, risen = sum(counts.values()), counts["negative_flips"], counts["positive_flips"]
     options = {"flip_rate": (fallen + risen) / n, "change": (risen - fallen) / n}

@@ -80,8 +80,8 @@ def hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on: 
     """Hold rows that have its rate, by the names that a gate calls them, to a bound."""
     judged = _hold(bound, rows, level, gate_on)
     return [
-        _at_worst(each, part, level, gate_on) if part.harness_errors and each.verdict == KEPT else each
-        for (_, part), each in zip(rows, judged, strict=True)
+        _at_worst(judgement, part, level, gate_on) if part.harness_errors and judgement.verdict == KEPT else judgement
+        for (_, part), judgement in zip(rows, judged, strict=True)
     ]
 
 
@@ -90,11 +90,11 @@ def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on:
         return [_by_bayes_factor(bound, *row, len(rows)) for row in rows]
     figures = [_figures(bound, part, level) for _, part in rows]
     if gate_on == "estimate":
-        return [_by_estimate(bound, *row, each) for row, each in zip(rows, figures, strict=True)]
+        return [_by_estimate(bound, *row, measured) for row, measured in zip(rows, figures, strict=True)]
     claims = _broken(bound, [part for _, part in rows], figures, level)
     return [
-        _by_interval(bound, *row, each, level, len(rows), claim)
-        for row, each, claim in zip(rows, figures, claims, strict=True)
+        _by_interval(bound, *row, measured, level, len(rows), claim)
+        for row, measured, claim in zip(rows, figures, claims, strict=True)
     ]
 
 
@@ -127,7 +127,7 @@ def _broken(bound: Bound, parts: Sequence[Part], figures: Sequence[Figures], lev
 
     It is 0 where only the interval at the level itself does, and nan where not even that does.
     """
-    claimed = [0.0 if _is_broken(bound, each) else math.nan for each in figures]
+    claimed = [0.0 if _is_broken(bound, measured) else math.nan for measured in figures]
     while True:
         # Of m rows the first are tested at 1/m of the rate of errors; where k are found, the others at 1/(m - k).
         others = sum(not value for value in claimed) + sum(map(math.isnan, claimed))

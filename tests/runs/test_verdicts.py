@@ -165,6 +165,7 @@ def test_the_questions_that_are_said_to_be_needed_are_enough_and_one_less_is_not
     assert (few.verdict, few.questions_needed) == ("cannot tell", n)
 
 
+@pytest.mark.slow
 def test_as_many_questions_as_are_said_to_settle_a_bound_do_so_4_times_in_5() -> None:
     judged = _judged(_cells(350, 15, 20, 115), "margin", "0.03")
     assert judged.verdict == "cannot tell"

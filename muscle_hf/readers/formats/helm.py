@@ -153,7 +153,7 @@ def _perturbation(row: Mapping[str, Any]) -> str:
 
 
 def _record(answer: _Answer, instance: Mapping[str, Any], prediction: Mapping[str, Any], metric: str | None) -> Record:
-    right = [one["output"]["text"] for one in instance.get("references") or () if "correct" in one["tags"]]
+    right = [answer["output"]["text"] for answer in instance.get("references") or () if "correct" in answer["tags"]]
     asked = instance.get("input") or {}
     scores = {name: value for name, value in answer.stats.items() if name == metric or not _OF_THE_REQUEST.match(name)}
     said = prediction.get("truncated_predicted_text") or prediction.get("predicted_text")

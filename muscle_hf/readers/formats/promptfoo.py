@@ -105,7 +105,9 @@ def _records(results: Sequence[_Result], repeated: bool) -> Iterator[Record]:
     numbers: dict[str, list[int]] = {}
     for place, result in enumerate(results):
         test, variables = object_in(result, "testCase"), _variables(result)
-        asserted = [[one.get("type"), one.get("value")] for one in test.get("assert") or () if isinstance(one, dict)]
+        asserted = [
+            [check.get("type"), check.get("value")] for check in test.get("assert") or () if isinstance(check, dict)
+        ]
         # Repetitions are numbered as tests of their own.
         same = numbers.setdefault(digest([variables, asserted, test.get("description")]), []) if repeated else []
         same.append(result.get("testIdx", place))
@@ -169,7 +171,7 @@ def _is_repeated(document: Any) -> bool:
     if not isinstance(document, dict):
         return False
     options = object_in(object_in(document, "config"), "evaluateOptions"), object_in(document, "runtimeOptions")
-    return any(isinstance(one.get("repeat"), int) and one["repeat"] > 1 for one in options)
+    return any(isinstance(option.get("repeat"), int) and option["repeat"] > 1 for option in options)
 
 
 def _notes(results: Sequence[_Result]) -> list[str]:
@@ -180,7 +182,7 @@ def _notes(results: Sequence[_Result]) -> list[str]:
 def _not_whole(summary: Mapping[str, Any], count: int, source: str) -> str | None:
     """Say that there are not as many results as promptfoo counted; None where it says nothing else."""
     counts = [object_in(summary, "stats").get(name) for name in ("successes", "failures", "errors")]
-    told = [one for one in counts if isinstance(one, int)]
+    told = [number for number in counts if isinstance(number, int)]
     if len(told) < 2 or sum(told) == count:
         return None
     return f"{source} is of an output with {count} results, which counts {sum(told)} itself: was it changed?"
