@@ -33,12 +33,8 @@ def with_clusters(
     """
     known = {name: labels for name, pair in pairs.items() if (labels := _labels(name, pair, column)) is not None}
     if not known:
-        columns = list(
-            dict.fromkeys(name for pair in pairs.values() for name in (*pair.old.columns, *pair.new.columns))
-        )
-        raise InputError(
-            f"no task has a column {quote(column)} to cluster by; there are: {listed(map(quote, columns)) or 'none'}."
-        )
+        there = listed(map(quote, columns_of(pairs))) or "none"
+        raise InputError(f"no task has a column {quote(column)} to cluster by; there are: {there}.")
     failures = {name: pair.errors for name, pair in pairs.items() if name in known and pair.errors}
     errors = {name: _labels(name, Aligned(*sides), column) for name, sides in failures.items()}
     numbers = iter(codes(*known.values(), *(labels for labels in errors.values() if labels is not None)))
@@ -59,6 +55,11 @@ def with_clusters(
             "something else in each task, write the task's name before them"
         )
     return found, notes
+
+
+def columns_of(pairs: Mapping[str, Aligned]) -> list[str]:
+    """Name the columns that any task has, on either side."""
+    return list(dict.fromkeys(name for pair in pairs.values() for name in (*pair.old.columns, *pair.new.columns)))
 
 
 def without_column(pairs: Mapping[str, Aligned], column: str) -> dict[str, Aligned]:

@@ -21,7 +21,7 @@ from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
 from ..text import how_many
-from .clusters import repeats, with_clusters, without_column
+from .clusters import columns_of, repeats, with_clusters, without_column
 from .measure import Part, Table, holm, measure, tabulate
 
 SCHEMA = "muscle_hf.run_comparison"
@@ -327,7 +327,7 @@ def _slices(
     }
     if not groups:
         raise InputError(
-            f"no task has a column {column!r} to slice by; there are: {', '.join(_columns(pairs)) or 'none'}."
+            f"no task has a column {column!r} to slice by; there are: {', '.join(columns_of(pairs)) or 'none'}."
         )
     graded = [name for name in groups if not tables[name].has_scores]
     scored = [name for name in groups if tables[name].has_scores]
@@ -378,10 +378,6 @@ def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:
                     "one counts"
                 )
     return notes
-
-
-def _columns(pairs: Mapping[str, Aligned]) -> list[str]:
-    return list(dict.fromkeys(name for pair in pairs.values() for name in (*pair.old.columns, *pair.new.columns)))
 
 
 def _adjusted(parts: Sequence[Part]) -> tuple[Part, ...]:
