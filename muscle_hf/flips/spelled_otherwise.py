@@ -49,7 +49,8 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     """Find the rows in which two columns of texts, as they are compared now, hold the same in another spelling."""
     if first is None or second is None or not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
-    rows = np.flatnonzero(pc.fill_null(pc.not_equal(first, second), False))
+    unlike = pc.not_equal(first, second)
+    rows = np.flatnonzero(pc.fill_null(unlike, False))
     if not len(rows):
         return None
     # Drawn, since every second row may be of one sort.
@@ -68,8 +69,9 @@ def spelled_otherwise(first: Column | None, second: Column | None) -> SpelledOth
     number = int(counts[left].sum())
     if len(looked) < len(rows):
         number = int(np.count_nonzero(_same(first.take(pa.array(rows)), second.take(pa.array(rows)), names)))
-    already = pc.sum(pc.equal(first, second)).as_py() or 0
-    return SpelledOtherwise(names, number, len(first), already, (firsts[most].as_py(), seconds[most].as_py()))
+    return SpelledOtherwise(
+        names, number, len(first), unlike.false_count, (firsts[most].as_py(), seconds[most].as_py())
+    )
 
 
 def long_spelled_otherwise(first: Column, second: Column, longest: int) -> SpelledOtherwise | None:
@@ -80,6 +82,8 @@ def long_spelled_otherwise(first: Column, second: Column, longest: int) -> Spell
     if not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
     long = pc.or_(*(pc.greater(pc.binary_length(side), longest) for side in (first, second)))
+    if not pc.any(long).as_py():
+        return None
     rows = pc.fill_null(pc.and_(long, pc.not_equal(first, second)), False)
     if not pc.any(rows).as_py():
         return None

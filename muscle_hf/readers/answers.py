@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.number_texts import Column as Column
+from ..flips.number_texts import few_distinct
 from ..flips.same_answer import Spelling
 from ..flips.spelled_otherwise import SpelledOtherwise
 from ..text import quote
@@ -124,15 +125,16 @@ class TaskAnswers:
         """Say how many instances there are."""
         return len(self.ids)
 
-    def take(self, positions: Positions) -> "TaskAnswers":
-        """Give the rows at some positions, in that order."""
-        columns = ("ids", "answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
+    def take(self, positions: Positions, ids: Column | None = None) -> "TaskAnswers":
+        """Give the rows at some positions, in that order; their ids need not be taken where these are at hand."""
+        columns = ("answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
         indices = pa.array(positions)
         changed: dict[str, Any] = {
-            name: column[positions] if isinstance(column, np.ndarray) else column.take(indices)
+            name: column[positions] if isinstance(column, np.ndarray) else _taken(column, indices)
             for name in columns
             if (column := getattr(self, name)) is not None
         }
+        changed["ids"] = self.ids.take(indices) if ids is None else ids
         slices = {name: column.take(indices) for name, column in self.slices.items()}
         rows = positions if self.rows is None else self.rows[positions]
         return replace(self, **changed, slices=slices, rows=rows)
@@ -206,6 +208,13 @@ class Run:
         """Say where it comes from."""
         files = dict.fromkeys(file for task in self.tasks.values() for file in task.files)
         return Origin(self.name, self.source, tuple(files), self.revision)
+
+
+def _taken(column: Column, indices: Column) -> Column:
+    if not pa.types.is_string(column.type) or not few_distinct(column):
+        return column.take(indices)
+    encoded = column.dictionary_encode()
+    return encoded.dictionary.take(encoded.indices.take(indices))
 
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:

@@ -12,9 +12,10 @@ from ..errors import InputError
 from ..flips.same_answer import NUMBERS
 from ..flips.spelled_otherwise import spelled_otherwise
 from ..text import quote
-from .answers import BIG, Column, Positions, Shown, TaskAnswers, codes, kind_of, some
+from .answers import BIG, Column, Positions, Shown, TaskAnswers, kind_of, some
 from .formats.chosen_rows import advice
 from .formats.columnar import UNNAMED
+from .ids import ascending, numbered
 from .missing import DROP, HARNESS_ERROR, WRONG, Missing, all_instances, check_name, treat
 from .pair_spelling import spelled_alike, spelling_notes
 from .selection import same_filter
@@ -156,10 +157,11 @@ def _join(
     if BIG in (old.ids.type, new.ids.type):
         old, new = (replace(side, ids=side.ids.cast(BIG)) for side in (old, new))
     if old.ids.equals(new.ids):
-        _refuse_duplicates(codes(old.ids)[0], old)
+        if not ascending(old.ids):
+            _refuse_duplicates(numbered(old.ids)[0], old)
         return old, new, (0, 0), []
     # One pass over both, since looking at a million strings is what takes the time.
-    first, second = codes(old.ids, new.ids)
+    first, second = numbered(old.ids, new.ids)
     _refuse_duplicates(first, old)
     _refuse_duplicates(second, new)
     place = np.full(int(max(first.max(), second.max())) + 1, -1)
@@ -188,7 +190,7 @@ def _join(
             return *all_instances(old, new, place), absent, []
         note = f"{common} common instances compared, {len(lacking_new)} only in {old.source} and {len(lacking_old)} "
         return old.take(kept), new.take(place[kept]), absent, [f"{note}only in {new.source} left out"]
-    return old, new.take(place), (0, 0), []
+    return old, new.take(place, ids=old.ids), (0, 0), []
 
 
 def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:

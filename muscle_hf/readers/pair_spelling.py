@@ -135,6 +135,9 @@ def _is_strange(side: TaskAnswers) -> bool:
     """Tell whether right answers are labels, and not one answer is one of these, as where they have other names."""
     if side.scores is not None or side.answers is None or side.references is None or len(side) < _ENOUGH:
         return False
+    # Mostly one of the first is one of the first labels.
+    if pc.any(pc.is_in(side.answers[:_ENOUGH], pc.unique(side.references[:_ENOUGH]))).as_py():
+        return False
     answers, labels = pc.drop_null(side.answers), pc.unique(side.references)
     return len(answers) > 0 and 1 < len(labels) <= len(side) / 2 and not pc.any(pc.is_in(answers, labels)).as_py()
 

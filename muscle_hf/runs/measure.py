@@ -213,7 +213,7 @@ def tabulate(
     grades = pair.old.grades or pair.new.grades
     # Of zeros alone only a name can say that they are wrong answers.
     grades = grades or not (is_right_or_wrong(pair.old.metric) or old.any() or new.any())
-    answers = not sampled and not grades and all(np.isin(side, (0.0, 1.0)).all() for side in (old, new))
+    answers = not sampled and not grades and all(((side == 0) | (side == 1)).all() for side in (old, new))
     table = Table(
         errors=pair.errors and _worst(*pair.errors),
         metric=pair.old.metric if pair.old.higher_is_better else f"negated {pair.old.metric}",

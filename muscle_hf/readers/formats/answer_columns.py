@@ -57,7 +57,9 @@ def empty_note(answers: Column, references: Column, source: str) -> list[str]:
     """Say how many answers are empty, null or white space alone: otherwise they count as wrong without a word."""
     empty = pc.is_null(answers)
     if pa.types.is_string(answers.type):
-        empty = pc.or_(empty, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(answers), ""), False))
+        empty = pc.or_(empty, pc.fill_null(pc.or_(pc.equal(answers, ""), pc.utf8_is_space(answers)), False))
+    if not pc.any(empty).as_py():
+        return []
     count = pc.sum(pc.and_(empty, pc.fill_null(pc.not_equal(answers, references), True))).as_py() or 0
     return (
         [f"{source}: {count:,} empty {'answer counts' if count == 1 else 'answers count'} as wrong"] if count else []

@@ -214,7 +214,7 @@ class Parquet:
             try:
                 size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
                 rows = _PARQUET_BYTES * file.metadata.num_rows // max(size, 1)
-                batches = file.iter_batches(min(max(rows, 1), 10 * _BLOCK), columns=list(wanted))
+                batches = file.iter_batches(min(max(rows, 1), 64 * _BLOCK), columns=list(wanted))
                 return _use_all(batches, wanted, use, str(self.path), strict)
             except (OSError, UnicodeError, pa.ArrowException) as error:
                 raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}).") from None
