@@ -7,6 +7,11 @@ Papers: Kish (1965, Survey Sampling) for the design effect; Korn and Graubard (1
 Little, Louis and Slud (2019, Journal of Survey Statistics and Methodology 7) for intervals of shares by the effective
 number. That few flips tell little of how they cluster is met by one cluster of the worst kind that is added to those
 that tell something; `benchmarks/clusters.py` measures what it does.
+
+Verdicts on shares add to the measured variance its own standard error, since the few clusters that flipped may be
+small or even by chance. It is the root of 2 over degrees of freedom after Satterthwaite (1946, Biometrics Bulletin
+2), taken from the residuals of clusters; that their number is too hopeful where few of them tell anything is the
+idea of Bell and McCaffrey (2002, Survey Methodology 28).
 """
 
 import math
@@ -86,7 +91,9 @@ class ClusterCells:
         return Coins.of((self._positive - self._negative).astype(np.int64))
 
 
-def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informative: int, level: float) -> float:
+def effective_size(
+    residuals: Numbers, sizes: Numbers, squares: float, informative: int, level: float, *, cautious: bool = False
+) -> float:
     """Say how many independent rows would be as sure as these; 0 where nearly all are in one cluster.
 
     Args:
@@ -95,6 +102,8 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
         squares: Sum of the squares of the residuals of single rows.
         informative: How many clusters tell something of how alike their rows are, such as those with a flip.
         level: Level of the interval, whose quantile is to be that of Student's distribution.
+        cautious: Add to the variance of clusters its standard error, for verdicts on shares; to no more than if all
+            rows of a cluster were alike.
 
     Returns:
         The number of rows over the design effect. That is the variance of clusters over that of independent rows, at
@@ -111,17 +120,26 @@ def effective_size(residuals: Numbers, sizes: Numbers, squares: float, informati
     measured = alike
     if squares > 0:
         measured = float(residuals @ residuals) * clusters / (clusters - 1) / (squares * n / (n - 1))
+        if cautious:
+            measured = max(measured, min(alike, measured * (1 + _variance_error(residuals))))
     effect = max(1.0, (informative * measured + alike) / (informative + 1))
     quantiles = [_student(freedom - 1, 0.5 + level / 2) for freedom in (clusters, n)]
     return n / effect * (quantiles[1] / quantiles[0]) ** 2
 
 
-def effective_share(counts: Numbers, sizes: Numbers, level: float) -> tuple[float, float]:
+def _variance_error(residuals: Numbers) -> float:
+    """Give the standard error of a sum of squares, as a share of it: the root of 2 over its degrees of freedom."""
+    squares = residuals**2
+    whole = float(squares.sum())
+    return math.sqrt(max(0.0, float(squares @ squares) / whole**2 - 1 / len(squares))) if whole else 0.0
+
+
+def effective_share(counts: Numbers, sizes: Numbers, level: float, *, cautious: bool = False) -> tuple[float, float]:
     """Give a count of clusters, over their sizes, as a count of fewer independent rows, and how many these are."""
     share = float(counts.sum() / sizes.sum())
     informative = int(min(np.count_nonzero(counts > 0), np.count_nonzero(counts < sizes)))
     squares = float(sizes.sum()) * share * (1 - share)
-    n = effective_size(counts - share * sizes, sizes, squares, informative, level)
+    n = effective_size(counts - share * sizes, sizes, squares, informative, level, cautious=cautious)
     return share * n, n
 
 

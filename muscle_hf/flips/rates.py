@@ -50,18 +50,21 @@ def quotient(count: float, of: float) -> float:
 def share(better: str, parts: Callable[[Any], tuple[float, int]]) -> Rate:
     """Make a rate that is a count over a count."""
 
-    def bounded(interval: Callable[[float, float, float], Interval]) -> Callable[[Any, float, int], Interval]:
+    def bounded(
+        interval: Callable[[float, float, float], Interval], *, cautious: bool
+    ) -> Callable[[Any, float, int], Interval]:
         def bound(result: Any, level: float, _: int) -> Interval:
             if result.by_cluster is None:
                 return interval(*parts(result), level)
             # The same formula makes arrays of what clusters have.
             counts, sizes = cast("tuple[Any, Any]", parts(result.by_cluster))
-            count, of = effective_share(counts, sizes, level)
+            count, of = effective_share(counts, sizes, level, cautious=cautious)
             return interval(count, of, level) if of else (0.0, 1.0)
 
         return bound
 
-    return Rate(better, lambda result: quotient(*parts(result)), bounded(wilson), bounded(clopper_pearson))
+    tables, verdicts = bounded(wilson, cautious=False), bounded(clopper_pearson, cautious=True)
+    return Rate(better, lambda result: quotient(*parts(result)), tables, verdicts)
 
 
 def mean(
@@ -164,7 +167,8 @@ class Result:
               knows of what no value shows, so where few instances change by much this one errs more often.
             - Other rates: that of `confidence_interval`.
 
-        Where clusters were given, counts and changes are taken as of the effective number of instances.
+        Where clusters were given, counts and changes are taken as of the effective number of instances. For counts
+        its design effect has a standard error added: few flips tell little of how they cluster.
 
         Args:
             name: A rate, such as "accuracy_change".

@@ -200,6 +200,21 @@ def test_the_design_effect_equals_that_of_the_formula_for_many_informative_clust
     assert effective == pytest.approx(share * (1 - share) / variance, rel=1e-3)
 
 
+def test_verdicts_on_shares_add_to_the_design_effect_what_few_clusters_leave_open_of_it() -> None:
+    counts, sizes = np.zeros(100), np.full(100, 10.0)
+    counts[:4] = 1, 2, 3, 4
+    # By hand: 10 of 1,000 flip, and z is 0.1 off each count.
+    z = [0.9, 1.9, 2.9, 3.9, *[-0.1] * 96]
+    squares, fourths = sum(x**2 for x in z), sum(x**4 for x in z)
+    measured = squares * 100 / 99 / (1000 * 0.01 * 0.99 * 1000 / 999)
+    cautious = measured * (1 + math.sqrt(fourths / squares**2 - 1 / 100))
+    plain, fewer = effective_share(counts, sizes, 0.95)[1], effective_share(counts, sizes, 0.95, cautious=True)[1]
+    assert plain / fewer == pytest.approx((4 * cautious + 10) / (4 * measured + 10), rel=1e-12)
+    # No more than if all answers of a cluster were alike; and what nobody flipped, or is alone, stays as it was.
+    for same, of in ((10.0 * (counts > 0), sizes), (0 * counts, sizes), (1.0 * (counts > 1), sizes / 10)):
+        assert effective_share(same, of, 0.95, cautious=True) == pytest.approx(effective_share(same, of, 0.95))
+
+
 @pytest.mark.slow
 def test_ten_paraphrases_of_a_question_are_no_ten_questions() -> None:
     random, misses, alarms, plain = np.random.default_rng(0), 0, 0, 0
