@@ -100,7 +100,7 @@ def effective_size(
         residuals: By how much each cluster is off the estimate, shape (clusters,); they add up to 0.
         sizes: Rows of each cluster, in the same order.
         squares: Sum of the squares of the residuals of single rows.
-        informative: How many clusters tell something of how alike their rows are, such as those with a flip.
+        informative: How many clusters of several rows tell something of how alike these are, such as by a flip.
         level: Level of the interval, whose quantile is to be that of Student's distribution.
         cautious: Add to the variance of clusters its standard error, for verdicts on shares; to no more than if all
             rows of a cluster were alike.
@@ -134,10 +134,15 @@ def _variance_error(residuals: Numbers) -> float:
     return math.sqrt(max(0.0, float(squares @ squares) / whole**2 - 1 / len(squares))) if whole else 0.0
 
 
+def _informative(clusters: NDArray[np.bool_], sizes: Numbers) -> int:
+    """Count clusters; not those of one row, which tell nothing of how alike the rows of others are."""
+    return int(np.count_nonzero(clusters & (sizes > 1)))
+
+
 def effective_share(counts: Numbers, sizes: Numbers, level: float, *, cautious: bool = False) -> tuple[float, float]:
     """Give a count of clusters, over their sizes, as a count of fewer independent rows, and how many these are."""
     share = float(counts.sum() / sizes.sum())
-    informative = int(min(np.count_nonzero(counts > 0), np.count_nonzero(counts < sizes)))
+    informative = min(_informative(counts > 0, sizes), _informative(counts < sizes, sizes))
     squares = float(sizes.sum()) * share * (1 - share)
     n = effective_size(counts - share * sizes, sizes, squares, informative, level, cautious=cautious)
     return share * n, n
@@ -198,7 +203,7 @@ def relative_rate_interval(cells: ClusterCells, level: float) -> Interval:
         (cells._positive.sum(), moved(0, 0, 0, 1)),
     )
     squares = float(sum(count * off**2 for count, off in kinds))
-    informative = int(np.count_nonzero(cells._negative))
+    informative = _informative(cells._negative > 0, cells.n)
     size = effective_size(moved(cells._negative, right, wrong, cells.n), cells.n, squares, informative, level)
     return intervals.relative_interval(_scaled(cells, size), level) if size else (math.nan, math.nan)
 
@@ -212,7 +217,7 @@ def kappa_interval(cells: ClusterCells, chance: float, error: float, level: floa
         return math.nan, math.nan
     residuals, squares = cells.agreement_residuals
     same = cells.both_right + cells._same
-    informative = int(min(np.count_nonzero(same > 0), np.count_nonzero(same < cells.n)))
+    informative = min(_informative(same > 0, cells.n), _informative(same < cells.n, cells.n))
     n = effective_size(residuals, cells.n, squares, informative, level)
     whole = float(cells.n.sum())
     agreed = float(same.sum()) / whole

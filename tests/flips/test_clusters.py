@@ -269,3 +269,12 @@ def test_clusters_that_cannot_be_told_apart_are_refused(clusters: Any, words: st
     ):
         with pytest.raises(InputError, match=words):
             call()
+
+
+def test_flips_of_single_answers_tell_nothing_of_how_alike_those_of_large_clusters_are() -> None:
+    sizes = np.array([1.0] * 500 + [50.0] * 10)
+    flips = np.array([1.0] * 25 + [0.0] * 485)
+    alike = float((sizes**2).sum() / sizes.sum())  # what the design effect is where answers of a cluster are all alike
+    _, size = effective_share(flips, sizes, 0.95)
+    assert size <= 1000 / alike
+    assert size == pytest.approx(1000 / alike, rel=0.01)
