@@ -277,4 +277,4 @@ def test_flips_of_single_answers_tell_nothing_of_how_alike_those_of_large_cluste
     alike = float((sizes**2).sum() / sizes.sum())  # what the design effect is where answers of a cluster are all alike
     _, size = effective_share(flips, sizes, 0.95)
     assert size <= 1000 / alike
-    assert size == pytest.approx(1000 / alike, rel=0.01)
+    assert size == pytest.approx(1000 / alike, rel=0.1)  # and a little less, by Student
