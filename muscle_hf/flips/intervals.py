@@ -129,8 +129,15 @@ def chance_agreement(old: NDArray[np.int64], new: NDArray[np.int64], same: NDArr
     agreed = float(np.count_nonzero(same)) / n
     k = kappa(agreed, chance)
     # An instance moves kappa by [same answer] - (1 - kappa) * weight; the error is the spread of that.
+    counts: NDArray[np.int64] | None = None
+    if labels**2 < n:
+        # Few pairs of labels, looked at once each.
+        counts = np.bincount(old * labels + new, minlength=labels**2)
+        old, new = np.divmod(np.arange(labels**2), labels)
+        same = old == new
     weight = (new_count[old] + old_count[new]) / n
-    square = agreed - 2 * (1 - k) * float(weight[same].sum()) / n + (1 - k) ** 2 * float(weight @ weight) / n
+    times = weight if counts is None else counts * weight
+    square = agreed - 2 * (1 - k) * float(times[same].sum()) / n + (1 - k) ** 2 * float(times @ weight) / n
     variance = (square - (k - chance * (1 - k)) ** 2) / n
     return chance, math.nan if math.isnan(k) else math.sqrt(max(0.0, variance)) / (1 - chance)
 

@@ -81,9 +81,10 @@ def long_spelled_otherwise(first: Column, second: Column, longest: int) -> Spell
     """
     if not (pa.types.is_string(first.type) and pa.types.is_string(second.type)):
         return None
-    long = pc.or_(*(pc.greater(pc.binary_length(side), longest) for side in (first, second)))
-    if not pc.any(long).as_py():
+    lengths = [pc.binary_length(side) for side in (first, second)]
+    if max(pc.max(length).as_py() or 0 for length in lengths) <= longest:
         return None
+    long = pc.or_(*(pc.greater(length, longest) for length in lengths))
     rows = pc.fill_null(pc.and_(long, pc.not_equal(first, second)), False)
     if not pc.any(rows).as_py():
         return None

@@ -223,7 +223,8 @@ def codes(*columns: Column) -> list[NDArray[np.int64]]:
     # Arrow gives all chunks one dictionary, without a promise; to unify them would look at every value again.
     if not all(chunk.dictionary.equals(joined.chunk(0).dictionary) for chunk in joined.chunks[1:]):
         joined = joined.unify_dictionaries()
-    return [pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy() for chunk in joined.chunks]
+    indices = [chunk.indices.cast(pa.int64()) for chunk in joined.chunks]
+    return [(pc.fill_null(chunk, -1) if chunk.null_count else chunk).to_numpy() for chunk in indices]
 
 
 def answer_column(values: Sequence[Any]) -> Column:
@@ -246,9 +247,10 @@ def shorten(column: Column) -> Column:
     """Replace strings longer than `LONG` bytes by their beginning and a digest of the whole, to bound memory."""
     if not pa.types.is_string(column.type):
         return column
-    long = pc.fill_null(pc.greater(pc.binary_length(column), LONG), False)
-    if not pc.any(long).as_py():
+    lengths = pc.binary_length(column)
+    if (pc.max(lengths).as_py() or 0) <= LONG:
         return column
+    long = pc.fill_null(pc.greater(lengths, LONG), False)
     return pc.replace_with_mask(column, long, pa.array(map(short, column.filter(long).to_pylist()), pa.string()))
 
 

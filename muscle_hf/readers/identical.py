@@ -192,6 +192,8 @@ def _long(answers: Column, references: Column | None) -> NDArray[np.bool_]:
     if not pa.types.is_string(answers.type):
         return np.zeros(len(answers), np.bool_)
     size = pc.fill_null(pc.binary_length(answers), 0)
+    if (pc.max(size).as_py() or 0) <= _SHORTEST:
+        return np.zeros(len(answers), np.bool_)
     long = pc.greater_equal(size, LONG_ANSWER)
     maybe = pc.and_(pc.invert(long), pc.greater(size, _SHORTEST))
     if pc.any(maybe).as_py():

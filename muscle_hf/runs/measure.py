@@ -208,7 +208,12 @@ def tabulate(
     the reliable-change rule where scores are shares of right sampled answers. The runs of the seed floor are of one
     version, and no two of them one run unless that is accepted.
     """
-    old, new = pair.old.values(), pair.new.values()
+    labels = _labels(pair)
+    if labels and pair.new.references is not None and pair.new.references.equals(pair.old.references):
+        # The same as `values`, without a second look at texts.
+        old, new = (((side == labels[2]) & (side >= 0)).astype(np.float64) for side in labels[:2])
+    else:
+        old, new = pair.old.values(), pair.new.values()
     sampled = pair.old.samples is not None or pair.new.samples is not None
     grades = pair.old.grades or pair.new.grades
     # Of zeros alone only a name can say that they are wrong answers.
@@ -223,9 +228,8 @@ def tabulate(
         tolerance=tolerance or 0.0,
     )
     if answers and pair.old.answers is not None and pair.new.answers is not None:
-        if pair.old.scores is None and pair.new.scores is None and pair.old.references is not None:
-            before, after, right = codes(pair.old.answers, pair.new.answers, pair.old.references)
-            table = replace(table, labels=(before, after, right), same_answer=before == after)
+        if labels:
+            table = replace(table, labels=labels, same_answer=labels[0] == labels[1])
         else:
             before, after = codes(pair.old.answers, pair.new.answers)
             table = replace(table, same_answer=before == after)
@@ -233,6 +237,17 @@ def tabulate(
         rule = reliable_change(pair, level)
         table = replace(table, tolerance=rule.threshold, reliable_change=rule)
     return _with_floor(table, pair, seed_floor, by_position, allow_identical) if seed_floor else table
+
+
+def _labels(pair: Aligned) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Number the old, new and right answers, no answer being -1; None where scores say what is right."""
+    old, new = pair.old, pair.new
+    if old.scores is not None or new.scores is not None or old.references is None:
+        return None
+    if old.answers is None or new.answers is None:
+        return None
+    before, after, right = codes(old.answers, new.answers, old.references)
+    return before, after, right
 
 
 def measure(

@@ -24,6 +24,8 @@ Use = Callable[[int, dict[str, Column]], T]
 # long its rows are, so there a block is what holds about so many bytes.
 _BLOCK = 1_000
 _PARQUET_BYTES = 1 << 22
+# A text of its own takes four bytes for its length alone.
+_FEW_BYTES = 2
 # Bytes that Arrow reads at a time; a row of CSV has to fit, so more are tried where one does not.
 _CSV_BYTES = (1 << 20, 1 << 26, 1 << 30)
 
@@ -196,13 +198,13 @@ class Parquet:
         if twice:
             raise InputError(f"{path} has more than one column {some(twice)}.")
 
-    def _file(self) -> Any:
+    def _file(self, dictionaries: Sequence[str] = ()) -> Any:
         import pyarrow.parquet
 
         refuse_pointer(self.path)
         try:
             # Buffered, or a whole column of a row group would be held in memory.
-            return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20)
+            return pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20, read_dictionary=list(dictionaries))
         except FileNotFoundError:
             raise no_such_file(self.path) from None
         except (OSError, UnicodeError, pa.ArrowException) as error:
@@ -210,7 +212,7 @@ class Parquet:
 
     def scan(self, wanted: Sequence[str], use: Use[T], *, strict: Collection[str] = ()) -> list[T]:
         """Read some columns; see `Columns`. Parquet knows no gaps, so `strict` asks for nothing."""
-        with self._file() as file:
+        with self._file(self._few_texts(wanted)) as file:
             try:
                 size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
                 rows = _PARQUET_BYTES * file.metadata.num_rows // max(size, 1)
@@ -218,6 +220,19 @@ class Parquet:
                 return _use_all(batches, wanted, use, str(self.path), strict)
             except (OSError, UnicodeError, pa.ArrowException) as error:
                 raise InputError(f"{self.path} cannot be read as Parquet ({one_line(error)}).") from None
+
+    def _few_texts(self, wanted: Sequence[str]) -> list[str]:
+        """Name the columns whose few texts stand in the file once each: so they are read in half the time."""
+        with self._file() as file:
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+        many = {
+            chunk.path_in_schema
+            for chunk in chunks
+            if chunk.physical_type != "BYTE_ARRAY" or chunk.total_uncompressed_size > _FEW_BYTES * chunk.num_values
+        }
+        there = {chunk.path_in_schema for chunk in chunks}
+        return [name for name in wanted if name in there - many]
 
 
 class ArrowFile:
