@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py
     python benchmarks/compare.py --rows 100000
+    python benchmarks/compare.py --ids digests
 
 Prints a Markdown table. "read" is Arrow alone, for the columns that a comparison needs: `pyarrow.json`, `pyarrow.csv`
 and `pyarrow.parquet`, which `muscle_hf` itself reads with. "compare" is `muscle_hf.compare_runs`: reading, joining by
@@ -13,6 +14,7 @@ other work.
 # ruff: noqa: T201 - a benchmark prints
 
 import argparse
+import hashlib
 import os
 import platform
 import tempfile
@@ -32,16 +34,17 @@ COLUMNS = ["id", "prediction", "reference"]
 KINDS = ("jsonl", "csv", "parquet")
 
 
-def write(folder: Path, rows: int, *, shuffle: bool) -> None:
+def write(folder: Path, rows: int, *, shuffle: bool, digests: bool = False) -> None:
     """Write the answers of two models in every format, with questions that a comparison does not need."""
     random = np.random.default_rng(0)
     gold = random.integers(0, 50, rows)
+    ids = [hashlib.md5(b"%d" % i).hexdigest() if digests else f"question-{i}" for i in range(rows)]  # noqa: S324
     for name, accuracy in (("old", 0.6), ("new", 0.7)):
         said = np.where(random.random(rows) < accuracy, gold, random.integers(0, 50, rows))
         order = random.permutation(rows) if shuffle and name == "new" else np.arange(rows)
         table = pa.table(
             {
-                "id": pa.array([f"question-{i}" for i in order]),
+                "id": pa.array([ids[i] for i in order]),
                 "question": pa.array([f"How much is {i} plus {7 * i % 1000}?" for i in order]),
                 "prediction": pa.array([f"answer {value}" for value in said[order]]),
                 "reference": pa.array([f"answer {value}" for value in gold[order]]),
@@ -84,7 +87,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the files, time both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="answers in each file (default: a million)")
-    rows = parser.parse_args(argv).rows
+    parser.add_argument(
+        "--ids",
+        choices=["numbered", "digests"],
+        default="numbered",
+        help="question-17, or digests of 32 letters, which have to be looked up in a hash table",
+    )
+    options = parser.parse_args(argv)
+    rows = options.rows
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, pyarrow {pa.__version__}"
     )
@@ -94,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for shuffle in (False, True):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write(folder, rows, shuffle=shuffle)
+            write(folder, rows, shuffle=shuffle, digests=options.ids == "digests")
             for kind in KINDS:
                 old, new = (folder / f"{side}.{kind}" for side in ("old", "new"))
                 times = in_turn(
