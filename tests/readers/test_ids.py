@@ -54,6 +54,7 @@ def test_equal_numbers_mean_equal_ids(old: list[str], new: list[str]) -> None:
 _TEXTS = st.lists(st.from_regex(r"(q-?)?[+-]?0{0,2}(0x)?[0-9]{0,3}", fullmatch=True), min_size=1)
 
 
+@pytest.mark.slow
 @given(_TEXTS, _TEXTS)
 def test_ids_nearly_numbers_are_told_apart_as_texts_are(old: list[str], new: list[str]) -> None:
     _same_as_values(old, new)
