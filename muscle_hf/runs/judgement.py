@@ -147,7 +147,7 @@ def _by_estimate(bound: Bound, row: str, part: Part, figures: Figures) -> Judgem
     kind = RATES[bound.rate]
     if math.isnan(figures.estimate):
         return _undefined(bound, row, part, figures)
-    words = kind.words(part, figures._replace(low=math.nan, high=math.nan))
+    words = kind.words(part, Figures(figures.estimate, math.nan, math.nan, figures.bound))
     verdict = BROKEN if kind.is_beyond(figures.estimate, bound.value) else KEPT
     claim = words.broken if verdict == BROKEN else words.kept
     return _judgement(bound, row, part, figures, verdict, f"{words.fact}: {verdict} by the estimate, {claim}")

@@ -262,8 +262,8 @@ def test_prompts_that_end_with_a_question_are_no_unlabelled_prompts() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"prompt": "a"}', "is no JSON array .*cut off"),
-        ('[{"prompt": "a"}, 3]', "row 2 is 3, not a JSON object"),
+        ('[{"prompt": "a"}', "line 1: the JSON array does not end: was the file cut off"),
+        ('[{"prompt": "a"}, 3]', "line 1 is 3, not a JSON object"),
         ('[{"prompt": "a", "prompt": "b"}]', "stands twice in one object"),
         ('{\n "data": [{"prompt": "a"}]\n}', "one JSON object over several lines; a list of rows is needed"),
         ('[{"prompt": "\xff"}]', "not UTF-8"),
