@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from muscle_hf.errors import InputError
 from muscle_hf.readers.formats.columnar import Parquet
 
 _ROWS = 4_000
@@ -30,3 +31,20 @@ def test_few_texts_are_read_by_their_dictionary_as_those_of_a_plain_file(kind: p
         assert {block[name].type for block in blocks for name in block} == {pa.string()}
         read[few] = [value for block in blocks for value in block["a.b"].to_pylist()]
     assert read[True] == read[False] == answers
+
+
+def test_a_column_that_cannot_be_read_is_not_asked_about_its_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answers.parquet"
+    pyarrow.parquet.write_table(pa.table({"id": ["a"]}), path)
+    file = Parquet(path)
+
+    def spoiled(*_: object, **__: object) -> None:
+        raise OSError("Definition level histogram size mismatch")
+
+    # Arrow ends the process where a spoiled column's description is asked for, but only refuses to read it.
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", spoiled)
+    assert file._few_texts(["id"]) == []
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        file.scan(["id"], lambda _, block: block)
