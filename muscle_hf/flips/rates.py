@@ -168,7 +168,8 @@ class Result:
             - Other rates: that of `confidence_interval`.
 
         Where clusters were given, counts and changes are taken as of the effective number of instances. For counts
-        its design effect has a standard error added: few flips tell little of how they cluster.
+        its design effect has a standard error added: few flips tell little of how they cluster. Where a few large
+        clusters hold much of the instances, the ends err more often all the same.
 
         Args:
             name: A rate, such as "accuracy_change".
