@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .intervals import Cells, Interval, Numbers, clopper_pearson, mean_interval
-from .special import stdtrit
+from .special import root, stdtrit
 
 # So far from its mean a sum of n changes, each -1, 0 or 1, has hardly any chance: that many standard deviations, and
 # that much more where these are small (by Bernstein's inequality below 1e-12).
@@ -40,8 +40,8 @@ def change_tails(n: float, positive: float, negative: float, change: float) -> t
     """
     # The most likely shares of positive and negative flips whose difference is the change.
     linear = (positive + negative) * (1 - change) - 2 * change * (n - positive)
-    root = math.sqrt(max(linear**2 + 8 * n * negative * change * (1 - change), 0.0))
-    fall = min(max((linear + root) / (4 * n), -change, 0.0), (1 - change) / 2)
+    discriminant = math.sqrt(max(linear**2 + 8 * n * negative * change * (1 - change), 0.0))
+    fall = min(max((linear + discriminant) / (4 * n), -change, 0.0), (1 - change) / 2)
     rise = fall + change
     difference, mean = round(positive - negative), n * change
     reach = _DEVIATIONS * math.sqrt(max(n * (rise + fall - change**2), 0.0)) + _MORE
@@ -72,21 +72,7 @@ def _highest(n: float, positive: float, negative: float, alpha: float) -> float:
         below = excess(outside)
     if above <= 0 or below > 0:
         return inside if above <= 0 else 1.0
-    # A secant that keeps the root between its ends: the Illinois method (Dowell and Jarratt 1971).
-    moved = 0
-    while outside - inside > _PRECISION:
-        middle = inside + above * (outside - inside) / (above - below)
-        value = excess(middle)
-        if abs(value) < _PRECISION:
-            return middle
-        if value > 0:
-            inside, above = middle, value
-            below = below / 2 if moved == 1 else below
-        else:
-            outside, below = middle, value
-            above = above / 2 if moved == -1 else above
-        moved = 1 if value > 0 else -1
-    return outside
+    return root(excess, inside, outside, _PRECISION)
 
 
 def mean_limits(values: Numbers, level: float, seed: int) -> Interval:
