@@ -92,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     program = f"muscle-hf {arguments.command}"
     try:
-        require_for(arguments.command, program)
+        require_for(arguments.command, "the command")
         with terminated_as_interrupted():
             return COMMANDS[arguments.command].run(arguments)
     except BrokenPipeError:
