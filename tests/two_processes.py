@@ -1,33 +1,50 @@
-"""Two processes of one training, as a launcher starts them."""
+"""Several processes of one training, two or more, as a launcher starts them."""
 
 import contextlib
 import os
 import random
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import fresh
 
 
 def run_two(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> list[str]:
-    """Run a command in both, which find each other by gloo, to the end; give what each of them printed."""
+    """Run a command in two processes; see [`run_processes`]."""
+    return run_processes(2, command, env=env, cwd=cwd)
+
+
+def run_processes(
+    count: int, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> list[str]:
+    """Run a command in so many processes to the end, and give what each of them printed, in their order."""
+    return finish(start_processes(count, command, env=env, cwd=cwd))
+
+
+def start_processes(
+    count: int, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> list[fresh.Process]:
+    """Start a command in so many processes, which find each other by gloo."""
     known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "GLOO_SOCKET_IFNAME": "lo"}
-    known |= {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    known |= {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     environment = dict(os.environ if env is None else env) | known
-    return finish([fresh.Process(command, env=environment | {"RANK": r, "LOCAL_RANK": r}, cwd=cwd) for r in "01"])
+    ranks = map(str, range(count))
+    return [fresh.Process(command, env=environment | {"RANK": r, "LOCAL_RANK": r}, cwd=cwd) for r in ranks]
 
 
 def finish(processes: Sequence[fresh.Process]) -> list[str]:
-    """Wait for processes that need each other, and give what each of them printed."""
-    try:
-        said = [process.communicate() for process in processes]
-        for process, (_, errors) in zip(processes, said, strict=True):
-            assert process.returncode == 0, errors[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
-    return [out for out, _ in said]
+    """Wait for processes that need each other, and give what each printed; where one fails, the others are killed."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        jobs = {pool.submit(process.communicate): process for process in processes}
+        try:
+            for job in as_completed(jobs):
+                assert jobs[job].returncode == 0, job.result()[1][-3000:]
+        finally:
+            for process in processes:
+                process.kill()
+    return [job.result()[0] for job in jobs]
 
 
 def _free_port() -> int:

@@ -24,9 +24,9 @@ from transformers.trainer_utils import SaveStrategy
 from ..errors import ConfigurationError
 from ..files import write_text
 from ..interrupts import Interrupt, polite_interrupts
+from ..models.processes import from_every_process, on_main_process
 from .hooks import load_weights
 from .kept_checkpoints import INTERIM, STATE, last_checkpoint, remove_cut_off, state_of, steps_done
-from .processes import from_every_process, on_main_process
 
 SECONDS_LOST = 120.0
 """How many seconds of training are lost at most."""

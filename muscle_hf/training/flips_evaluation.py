@@ -25,13 +25,13 @@ from ..files import replaced, write_text
 from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
+from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar, finished_answers
 from ..prediction.prompts import as_texts, check_fit, check_numbers, encode, encode_choices
 from ..readers.answers import digest
-from .processes import from_every_process, on_main_process, place
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from ..alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
 from ..errors import ConfigurationError
 from ..losses.strategy import Strategy
 from ..models.adapters import base_model
+from ..models.processes import on_main_process
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -23,7 +24,6 @@ from .config import CompatibilityConfig
 from .flips_evaluation import Answerer, FlipsEvaluation, holding
 from .hooks import prepared_teacher
 from .pair import ModelPair
-from .processes import on_main_process
 from .token_loss import TokenLoss
 
 logger = get_logger(__name__)

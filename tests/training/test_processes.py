@@ -13,9 +13,9 @@ from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
 from two_processes import finish
 
+from muscle_hf.models.processes import from_every_process, on_main_process, place
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
-from muscle_hf.training.processes import from_every_process, on_main_process, place
 
 TESTS = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ from tiny_models import tiny_llama, tiny_tokenizer
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
-from muscle_hf.training.processes import from_every_process, on_main_process, place
+from muscle_hf.models.processes import from_every_process, on_main_process, place
 
 seen = {"place": place(), "gathered": from_every_process(lambda: rank), "main": on_main_process(lambda: place()[0])}
 
