@@ -77,11 +77,24 @@ def sliced_compatibility_loss(
         focus = choice.focus[rows] if isinstance(choice.focus, Tensor) else choice.focus
         return weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[rows], focus)
 
-    step = _Slices(head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
-    total = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
+    total, figures = sum_of_slices(hidden, head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
     old.check()
     new.check()
-    return ended(total, choice, *step.figures, normalizer)
+    return ended(total, choice, *figures, normalizer)
+
+
+def sum_of_slices(
+    hidden: Tensor, head: Head, gold: Tensor, losses_of: Losses, total_of: Totals, size: int
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Add up losses of hidden states, so many tokens at a time, and compute their gradients at once.
+
+    `losses_of` gives a slice's divergences and cross-entropies from its logits, `total_of` the sum of its losses from
+    these. Returns the sum, with gradients for hidden states and head, and for each token its divergence, its
+    cross-entropy, and whether its likeliest token is the gold one.
+    """
+    step = _Slices(head, gold, losses_of, total_of, size)
+    total = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
+    return total, step.figures
 
 
 class _Scores:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
@@ -13,20 +12,11 @@ from ..losses.logits import IGNORE_INDEX, next_token_labels
 from ..losses.sliced import sliced_compatibility_loss
 from ..losses.strategy import Strategy
 from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
-from ..models.adapters import base_model
-from ..models.hidden_states import (
-    HIDDEN_STATES_ALONE,
-    check_projection,
-    gives_hidden_states,
-    project,
-    returning_hidden_states,
-)
+from ..models.hidden_states import HIDDEN_STATES_ALONE, project, returning_hidden_states
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .cached_targets import CachedTargets
 from .data import model_inputs, sequence_numbers, shifted_column
-
-# Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
-_SMALL_LOGITS = 2**24
+from .slicing import Slicing, TeacherReader
 
 
 class TokenLoss:
@@ -51,16 +41,7 @@ class TokenLoss:
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
         self.autocast = autocast
         self.cache = cache
-        models = [student] if old is None else [student, old.model]
-        self._can_slice = all(gives_hidden_states(model) for model in models)
-        self._always, self._never = implementation == "chunked" or cache is not None, implementation == "plain"
-        if self._always and not self._can_slice:
-            names = sorted({type(base_model(model)).__name__ for model in models if not gives_hidden_states(model)})
-            raise ConfigurationError(
-                f"{', '.join(names)} does not give hidden states and an LM head of the usual kind (`logits_to_keep`), "
-                'so its logits cannot be computed a few at a time. Set loss_implementation="plain" and '
-                'teacher_cache="none".'
-            )
+        self.slicing = Slicing(student, old and old.model, implementation, always=cache is not None)
 
     def check(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
         """Ask the teachers about one batch, so that NaN or a head of an unknown kind is found before training.
@@ -68,11 +49,9 @@ class TokenLoss:
         Returns both teachers' logits at the trained positions; None where the old model is not loaded.
         """
         inputs = model_inputs(batch)
-        if self._can_slice and not self._never:
-            with self.autocast():
-                for name, model in (("new", self.student), ("old", self.old and self.old.model)):
-                    if model is not None:
-                        check_projection(model, inputs, name)
+        with self.autocast():
+            for name in ("new", "old"):
+                self.slicing.check(name, inputs)
         if self.old is None:
             return None
         return self._teacher_rows(inputs, next_token_labels(batch["labels"]) != IGNORE_INDEX, self.old)
@@ -96,13 +75,9 @@ class TokenLoss:
         `model` is the student, as it is wrapped for training; `normalizer` the trained tokens of the whole optimizer
         step, or None for those of this batch; `needs_logits` says whether somebody reads the logits of the outputs.
         """
-        head = base_model(self.student).get_output_embeddings()
-        vocabulary = head.weight.shape[0] if head is not None else base_model(self.student).config.vocab_size
-        is_small = batch["input_ids"].numel() * vocabulary <= _SMALL_LOGITS
-        in_full = self._never or not self._can_slice or (is_small and not self._always)
-        if in_full and self.old is not None:
+        if self.old is not None and self.slicing.takes_in_full(batch):
             return self._plain(model, batch, normalizer, self.old)
-        return self._sliced(model, batch, normalizer, vocabulary, {} if needs_logits else HIDDEN_STATES_ALONE)
+        return self._sliced(model, batch, normalizer, {} if needs_logits else HIDDEN_STATES_ALONE)
 
     def _plain(
         self, model: Any, batch: dict[str, Any], normalizer: Tensor | float | None, old_teacher: FrozenModelTeacher
@@ -129,7 +104,6 @@ class TokenLoss:
         model: Any,
         batch: dict[str, Any],
         normalizer: Tensor | float | None,
-        vocabulary: int,
         more: dict[str, Any],
     ) -> tuple[CompatibilityLoss, Any]:
         labels = next_token_labels(batch["labels"])
@@ -138,7 +112,7 @@ class TokenLoss:
         with returning_hidden_states(self.student):
             outputs = model(**inputs | more)
         hidden = outputs["hidden_states"][-1][trained]
-        size = tokens_of_a_slice(vocabulary, hidden.device)
+        size = tokens_of_a_slice(self.slicing.vocabulary, hidden.device)
         with self.autocast():
             old, new = self._targets(batch, inputs, trained, gold, size)
             result = sliced_compatibility_loss(
@@ -172,32 +146,8 @@ class TokenLoss:
                 )
             return self.cache.targets(numbers)
         old, new = (
-            LiveTargets(name, _Reader(teacher, inputs, trained), teacher.project, gold, size)
+            LiveTargets(name, TeacherReader(teacher, inputs, trained), teacher.project, gold, size)
             for name, teacher in (("old", self.old), ("new", self.new))
             if teacher is not None
         )
         return old, new
-
-
-class _Reader:
-    """Runs a teacher on those sequences of a batch that hold a token it is asked about."""
-
-    def __init__(
-        self, teacher: FrozenModelTeacher | SharedBaseTeacher, inputs: dict[str, Any], trained: Tensor
-    ) -> None:
-        self.teacher, self.inputs, self.trained = teacher, inputs, trained
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the last hidden states at all trained positions; those of sequences left out are zero."""
-        rows = torch.zeros_like(self.trained).masked_scatter(self.trained, tokens).any(-1)
-        if bool(rows.all()):
-            return self.teacher.hidden_states(self.inputs)[self.trained]
-        batch_size = len(self.trained)
-        some = {
-            name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch_size,) else value
-            for name, value in self.inputs.items()
-        }
-        read = self.teacher.hidden_states(some)[self.trained[rows]]
-        hidden = read.new_zeros(int(self.trained.sum()), read.shape[-1])
-        hidden[rows[:, None].expand_as(self.trained)[self.trained]] = read
-        return hidden

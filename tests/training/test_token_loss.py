@@ -227,7 +227,7 @@ def test_small_logits_are_taken_in_full_and_large_ones_are_not(monkeypatch: pyte
     )
     batch = _batch()
     assert loss(student, batch, normalizer=None, needs_logits=False)[1].logits.shape[1] > 1
-    monkeypatch.setattr("muscle_hf.training.token_loss._SMALL_LOGITS", 10)
+    monkeypatch.setattr("muscle_hf.training.slicing._SMALL_LOGITS", 10)
     assert loss(student, batch, normalizer=None, needs_logits=False)[1].logits.shape[1] == 1
 
 

@@ -1,0 +1,82 @@
+"""Full logits or hidden states: which way a batch takes, and how a teacher reads no more of it than it has to."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigurationError
+from ..models.adapters import base_model
+from ..models.hidden_states import check_projection, gives_hidden_states
+from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
+
+# Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
+_SMALL_LOGITS = 2**24
+
+
+class Slicing:
+    """Whether logits are taken in full, or of a few tokens at a time.
+
+    `student` is not wrapped; of a cached old model there is none. `implementation` is "auto", "plain" or "chunked",
+    and `always` says that there is nothing to take full logits of.
+    """
+
+    def __init__(self, student: Any, old: Any, implementation: str, *, always: bool = False) -> None:
+        """Find out which ways are open."""
+        self.models = {"new": student} if old is None else {"new": student, "old": old}
+        self._can = all(gives_hidden_states(model) for model in self.models.values())
+        self._always, self._never = implementation == "chunked" or always, implementation == "plain"
+        head = base_model(student).get_output_embeddings()
+        self.vocabulary: int = head.weight.shape[0] if head is not None else base_model(student).config.vocab_size
+        if self._always and not self._can:
+            without = {
+                type(base_model(model)).__name__ for model in self.models.values() if not gives_hidden_states(model)
+            }
+            raise ConfigurationError(
+                f"{', '.join(sorted(without))} does not give hidden states and an LM head of the usual kind "
+                "(`logits_to_keep`), so its logits cannot be computed a few at a time. Set "
+                'loss_implementation="plain" and teacher_cache="none".'
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a batch may come that is taken a few tokens at a time."""
+        return self._can and not self._never
+
+    def takes_in_full(self, batch: dict[str, Any]) -> bool:
+        """Tell whether this batch is one for full logits."""
+        is_small = batch["input_ids"].numel() * self.vocabulary <= _SMALL_LOGITS
+        return not self.is_open or (is_small and not self._always)
+
+    def check(self, name: str, inputs: dict[str, Any]) -> None:
+        """Compare the logits of a batch in both ways, where a model may be asked in slices: "new" or "old"."""
+        if self.is_open and name in self.models:
+            check_projection(self.models[name], inputs, name)
+
+
+class TeacherReader:
+    """Runs a teacher on those sequences of a batch that hold a token it is asked about.
+
+    `inputs` are the teacher's own; `trained` is bool, (batch, length): the positions it may be asked about.
+    """
+
+    def __init__(
+        self, teacher: FrozenModelTeacher | SharedBaseTeacher, inputs: dict[str, Any], trained: Tensor
+    ) -> None:
+        """Keep what is needed; nothing is read yet."""
+        self.teacher, self.inputs, self.trained = teacher, inputs, trained
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return the last hidden states at all trained positions; those of sequences left out are zero."""
+        rows = torch.zeros_like(self.trained).masked_scatter(self.trained, tokens).any(-1)
+        if bool(rows.all()):
+            return self.teacher.hidden_states(self.inputs)[self.trained]
+        batch_size = len(self.trained)
+        some = {
+            name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch_size,) else value
+            for name, value in self.inputs.items()
+        }
+        read = self.teacher.hidden_states(some)[self.trained[rows]]
+        hidden = read.new_zeros(int(self.trained.sum()), read.shape[-1])
+        hidden[rows[:, None].expand_as(self.trained)[self.trained]] = read
+        return hidden
