@@ -81,7 +81,16 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from ..models.load import find_files, load_files, load_tokenizer
     from ..models.placement import check_placing
-    from ..prediction.answer_file import answer, asking_of, end_of, longest_answer, rows_of_answers, settings_of
+    from ..prediction.answer_file import (
+        answer,
+        asking_of,
+        end_of,
+        identity_of,
+        longest_answer,
+        rows_of_answers,
+        settings_of,
+    )
+    from ..prediction.engines.in_process import TransformersEngine
     from ..prediction.kept_answers import AnswersSoFar
     from ..training.quiet import quiet_libraries
 
@@ -90,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     questions = _questions(arguments)
     asking = asking_of(
         questions,
-        arguments.batch_size,
         max_new_tokens=arguments.max_new_tokens,
         normalization=arguments.normalization,
         delimiter=arguments.delimiter,
@@ -113,11 +121,13 @@ def run(arguments: argparse.Namespace) -> int:
     end = end_of(tokenizer, questions)
     if asking.max_new_tokens and arguments.max_new_tokens is None and questions[0].answer is not None:
         asking = replace(asking, max_new_tokens=longest_answer(tokenizer, questions))
-    kept = AnswersSoFar(arguments.output, settings_of(files, base, tokenizer, questions, asking, arguments.dtype))
+    identity = identity_of(files, base, tokenizer, arguments.dtype)
+    kept = AnswersSoFar(arguments.output, settings_of(identity, questions, asking))
     if kept.answers:
         _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
     try:
-        answer(load_files(files, base, options), tokenizer, questions, asking, kept)
+        engine = TransformersEngine(load_files(files, base, options), tokenizer, arguments.batch_size)
+        answer(engine, questions, asking, kept)
     except KeyboardInterrupt:
         where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
         _say(f"interrupted. {len(kept.answers)} of {len(questions)} answers are kept{where}.")
@@ -175,7 +185,7 @@ def _conclude(
 
     names = [quoted(of.name) + (f" ({of.commit[:12]})" if of.commit else "") for of in (files, base)]
     sys.stdout.write(f"{output}: {len(questions)} answers of {names[0]} on {names[1]}\n")
-    cut = sum(not finished for _, finished in kept.answers.values())
+    cut = sum(not finished for _, finished, _ in kept.answers.values())
     if cut:
         _say(f"{cut} of {len(questions)} answers were cut off at --max-new-tokens {asking.max_new_tokens}.")
     if questions[0].answer is None:

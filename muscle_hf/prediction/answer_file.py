@@ -3,12 +3,11 @@
 import importlib.metadata
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError
@@ -16,10 +15,8 @@ from ..hub.adapter_files import AdapterFiles
 from ..hub.base_files import BaseFiles
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..text import printable
-from .choose import choose_answers
-from .generate import generate_answers
+from .engines.interface import Engine, Normalization
 from .kept_answers import AnswersSoFar
-from .prompts import encode_choices_for, encode_for
 from .questions import Question, delimiter_of
 from .row import conversation
 
@@ -33,18 +30,16 @@ _LIBRARIES = ("torch", "transformers", "peft")
 class Asking:
     """How questions are asked, as in `generate_answers` or `choose_answers`; what the kind has no use for is None."""
 
-    batch_size: int
     max_new_tokens: int | None
-    normalization: Literal["sum", "characters"] | None
+    normalization: Normalization | None
     delimiter: str | None
 
 
 def asking_of(
     questions: Sequence[Question],
-    batch_size: int,
     *,
     max_new_tokens: int | None,
-    normalization: Literal["sum", "characters"] | None,
+    normalization: Normalization | None,
     delimiter: str | None,
 ) -> Asking:
     """Fill in how questions are asked, where it is not said; refuse what does nothing for questions of this kind."""
@@ -55,38 +50,37 @@ def asking_of(
         if value is not None:
             raise ConfigurationError(f"--{name.replace('_', '-')} would do nothing: the rows {kind}. Leave it out.")
     if not has_choices:
-        return Asking(batch_size, max_new_tokens or _MAX_NEW_TOKENS, None, None)
+        return Asking(max_new_tokens or _MAX_NEW_TOKENS, None, None)
     if delimiter is None:
         # What `muscle-hf update` takes: nothing in a chat, or what completions begin with and choices do not.
         is_bare = all(isinstance(question.prompt, str) and not question.follows_prompt for question in questions)
         delimiter = " " if is_bare else delimiter_of(questions)
-    return Asking(batch_size, None, normalization or "sum", delimiter)
+    return Asking(None, normalization or "sum", delimiter)
 
 
-def settings_of(
+def identity_of(
     files: AdapterFiles,
     base: BaseFiles,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    asking: Asking,
     dtype: str,
+    libraries: Sequence[str] = _LIBRARIES,
 ) -> dict[str, Any]:
-    """Return everything that decides the answers; the batch size does not."""
-    how = asdict(asking)
-    del how["batch_size"]
+    """Return what decides the answers of an adapter, beside what it is asked."""
     return {
         **fingerprint_of_model(base.name, files.folder, revision=base.commit),
         "tokenizer": fingerprint_of_tokenizer(tokenizer),
-        "questions": [asdict(question) for question in questions],
-        "asking": how,
         "dtype": dtype,
-        "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
+        "libraries": [importlib.metadata.version(name) for name in libraries],
     }
 
 
+def settings_of(identity: Mapping[str, Any], questions: Sequence[Question], asking: Asking) -> dict[str, Any]:
+    """Return everything that decides the answers: whose they are, and what is asked in which way."""
+    return {**identity, "questions": [asdict(question) for question in questions], "asking": asdict(asking)}
+
+
 def answer(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    engine: Engine,
     questions: Sequence[Question],
     asking: Asking,
     kept: AnswersSoFar,
@@ -94,16 +88,16 @@ def answer(
 ) -> None:
     """Ask what is not answered yet, the longest prompts first, and keep the answers batch by batch."""
     with _places(questions):
-        lengths = _lengths(model, tokenizer, questions, asking)
+        lengths = _lengths(engine, questions, asking)
     batches = _KEPT_AFTER if asking.max_new_tokens is None else 1
 
-    def ask(indices: Sequence[int]) -> list[tuple[str, bool]]:
+    def ask(indices: Sequence[int]) -> list[tuple[str, bool, str]]:
         asked = [questions[index] for index in indices]
         with _places(asked):
-            return _answers(model, tokenizer, asked, asking)
+            return _answers(engine, asked, asking)
 
     order = sorted(range(len(questions)), key=lambda index: -lengths[index])
-    kept.complete(order, ask, batches * asking.batch_size, description)
+    kept.complete(order, ask, batches * engine.at_once, description)
 
 
 @contextmanager
@@ -121,34 +115,30 @@ def _places(questions: Sequence[Question]) -> Iterator[None]:
         raise InputError(re.sub(r"\bprompt (\d{1,9})\b", place, str(error))) from error
 
 
-def _lengths(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], asking: Asking
-) -> list[int]:
-    """Count the tokens of all prompts, and refuse what does not fit before the first is asked."""
+def _lengths(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[int]:
+    """Say how long all prompts are, and refuse what does not fit before the first is asked."""
     prompts = [question.prompt for question in questions]
     if asking.max_new_tokens is None:
         choices = [question.choices or () for question in questions]
-        options = encode_choices_for(model, tokenizer, prompts, choices, str(asking.delimiter))
-        return [len(of_prompt[0].context) for of_prompt in options]
+        return engine.lengths(prompts, choices, delimiter=str(asking.delimiter))
     try:
-        return [len(row) for row in encode_for(model, tokenizer, prompts, asking.max_new_tokens)]
+        return engine.lengths(prompts, max_new_tokens=asking.max_new_tokens)
     except InputError as error:
         longest = f" The longest answer is max_new_tokens, now {asking.max_new_tokens}."
         raise InputError(f"{error}{longest if 'its answer may take' in str(error) else ''}") from error
 
 
-def _answers(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], asking: Asking
-) -> list[tuple[str, bool]]:
+def _answers(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[tuple[str, bool, str]]:
     prompts = [question.prompt for question in questions]
-    shared: dict[str, Any] = {"batch_size": asking.batch_size, "show_progress": False}
     if asking.max_new_tokens is not None:
-        answers = generate_answers(model, tokenizer, prompts, max_new_tokens=asking.max_new_tokens, **shared)
-        return [(text.strip(), bool(ended)) for text, ended in zip(answers.texts, answers.finished, strict=True)]
+        answers = engine.generate(prompts, max_new_tokens=asking.max_new_tokens)
+        ends = answers.ends or [""] * len(prompts)
+        of_prompts = zip(answers.texts, answers.finished, ends, strict=True)
+        return [(text.strip(), bool(ended), end) for text, ended, end in of_prompts]
     choices = [question.choices or () for question in questions]
-    shared |= {"normalization": asking.normalization or "sum", "delimiter": str(asking.delimiter)}
-    chosen = choose_answers(model, tokenizer, prompts, choices, **shared).indices
-    return [(of_row[index].strip(), True) for of_row, index in zip(choices, chosen.tolist(), strict=True)]
+    how: dict[str, Any] = {"normalization": asking.normalization or "sum", "delimiter": str(asking.delimiter)}
+    chosen = engine.choose(prompts, choices, **how).indices
+    return [(of_row[index].strip(), True, "") for of_row, index in zip(choices, chosen.tolist(), strict=True)]
 
 
 def without_end(text: str, end: str) -> str:
@@ -163,12 +153,12 @@ def without_end(text: str, end: str) -> str:
     return text.strip().removesuffix(end).strip()
 
 
-def end_of(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> str:
-    """Return the tokenizer's end token, empty where it has none.
+def end_of(tokenizer: PreTrainedTokenizerBase | None, questions: Sequence[Question]) -> str:
+    """Return the tokenizer's end token, empty where it has none, or where nobody here knows the tokenizer.
 
     Two choices of a question that are the same without it are refused.
     """
-    end = str(tokenizer.eos_token or "")
+    end = "" if tokenizer is None else str(tokenizer.eos_token or "")
     for question in questions:
         counts = Counter(without_end(choice, end) for choice in question.choices or ())
         same = next((choice for choice, count in counts.items() if count > 1), None)
@@ -180,9 +170,14 @@ def end_of(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) ->
     return end
 
 
-def longest_answer(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> int:
-    """Count the tokens of the longest right answer, and the end token; each question has a right answer."""
+def longest_answer(tokenizer: PreTrainedTokenizerBase | None, questions: Sequence[Question]) -> int:
+    """Count the tokens of the longest right answer, and the end token; each question has a right answer.
+
+    Where nobody here knows the tokenizer, count bytes, as no token holds less, with one for a space.
+    """
     texts = [question.answer or "" for question in questions]
+    if tokenizer is None:
+        return 2 + max(len(text.strip().encode()) for text in texts)
     # A model may begin its answer with the space that a mere reference does not have.
     texts += [f" {question.answer or ''}" for question in questions if not question.follows_prompt]
     return 1 + max(map(len, tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]))
@@ -198,4 +193,18 @@ def rows_of_answers(questions: Sequence[Question], kept: AnswersSoFar, end: str)
             row["reference"] = without_end(question.answer, end)
         if question.choices is not None:
             row["choices"] = [without_end(choice, end) for choice in question.choices]
+        if kept.answers[index][2]:
+            row["finish_reason"] = kept.answers[index][2]
         yield row
+
+
+def how_they_ended(kept: AnswersSoFar) -> str | None:
+    """Say how many answers an engine ended in another way than at their end or their greatest length, and in which."""
+    counts = Counter(end for *_, end in kept.answers.values() if end)
+    if not counts:
+        return None
+    named = ", ".join(f"{count:,} {printable(end)}" for end, count in counts.most_common())
+    return (
+        f"{counts.total():,} of {len(kept.answers):,} answers are no whole ones: {named}. What came of them is taken "
+        "as it is, an empty text where nothing came; finish_reason names them in the file."
+    )

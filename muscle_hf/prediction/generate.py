@@ -28,12 +28,15 @@ class Answers:
             included. Shape (prompts,), float64.
         token_counts: Generated tokens of each answer, the end token included. Shape (prompts,), int64.
         finished: Whether the answer ended before `max_new_tokens` cut it off. Shape (prompts,), bool.
+        ends: Where an engine ended an answer in another way, its word for that, such as "content_filter"; "" for all
+            others. None where that cannot be.
     """
 
     texts: list[str]
     log_likelihoods: NDArray[np.float64]
     token_counts: NDArray[np.int64]
     finished: NDArray[np.bool_]
+    ends: list[str] | None = None
 
     @property
     def mean_log_likelihoods(self) -> NDArray[np.float64]:

@@ -92,8 +92,8 @@ class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
     Its first line says whose they are; each other one holds the number of a question and the parts of its answer.
 
     `settings` are what decides the answers, as JSON holds it, with the `questions` themselves; `kinds` the types of
-    the parts of an answer, by default its text and whether it came to its end. Another run's answers are refused, or,
-    with `replaces_others`, replaced.
+    the parts of an answer, by default its text, whether it came to its end, and `Answers.ends`. Another run's
+    answers are refused, or, with `replaces_others`, replaced.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
         output: Path,
         settings: Mapping[str, Any],
         *,
-        kinds: tuple[type, ...] = (str, bool),
+        kinds: tuple[type, ...] = (str, bool, str),
         replaces_others: bool = False,
     ) -> None:
         """Read what is there."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..models.adapters import load_adapted_model
 from ..prediction import answer_file
+from ..prediction.engines.in_process import TransformersEngine
 from ..prediction.kept_answers import AnswersSoFar
 from .plan import Plan
 
@@ -18,7 +19,7 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
     base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
     questions, settings = plan.data.test, plan.settings
     normalization = None if plan.delimiter is None else settings.normalization
-    asking = answer_file.Asking(settings.ask_batch_size, plan.max_new_tokens, normalization, plan.delimiter)
+    asking = answer_file.Asking(plan.max_new_tokens, normalization, plan.delimiter)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Where the same update asks other rows, the stage has refused it before.
     kept = AnswersSoFar(path, {**decided_by, "questions": [question.number for question in questions]})
@@ -27,5 +28,6 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
     )
     if "device_map" not in base.init_kwargs and "quantization_config" not in base.init_kwargs:
         model.to(plan.config.device)
-    answer_file.answer(model, tokenizer, questions, asking, kept, f"asking: {path.stem}")
+    engine = TransformersEngine(model, tokenizer, settings.ask_batch_size)
+    answer_file.answer(engine, questions, asking, kept, f"asking: {path.stem}")
     kept.finish(answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))

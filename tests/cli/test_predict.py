@@ -404,7 +404,7 @@ def interrupted(
     def counted(*arguments: Any) -> Any:
         if len(asked) == 1 and not (tmp_path / "go on").exists():
             raise KeyboardInterrupt
-        asked.append(len(arguments[2]))
+        asked.append(len(arguments[1]))
         return original(*arguments)
 
     monkeypatch.setattr(answering, "_answers", counted)
@@ -466,11 +466,13 @@ def test_a_kill_before_the_first_answer_was_kept_does_not_block_the_next_run(
         "7",
         '{"a": 1, "b": 2, "c": 3}',
         "[null, null, null]",
-        "[0, null, true]",
-        '[0, "x", 1]',
-        '[4, "x", true]',
-        '[-1, "x", true]',
-        '[true, "x", true]',
+        '[0, null, true, ""]',
+        '[0, "x", 1, ""]',
+        '[0, "x", true]',
+        '[0, "x", true, null]',
+        '[4, "x", true, ""]',
+        '[-1, "x", true, ""]',
+        '[true, "x", true, ""]',
         "[" * 100_000,
     ],
 )

@@ -964,11 +964,11 @@ def test_an_interruption_asks_test_rows_again_or_changes_an_answer(
     stop: list[int] = []
     original = answering_module._answers
 
-    def counted(model: Any, tokenizer: Any, questions: Sequence[Any], asking: Any) -> Any:
+    def counted(engine: Any, questions: Sequence[Any], asking: Any) -> Any:
         if stop and len(asked) == stop[0]:
             raise KeyboardInterrupt
         asked.append(len(questions))
-        return original(model, tokenizer, questions, asking)
+        return original(engine, questions, asking)
 
     monkeypatch.setattr(answering_module, "_answers", counted)
     monkeypatch.setattr(answering_module, "_KEPT_AFTER", 1)
