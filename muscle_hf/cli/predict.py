@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, InputError
+from ..locks import held_file
 
 if TYPE_CHECKING:
     from ..hub.adapter_files import AdapterFiles
@@ -79,6 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, write the answers, and say where they are."""
     _check(arguments)
+    from ..models.processes import entered_by_main
+
+    with entered_by_main(held_file(arguments.output, "muscle-hf predict", "name another --output")):
+        _refuse_existing(arguments.output)  # another run may have come to its end in this moment
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from ..models.load import find_files, load_files, load_tokenizer
     from ..models.placement import check_placing
     from ..prediction.answer_file import (
@@ -142,12 +151,16 @@ def _check(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
-    if output.exists():
-        raise InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
+    _refuse_existing(output)
     for name in ("batch_size", "max_new_tokens"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ConfigurationError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
 
 
 def _device() -> str | None:

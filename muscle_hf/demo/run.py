@@ -7,6 +7,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from ..locks import held_folder
 from .contenders import STORY, Cast, DemoSettings
 from .evidence import write_evidence
 from .jobs import Job, answers_of, jobs_of
@@ -34,13 +35,17 @@ def run_demo(
     The rows of the story are among all, and are not made again. However many processes run at once, by default
     [`processes_here`], the results are the same: answers and comparisons on the test set.
     """
+    with held_folder(output_dir, "muscle-hf demo", "choose another --output-dir"):
+        return _run(output_dir, settings, cast, watcher or Watcher(), processes or processes_here())
+
+
+def _run(output_dir: Path, settings: DemoSettings, cast: Cast, watcher: Watcher, processes: int) -> DemoResult:
     jobs = jobs_of(cast, settings)
     for job in jobs:
         job.on_disk(output_dir, settings).claim()
     left = [job.going_on(output_dir) for job in jobs if not job.on_disk(output_dir, settings).finished]
-    output_dir.mkdir(parents=True, exist_ok=True)
     do = partial(_do, {job.name: job for job in left}, output_dir, settings)
-    run_jobs(left, do, processes or processes_here(), watcher or Watcher())
+    run_jobs(left, do, processes, watcher)
     answers = {
         split: {
             job.contender.name: read_answers(answers_of(output_dir, job.contender, split))

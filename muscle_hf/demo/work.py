@@ -15,6 +15,7 @@ from trl import SFTConfig
 
 from ..files import write_text
 from ..interrupts import polite_interrupts
+from ..locks import held_folder
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar
 from ..training.checkpoints import train_and_save
@@ -46,8 +47,11 @@ from .task import (
 def do(job: Job, output_dir: Path, settings: DemoSettings) -> None:
     """Do a job, unless an earlier call has finished it."""
     quiet_libraries()
-    with _one_thread(), polite_interrupts():
-        job.on_disk(output_dir, settings).once(lambda: _make(job, output_dir, settings))
+    stage = job.on_disk(output_dir, settings)
+    # Where the process that shows progress was killed, this one saves its step while the next demo begins.
+    lock = held_folder(stage.mark.parent, f"muscle-hf demo, {job.title}", "choose another --output-dir", part=job.name)
+    with _one_thread(), polite_interrupts(), lock:
+        stage.once(lambda: _make(job, output_dir, settings))
     gc.collect()
 
 

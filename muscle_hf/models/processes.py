@@ -3,7 +3,8 @@
 An exception in one process would leave the others waiting for it; here it is raised in all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch.distributed as distributed
@@ -62,6 +63,18 @@ def from_every_process(work: Callable[[], _T]) -> list[_T]:
         if fault is not None:
             raise MuscleError(f"Process {number} failed: {fault}")
     return [result for result, _ in told]
+
+
+@contextmanager
+def entered_by_main(context: AbstractContextManager[Any]) -> Iterator[None]:
+    """Let the main process alone enter a context, such as a lock, for all; where it cannot, all of them raise."""
+    with ExitStack() as stack:
+
+        def enter() -> None:
+            stack.enter_context(context)
+
+        on_main_process(enter)
+        yield
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[list[Any], Exception | None]:

@@ -17,8 +17,10 @@ from ..errors import HubError
 from ..flips.comparison import Comparison
 from ..flips.eval_metrics import direction_of_best
 from ..hub.failures import hub_failures
+from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
+from ..models.processes import entered_by_main
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
@@ -108,6 +110,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
         At the end, what was trained is pushed where the newest checkpoint should be on the Hub and is not.
         """
+        lock = held_folder(Path(self.args.output_dir), "training", "train with another output_dir")
+        with entered_by_main(lock):
+            return self._train(*arguments, **options)
+
+    def _train(self, *arguments: Any, **options: Any) -> Any:
         self._card.start_training()
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":

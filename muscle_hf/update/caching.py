@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, InputError
 from ..files import refuse_pointer
+from ..locks import held_folder
 
 
 def _option(text: str, default: Any = None) -> Any:
@@ -70,8 +71,10 @@ def cache_teachers(arguments: Sequence[str]) -> str:
             eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
         )
         folder = Path(options["teacher_cache_dir"])
+        part = f"{settings.process}-of-{settings.processes}"
         try:
-            done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
+            with held_folder(folder, "muscle-hf cache", "compute another part", part=part):
+                done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
         except KeyboardInterrupt:
             left = left_of_cache(folder)
             raise KeyboardInterrupt(sentence(folder, [left] if left else [])) from None

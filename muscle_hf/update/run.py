@@ -7,6 +7,8 @@ import torch
 
 from ..errors import ConfigurationError
 from ..interrupts import polite_interrupts
+from ..locks import held_folder
+from ..models.processes import entered_by_main
 from ..text import printable
 from ..training.kept_checkpoints import steps_done
 from .answering import write_answers
@@ -46,6 +48,13 @@ Say = Callable[[str], None]
 def run_update(plan: Plan, say: Say) -> Evidence:
     """Run every stage that is not finished yet; a folder with another update, or with something else, is refused."""
     stages = Stages(plan)
+    lock = held_folder(stages.output_dir, "muscle-hf update", "choose another --output-dir")
+    with entered_by_main(lock):
+        return _run(stages, say)
+
+
+def _run(stages: Stages, say: Say) -> Evidence:
+    plan = stages.plan
     check_folder(stages)
     task, steps = stages.task, plan.steps(task=False)
     if task is not None:

@@ -32,6 +32,7 @@ from muscle_hf.classifier.loss import OldClasses, classifier_loss
 from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, TeacherError
 from muscle_hf.flips.comparison import compare
+from muscle_hf.locks import held_folder
 from muscle_hf.losses.compatibility import CompatibilityLoss
 from muscle_hf.losses.masks import Scores
 from muscle_hf.losses.strategy import Strategy
@@ -321,6 +322,11 @@ def test_reordered_classes_train_as_if_they_had_never_been_reordered(tmp_path: P
         trainer.train()
         losses.append([log["loss"] for log in trainer.state.log_history if "loss" in log])
     assert losses[0] == pytest.approx(losses[1])
+
+
+def test_two_trainings_write_to_one_folder(tmp_path: Path) -> None:
+    with held_folder(tmp_path, "training", "wait"), pytest.raises(ConfigurationError, match="is in use: process"):
+        _trainer(tmp_path).train()
 
 
 def test_a_mask_of_ones_own_decides_and_two_masks_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`muscle-hf cache`: what it computes is what training then uses, in parts too, and bad input is one line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from datasets import load_dataset
 from tiny_updates import ROWS, Update, make_update, trainer_of
 
 from muscle_hf.cli import main
+from muscle_hf.locks import held_folder
 from muscle_hf.training.cached_targets import TargetComputer
 
 
@@ -52,6 +54,19 @@ def test_parts_of_several_machines_make_one_cache(
     assert main(_words(update, tmp_path, "--process", "1", "--processes", "2")) == 0
     assert "is complete: " in capsys.readouterr().out
     assert not trainer_of(update, tmp_path / "out", **_options(tmp_path)).teachers.pair.is_old_loaded
+
+
+@pytest.mark.slow
+def test_one_part_is_computed_twice_at_once_or_two_parts_are_not(
+    update: Update, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = ("--process", "0", "--processes", "2")
+    with held_folder(tmp_path / "cache", "muscle-hf cache", "wait", part="0-of-2"):
+        assert main(_words(update, tmp_path, *part)) == 2
+        assert f"{tmp_path / 'cache'} is in use: process {os.getpid()} on" in capsys.readouterr().err
+        assert main(_words(update, tmp_path, "--process", "1", "--processes", "2")) == 0
+    assert main(_words(update, tmp_path, *part)) == 0
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`muscle-hf predict`: the adapter's own answers in a file that `compare` reads, whole or not at all."""
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 import muscle_hf
 from muscle_hf import choose_answers, generate_answers
 from muscle_hf.cli import main
+from muscle_hf.locks import held_file
 from muscle_hf.prediction import answer_file as answering
 
 TOKENIZER = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
@@ -526,6 +528,15 @@ def test_answers_of_another_run_are_not_mixed_in(
     assert "answers of an interrupted run with another adapter, base, data or options" in _last_line(capsys)
     assert interrupted() == []
     assert part.read_bytes() == before
+
+
+def test_a_second_run_towards_the_same_file_asks_again_what_the_first_one_asks(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_file(tmp_path / "answers.jsonl", "muscle-hf predict", "wait"):
+        assert _predict(adapter, tmp_path, ROWS) == 2
+    assert f"answers.jsonl is in use: process {os.getpid()} on" in _last_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 @pytest.mark.slow

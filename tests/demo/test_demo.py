@@ -44,6 +44,7 @@ from muscle_hf.demo.task import (
     read_unlabelled,
     train_and_save,
 )
+from muscle_hf.locks import held_folder
 from muscle_hf.training.cross_entropy import TrainingProgress
 from muscle_hf.update.kept import what_is_kept
 
@@ -249,6 +250,20 @@ def test_an_interrupted_demo_asks_all_utterances_again_or_promises_what_is_not_t
     for one, other in zip(read_answers(answers_of(folder, OLD, "test")), whole, strict=True):
         assert one | {"mean_log_likelihood": 0} == other | {"mean_log_likelihood": 0}
         assert one["mean_log_likelihood"] == pytest.approx(other["mean_log_likelihood"], rel=1e-4)
+
+
+def test_a_second_demo_spoils_the_files_of_the_first_or_of_its_last_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_folder(tmp_path, "muscle-hf demo", "wait"):
+        assert main(["demo", "--fast", "--output-dir", str(tmp_path)]) == 2
+    assert f"{tmp_path} is in use: process {os.getpid()} on" in capsys.readouterr().err
+    # The demo was killed, and the process that trains for it saves its step.
+    (job,) = [job for job in jobs_of(STORY, TINY) if job.name == "new"]
+    stages = tmp_path / "stages"
+    with held_folder(stages, "muscle-hf demo", "wait", part="new"), pytest.raises(ConfigurationError, match="in use"):
+        work.do(job, tmp_path, TINY)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_folder_and_a_meaningless_seed_are_refused_in_one_line(

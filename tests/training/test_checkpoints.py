@@ -22,6 +22,7 @@ from two_processes import finish
 
 import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError
+from muscle_hf.locks import held_folder
 from muscle_hf.training.checkpoints import InterimCheckpoints, train_and_save
 from muscle_hf.training.kept_checkpoints import last_checkpoint, remove_checkpoints, steps_done
 
@@ -146,6 +147,28 @@ def test_saving_by_time_changes_what_is_trained_chosen_or_kept(update: Update, t
         assert [path for path in with_ if path not in by_time] == without
         newest = f"checkpoint-{step}"
         assert by_time == ([] if newest in without or not step else [f"interim/{newest}"])
+
+
+@pytest.mark.slow
+def test_two_trainings_write_to_one_folder(update: Update, tmp_path: Path) -> None:
+    out, seen = tmp_path / "out", []
+    trainer, other = (trainer_of(update, out, max_steps=1, save_strategy="steps") for _ in range(2))
+    with held_folder(out, "training", "wait"), pytest.raises(ConfigurationError, match="out is in use: process"):
+        trainer.train()
+
+    def start_another() -> None:
+        with pytest.raises(ConfigurationError) as refused:
+            other.train()
+        seen.append(str(refused.value))
+
+    trainer.add_callback(_At(1, start_another))
+    trainer.train()
+    assert len(seen) == 1 and seen[0].endswith(
+        "(training). Two runs would spoil each other's files. Wait until it "
+        "ends, or end it, or train with another output_dir."
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "checkpoint-1", "comparison.json"]
+    other.train()
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ import muscle_hf.update.training as training_module
 from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
+from muscle_hf.locks import held_folder
 from muscle_hf.models import embedding_rows
 from muscle_hf.models.ranks import pad_rank
 from muscle_hf.prediction.questions import delimiter_of
@@ -1222,6 +1223,18 @@ def test_a_folder_with_something_else_is_left_alone(
     (tmp_path / "file").touch()
     assert main(["update", *_words(models, tmp_path / "file")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_second_update_spoils_the_files_of_the_first(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with held_folder(out, "muscle-hf update", "wait"):
+        assert main(["update", *_words(models, out)]) == 2
+        assert f": {out} is in use: process {os.getpid()} on" in capsys.readouterr().err.splitlines()[-1]
+        assert [path.name for path in out.iterdir()] == [".muscle-hf.lock"]
+    assert not out.exists()
 
 
 @pytest.mark.slow
