@@ -66,6 +66,11 @@ HOOKS = (
     Hook("transformers.PreTrainedModel._hf_peft_config_loaded", "adapters without PEFT's model", ("models/",)),
     Hook("transformers.cache_utils.DynamicSlidingWindowLayer", "caches that can be branched", ("prediction/",)),
     Hook("accelerate.Accelerator._models", "the old model is not saved with the state"),
+    Hook(
+        "torch.distributed.distributed_c10d._get_default_store",
+        "processes wait for each other without a collective",
+        ("models/processes.py",),
+    ),
     Hook("datasets.Dataset._fingerprint", "the same rows are known again"),
     Hook("trl.data_utils.get_dataset_column_names", "columns of streams too", ("training/",)),
     Hook("trl.chat_template_utils.has_generation_markers", "which template is trained with", ("update/encoding.py",)),

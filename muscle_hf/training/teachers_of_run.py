@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
 from ..errors import ConfigurationError
 from ..losses.strategy import Strategy
 from ..models.adapters import base_model
-from ..models.processes import on_main_process
+from ..models.processes import from_every_process, on_main_process
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -119,7 +120,8 @@ class TeachersOfRun:
             )
         if self.old is None:
             return True
-        self._cache.write(
+        write = partial(
+            self._cache.write,
             self.old,
             self.new,
             collate,
@@ -129,7 +131,7 @@ class TeachersOfRun:
             process=self.accelerator.process_index if process is None else process,
             processes=self.accelerator.num_processes if processes is None else processes,
         )
-        self.accelerator.wait_for_everyone()
+        from_every_process(write)  # which may take hours longer in one than in another
         caches = self._cache.open()
         if caches is None:
             return False

@@ -444,6 +444,20 @@ def _teachers(_: Path) -> None:
     assert teacher not in accelerator._models
 
 
+@contract("torch.distributed.distributed_c10d._get_default_store")
+def _store(folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=0, world_size=1)
+    try:
+        store = torch.distributed.distributed_c10d._get_default_store()
+        assert store.add("count", 2) == 2
+        assert store.add("count", 0) == 2
+        assert store.compare_set("text", "", "first") == b"first"
+        assert store.compare_set("text", "", "second") == b"first"
+        assert store.get("text") == b"first"
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 @contract("datasets.Dataset._fingerprint")
 def _content(_: Path) -> None:
     rows = Dataset.from_list(ROWS)
