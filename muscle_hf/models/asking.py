@@ -32,14 +32,21 @@ def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None =
         owner for owner in (model, base_model(model)) if config is not None and "generation_config" in vars(owner)
     ]
     settings = [(owner, owner.generation_config) for owner in owners]
+    # A student of experts gives its router loss in training; nobody who asks reads it.
+    text_config = base_model(model).config.get_text_config()
+    asks_routers = getattr(text_config, "output_router_logits", False)
     try:
         model.eval()
+        if asks_routers:
+            text_config.output_router_logits = False
         for owner in owners:
             owner.generation_config = config
         # Not inference_mode: what a model caches in there (rotary tables, autocast weights) cannot be trained with.
         with torch.no_grad():
             yield
     finally:
+        if asks_routers:
+            text_config.output_router_logits = True
         for owner, setting in settings:
             owner.generation_config = setting
         for module, mode in modes:

@@ -21,7 +21,7 @@ from ..models.adapters import base_model
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .data import model_inputs
+from .data import model_inputs, student_inputs
 
 
 class AlignedLoss:
@@ -65,7 +65,7 @@ class AlignedLoss:
         with self.autocast():
             new = self._new_logits(batch)
             old = self._cached(batch) if self.old is None else ask_old(self.old, batch)
-        outputs = model(**model_inputs(batch))
+        outputs = model(**student_inputs(batch))
         result = chunk_compatibility_loss(
             outputs.logits,
             old,

@@ -20,6 +20,8 @@ class CrossEntropyTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Return the mean cross-entropy of the trained tokens."""
+        if self.aux_loss_enabled:  # which the model alone would add once for each batch of an optimizer step
+            return super().compute_loss(*args, **kwargs)
         return Trainer.compute_loss(self, *args, **kwargs)
 
 

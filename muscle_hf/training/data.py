@@ -96,12 +96,19 @@ TOKEN_COLUMNS: dict[str, int | float] = {
     "target_index": -1,
     "chunk_ids": -1,
 }
-_OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK)
+# Asks the student, and no teacher, for the loss of its routers.
+ROUTER_LOGITS = "output_router_logits"
+_OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK, ROUTER_LOGITS)
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """Return a batch without our columns, and without labels: with them a model would compute a loss of its own."""
     return {name: value for name, value in batch.items() if name not in _OURS} | {"use_cache": False}
+
+
+def student_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what the student is given of a batch: as every model, and asked for its router loss where it has one."""
+    return model_inputs(batch) | {name: batch[name] for name in (ROUTER_LOGITS,) if name in batch}
 
 
 def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:

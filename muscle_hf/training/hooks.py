@@ -50,11 +50,13 @@ HOOKS = (
     Hook("trl.SFTTrainer._prepare_dataset", "rows are encoded as TRL does", ("training/trainer.py",)),
     Hook("trl.SFTTrainer.completion_only_loss", "whether prompts are trained on", ("training/trainer.py",)),
     Hook("trl.SFTTrainer.chat_template", "which template is trained with", ("training/trainer.py",)),
-    Hook("trl.SFTTrainer.aux_loss_enabled", "the loss of a router, which would be ignored", ("training/trainer.py",)),
+    Hook("trl.SFTTrainer.aux_loss_enabled", "the loss of a router is asked for", ("training/",)),
+    Hook("trl.SFTTrainer.router_aux_loss_coef", "what the loss of a router counts"),
     Hook("transformers.Trainer._set_signature_columns_if_needed", "columns of ours reach the collator"),
     Hook("transformers.Trainer._signature_columns", "columns of ours reach the collator"),
     Hook("transformers.Trainer._loss_shifts_labels", "which labels of a step are counted"),
     Hook("transformers.Trainer.model_accepts_loss_kwargs", "the labels of a whole step are counted"),
+    Hook("transformers.Trainer.current_gradient_accumulation_steps", "what the loss of a router is divided by"),
     Hook("transformers.Trainer.loss_is_scaled_for_ga", "the loss is not divided again", ("training/base.py",)),
     Hook("transformers.Trainer.init_hf_repo", "the repository is made after the data are read", ("training/base.py",)),
     Hook("transformers.Trainer._prepare_inputs", "a batch reaches the device"),
@@ -136,6 +138,16 @@ def count_labels_of_steps(trainer: Any, *, shifted: bool) -> None:
     """
     trainer.model_accepts_loss_kwargs = True
     trainer._loss_shifts_labels = shifted
+
+
+def router_loss_weight(trainer: Any) -> float:
+    """Return the weight of the router loss that the parent has found in options and config; 0 without routers."""
+    return float(trainer.router_aux_loss_coef) if trainer.aux_loss_enabled else 0.0
+
+
+def accumulated_batches(trainer: Any) -> int:
+    """Return how many forward passes the optimizer step under way has; 1 outside of a training loop."""
+    return int(getattr(trainer, "current_gradient_accumulation_steps", 1))
 
 
 def prepared_batch(trainer: Any, batch: Any) -> Any:

@@ -45,13 +45,16 @@ class LossSums:
         """
         sums = self._sums
         tokens, to_old = sums["tokens"], sums["tokens_to_old"]
-        return {
+        figures = {
             "aligned_to_old_model": _ratio(to_old, tokens),
             "divergence_to_old_model": _ratio(sums["divergence_to_old"], to_old),
             "divergence_to_new_model": _ratio(sums["divergence_to_new"], tokens - to_old),
             "cross_entropy": _ratio(sums["cross_entropy"], tokens),
             accuracy: _ratio(sums["correct_tokens"], tokens),
         }
+        if sums["router_batches"]:
+            figures["aux_loss"] = sums["router_loss"] / sums["router_batches"]
+        return figures
 
 
 def _ratio(total: float, count: float) -> float:

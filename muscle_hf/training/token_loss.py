@@ -15,7 +15,7 @@ from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
 from ..models.hidden_states import HIDDEN_STATES_ALONE, project, returning_hidden_states
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .cached_targets import CachedTargets
-from .data import model_inputs, sequence_numbers, shifted_column
+from .data import model_inputs, sequence_numbers, shifted_column, student_inputs
 from .slicing import Slicing, TeacherReader
 
 
@@ -85,7 +85,7 @@ class TokenLoss:
         labels = next_token_labels(batch["labels"])
         trained = labels != IGNORE_INDEX
         old, new = self._teacher_rows(model_inputs(batch), trained, old_teacher)
-        outputs = model(**model_inputs(batch))
+        outputs = model(**student_inputs(batch))
         result = compatibility_loss(
             self.new.common(outputs.logits[trained]),
             old,
@@ -110,7 +110,7 @@ class TokenLoss:
         trained = labels != IGNORE_INDEX
         inputs, gold = model_inputs(batch), self._columns(labels[trained])
         with returning_hidden_states(self.student):
-            outputs = model(**inputs | more)
+            outputs = model(**student_inputs(batch) | more)
         hidden = outputs["hidden_states"][-1][trained]
         size = tokens_of_a_slice(self.slicing.vocabulary, hidden.device)
         with self.autocast():

@@ -40,6 +40,7 @@ from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_b
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
 from .refusals import refuse_one_model_twice, refuse_split_models
+from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
 from .unlabelled import check_unlabelled
@@ -71,6 +72,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
     - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; nan
       where there were none.
     - `cross_entropy`, `mean_token_accuracy`: of the student.
+    - `aux_loss`: of a mixture of experts, its router loss without its weight.
 
     In evaluations their names begin with `eval_`, and `metric_for_best_model` can name them.
 
@@ -213,11 +215,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
                 formatting_func=formatting_func,
             )
         refuse_split_models(self, "the adapter on the student's own base")
-        if self.aux_loss_enabled:
-            raise ConfigurationError(
-                "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
-                "without it."
-            )
+        self._router = RouterLoss(self)
         self.rows = RowsOfRun(
             args,
             pair,
@@ -277,7 +275,9 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             row = {name: row[name] for name in kept_columns(self) if name in row}
         if self.args.alignment == "tokens":
             row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
-        logits = self.teachers.loss.check(prepared_batch(self, self.data_collator([row])))
+        batch = prepared_batch(self, self.data_collator([row]))
+        self._router.check(self.teachers.new.student, batch)
+        logits = self.teachers.loss.check(batch)
         if logits is not None:
             refuse_one_model_twice(*logits)
 
@@ -315,9 +315,11 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
+        inputs = self._router.asked(inputs)
         result, outputs = self.teachers.loss(model, inputs, normalizer=num_items_in_batch, needs_logits=return_outputs)
         positions = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        loss = self._noted_loss(result, num_items_in_batch, positions=positions)
+        counts = {"positions": positions} | self._router.counts(outputs)
+        loss = self._router.added(self._noted_loss(result, num_items_in_batch, **counts), outputs)
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(

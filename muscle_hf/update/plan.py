@@ -114,7 +114,6 @@ def make_plan(options: Options) -> Plan:
     old_base = fit_to(old_base, settings.old_adapter, old_adapter, "old_adapter")
     if settings.new_adapter is not None and new_adapter is not None:
         new_base = fit_to(new_base, settings.new_adapter, new_adapter, "new_adapter")
-    _refuse_router_loss(config, new_base)
     tokenizer = read_tokenizer(config, new_kwargs, settings.new_adapter, settings.new_base)
     old_tokenizer = read_tokenizer(config, old_kwargs, settings.old_adapter, old_base_name)
     pairs = None
@@ -254,16 +253,3 @@ def _check_student_rank(config: CompatibilityConfig, adapter: PeftConfig) -> Non
     present = max([adapter.r, *(adapter.rank_pattern or {}).values()])
     if rank <= present:
         raise ConfigurationError(f"student_rank={rank} must be above the task adapter's rank, {present}.")
-
-
-def _refuse_router_loss(config: CompatibilityConfig, base: Base) -> None:
-    """Refuse what the compatibility trainer refuses, before a task adapter is trained for it."""
-    text_config = base.model.config.get_text_config()
-    weight = config.router_aux_loss_coef
-    if weight is None:
-        weight = getattr(text_config, "router_aux_loss_coef", 0.0)
-    if weight and hasattr(text_config, "output_router_logits"):
-        raise ConfigurationError(
-            "the router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
-            "without it."
-        )

@@ -246,13 +246,27 @@ def _rows(folder: Path) -> None:
         assert hooks.prepare_rows(trainer, encoded, trainer.args, **more).to_list() == own.to_list()
 
 
-@contract("trl.SFTTrainer._send_telemetry", "trl.SFTTrainer.aux_loss_enabled")
+@contract("trl.SFTTrainer._send_telemetry")
 def _telemetry(folder: Path) -> None:
-    trainer = _probe(folder)
+    _probe(folder)
     assert _calls("telemetry") == [((), {})]
-    assert trainer.aux_loss_enabled is False
     source = inspect.getsource(SFTTrainer._send_telemetry)
     assert "send_telemetry(" in source
+
+
+@contract(
+    "trl.SFTTrainer.aux_loss_enabled",
+    "trl.SFTTrainer.router_aux_loss_coef",
+    "transformers.Trainer.current_gradient_accumulation_steps",
+)
+def _router_loss(folder: Path) -> None:
+    trainer = _probe(folder, gradient_accumulation_steps=2)
+    assert trainer.aux_loss_enabled is False
+    assert trainer.router_aux_loss_coef == 0.0
+    assert hooks.router_loss_weight(trainer) == 0.0
+    assert hooks.accumulated_batches(trainer) == 1
+    trainer.train()
+    assert hooks.accumulated_batches(trainer) == 2
 
 
 @contract("trl.SFTTrainer._tag_names", "trl.SFTTrainer._name")

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
-from peft import LoraConfig, get_peft_model
 from tiny_updates import ROWS, Update, largest_difference, make_update, trainer_of, weights_of
-from transformers import LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import LlamaForCausalLM
 
 from muscle_hf import CompatibilityTrainer, ConfigurationError, InputError
 from muscle_hf.losses.divergences import forward_kl
@@ -175,28 +174,6 @@ def test_two_masks_are_refused(update: Update, tmp_path: Path) -> None:
             ),
             mask=lambda scores: scores.old.right,
         )
-
-
-@pytest.mark.slow
-def test_the_router_loss_of_a_mixture_of_experts_is_not_dropped_in_silence(update: Update, tmp_path: Path) -> None:
-    def mixture(seed: int) -> MixtralForCausalLM:
-        torch.manual_seed(seed)
-        size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-        experts = {"num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1}
-        return MixtralForCausalLM(MixtralConfig(vocab_size=len(update.tokenizer), **size, **experts))
-
-    models = {
-        "model": get_peft_model(mixture(1), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")),
-        "old_model": mixture(2),
-        "new_adapter": None,
-        "old_adapter": None,
-        "processing_class": update.tokenizer,
-    }
-    with pytest.raises(ConfigurationError, match=r"router_aux_loss_coef=0\.0"):
-        trainer_of(update, tmp_path, **models)
-    for implementation in ("plain", "chunked"):
-        options = {"router_aux_loss_coef": 0.0, "loss_implementation": implementation, "mask": "none", "max_steps": 1}
-        trainer_of(update, tmp_path / implementation, **models, **options).train()
 
 
 @pytest.mark.slow
