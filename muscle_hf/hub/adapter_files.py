@@ -1,43 +1,24 @@
 """The files of an adapter, from a folder or the Hub: what there is and what it says; no pickles."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import file_exists
-from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 
-from ..errors import InputError, UnsupportedAdapterError
+from ..errors import InputError
 from ..files import refuse_pointers
 from ..text import printable
+from .adapter_config import CONFIG, WEIGHTS, check_config, text_of
 from .failures import hub_failures
 from .lookup import is_folder
 from .repository_files import check_id, download, read_object
 
-PREFIX = "base_model.model."
-"""How PEFT's files begin the names of the base's layers."""
-
-
-CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PICKLE = "adapter_model.bin"
 _TOKENIZER = "tokenizer_config.json"
-# These read nothing but their own two files. A list of what is known, since a new type may open anything.
-_KNOWN = {
-    *("ADALORA", "ADAMSS", "ADAPTION_PROMPT", "BEFT", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA"),
-    *("GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT"),
-    *("POLY", "PSOFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA"),
-    *("VBLORA", "VERA", "WAVEFT"),
-}
-_REFUSED = {
-    **dict.fromkeys(
-        ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"),
-        "puts learned tokens before the text instead of changing weights",
-    ),
-    "XLORA": "is made of further adapters, which its own files do not hold",
-    "SHADOW": "loads a further model, which may be a pickle",
-}
+_LARGE = 2**30
 
 
 @dataclass(frozen=True)
@@ -107,16 +88,16 @@ def adapter_files(name: str | Path, *, revision: str | None = None, token: str |
         beside = folder / "config.json"
         if commit is not None:
             beside = download(str(name), "config.json", commit, token, "adapter")
-    kind, shapes = _kind_of(found, shown), shapes_in(folder / WEIGHTS)
-    _check_ranks(found, kind, shapes, shown)
+    shapes = shapes_in(folder / WEIGHTS)
+    kind = check_config(found, shapes, shown)
     return AdapterFiles(
         name=str(name),
         folder=folder,
         commit=commit,
-        base=_text_of(found, "base_model_name_or_path", shown),
-        base_revision=_text_of(found, "revision", shown),
+        base=text_of(found, "base_model_name_or_path", shown),
+        base_revision=text_of(found, "revision", shown),
         peft_type=kind,
-        task=_text_of(found, "task_type", shown) or _task_of_class(found),
+        task=text_of(found, "task_type", shown) or _task_of_class(found),
         shapes=shapes,
         label_names=_label_names(beside) if beside is not None and beside.is_file() else None,
     )
@@ -129,72 +110,6 @@ def has_tokenizer(files: AdapterFiles, token: str | bool | None) -> bool:
     return download(files.name, _TOKENIZER, files.commit, token, "tokenizer") is not None
 
 
-def _text_of(found: Mapping[str, Any], key: str, shown: str) -> str | None:
-    value = found.get(key)
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"the {CONFIG} of {shown} has {printable(repr(value))[:80]} as {key}; a text is needed.")
-    return value or None
-
-
-def _kind_of(found: Mapping[str, Any], shown: str) -> str:
-    kind = _text_of(found, "peft_type", shown)
-    if kind is None:
-        raise InputError(f"the {CONFIG} of {shown} has no peft_type, so PEFT cannot load it.")
-    if kind in _REFUSED:
-        raise UnsupportedAdapterError(
-            f"{shown} is of type {kind}, which {_REFUSED[kind]}; use an adapter on the weights, such as LoRA."
-        )
-    if kind not in _KNOWN:
-        raise UnsupportedAdapterError(
-            f"{shown} is of type {printable(kind)[:80]}, of which it is not known whether it loads its own two files "
-            "alone; use a known one, such as LoRA. Where you trust it, PeftModel.from_pretrained(base, adapter) of "
-            "peft may load it."
-        )
-    return kind
-
-
-def _check_ranks(found: Mapping[str, Any], kind: str, shapes: Mapping[str, tuple[int, ...]], shown: str) -> None:
-    """Refuse a rank that the weights do not have: PEFT would make room for it before it compares them."""
-    if kind not in ("LORA", "ADALORA"):
-        return
-    largest = max((max(shape) for shape in shapes.values() if shape and 0 not in shape), default=0)
-    pattern = found.get("rank_pattern") if kind == "LORA" else None
-    patterns = pattern if isinstance(pattern, dict) else {}
-    # AdaLoRA does not use r.
-    used = "r" if kind == "LORA" else "init_r"
-    named = {used: found.get(used)} | {f"rank_pattern[{key!r}]": rank for key, rank in patterns.items()}
-    for name, rank in named.items():
-        # Also for layers that have no weights at all in the file.
-        if isinstance(rank, int) and rank > largest:
-            raise _wrong_rank(shown, name, rank, f"no side of a weight is longer than {largest}")
-    if kind != "LORA" or (patterns and found.get("target_parameters")):
-        return  # AdaLoRA leaves out rows of what it has made, and patterns name parameters in another way.
-    for key, shape in shapes.items():
-        layer, middle, _ = key.removeprefix(PREFIX).partition(".lora_")
-        if not middle or not key.removesuffix(".weight").endswith(("lora_A", "lora_embedding_A")) or not shape:
-            continue
-        try:
-            matched = get_pattern_key(tuple(patterns), layer)
-        except re.error as error:
-            raise InputError(
-                f"the {CONFIG} of {shown} has a rank_pattern that is no regular expression: {printable(str(error))}."
-            ) from error
-        rank = patterns.get(matched, found.get("r", 8))
-        # One that is too small takes no room, and PEFT tells it. Adapted parameters have rank times experts rows.
-        if isinstance(rank, int) and rank > shape[0]:
-            name = f"rank_pattern[{matched!r}]" if matched in patterns else "r"
-            raise _wrong_rank(shown, name, rank, f"{printable(key)[:200]} has the rank {shape[0]}")
-
-
-def _wrong_rank(shown: str, name: str, rank: int, but: str) -> InputError:
-    # A number may have thousands of digits.
-    number = str(rank) if abs(rank) < 10**18 else "more than 10**18"
-    return InputError(
-        f"the {CONFIG} of {shown} has {printable(name)[:200]}={number}, but in {WEIGHTS} {but}; these two files do "
-        "not belong together."
-    )
-
-
 def _task_of_class(found: Mapping[str, Any]) -> str | None:
     """Read the task off the class that was trained; PEFT notes it where it was told no task."""
     mapping = found.get("auto_mapping")
@@ -205,6 +120,7 @@ def _task_of_class(found: Mapping[str, Any]) -> str | None:
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """Read names and shapes of the weights in a safetensors file."""
+    _refuse_hollow(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
@@ -212,6 +128,18 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         raise InputError(
             f"{printable(str(path))} is broken ({printable(str(error))}); was it cut off? Download or save it again."
         ) from error
+
+
+def _refuse_hollow(path: Path) -> None:
+    """Refuse a file that says to be far larger than what is stored of it: an unfinished download, or a trap."""
+    about = path.stat()
+    # Windows does not say how much is stored; and some file systems store less than there is, though not so much less.
+    stored = getattr(about, "st_blocks", None)
+    if stored is not None and about.st_size > _LARGE and stored * 512 < about.st_size / 100:
+        raise InputError(
+            f"{printable(str(path))} is {about.st_size:,} bytes long, of which {stored * 512:,} are stored; was the "
+            "download cut off? Download or save it again."
+        )
 
 
 def _label_names(path: Path) -> tuple[str, ...] | None:

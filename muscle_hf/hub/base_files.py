@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 
 from ..errors import InputError
 from ..text import printable
-from .adapter_files import CONFIG as _ADAPTER_CONFIG
+from .adapter_config import CONFIG as _ADAPTER_CONFIG
 from .failures import hub_failures
 from .lookup import is_folder
 from .repository_files import check_id, download, read_object

@@ -13,6 +13,8 @@ from .failures import hub_failures
 from .lookup import is_local
 from .names import is_commit, is_id
 
+# An index of weights names some ten thousand of them; a configuration is a few kilobytes.
+_LONGEST = 32 * 2**20
 _PATH_BEGINNINGS = ("/", ".", "~", "\\")
 
 
@@ -53,6 +55,9 @@ def download(name: str, file: str, revision: str | None, token: str | bool | Non
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds a JSON object."""
+    size = path.stat().st_size
+    if size > _LONGEST:
+        raise InputError(f"{printable(str(path))} has {size:,} bytes; a configuration has less than {_LONGEST:,}.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

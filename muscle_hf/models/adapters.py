@@ -14,9 +14,9 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import ConfigurationError, ModelMismatchError, MuscleError, UnsupportedAdapterError
+from ..errors import ConfigurationError, InputError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from ..files import refuse_pointers
-from ..hub.adapter_files import CONFIG
+from ..hub.adapter_config import CONFIG, PREFIX, check_config
 from ..hub.failures import failure_reason, lookup_failures
 from ..hub.lookup import is_folder, is_local, located, looking_up
 from ..text import one_line
@@ -144,19 +144,34 @@ def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
         with lookup_failures(f"load {names[1]}={str(adapter)!r}", adapter):
             adapted = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+    refuse_weights_that_are_no_numbers(adapted, f"{names[1]}={str(adapter)!r}")
     record_place(adapted)
     return adapted
 
 
+def refuse_weights_that_are_no_numbers(adapted: PeftModel, shown: str) -> None:
+    """Refuse an adapter with NaN or infinity among its weights; `shown` is what messages call it."""
+    for name, weight in adapted.named_parameters():
+        # Of others the base is to blame, and where there are no values yet, nobody can tell.
+        if ".lora_" not in name and "modules_to_save" not in name and "trainable_tokens" not in name:
+            continue
+        if not weight.is_meta and weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise InputError(
+                f"{shown} has weights that are no numbers (NaN or infinity, in {name.removeprefix(PREFIX)}), and "
+                "would answer nothing. Its training went wrong, or the file is damaged: take an earlier checkpoint, "
+                "or download it again."
+            )
+
+
 def fit_to_adapter(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -> None:
-    """Give a base, changed in place, the rows of embeddings that an adapter was trained with."""
-    fit_rows(
-        base,
-        saved_shapes(str(adapter)),
-        required_adapter_config(adapter, names[1]),
-        adapter=f"{names[1]}={str(adapter)!r}",
-        name=f"its base {base.config.name_or_path!r}",
-    )
+    """Give a base, changed in place, the rows of embeddings that an adapter was trained with.
+
+    An adapter whose config asks for what its weights do not hold is refused.
+    """
+    config, shapes = required_adapter_config(adapter, names[1]), saved_shapes(str(adapter))
+    shown = f"{names[1]}={str(adapter)!r}"
+    check_config(config.to_dict() | {"peft_type": config.peft_type.value}, shapes, shown)
+    fit_rows(base, shapes, config, adapter=shown, name=f"its base {base.config.name_or_path!r}")
 
 
 def _check_model_is_there(name: str, option: str, init_kwargs: dict[str, Any]) -> None:
@@ -298,7 +313,7 @@ def required_adapter_config(name: str | Path, option: str) -> PeftConfig:
     try:
         with looking_up(name):
             return PeftConfig.from_pretrained(str(name))
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RecursionError) as error:
         reason = failure_reason(error, str(name)) or one_line(error)
         where = "" if is_local(name) else f"there is no folder of that name with an {CONFIG}, and on the Hub: "
         raise ConfigurationError(f"{what}: {where}{reason}") from error

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..errors import InputError, ModelMismatchError
 from ..files import replaced
-from ..hub.adapter_files import PICKLE, PREFIX, WEIGHTS, shapes_in
+from ..hub.adapter_config import CONFIG, PREFIX, WEIGHTS
+from ..hub.adapter_files import PICKLE, shapes_in
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
+from ..text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +63,16 @@ def saved_shapes(adapter: str) -> dict[str, tuple[int, ...]]:
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
     if file.suffix == ".safetensors":
         return shapes_in(file)
-    tensors = torch.load(file, map_location="meta", weights_only=True)
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        # torch opens nothing in it but tensors.
+        tensors = torch.load(file, map_location="meta", weights_only=True)
+        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    except (UnpicklingError, RuntimeError, AttributeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{printable(str(file))} is a pickle that holds something other than tensors, or is broken; what else a "
+            "pickle holds may run code, so it is not opened. Ask its author for "
+            f"{WEIGHTS}, which save_pretrained writes."
+        ) from error
 
 
 def fit_rows(
@@ -87,6 +98,7 @@ def fit_rows(
         )
     present = base.get_input_embeddings().weight.shape[0] if layers else 0
     every_trained = {token for tokens in trained.values() for token in tokens}
+    _check_trained_tokens(every_trained, shapes, adapter)
     rows = max([sizes.pop() if sizes else present, *(token + 1 for token in every_trained)])
     if not layers or rows == present:
         return
@@ -110,6 +122,18 @@ def fit_rows(
         f"{adapter} was trained with {rows} rows of token embeddings, and {name} has {present}: it is "
         + (f"grown to {rows}; the adapter brings the added ones." if rows > present else f"cut to {rows}.")
     )
+
+
+def _check_trained_tokens(tokens: Collection[int], shapes: Mapping[str, tuple[int, ...]], adapter: str) -> None:
+    """Refuse more trained tokens than there are rows for, and numbers that no vocabulary has."""
+    rows = sum(shape[0] for key, shape in shapes.items() if key.endswith("trainable_tokens_delta") and shape)
+    strange = [token for token in tokens if type(token) is not int or not 0 <= token < 2**31]
+    if strange or len(tokens) > rows:
+        named = f", such as {strange[0]!r}" if strange else ""
+        raise ModelMismatchError(
+            f"the {CONFIG} of {adapter} names {len(tokens)} trained tokens{named}, and its weights have {rows} rows "
+            "of such; these two files do not belong together."
+        )
 
 
 @cache

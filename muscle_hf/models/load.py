@@ -25,12 +25,14 @@ from transformers import (
 
 from ..errors import ConfigurationError, HubError, InputError, ModelMismatchError
 from ..files import refuse_pointers
-from ..hub.adapter_files import PREFIX, AdapterFiles, adapter_files, has_tokenizer
+from ..hub.adapter_config import PREFIX
+from ..hub.adapter_files import AdapterFiles, adapter_files, has_tokenizer
 from ..hub.base_files import BaseFiles, base_files
 from ..hub.lookup import is_folder, looking_up
 from ..hub.names import is_commit, is_id
 from ..hub.repository_files import has_path_form
 from ..text import printable
+from .adapters import refuse_weights_that_are_no_numbers
 from .embedding_rows import fit_rows
 from .merging import merge_adapter
 from .placement import check_placing
@@ -47,7 +49,7 @@ _LOADERS = {
 # Weights of a classifier's last layer, one row a class, as the models of transformers call them.
 _HEADS = ("score.weight", "classifier.out_proj.weight", "classifier.weight")
 # What transformers and PEFT raise for files that are not what they should be.
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SafetensorError)
 
 
 def load_adapter(
@@ -296,6 +298,7 @@ def _put_on(files: AdapterFiles, model: PreTrainedModel, *, is_trainable: bool) 
             f"{printable(files.name)} does not fit its base, a {kind}. Is it the base that it was "
             f"trained on? PEFT says: {said}"
         ) from error
+    refuse_weights_that_are_no_numbers(adapted, printable(files.name))
     # PEFT passes over weights for layers that the base does not have.
     brought = {key.partition(".lora_")[0] for key in files.shapes if ".lora_" in key}
     used = sum(isinstance(module, BaseTunerLayer) for module in adapted.modules())

@@ -35,7 +35,7 @@ from transformers import (
 )
 
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, MuscleError, UnsupportedAdapterError
-from muscle_hf.hub import adapter_files
+from muscle_hf.hub import adapter_config, adapter_files
 from muscle_hf.hub.base_files import BaseFiles
 from muscle_hf.models import load
 from muscle_hf.models.load import load_adapter
@@ -232,10 +232,10 @@ def test_a_type_that_loads_a_further_model_is_refused_before_that_is_opened(fold
 
 def test_every_type_that_peft_has_is_known_or_refused_with_its_reason() -> None:
     types = {str(one.value) for one in PeftType}
-    refused = {*adapter_files._REFUSED}
+    refused = {*adapter_config._REFUSED}
     # One that a newer PEFT brings is refused until somebody has read what it loads.
-    assert types <= adapter_files._KNOWN | refused
-    assert not adapter_files._KNOWN & refused
+    assert types <= adapter_config._KNOWN | refused
+    assert not adapter_config._KNOWN & refused
     # Learned tokens stand before the text by PEFT's own account.
     learned = {
         str(one.value) for one, kind in PEFT_TYPE_TO_CONFIG_MAPPING.items() if issubclass(kind, PromptLearningConfig)
