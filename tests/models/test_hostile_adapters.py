@@ -128,7 +128,9 @@ CASES: dict[str, tuple[Spoil, str]] = {
 
 
 # PEFT reads a config of one type as one of another, and says what it leaves out.
-@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments:UserWarning", "ignore:No value was provided:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Unexpected keyword arguments:UserWarning", "ignore:No value was provided:UserWarning"
+)
 @pytest.mark.parametrize("way", ["load_adapter", "trainer"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_hostile_adapter_is_refused_in_one_line_and_nothing_of_it_runs(
