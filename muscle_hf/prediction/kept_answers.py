@@ -8,28 +8,27 @@ model, of other questions or options are never mixed in.
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ..errors import InputError
 from ..files import replaced, write_text
-from ..progress import progress_bar
+from ..models.processes import on_main_process, place
 from ..readers.formats.jsonlines import read_objects
 from ..text import one_line
 from .generate import Answers
 from .prompts import Prompt
+from .shared_answers import SharedAnswers, drop_cut_line, parts_of
 
 logger = logging.getLogger(__name__)
 
 Ask = Callable[[Sequence[Prompt]], Answers]
-Key = TypeVar("Key", int, str)
-Answer = TypeVar("Answer")
 
 # What every file of `AnswersSoFar` begins with.
 _BEGINNING = b'{"decided_by": "'
+_FILE = "answers.jsonl"
 _PARTS = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
 
 
@@ -40,53 +39,14 @@ def part_of(output: Path) -> Path:
 
 def count_kept(path: Path) -> int:
     """Count whole answers in a file of [`AnswersSoFar`], or a folder of [`AnswersByPrompt`]; it need not exist."""
-    if path.is_file():
-        return max(path.read_bytes().count(b"\n") - 1, 0)  # the first line says whose they are
-    return sum(file.read_bytes().count(b"\n") for file in path.glob("*/*.jsonl"))
+    if path.is_dir():
+        return sum(file.read_bytes().count(b"\n") for file in path.glob(f"*/{_FILE}*"))
+    files = [file for file in (path, *parts_of(path)) if file.is_file()]
+    # The first line says whose they are.
+    return sum(max(file.read_bytes().count(b"\n") - 1, 0) for file in files)
 
 
-class _KeptAnswers(Generic[Key, Answer]):
-    """The answers so far by their questions, in a file; subclasses say what its lines are."""
-
-    path: Path
-    answers: dict[Key, Answer]
-
-    def _beginning(self) -> list[str]:
-        """Give the lines that come before the first answer."""
-        raise NotImplementedError
-
-    def _line(self, key: Key, answer: Answer) -> Any:
-        """Give what is written of an answer, as JSON holds it."""
-        raise NotImplementedError
-
-    def add(self, answers: Mapping[Key, Answer]) -> None:
-        """Keep some more."""
-        is_new = not self.path.exists() or not self.path.stat().st_size
-        lines = self._beginning() if is_new else []
-        lines += [json.dumps(self._line(key, answer), ensure_ascii=False) for key, answer in answers.items()]
-        _append(self.path, lines)
-        self.answers |= answers
-
-    def complete(
-        self,
-        order: Sequence[Key],
-        ask: Callable[[Sequence[Key]], Sequence[Answer]],
-        at_once: int,
-        description: str,
-        *,
-        show_progress: bool = True,
-    ) -> None:
-        """Ask what is not answered yet, in this order, and keep the answers after each batch of `at_once`."""
-        left = [key for key in order if key not in self.answers]
-        kept = len(order) - len(left)
-        with progress_bar(len(order), description, initial=kept, unit="answer", disable=not show_progress) as bar:
-            for start in range(0, len(left), at_once):
-                asked = left[start : start + at_once]
-                self.add(dict(zip(asked, ask(asked), strict=True)))
-                bar.update(len(asked))
-
-
-class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
+class AnswersSoFar(SharedAnswers[int, tuple[Any, ...]]):
     """The answers so far to a list of questions, in a file beside the one that they are for.
 
     Its first line says whose they are; each other one holds the number of a question and the parts of its answer.
@@ -105,32 +65,36 @@ class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
         replaces_others: bool = False,
     ) -> None:
         """Read what is there."""
-        self.output, self.path, self.answers = output, part_of(output), {}
+        self.output, self.path = output, part_of(output)
         self._header = json.dumps({"decided_by": _digest(settings)})
-        if not self.path.exists():
-            return
-        _drop_cut_line(self.path, _BEGINNING)
-        content = self.path.read_bytes()
+        self._count, self._kinds, self._replaces_others = len(settings["questions"]), list(kinds), replaces_others
+        self.take_up()
+
+    def _read(self, path: Path) -> dict[int, tuple[Any, ...]]:
+        answers: dict[int, tuple[Any, ...]] = {}
+        drop_cut_line(path, _BEGINNING)
+        content = path.read_bytes()
         if not content:
-            self.path.unlink()
-            return
+            path.unlink()
+            return answers
         try:
             header, *lines = content.removesuffix(b"\n").split(b"\n")
             if header.decode() != self._header:
-                if replaces_others and header.startswith(_BEGINNING):
-                    self.path.unlink()
-                    return
+                if self._replaces_others and header.startswith(_BEGINNING):
+                    path.unlink()
+                    return answers
                 raise ValueError("another run's")
             for line in lines:
                 row, *parts = json.loads(line)
-                if type(row) is not int or not 0 <= row < len(settings["questions"]):
+                if type(row) is not int or not 0 <= row < self._count:
                     raise ValueError("no row of the data")
-                if [type(part) for part in parts] != list(kinds):
+                if [type(part) for part in parts] != self._kinds:
                     raise TypeError("no answer")
-                self.answers[row] = tuple(parts)
+                answers[row] = tuple(parts)
+            return answers
         except (ValueError, TypeError, RecursionError):
             raise InputError(
-                f"{one_line(self.path)} holds answers of an interrupted run with another adapter, base, data or "
+                f"{one_line(path)} holds answers of an interrupted run with another adapter, base, data or "
                 "options, or is damaged. Give the same ones to go on, remove it to start anew, or name another output."
             ) from None
 
@@ -141,35 +105,13 @@ class AnswersSoFar(_KeptAnswers[int, tuple[Any, ...]]):
         return [key, *answer]
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the file that the answers are for, and remove theirs."""
+        """Write the file that the answers are for, and remove theirs; the main process does it for all."""
+        on_main_process(lambda: self._finish(rows))
+
+    def _finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with replaced(self.output) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self.path.unlink(missing_ok=True)
-
-
-def _append(path: Path, lines: Iterable[str]) -> None:
-    """Put whole lines at the end of a file, or none where they cannot be written."""
-    with path.open("ab") as file:
-        start = file.tell()
-        is_written = False
-        try:
-            file.write("".join(f"{line}\n" for line in lines).encode())
-            file.flush()
-            is_written = True
-            os.fsync(file.fileno())
-        except BaseException as failure:
-            # Ctrl-C while the disk takes its time leaves whole lines.
-            if not is_written or isinstance(failure, OSError):
-                os.truncate(path, start)
-            raise
-
-
-def _drop_cut_line(path: Path, beginning: bytes = b"") -> None:
-    """Take away what follows the last line break, cut off while it was written; a file of something else is kept."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content) and (whole or beginning.startswith(content[: len(beginning)])):
-        os.truncate(path, whole)
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
@@ -197,7 +139,7 @@ def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[
     return answers, ""
 
 
-class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
+class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
     """The answers of one model by [`prompt_key`]: a folder for each fingerprint, with a file of a line a prompt.
 
     The fingerprint is what decides an answer besides the prompt; what it says of the other model than `role`, "old" or
@@ -207,18 +149,21 @@ class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
     def __init__(self, folder: Path, role: str, fingerprint: Mapping[str, Any]) -> None:
         """Read what is there."""
         other = {"old": "new", "new": "old"}[role]
-        self.role, self.answers = role, {}
+        self.role = role
         self.decided_by = {name: value for name, value in fingerprint.items() if name != other}
-        self.path = folder / f"{role}-{_digest(self.decided_by)[:16]}" / "answers.jsonl"
-        if not self.path.exists():
-            return
-        _drop_cut_line(self.path)
-        for line, _, _, row in read_objects(self.path, "a kept answer", each_once=False):
+        self.path = folder / f"{role}-{_digest(self.decided_by)[:16]}" / _FILE
+        self.take_up()
+
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
+        answers: dict[str, dict[str, Any]] = {}
+        drop_cut_line(path)
+        for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
             if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in _PARTS.items()):
                 raise InputError(
-                    f"{self.path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
+                    f"{path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
                 )
-            self.answers[prompt_key(row.pop("prompt"))] = row
+            answers[prompt_key(row.pop("prompt"))] = row
+        return answers
 
     def of(self, prompts: Sequence[Prompt], ask: Ask, block_size: int, *, show_progress: bool) -> list[dict[str, Any]]:
         """Return the answer to each prompt, asking for those that are not kept, so many before they are kept."""
@@ -226,7 +171,8 @@ class AnswersByPrompt(_KeptAnswers[str, dict[str, Any]]):
         rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # a prompt's first row
         missing = sum(key not in self.answers for key in rows)
         if missing:
-            self._say_what_is_asked(missing)
+            if place()[0] == 0:
+                self._say_what_is_asked(missing)
             self.complete(
                 # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
                 sorted(dict.fromkeys(keys), key=lambda key: -len(key)),

@@ -29,8 +29,9 @@ from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions
 from ..prediction.generate import generate_answers
-from ..prediction.kept_answers import AnswersSoFar, finished_answers
+from ..prediction.kept_answers import AnswersSoFar, finished_answers, part_of
 from ..prediction.prompts import as_texts, check_fit, check_numbers, encode, encode_choices
+from ..prediction.shared_answers import parts_of
 from ..readers.answers import digest
 
 logger = logging.getLogger(__name__)
@@ -169,42 +170,33 @@ class FlipsEvaluation:
         """
         # In every process, so that all of them stop.
         self._refuse_what_does_not_fit(model, role)
+        if key is not None:
+            return self._asked_and_kept(model, role, key)
         rank, processes = place()
-        answers: dict[int, str] = {} if key is None else on_main_process(partial(self._known, role, key))
-        mine = [row for row in range(len(self)) if row not in answers][rank::processes]
+        mine = range(len(self))[rank::processes]
         shown = self.show_progress and rank == 0
 
         def share() -> dict[int, str]:
             if not mine:
                 return {}
-            if key is None:
-                return dict(zip(mine, self._ask(model, mine, role, show_progress=shown), strict=True))
-            kept = self._so_far(self.folder / f"{role}.jsonl.{rank}", key)
-            # Batches of what is about as long.
-            kept.complete(
-                sorted(mine, key=lambda row: -len(self._readings[role].texts[row])),
-                lambda rows: [(text,) for text in self._ask(model, rows, role, show_progress=False)],
-                self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
-                f"Asking the {role} model",
-                show_progress=shown,
-            )
-            return {row: str(kept.answers[row][0]) for row in mine}
+            return dict(zip(mine, self._ask(model, mine, role, show_progress=shown), strict=True))
 
-        for of_process in from_every_process(share):
-            answers = answers | of_process
+        answers = {row: text for of_process in from_every_process(share) for row, text in of_process.items()}
         return [answers[row] for row in range(len(self))]
 
-    def _so_far(self, output: Path, key: Mapping[str, str]) -> AnswersSoFar:
-        return AnswersSoFar(output, {**key, "questions": range(len(self))}, kinds=(str,), replaces_others=True)
-
-    def _known(self, role: str, key: Mapping[str, str]) -> dict[int, str]:
-        """Read the answers so far; an earlier run may have had more processes, or fewer."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = [self._so_far(part.with_suffix(""), key).answers for part in self._parts(role)]
-        return {row: answer for answers in kept for row, (answer,) in answers.items()}
-
-    def _parts(self, role: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{role}.jsonl*.part"))
+    def _asked_and_kept(self, model: Any, role: str, key: Mapping[str, str]) -> list[str]:
+        output = self.folder / f"{role}.jsonl"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        kept = AnswersSoFar(output, {**key, "questions": range(len(self))}, kinds=(str,), replaces_others=True)
+        kept.complete(
+            # Batches of what is about as long.
+            sorted(range(len(self)), key=lambda row: -len(self._readings[role].texts[row])),
+            lambda rows: [(text,) for text in self._ask(model, rows, role, show_progress=False)],
+            self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
+            f"Asking the {role} model",
+            show_progress=self.show_progress,
+        )
+        return [kept.answers[row][0] for row in range(len(self))]
 
     def _refuse_what_does_not_fit(self, model: Any, role: str) -> None:
         try:
@@ -276,5 +268,6 @@ class FlipsEvaluation:
         lines = [strict_json(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / f"{role}.jsonl", "".join(f"{line}\n" for line in lines))
-        for part in self._parts(role):
-            part.unlink()
+        part = part_of(self.folder / f"{role}.jsonl")
+        for file in (part, *parts_of(part)):
+            file.unlink(missing_ok=True)

@@ -174,16 +174,15 @@ class RowsOfRun:
 
 
 def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
-    """Let the teachers answer the unlabelled prompts; the main process asks, the others read what it kept."""
+    """Let the teachers answer the unlabelled prompts; every process asks its share, and all get all answers."""
     longest = args.unlabelled_max_new_tokens
-    with args.main_process_first(local=False, desc="answers to the unlabelled prompts"):
-        return answered_rows(
-            prompts,
-            teacher=args.unlabelled_teacher,
-            ask_old=pair.asker("old", args, longest),
-            ask_new=pair.asker("new", args, longest),
-            folder=Path(args.output_dir) / "unlabelled_answers",
-            fingerprint=pair.fingerprint_of_answers(longest),
-            block_size=args.per_device_eval_batch_size,
-            show_progress=not args.disable_tqdm,
-        )
+    return answered_rows(
+        prompts,
+        teacher=args.unlabelled_teacher,
+        ask_old=pair.asker("old", args, longest),
+        ask_new=pair.asker("new", args, longest),
+        folder=Path(args.output_dir) / "unlabelled_answers",
+        fingerprint=pair.fingerprint_of_answers(longest),
+        block_size=args.per_device_eval_batch_size,
+        show_progress=not args.disable_tqdm,
+    )

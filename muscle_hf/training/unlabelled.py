@@ -88,11 +88,10 @@ def answered_rows(
     """Give every prompt the answer of the model that it is to be learned from.
 
     A prompt that stands in several rows is asked once; of two equally sure models the old one answers. Where a column
-    `completion` holds the old model's answers, nothing is asked and nothing is kept. With several processes, let the
-    main one go first: the others then find every answer in the folder, in `old-<digest>/answers.jsonl` and `new-...`
-    likewise. There, `fingerprint` is what decides an answer besides the prompt, as JSON holds it (the models under
-    "old" and "new" each count for their own answers only), and `block_size` prompts are asked before their answers are
-    kept.
+    `completion` holds the old model's answers, nothing is asked and nothing is kept. Of several processes each asks
+    its share, and all get all answers. They are kept in the folder, in `old-<digest>/answers.jsonl` and `new-...`
+    likewise: `fingerprint` is what decides an answer besides the prompt, as JSON holds it (the models under "old" and
+    "new" each count for their own answers only), and `block_size` prompts are asked before their answers are kept.
 
     The rows keep their order and have the columns `prompt`, `completion` (an assistant message where the prompt is a
     conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left out,

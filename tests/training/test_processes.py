@@ -1,41 +1,48 @@
-"""Flips in several processes: real ones, joined by gloo, that answer every row once."""
+"""Asking in several processes: real ones, joined by gloo, that answer every row once and go on where a run stopped."""
 
 import contextlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fresh
 import pytest
 from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
-from two_processes import finish
+from two_processes import run_processes
 
 from muscle_hf.prediction.flips_dataset import read_questions
+from muscle_hf.prediction.generate import generate_answers
+from muscle_hf.prediction.kept_answers import count_kept
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
+from muscle_hf.training.unlabelled import answered_rows
 
 TESTS = Path(__file__).parents[1]
 
-# What each process runs. It writes what it saw to a file of its own.
+# What each of three processes runs. It writes what it saw to a file of its own.
 PROGRAM = """
 import contextlib, json, sys
+from dataclasses import replace
 import torch
 import torch.distributed as distributed
 from pathlib import Path
 
-folder, rank, tests = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-sys.path.insert(0, tests)
+folder = Path(sys.argv[1])
 torch.set_num_threads(1)
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+distributed.init_process_group("gloo")
 
 from datasets import Dataset
 from tiny_models import tiny_llama, tiny_tokenizer
+from muscle_hf.models.processes import place
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
+from muscle_hf.prediction.kept_answers import count_kept
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
+from muscle_hf.training.unlabelled import answered_rows
 
+rank, _ = place()
 seen = {}
 tokenizer = tiny_tokenizer()
 models = [tiny_llama(seed, tokenizer, hidden_size=16, layers=1) for seed in (1, 2, 3)]
@@ -68,25 +75,58 @@ seen["asked"] = list(asked)
 kept = evaluation(5, folder / "rows-5")
 kept.ask_old_and_new()
 seen["asked_again"] = asked[len(seen["asked"]):]
+
+prompts = []
+def ask(model, fails_after=None):
+    def answer(some):
+        if fails_after is not None and len(prompts) >= fails_after:
+            raise MemoryError("too little")
+        prompts.extend(some)
+        answers = generate_answers(model, tokenizer, some, max_new_tokens=3, show_progress=False)
+        return replace(answers, finished=answers.token_counts > 0)
+    return answer
+
+def unlabelled(name, count, **fails):
+    texts = [f"pay {i} and {'more ' * i}" for i in range(count)]
+    rows = answered_rows(
+        Dataset.from_list([{"prompt": text} for text in texts]), teacher="more_confident",
+        ask_old=ask(models[0], **fails), ask_new=ask(models[1]),
+        folder=folder / name, fingerprint={"old": 1, "new": 2}, block_size=1, show_progress=False,
+    )
+    return rows.to_list()
+
+# The second process dies with one answer kept, the others with two and three; then all go on.
+try:
+    unlabelled("unlabelled", 8, **({"fails_after": 1} if rank == 1 else {}))
+except Exception as error:
+    seen["failure"] = f"{type(error).__name__}: {error}"
+from muscle_hf.models.processes import from_every_process
+from_every_process(lambda: None)
+seen["kept"] = count_kept(folder / "unlabelled")
+from_every_process(lambda: None)
+first, prompts = prompts, []
+seen["unlabelled"] = unlabelled("unlabelled", 8)
+seen["asked_first"], seen["asked_then"] = first, list(prompts)
+seen["few"] = unlabelled("few", 2)
 (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 distributed.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_two_processes_answer_every_row_once(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM, encoding="utf-8")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, str(program), str(tmp_path)]
-    finish([fresh.Process([*command, rank, str(TESTS)], env=environment) for rank in "01"])
-    first, second = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
+def test_three_processes_ask_every_row_once_and_go_on_after_one_has_failed(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    run_processes(3, [sys.executable, "-c", PROGRAM, str(tmp_path)], env=os.environ | {"PYTHONPATH": paths})
+    seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(3)]
+    first = seen[0]
     for n in (1, 2, 5):
-        assert first[f"metrics_{n}"] == second[f"metrics_{n}"]
-        assert first[f"answers_{n}"] == second[f"answers_{n}"]
+        for each in seen[1:]:
+            assert first[f"metrics_{n}"] == each[f"metrics_{n}"]
+            assert first[f"answers_{n}"] == each[f"answers_{n}"]
         _check_against_one_process(n, first, tmp_path)
-    assert first["asked"] == second["asked"] == ["old", "new"] * 3
-    assert first["asked_again"] == second["asked_again"] == []
+    assert [each["asked"] for each in seen] == [["old", "new"] * 3] * 3
+    assert [each["asked_again"] for each in seen] == [[]] * 3
+    _check_unlabelled(seen, tmp_path)
 
 
 def _check_against_one_process(n: int, seen: dict[str, Any], folder: Path) -> None:
@@ -107,4 +147,51 @@ def _check_against_one_process(n: int, seen: dict[str, Any], folder: Path) -> No
         assert seen[f"answers_{n}"][role] == answers
         kept = (folder / f"rows-{n}" / f"{role}.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["prediction"] for line in kept] == answers
-    assert (folder / f"rows-{n}" / "best.jsonl").exists()
+    assert sorted(path.name for path in (folder / f"rows-{n}").iterdir()) == [
+        *("best.jsonl", "new.jsonl", "old.jsonl", "student.jsonl")
+    ]
+
+
+def _check_unlabelled(seen: list[dict[str, Any]], folder: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    models = [tiny_llama(seed, tokenizer, hidden_size=16, layers=1) for seed in (1, 2)]
+    asked: list[str] = []
+
+    def ask(model: Any) -> Any:
+        def answer(some: Any) -> Any:
+            asked.extend(some)
+            answers = generate_answers(model, tokenizer, some, max_new_tokens=3, show_progress=False)
+            return replace(answers, finished=answers.token_counts > 0)
+
+        return answer
+
+    def alone(name: str, count: int) -> list[dict[str, Any]]:
+        rows = answered_rows(
+            Dataset.from_list([{"prompt": f"pay {i} and {'more ' * i}"} for i in range(count)]),
+            teacher="more_confident",
+            ask_old=ask(models[0]),
+            ask_new=ask(models[1]),
+            folder=folder / name,
+            fingerprint={"old": 1, "new": 2},
+            block_size=1,
+            show_progress=False,
+        )
+        return list(rows.to_list())
+
+    other = "OtherProcessError: Process 1 failed: MemoryError: too little"
+    assert [each["failure"] for each in seen] == [other, "MemoryError: too little", other]
+    assert [each["kept"] for each in seen] == [6] * 3  # of 8 answers of the old model: 3, 1 and 2
+    of_old = [prompt for each in seen for prompt in each["asked_first"]]
+    assert len(of_old) == len({*of_old}) == 6
+    then = [prompt for each in seen for prompt in each["asked_then"]]
+    assert len(then) == 2 + 8
+    assert {*of_old}.isdisjoint(prompt for prompt in {*then} if then.count(prompt) == 2)
+    assert count_kept(folder / "unlabelled") == 16
+    assert len(list((folder / "unlabelled").rglob("answers.jsonl*"))) == 2  # no part is left
+    for each in seen:
+        assert each["unlabelled"] == alone("afresh", 8)
+        assert each["few"] == alone("afresh", 2)
+    # One process goes on from what three have kept, and asks for two more prompts alone.
+    asked.clear()
+    assert alone("unlabelled", 10)[:8] == seen[0]["unlabelled"]
+    assert len(asked) == 4

@@ -1,0 +1,141 @@
+"""Answers of a model, kept in a file batch by batch and shared by several processes, of which each asks its part.
+
+They are lines of a file. The last one, cut off when a process was killed, is recognised by its missing end and asked
+again. Each process but the main one writes to a file of its own beside it; what lies there is put into the one file
+when all have answered, and when a later run begins: it may have another number of processes, or one.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ..models.processes import from_every_process, on_main_process, place
+from ..progress import progress_bar
+
+Key = TypeVar("Key", int, str)
+Answer = TypeVar("Answer")
+
+
+class SharedAnswers(Generic[Key, Answer]):
+    """The answers so far by their questions, the same in every process; subclasses say what the lines are."""
+
+    path: Path
+    answers: dict[Key, Answer]
+
+    def _read(self, path: Path) -> dict[Key, Answer]:
+        """Read a file of them, which is there."""
+        raise NotImplementedError
+
+    def _beginning(self) -> list[str]:
+        """Give the lines that come before the first answer."""
+        raise NotImplementedError
+
+    def _line(self, key: Key, answer: Answer) -> Any:
+        """Give what is written of an answer, as JSON holds it."""
+        raise NotImplementedError
+
+    def take_up(self) -> None:
+        """Take what earlier runs have kept, whatever the number of their processes."""
+        self.answers = on_main_process(self._gathered)
+
+    def _gathered(self) -> dict[Key, Answer]:
+        answers = self._read(self.path) if self.path.exists() else {}
+        for part in sorted(parts_of(self.path)):
+            more = {key: answer for key, answer in self._read(part).items() if key not in answers}
+            if more:
+                self._write(self.path, more)
+            answers |= more
+            part.unlink(missing_ok=True)  # reading it may have removed what is of no use
+        return answers
+
+    def add(self, answers: Mapping[Key, Answer]) -> None:
+        """Keep some more of this process's answers."""
+        self._write(_part(self.path, place()[0]), answers)
+        self.answers |= answers
+
+    def _write(self, path: Path, answers: Mapping[Key, Answer]) -> None:
+        is_new = not path.exists() or not path.stat().st_size
+        lines = self._beginning() if is_new else []
+        lines += [json.dumps(self._line(key, answer), ensure_ascii=False) for key, answer in answers.items()]
+        _append(path, lines)
+
+    def complete(
+        self,
+        order: Sequence[Key],
+        ask: Callable[[Sequence[Key]], Sequence[Answer]],
+        at_once: int,
+        description: str,
+        *,
+        show_progress: bool = True,
+        together: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """Ask what is not answered yet, in this order, and keep the answers after each batch of `at_once`.
+
+        Every process asks its share, and all have all answers afterwards. `together` gives a context for the asking.
+        """
+        rank, processes = place()
+        left = [key for key in order if key not in self.answers]
+        if not left:
+            return
+        mine, own = left[rank::processes], _part(self.path, rank)
+        kept = len(order) - len(left) if processes == 1 else 0
+        share = description if processes == 1 else f"{description}, share 1 of {processes}"
+
+        def ask_mine() -> dict[Key, Answer]:
+            if rank:
+                own.unlink(missing_ok=True)  # of an earlier run that the main process does not see
+            bar = progress_bar(
+                kept + len(mine), share, initial=kept, unit="answer", disable=rank > 0 or not show_progress
+            )
+            with together(), bar:
+                for start in range(0, len(mine), at_once):
+                    asked = mine[start : start + at_once]
+                    self.add(dict(zip(asked, ask(asked), strict=True)))
+                    bar.update(len(asked))
+            return {key: self.answers[key] for key in mine}
+
+        shares = from_every_process(ask_mine)
+        for of_process in shares:
+            self.answers |= of_process
+        if processes > 1:
+            of_others = {key: answer for of_process in shares[1:] for key, answer in of_process.items()}
+            on_main_process(lambda: self._write(self.path, of_others))
+            if rank:
+                own.unlink(missing_ok=True)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Find what processes other than the main one have kept beside a file."""
+    return [part for part in path.parent.glob(f"{path.name}.*") if part.suffix.removeprefix(".").isdigit()]
+
+
+def _part(path: Path, rank: int) -> Path:
+    return path.with_name(f"{path.name}.{rank}") if rank else path
+
+
+def _append(path: Path, lines: Iterable[str]) -> None:
+    """Put whole lines at the end of a file, or none where they cannot be written."""
+    with path.open("ab") as file:
+        start = file.tell()
+        is_written = False
+        try:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            file.flush()
+            is_written = True
+            os.fsync(file.fileno())
+        except BaseException as failure:
+            # Ctrl-C while the disk takes its time leaves whole lines.
+            if not is_written or isinstance(failure, OSError):
+                os.truncate(path, start)
+            raise
+
+
+def drop_cut_line(path: Path, beginning: bytes = b"") -> None:
+    """Take away what follows the last line break, cut off while it was written; a file of something else is kept."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content) and (whole or beginning.startswith(content[: len(beginning)])):
+        os.truncate(path, whole)
