@@ -1,11 +1,15 @@
 """How a model does on chunks of text: right where every token is, as likely as all of its tokens together."""
 
+from collections.abc import Callable
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from ..losses.logits import gold_log_probability
-from ..losses.masks import StoredScores
+
+# int64, (some tokens,) -> float, (some tokens, vocabulary): the logits that predict each of them.
+LogitsOf = Callable[[Tensor], Tensor]
 
 
 def chunk_log_likelihoods(token_log_likelihoods: Tensor, chunk_ids: Tensor, number: int) -> Tensor:
@@ -32,46 +36,74 @@ def chunk_right(token_right: Tensor, chunk_ids: Tensor, number: int) -> Tensor:
     return count_tokens(chunk_ids[~token_right], number) == 0
 
 
-def score_chunks(logits: Tensor, tokens: Tensor, chunk_ids: Tensor, number: int) -> StoredScores:
-    """Ask a model how it does on the chunks of a text, from its logits: what predicts each of the tokens.
+class ChunkScores:
+    """How a model does on chunks, from the logits of a few tokens at a time, worked out when it is asked for.
 
-    Returns `right` and `log_likelihood` at temperature 1, both (number,).
-    """
-    inside = chunk_ids >= 0
-    logits, tokens, chunk_ids = logits[inside], tokens[inside], chunk_ids[inside]
-    return StoredScores(
-        chunk_right(logits.argmax(-1) == tokens, chunk_ids, number),
-        chunk_log_likelihoods(gold_log_probability(logits, tokens), chunk_ids, number),
-    )
-
-
-def score_rows(logits: Tensor, input_ids: Tensor, chunk_ids: Tensor, number: int) -> StoredScores:
-    """Ask a model how it does on the chunks of a batch: what a cache keeps of the old model, five bytes a chunk.
+    Both figures come from one look at the logits; tokens in no chunk are not looked at.
 
     Args:
-        logits: float, (batch, length, vocabulary). As the model gives them.
-        input_ids: int64, (batch, length). What the model read.
-        chunk_ids: int64, (batch, length). For each token the number of its chunk in its row, from 0, or -1.
-        number: Chunks of a row, at most.
+        logits_of: Gives the logits of some of the tokens.
+        tokens: int64, (tokens,). What they are to predict.
+        chunk_ids: int64, (tokens,). The number of each token's chunk, or -1.
+        number: How many chunks there are.
+        size: Tokens of which logits are asked for at a time. Defaults to all.
 
-    Returns:
-        `right` and `log_likelihood`, both (batch, number). True and 0 beyond a row's chunks.
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+        >>> scores = ChunkScores(logits.__getitem__, torch.tensor([0, 1, 1]), torch.tensor([0, -1, 0]), 1)
+        >>> scores.log_likelihood.exp(), scores.right
+        (tensor([0.2500]), tensor([False]))
     """
-    if bool((chunk_ids[:, :1] >= 0).any()):
-        raise InputError("The first token of a row has a chunk, but nothing predicts it. Give it -1.")
-    if bool((chunk_ids >= number).any()):
-        raise InputError(f"A row has the chunk {int(chunk_ids.max())}, and number={number} leaves no place for it.")
-    numbers = over_the_batch(chunk_ids, number)[:, 1:]
-    inside = numbers >= 0
-    rows = logits[:, :-1][inside], input_ids[:, 1:][inside], numbers[inside]
-    scores = score_chunks(*rows, len(logits) * number)
-    return StoredScores(scores.right.view(-1, number), scores.log_likelihood.view(-1, number))
 
+    def __init__(
+        self, logits_of: LogitsOf, tokens: Tensor, chunk_ids: Tensor, number: int, size: int | None = None
+    ) -> None:
+        """Keep what is needed; nothing is worked out yet."""
+        self.logits_of, self.tokens, self.chunk_ids, self.number, self.size = (
+            logits_of,
+            tokens,
+            chunk_ids,
+            number,
+            size,
+        )
+        self._are_known = False
 
-def over_the_batch(chunk_ids: Tensor, number: int) -> Tensor:
-    """Number the chunks of all rows on, so many for each row."""
-    offsets = torch.arange(len(chunk_ids), device=chunk_ids.device)[:, None] * number
-    return torch.where(chunk_ids >= 0, chunk_ids + offsets, -1)
+    @property
+    def right(self) -> Tensor:
+        """Whether every token of a chunk is the likeliest: bool, (chunks,)."""
+        return self._all[0]
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """Log-probability of a chunk at temperature 1: float32 or float64, (chunks,)."""
+        return self._all[1]
+
+    def log_likelihood_of(self, chosen: Tensor) -> Tensor:
+        """Give the log-likelihoods of some chunks: bool, (chunks,) -> float, (chunks,), 0 for others."""
+        if self._are_known:
+            return self.log_likelihood
+        return self._of(torch.where(torch.cat([chosen, chosen.new_zeros(1)])[self.chunk_ids], self.chunk_ids, -1))[1]
+
+    @cached_property
+    def _all(self) -> tuple[Tensor, Tensor]:
+        self._are_known = True
+        return self._of(self.chunk_ids)
+
+    @torch.no_grad()
+    def _of(self, chunk_ids: Tensor) -> tuple[Tensor, Tensor]:
+        inside = (chunk_ids >= 0).nonzero()[:, 0]
+        if not len(inside):  # nor is a model asked for nothing
+            return chunk_ids.new_ones(self.number, dtype=torch.bool), torch.zeros(self.number, device=inside.device)
+        parts = []
+        for some in torch.split(inside, self.size or len(inside)):
+            logits = self.logits_of(some)
+            tokens = self.tokens[some].to(logits.device)
+            parts.append((logits.argmax(-1) == tokens, gold_log_probability(logits, tokens)))
+        right, log_likelihood = (torch.cat(part).to(inside.device) for part in zip(*parts, strict=True))
+        return (
+            chunk_right(right, chunk_ids[inside], self.number),
+            chunk_log_likelihoods(log_likelihood, chunk_ids[inside], self.number),
+        )
 
 
 def count_tokens(chunk_ids: Tensor, number: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""The compatibility loss of a batch where old and new model have different tokenizers: full logits, chunks of text."""
+"""The compatibility loss of a batch where old and new model have different tokenizers: in chunks of text.
+
+The teachers are asked as in [`TokenLoss`]: in full, or at the positions that count and in slices. The old model reads
+its own tokens, one row for each sequence of the batch, also where sequences are packed into rows.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -8,27 +12,31 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ..alignment.counted import CountedChunks, count_chunks, over_the_batch
 from ..alignment.datasets import FIRST_CHUNK
-from ..alignment.loss import OldLogits, chunk_compatibility_loss
-from ..alignment.scores import score_rows
+from ..alignment.loss import loss_of_chunks, stored_at
+from ..alignment.scores import ChunkScores
+from ..alignment.sliced import as_it_is, sliced_chunk_loss
 from ..alignment.vocabulary import shared_tokens
 from ..losses.compatibility import CompatibilityLoss
-from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import StoredScores
 from ..losses.strategy import Strategy
-from ..losses.targets import refuse_nan
+from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
 from ..models.adapters import base_model
+from ..models.hidden_states import HIDDEN_STATES_ALONE, gives_hidden_states, project, returning_hidden_states
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .data import model_inputs, student_inputs
+from .data import model_inputs, sequence_numbers, shifted_column, student_inputs
+from .slicing import Slicing, TeacherReader
 
 
 class AlignedLoss:
     """The loss of [`CompatibilityTrainer`] with `alignment="chunks"`.
 
     `student` is not wrapped; `tokenizers` are the new and the old one, `old_vocabulary` the rows of the old model's
-    embeddings. With caches, one for each data set, of the old model's scores of all chunks, there is no old teacher.
+    embeddings; `implementation` is "auto", "plain" or "chunked". With caches, one for each data set, of the old
+    model's scores of all chunks, there is no old teacher.
     """
 
     def __init__(
@@ -40,75 +48,122 @@ class AlignedLoss:
         *,
         tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
         old_vocabulary: int,
+        implementation: str,
         autocast: Callable[[], AbstractContextManager[None]],
         caches: list[TeacherCache] | None = None,
     ) -> None:
         """Find the tokens that both vocabularies have."""
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
         self.autocast = autocast
+        self.slicing = Slicing(student, None if old is None else old.model, implementation)
         head = base_model(student).get_output_embeddings().weight
-        shared = shared_tokens(*tokenizers, new_size=head.shape[0], old_size=old_vocabulary)
-        self._shared_new, self._shared_old = (torch.as_tensor(ids, device=head.device) for ids in shared)
+        of_new, of_old = shared_tokens(*tokenizers, new_size=head.shape[0], old_size=old_vocabulary)
+        self._shared = torch.as_tensor(of_old, device=head.device), torch.as_tensor(of_new, device=head.device)
+        self._vocabulary = max(head.shape[0], 0 if old is None else old_vocabulary)
         self._caches = caches
 
     def check(self, batch: dict[str, Any]) -> None:
-        """Ask both teachers about one batch, so that NaN is found before training."""
+        """Ask both teachers about one batch, so that NaN or a head of an unknown kind is found before training."""
+        inputs, chunks = model_inputs(batch), _counted(batch)
         with self.autocast():
-            self._new_logits(batch)
+            self.slicing.check("new", inputs)
+            refuse_nan("new", self.new.logits(inputs)[chunks.new.where])
             if self.old is not None:
-                ask_old(self.old, batch)
+                self.slicing.check("old", old_inputs(batch))
+                _ask_old(self.old, batch)
 
     def __call__(
         self, model: Any, batch: dict[str, Any], *, normalizer: Tensor | float | None, needs_logits: bool
     ) -> tuple[CompatibilityLoss, Any]:
-        """Return the loss of a batch, and the student's outputs: as [`TokenLoss`], but the logits are always there."""
-        with self.autocast():
-            new = self._new_logits(batch)
-            old = self._cached(batch) if self.old is None else ask_old(self.old, batch)
-        outputs = model(**student_inputs(batch))
-        result = chunk_compatibility_loss(
-            outputs.logits,
-            old,
-            new,
-            batch["labels"],
-            batch["chunk_ids"],
-            self._shared_new,
-            self._shared_old,
-            normalizer=normalizer,
-            # Both stand at every token of a row, and say the same at each.
-            weights=batch["token_weights"][:, 0] if "token_weights" in batch else None,
-            given_teachers=batch["given_teachers"][:, 0] if "given_teachers" in batch else None,
-            strategy=self.strategy,
-        )
-        return result, outputs
+        """Return the loss of a batch, and the student's outputs: as [`TokenLoss`]."""
+        chunks = _counted(batch, with_old=self.old is not None)
+        given = shifted_column(batch, "given_teachers", chunks.new.where)
+        rest = {
+            "normalizer": normalizer,
+            "weights": shifted_column(batch, "token_weights", chunks.new.where),
+            "given_teachers": None if given is None else given[chunks.new.first],
+        }
+        if self.slicing.takes_in_full(batch):
+            return self._plain(model, batch, chunks, rest)
+        with returning_hidden_states(self.student):
+            outputs = model(**student_inputs(batch) | ({} if needs_logits else HIDDEN_STATES_ALONE))
+        return self._sliced(outputs["hidden_states"][-1], batch, chunks, rest), outputs
 
-    def _new_logits(self, batch: dict[str, Any]) -> Tensor:
-        logits = self.new.logits(model_inputs(batch))
-        refuse_nan("new", logits[batch["labels"] != IGNORE_INDEX])
-        return logits
+    def _plain(
+        self, model: Any, batch: dict[str, Any], chunks: CountedChunks, rest: dict[str, Any]
+    ) -> tuple[CompatibilityLoss, Any]:
+        with self.autocast():
+            new = self.new.logits(model_inputs(batch))[chunks.new.where]
+            refuse_nan("new", new)
+            old = None if self.old is None else _ask_old(self.old, batch)[chunks.old.where]
+        outputs = model(**student_inputs(batch))
+        student = outputs.logits[chunks.new.where]
+        stored = stored_at(self._cached(batch), chunks, student) if old is None else old
+        return loss_of_chunks(self.strategy, chunks, student, stored, new, self._shared, **rest), outputs
+
+    def _sliced(
+        self, hidden: Tensor, batch: dict[str, Any], chunks: CountedChunks, rest: dict[str, Any]
+    ) -> CompatibilityLoss:
+        hidden = hidden[chunks.new.where]
+        size = tokens_of_a_slice(self._vocabulary, hidden.device)
+        with self.autocast():
+            if self.old is None:
+                old: LiveTargets | StoredScores = stored_at(self._cached(batch), chunks, hidden)
+            else:
+                old_reader = TeacherReader(self.old, old_inputs(batch), chunks.old.where)
+                old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
+            reader = TeacherReader(self.new, model_inputs(batch), chunks.new.where)
+            return sliced_chunk_loss(
+                hidden,
+                lambda few: project(self.student, few),
+                old,
+                LiveTargets("new", reader, self.new.project, chunks.new.ids, size),
+                chunks,
+                self._shared,
+                strategy=self.strategy,
+                size=size,
+                kept=self.slicing.kept_tokens(size),
+                **rest,
+            )
 
     def _cached(self, batch: dict[str, Any]) -> StoredScores:
-        """Read the old model's scores: as many places for each row as the row with the most chunks has."""
+        """Read the old model's scores: as many places for each sequence as the one with the most chunks has."""
         assert self._caches is not None, "either the old model or its scores"  # noqa: S101 - ours, not a user's
-        counts = batch["chunk_ids"].amax(-1) + 1
+        firsts, chunk_ids = batch[FIRST_CHUNK], batch["chunk_ids"]
+        inside = chunk_ids >= 0
+        counts = torch.zeros_like(firsts).scatter_reduce(
+            0, sequence_numbers(batch)[inside], chunk_ids[inside] + 1, "amax"
+        )
         places = torch.arange(int(counts.max()), device=counts.device)
-        inside = places < counts[:, None]
-        numbers = (batch[FIRST_CHUNK][:, None] + places)[inside]
+        taken = places < counts[:, None]
+        numbers = (firsts[:, None] + places)[taken]
+        zeros = torch.zeros(taken.shape, device=taken.device)
         if not len(numbers):
-            return StoredScores(inside, torch.zeros(inside.shape, device=inside.device))
+            return StoredScores(taken, zeros)
         stored = read_numbered(self._caches, numbers)
-        right = torch.ones_like(inside).masked_scatter(inside, stored["old.right"].bool())
-        zeros = torch.zeros(inside.shape, device=inside.device)
-        return StoredScores(right, zeros.masked_scatter(inside, stored["old.log_likelihood"]))
+        right = torch.ones_like(taken).masked_scatter(taken, stored["old.right"].bool())
+        return StoredScores(right, zeros.masked_scatter(taken, stored["old.log_likelihood"]))
 
 
-def ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> OldLogits:
-    """Let the old model read its own tokens of a batch."""
-    mask = batch["old_attention_mask"]
-    inputs = {"input_ids": batch["old_input_ids"], "attention_mask": mask, "use_cache": False}
-    logits = old.logits(inputs)
-    refuse_nan("old", logits[mask.bool()])
-    return OldLogits(logits, batch["old_input_ids"], batch["old_chunk_ids"])
+def old_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return what the old model reads: its own tokens, a row for each sequence of the batch."""
+    return {"input_ids": batch["old_input_ids"], "attention_mask": batch["old_attention_mask"], "use_cache": False}
+
+
+def _counted(batch: dict[str, Any], *, with_old: bool = True) -> CountedChunks:
+    return count_chunks(
+        batch["labels"],
+        batch["chunk_ids"],
+        (batch["old_input_ids"], batch["old_chunk_ids"]) if with_old else None,
+        sequence=sequence_numbers(batch),
+        sequences=len(batch["old_input_ids"]),
+    )
+
+
+def _ask_old(old: FrozenModelTeacher, batch: dict[str, Any]) -> Tensor:
+    logits = old.logits(old_inputs(batch))
+    refuse_nan("old", logits[batch["old_attention_mask"].bool()])
+    return logits
 
 
 class ChunkScorer:
@@ -128,12 +183,20 @@ class ChunkScorer:
     def __call__(self, rows: range) -> dict[str, Tensor]:
         """Return the scores of all chunks of these rows, in order."""
         batch = self.collate([self.dataset[row] for row in rows])
+        counts = batch["old_chunk_ids"].amax(-1) + 1
+        most = int(counts.max())
+        numbers = over_the_batch(batch["old_chunk_ids"], most)[:, 1:]
+        where = numbers >= 0
+        ids, old = batch["old_input_ids"][:, 1:][where], self.old
+        has_parts = gives_hidden_states(old.model)
+        forward, head = (old.hidden_states, old.project) if has_parts else (old.logits, as_it_is)
+        vocabulary = base_model(old.model).get_output_embeddings().weight.shape[0] if has_parts else 1
+        size = tokens_of_a_slice(vocabulary, ids.device)
+        targets = LiveTargets("old", lambda _: forward(old_inputs(batch))[:, :-1][where], head, ids, size)
+        scores = ChunkScores(targets.logits, ids, numbers[where], len(counts) * most, size)
         with self.autocast():
-            asked = ask_old(self.old, batch)
-        number = int(asked.chunk_ids.max()) + 1
-        scores = score_rows(asked.logits, asked.input_ids, asked.chunk_ids, number)
-        inside = torch.arange(number, device=scores.right.device) < (asked.chunk_ids.amax(-1) + 1)[:, None]
-        return {
-            "old.right": scores.right[inside].to(torch.uint8),
-            "old.log_likelihood": scores.log_likelihood[inside].float(),
-        }
+            targets.prepare(where[where])
+            right, log_likelihood = scores.right, scores.log_likelihood
+        targets.check()
+        inside = (torch.arange(most, device=counts.device) < counts[:, None]).flatten()
+        return {"old.right": right[inside].to(torch.uint8), "old.log_likelihood": log_likelihood[inside].float()}

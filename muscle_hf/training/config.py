@@ -301,11 +301,6 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 self.teacher_cache in ("topk", "hidden"),
                 'The old model\'s tokens are others; take teacher_cache="chunks".',
             ),
-            (
-                'loss_implementation="chunked"',
-                self.loss_implementation == "chunked",
-                "Two tokenizers are compared in full logits.",
-            ),
         ):
             if is_set:
                 raise ConfigurationError(f'{name} does not go with alignment="chunks". {remedy}')

@@ -39,6 +39,8 @@ def first_trainable_row(dataset: Dataset | IterableDataset) -> dict[str, Any] | 
 def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
     """Cut an encoded row to some tokens around the first that is trained on: enough to see that a model answers.
 
+    Of an old model's own tokens the first ones are left.
+
     Example:
         >>> a_few_tokens({"input_ids": [*range(9)], "labels": [-100] * 7 + [7, 8]}, count=4)
         {'input_ids': [5, 6, 7, 8], 'labels': [-100, -100, 7, 8]}
@@ -50,7 +52,9 @@ def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
     cut = {
         name: value[start : start + count] if isinstance(value, list) and len(value) == length else value
         for name, value in row.items()
+        if name not in OLD_COLUMNS
     }
+    cut |= {name: row[name][:count] for name in OLD_COLUMNS if name in row}
     if "seq_lengths" in cut:
         cut["seq_lengths"] = [len(cut["input_ids"])]
     return cut

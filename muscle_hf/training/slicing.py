@@ -48,6 +48,10 @@ class Slicing:
         is_small = batch["input_ids"].numel() * self.vocabulary <= _SMALL_LOGITS
         return not self.is_open or (is_small and not self._always)
 
+    def kept_tokens(self, size: int) -> int:
+        """Return up to how many tokens logits may be kept, where a slice has so many tokens."""
+        return size if self._always else max(size, _SMALL_LOGITS // self.vocabulary)
+
     def check(self, name: str, inputs: dict[str, Any]) -> None:
         """Compare the logits of a batch in both ways, where a model may be asked in slices: "new" or "old"."""
         if self.is_open and name in self.models:

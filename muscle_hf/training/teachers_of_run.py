@@ -90,6 +90,7 @@ class TeachersOfRun:
                 self.strategy,
                 tokenizers=(self.pair.processing_class, self.pair.required_old_tokenizer()),
                 old_vocabulary=self.pair.old_config.get_text_config().vocab_size,
+                implementation=self.args.loss_implementation,
                 autocast=self.accelerator.autocast,
                 caches=caches,
             )

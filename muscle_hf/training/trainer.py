@@ -273,8 +273,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             return
         if self.args.remove_unused_columns:
             row = {name: row[name] for name in kept_columns(self) if name in row}
-        if self.args.alignment == "tokens":
-            row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
+        row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
         batch = prepared_batch(self, self.data_collator([row]))
         self._router.check(self.teachers.new.student, batch)
         logits = self.teachers.loss.check(batch)

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from muscle_hf.alignment.divergences import chunk_likelihood_divergence, shared_vocabulary_kl
 from muscle_hf.alignment.encoding import ChunkEncoder
 from muscle_hf.alignment.loss import OldLogits, chunk_compatibility_loss, validate_for_chunks
-from muscle_hf.alignment.scores import chunk_log_likelihoods, chunk_right, score_chunks, score_rows
+from muscle_hf.alignment.scores import ChunkScores, chunk_log_likelihoods, chunk_right
 from muscle_hf.alignment.vocabulary import shared_tokens
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.losses.compatibility import CompatibilityLoss, compatibility_loss
@@ -127,6 +127,17 @@ def _two_tokenizers() -> dict[str, Tensor]:
     }
 
 
+def _scores(logits: Tensor, tokens: Tensor, chunk_ids: Tensor, number: int) -> ChunkScores:
+    return ChunkScores(logits.__getitem__, tokens, chunk_ids, number)
+
+
+def _scores_of_one_row(batch: dict[str, Tensor], number: int) -> StoredScores:
+    """What a cache holds of a batch of one row."""
+    row = batch["old_logits"][0, :-1], batch["old_input_ids"][0, 1:], batch["old_chunk_ids"][0, 1:]
+    scores = _scores(*row, number)
+    return StoredScores(scores.right[None], scores.log_likelihood[None])
+
+
 def _bernoulli_kl(p: float, q: float) -> float:
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
@@ -163,9 +174,9 @@ def test_a_chunk_is_wrong_if_any_token_of_it_is_and_counts_once() -> None:
     student[0, 2, 5] = 3.0  # the second of the two tokens of chunk 1
     wrong = _loss(**batch | {"student_logits": student})
     assert wrong.tokens_to_old.item() == 2 and wrong.correct_tokens.item() == 3
-    scores = score_chunks(student[0, :-1], torch.tensor([1, 2, 3, 4]), torch.tensor([0, 1, 1, 2]), 3)
+    scores = _scores(student[0, :-1], torch.tensor([1, 2, 3, 4]), torch.tensor([0, 1, 1, 2]), 3)
     assert scores.right.tolist() == [True, False, True]
-    old = score_chunks(batch["old_logits"][0, :-1], batch["old_input_ids"][0, 1:], torch.tensor([0, 0, 1, 1, 2]), 3)
+    old = _scores(batch["old_logits"][0, :-1], batch["old_input_ids"][0, 1:], torch.tensor([0, 0, 1, 1, 2]), 3)
     expected = chunk_likelihood_divergence(old.log_likelihood[1:2], scores.log_likelihood[1:2], 2.0)
     torch.testing.assert_close(wrong.divergence_to_old, expected[0])
     # The others are held at the new model.
@@ -251,7 +262,7 @@ def test_scores_from_a_cache_do_as_well_as_logits_where_only_likelihoods_are_com
     live = _two_tokenizers() | {"shared_new_ids": none, "shared_old_ids": none}
     live["chunk_ids"], live["labels"] = torch.tensor([[-1, 0, 1, 1, 2]]), torch.tensor([[0, -100, 2, 3, 4]])
     cached = {name: value for name, value in live.items() if not name.startswith("old_")}
-    scores = score_rows(live["old_logits"], live["old_input_ids"], live["old_chunk_ids"], 4)
+    scores = _scores_of_one_row(live, 4)
     assert scores.right.shape == scores.log_likelihood.shape == (1, 4)
     assert scores.log_likelihood[0, 3] == 0 and bool(scores.right[0, 3])
     for mask in MASKS:
@@ -272,15 +283,11 @@ def test_scores_from_a_cache_do_as_well_as_logits_where_only_likelihoods_are_com
 
 def test_scores_of_fewer_chunks_than_the_rows_have_are_refused() -> None:
     batch = _two_tokenizers()
-    scores = score_rows(batch["old_logits"], batch["old_input_ids"], batch["old_chunk_ids"], 3)
+    scores = _scores_of_one_row(batch, 3)
     short = StoredScores(scores.right[:, :2], scores.log_likelihood[:, :2])
     rest = {name: value for name, value in batch.items() if not name.startswith("old_")}
     with pytest.raises(InputError, match=r"old.right has shape \(1, 2\) where \(1, 3\)"):
         chunk_compatibility_loss(old=short, strategy=Strategy(), **rest)
-    with pytest.raises(InputError, match="the chunk 2, and number=2"):
-        score_rows(batch["old_logits"], batch["old_input_ids"], batch["old_chunk_ids"], 2)
-    with pytest.raises(InputError, match="nothing predicts it"):
-        score_rows(batch["old_logits"], batch["old_input_ids"], torch.zeros(1, 6, dtype=torch.int64), 3)
 
 
 @pytest.mark.parametrize(

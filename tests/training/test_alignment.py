@@ -184,7 +184,6 @@ def test_each_model_is_asked_with_its_own_tokenizer(update: Update, tmp_path: Pa
         ({"packing": True}, "packing=True"),
         ({"truncation_mode": "keep_end"}, "keep_start"),
         ({"teacher_cache": "topk"}, 'take teacher_cache="chunks"'),
-        ({"loss_implementation": "chunked"}, "full logits"),
         ({"divergence": "logit_difference_inhibition"}, "two tokenizers"),
         ({"teacher": "ensemble"}, 'teacher="old"'),
     ],
