@@ -10,7 +10,18 @@ from .errors import MissingPackageError
 _HUB = ("datasets", "evaluate", "huggingface_hub")
 EXTRAS = {
     "hub": _HUB,
-    "train": (*_HUB, "accelerate", "peft", "safetensors", "tokenizers", "torch", "tqdm", "transformers", "trl"),
+    "train": (
+        *_HUB,
+        "accelerate",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "tqdm",
+        "transformers",
+        "trl",
+        "xxhash",
+    ),
     "plots": ("matplotlib",),
     "scorers": ("rouge_score", "sacrebleu"),
 }

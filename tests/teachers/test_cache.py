@@ -1,8 +1,11 @@
 """Targets are read in any order, from any number of shards, in forked processes, and only from a complete cache."""
 
+import json
 import multiprocessing
+import os
 import pickle
 import runpy
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from teacher_caches import (
     COUNTS,
     TOKENS,
@@ -28,7 +32,7 @@ from torch.utils.data import DataLoader
 
 from muscle_hf.errors import InputError
 from muscle_hf.models.hidden_states import LogitTransform, OutputHead, returning_hidden_states
-from muscle_hf.teachers.cache import TeacherCache
+from muscle_hf.teachers.cache import TeacherCache, files
 from muscle_hf.teachers.cache.spec import CacheSpec
 from muscle_hf.teachers.cache.writer import write_cache
 
@@ -227,8 +231,8 @@ class TestOpening:
                 use()
 
     def test_a_newer_format_is_read_as_this_one(self) -> None:
-        (self.folder / "manifest.json").write_text('{"format": 2}')
-        with pytest.raises(InputError, match="has format 2"):
+        (self.folder / "manifest.json").write_text('{"format": 3}')
+        with pytest.raises(InputError, match="has format 3"):
             TeacherCache.open(self.folder, self.spec)
 
     def test_shards_of_a_changed_manifest_are_read(self) -> None:
@@ -239,12 +243,88 @@ class TestOpening:
         with pytest.raises(InputError, match="of another cache"):
             TeacherCache.open(self.folder, top_k_spec(fingerprints=fingerprints))
 
+    def test_opening_reads_all_bytes(self) -> None:
+        """A cache of which every tensor is damaged opens: the headers alone were read."""
+        for shard in self.folder.glob("shard-*"):
+            content = bytearray(shard.read_bytes())
+            content[-40:] = b"!" * 40
+            shard.write_bytes(content)
+        assert TeacherCache.open(self.folder, self.spec).tokens == TOKENS
+
+    @pytest.mark.parametrize("announced", [False, True])
+    def test_a_flipped_bit_is_trained_on_or_its_shard_stays(self, announced: bool) -> None:
+        shard = sorted(self.folder.glob("shard-*"))[2]
+        content = bytearray(shard.read_bytes())
+        content[-5] ^= 1
+        shard.write_bytes(content)
+        cache = TeacherCache.open(self.folder, self.spec)
+        assert_same(cache.read(torch.tensor([0])), targets_of([0], self.spec))
+        if announced:
+            cache.expect(torch.arange(TOKENS))
+            _wait_for_background(cache)
+        for _ in range(2):
+            with pytest.raises(InputError, match=rf"{shard.name} is damaged .*checksum.* has been deleted"):
+                cache.read(torch.arange(TOKENS))
+        assert_same(cache.read(torch.tensor([0])), targets_of([0], self.spec))
+        assert write_cache(self.folder, self.spec, COUNTS, computing(self.spec)) == [2]
+        again = TeacherCache.open(self.folder, self.spec)
+        assert_same(again.read(torch.arange(TOKENS)), targets_of(range(TOKENS), self.spec))
+
+    def test_what_is_announced_is_read_when_it_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache = TeacherCache.open(self.folder, self.spec)
+        cache.expect(torch.tensor([-1, 0, TOKENS - 1, TOKENS, 99]))
+        _wait_for_background(cache)
+        monkeypatch.setattr("muscle_hf.teachers.cache.shards.check_content", lambda path: f"read again: {path}")
+        numbers = [TOKENS - 1, 0]
+        assert_same(cache.read(torch.tensor(numbers)), targets_of(numbers, self.spec))
+        with pytest.raises(InputError, match="read again"):
+            cache.read(torch.tensor([TOKENS // 2]))
+
+    def test_a_fork_waits_for_threads_that_it_does_not_have(self) -> None:
+        cache = TeacherCache.open(self.folder, self.spec)
+        cache.read(torch.tensor([0]))
+        with cache._shards._locks[3]:  # as a thread that is at the shard in the moment of the fork
+            process = os.fork()
+            if process == 0:
+                signal.alarm(20)
+                cache.expect(torch.arange(TOKENS))
+                same = cache.read(torch.arange(TOKENS))["old.right"].sum() >= 0
+                os._exit(0 if same else 1)
+        assert os.waitpid(process, 0)[1] == 0
+
+    def test_a_cache_of_the_first_format_is_refused_or_taken_unchecked(self) -> None:
+        """As it was written before: SHA-256 in place of the faster checksum."""
+        manifest = json.loads((self.folder / "manifest.json").read_text()) | {"format": 1}
+        (self.folder / "manifest.json").write_text(json.dumps(manifest))
+        read = files.read_manifest(self.folder)
+        assert read is not None
+        for shard in self.folder.glob("shard-*"):
+            tensors = load_file(shard)
+            known = {"cache": read.identity, "file": shard.name, "sha256": files._checksum(tensors, "sha256")}
+            save_file(tensors, shard, known)
+        assert _all(self.folder, self.spec)["old.right"].shape == (TOKENS,)
+        last = sorted(self.folder.glob("shard-*"))[-1]
+        last.write_bytes(last.read_bytes()[:-1] + b"!")
+        with pytest.raises(InputError, match="checksum"):
+            _all(self.folder, self.spec)
+        write_cache(self.folder, self.spec, COUNTS, computing(self.spec))
+        assert_same(_all(self.folder, self.spec), targets_of(range(TOKENS), self.spec))
+
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where Linux lists them")
     def test_a_cache_of_thousands_of_shards_has_too_many_open_files(self) -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))
         cache = TeacherCache.open(self.folder, self.spec)
         assert len(list(Path("/proc/self/fd").iterdir())) <= before
         assert cache.tokens == TOKENS
+
+
+def _all(folder: Path, spec: CacheSpec) -> dict[str, Tensor]:
+    return TeacherCache.open(folder, spec).read(torch.arange(TOKENS))
+
+
+def _wait_for_background(cache: TeacherCache) -> None:
+    for thread in cache._shards._threads:
+        thread.join()
 
 
 @pytest.mark.slow
@@ -288,4 +368,4 @@ def test_the_benchmark_does_not_run_or_its_figures_fall_apart(capsys: pytest.Cap
         differences = [float(row[7].rstrip("%")) for row in errors[first : first + 4]]
         assert differences[0] < differences[1] < differences[2] < 0
         assert abs(differences[3]) < 0.1
-    assert [row[0].strip() for row in tables if len(row) == 4] == ["k", "16", "64", "256"]
+    assert [row[0].strip() for row in tables if len(row) == 7] == ["k", "16", "64", "256"]

@@ -203,9 +203,10 @@ class TestGoingOn:
             _write(other, top_k_spec(temperature=3.0), compute=computing(SPEC))
             content = bytearray((other / shards[1].name).read_bytes())
         shards[1].write_bytes(content)
-        with pytest.raises(InputError, match="shard 1 is") as caught:
-            TeacherCache.open(tmp_path, SPEC)
-        assert "muscle-hf cache" in str(caught.value)
+        if damage != "flipped":  # what the header does not tell is found when the shard is read
+            with pytest.raises(InputError, match="shard 1 is") as caught:
+                TeacherCache.open(tmp_path, SPEC)
+            assert "muscle-hf cache" in str(caught.value)
         with caplog.at_level(logging.WARNING):
             assert _write(tmp_path) == [1]
         assert "computed again" in caplog.text
@@ -501,11 +502,11 @@ def compute(rows):
     return computing(spec)(rows)
 
 if where == "writing":
-    def half(path, content, write=files._write):
+    def half(path, *content, write=files._write):
         if "shard-00002" in path.name:
-            write(path, content[: len(content) // 2])
+            write(path, *content[: len(content) // 2])
             wait()
-        write(path, content)
+        write(path, *content)
     files._write = half
 print(write_cache(folder, spec, COUNTS, compute, shard_bytes=6 * spec.bytes_per_token, rows_at_once=1,
                   process=process, processes=processes))

@@ -6,6 +6,8 @@
 
 safetensors and not Arrow through `datasets`: a shard is mapped into memory as plain arrays, so that the targets of a
 batch of scattered tokens are copied out in a few milliseconds; Arrow would build a list object for each token.
+
+Format 2 has checksums of another kind, which are computed ten times as fast; format 1 is still read and gone on with.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import InputError
@@ -32,9 +34,22 @@ from ...losses.topk import Layout
 from ...models.hidden_states import LogitTransform, OutputHead
 from .spec import TEACHERS
 
-FORMAT = 1
+FORMATS = (1, 2)
 MANIFEST = "manifest.json"
 HEADS = "heads.safetensors"
+# How safetensors calls the types of the tensors that a cache has.
+_TYPES = {
+    torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
+# What checksums were and are called in a file's metadata.
+_CHECKSUMS: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "xxh3_128": xxhash.xxh3_128}
 _LIBRARIES = ("muscle_hf", "torch", "transformers", "peft", "safetensors")
 
 
@@ -45,6 +60,7 @@ class Manifest:
     spec: Mapping[str, Any]  # a [`CacheSpec`] as `to_json` gives it
     row_offsets: tuple[int, ...]  # shard i has the rows from row_offsets[i] to row_offsets[i + 1]
     token_offsets: tuple[int, ...]  # likewise its trained tokens, counted over the whole set
+    format: int = FORMATS[-1]
 
     @property
     def shards(self) -> int:
@@ -54,7 +70,7 @@ class Manifest:
     @cached_property
     def identity(self) -> str:
         """A hash that every file of the cache carries, so that no file of another one is taken for its own."""
-        content = [FORMAT, self.spec, self.row_offsets, self.token_offsets]
+        content = [self.format, self.spec, self.row_offsets, self.token_offsets]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def tokens_of(self, shard: int) -> int:
@@ -71,12 +87,12 @@ def read_manifest(folder: Path) -> Manifest | None:
     file = folder / MANIFEST
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
-        if read["format"] == FORMAT:
+        if read["format"] in FORMATS:
             offsets = [tuple(int(offset) for offset in read[name]) for name in ("row_offsets", "token_offsets")]
             rising = all(list(side) == sorted(side) and side[0] == 0 for side in offsets)
             if not rising or not len(offsets[0]) == len(offsets[1]) > 1 or not isinstance(read["spec"], dict):
                 raise ValueError("offsets that do not rise")
-            return Manifest(read["spec"], *offsets)
+            return Manifest(read["spec"], offsets[0], offsets[1], read["format"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -85,15 +101,15 @@ def read_manifest(folder: Path) -> Manifest | None:
             "again."
         ) from error
     raise InputError(
-        f"{file} has format {read['format']!r}, and this version of muscle_hf reads format {FORMAT}. Use the version "
-        "that wrote the cache, or compute it again in another folder."
+        f"{file} has format {read['format']!r}, and this version of muscle_hf reads formats 1 and 2. Use the "
+        "version that wrote the cache, or compute it again in another folder."
     )
 
 
 def create_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of a new cache, unless another process was faster; return the one that is there now."""
     content = {
-        "format": FORMAT,
+        "format": manifest.format,
         "spec": manifest.spec,
         "rows": manifest.row_offsets[-1],
         "tokens": manifest.token_offsets[-1],
@@ -117,13 +133,16 @@ def create_manifest(folder: Path, manifest: Manifest) -> Manifest:
     return read_manifest(folder) or manifest
 
 
-def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: int = 0) -> str | None:
-    """Say in a few words what is wrong with a shard of so many tokens, or, without a layout, with the heads; or None.
+def check_header(path: Path, identity: str, layout: Layout | None = None, tokens: int = 0) -> str | None:
+    """Say in a few words what the header of a shard of so many tokens tells to be wrong; or None.
 
-    Every byte is read: a file that was cut off, damaged or swapped would teach noise without a word.
+    Without a layout, it is the file of the heads. No tensor is read, but a file that was cut off is found.
     """
     try:
-        tensors, metadata = map_tensors(path)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            stored = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
     except FileNotFoundError:
         return "missing"
     except (SafetensorError, OSError) as error:
@@ -132,12 +151,31 @@ def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: 
         return "of another cache"
     if metadata.get("file") != path.name:
         return f"a copy of {metadata.get('file')}"
-    stored = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    if layout is not None and stored != {name: (dtype, (tokens, *shape)) for name, (dtype, shape) in layout.items()}:
+    if layout is not None and stored != {
+        name: (_TYPES[dtype], (tokens, *shape)) for name, (dtype, shape) in layout.items()
+    }:
         return "damaged (other tensors than the manifest says)"
-    if metadata.get("sha256") != _checksum(tensors):
+    return None
+
+
+def check_content(path: Path) -> str | None:
+    """Say in a few words that a shard or the heads, whose header is right, are damaged; or None: every byte is read.
+
+    A file that was damaged would teach noise without a word.
+    """
+    try:
+        tensors, metadata = map_tensors(path)
+    except (SafetensorError, OSError) as error:
+        return f"damaged ({error})"
+    kind = next((name for name in _CHECKSUMS if name in metadata), None)
+    if kind is None or metadata[kind] != _checksum(tensors, kind):
         return "damaged (its checksum differs)"
     return None
+
+
+def check_file(path: Path, identity: str, layout: Layout | None = None, tokens: int = 0) -> str | None:
+    """Say in a few words what is wrong with a file's header or content; or None."""
+    return check_header(path, identity, layout, tokens) or check_content(path)
 
 
 def check_heads(folder: Path, manifest: Manifest) -> str | None:
@@ -186,15 +224,34 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], identity: str, **me
     """Write tensors, on the CPU and contiguous, and metadata: a whole file or, with an OSError, none."""
     for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
         left_over.unlink(missing_ok=True)
-    known = {"cache": identity, "file": path.name, "sha256": _checksum(tensors)}
+    # The widest first: tensors of a mapped file have to start at multiples of their width.
+    tensors = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    known = {"cache": identity, "file": path.name, "xxh3_128": _checksum(tensors, "xxh3_128")}
     temporary = _temporary(path)
     try:
-        # Through Python's own files: they say with an error number that the disk is full, and can be synced.
-        _write(temporary, save(dict(tensors), metadata | known))
+        # Through Python's own files, tensor by tensor: safetensors' `save` copies all of them twice first, and its
+        # `save_file` says with no error number that the disk is full.
+        _write(
+            temporary,
+            _header(tensors, metadata | known),
+            *(as_bytes(tensor).numpy().data for tensor in tensors.values()),
+        )
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Make what stands before the tensors in a safetensors file: a length, and JSON that says where each one lies."""
+    described: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        described[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -203,12 +260,12 @@ def as_bytes(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8).reshape(len(tensor), width)
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
+def _checksum(tensors: Mapping[str, Tensor], kind: str) -> str:
+    total = _CHECKSUMS[kind]()
     for name in sorted(tensors):
         total.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
         total.update(as_bytes(tensors[name]).numpy().data)
-    return total.hexdigest()
+    return str(total.hexdigest())
 
 
 def _temporary(path: Path) -> Path:
@@ -216,9 +273,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, *content: bytes | memoryview) -> None:
     with path.open("wb") as handle:
-        handle.write(content)
+        for part in content:
+            handle.write(part)
         handle.flush()
         os.fsync(handle.fileno())
 

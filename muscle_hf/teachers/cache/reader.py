@@ -1,5 +1,6 @@
 """Read a teacher cache in training: the targets of any tokens, in any order, without either teacher in memory."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -8,38 +9,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import InputError
 from ...models.hidden_states import OutputHead
-from .files import Manifest, as_bytes, check_file, check_heads, map_tensors, read_heads, read_manifest
+from .files import Manifest, check_header, check_heads, read_heads, read_manifest
+from .shards import Shards
 from .spec import CacheSpec, refuse_other_spec
 
-# hashlib lets go of the interpreter, so that several shards are checked at once.
-_CHECKED_AT_ONCE = 8
+_OPENED_AT_ONCE = 8
 
 
 class TeacherCache:
     """A complete teacher cache, mapped into memory: the system keeps as much of it there as there is room.
 
-    Open one with [`TeacherCache.open`]; [`write_cache`] fills one. After a fork, both processes can read; a pickled
-    one opens its folder again.
+    Open one with [`TeacherCache.open`]; [`write_cache`] fills one. A shard's bytes are looked at once, when the first
+    of its tokens is asked for or [announced][TeacherCache.expect]. After a fork, both processes can read; a pickled
+    cache opens its folder again.
     """
 
     def __init__(self, folder: Path, spec: CacheSpec, manifest: Manifest) -> None:
-        """Map the shards, which have been checked."""
+        """Know the shards, whose headers have been checked."""
         self.folder = folder
         self.spec = spec
         self.tokens = manifest.token_offsets[-1]
         self._offsets = np.array(manifest.token_offsets)
-        self._shards: list[dict[str, NDArray[np.uint8]]] = [
-            {
-                name: as_bytes(tensor).numpy()
-                for name, tensor in map_tensors(manifest.path_of(folder, shard))[0].items()
-            }
-            for shard in range(manifest.shards)
-        ]
+        self._shards = Shards([manifest.path_of(folder, shard) for shard in range(manifest.shards)])
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle the name of the folder and not the gigabytes in it."""
@@ -47,10 +42,10 @@ class TeacherCache:
 
     @classmethod
     def open(cls, folder: str | Path, spec: CacheSpec) -> "TeacherCache":
-        """Open a cache that holds what `spec` says, after a look at every byte of it.
+        """Open a cache that holds what `spec` says, after a look at the header of each of its files.
 
-        A cache of something else is a ConfigurationError, which says what differs; none, or an incomplete or damaged
-        one, is an InputError.
+        A cache of something else is a ConfigurationError, which says what differs; none, or an incomplete one, is an
+        InputError. So is a damaged shard, when its first token is read.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -60,11 +55,12 @@ class TeacherCache:
 
         def check(shard: int) -> str | None:
             path = manifest.path_of(folder, shard)
-            return check_file(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
+            return check_header(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
 
-        with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
             reasons = list(pool.map(check, range(manifest.shards)))
         wrong = {f"shard {shard}": reason for shard, reason in enumerate(reasons) if reason is not None}
+        # Read as a whole right afterwards, so that nothing is saved by a look at the header alone.
         of_heads = check_heads(folder, manifest) if spec.kind == "hidden" else None
         if of_heads is not None:
             wrong["heads.safetensors"] = of_heads
@@ -77,6 +73,15 @@ class TeacherCache:
                 "again: it goes on from the shards that are whole."
             )
         return cls(folder, spec, manifest)
+
+    def expect(self, numbers: Tensor) -> None:
+        """Get the shards of some tokens ready in the background, since [`TeacherCache.read`] will be asked for them.
+
+        `numbers` are as in `read`; what is no token of the cache is passed over.
+        """
+        wanted = numbers.cpu().numpy()
+        wanted = wanted[(wanted >= 0) & (wanted < self.tokens)]
+        self._shards.expect(np.unique(np.searchsorted(self._offsets, wanted, side="right") - 1).tolist())
 
     def read(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return what is stored of some tokens, in the order asked for.
@@ -98,21 +103,20 @@ class TeacherCache:
                 "cached one has other numbers."
             )
         shard_of = np.searchsorted(self._offsets, wanted, side="right") - 1
-        touched = np.unique(shard_of)
-        parts = [
-            (int(shard), slice(None) if len(touched) == 1 else np.flatnonzero(shard_of == shard)) for shard in touched
-        ]
+        touched = np.unique(shard_of).tolist()
+        shards = {shard: self._shards[shard] for shard in touched}
+        parts = [(shard, slice(None) if len(touched) == 1 else np.flatnonzero(shard_of == shard)) for shard in touched]
         read = {}
         for name, (dtype, shape) in self.spec.layout().items():
-            width = self._shards[0][name].shape[1]
+            width = dtype.itemsize * math.prod(shape)
             # Bytes, whatever their type: numpy has no bfloat16, and torch can do little with uint16.
             out = np.empty((len(wanted), width), dtype=np.uint8)
             for shard, places in parts:
                 local = wanted[places] - self._offsets[shard]
                 if isinstance(places, slice):
-                    self._shards[shard][name].take(local, axis=0, out=out, mode="clip")
+                    shards[shard][name].take(local, axis=0, out=out, mode="clip")
                 else:
-                    out[places] = self._shards[shard][name].take(local, axis=0)
+                    out[places] = shards[shard][name].take(local, axis=0)
             read[name] = torch.from_numpy(out.reshape(-1)).view(dtype).reshape(len(wanted), *shape)
         return read
 
