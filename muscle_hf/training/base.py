@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from ..hub.failures import hub_failures
 from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
-from ..models.processes import entered_by_main
+from ..models.processes import entered_by_main, on_main_process
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
+from .checkpoints import SealedCheckpoints, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
@@ -85,6 +87,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._measured: dict[str, float] | None = None
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
+        self.add_callback(SealedCheckpoints())
         self.renew_card()
 
     def _make_repository(self) -> None:
@@ -115,6 +118,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             return self._train(*arguments, **options)
 
     def _train(self, *arguments: Any, **options: Any) -> Any:
+        asked, *more = arguments or (options.pop("resume_from_checkpoint", None),)
+        arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
         self._card.start_training()
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":

@@ -6,7 +6,6 @@ to the next one that `save_strategy` asks for, counts for no `save_total_limit`,
 
 import errno
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +20,24 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InputError
 from ..files import write_text
 from ..interrupts import Interrupt, polite_interrupts
 from ..models.processes import from_every_process, on_main_process
 from .hooks import load_weights
-from .kept_checkpoints import INTERIM, STATE, last_checkpoint, remove_cut_off, state_of, steps_done
+from .kept_checkpoints import (
+    INTERIM,
+    SEAL,
+    STATE,
+    damage_of,
+    let_none_lie_in_the_future,
+    remove_cut_off,
+    remove_newer,
+    seal,
+    sound_checkpoint,
+    state_of,
+    steps_done,
+)
 
 SECONDS_LOST = 120.0
 """How many seconds of training are lost at most."""
@@ -36,6 +47,36 @@ _SAVING = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and safetensors say, without a number, when a file cannot be written.
 _CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "No space left", "os error 28", "File too large")
+
+
+class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
+    """Notes what each file of a checkpoint holds, so that a damaged one is never gone on from."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Let the dates of older checkpoints say that they are older, before one of them gives way."""
+        if control.should_save and args.should_save:
+            let_none_lie_in_the_future(Path(args.output_dir))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Do the same."""
+        self.on_step_end(args, state, control)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Do the same where it is the evaluation that decides."""
+        if args.should_save:
+            let_none_lie_in_the_future(Path(args.output_dir))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seal it."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        from_every_process(lambda: None)  # each writes its own random state
+        on_main_process(partial(_seal, checkpoint))
+
+
+def _seal(checkpoint: Path) -> None:
+    # Where a limit keeps older ones, such as the best, it may be gone.
+    if state_of(checkpoint) is not None:
+        seal(checkpoint)
 
 
 class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
@@ -130,11 +171,10 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
 def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
     """Move a checkpoint into its own folder, where a power cut finds it whole, and remove the one before it."""
     if state is not None:
+        (checkpoint / SEAL).unlink(missing_ok=True)
         state.save_to_json(str(checkpoint / STATE))
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    if not (checkpoint / SEAL).exists():
+        seal(checkpoint)
     target = checkpoint.parent / INTERIM / checkpoint.name
     target.parent.mkdir(exist_ok=True)
     checkpoint.replace(target)
@@ -154,13 +194,14 @@ def train_and_save(trainer: Trainer) -> int:
     for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):  # whoever trains has a bar of its own
         trainer.remove_callback(callback)
     folder = Path(trainer.args.output_dir)
-    remove_cut_off(folder)
-    checkpoint = last_checkpoint(folder)
+    checkpoint = on_main_process(partial(_start_of, folder, needs_best=trainer.args.load_best_model_at_end))
     with polite_interrupts() as interrupt, _explaining_a_full_disk(folder):
         if checkpoint is None or not _has_ended(checkpoint):
+            if not any(isinstance(one, SealedCheckpoints) for one in trainer.callback_handler.callbacks):
+                trainer.add_callback(SealedCheckpoints())
             trainer.add_callback(InterimCheckpoints(interrupt))
             if checkpoint is not None:
-                _find_best_again(checkpoint, folder)
+                on_main_process(partial(_find_best_again, checkpoint, folder))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         else:
             _load_ended(trainer, checkpoint, folder)
@@ -168,9 +209,40 @@ def train_and_save(trainer: Trainer) -> int:
     return int(trainer.state.global_step)
 
 
+def _start_of(folder: Path, *, needs_best: bool) -> Path | None:
+    remove_cut_off(folder)
+    checkpoint = sound_checkpoint(folder, needs_best=needs_best)
+    remove_newer(folder, checkpoint)
+    return checkpoint
+
+
+def start_of(resume: str | bool | None, args: Any) -> str | None:
+    """Return the checkpoint that is gone on from, where a trainer is asked for one, or for the newest (True).
+
+    A damaged one is refused, or, where the newest is asked for, told and passed over.
+    """
+    if resume is None or resume is False:
+        return None
+    if resume is True:
+        found = sound_checkpoint(Path(args.output_dir), needs_best=args.load_best_model_at_end)
+        if found is None:
+            raise InputError(
+                f"resume_from_checkpoint=True, and {args.output_dir} holds no whole checkpoint. Leave it out to begin "
+                "anew."
+            )
+        return str(found)
+    damage = damage_of(Path(resume)) if Path(resume).is_dir() else None
+    if damage is not None:
+        raise InputError(
+            f"resume_from_checkpoint={str(resume)!r} cannot be gone on from: {damage}. Name the checkpoint before it, "
+            "or take resume_from_checkpoint=True for the newest one that is whole."
+        )
+    return str(resume)
+
+
 def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
     """Load what a training came to; transformers would train a step more where the steps end within an epoch."""
-    _find_best_again(checkpoint, folder)
+    on_main_process(partial(_find_best_again, checkpoint, folder))
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     load_weights(trainer, best or checkpoint)
@@ -191,7 +263,9 @@ def _find_best_again(checkpoint: Path, folder: Path) -> None:
     if best is None or Path(best).is_dir() or not (folder / Path(best).name).is_dir():
         return
     state["best_model_checkpoint"] = str(folder / Path(best).name)
+    (checkpoint / SEAL).unlink(missing_ok=True)
     write_text(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
+    seal(checkpoint)
 
 
 @contextmanager

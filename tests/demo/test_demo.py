@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,7 +287,8 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
         pass
 
     class Trainer:
-        args = type("Arguments", (), {"output_dir": str(tmp_path)})
+        args = SimpleNamespace(output_dir=str(tmp_path), load_best_model_at_end=False)
+        callback_handler = SimpleNamespace(callbacks=[])
 
         def remove_callback(self, callback: object) -> None:
             pass
@@ -301,7 +303,7 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
     for step, text in ((2, state), (4, None), (5, state[:20])):
         (tmp_path / f"checkpoint-{step}").mkdir()
         for name in ("optimizer.pt", "scheduler.pt"):
-            (tmp_path / f"checkpoint-{step}" / name).touch()
+            torch.save({}, tmp_path / f"checkpoint-{step}" / name)
         if text is not None:
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text, encoding="utf-8")
     with pytest.raises(StoppedError, match="checkpoint-2"):

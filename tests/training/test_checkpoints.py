@@ -3,9 +3,11 @@
 import errno
 import itertools
 import json
+import os
 import shutil
 import signal
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +18,23 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from tiny_updates import ROWS, Update, make_update, trainer_of
+from tiny_updates import ROWS, Update, largest_difference, make_update, trainer_of, weights_of
 from transformers import EarlyStoppingCallback, TrainerCallback
 from two_processes import finish
 
 import muscle_hf.training.checkpoints as checkpoints
-from muscle_hf.errors import ConfigurationError
+from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.locks import held_folder
-from muscle_hf.training.checkpoints import InterimCheckpoints, train_and_save
-from muscle_hf.training.kept_checkpoints import last_checkpoint, remove_checkpoints, steps_done
+from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, train_and_save
+from muscle_hf.training.kept_checkpoints import (
+    SEAL,
+    STATE,
+    damage_of,
+    last_checkpoint,
+    remove_checkpoints,
+    sound_checkpoint,
+    steps_done,
+)
 
 BY_EPOCH = {"max_steps": -1, "num_train_epochs": 3, "eval_strategy": "epoch", "save_strategy": "epoch"}
 BY_STEPS = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3}
@@ -286,6 +296,104 @@ def test_a_checkpoint_that_is_not_whole_is_gone_on_from(tmp_path: Path, text: st
     assert not (tmp_path / "interim").exists() and not own.exists()
 
 
+def _flip(path: Path, place: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path: Path, place: float) -> None:
+    os.truncate(path, int(path.stat().st_size * place))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_trained_on_without_a_word(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    trainer = trainer_of(update, tmp_path / "out", **options)
+    trainer.train()
+    whole = weights_of(trainer)
+    newest = tmp_path / "out" / "checkpoint-4"
+    assert sound_checkpoint(tmp_path / "out", needs_best=True) == newest
+    names = [path.name for path in newest.iterdir() if path.name != SEAL]
+    assert {"adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", STATE} <= {*names}
+    sealed = newest / SEAL
+    seal, state = sealed.read_bytes(), (newest / STATE).read_bytes()
+    for name in names:
+        before = (newest / name).read_bytes()
+        for damage in (_flip, _cut):
+            for place in (0.01, 0.5, 0.99):
+                damage(newest / name, place)
+                said = damage_of(newest)
+                assert said is not None and said.startswith(name), (name, damage, place)
+                (newest / name).write_bytes(before)
+    assert damage_of(newest) is None
+    # Without a seal, from a process that was killed just then, files are held to what they say of themselves.
+    sealed.unlink()
+    for name in (STATE, "adapter_model.safetensors", "optimizer.pt", "rng_state.pth"):
+        before = (newest / name).read_bytes()
+        _cut(newest / name, 0.9)
+        said = damage_of(newest)
+        assert said is not None and said.startswith(f"{name} is damaged"), name
+        (newest / name).write_bytes(before)
+    with zipfile.ZipFile(newest / "optimizer.pt") as file:
+        largest = max(file.infolist(), key=lambda part: part.file_size)
+    before = (newest / "optimizer.pt").read_bytes()
+    _flip(newest / "optimizer.pt", (largest.header_offset + 200) / len(before))
+    assert damage_of(newest) == "optimizer.pt is damaged (a checksum in it differs)"
+    (newest / "optimizer.pt").write_bytes(before)
+    # A seal that is itself damaged: as if there were none.
+    for text in ("", "{", "[]", '{"crc32": {"a": 1}}'):
+        sealed.write_text(text, encoding="utf-8")
+        assert damage_of(newest) is None
+    sealed.write_bytes(seal)
+    # By its name it is refused; the newest one is another; and a best one that is damaged is not loaded at the end.
+    _flip(newest / "optimizer.pt", 0.5)
+    with pytest.raises(InputError, match=r"checkpoint-4' cannot be gone on from: optimizer\.pt is damaged"):
+        trainer_of(update, tmp_path / "out", **options).train(resume_from_checkpoint=str(newest))
+    caplog.clear()
+    again = trainer_of(update, tmp_path / "out", **options)
+    again.train(resume_from_checkpoint=True)
+    assert f"{newest} is not gone on from: optimizer.pt is damaged (other bytes than were written)." in caplog.messages
+    assert largest_difference(weights_of(again), whole) == 0
+    assert damage_of(newest) is None
+    (newest / STATE).write_bytes(
+        state.replace(b'"best_model_checkpoint": null', b'"best_model_checkpoint": "checkpoint-2"')
+    )
+    sealed.unlink()
+    _flip(newest.with_name("checkpoint-2") / "adapter_model.safetensors", 0.9)
+    assert sound_checkpoint(tmp_path / "out", needs_best=False) == newest
+    assert sound_checkpoint(tmp_path / "out", needs_best=True) == newest.with_name("checkpoint-3")
+    assert "the best checkpoint so far is checkpoint-2, and adapter_model.safetensors is damaged" in caplog.text
+    shutil.rmtree(newest.with_name("checkpoint-2"))
+    assert sound_checkpoint(tmp_path / "out", needs_best=True) == newest.with_name("checkpoint-3")
+    assert "the best checkpoint so far is checkpoint-2, and it is missing" in caplog.text
+    # What is damaged goes, where the training has a command of its own.
+    _flip(newest / "adapter_model.safetensors", 0.5)
+    (newest / STATE).write_bytes(state[:9])
+    assert _start_of(tmp_path / "out", needs_best=True) == newest.with_name("checkpoint-3")
+    assert not newest.exists()
+    for step in (1, 3):
+        _cut(newest.with_name(f"checkpoint-{step}") / "rng_state.pth", 0.5)
+    with pytest.raises(InputError, match="holds no whole checkpoint"):
+        trainer_of(update, tmp_path / "out", **options).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.slow
+def test_a_clock_that_was_put_back_lets_the_newest_checkpoint_go(update: Update, tmp_path: Path) -> None:
+    def put_back() -> None:
+        for checkpoint in tmp_path.glob("checkpoint-*"):
+            os.utime(checkpoint, (4e9, 4e9))
+
+    steps = {"max_steps": 5, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}
+    trainer = trainer_of(update, tmp_path, **steps)
+    for step in (2, 3, 4, 5):
+        trainer.add_callback(_At(step, put_back))
+    trainer.train()
+    assert _tree(tmp_path) == ["checkpoint-4", "checkpoint-5"]
+
+
 # When it is time
 
 
@@ -393,4 +501,5 @@ def test_two_processes_save_at_different_steps_or_move_a_checkpoint_that_is_not_
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text("utf-8")) for rank in range(2)]
     assert seen[0] == seen[1] == [2, 4, 6]
     assert _tree(tmp_path) == ["interim/checkpoint-6"]
-    assert len(list((tmp_path / "interim" / "checkpoint-6").iterdir())) == 2
+    assert len(list((tmp_path / "interim" / "checkpoint-6").iterdir())) == 3  # with the checksums of both
+    assert damage_of(tmp_path / "interim" / "checkpoint-6") == "the optimizer's state is missing"
