@@ -28,9 +28,10 @@ from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
-from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch, prepared_teacher
-from ..training.refusals import refuse_one_model_twice, refuse_split_models
+from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
+from ..training.refusals import refuse_one_model_twice, refuse_ways_of_splitting
 from ..training.row_checks import check_rows
+from ..training.split_models import split_student, split_teacher
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns
@@ -195,9 +196,10 @@ class CompatibilityClassifierTrainer(TrainerBase):
         count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
         keep_columns(self, (*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))))
-        refuse_split_models(self, "the student's weights")
+        refuse_ways_of_splitting(self)
+        split_student(self)
         self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
-        self.old_teacher = FrozenModelTeacher(prepared_teacher(self.accelerator, pair.old))
+        self.old_teacher = FrozenModelTeacher(split_teacher(self.accelerator, pair.old))
         self._check_teachers()
 
     def _check_teachers(self) -> None:

@@ -161,6 +161,21 @@ def _teacher_logits(
     return torch.cat([part.to(tokens.device) for part in parts])[torch.cat(rows).argsort()]
 
 
+def leaves_below(output: Tensor) -> list[Tensor]:
+    """Return the tensors that a gradient of this output would reach, each once."""
+    nodes, seen = [output.grad_fn], set()
+    leaves: dict[int, Tensor] = {}
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves[id(node.variable)] = node.variable
+        nodes += [parent for parent, _ in node.next_functions]
+    return list(leaves.values())
+
+
 class _Slices:
     """One pass over the slices: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
 
@@ -175,17 +190,7 @@ class _Slices:
             return []
         # A process without a trained token has to give the head a gradient as well, of zero: the others wait for it.
         state = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
-        nodes, seen = [self.head(state).grad_fn], set()
-        leaves: dict[int, Tensor] = {}
-        while nodes:
-            node = nodes.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if hasattr(node, "variable"):
-                leaves[id(node.variable)] = node.variable
-            nodes += [parent for parent, _ in node.next_functions]
-        return list(leaves.values())
+        return leaves_below(self.head(state))
 
     def run(self, hidden: Tensor, leaves: tuple[Tensor, ...], gradients: bool) -> tuple[Tensor, list[Tensor]]:
         """Return the sum of the losses, and its gradients with respect to hidden states and leaves."""

@@ -113,8 +113,12 @@ class LiveTargets:
     def prepare(self, tokens: Tensor) -> None:
         """Run the model, unless it has run for a mask, or is not needed at all."""
         if self._hidden is None and bool(tokens.any()):
-            with torch.no_grad():
-                self._hidden = self.forward(tokens)
+            self.run(tokens)
+
+    @torch.no_grad()
+    def run(self, tokens: Tensor) -> None:
+        """Run the model."""
+        self._hidden = self.forward(tokens)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the logits of these tokens."""

@@ -7,7 +7,7 @@ along in the output, where wrappers such as DDP see them.
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import ConfigurationError
 from .adapters import base_model
 from .asking import asking
+from .sharding import whole
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,18 @@ def project(model: Any, hidden: Tensor) -> Tensor:
     return LogitTransform.of(base.config)(head(hidden.to(device)))
 
 
+def whole_head(model: Any) -> AbstractContextManager[None]:
+    """Let [`project`] be used as often as each process likes, where the weights are split over processes.
+
+    All processes come here together. Of a model that is not split nothing changes.
+    """
+    base = base_model(model)
+    head = base.get_output_embeddings()
+    # What an adapter ties to the head is kept at the embeddings.
+    is_tied = getattr(base.config.get_text_config(), "tie_word_embeddings", False)
+    return whole(model, head, *([base.get_input_embeddings()] if is_tied else []))
+
+
 @contextmanager
 def returning_hidden_states(model: Any) -> Iterator[None]:
     """Let the model's forward put its last hidden states into its output."""
@@ -122,7 +135,8 @@ def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
     """Compare the logits of one batch, computed in both ways: a head that does more than is known here is found."""
     with asking(model), returning_hidden_states(model):
         output = model(**inputs)
-        logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
+        with whole_head(model):
+            logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
     # NaN is refused elsewhere, by a better name.
     close = logits.shape == again.shape and torch.allclose(
         logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True

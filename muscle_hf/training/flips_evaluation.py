@@ -9,15 +9,13 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
@@ -58,28 +56,6 @@ class _Reading:
     hardest: list[tuple[int, tuple[int, ...], int]]
     """A row's number, its tokens, how many follow: if a model can read these rows, it can read all."""
     fingerprint: str
-
-
-@contextmanager
-def holding(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-    """Put other values into some parameters of a model for a while, such as the adapter as it was before training.
-
-    `torch.func.functional_call` does that for one forward pass, this for `generate` as well.
-    """
-    parameters = dict(model.named_parameters())
-    own = {name: parameters[name].data for name in tensors}
-    try:
-        _put(parameters, tensors)
-        yield model
-    finally:
-        _put(parameters, own)
-
-
-def _put(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        parameters[name].data = tensor
-    # An autocast context remembers the weights that it has cast, and would go on with those.
-    torch.clear_autocast_cache()
 
 
 class FlipsEvaluation:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from accelerate.utils.fsdp_utils import fsdp2_apply_ac, fsdp2_prepare_model
 from datasets import Dataset
 from transformers.utils.hub import PushInProgress
 from trl import SFTTrainer
@@ -73,6 +74,8 @@ HOOKS = (
         "processes wait for each other without a collective",
         ("models/processes.py",),
     ),
+    Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
+    Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
     Hook("datasets.Dataset._fingerprint", "the same rows are known again"),
     Hook("trl.data_utils.get_dataset_column_names", "columns of streams too", ("training/",)),
     Hook("trl.chat_template_utils.has_generation_markers", "which template is trained with", ("update/encoding.py",)),
@@ -164,6 +167,21 @@ def prepared_teacher(accelerator: Any, model: Any) -> Any:
     prepared = accelerator.prepare_model(model, evaluation_mode=True)
     accelerator._models[:] = [other for other in accelerator._models if other is not prepared]
     return prepared
+
+
+def split_by_fsdp2(accelerator: Any, model: Any) -> Any:
+    """Split a model over processes as accelerate does at the first step, which then takes it as it is."""
+    plugin = accelerator.state.fsdp_plugin
+    plugin.set_auto_wrap_policy(model)
+    if plugin.activation_checkpointing:
+        model = fsdp2_apply_ac(accelerator, model)
+    return fsdp2_prepare_model(accelerator, model)
+
+
+def note_model(accelerator: Any, model: Any) -> None:
+    """Let accelerate know a model that is prepared already; nothing is wrapped around its layers once more."""
+    accelerator.state.fsdp_plugin.activation_checkpointing = False
+    accelerator._models.append(model)
 
 
 def load_weights(trainer: Any, checkpoint: str | Path) -> None:

@@ -9,13 +9,15 @@ from torch import Tensor
 from ..errors import ConfigurationError, ModelMismatchError
 
 
-def refuse_split_models(trainer: Any, whose: str) -> None:
-    """Refuse what takes the weights apart that the new model is a snapshot of; the message says `whose` they are."""
+def refuse_ways_of_splitting(trainer: Any) -> None:
+    """Refuse ways of splitting a model over processes in which the new model cannot take the student's place."""
     args = trainer.args
-    if trainer.is_fsdp_enabled or (args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3):
+    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
+        raise ConfigurationError("ZeRO-3 is not supported. Train with DDP, FSDP2 or ZeRO-2.")
+    if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise ConfigurationError(
-            f"The new model is a snapshot of {whose}, which FSDP and DeepSpeed ZeRO-3 split over processes. Train "
-            "with DDP or ZeRO-2."
+            "FSDP of version 1 keeps a layer's weights as one flat tensor, in which those of the new model cannot take "
+            "the student's place. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
         )
     if args.n_gpu > 1:
         raise ConfigurationError(

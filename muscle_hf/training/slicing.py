@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import ConfigurationError
 from ..models.adapters import base_model
 from ..models.hidden_states import check_projection, gives_hidden_states
+from ..models.sharding import is_sharded, shape_of
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
@@ -26,8 +27,10 @@ class Slicing:
         self.models = {"new": student} if old is None else {"new": student, "old": old}
         self._can = all(gives_hidden_states(model) for model in self.models.values())
         self._always, self._never = implementation == "chunked" or always, implementation == "plain"
+        self.in_step = any(is_sharded(model) for model in self.models.values())
+        """Whether a model is split over processes, which then have to ask it together, each time."""
         head = base_model(student).get_output_embeddings()
-        self.vocabulary: int = head.weight.shape[0] if head is not None else base_model(student).config.vocab_size
+        self.vocabulary: int = shape_of(head.weight)[0] if head is not None else base_model(student).config.vocab_size
         if self._always and not self._can:
             without = {
                 type(base_model(model)).__name__ for model in self.models.values() if not gives_hidden_states(model)
@@ -45,7 +48,8 @@ class Slicing:
 
     def takes_in_full(self, batch: dict[str, Any]) -> bool:
         """Tell whether this batch is one for full logits."""
-        is_small = batch["input_ids"].numel() * self.vocabulary <= _SMALL_LOGITS
+        # The two ways ask the models in another order, and the batches of processes are not of one size.
+        is_small = not self.in_step and batch["input_ids"].numel() * self.vocabulary <= _SMALL_LOGITS
         return not self.is_open or (is_small and not self._always)
 
     def kept_tokens(self, size: int) -> int:
@@ -61,19 +65,25 @@ class Slicing:
 class TeacherReader:
     """Runs a teacher on those sequences of a batch that hold a token it is asked about.
 
-    `inputs` are the teacher's own; `trained` is bool, (batch, length): the positions it may be asked about.
+    `inputs` are the teacher's own; `trained` is bool, (batch, length): the positions it may be asked about. With
+    `reads_all` it reads every sequence.
     """
 
     def __init__(
-        self, teacher: FrozenModelTeacher | SharedBaseTeacher, inputs: dict[str, Any], trained: Tensor
+        self,
+        teacher: FrozenModelTeacher | SharedBaseTeacher,
+        inputs: dict[str, Any],
+        trained: Tensor,
+        *,
+        reads_all: bool = False,
     ) -> None:
         """Keep what is needed; nothing is read yet."""
-        self.teacher, self.inputs, self.trained = teacher, inputs, trained
+        self.teacher, self.inputs, self.trained, self.reads_all = teacher, inputs, trained, reads_all
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return the last hidden states at all trained positions; those of sequences left out are zero."""
         rows = torch.zeros_like(self.trained).masked_scatter(self.trained, tokens).any(-1)
-        if bool(rows.all()):
+        if self.reads_all or bool(rows.all()):
             return self.teacher.hidden_states(self.inputs)[self.trained]
         batch_size = len(self.trained)
         some = {

@@ -22,9 +22,9 @@ from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .aligned_loss import AlignedLoss
 from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
-from .flips_evaluation import Answerer, FlipsEvaluation, holding
-from .hooks import prepared_teacher
+from .flips_evaluation import Answerer, FlipsEvaluation
 from .pair import ModelPair
+from .split_models import split_teacher
 from .token_loss import TokenLoss
 
 logger = get_logger(__name__)
@@ -71,7 +71,7 @@ class TeachersOfRun:
         if caches is not None:
             pair.forget_old()
         else:
-            self.old = FrozenModelTeacher(prepared_teacher(accelerator, pair.old), vocabulary)
+            self.old = FrozenModelTeacher(split_teacher(accelerator, pair.old), vocabulary)
         self.loss = self._loss(caches)
 
     def _cache_of(self, rows: Mapping[str, Dataset]) -> CacheOfRun:
@@ -165,7 +165,7 @@ class TeachersOfRun:
                 pair.forget_old()
 
         def new() -> AbstractContextManager[Any]:
-            return holding(self.new.student, self.new.snapshot)
+            return self.new.in_place()
 
         return FlipsEvaluation(
             questions,

@@ -1,9 +1,10 @@
 """The compatibility loss of a batch, from models: in full logits, in slices, or with a cache of the teachers."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
@@ -113,8 +114,15 @@ class TokenLoss:
             outputs = model(**student_inputs(batch) | more)
         hidden = outputs["hidden_states"][-1][trained]
         size = tokens_of_a_slice(self.slicing.vocabulary, hidden.device)
-        with self.autocast():
+        with self.autocast(), ExitStack() as stack:
             old, new = self._targets(batch, inputs, trained, gold, size)
+            if self.slicing.in_step:
+                # In one order in all processes, whatever their masks ask and whatever they have to train on.
+                for target in (old, new) if self.cache is None else ():
+                    target.run(torch.ones_like(gold, dtype=torch.bool))
+                for teacher in (self.new, self.old):
+                    if teacher is not None:
+                        stack.enter_context(teacher.whole_head())
             result = sliced_compatibility_loss(
                 hidden,
                 lambda few: self.new.common(project(self.student, few)),
@@ -146,7 +154,13 @@ class TokenLoss:
                 )
             return self.cache.targets(numbers)
         old, new = (
-            LiveTargets(name, TeacherReader(teacher, inputs, trained), teacher.project, gold, size)
+            LiveTargets(
+                name,
+                TeacherReader(teacher, inputs, trained, reads_all=self.slicing.in_step),
+                teacher.project,
+                gold,
+                size,
+            )
             for name, teacher in (("old", self.old), ("new", self.new))
             if teacher is not None
         )

@@ -39,9 +39,10 @@ from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
-from .refusals import refuse_one_model_twice, refuse_split_models
+from .refusals import refuse_one_model_twice, refuse_ways_of_splitting
 from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
+from .split_models import split_student
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
 from .unlabelled import check_unlabelled
 
@@ -214,8 +215,192 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
+        refuse_ways_of_splitting(self)
+        self._router = RouterLoss(self)
+from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
+from .split_models import split_student
+from .teachers_of_run import TeachersOfRun, paired_vocabulary
+from .unlabelled import check_unlabelled
+
+logger = logging.getLogger(__name__)
+
+EvalDataset: TypeAlias = Dataset | IterableDataset | DatasetDict | dict[str, Dataset | IterableDataset]
+
+_OPTIONS = tuple(option.name for option in fields(CompatibilityConfig))
+
+
+@checks_arguments(
+    OF_OTHER_TRAINERS,
+    missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
+    elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
+)
+class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+    """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
+
+    The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
+    the old model, each token that it gets right is held at the new model (MUSCLE, arXiv 2407.09435, Eq. 1; other
+    strategies in [`CompatibilityConfig`]). Data sets, packing, precision, checkpoints and callbacks are those of
+    [`trl.SFTTrainer`]. What it saves is an ordinary PEFT adapter.
+
+    One copy of the new base is in memory: the new model that teaches is a snapshot of the adapter. The old model is a
+    second model, frozen. Logged beside the loss, each over all trained tokens since the last log:
+
+    - `aligned_to_old_model`: share of the tokens that learned from the old model.
+    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; nan
+      where there were none.
+    - `cross_entropy`, `mean_token_accuracy`: of the student.
+    - `aux_loss`: of a mixture of experts, its router loss without its weight.
+
+    In evaluations their names begin with `eval_`, and `metric_for_best_model` can name them.
+
+    Args:
+        model: The new base (id, path or model) with `new_adapter`; or the new model as a whole: a PeftModel, or the
+            id or path of an adapter, whose config names its base.
+        old_model: The old base with `old_adapter`; or the old model as a whole, in the same ways. It may also be a
+            fully fine-tuned model without adapter.
+        new_adapter: Id or path of the task adapter trained on the new base. It is the start and the new teacher.
+        old_adapter: Id or path of the task adapter trained on the old base.
+        args: A [`CompatibilityConfig`].
+        data_collator: As in [`trl.SFTTrainer`].
+        train_dataset: The task's training set, in any format that [`trl.SFTTrainer`] takes.
+        eval_dataset: A validation set, likewise.
+        processing_class: The tokenizer. Defaults to the one beside the new base.
+        compute_metrics: As in [`trl.SFTTrainer`]; it receives the student's logits.
+        callbacks: As in [`trl.SFTTrainer`].
+        optimizers: As in [`trl.SFTTrainer`].
+        optimizer_cls_and_kwargs: As in [`trl.SFTTrainer`].
+        preprocess_logits_for_metrics: As in [`trl.SFTTrainer`].
+        quantization_config: For the new base, where `model` is an id or a path.
+        formatting_func: As in [`trl.SFTTrainer`].
+        mask: A function of your own from [`Scores`][muscle_hf.losses.masks.Scores] to bool, (tokens,), in place of the
+            config's `mask`.
+        unlabelled_dataset: Prompts without label: answered by the teachers, or a log with the old model's answers as
+            `completion` beside `prompt`. See [`CompatibilityConfig`] for how they are mixed in.
+        flips_dataset: Questions that all three models answer at each evaluation: rows with `prompt` and `completion`
+            (or `reference`), `messages`, or another shape that [`read_questions`] reads; or with `choices` and
+            `answer`. Without an `eval_strategy` they are asked after each epoch.
+
+    Raises:
+        ModelMismatchError: The vocabularies differ, or old and new model are the same.
+        UnsupportedAdapterError: A prompt-learning adapter, or LoRA on an LM head of its own.
+        ConfigurationError: Models or options that cannot be combined.
+        InputError: A data set without a token to train on.
+        TeacherError: A teacher whose logits are NaN; also raised in training.
+        HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
+
+    Example:
+        >>> trainer = CompatibilityTrainer(  # doctest: +SKIP
+        ...     model="org/base-v2",
+        ...     new_adapter="org/task-on-v2",
+        ...     old_model="org/base-v1",
+        ...     old_adapter="org/task-on-v1",
+        ...     args=CompatibilityConfig(output_dir="out"),
+        ...     train_dataset=dataset,
+        ... )
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    _tag_names = ("muscle", "compatibility-adapter", "trl")
+    _name = "MUSCLE"
+
+    def __init__(
+        self,
+        model: Model,
+        old_model: Model,
+        *,
+        new_adapter: str | Path | None = None,
+        old_adapter: str | Path | None = None,
+        args: CompatibilityConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: EvalDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        formatting_func: Callable[[dict[str, Any]], str] | None = None,
+        mask: Mask | None = None,
+        unlabelled_dataset: Dataset | None = None,
+        flips_dataset: Dataset | None = None,
+    ) -> None:
+        """Load the models, refuse what cannot be trained, and set up the parent."""
+        args = CompatibilityConfig(output_dir="compatibility-adapter") if args is None else args
+        check_args(args, CompatibilityConfig, "SFTConfig", old_model)
+        check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
+        strategy = args.strategy(mask)
+        check_rows(train_dataset)
+        check_layouts(train_dataset, eval_dataset, args, formatting_func)
+        if unlabelled_dataset is not None:
+            unlabelled_dataset = check_unlabelled(
+                unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
+            )
+        # Before any model is loaded.
+        questions = None if flips_dataset is None else read_questions(flips_dataset)
+        if questions is not None:
+            say_known_questions(train_dataset, questions.prompts)
+        _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
+        args.refuse_options_without_data(
+            unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
+        )
+        new_kwargs = as_options(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
+        if quantization_config is not None:
+            new_kwargs["quantization_config"] = quantization_config
+        pair = ModelPair(
+            model,
+            old_model,
+            new_adapter=new_adapter,
+            old_adapter=old_adapter,
+            processing_class=processing_class,
+            init_kwargs=new_kwargs,
+            old_init_kwargs=as_options(args.old_model_init_kwargs),
+            full_fine_tune=args.full_fine_tune,
+        )
+        student, processing_class = pair.student, pair.processing_class
+        check_chat_template(train_dataset, eval_dataset, args, processing_class)
+        vocabulary = paired_vocabulary(pair, args)
+        if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
+            pair.take_fingerprints()  # before anything of the models is changed
+        unlabelled = None if unlabelled_dataset is None else answered(pair, unlabelled_dataset, args)
+        lineage = pair.lineage
+        if isinstance(student, PeftModel):
+            # PEFT loads adapters frozen by default; the student's is the one that is trained.
+            student.set_adapter(student.active_adapter)
+        if args.student_rank is not None:
+            student = pad_rank(student, args.student_rank, seed=args.seed)
+
+        # The base is loaded by now with its arguments; the parent would warn that it ignores them.
+        with full_logits_allow_tied_head(student), set_aside(args, model_init_kwargs=None):
+            super().__init__(
+                model=student,
+                args=args,
+                strategy=strategy,
+                lineage=lineage,
+                accuracy="mean_token_accuracy",
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                # With flips alone to evaluate, no set is asked for its loss.
+                eval_dataset={} if eval_dataset is None and flips_dataset is not None else eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+                preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+                formatting_func=formatting_func,
+            )
+<<<<<<< HEAD
         refuse_split_models(self, "the adapter on the student's own base")
         self._router = RouterLoss(self)
+=======
+        refuse_ways_of_splitting(self)
+        if self.aux_loss_enabled:
+            raise ConfigurationError(
+                "The router loss of mixture-of-experts models would be ignored. Set router_aux_loss_coef=0.0 to train "
+                "without it."
+            )
         self.rows = RowsOfRun(
             args,
             pair,
@@ -238,6 +423,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             self.data_collator: Any = ColumnCollator(plain)
         # A cache of tokens is computed from rows without columns of ours.
         self._collator_of_cache = self.data_collator if args.alignment == "chunks" else plain
+        split_student(self)
         self.teachers = TeachersOfRun(
             args,
             pair,

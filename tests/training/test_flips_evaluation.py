@@ -19,8 +19,8 @@ from muscle_hf import ConfigurationError, InputError
 from muscle_hf.prediction.choose import choose_answers
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
-from muscle_hf.teachers.live import SharedBaseTeacher
-from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation, holding
+from muscle_hf.teachers.live import SharedBaseTeacher, holding
+from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
 
 TOKENIZER = tiny_tokenizer()
 PROMPTS = [f"transfer {n} dollars to my {kind} account" for n in range(4) for kind in ("savings", "checking", "card")]

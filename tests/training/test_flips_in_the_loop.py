@@ -21,8 +21,9 @@ from muscle_hf.card.lineage import Lineage
 from muscle_hf.losses.strategy import Strategy
 from muscle_hf.prediction.choose import choose_answers
 from muscle_hf.prediction.flips_dataset import read_questions
+from muscle_hf.teachers.live import holding
 from muscle_hf.training.base import TrainerBase
-from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation, holding
+from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
 
 TOKENIZER = tiny_tokenizer()
 ROWS = [{"prompt": f"transfer {n} dollars\n", "completion": ["savings", "checking"][n % 2]} for n in range(8)]

@@ -1,0 +1,170 @@
+"""Weights that FSDP2 or DeepSpeed ZeRO-3 splits over processes: made whole for a while, or exchanged for others.
+
+Both give a process its own part of each weight and make a layer whole while it is needed. A forward pass of the whole
+model does that by itself, and all processes have to take it together. What is here is for the rest: an LM head that is
+used outside of the forward pass, and other values that take the weights' place for one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Tell whether the weights of a model are split over processes.
+
+    Example:
+        >>> is_sharded(nn.Linear(2, 2))
+        False
+    """
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or _has_zero_parameters(model)
+
+
+def shape_of(weight: Tensor) -> torch.Size:
+    """Return the shape of a whole weight, of which there may be a part here."""
+    return getattr(weight, "ds_shape", weight.shape)  # what ZeRO-3 has split says (0,)
+
+
+@contextmanager
+def whole(model: nn.Module, *modules: nn.Module | None) -> Iterator[None]:
+    """Let some modules of a model, such as its LM head, be called on their own, as often as each process likes.
+
+    Their weights are whole, and the hooks that would split them again are silent. All processes come here together.
+    A gradient that reaches them is taken along by the backward pass. Nothing happens to a model that is not split.
+    """
+    wanted = [module for module in modules if module is not None]
+    with ExitStack() as stack:
+        if is_sharded(model):
+            for owner in _owners(model, wanted):
+                if not _is_whole(owner):
+                    owner.unshard()
+                    if not torch.is_grad_enabled():  # otherwise the backward pass needs it, and splits it afterwards
+                        stack.callback(owner.reshard)
+            if _has_zero_parameters(model):
+                stack.enter_context(_gathered([weight for module in wanted for weight in module.parameters()]))
+            for module in wanted:
+                stack.enter_context(_silent(module))
+        yield
+
+
+class LocalShards:
+    """What this process has of a model's trained weights, kept to be put in their place for a while.
+
+    Nothing is gathered for it. It takes as much memory as the trained weights take here.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Copy what is trained, as it is now."""
+        self.model = model
+        _split_again(model)
+        self.kept = {name: _local(weight).detach().clone() for name, weight in _trained(model)}
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the values that were kept in the place of the model's own; they come back, whatever happens."""
+        were_whole = [module for module in _fsdp_modules(self.model) if _is_whole(module)]
+        exchanged: list[str] = []
+        try:
+            self._exchange(exchanged, list(self.kept))
+            yield
+        finally:
+            self._exchange([], exchanged)
+            for module in were_whole:  # a backward pass may be under way that counts on it
+                module.unshard()
+
+    @torch.no_grad()
+    def _exchange(self, done: list[str], names: list[str]) -> None:
+        """Exchange the model's values for those kept here, so that no third copy is needed; note what is `done`."""
+        _split_again(self.model)
+        weights = dict(_trained(self.model))
+        for name in names:
+            there, here = _local(weights[name]), self.kept[name]
+            own = there.clone()
+            there.copy_(here)
+            here.copy_(own)
+            done.append(name)
+        # Weights are gathered on streams of their own, which do not wait for these copies.
+        for device in {_local(weight).device for weight in weights.values()} - {torch.device("cpu")}:
+            torch.get_device_module(device).synchronize(device)
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+def _local(weight: Tensor) -> Tensor:
+    """Return what this process has of a weight: memory that can be written to."""
+    if isinstance(weight, DTensor):
+        return weight.to_local()
+    return getattr(weight, "ds_tensor", weight.data)
+
+
+@torch.no_grad()
+def _split_again(model: nn.Module) -> None:
+    """Let go of what is whole of the trained weights, and of what is on its way, so that it is gathered anew."""
+    for module in _fsdp_modules(model):
+        module.reshard()
+    # ZeRO-3 gathers ahead of the layers that it expects next.
+    on_their_way = getattr(model, "ds_inflight_param_registry", {})
+    for handle in on_their_way.values():
+        handle.wait()
+    on_their_way.clear()
+    available: list[Any] = [weight for _, weight in _trained(model) if hasattr(weight, "ds_id") and weight.numel()]
+    if available:
+        available[0].partition(param_list=available, has_been_updated=False)
+
+
+def _fsdp_modules(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def _owners(model: nn.Module, modules: list[nn.Module]) -> list[FSDPModule]:
+    """Return whatever splits a weight of these modules: one of them, one inside, or one around."""
+    names = {name for name, module in model.named_modules() if any(module is one for one in modules)}
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, FSDPModule)
+        and any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") or not name for one in names)
+    ]
+
+
+def _is_whole(owner: Any) -> bool:
+    """Tell whether the weights that a module splits itself, not one inside of it, are whole at the moment."""
+    left: list[nn.Module] = [owner]
+    while left:
+        module = left.pop()
+        if any(not isinstance(weight, DTensor) for weight in module.parameters(recurse=False)):
+            return True
+        left += [child for child in module.children() if not isinstance(child, FSDPModule)]
+    return False
+
+
+def _has_zero_parameters(model: nn.Module) -> bool:
+    return any(hasattr(weight, "ds_id") for weight in model.parameters())
+
+
+def _gathered(weights: list[nn.Parameter]) -> Any:
+    from deepspeed.zero import GatheredParameters
+
+    return GatheredParameters(weights)
+
+
+@contextmanager
+def _silent(module: nn.Module) -> Iterator[None]:
+    """Set a module's hooks aside, and those of what is inside of it."""
+    names = ("_forward_pre_hooks", "_forward_hooks")
+    kept = [(inner, {name: getattr(inner, name) for name in names}) for inner in module.modules()]
+    try:
+        for inner, hooks in kept:
+            vars(inner).update({name: OrderedDict() for name in hooks})
+        yield
+    finally:
+        for inner, hooks in kept:
+            vars(inner).update(hooks)

@@ -1,0 +1,53 @@
+"""Student and old model split over processes before anything is asked of them, as the launcher was told to.
+
+accelerate would split the student at its first step, and the old model not at all. But both are asked before: when
+they are checked, for a cache, and for answers. So both are split as soon as the trainer knows how.
+"""
+
+import copy
+from typing import Any
+
+from torch.distributed.fsdp import register_fsdp_forward_method
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+from .hooks import note_model, prepared_teacher, split_by_fsdp2
+
+
+def is_fsdp2(accelerator: Any) -> bool:
+    """Tell whether the launcher was told to train with FSDP2."""
+    return bool(accelerator.is_fsdp2)
+
+
+def split_student(trainer: Any) -> None:
+    """Split the student over the processes, where these were started for it; the trainer takes it as it is."""
+    accelerator = trainer.accelerator
+    if is_fsdp2(accelerator):
+        trainer.model = trainer.model_wrapped = _split(accelerator, trainer.model)
+        note_model(accelerator, trainer.model)
+
+
+def split_teacher(accelerator: Any, model: Any) -> Any:
+    """Prepare the old model: split like the student, unless it was placed by a `device_map`."""
+    if is_fsdp2(accelerator) and getattr(model, "hf_device_map", None) is None:
+        state = accelerator.state
+        plugin, state.fsdp_plugin = state.fsdp_plugin, _plugin_for(state.fsdp_plugin, model)
+        try:
+            return _split(accelerator, model)
+        finally:
+            state.fsdp_plugin = plugin
+    return model if is_fsdp2(accelerator) else prepared_teacher(accelerator, model)
+
+
+def _plugin_for(plugin: Any, model: Any) -> Any:
+    """Return the same options for another model, whose layers may have another name."""
+    own = copy.copy(plugin)
+    if getattr(plugin.auto_wrap_policy, "func", None) is transformer_auto_wrap_policy:
+        own.auto_wrap_policy, own.transformer_cls_names_to_wrap = transformer_auto_wrap_policy, None
+    return own
+
+
+def _split(accelerator: Any, model: Any) -> Any:
+    model = split_by_fsdp2(accelerator, model)
+    # It calls the forward of the base below an adapter, and not that of the whole.
+    register_fsdp_forward_method(model, "generate")
+    return model
