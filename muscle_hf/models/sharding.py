@@ -31,6 +31,21 @@ def shape_of(weight: Tensor) -> torch.Size:
     return getattr(weight, "ds_shape", weight.shape)  # what ZeRO-3 has split says (0,)
 
 
+@torch.no_grad()
+def split_again(model: nn.Module) -> None:
+    """Let go of what is whole of the trained weights, and of what is on its way, so that it is gathered anew."""
+    for module in _fsdp_modules(model):
+        module.reshard()
+    # ZeRO-3 gathers ahead of the layers that it expects next.
+    on_their_way = getattr(model, "ds_inflight_param_registry", {})
+    for handle in on_their_way.values():
+        handle.wait()
+    on_their_way.clear()
+    available: list[Any] = [weight for _, weight in _trained(model) if hasattr(weight, "ds_id") and weight.numel()]
+    if available:
+        available[0].partition(param_list=available, has_been_updated=False)
+
+
 @contextmanager
 def whole(model: nn.Module, *modules: nn.Module | None) -> Iterator[None]:
     """Let some modules of a model, such as its LM head, be called on their own, as often as each process likes.
@@ -62,7 +77,7 @@ class LocalShards:
     def __init__(self, model: nn.Module) -> None:
         """Copy what is trained, as it is now."""
         self.model = model
-        _split_again(model)
+        split_again(model)
         self.kept = {name: _local(weight).detach().clone() for name, weight in _trained(model)}
 
     @contextmanager
@@ -73,15 +88,19 @@ class LocalShards:
         try:
             self._exchange(exchanged, list(self.kept))
             yield
-        finally:
+        except BaseException:
+            # A forward pass that did not come to its end leaves layers whole. Before torch 2.13 they stay so.
+            getattr(self.model, "reset_iter_state", lambda: None)()
             self._exchange([], exchanged)
-            for module in were_whole:  # a backward pass may be under way that counts on it
-                module.unshard()
+            raise
+        self._exchange([], exchanged)
+        for module in were_whole:  # a backward pass may be under way that counts on it
+            module.unshard()
 
     @torch.no_grad()
     def _exchange(self, done: list[str], names: list[str]) -> None:
         """Exchange the model's values for those kept here, so that no third copy is needed; note what is `done`."""
-        _split_again(self.model)
+        split_again(self.model)
         weights = dict(_trained(self.model))
         for name in names:
             there, here = _local(weights[name]), self.kept[name]
@@ -103,21 +122,6 @@ def _local(weight: Tensor) -> Tensor:
     if isinstance(weight, DTensor):
         return weight.to_local()
     return getattr(weight, "ds_tensor", weight.data)
-
-
-@torch.no_grad()
-def _split_again(model: nn.Module) -> None:
-    """Let go of what is whole of the trained weights, and of what is on its way, so that it is gathered anew."""
-    for module in _fsdp_modules(model):
-        module.reshard()
-    # ZeRO-3 gathers ahead of the layers that it expects next.
-    on_their_way = getattr(model, "ds_inflight_param_registry", {})
-    for handle in on_their_way.values():
-        handle.wait()
-    on_their_way.clear()
-    available: list[Any] = [weight for _, weight in _trained(model) if hasattr(weight, "ds_id") and weight.numel()]
-    if available:
-        available[0].partition(param_list=available, has_been_updated=False)
 
 
 def _fsdp_modules(model: nn.Module) -> list[FSDPModule]:
@@ -159,12 +163,11 @@ def _gathered(weights: list[nn.Parameter]) -> Any:
 @contextmanager
 def _silent(module: nn.Module) -> Iterator[None]:
     """Set a module's hooks aside, and those of what is inside of it."""
-    names = ("_forward_pre_hooks", "_forward_hooks")
-    kept = [(inner, {name: getattr(inner, name) for name in names}) for inner in module.modules()]
+    kept = [(inner, inner._forward_pre_hooks, inner._forward_hooks) for inner in module.modules()]
     try:
-        for inner, hooks in kept:
-            vars(inner).update({name: OrderedDict() for name in hooks})
+        for inner, _, _ in kept:
+            inner._forward_pre_hooks, inner._forward_hooks = OrderedDict(), OrderedDict()
         yield
     finally:
-        for inner, hooks in kept:
-            vars(inner).update(hooks)
+        for inner, before, after in kept:
+            inner._forward_pre_hooks, inner._forward_hooks = before, after

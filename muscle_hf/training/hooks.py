@@ -76,6 +76,8 @@ HOOKS = (
     ),
     Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
+    Hook("torch.nn.Module._forward_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
+    Hook("torch.nn.Module._forward_pre_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
     Hook("datasets.Dataset._fingerprint", "the same rows are known again"),
     Hook("trl.data_utils.get_dataset_column_names", "columns of streams too", ("training/",)),
     Hook("trl.chat_template_utils.has_generation_markers", "which template is trained with", ("update/encoding.py",)),

@@ -16,14 +16,30 @@ def refuse_ways_of_splitting(trainer: Any) -> None:
         raise ConfigurationError("ZeRO-3 is not supported. Train with DDP, FSDP2 or ZeRO-2.")
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise ConfigurationError(
-            "FSDP of version 1 keeps a layer's weights as one flat tensor, in which those of the new model cannot take "
-            "the student's place. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
+            "FSDP of version 1 keeps a layer's weights as one flat tensor, and those of the new model cannot take the "
+            "student's place in it. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
+        )
+    if trainer.accelerator.is_fsdp2 and _share_memory(trainer.model):
+        raise ConfigurationError(
+            "The adapter's low-rank weights of the LM head are those of the embeddings, in one memory, and splitting "
+            "over processes would part them. Train with DDP, or an adapter that has the embeddings as a copy "
+            '(modules_to_save=["embed_tokens"], ensure_weight_tying=True) or some tokens (trainable_token_indices).'
         )
     if args.n_gpu > 1:
         raise ConfigurationError(
             f"One process with {args.n_gpu} GPUs (DataParallel) is not supported. Start one process for each GPU "
             "(torchrun, accelerate launch), or show it one GPU (CUDA_VISIBLE_DEVICES)."
         )
+
+
+def _share_memory(model: torch.nn.Module) -> bool:
+    """Tell whether two trained weights lie in one place."""
+    places = [
+        weight.untyped_storage().data_ptr()
+        for weight in model.parameters()
+        if weight.requires_grad and weight.device.type != "meta"
+    ]
+    return len(set(places)) < len(places)
 
 
 def refuse_tensor_parallelism(size: int) -> None:

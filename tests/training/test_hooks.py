@@ -23,17 +23,20 @@ import torch
 import tqdm
 import transformers
 import trl
-from accelerate import Accelerator
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
 from datasets import Dataset, Features, IterableDataset, Value
 from huggingface_hub import CommitOperationAdd, constants, try_to_load_from_cache
 from packaging.version import Version
 from peft import LoraConfig, get_peft_model
 from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import muscle_hf
+from muscle_hf.models import sharding
 from muscle_hf.training import hooks
 from muscle_hf.training.hooks import HOOKS, Hook
 
@@ -470,6 +473,42 @@ def _store(folder: Path) -> None:
         assert store.get("text") == b"first"
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contract("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "accelerate.utils.fsdp_utils.fsdp2_apply_ac")
+def _split(folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=0, world_size=1)
+    try:
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", activation_checkpointing=True
+        )
+        accelerator = Accelerator(cpu=True)
+        accelerator.state.fsdp_plugin = plugin
+        model = tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)
+        assert hooks.split_by_fsdp2(accelerator, model) is model
+        layer = model.get_submodule("model.layers.0")
+        assert isinstance(model, FSDPModule) and "Checkpoint" in type(layer).__name__
+        hooks.note_model(accelerator, model)
+        before = [type(module) for module in model.modules()]
+        optimizer = torch.optim.SGD(model.parameters())
+        model, optimizer = accelerator._prepare_fsdp2(model, optimizer)
+        assert before == [type(module) for module in model.modules()]
+        assert {id(weight) for weight in optimizer.param_groups[0]["params"]} == set(map(id, model.parameters()))
+    finally:
+        torch.distributed.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contract("torch.nn.Module._forward_hooks", "torch.nn.Module._forward_pre_hooks")
+def _silent_modules(_: Path) -> None:
+    layer, called = nn.Sequential(nn.Linear(1, 1)), []
+    layer[0].register_forward_pre_hook(lambda *_: called.append("before"))
+    layer[0].register_forward_hook(lambda *_: called.append("after"), with_kwargs=True, always_call=True)
+    with sharding._silent(layer):
+        layer(torch.ones(1, 1))
+    assert not called
+    layer(torch.ones(1, 1))
+    assert called == ["before", "after"]
 
 
 @contract("datasets.Dataset._fingerprint")
