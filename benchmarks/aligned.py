@@ -1,0 +1,283 @@
+"""Time and peak memory of a training step with two tokenizers: SFTTrainer, and `alignment="chunks"` in three ways.
+
+    python benchmarks/aligned.py                                     # the tables of the documentation
+    python benchmarks/aligned.py --vocabulary 262144 --length 1024   # a setting of one's own
+
+A Gemma 3 of the given size with LoRA 16 on all linear layers, and an old Llama of 49,152 tokens, 4 layers of 256. Of
+the words three quarters are one token on both sides, the others one token here and three there; every second token is
+the one that the student says, so that both teachers have work. Everything else, and how time and memory are taken, is
+as in `training.py`; the peak is shown with and without the weights of the old model.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import trl
+from datasets import Dataset, disable_progress_bars
+from peft import LoraConfig, get_peft_model
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from muscle_hf import CompatibilityConfig, CompatibilityTrainer
+from muscle_hf.text import markdown_table
+
+WAYS: dict[str, dict[str, Any] | None] = {
+    "SFTTrainer": None,
+    "full logits": {"loss_implementation": "plain"},
+    "in slices": {"loss_implementation": "chunked"},
+    "by size": {},
+    "cached": {"teacher_cache": "chunks"},
+}
+TABLES = {
+    "128k": {"vocabulary": 128_256, "length": 1024, "answer": 1024, "batch": 1, "hidden": 256, "layers": 8},
+    "262k": {"vocabulary": 262_144, "length": 1024, "answer": 1024, "batch": 1, "hidden": 640, "layers": 4},
+    "short rows": {"vocabulary": 262_144, "length": 22, "answer": 5, "batch": 8, "hidden": 640, "layers": 18},
+}
+SPECIAL = ("<pad>", "<eos>", "<bos>")
+SHARED, OLD_VOCABULARY = 30_000, 49_152  # words that are one token on both sides
+
+
+def word(number: int) -> str:
+    """Return a token of the new vocabulary as a text."""
+    return SPECIAL[number] if number < 3 else f"a{number}" if number < SHARED else f"b{number:06}"
+
+
+def tokenizer_of(tokens: Sequence[str], pieces: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of these tokens, which cuts a text at white space and then into pieces."""
+    tokenizer = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="<pad>"))  # noqa: S106 - a word, not a secret
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(pieces), "isolated")]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>")  # noqa: S106
+
+
+def new_tokenizer(size: argparse.Namespace) -> PreTrainedTokenizerFast:
+    """Return the new tokenizer: each word is a token."""
+    return tokenizer_of([word(number) for number in range(size.vocabulary)], r"\S+")
+
+
+def old_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the old tokenizer: some words are cut into three tokens."""
+    tokens = [word(number) for number in range(min(SHARED, OLD_VOCABULARY))] + ["b", *(f"{n:03}" for n in range(1000))]
+    return tokenizer_of([*tokens, *(f"<{n}>" for n in range(OLD_VOCABULARY - len(tokens)))], r"a\d+|b|\d{3}")
+
+
+def student_of(size: argparse.Namespace) -> Any:
+    """Return the new base with an adapter that changes what it says."""
+    torch.manual_seed(2)
+    config = Gemma3TextConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.hidden,
+        intermediate_size=3 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=size.hidden // 4,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    base = Gemma3ForCausalLM(config).to(size.device)
+    targets = r".*\.(?:[qkvo]|gate|up|down)_proj"
+    model = get_peft_model(base, LoraConfig(r=16, target_modules=targets, task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.02)
+    return model
+
+
+def old_model_of(size: argparse.Namespace) -> LlamaForCausalLM:
+    """Return the old model."""
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=OLD_VOCABULARY,
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=8192,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return LlamaForCausalLM(config).to(size.device)
+
+
+@torch.no_grad()
+def rows_of(size: argparse.Namespace) -> list[dict[str, str]]:
+    """Return prompts and completions in which every second token is the student's own next one."""
+    generator = torch.Generator().manual_seed(0)
+    student = student_of(size).eval()
+    drawn = torch.randint(3, SHARED, (size.batch, size.length), generator=generator)
+    rest = torch.randint(SHARED, size.vocabulary, drawn.shape, generator=generator)
+    ids = torch.where(torch.rand(drawn.shape, generator=generator) < 0.25, rest, drawn).to(size.device)
+    cache = transformers.DynamicCache(config=student.config)
+    for place in range(size.length - 1):
+        logits = student(ids[:, place : place + 1], past_key_values=cache, logits_to_keep=1).logits[:, -1]
+        if place % 2:
+            ids[:, place + 1] = logits[:, 3:].argmax(-1) + 3
+    words = [[word(number) for number in row] for row in ids.tolist()]
+    # The end token is one of the answer's.
+    cut = size.length - size.answer if size.answer < size.length else 1
+    return [{"prompt": " ".join(row[:cut]), "completion": " " + " ".join(row[cut:-1])} for row in words]
+
+
+def trainer_of(way: str, size: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> Any:
+    """Return a trainer that is ready to step."""
+    options = WAYS[way]
+    common = {
+        "output_dir": str(folder / way.replace(" ", "-")),
+        "per_device_train_batch_size": size.batch,
+        "max_length": size.length,
+        "completion_only_loss": size.answer < size.length,
+        "bf16": size.bf16,
+        "use_cpu": size.device == "cpu",
+        "report_to": "none",
+        "save_strategy": "no",
+        "learning_rate": 1e-5,
+    }
+    data = {"train_dataset": Dataset.from_list(rows), "processing_class": new_tokenizer(size)}
+    if options is None:
+        trainer = SFTTrainer(student_of(size), args=SFTConfig(**common), **data)
+    else:
+        old, tokenizer = old_model_of(size), old_tokenizer()
+        # Beside a model on the disk lies its tokenizer, where the trainer looks for it.
+        old.save_pretrained(folder / "old")
+        tokenizer.save_pretrained(folder / "old")
+        arguments = CompatibilityConfig(**common, alignment="chunks", **options)
+        trainer = CompatibilityTrainer(student_of(size), str(folder / "old"), args=arguments, **data)
+        if options.get("teacher_cache"):
+            trainer.cache_teachers()
+    trainer.create_optimizer()
+    trainer.model.train()
+    trainer.batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    return trainer
+
+
+def step(trainer: Any) -> float:
+    """Take one optimizer step and return its seconds."""
+    tokens = (trainer.batch["labels"][:, 1:] != -100).sum()
+    start = time.perf_counter()
+    trainer.training_step(trainer.model, dict(trainer.batch), num_items_in_batch=tokens)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    if trainer.args.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_of(way: str, size: argparse.Namespace, rows: list[dict[str, str]]) -> dict[str, float]:
+    """Take two steps in this process and return its peak memory and the old model's weights, in MiB."""
+    is_gpu = size.device == "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(way, size, rows, Path(folder))
+        if is_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak of what came before
+        for _ in range(2):
+            step(trainer)
+        status = "" if is_gpu else Path("/proc/self/status").read_text(encoding="ascii")
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**20 if is_gpu else int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+    )
+    is_live = getattr(trainer, "old_teacher", None) is not None
+    old = sum(weight.numel() * weight.element_size() for weight in old_model_of(size).parameters()) / 2**20
+    return {"peak": peak, "old": old if is_live else 0.0}
+
+
+def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: int) -> str:
+    """Return a table of some ways; without rounds, of their memory alone."""
+    sizes = [f"--{name}={getattr(size, name)}" for name in TABLES["262k"]]
+    rows, peaks = rows_of(size), {}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "rows.json"
+        kept.write_text(json.dumps(rows), encoding="ascii")
+        for way in ways:
+            command = [
+                sys.executable,
+                __file__,
+                "--peak-of",
+                way,
+                "--rows",
+                str(kept),
+                "--device",
+                size.device,
+                *sizes,
+            ]
+            result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - this very file
+            peaks[way] = json.loads(result.stdout.splitlines()[-1])
+        trainers = {way: trainer_of(way, size, rows, Path(folder)) for way in ways if rounds}
+        for number in range(rounds + 1):
+            for way, trainer in trainers.items():
+                taken = step(trainer)
+                if number:  # the first round warms up
+                    seconds[way].append(taken)
+    table = []
+    for way in ways:
+        peak, old = peaks[way]["peak"], peaks[way]["old"]
+        ratios = [one / other for one, other in zip(seconds[way], seconds["SFTTrainer"], strict=True)]
+        times = [f"{statistics.median(seconds[way]):.2f}", f"{statistics.median(ratios):.2f}"] if rounds else ["", ""]
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if rounds else ""
+        base = peaks["SFTTrainer"]["peak"]
+        table.append(
+            [way, times[0], times[1] + spread, f"{peak:.0f}", f"{peak / base:.2f}", f"{(peak - old) / base:.2f}"]
+        )
+    head = ["way", "s a step", "ratio of times", "peak, MiB", "ratio of peaks", "without the old model"]
+    what = f"vocabulary {size.vocabulary}, {size.batch} x {size.length} tokens, {size.answer} of them trained on"
+    return f"{title}: {what}, {size.layers} layers of {size.hidden}; {rounds} rounds\n\n{markdown_table(head, table)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in TABLES["262k"]:
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--table", choices=TABLES, action="append", help="one of the tables; by default all")
+    parser.add_argument("--way", choices=WAYS, action="append", help="beside SFTTrainer; by default all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    for name in ("peak-of", "rows"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    own = {name: getattr(parsed, name) for name in TABLES["262k"] if getattr(parsed, name) is not None}
+    tables = {"your setting": TABLES["262k"] | own} if own else {name: TABLES[name] for name in parsed.table or TABLES}
+    ways = list(WAYS) if parsed.way is None else ["SFTTrainer", *parsed.way]
+    for title, options in tables.items():
+        size = argparse.Namespace(**options, device=parsed.device, bf16=parsed.device == "cuda")
+        if parsed.peak_of:
+            rows = json.loads(Path(parsed.rows).read_text(encoding="ascii"))
+            print(json.dumps(peak_of(parsed.peak_of, size, rows)))  # noqa: T201
+            return
+        print(measure(title, size, ways, parsed.rounds) + "\n", flush=True)  # noqa: T201
+    machine = torch.cuda.get_device_name() if parsed.device == "cuda" else f"{platform.machine()} CPU"
+    print(  # noqa: T201
+        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, trl {trl.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("muscle_hf").setLevel(logging.ERROR)
+    disable_progress_bars()
+    main()
