@@ -27,7 +27,7 @@ from ..models.hidden_states import HIDDEN_STATES_ALONE, gives_hidden_states, pro
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .data import model_inputs, sequence_numbers, shifted_column, student_inputs
+from .data import is_packed, model_inputs, sequence_numbers, shifted_column, student_inputs
 from .slicing import Slicing, TeacherReader
 
 
@@ -110,7 +110,9 @@ class AlignedLoss:
             if self.old is None:
                 old: LiveTargets | StoredScores = stored_at(self._cached(batch), chunks, hidden)
             else:
-                old_reader = TeacherReader(self.old, old_inputs(batch), chunks.old.where)
+                # Sequences that are packed into one row here are rows of their own there, and of any length.
+                at_once = batch["input_ids"].numel() if is_packed(batch) else None
+                old_reader = TeacherReader(self.old, old_inputs(batch), chunks.old.where, at_once=at_once)
                 old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
             reader = TeacherReader(self.new, model_inputs(batch), chunks.new.where)
             return sliced_chunk_loss(

@@ -290,11 +290,10 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         validate_for_chunks(self.strategy())
         for name, is_set, remedy in (
             (
-                "packing=True",
-                self.packing or self.eval_packing,
-                "Each row needs the old model's own tokens beside it.",
+                f"packing_strategy={self.packing_strategy!r}",
+                (self.packing or self.eval_packing) and self.packing_strategy != "bfd",
+                'It cuts rows in the middle, and chunks with them; take packing_strategy="bfd".',
             ),
-            ("padding_free=True", self.padding_free, "Each row needs the old model's own tokens beside it."),
             ('truncation_mode="keep_end"', self.truncation_mode == "keep_end", 'Chunks are cut by "keep_start" only.'),
             (
                 f"teacher_cache={self.teacher_cache!r}",

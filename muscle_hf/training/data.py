@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
-from trl import pack_dataset
 
 from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS
 from ..errors import ConfigurationError, InputError
@@ -54,10 +53,12 @@ def a_few_tokens(row: dict[str, Any], count: int = 64) -> dict[str, Any]:
         for name, value in row.items()
         if name not in OLD_COLUMNS
     }
-    cut |= {name: row[name][:count] for name in OLD_COLUMNS if name in row}
+    of_old = {name: row[name] for name in OLD_COLUMNS if name in row}
     if "seq_lengths" in cut:
         cut["seq_lengths"] = [len(cut["input_ids"])]
-    return cut
+        cut |= {name: values[:1] for name, values in cut.items() if name == FIRST_CHUNK}
+        return cut | {name: [values[0][:count]] for name, values in of_old.items()}
+    return cut | {name: values[:count] for name, values in of_old.items()}
 
 
 def is_trainable(labels: list[int], sequence_lengths: list[int] | None = None) -> bool:
@@ -160,13 +161,20 @@ class ColumnCollator:
                     columns = [[value for column in columns for value in column]]
                 batch[name] = _padded(columns, width, filler)
         if "old_input_ids" in examples[0]:
-            lengths = [len(example["old_input_ids"]) for example in examples]
+            lengths = [len(ids) for ids in _of_sequences("old_input_ids", examples)]
             for name, filler in OLD_COLUMNS.items():
-                batch[name] = _padded([example[name] for example in examples], max(lengths), filler)
+                batch[name] = _padded(_of_sequences(name, examples), max(lengths), filler)
             batch["old_attention_mask"] = _padded([[1] * length for length in lengths], max(lengths), 0)
         if FIRST_CHUNK in examples[0]:
-            batch[FIRST_CHUNK] = torch.tensor([example[FIRST_CHUNK] for example in examples])
+            batch[FIRST_CHUNK] = torch.tensor(_of_sequences(FIRST_CHUNK, examples))
         return batch
+
+
+def _of_sequences(name: str, examples: list[dict[str, Any]]) -> list[Any]:
+    """List a column of the old model's by sequence: of a row, or of each that is packed into it."""
+    if "seq_lengths" in examples[0]:
+        return [value for example in examples for value in example[name]]
+    return [example[name] for example in examples]
 
 
 def _padded(columns: list[list[Any]], width: int, filler: float) -> Tensor:
@@ -191,42 +199,6 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
     return encoded.map(
         lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])}, desc="Weighing rows"
     )
-
-
-def truncated(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
-    """Cut rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would leave at full length.
-
-    Rows with nothing left to train on are dropped. Of rows that will be packed the starts are kept, or, by the
-    strategies that cut rows into pieces, all of them.
-    """
-    if args.max_length is None or (packing and args.packing_strategy != "bfd"):
-        return encoded
-    names = [name for name in ("input_ids", "labels", *TOKEN_COLUMNS) if name in encoded.column_names]
-    keeps_end = args.truncation_mode == "keep_end" and not packing
-    kept = slice(-args.max_length, None) if keeps_end else slice(args.max_length)
-    encoded = encoded.map(
-        lambda row: {name: row[name][kept] for name in names}, num_proc=args.dataset_num_proc, desc="Truncating rows"
-    )
-    return encoded.filter(
-        lambda row: any(label != IGNORE_INDEX for label in row["labels"]), desc="Dropping rows without labels"
-    )
-
-
-def packed(encoded: Dataset, args: Any, *, packing: bool) -> Dataset:
-    """Shuffle and pack rows as [`trl.SFTTrainer`] does, together with columns of ours, which it would drop.
-
-    What comes out is ready for the collator: columns of others are gone.
-    """
-    if packing and args.max_length is None:
-        raise ConfigurationError("packing=True needs max_length, the length of a packed row; it is None.")
-    ours = (*TOKEN_COLUMNS, *OLD_COLUMNS, FIRST_CHUNK)
-    encoded = encoded.select_columns([name for name in ("input_ids", "labels", *ours) if name in encoded.column_names])
-    if args.shuffle_dataset:
-        encoded = encoded.shuffle(seed=args.seed)
-    if not packing:
-        return encoded
-    packs = pack_dataset(encoded, args.max_length, args.packing_strategy)
-    return packs.shuffle(seed=args.seed) if args.shuffle_dataset else packs
 
 
 def trained_token_counts(encoded: Dataset) -> list[int]:
@@ -263,7 +235,12 @@ def sequence_numbers(batch: dict[str, Any]) -> Tensor:
         tensor([[0, 0, 1, 1, 1]])
     """
     input_ids: Tensor = batch["input_ids"]
-    if "position_ids" in batch and "attention_mask" not in batch:
+    if is_packed(batch):
         starts: Tensor = batch["position_ids"] == 0
         return starts.flatten().cumsum(0).view_as(input_ids) - 1
     return torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(input_ids)
+
+
+def is_packed(batch: dict[str, Any]) -> bool:
+    """Tell whether sequences are packed into rows: then there are `position_ids` without an `attention_mask`."""
+    return "position_ids" in batch and "attention_mask" not in batch

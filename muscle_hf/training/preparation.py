@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from accelerate.logging import get_logger
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
+from trl.data_utils import get_dataset_column_names
 
 from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS, align_rows, chunk_counts, with_first_chunks
 from ..alignment.vocabulary_map import VocabularyMap
@@ -17,14 +18,13 @@ from ..models.embedding_rows import refuse_tokens_without_rows
 from .config import CompatibilityConfig
 from .data import (
     TOKEN_COLUMNS,
-    packed,
     trained_token_counts,
-    truncated,
     warn_about_lost_tokens,
     with_target_numbers,
     with_weights,
 )
 from .hooks import prepare_rows, stand_in
+from .packing import packed, truncated
 from .pair import ModelPair
 from .unlabelled import answered_rows, mixed, with_given_teachers
 
@@ -71,7 +71,7 @@ class RowsOfRun:
         if not isinstance(dataset, Dataset):
             more = {"weight_column": args.weight_column, "unlabelled_dataset": self.unlabelled}
             self._refuse_stream(dataset, "train", **{name: value is not None for name, value in more.items()})
-            return self._as_trl_does(dataset, args, "train", packing=packing, formatting_func=self.formatting_func)
+            return self._streamed(dataset, "train", packing=packing)
         dataset = self._encoded(dataset, "train", packing=packing, formatting_func=self.formatting_func)
         if args.weight_column is not None:
             dataset = with_weights(dataset, args.weight_column)
@@ -89,7 +89,7 @@ class RowsOfRun:
         packing = bool(self.args.packing if self.args.eval_packing is None else self.args.eval_packing)
         if not isinstance(dataset, Dataset):
             self._refuse_stream(dataset, name)
-            return self._as_trl_does(dataset, self.args, name, packing=packing, formatting_func=self.formatting_func)
+            return self._streamed(dataset, name, packing=packing)
         dataset = self._encoded(dataset, name, packing=packing, formatting_func=self.formatting_func)
         return self._finished(dataset, name, kept_as=f"eval-{quote(name, safe='')}", packing=packing)
 
@@ -104,18 +104,38 @@ class RowsOfRun:
             name=name,
         )
 
-    def _encoded(self, dataset: Dataset, name: str, *, packing: bool, formatting_func: Any) -> Dataset:
-        """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
-        args, pair = self.args, self.pair
-        ours = {*OWN_COLUMNS, FIRST_CHUNK} & set(dataset.column_names)
+    def _streamed(self, dataset: IterableDataset, name: str, *, packing: bool) -> Any:
+        """Prepare a stream: as TRL does, or aligned row by row as it is read."""
+        formatting_func = self.formatting_func
+        if self.args.alignment == "tokens":
+            return self._as_trl_does(dataset, self.args, name, packing=packing, formatting_func=formatting_func)
+        dataset = self._aligned(self._whole(dataset, name, formatting_func), name)
+        tokenizer, old = self.pair.required_old_tokenizer(), self.pair.old_outline()
+
+        def refuse(rows: dict[str, Any]) -> dict[str, Any]:
+            refuse_tokens_without_rows(rows["old_input_ids"], tokenizer, old, what=f"The {name} set", role="old")
+            return {}
+
+        return packed(
+            truncated(dataset.map(refuse, batched=True), self.args, packing=packing), self.args, packing=packing
+        )
+
+    def _whole(self, dataset: Any, name: str, formatting_func: Any) -> Any:
+        """Encode rows whole: what truncation takes away can be counted, and both tokenizers see the same text."""
+        ours = {*OWN_COLUMNS, FIRST_CHUNK} & set(get_dataset_column_names(dataset))
         if ours:
             raise InputError(
                 f"The {name} set has the columns {sorted(ours)}, whose names are used here for something else. Rename "
                 "or remove them: dataset.remove_columns([...])."
             )
-        whole = copy.copy(args)
+        whole = copy.copy(self.args)
         whole.max_length, whole.shuffle_dataset = None, False
-        dataset = self._as_trl_does(dataset, whole, name, packing=False, formatting_func=formatting_func)
+        return self._as_trl_does(dataset, whole, name, packing=False, formatting_func=formatting_func)
+
+    def _encoded(self, dataset: Dataset, name: str, *, packing: bool, formatting_func: Any) -> Dataset:
+        """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
+        args, pair = self.args, self.pair
+        dataset = self._whole(dataset, name, formatting_func)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)
         of_set = f"The {name} set"
@@ -123,19 +143,25 @@ class RowsOfRun:
         if self.vocabulary is not None:
             self.vocabulary.check_tokens(dataset["input_ids"], self.tokenizer)
         if args.alignment == "chunks":
+            dataset = self._aligned(dataset, name)
             tokenizer, old = pair.required_old_tokenizer(), pair.old_outline()
-            dataset, summary = align_rows(
-                dataset,
-                self.tokenizer,
-                tokenizer,
-                text_field=args.dataset_text_field,
-                chat_template=self.chat_template,
-                max_length=args.max_length,
-                old_length=getattr(pair.old_config.get_text_config(), "max_position_embeddings", None),
-                processes=args.dataset_num_proc,
-            )
             refuse_tokens_without_rows(dataset["old_input_ids"], tokenizer, old, what=of_set, role="old")
-            logger.info(f"The {name} set: {summary}")
+        return dataset
+
+    def _aligned(self, dataset: Any, name: str) -> Any:
+        """Align rows with the old model's own tokens, and say how much of them is."""
+        dataset, summary = align_rows(
+            dataset,
+            self.tokenizer,
+            self.pair.required_old_tokenizer(),
+            text_field=self.args.dataset_text_field,
+            chat_template=self.chat_template,
+            max_length=self.args.max_length,
+            old_length=getattr(self.pair.old_config.get_text_config(), "max_position_embeddings", None),
+            processes=self.args.dataset_num_proc,
+        )
+        of = "" if isinstance(dataset, Dataset) else "of its first rows, "
+        logger.info(f"The {name} set: {of}{summary or 'nothing is trained on'}")
         return dataset
 
     def _finished(self, dataset: Dataset, name: str, *, kept_as: str, packing: bool) -> Any:
@@ -162,7 +188,6 @@ class RowsOfRun:
     def _refuse_stream(self, dataset: Any, name: str, **more: bool) -> None:
         used = {
             "teacher_cache": self.args.teacher_cache != "none",
-            "alignment": self.args.alignment != "tokens",
             "A pair of models with other embedding rows": self.vocabulary is not None,
         } | more
         for option, is_used in used.items():

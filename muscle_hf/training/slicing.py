@@ -1,5 +1,6 @@
 """Full logits or hidden states: which way a batch takes, and how a teacher reads no more of it than it has to."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ class TeacherReader:
     """Runs a teacher on those sequences of a batch that hold a token it is asked about.
 
     `inputs` are the teacher's own; `trained` is bool, (batch, length): the positions it may be asked about. With
-    `reads_all` it reads every sequence.
+    `at_once` it reads sequences of like length together, so many positions at a time at most, padding included. With
+    `reads_all` it reads every sequence, in one pass.
     """
 
     def __init__(
@@ -76,21 +78,47 @@ class TeacherReader:
         trained: Tensor,
         *,
         reads_all: bool = False,
+        at_once: int | None = None,
     ) -> None:
         """Keep what is needed; nothing is read yet."""
-        self.teacher, self.inputs, self.trained, self.reads_all = teacher, inputs, trained, reads_all
+        self.teacher, self.inputs, self.trained = teacher, inputs, trained
+        self.reads_all, self.at_once = reads_all, at_once
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return the last hidden states at all trained positions; those of sequences left out are zero."""
         rows = torch.zeros_like(self.trained).masked_scatter(self.trained, tokens).any(-1)
-        if self.reads_all or bool(rows.all()):
+        if self.reads_all or (self.at_once is None and bool(rows.all())):
             return self.teacher.hidden_states(self.inputs)[self.trained]
-        batch_size = len(self.trained)
-        some = {
-            name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch_size,) else value
+        hidden = None
+        for some, length in self._passes(rows.nonzero()[:, 0]):
+            read = self.teacher.hidden_states(self._cut(some, length))[self.trained[some, :length]]
+            if hidden is None:
+                hidden = read.new_zeros(int(self.trained.sum()), read.shape[-1])
+            places = torch.zeros_like(self.trained).index_fill(0, some, True)[self.trained]
+            hidden[places] = read
+        assert hidden is not None, "asked about no token"  # noqa: S101 - a mistake of ours, not of a user
+        return hidden
+
+    def _passes(self, rows: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Say which rows are read together, and how much of them."""
+        if self.at_once is None:
+            yield rows, self.trained.shape[-1]
+            return
+        lengths = self.inputs["attention_mask"][rows].sum(-1)
+        while len(rows):
+            longest = int(lengths.max())
+            order = lengths.argsort(descending=True)
+            taken, left = order.tensor_split([max(1, self.at_once // longest)])
+            yield rows[taken].sort().values, longest
+            rows, lengths = rows[left], lengths[left]
+
+    def _cut(self, rows: Tensor, length: int) -> dict[str, Any]:
+        shape = self.trained.shape
+        return {
+            name: value[rows, :length]
+            if isinstance(value, Tensor) and value.shape[:2] == shape
+            else value[rows]
+            if isinstance(value, Tensor) and value.shape[:1] == shape[:1]
+            else value
             for name, value in self.inputs.items()
         }
-        read = self.teacher.hidden_states(some)[self.trained[rows]]
-        hidden = read.new_zeros(int(self.trained.sum()), read.shape[-1])
-        hidden[rows[:, None].expand_as(self.trained)[self.trained]] = read
-        return hidden

@@ -181,7 +181,7 @@ def test_each_model_is_asked_with_its_own_tokenizer(update: Update, tmp_path: Pa
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"packing": True}, "packing=True"),
+        ({"packing": True, "packing_strategy": "wrapped"}, "cuts rows in the middle"),
         ({"truncation_mode": "keep_end"}, "keep_start"),
         ({"teacher_cache": "topk"}, 'take teacher_cache="chunks"'),
         ({"divergence": "logit_difference_inhibition"}, "two tokenizers"),
@@ -200,13 +200,81 @@ def test_a_chunk_cache_without_chunks_is_refused(update: Update, tmp_path: Path)
         trainer_of(update, tmp_path, teacher_cache="chunks")
 
 
-def test_encoded_rows_and_streams_cannot_be_aligned(update: Update, tmp_path: Path) -> None:
+def test_encoded_rows_cannot_be_aligned(update: Update, tmp_path: Path) -> None:
     ids = update.tokenizer(ROWS[0]["prompt"])["input_ids"]
     with pytest.raises(InputError, match="needs the texts of the rows"):
         trainer_of(update, tmp_path, train_dataset=Dataset.from_list([{"input_ids": ids, "labels": ids}]), **CHUNKS)
+
+
+def _sums(trainer: CompatibilityTrainer) -> tuple[dict[str, float], torch.Tensor]:
+    """What all batches of an epoch add up to, and their gradient."""
+    figures: dict[str, float] = {}
+    trainer.model.zero_grad()
+    for batch in trainer.get_train_dataloader():
+        prepared = trainer._prepare_inputs(batch)
+        result, _ = trainer.teachers.loss(trainer.model, prepared, normalizer=1.0, needs_logits=False)
+        result.loss.backward()
+        for name, value in vars(result).items():
+            figures[name] = figures.get(name, 0.0) + value.item()
+    return figures, torch.cat(
+        [weight.grad.flatten() for weight in trainer.model.parameters() if weight.grad is not None]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["plain", "chunked", "cached"])
+def test_packed_and_streamed_rows_have_the_loss_and_gradient_of_rows(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("muscle_hf.training.aligned_loss.tokens_of_a_slice", lambda vocabulary, device: 7)
+    rows = [row | {"weight": 0.5 + index % 3} for index, row in enumerate(ROWS)]
+    rows[4]["prompt"] *= 3  # rows of other lengths, one of which is cut
+    stream = IterableDataset.from_generator(lambda: iter(ROWS[:4] + rows[4:5] + ROWS[5:]))
+    options: dict[str, Any] = CHUNKS | {"cross_entropy_weight": 0.2, "mask": "token_likelihood", "max_length": 45}
+    options |= {"loss_implementation": way} if way != "cached" else {"teacher_cache": "chunks", "mask": "none"}
+    options |= {"completion_only_loss": True, "gradient_checkpointing": False, "student_rank": 6}
+
+    def sums(name: str, **more: Any) -> tuple[dict[str, float], torch.Tensor]:
+        trainer = trainer_of(update, tmp_path / name, **options | more)
+        with torch.no_grad():
+            for weight in trainer.model.parameters():
+                if weight.requires_grad:  # away from the start, where the student is the new model
+                    weight += 0.05
+        if way == "cached":
+            trainer.cache_teachers()
+        return _sums(trainer)
+
+    def assert_same(one: tuple[dict[str, float], torch.Tensor], other: tuple[dict[str, float], torch.Tensor]) -> None:
+        assert one[0] == pytest.approx(other[0], rel=1e-5)
+        torch.testing.assert_close(one[1], other[1], rtol=1e-4, atol=1e-5)
+
+    weighted = {"rows": rows, "weight_column": "weight"}
+    expected = sums("rows", **weighted)
+    assert expected[0]["tokens_to_old"] > 0 and expected[0]["tokens"] == sum(
+        len(update.tokenizer(row["completion"] + "</s>")["input_ids"]) for row in ROWS[:4] + ROWS[5:]
+    )
+    packing = {"packing": True, "per_device_train_batch_size": 2}
+    assert_same(sums("packed", **weighted, **packing), expected)
+    whole = weighted | {"max_length": None}
+    assert_same(sums("without-padding", **whole, padding_free=True), sums("whole", **whole))
+    if way != "cached":
+        plain = sums("plain", rows=ROWS[:4] + rows[4:5] + ROWS[5:])
+        assert_same(sums("stream", train_dataset=stream), plain)
+        assert_same(sums("packed-stream", train_dataset=stream, **packing), plain)
+
+
+@pytest.mark.slow
+def test_a_stream_of_which_nothing_can_be_aligned_is_told_before_training(update: Update, tmp_path: Path) -> None:
     stream = IterableDataset.from_generator(lambda: iter(ROWS))
-    with pytest.raises(ConfigurationError, match="alignment needs data that are read in one order"):
-        trainer_of(update, tmp_path, train_dataset=stream, **CHUNKS)
+    trainer = trainer_of(update, tmp_path, train_dataset=stream, eval_dataset=stream.take(2), **CHUNKS)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] > 0
+    ids = update.tokenizer(ROWS[0]["prompt"])["input_ids"]
+    encoded = IterableDataset.from_generator(lambda: iter([{"input_ids": ids, "labels": ids}]))
+    with pytest.raises(InputError, match="needs the texts of the rows"):
+        trainer_of(update, tmp_path, train_dataset=encoded, **CHUNKS)
+    with pytest.raises(ConfigurationError, match="teacher_cache needs data that are read in one order"):
+        trainer_of(update, tmp_path, train_dataset=stream, teacher_cache="chunks", **CHUNKS)
 
 
 # One tokenizer, other rows of embeddings -----------------------------------------------------------------------------
