@@ -5,7 +5,7 @@ its own tokens, one row for each sequence of the batch, also where sequences are
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -106,25 +106,37 @@ class AlignedLoss:
     ) -> CompatibilityLoss:
         hidden = hidden[chunks.new.where]
         size = tokens_of_a_slice(self._vocabulary, hidden.device)
-        with self.autocast():
+        in_step = self.slicing.in_step
+        with self.autocast(), ExitStack() as stack:
             if self.old is None:
                 old: LiveTargets | StoredScores = stored_at(self._cached(batch), chunks, hidden)
             else:
                 # Sequences that are packed into one row here are rows of their own there, and of any length.
                 at_once = batch["input_ids"].numel() if is_packed(batch) else None
-                old_reader = TeacherReader(self.old, old_inputs(batch), chunks.old.where, at_once=at_once)
+                old_reader = TeacherReader(
+                    self.old, old_inputs(batch), chunks.old.where, reads_all=in_step, at_once=at_once
+                )
                 old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
-            reader = TeacherReader(self.new, model_inputs(batch), chunks.new.where)
+            reader = TeacherReader(self.new, model_inputs(batch), chunks.new.where, reads_all=in_step)
+            new = LiveTargets("new", reader, self.new.project, chunks.new.ids, size)
+            if in_step:
+                # In one order in all processes, whatever their masks ask and whatever they have to train on.
+                for target in (old, new):
+                    if isinstance(target, LiveTargets):
+                        target.run(torch.ones_like(target.gold, dtype=torch.bool))
+                for teacher in (self.new, self.old):
+                    if teacher is not None:
+                        stack.enter_context(teacher.whole_head())
             return sliced_chunk_loss(
                 hidden,
                 lambda few: project(self.student, few),
                 old,
-                LiveTargets("new", reader, self.new.project, chunks.new.ids, size),
+                new,
                 chunks,
                 self._shared,
                 strategy=self.strategy,
                 size=size,
-                kept=self.slicing.kept_tokens(size),
+                kept=0 if in_step else self.slicing.kept_tokens(size),  # the head is whole in here alone
                 **rest,
             )
 
