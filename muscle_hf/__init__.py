@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import (
         ArgumentError,
         ConfigurationError,
+        EndpointError,
         HubError,
         InputError,
         MissingPackageError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from .hub.find import find_adapters
     from .models.load import load_adapter
     from .prediction.choose import choose_answers
+    from .prediction.engines.endpoint import OpenAIEngine
+    from .prediction.engines.in_process import TransformersEngine
+    from .prediction.engines.offline import VLLMEngine
     from .prediction.generate import generate_answers
     from .publishing.push import push_adapter
     from .readers.sources import read
@@ -49,16 +53,20 @@ __all__ = [
     "CompatibilityConfig",
     "CompatibilityTrainer",
     "ConfigurationError",
+    "EndpointError",
     "HubError",
     "InputError",
     "MissingPackageError",
     "ModelMismatchError",
     "MuscleError",
+    "OpenAIEngine",
     "Power",
     "RunComparison",
     "ScoreComparison",
     "TeacherError",
+    "TransformersEngine",
     "UnsupportedAdapterError",
+    "VLLMEngine",
     "choose_answers",
     "compare",
     "compare_correct",
@@ -82,16 +90,20 @@ _HOMES = {
     "CompatibilityConfig": "training.config",
     "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",
+    "EndpointError": "errors",
     "HubError": "errors",
     "InputError": "errors",
     "MissingPackageError": "errors",
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
+    "OpenAIEngine": "prediction.engines.endpoint",
     "Power": "flips.power_result",
     "RunComparison": "runs.run_comparison",
     "ScoreComparison": "flips.score_comparison",
     "TeacherError": "errors",
+    "TransformersEngine": "prediction.engines.in_process",
     "UnsupportedAdapterError": "errors",
+    "VLLMEngine": "prediction.engines.offline",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",
     "compare_correct": "flips.comparison",

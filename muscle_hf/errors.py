@@ -41,6 +41,10 @@ class HubError(MuscleError, RuntimeError):
     """The Hugging Face Hub cannot be asked, or refuses what was asked; the message says which of the two, and why."""
 
 
+class EndpointError(MuscleError, RuntimeError):
+    """An endpoint that cannot be reached, refuses what is asked, or answers with what is no answer."""
+
+
 def unknown_option(option: str, value: object, known: Mapping[str, Any]) -> ConfigurationError:
     """Return the refusal of a name, with the nearest right one."""
     near = difflib.get_close_matches(str(value), known, n=1)

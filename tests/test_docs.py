@@ -7,6 +7,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.image
@@ -27,6 +28,8 @@ PAGES = [README, *DOCS]
 FAST = {"compare.md", "glossary.md"}
 # What it shows needs a Hub: tests/test_ship.py runs it on one of this machine.
 ON_A_HUB = {"ship.md"}
+# Where pages say that an endpoint is.
+_ADDRESS = "http://localhost:8000/v1"
 PACKAGE = Path(muscle_hf.__file__).parent
 MODULES = [
     ".".join(["muscle_hf", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
@@ -83,7 +86,24 @@ def _models_of(page: str, folder: Path) -> None:
         (folder / "data.jsonl").write_text('{"prompt": "my balance\\n", "completion": "balance"}\n' * 4)
 
 
-def _run(text: str, folder: Path, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def _served(page: str) -> Iterator[str]:
+    """Serve the model that a page asks at an address; give the one that it has here."""
+    if page != "ask.md":
+        yield _ADDRESS
+        return
+    from local_endpoint import endpoint
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    from muscle_hf.demo.task import BASE_V1, OLD_ADAPTER, load_base
+
+    model = PeftModel.from_pretrained(load_base(BASE_V1), OLD_ADAPTER).merge_and_unload().eval()
+    with endpoint(model, AutoTokenizer.from_pretrained(BASE_V1)) as served:
+        yield served.url
+
+
+def _run(text: str, folder: Path, page: str, capsys: pytest.CaptureFixture[str], address: str = _ADDRESS) -> None:
     """Run the blocks of a page one after the other, in one namespace, and compare what they print."""
     for linked in ("examples", "muscle_hf"):
         (folder / linked).symlink_to(ROOT / linked)
@@ -91,19 +111,19 @@ def _run(text: str, folder: Path, page: str, capsys: pytest.CaptureFixture[str])
     for kind, code, output in _blocks(text):
         capsys.readouterr()
         if kind == "python":
-            shorter = code.replace("max_steps=20", "max_steps=2")
+            shorter = code.replace("max_steps=20", "max_steps=2").replace(_ADDRESS, address)
             exec(compile(shorter, page, "exec"), names)  # noqa: S102 - our own pages
             shown = capsys.readouterr().out
             for promised in _PROMISED.findall(code):
                 assert promised in shown
             assert not output or shown == output
         elif output:
-            (command,) = _commands(code)
+            (command,) = _commands(code.replace(_ADDRESS, address))
             # A page whose command ends with another exit code than 0 says so below its output.
             said = re.search(r"exit code is (\d)", text[text.index(output) + len(output) :].split("\n\n")[1])
             assert main(command) == (int(said[1]) if said else 0)
             printed = capsys.readouterr()
-            assert (printed.out + printed.err).replace(str(folder), "/home/ann") == output
+            assert (printed.out + printed.err).replace(str(folder), "/home/ann").replace(address, _ADDRESS) == output
 
 
 @pytest.mark.slow
@@ -128,7 +148,8 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     _models_of(page.name, tmp_path)
-    _run(page.read_text(encoding="utf-8"), tmp_path, page.name, capsys)
+    with _served(page.name) as address:
+        _run(page.read_text(encoding="utf-8"), tmp_path, page.name, capsys, address)
 
 
 def test_the_readme_measures_what_it_says(

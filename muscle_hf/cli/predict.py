@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, InputError
+from ..errors import ConfigurationError, EndpointError, InputError
 from ..locks import held_file
+from .asked import asked
+from .asked import check as check_asked
+from .asked import configure as configure_asked
 
 if TYPE_CHECKING:
-    from ..hub.adapter_files import AdapterFiles
-    from ..hub.base_files import BaseFiles
     from ..prediction.answer_file import Asking
     from ..prediction.kept_answers import AnswersSoFar
     from ..prediction.questions import Question
@@ -28,7 +29,11 @@ _SHORT = ("prompt", "reference", "id")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = _MORE
-    parser.add_argument("adapter", metavar="ADAPTER", help="id on the Hub, or a folder")
+    parser.add_argument(
+        "adapter",
+        metavar="ADAPTER",
+        help="id on the Hub, or a folder; with --engine openai, the name of the model there",
+    )
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -52,16 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for what in _SHORT:
         data.add_argument(f"--{what}-column", metavar="NAME", help=f"short for --columns {what}=NAME")
 
-    model = parser.add_argument_group("the model")
-    model.add_argument("--revision", help="branch, tag or commit of the adapter")
-    model.add_argument("--base-model", metavar="MODEL", help="id or folder (default: what the adapter names)")
-    model.add_argument("--base-revision", metavar="REVISION", help="(default: what the adapter was trained on)")
-    model.add_argument("--dtype", default="auto", help="such as bfloat16 (default: the one it is saved in)")
-    model.add_argument("--device-map", metavar="WHERE", help="such as auto or cuda:1 (default: the GPU, if there)")
-    model.add_argument("--trust-remote-code", action="store_true", help="run code that the base's repository brings")
+    configure_asked(parser)
 
     asking = parser.add_argument_group("how it is asked")
-    asking.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
+    asking.add_argument("--batch-size", type=int, metavar="N", help="with --engine transformers (default: 32)")
     asking.add_argument(
         "--max-new-tokens",
         type=int,
@@ -88,23 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..models.load import find_files, load_files, load_tokenizer
-    from ..models.placement import check_placing
     from ..prediction.answer_file import (
         answer,
         asking_of,
         end_of,
-        identity_of,
         longest_answer,
         rows_of_answers,
         settings_of,
     )
-    from ..prediction.engines.in_process import TransformersEngine
     from ..prediction.kept_answers import AnswersSoFar
     from ..training.quiet import quiet_libraries
 
     quiet_libraries()
-    check_placing(arguments.dtype, arguments.device_map)
     questions = _questions(arguments)
     asking = asking_of(
         questions,
@@ -112,37 +106,22 @@ def _run(arguments: argparse.Namespace) -> int:
         normalization=arguments.normalization,
         delimiter=arguments.delimiter,
     )
-    files, base = find_files(
-        arguments.adapter, arguments.revision, arguments.base_model, arguments.base_revision, None
-    )
-    if files.task != "CAUSAL_LM":
-        raise InputError(
-            f"{arguments.adapter} is a classifier (task_type={files.task}); predict asks language models. In Python, "
-            "muscle_hf.load_adapter loads it."
-        )
-    options = {
-        "dtype": arguments.dtype,
-        "device_map": arguments.device_map or _device(),
-        "trust_remote_code": arguments.trust_remote_code,
-        "token": None,
-    }
-    tokenizer = load_tokenizer(files, base, options)
-    end = end_of(tokenizer, questions)
+    who = asked(arguments)
+    end = end_of(who.tokenizer, questions)
     if asking.max_new_tokens and arguments.max_new_tokens is None and questions[0].answer is not None:
-        asking = replace(asking, max_new_tokens=longest_answer(tokenizer, questions))
-    identity = identity_of(files, base, tokenizer, arguments.dtype)
-    kept = AnswersSoFar(arguments.output, settings_of(identity, questions, asking))
+        asking = replace(asking, max_new_tokens=longest_answer(who.tokenizer, questions))
+    kept = AnswersSoFar(arguments.output, settings_of(who.identity, questions, asking))
     if kept.answers:
         _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
     try:
-        engine = TransformersEngine(load_files(files, base, options), tokenizer, arguments.batch_size)
-        answer(engine, questions, asking, kept)
+        answer(who.load(), questions, asking, kept)
+    except EndpointError as error:
+        raise EndpointError(f"{error} {_kept(kept, questions)}") from None
     except KeyboardInterrupt:
-        where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
-        _say(f"interrupted. {len(kept.answers)} of {len(questions)} answers are kept{where}.")
+        _say(f"interrupted. {_kept(kept, questions)}")
         return 130
     kept.finish(rows_of_answers(questions, kept, end))
-    _conclude(arguments.output, questions, asking, kept, files, base)
+    _conclude(arguments.output, questions, asking, kept, who.name)
     return 0
 
 
@@ -152,21 +131,16 @@ def _check(arguments: argparse.Namespace) -> None:
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
     _refuse_existing(output)
-    for name in ("batch_size", "max_new_tokens"):
+    for name in ("batch_size", "max_new_tokens", "concurrency"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ConfigurationError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
+    check_asked(arguments)
 
 
 def _refuse_existing(output: Path) -> None:
     if output.exists():
         raise InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
-
-
-def _device() -> str | None:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else None
 
 
 def _questions(arguments: argparse.Namespace) -> "list[Question]":
@@ -186,21 +160,26 @@ def _questions(arguments: argparse.Namespace) -> "list[Question]":
     return [replace(question, id=id_) for question, id_ in zip(read, ids, strict=True)]
 
 
+def _kept(kept: "AnswersSoFar", questions: "Sequence[Question]") -> str:
+    where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
+    return f"{len(kept.answers)} of {len(questions)} answers are kept{where}."
+
+
 def _conclude(
     output: Path,
     questions: "Sequence[Question]",
     asking: "Asking",
     kept: "AnswersSoFar",
-    files: "AdapterFiles",
-    base: "BaseFiles",
+    name: str,
 ) -> None:
-    from ..prediction.questions import quoted
+    from ..prediction.answer_file import how_they_ended
 
-    names = [quoted(of.name) + (f" ({of.commit[:12]})" if of.commit else "") for of in (files, base)]
-    sys.stdout.write(f"{output}: {len(questions)} answers of {names[0]} on {names[1]}\n")
-    cut = sum(not finished for _, finished, _ in kept.answers.values())
+    sys.stdout.write(f"{output}: {len(questions)} answers of {name}\n")
+    cut = sum(not finished and not end for _, finished, end in kept.answers.values())
     if cut:
         _say(f"{cut} of {len(questions)} answers were cut off at --max-new-tokens {asking.max_new_tokens}.")
+    if (otherwise := how_they_ended(kept)) is not None:
+        _say(otherwise)
     if questions[0].answer is None:
         _say("the data have no right answers, so `muscle-hf compare` cannot tell which flips are negative.")
 

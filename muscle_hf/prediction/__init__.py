@@ -4,7 +4,18 @@ from ..packages import required
 
 with required("train", "muscle_hf.prediction"):
     from .choose import Choices, choose_answers
+    from .engines import Engine, OpenAIEngine, TransformersEngine, VLLMEngine
     from .generate import Answers, generate_answers
     from .prompts import Prompt
 
-__all__ = ["Answers", "Choices", "Prompt", "choose_answers", "generate_answers"]
+__all__ = [
+    "Answers",
+    "Choices",
+    "Engine",
+    "OpenAIEngine",
+    "Prompt",
+    "TransformersEngine",
+    "VLLMEngine",
+    "choose_answers",
+    "generate_answers",
+]

@@ -23,7 +23,7 @@ from .row import conversation
 # Batches of choices between two savings; a batch of generated answers takes longer, and is kept at once.
 _KEPT_AFTER = 4
 _MAX_NEW_TOKENS = 256  # as `muscle-hf predict --help` says
-_LIBRARIES = ("torch", "transformers", "peft")
+_LIBRARIES = ("transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def identity_of(
     base: BaseFiles,
     tokenizer: PreTrainedTokenizerBase,
     dtype: str,
-    libraries: Sequence[str] = _LIBRARIES,
+    runs_in: str = "torch",
 ) -> dict[str, Any]:
-    """Return what decides the answers of an adapter, beside what it is asked."""
+    """Return what decides the answers of an adapter, beside what it is asked; it runs in torch or vllm."""
     return {
         **fingerprint_of_model(base.name, files.folder, revision=base.commit),
         "tokenizer": fingerprint_of_tokenizer(tokenizer),
         "dtype": dtype,
-        "libraries": [importlib.metadata.version(name) for name in libraries],
+        "libraries": [importlib.metadata.version(name) for name in (runs_in, *_LIBRARIES)],
     }
 
 

@@ -117,9 +117,7 @@ def generate_answers(
     ordered = [generations[index] for index in range(len(rows))]
     refuse_nan(generation.log_likelihood for generation in ordered)
     return Answers(
-        texts=[
-            _continuation(tokenizer, row, generation.tokens) for row, generation in zip(rows, ordered, strict=True)
-        ],
+        texts=[continuation(tokenizer, row, generation.tokens) for row, generation in zip(rows, ordered, strict=True)],
         log_likelihoods=np.array([generation.log_likelihood for generation in ordered]),
         token_counts=np.array(
             [len(generation.tokens) + generation.finished for generation in ordered], dtype=np.int64
@@ -182,21 +180,27 @@ def _generate(
 def _greedy_config(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
 ) -> GenerationConfig:
-    ends: set[int] = set()
-    for end in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
-        ends.update(end if isinstance(end, list | tuple) else [] if end is None else [end])
+    ends = end_tokens(model.generation_config, tokenizer)
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,
-        eos_token_id=sorted(ends) or None,
+        eos_token_id=ends or None,
         # Any token that the model knows will do: padding is masked. The tokenizer's may have no embedding.
         pad_token_id=min(ends, default=0),
     )
 
 
-def _continuation(tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int]) -> str:
+def end_tokens(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that end an answer: the model's and the tokenizer's."""
+    ends: set[int] = set()
+    for end in (config.eos_token_id, tokenizer.eos_token_id):
+        ends.update(end if isinstance(end, list | tuple) else [] if end is None else [end])
+    return sorted(ends)
+
+
+def continuation(tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int]) -> str:
     """Return what an answer adds to its prompt's text; decoded alone, some tokenizers drop the space before it."""
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     whole, before = (str(tokenizer.decode(tokens, **options)) for tokens in (prompt + answer, prompt))

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError
 from ..models.adapters import base_model
@@ -202,9 +202,15 @@ def check_fit(model: PreTrainedModel, rows: Iterable[tuple[int, Sequence[int], i
     """Refuse what the model cannot read in full: each row has its prompt's number, its tokens, tokens to follow."""
     if model.config.is_encoder_decoder:
         raise InputError(f"{type(model).__name__} is an encoder-decoder model; give a causal language model.")
+    check_lengths(model.config, model.get_input_embeddings().weight.shape[0], rows)
+
+
+def check_lengths(
+    config: PreTrainedConfig, vocabulary_size: int, rows: Iterable[tuple[int, Sequence[int], int]]
+) -> None:
+    """Refuse what a model of this shape cannot read in full, as [`check_fit`] does."""
     # A model with relative positions has no such limit.
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    vocabulary_size = model.get_input_embeddings().weight.shape[0]
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or math.inf
     for index, tokens, more in rows:
         if not tokens:
             raise InputError(

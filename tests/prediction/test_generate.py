@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 
 import muscle_hf.prediction.generate
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.prediction.generate import Answers, _continuation, generate_answers
+from muscle_hf.prediction.generate import Answers, continuation, generate_answers
 
 
 @pytest.fixture(autouse=True)
@@ -343,4 +343,4 @@ def test_the_space_before_an_answer_is_kept_where_a_tokenizer_drops_it_at_the_st
     )
     answer = whole[len(prompt) :]
     assert tokenizer.decode(answer) == "the lake"
-    assert _continuation(tokenizer, prompt, answer) == " the lake"
+    assert continuation(tokenizer, prompt, answer) == " the lake"
