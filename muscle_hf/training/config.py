@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from transformers.utils import is_liger_kernel_available
 from trl import SFTConfig
 
 from ..alignment.loss import validate_for_chunks
@@ -74,6 +75,10 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             holds the logits of a few tokens at a time, with the same result up to rounding (but for dropout on the
             LM head itself, which is drawn anew for the mask). "auto" (default) is plain where the logits of a batch
             are small (64 MiB), and chunked above.
+        torch_compile: Compile the layers of student and teachers, one by one, in place: whatever else takes hold of
+            the models stays as it is. `torch_compile_mode` may be "default" or "max-autotune-no-cudagraphs". Answers
+            in evaluations are not compiled. Defaults to False.
+        use_liger_kernel: Liger's kernels in the layers of the new base, not that of the loss. Defaults to False.
         teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
             at each step; the old model is then not loaded again. With `alignment="chunks"` it is "chunks": the old
             model's score of each chunk, five bytes. "none" (default) asks the teachers at each step.
@@ -209,6 +214,13 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 f"loss_type={self.loss_type!r} would be ignored: the compatibility loss takes its place. Leave it at "
                 "its default and choose with `mask`, `divergence` and `cross_entropy_weight`."
             )
+        if self.torch_compile_mode not in (None, "default", "max-autotune-no-cudagraphs"):
+            raise ConfigurationError(
+                f"torch_compile_mode={self.torch_compile_mode!r} records CUDA graphs, which write over what a teacher "
+                'has returned before the student learns from it. Take "default" or "max-autotune-no-cudagraphs".'
+            )
+        if self.use_liger_kernel:
+            self.liger_kernel_config: Any = _liger_without_head(self.liger_kernel_config)
         if self.label_smoothing_factor:
             raise ConfigurationError(
                 f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
@@ -303,3 +315,18 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         ):
             if is_set:
                 raise ConfigurationError(f'{name} does not go with alignment="chunks". {remedy}')
+
+
+def _liger_without_head(config: dict[str, bool] | None) -> dict[str, bool]:
+    """Leave out Liger's loss, whose forward pass gives no logits; refuse kernels that are not there."""
+    if not is_liger_kernel_available():
+        raise ConfigurationError(
+            "use_liger_kernel=True needs Liger, which runs on GPUs: pip install liger-kernel, or set it to False."
+        )
+    if (config or {}).get("fused_linear_cross_entropy"):
+        raise ConfigurationError(
+            'liger_kernel_config={"fused_linear_cross_entropy": True} would take the place of the LM head, whose '
+            "logits the compatibility loss needs; its slices save the same memory. Leave it out: the kernels of the "
+            "layers stay."
+        )
+    return {**(config or {}), "fused_linear_cross_entropy": False}

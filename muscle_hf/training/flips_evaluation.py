@@ -23,6 +23,7 @@ from ..files import replaced, write_text
 from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
+from ..models.compiled import as_written
 from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions
@@ -189,7 +190,7 @@ class FlipsEvaluation:
         description = "Asking the student" if role == "student" else f"Asking the {role} model"
         shown: dict[str, Any] = {"show_progress": show_progress, "description": description}
         shown["batch_size"] = self.batch_size
-        with self.autocast():
+        with self.autocast(), as_written():
             if self.questions.choices is None:
                 generated = generate_answers(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, **shown)
                 return [text.strip() for text in generated.texts]

@@ -67,6 +67,8 @@ HOOKS = (
     Hook("transformers.utils.hub.PushInProgress", "the trainer waits for our pushes"),
     Hook("transformers.trainer.DEFAULT_PROGRESS_CALLBACK", "one bar instead of two", ("training/checkpoints.py",)),
     Hook("transformers.PreTrainedModel._hf_peft_config_loaded", "adapters without PEFT's model", ("models/",)),
+    Hook("transformers.modeling_layers.GradientCheckpointingLayer", "what a layer is", ("models/compiled.py",)),
+    Hook("accelerate.state.AcceleratorState.dynamo_plugin", "what compiles whole models", ("training/refusals.py",)),
     Hook("transformers.cache_utils.DynamicSlidingWindowLayer", "caches that can be branched", ("prediction/",)),
     Hook("accelerate.Accelerator._models", "the old model is not saved with the state"),
     Hook(

@@ -42,6 +42,17 @@ def _share_memory(model: torch.nn.Module) -> bool:
     return len(set(places)) < len(places)
 
 
+def refuse_whole_models_compiled(trainer: Any) -> None:
+    """Refuse to let accelerate compile whole models, which hides what the loss and the new model need of them."""
+    backend = str(trainer.accelerator.state.dynamo_plugin.backend.value).lower()
+    if backend != "no":
+        raise ConfigurationError(
+            f"accelerate would compile whole models (dynamo_backend {backend!r}, of its config or of a trainer that "
+            "this process had before). Take it out there, and set torch_compile=True here: layers are compiled one by "
+            "one."
+        )
+
+
 def refuse_tensor_parallelism(size: int) -> None:
     """Refuse to measure flips with a model that is split over processes."""
     if size > 1:

@@ -27,6 +27,7 @@ from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
 from ..models.adapters import Model, full_logits_allow_tied_head
+from ..models.compiled import compile_layers
 from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
@@ -39,7 +40,7 @@ from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
-from .refusals import refuse_one_model_twice, refuse_ways_of_splitting
+from .refusals import refuse_one_model_twice, refuse_ways_of_splitting, refuse_whole_models_compiled
 from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .split_models import split_student
@@ -196,7 +197,9 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             student = pad_rank(student, args.student_rank, seed=args.seed)
 
         # The base is loaded by now with its arguments; the parent would warn that it ignores them.
-        with full_logits_allow_tied_head(student), set_aside(args, model_init_kwargs=None):
+        # Nor are whole models to be compiled, but their layers, at the end.
+        aside = {"model_init_kwargs": None, "torch_compile": False, "torch_compile_backend": None}
+        with full_logits_allow_tied_head(student), set_aside(args, **aside):
             super().__init__(
                 model=student,
                 args=args,
@@ -216,6 +219,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
                 formatting_func=formatting_func,
             )
         refuse_ways_of_splitting(self)
+        refuse_whole_models_compiled(self)
         self._router = RouterLoss(self)
         self.rows = RowsOfRun(
             args,
@@ -250,6 +254,8 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             rows=self.rows.to_cache,
         )
         self._check_teachers()
+        if args.torch_compile:
+            self._compile()
         if questions is not None:
             self.flips = self.teachers.flips_evaluation(questions, self.processing_class)
         self.min_accuracy = args.min_accuracy
@@ -281,6 +287,12 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         logits = self.teachers.loss.check(batch)
         if logits is not None:
             refuse_one_model_twice(*logits)
+
+    def _compile(self) -> None:
+        options = {"backend": self.args.torch_compile_backend, "mode": self.args.torch_compile_mode}
+        compile_layers(self.teachers.new.student, **options)
+        if self.old_teacher is not None:
+            compile_layers(self.old_teacher.model, **options)
 
     def _batch_for_cache(self, rows: list[dict[str, Any]]) -> Any:
         return prepared_batch(self, self._collator_of_cache(rows))

@@ -435,6 +435,16 @@ def _adapter_inside(_: Path) -> None:
     assert model._hf_peft_config_loaded is True
 
 
+@contract("transformers.modeling_layers.GradientCheckpointingLayer", "accelerate.state.AcceleratorState.dynamo_plugin")
+def _compiled_layers(folder: Path) -> None:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    trainer = _probe(folder)
+    layers = [module for module in trainer.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    assert layers == [*trainer.model.get_decoder().layers]
+    assert trainer.accelerator.state.dynamo_plugin.backend.value == "NO"
+
+
 @contract("transformers.cache_utils.DynamicSlidingWindowLayer")
 def _caches(_: Path) -> None:
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
