@@ -285,10 +285,17 @@ def load_tokenizer(base: Any, init_kwargs: Mapping[str, Any], *names: Model | No
             continue
         try:
             with looking_up(name):
-                return AutoTokenizer.from_pretrained(name, **of_base if name == last else shared)
+                tokenizer = AutoTokenizer.from_pretrained(name, **of_base if name == last else shared)
         except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
             continue
+        if not is_without_words(tokenizer):
+            return tokenizer
     return None
+
+
+def is_without_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether all tokens are special, as where transformers makes up a Gemma's that has no tokenizer files."""
+    return len(tokenizer) <= len(set(tokenizer.all_special_ids))
 
 
 def adapter_config(name: str | Path) -> PeftConfig | None:

@@ -32,7 +32,7 @@ from ..hub.lookup import is_folder, looking_up
 from ..hub.names import is_commit, is_id
 from ..hub.repository_files import has_path_form
 from ..text import printable
-from .adapters import refuse_weights_that_are_no_numbers
+from .adapters import is_without_words, refuse_weights_that_are_no_numbers
 from .embedding_rows import fit_rows
 from .merging import merge_adapter
 from .placement import check_placing
@@ -174,7 +174,7 @@ def load_tokenizer(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]
     name, commit = (files.name, files.commit) if beside else (base.name, base.commit)
     try:
         with looking_up(name):
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 name,
                 revision=commit or "main",
                 token=options["token"],
@@ -182,6 +182,9 @@ def load_tokenizer(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]
             )
     except _BROKEN as error:
         raise InputError(f"the tokenizer of {printable(name)} cannot be loaded: {_first_words(error)}") from error
+    if is_without_words(tokenizer):
+        raise InputError(f"no tokenizer lies beside {printable(name)}: all of its tokens are special. Save it there.")
+    return tokenizer
 
 
 def _base_of(

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +25,11 @@ def read_words(kinds: tuple[type, ...], words: Sequence[str], *, command: str) -
     words, file = _without_config(words)
     parser = _Parser(kinds, prog=f"muscle-hf {command}", allow_abbrev=False, add_help=False)
     names = sorted({action.dest for action in parser._actions})
+    switches = {field.name for kind in kinds for field in fields(kind) if field.type == bool | None}
     for action in parser._actions:
+        if action.dest in switches and action.nargs is None:
+            # `--bf16` says what it says, though its default is neither yes nor no.
+            action.nargs, action.const = "?", True
         # So that what comes back is what was given.
         action.default, action.required = argparse.SUPPRESS, False
     if file is not None:

@@ -95,7 +95,7 @@ def cache_bytes(plan: Plan) -> int:
     if config.teacher_cache == "none":
         return 0
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else plan.new_base.dtype
-    is_top_k = config.teacher_cache == "topk"
+    is_top_k, is_hidden = config.teacher_cache == "topk", config.teacher_cache == "hidden"
     bases = {"old": plan.old_base, "new": plan.new_base}
     spec = CacheSpec(
         config.teacher_cache,
@@ -105,11 +105,12 @@ def cache_bytes(plan: Plan) -> int:
         k=config.teacher_cache_k if is_top_k else None,
         temperature=config.temperature if is_top_k else None,
         hidden_sizes=(
-            None
-            if is_top_k
-            else {name: base.model.config.get_text_config().hidden_size for name, base in bases.items()}
+            {name: base.model.config.get_text_config().hidden_size for name, base in bases.items()}
+            if is_hidden
+            else None
         ),
     )
+    # A chunk takes a token or more, so of chunks this is the most.
     return spec.bytes_per_token * sum(rows.trained_tokens for rows in plan.encoded.values())
 
 

@@ -36,6 +36,10 @@ from .settings import UpdateSettings
 from .splits import Splits, split_examples
 from .task_adapter import carried_over
 
+_ONE_TOKENIZER = (
+    "both models have one tokenizer, so --alignment tokens, the default, compares every token in full and costs less"
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -129,6 +133,7 @@ def make_plan(options: Options) -> Plan:
             target_modules=settings.task_target_modules,
         )
     _check_student_rank(config, new_adapter)
+    one_tokenizer = config.alignment == "chunks" and tokenizer.get_vocab() == old_tokenizer.get_vocab()
     data, shapes = _read_data(settings, config.weight_column)
     unlabelled, notes = _read_unlabelled(settings, config, data)
     everything = [example for _, part in data for example in part]
@@ -156,7 +161,7 @@ def make_plan(options: Options) -> Plan:
         tokenizer=tokenizer,
         data=data,
         unlabelled=tuple(unlabelled),
-        notes=(*shapes, *data.notes, *notes),
+        notes=(*shapes, *data.notes, *notes, *([_ONE_TOKENIZER] if one_tokenizer else [])),
         encoded=encoded,
         max_new_tokens=max_new_tokens,
         delimiter=delimiter,

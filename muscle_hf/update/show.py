@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..card import against
+from ..flips.rates import p_equation
 from ..runs.cells import stacked
 from ..runs.report import header, table_rows
 from ..text import printable
@@ -58,9 +59,29 @@ def sentence(evidence: Evidence) -> str:
         against(ours, lost[name], _WORDS[name], tests["negative_flips"]) for name, tests in evidence.p_values.items()
     ]
     advice = "" if CONTROL.name in lost else " Without a control nobody can tell this from longer training."
-    return f"The compatibility adapter breaks {ours} answers that were right, {' and '.join(rivals)}.{advice}"
+    answers = "answer that was" if ours == 1 else "answers that were"
+    text = f"The compatibility adapter breaks {ours} {answers} right, {' and '.join(rivals)}.{advice}"
+    return f"{text}{_price(evidence)}"
 
 
+def _price(evidence: Evidence) -> str:
+    """Say what the adapter costs in accuracy, where that is no chance: fewer flips alone would look like a success."""
+    ours = evidence.comparisons[COMPATIBILITY.name].new_accuracy
+    theirs = {name: evidence.comparisons[name].new_accuracy for name in evidence.p_values}
+    dearer = [
+        f"the {100 * theirs[name]:.1f} % of {_WORDS[name]} (paired {p_equation(p['accuracy'])})"
+        for name, p in evidence.p_values.items()
+        if theirs[name] > ours and p["accuracy"] < _SURE
+    ]
+    if not dearer:
+        return ""
+    return (
+        f" But it is right on {100 * ours:.1f} %, less than {' and '.join(dearer)}: it has learned wrong answers of "
+        "the old model too. A --cross-entropy-weight such as 0.5 holds it to the data."
+    )
+
+
+_SURE = 0.05
 _WORDS = {NEW.name: "the plain update", CONTROL.name: "as many steps more without it"}
 
 

@@ -57,6 +57,7 @@ from muscle_hf.update.models import fit_to, is_same, read_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
 from muscle_hf.update.rows import Example, as_dataset, read_examples
+from muscle_hf.update.settings import UpdateSettings
 from muscle_hf.update.show import say, sentence
 from muscle_hf.update.splits import split_examples
 from muscle_hf.update.stage import Stage
@@ -1209,6 +1210,28 @@ def test_a_dry_run_loads_no_weights_and_touches_nothing(
     assert _tree(models) == before
     for text in ("new base: ", "parameters", "in float32", "rows lose", "steps", "memory", "logits", "device: cpu"):
         assert text in shown
+    chunks = ("--alignment", "chunks", "--teacher-cache", "chunks", "--dry-run")
+    assert main(["update", *_words(models, tmp_path / "out", *chunks)]) == 0
+    shown = capsys.readouterr().out
+    assert "teacher cache (chunks): " in shown
+    assert "note: both models have one tokenizer, so --alignment tokens" in shown
+
+
+def test_accuracy_that_was_paid_for_flips_is_said_beside_them(tmp_path: Path) -> None:
+    for name, count in {"old": 16, "new": 18, "control": 17, "compatibility": 8}.items():
+        _canned({name: count})(None, "", tmp_path / "answers" / f"{name}.jsonl", old=False)  # type: ignore[arg-type]
+    told = sentence(weigh(tmp_path, control=True))
+    assert "right on 40.0 %, less than the 90.0 % of the plain update (paired p = 0.002) and the 85.0 % of as" in told
+    _canned({"compatibility": 15})(None, "", tmp_path / "answers" / "compatibility.jsonl", old=False)  # type: ignore[arg-type]
+    told = sentence(weigh(tmp_path, control=True))
+    assert told.startswith("The compatibility adapter breaks 1 answer that was right, more than the 0 of the plain")
+    assert "less than" not in told
+
+
+@pytest.mark.parametrize("words", [["--bf16"], ["--bf16", "true"]])
+def test_a_switch_whose_default_is_neither_needs_no_value(words: list[str], tmp_path: Path) -> None:
+    kinds = (UpdateSettings, CompatibilityConfig)
+    assert words_module.read_words(kinds, words, command="update") == {"bf16": True}
 
 
 @pytest.mark.slow
