@@ -12,6 +12,7 @@ from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
 from ..losses.strategy import StrategyOptions
 from .arguments import PLACED, RENAMED, checks_arguments
+from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
 from .unlabelled import UNLABELLED_TEACHERS
 
@@ -91,6 +92,15 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             (default), "new" or "more_confident".
         unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
         unlabelled_max_new_tokens: Longest answer, in tokens. Defaults to 256.
+
+        > Parameters that name an endpoint of the old model
+
+        old_endpoint: Address of a server with OpenAI's interface, such as "http://localhost:8000/v1": it answers
+            unlabelled prompts, and the test rows of `muscle-hf update`, in the old model's place. The loss still needs
+            `old_model`. Defaults to None.
+        old_endpoint_model: Name of the old model there.
+        old_endpoint_key_env: Environment variable that holds the key. Defaults to `OPENAI_API_KEY`, where it is set.
+        old_endpoint_concurrency: Requests at once, of each process. Defaults to 8.
 
         > Parameters that control flips in the loop
 
@@ -172,6 +182,15 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
     unlabelled_max_new_tokens: int = field(
         default=256, metadata={"help": "Longest answer to an unlabelled prompt, in tokens."}
     )
+    old_endpoint: str | None = field(
+        default=None,
+        metadata={"help": "Address of a server that answers in the old model's place, such as http://host:8000/v1."},
+    )
+    old_endpoint_model: str | None = field(default=None, metadata={"help": "Name of the old model there."})
+    old_endpoint_key_env: str | None = field(
+        default=None, metadata={"help": "Environment variable with its key; by default OPENAI_API_KEY."}
+    )
+    old_endpoint_concurrency: int = field(default=8, metadata={"help": "Requests at once."})
     flips_max_new_tokens: int = field(
         default=256, metadata={"help": "Longest answer to a row of the flips data set, in tokens."}
     )
@@ -190,7 +209,8 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
         ):
             if getattr(self, name) not in known:
                 raise unknown_option(name, getattr(self, name), known)
-        for name in ("student_rank", "teacher_cache_k", "unlabelled_max_new_tokens", "flips_max_new_tokens"):
+        counts = ("student_rank", "teacher_cache_k", "unlabelled_max_new_tokens", "flips_max_new_tokens")
+        for name in (*counts, "old_endpoint_concurrency"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
@@ -199,6 +219,7 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
             isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < math.inf
         ):
             raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
+        check_old_endpoint(self)
         self._refuse_what_would_be_ignored()
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
         best, direction = self.metric_for_best_model, self.greater_is_better
@@ -227,8 +248,19 @@ class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # 
                 "smoothed labels. Set it to 0."
             )
 
-    def refuse_options_without_data(self, *, unlabelled_dataset: bool, flips_dataset: bool) -> None:
-        """Refuse an option about data that the trainer did not get, since it would be ignored."""
+    def refuse_options_without_data(
+        self, *, unlabelled_dataset: bool, flips_dataset: bool, asks_old_model: bool = False
+    ) -> None:
+        """Refuse an option about data that the trainer did not get, since it would be ignored.
+
+        `asks_old_model` says that the old model is asked other rows as well.
+        """
+        is_asked = unlabelled_dataset and self.unlabelled_teacher == "old"
+        if self.old_endpoint is not None and not is_asked and not asks_old_model:
+            raise ConfigurationError(
+                "old_endpoint would be ignored: it answers unlabelled prompts, in the old model's place. Pass "
+                'unlabelled_dataset with unlabelled_teacher="old", or leave it out.'
+            )
         defaults = {option.name: option.default for option in fields(self)}
         of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
         for data, option, is_given, names in (

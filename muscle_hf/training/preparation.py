@@ -1,6 +1,7 @@
 """The rows of a training run: encoded, aligned, mixed with unlabelled ones, numbered for a cache, cut and packed."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .data import (
     with_weights,
 )
 from .hooks import prepare_rows, stand_in
+from .old_endpoint import asker, old_endpoint
 from .packing import packed, truncated
 from .pair import ModelPair
 from .unlabelled import answered_rows, mixed, with_given_teachers
@@ -200,14 +202,18 @@ class RowsOfRun:
 
 def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
     """Let the teachers answer the unlabelled prompts; every process asks its share, and all get all answers."""
-    longest = args.unlabelled_max_new_tokens
+    longest, block = args.unlabelled_max_new_tokens, args.per_device_eval_batch_size
+    ask_old, fingerprint = pair.asker("old", args, longest), pair.fingerprint_of_answers(longest)
+    if (endpoint := old_endpoint(args)) is not None:
+        ask_old, block = asker(endpoint, longest), max(block, endpoint.at_once)
+        fingerprint["old"] = json.dumps(endpoint.identity)
     return answered_rows(
         prompts,
         teacher=args.unlabelled_teacher,
-        ask_old=pair.asker("old", args, longest),
+        ask_old=ask_old,
         ask_new=pair.asker("new", args, longest),
         folder=Path(args.output_dir) / "unlabelled_answers",
-        fingerprint=pair.fingerprint_of_answers(longest),
-        block_size=args.per_device_eval_batch_size,
+        fingerprint=fingerprint,
+        block_size=block,
         show_progress=not args.disable_tqdm,
     )

@@ -1,5 +1,6 @@
 """What the models answer to the test rows, as JSON Lines that `muscle-hf compare` reads."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from ..models.adapters import load_adapted_model
 from ..prediction import answer_file
 from ..prediction.engines.in_process import TransformersEngine
 from ..prediction.kept_answers import AnswersSoFar
+from ..training.old_endpoint import old_endpoint
 from .plan import Plan
+
+logger = logging.getLogger(__name__)
 
 
 def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by: Mapping[str, Any]) -> None:
@@ -16,18 +20,25 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
 
     `decided_by` is what decides the answers, beside the rows.
     """
-    base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
+    tokenizer = plan.old_tokenizer if old else plan.tokenizer
     questions, settings = plan.data.test, plan.settings
     normalization = None if plan.delimiter is None else settings.normalization
     asking = answer_file.Asking(plan.max_new_tokens, normalization, plan.delimiter)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Where the same update asks other rows, the stage has refused it before.
     kept = AnswersSoFar(path, {**decided_by, "questions": [question.number for question in questions]})
+    engine = old_endpoint(plan.config) if old else None
+    answer_file.answer(engine or _in_process(plan, adapter, old=old), questions, asking, kept, f"asking: {path.stem}")
+    if (ends := answer_file.how_they_ended(kept)) is not None:
+        logger.warning(f"{path.stem}: {ends}")
+    kept.finish(answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))
+
+
+def _in_process(plan: Plan, adapter: str, *, old: bool) -> TransformersEngine:
+    base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
     model = load_adapted_model(
         base.name, adapter, role="old" if old else "new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
     )
     if "device_map" not in base.init_kwargs and "quantization_config" not in base.init_kwargs:
         model.to(plan.config.device)
-    engine = TransformersEngine(model, tokenizer, settings.ask_batch_size)
-    answer_file.answer(engine, questions, asking, kept, f"asking: {path.stem}")
-    kept.finish(answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))
+    return TransformersEngine(model, tokenizer, plan.settings.ask_batch_size)

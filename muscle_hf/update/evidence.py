@@ -179,6 +179,7 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     trained = "" if settings.new_adapter else ", trained by muscle-hf update with the old adapter's hyper-parameters"
     asked = "greedy, right where they equal the completion" if plan.delimiter is None else "the likeliest choice"
+    asked += "" if plan.config.old_endpoint is None else "; the old model's by the endpoint that serves it"
     old_base, new_base = plan.old_base, plan.new_base
     return AdapterCard(
         title=Path(plan.config.hub_model_id or plan.options.output_dir.resolve()).name,

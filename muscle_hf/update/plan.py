@@ -1,6 +1,6 @@
 """Everything that can be known before a weight is loaded: who and what there is, and whether it fits together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..prediction.layouts import named_columns
 from ..prediction.prompts import encode_choices_for, encode_for
 from ..prediction.questions import delimiter_of
 from ..training.config import CompatibilityConfig
+from ..training.old_endpoint import OPTIONS
 from ..training.unlabelled import check_unlabelled
 from .encoding import Encoded, encode_examples, optimizer_steps
 from .models import (
@@ -81,7 +82,9 @@ class Plan:
         # The longest completion is a better guess than the engine's 256 tokens, and one that fits into the context.
         names = {"unlabelled_max_new_tokens": self.unlabelled, "flips_max_new_tokens": self.settings.measure_flips}
         guessed = {name: self.max_new_tokens for name, used in names.items() if used and self.max_new_tokens}
-        changes = {name: value for name, value in guessed.items() if name not in self.options.given}
+        changes: dict[str, Any] = {name: one for name, one in guessed.items() if name not in self.options.given}
+        if not self.unlabelled or self.config.unlabelled_teacher != "old":  # an endpoint answers test rows alone
+            changes |= {field.name: field.default for field in fields(CompatibilityConfig) if field.name in OPTIONS}
         return self.options.compatibility_config(folder, **changes)
 
     def steps(self, *, task: bool) -> int:
@@ -136,6 +139,7 @@ def make_plan(options: Options) -> Plan:
     one_tokenizer = config.alignment == "chunks" and tokenizer.get_vocab() == old_tokenizer.get_vocab()
     data, shapes = _read_data(settings, config.weight_column)
     unlabelled, notes = _read_unlabelled(settings, config, data)
+    notes += [] if config.old_endpoint is None else [_of_endpoint(config)]
     everything = [example for _, part in data for example in part]
     choose = settings.kind == "choice"
     longest = max(longest_answer(each, everything) for each in (tokenizer, old_tokenizer))
@@ -208,7 +212,9 @@ def _read_unlabelled(
     settings: UpdateSettings, config: CompatibilityConfig, data: Splits
 ) -> tuple[list[dict[str, Any]], list[str]]:
     config.refuse_options_without_data(
-        unlabelled_dataset=settings.unlabelled_dataset is not None, flips_dataset=settings.measure_flips
+        unlabelled_dataset=settings.unlabelled_dataset is not None,
+        flips_dataset=settings.measure_flips,
+        asks_old_model=True,
     )
     if settings.unlabelled_dataset is None:
         return [], []
@@ -220,6 +226,13 @@ def _read_unlabelled(
     )
     check_unlabelled(Dataset.from_list(rows), teacher=config.unlabelled_teacher)
     return rows, notes
+
+
+def _of_endpoint(config: CompatibilityConfig) -> str:
+    return (
+        f"{config.old_endpoint_model} at {config.old_endpoint} answers in the old model's place; the loss takes its "
+        "distributions from the old adapter on its base"
+    )
 
 
 def _check_asked(plan: Plan) -> None:

@@ -57,11 +57,15 @@ def _run(stages: Stages, say: Say) -> Evidence:
     plan = stages.plan
     check_folder(stages)
     task, steps = stages.task, plan.steps(task=False)
+    if plan.config.old_endpoint is not None:
+        # It may be gone when the task adapter is trained, and a refusal shall not come after hours.
+        _ask(stages, OLD, say)
     if task is not None:
         _train(task, say, plan.steps(task=True), partial(train_task_adapter, plan))
     new_adapter = stages.adapter(NEW)
     # Before hours of training that may be for nothing.
-    _ask(stages, OLD, say)
+    if plan.config.old_endpoint is None:
+        _ask(stages, OLD, say)
     _ask(stages, NEW, say)
     update = plain_update(stages.output_dir)
     if (warning := nothing_to_keep(update)) is not None:

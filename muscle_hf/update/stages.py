@@ -9,6 +9,7 @@ from typing import Any
 from trl import SFTConfig
 
 from ..models.fingerprints import fingerprint_of_model
+from ..training.old_endpoint import OPTIONS, old_endpoint
 from ..version import __version__
 from .evidence import CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
 from .models import Base
@@ -35,6 +36,7 @@ _NOT_DECIDING = frozenset(
         *("per_device_eval_batch_size", "eval_accumulation_steps", "ddp_timeout", "ddp_backend"),
         *("gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_offloading"),
         *("activation_checkpointing", "activation_checkpointing_kwargs"),
+        *OPTIONS,  # named where the endpoint is asked
         *("loss_implementation", "teacher_cache_dir", "use_cpu"),
         # Their product decides: a smaller batch may be needed where two models are in memory.
         *("per_device_train_batch_size", "gradient_accumulation_steps"),
@@ -89,7 +91,7 @@ class Stages:
         config = self.plan.compatibility_config(self.output_dir / COMPATIBILITY.key)
         decided_by = {**self._models(OLD), **self._models(NEW), "measure_flips": self.plan.settings.measure_flips}
         if self.plan.unlabelled:
-            decided_by["unlabelled rows"] = digest_of(self.plan.unlabelled)
+            decided_by |= {"unlabelled rows": digest_of(self.plan.unlabelled), **self._endpoint}
         output = [f"{COMPATIBILITY.key}/{_WEIGHTS}", f"{COMPATIBILITY.key}/{FACTS}"]
         return self._stage(COMPATIBILITY.key, "the compatibility adapter", output, decided_by | self._training(config))
 
@@ -106,6 +108,8 @@ class Stages:
             "normalization": plan.settings.normalization,
             "chat template": _digest([plan.tokenizer.chat_template, plan.old_tokenizer.chat_template]),
         }
+        if contender is OLD:
+            decided_by |= self._endpoint
         path = answers_of(self.output_dir, contender)
         output = [str(path.relative_to(self.output_dir))]
         return self._stage(f"answers-{contender.key}", title_of_answers(contender), output, decided_by)
@@ -152,6 +156,12 @@ class Stages:
     @cached_property
     def _rows(self) -> dict[str, str]:
         return {name: digest_of(part) for name, part in self.plan.data}
+
+    @property
+    def _endpoint(self) -> dict[str, Any]:
+        """Tell which endpoint answers in the old model's place, if any."""
+        endpoint = old_endpoint(self.plan.config)
+        return {} if endpoint is None else {"old endpoint": endpoint.identity}
 
     def _training(self, config: SFTConfig) -> dict[str, Any]:
         rows = {f"{name} rows": rows for name, rows in self._rows.items() if name != "test"}

@@ -64,6 +64,7 @@ def test_answers_of_an_endpoint_are_those_of_the_model_and_in_the_order_of_the_f
     assert {body["model"] for _, _, body in served.requests} == {"task-on-v1"}
 
 
+@pytest.mark.slow
 def test_choices_and_conversations_are_asked_as_of_an_adapter(served: Endpoint, tmp_path: Path) -> None:
     chats = [[{"role": "user", "content": one}] for one in PROMPTS]
     for prompts, delimiter in ((PROMPTS, " "), (chats, "")):

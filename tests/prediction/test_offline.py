@@ -57,6 +57,7 @@ def _local(folder: Path) -> tuple[PeftModel, PreTrainedTokenizerFast]:
     return model, PreTrainedTokenizerFast.from_pretrained(folder / "base")
 
 
+@pytest.mark.slow
 def test_answers_and_choices_are_those_of_transformers(folder: Path, vllm: type[stand_in_vllm.LLM]) -> None:
     model, tokenizer = _local(folder)
     engine = VLLMEngine(str(folder / "base"), folder / "adapter", tokenizer)

@@ -30,12 +30,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _made(folder: Path, known: int = 0, **changes: Any) -> str:
+def _made(folder: Path, known: int = 0, old_endpoint: str | None = None, **changes: Any) -> str:
     (folder / "data.jsonl").touch()
     given = {"old_adapter": "org/task-v1", "new_base": "org/base-v2", "dataset": str(folder / "data.jsonl")} | changes
     plan: Any = SimpleNamespace(
         settings=UpdateSettings(**given),
-        config=SimpleNamespace(hub_model_id="org/task-compat"),
+        config=SimpleNamespace(hub_model_id="org/task-compat", old_endpoint=old_endpoint),
         options=SimpleNamespace(output_dir=folder),
         old_base=SimpleNamespace(name="org/base-v1", init_kwargs={}),
         new_base=SimpleNamespace(name="org/base-v2", init_kwargs={}),
@@ -75,3 +75,9 @@ def test_private_rows_are_shown_only_on_request(folder: Path) -> None:
     # Two flips; the negative one comes first.
     assert [text.count(f"secret {number}") for number in range(5)] == [0, 0, 0, 1, 0]
     assert ", 3**: right before, wrong now" in text
+
+
+def test_old_answers_of_an_endpoint_are_said_to_be_and_its_address_is_not_published(folder: Path) -> None:
+    text = _made(folder, old_endpoint="http://private.host:8000/v1")
+    assert "greedy, right where they equal the completion; the old model's by the endpoint that serves it" in text
+    assert "private.host" not in text

@@ -33,7 +33,7 @@ class Address:
 
         What stands in OPENAI_API_KEY is OpenAI's: over plain HTTP it leaves this machine only where it was named.
         """
-        url = _checked(base_url)
+        url = checked_url(base_url)
         name = KEY if api_key_env is None else api_key_env
         if not _NAME.fullmatch(name):
             # Somebody may have given the key itself.
@@ -63,7 +63,8 @@ class Address:
         return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
 
 
-def _checked(base_url: str) -> str:
+def checked_url(base_url: str) -> str:
+    """Return a base URL as it is used; one that is none, or may hold a secret, is refused unseen."""
     expected = "give one such as http://localhost:8000/v1"
     try:
         parts = urlsplit(base_url.strip())
