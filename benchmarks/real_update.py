@@ -8,7 +8,7 @@ as a whole on sentences of Wikipedia, and runs `muscle-hf update` from the old a
 trained on, and Gemma 3 270M, whose tokenizer is another (`--alignment chunks`). Each update runs twice in folders of
 one name: once left alone, and once killed with SIGKILL while the old model is asked and again some steps behind a
 checkpoint of the compatibility training, with the same command after each kill. Adapters, answers and evidence of both
-must be the same bytes.
+must be the same, but for the time that a training took.
 
 Prints two Markdown tables and what differs. Nothing follows from the rates but that the update ran: rows, steps and
 models are few and small, and there is one seed. Costs are seconds of processor time, since a machine may be shared.
@@ -167,7 +167,7 @@ def run(command: Sequence[str], log: Path, kill: Callable[[float], bool] | None 
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 return [*stages, Stage(*current, seconds - began, peak)]
-            time.sleep(0.05)
+            time.sleep(0.2)
     if process.returncode or kill is not None:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; its last words:\n{_end_of(log)}")
     return [*stages, Stage(*current, seconds - began, peak)]
@@ -217,10 +217,31 @@ def behind_a_checkpoint(folder: Path, seconds: float) -> Callable[[float], bool]
     return is_time
 
 
-def differing(one: Path, other: Path) -> tuple[list[str], int]:
-    """Return the files of two folders that are not the same bytes, and how many files there are."""
+def differing(one: Path, other: Path) -> tuple[list[str], list[str], int]:
+    """Return the files of two folders that differ, those that are not the same bytes, and how many files there are.
+
+    No difference are the time that a training took, and the order of PEFT's sets, another in each process.
+    """
     names = sorted({path.relative_to(folder) for folder in (one, other) for path in _files(folder)})
-    return [str(name) for name in names if _bytes(one / name) != _bytes(other / name)], len(names)
+    bytes_differ = [name for name in names if _bytes(one / name) != _bytes(other / name)]
+    differ = [str(name) for name in bytes_differ if _content(one / name) != _content(other / name)]
+    return differ, list(map(str, bytes_differ)), len(names)
+
+
+def _content(path: Path) -> object:
+    """Return what a file says, without the time that a training took."""
+    if path.suffix == ".json" and path.is_file():
+        return _without_order(json.loads(path.read_text(encoding="utf-8")))
+    if path.name == "README.md" and path.is_file():
+        return re.sub(r"^- time: .*$", "", path.read_text(encoding="utf-8"), flags=re.M)
+    return _bytes(path)
+
+
+def _without_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_order(inner) for name, inner in value.items() if name not in ("time", "hours")}
+    is_set = isinstance(value, list) and all(isinstance(inner, str) for inner in value)
+    return sorted(value) if is_set else [*map(_without_order, value)] if isinstance(value, list) else value
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -256,10 +277,11 @@ def measure(update: str, models: Path, output: Path, seed: int, *, kill: bool) -
             *run(command, output / log(2), behind_a_checkpoint(folder, 2 * step)),
         ]
         went_on = run(command, output / log(3))
-        differ, files = differing(alone, folder)
+        differ, bytes_differ, files = differing(alone, folder)
         total, first = (sum(stage.seconds for stage in each) for each in ([*killed, *went_on], stages))
         measured["killed"] = {
             "differ": differ,
+            "bytes differ": bytes_differ,
             "files": files,
             "cost": total - first,
             "said": re.findall(r"going on from step \d+", (output / log(3)).read_text(encoding="utf-8")),
@@ -289,7 +311,8 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     print()
     for update, measured in results.items():
         if (killed := measured.get("killed")) is not None:
-            same = "all the same bytes" if not killed["differ"] else f"these differ: {', '.join(killed['differ'])}"
+            same = "all the same" if not killed["differ"] else f"these differ: {', '.join(killed['differ'])}"
+            same += f" ({killed['files'] - len(killed['bytes differ'])} byte for byte)"
             print(
                 f"{UPDATES[update][0]}, killed twice ({', '.join(killed['said'])}): {killed['files']} files, {same}; "
                 f"{killed['cost']:.0f} s of processor time more, three starts of the command among them"

@@ -122,8 +122,8 @@ def measured_ratio() -> float:
 
 def table(title: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
-    lines = [title, ["---"] * len(title), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+    lines = [f"| {' | '.join(map(str, line))} |".replace("|  |", "| |") for line in (title, *rows)]
+    return "\n".join([lines[0], "|---" * len(title) + "|", *lines[1:]]) + "\n"
 
 
 def readable(count: float) -> str:
@@ -138,7 +138,7 @@ def readable(count: float) -> str:
 def span(seconds: float) -> str:
     """Write a time as people do."""
     for unit, size in (("days", DAY), ("h", HOUR), ("min", 60.0)):
-        if seconds >= 1.5 * size:
+        if seconds >= size:
             return f"{seconds / size:,.{0 if seconds >= 100 * size else 1}f} {unit}"
     return f"{seconds:.2g} s"
 
@@ -262,8 +262,8 @@ def report() -> str:
     """Return all tables."""
     ratio = LIVE.passes / PLAIN.passes
     check = (
-        f"Passes of a live step over a plain one: {LIVE.passes} / {PLAIN.passes} = {ratio:.2f}; measured on the deep "
-        f"model of [Train](train.md#memory-and-speed): {measured_ratio():.2f}.\n"
+        f"A live step has {LIVE.passes} / {PLAIN.passes} = {ratio:.2f} of the passes of a plain one; measured on the "
+        f"deep model of\n[Train](train.md#memory-and-speed): {measured_ratio():.2f} of the time.\n"
     )
     return "\n".join([stated(), memory(), check, steps(), caches(), log(), rates()])
 

@@ -1,0 +1,113 @@
+"""The benchmark of real updates: what it trains on, kills, measures and compares, with a command that stands in."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import LoraConfig
+from tiny_models import tiny_llama, tiny_tokenizer
+
+import muscle_hf
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "real_update.py"
+# In place of `muscle-hf update`: stages, kept answers, a checkpoint; it waits to be killed where nothing is kept yet.
+STANDS_IN = """
+import json, pathlib, sys, time
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+out = pathlib.Path(words["--output-dir"])
+kill = out.with_name("kill").exists()
+def say(line): print(line, flush=True); time.sleep(0.3)
+part, checkpoint = out / "answers" / "old.jsonl.part", out / "compatibility" / "checkpoint-2"
+say("the answers of the old model: asking 4 rows")
+if kill and not part.exists():
+    part.parent.mkdir(parents=True); part.write_text('{"decided_by": "x"}\\n[0, "a"]\\n'); time.sleep(60)
+done = checkpoint.exists()
+say("the compatibility adapter: training, 4 steps" + (", going on from step 2" if done else ""))
+if kill and not done:
+    checkpoint.mkdir(parents=True)
+    for name in ("optimizer.pt", "scheduler.pt"): (checkpoint / name).touch()
+    state = {"global_step": 2, "max_steps": 4, "stateful_callbacks": {}, "log_history": []}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    while True: sum(range(10000))
+out.mkdir(exist_ok=True)
+for file in sorted(out.rglob("*"), reverse=True): file.unlink() if file.is_file() else file.rmdir()
+(out / "adapter.bin").write_bytes(b"weights")
+(out / "README.md").write_text(f"- time: {time.time()} min\\n")
+text = pathlib.Path(words["--new-base"], "comparison.json").read_text()
+(out / "comparison.json").write_text(text)
+out.with_name("kill").touch()
+"""
+
+
+@pytest.fixture
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT))["main"].__globals__
+
+
+@pytest.mark.slow
+def test_an_update_is_killed_twice_and_held_against_one_left_alone(
+    script: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = muscle_hf.compare(old=["a", "a"], new=["a", "b"], references=["a", "a"])
+    for model in ("smollm2", "gemma3"):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "config.json").touch()
+        found = {"old_model_against": {"plain update": json.loads(compared.to_json())}}
+        (tmp_path / model / "comparison.json").write_text(json.dumps(found))
+    output = tmp_path / "updates"
+    output.mkdir()
+    monkeypatch.setitem(script, "prepare", lambda *_: None)
+    monkeypatch.setitem(script, "COMMAND", [sys.executable, "-S", "-c", STANDS_IN])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["--models", str(tmp_path), "--output", str(output), "--updates", "other-tokenizer"]
+    script["main"](words)
+    shown = capsys.readouterr().out
+    assert "| SmolLM2 → Gemma 3 270M | old model | 100.0 | | 2 |" in shown
+    assert "| SmolLM2 → Gemma 3 270M | plain update | 50.0 | 50.0 [9.5, 90.5] | 2 |" in shown
+    assert "| SmolLM2 → Gemma 3 270M | the compatibility adapter | 4 |" in shown
+    assert "killed twice (going on from step 2): 3 files, all the same (2 byte for byte)" in shown
+    # What is measured is kept, and nothing runs again.
+    monkeypatch.setitem(script, "COMMAND", [])
+    script["main"](words)
+    assert capsys.readouterr().out == shown
+
+
+def test_other_weights_or_answers_are_taken_for_the_same(script: dict[str, Any], tmp_path: Path) -> None:
+    for folder, time, modules, rows in (("one", 1, ["q", "v"], [1, 2]), ("two", 9, ["v", "q"], [2, 1])):
+        (tmp_path / folder).mkdir()
+        facts = {"training": {"time": time}, "target_modules": modules}
+        (tmp_path / folder / "training.json").write_text(json.dumps(facts))
+        (tmp_path / folder / "comparison.json").write_text(json.dumps({"negative_flips": rows}))
+        (tmp_path / folder / "weights.bin").write_text(folder)
+    (tmp_path / "two" / "more").touch()
+    differ, bytes_differ, files = script["differing"](tmp_path / "one", tmp_path / "two")
+    assert (differ, files) == (["comparison.json", "more", "weights.bin"], 4)
+    assert bytes_differ == ["comparison.json", "more", "training.json", "weights.bin"]
+
+
+def test_a_command_that_fails_is_measured(script: dict[str, Any], tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-c", "print('no such model'); raise SystemExit(2)"]
+    with pytest.raises(SystemExit, match=r"ended with 2; its last words:\nno such model"):
+        script["run"](command, tmp_path / "log")
+    with pytest.raises(SystemExit, match="ended with 0"):  # before it could be killed
+        script["run"]([*command[:-1], "pass"], tmp_path / "log", lambda _: False)
+
+
+@pytest.mark.slow
+def test_the_old_adapter_is_trained_once_on_rows_that_the_update_does_not_have(
+    script: dict[str, Any], tmp_path: Path
+) -> None:
+    rows, more = script["rows_of"]("train", 8, 0), script["rows_of"]("train", 16, 0)
+    assert more[:8] == rows
+    assert {row["completion"] for row in script["rows_of"]("train", 2000, 0)} >= {"calendar", "play", "weather"}
+    base = tiny_llama(0, tiny_tokenizer(), hidden_size=16, layers=1)
+    base.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    for _ in range(2):
+        script["train"](tmp_path / "base", more[8:], tmp_path / "old", lora, max_steps=1)
+    assert {"adapter_model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "old").iterdir()}
+    assert not (tmp_path / "old.part").exists()
