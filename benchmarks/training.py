@@ -1,4 +1,4 @@
-"""Time and peak memory of a training step: SFTTrainer, full logits of three models, slices, and with a teacher cache.
+"""Time and peak memory of a training step: TRL's trainers without and with one teacher, and ours with two.
 
     python benchmarks/training.py                                    # both tables of the documentation
     python benchmarks/training.py --vocabulary 8192 --length 256     # a setting of one's own
@@ -8,6 +8,10 @@ gradient checkpointing, included. The student is right on half of the trained to
 work. Time: rounds of one step in each way, one after the other; the ratio to SFTTrainer is taken within each round,
 and the median is printed with the lowest and the highest. Memory: a fresh process for each way, the highest resident
 set during two steps; the weights of the old model, where it is loaded, are shown apart.
+
+TRL's trainers with a teacher learn from the old model alone, by forward KL on the same batch.
+`GKDTrainer` takes full logits and reads data (lmbda=0). `DistillationTrainer` has a loss in tiles and knows answers of
+the student alone: it is handed the batch as if these were its own, without the time to generate them.
 """
 
 import argparse
@@ -31,13 +35,18 @@ from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import SFTConfig, SFTTrainer
+from trl import DistillationConfig, DistillationTrainer, SFTConfig, SFTTrainer
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from muscle_hf import CompatibilityConfig, CompatibilityTrainer
 from muscle_hf.text import markdown_table
 
-WAYS: dict[str, dict[str, Any] | None] = {
-    "SFTTrainer": None,
+# What is a class is a trainer of TRL.
+WAYS: dict[str, Any] = {
+    "SFTTrainer": SFTTrainer,
+    "GKDTrainer (one teacher)": GKDTrainer,
+    "DistillationTrainer (one teacher)": DistillationTrainer,
     "full logits (three passes)": {"loss_implementation": "plain"},
     "live, in slices": {"loss_implementation": "chunked"},
     "cached, topk": {"teacher_cache": "topk"},
@@ -113,9 +122,16 @@ def trainer_of(way: str, size: argparse.Namespace, rows: Dataset, folder: Path) 
         "report_to": "none",
         "save_strategy": "no",
     }
-    if options is None:
+    if options is SFTTrainer:
         arguments = SFTConfig(**common)
         trainer = SFTTrainer(adapted(size, 2), args=arguments, train_dataset=rows, processing_class=size.tokenizer)
+    elif options is GKDTrainer:
+        arguments = GKDConfig(**common, lmbda=0.0, beta=0.0, temperature=2.0)
+        collate = DataCollatorForLanguageModeling(pad_token_id=0)
+        data = {"train_dataset": rows, "data_collator": collate, "processing_class": size.tokenizer}
+        trainer = GKDTrainer(adapted(size, 2), model_of(size, 1), args=arguments, **data)
+    elif options is DistillationTrainer:
+        trainer = distillation(size, rows, common)
     else:
         trainer = CompatibilityTrainer(
             adapted(size, 2),
@@ -130,7 +146,24 @@ def trainer_of(way: str, size: argparse.Namespace, rows: Dataset, folder: Path) 
             vars(trainer.teachers.pair).clear()
     trainer.create_optimizer()
     trainer.model.train()
-    trainer.batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    if options is not DistillationTrainer:
+        trainer.batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    return trainer
+
+
+def distillation(size: argparse.Namespace, rows: Dataset, common: dict[str, Any]) -> DistillationTrainer:
+    """Return TRL's trainer with one teacher, whose batch are the rows after their first token."""
+    options = {name: value for name, value in common.items() if name != "max_length"}
+    arguments = DistillationConfig(**options, beta=0.0, temperature=2.0, max_completion_length=size.length)
+    data = {"train_dataset": Dataset.from_list([{"prompt": "w3"}] * size.batch), "processing_class": size.tokenizer}
+    trainer = DistillationTrainer(adapted(size, 2), model_of(size, 1), args=arguments, **data)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._prepare_inputs = lambda batch: batch  # which would generate
+    ids = torch.tensor(rows["input_ids"], device=size.device)
+    labels, everything = torch.tensor(rows["labels"], device=size.device), torch.ones_like(ids)
+    parts = {"prompt_ids": ids[:, :1], "completion_ids": ids[:, 1:], "labels": labels}
+    masks = {"prompt_mask": everything[:, :1], "completion_mask": everything[:, 1:]}
+    trainer.batch = parts | masks | {"num_items_in_batch": everything[:, 1:].sum().float()}
     return trainer
 
 
@@ -162,7 +195,7 @@ def peak_of(way: str, size: argparse.Namespace) -> dict[str, float]:
         else:
             status = Path("/proc/self/status").read_text(encoding="ascii")
             peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**10
-    is_live = getattr(trainer, "old_teacher", None) is not None
+    is_live = getattr(trainer, "old_teacher", None) is not None or hasattr(trainer, "teacher_model")
     old = sum(weight.numel() * weight.element_size() for weight in model_of(size, 1).parameters()) / 2**20
     return {"peak": peak, "old": old if is_live else 0.0}
 
@@ -211,12 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("vocabulary", "length", "batch", "hidden", "layers"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--table", choices=TABLES, action="append", help="one of the tables; by default both")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
     own = {name: getattr(parsed, name) for name in TABLES["deep model"] if getattr(parsed, name) is not None}
-    tables = {"your setting": TABLES["deep model"] | own} if own else TABLES
+    chosen = parsed.table or TABLES
+    tables = {"your setting": TABLES["deep model"] | own} if own else {name: TABLES[name] for name in chosen}
     for title, options in tables.items():
         size = argparse.Namespace(**options, device=parsed.device, bf16=parsed.device == "cuda")
         size.tokenizer = tokenizer_of(size.vocabulary)

@@ -10,7 +10,7 @@ Likelihoods of whole chunks can be compared (ALM, arXiv 2503.20083, section 3: "
 chunk is the same single token on both sides, so can the distributions that the token was drawn from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,32 +101,48 @@ def place_tokens(
     return spans
 
 
-def find_chunks(new: PlacedTokens, old: PlacedTokens) -> tuple[list[int], list[int]]:
+def find_chunks(
+    new: PlacedTokens, old: PlacedTokens, unfinished: Mapping[int, int] | None = None
+) -> tuple[list[int], list[int]]:
     """Number the chunks in which two tokenizations of one text meet: for each token its chunk, from 0, or -1.
 
     Both sides of a chunk cover exactly the same bytes, without a hole, and no shorter stretch does. A special token is
     in a chunk only alone, and against one that stands for the same. Where both sides write a chunk with the same
     tokens one after the other, such as the bytes of a character, each pair is a chunk.
 
+    `unfinished` are bytes at which no chunk may end, each with the byte that has to come next: what begins there is
+    taken along, special or not. Where nothing does, there is no chunk.
+
     Example:
         >>> new = PlacedTokens([(0, 4), (4, 9), (9, 11)], [0, -1, 1], [False] * 3)
         >>> old = PlacedTokens([(0, 4), (4, 7), (7, 9), None, (9, 11)], [0, -1, -1, -1, 1], [False] * 5)
         >>> find_chunks(new, old)
         ([0, 1, 2], [0, 1, 1, -1, 2])
+        >>> find_chunks(new, old, {4: 4})
+        ([0, 0, 1], [0, 0, 0, -1, 1])
     """
     new_chunks, old_chunks = [-1] * len(new.spans), [-1] * len(old.spans)
     number = 0
-    for new_tokens, old_tokens in _meetings(_segments(new.spans), _segments(old.spans)):
+    waiting: tuple[list[int], list[int]] = [], []
+    needed: int | None = None  # where what is waiting has to go on
+    for begin, end, new_tokens, old_tokens in _meetings(_segments(new.spans), _segments(old.spans)):
         same = len(new_tokens) == len(old_tokens) and all(
             new.meanings[i] == old.meanings[j] != -1 for i, j in zip(new_tokens, old_tokens, strict=True)
         )
+        if needed is not None and needed != begin:
+            waiting, needed = ([], []), None
         if not same and (any(new.special[i] for i in new_tokens) or any(old.special[j] for j in old_tokens)):
             continue
-        step = 1 if same else 0
+        step = 1 if same and needed is None else 0
+        new_tokens, old_tokens = [*waiting[0], *new_tokens], [*waiting[1], *old_tokens]
+        needed = (unfinished or {}).get(end)
+        waiting = ([], []) if needed is None else (new_tokens, old_tokens)
+        if needed is not None:
+            continue
         for chunks, tokens in ((new_chunks, new_tokens), (old_chunks, old_tokens)):
             for place, token in enumerate(tokens):
                 chunks[token] = number + step * place
-        number += len(new_tokens) if same else 1
+        number += len(new_tokens) if step else 1
     return new_chunks, old_chunks
 
 
@@ -197,15 +213,15 @@ def _segments(spans: Sequence[Span | None]) -> list[tuple[int, int, list[int]]]:
 
 def _meetings(
     new: list[tuple[int, int, list[int]]], old: list[tuple[int, int, list[int]]]
-) -> list[tuple[list[int], list[int]]]:
-    """The tokens of both sides of each stretch: two pointers, each of which only moves on."""
+) -> list[tuple[int, int, list[int], list[int]]]:
+    """First byte, last byte plus one and both sides' tokens of each stretch: two pointers that only move on."""
     meetings = []
     i = j = 0
     while i < len(new) and j < len(old):
         if new[i][0] != old[j][0]:
             i, j = (i + 1, j) if new[i][0] < old[j][0] else (i, j + 1)
             continue
-        new_end, new_tokens = new[i][1], [*new[i][2]]
+        begin, new_end, new_tokens = new[i][0], new[i][1], [*new[i][2]]
         old_end, old_tokens = old[j][1], [*old[j][2]]
         while new_end != old_end:
             # The side that is behind goes on, as long as it goes on without a hole.
@@ -220,6 +236,6 @@ def _meetings(
             else:
                 break
         if new_end == old_end:
-            meetings.append((new_tokens, old_tokens))
+            meetings.append((begin, new_end, new_tokens, old_tokens))
         i, j = i + 1, j + 1
     return meetings

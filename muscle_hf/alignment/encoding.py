@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..losses.logits import IGNORE_INDEX
 from .chunks import PlacedTokens, Span, find_chunks, place_tokens
 from .contents import Rendering, closing_tokens, render_messages
-from .vocabulary import Vocabulary, paired_meanings, read_vocabulary
+from .vocabulary import Vocabulary, paired_meanings, read_vocabulary, write_numbers_alike
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class ChunkEncoder:
         new_vocabulary, old_vocabulary = (read_vocabulary(tokenizer) for tokenizer in tokenizers)
         paired = paired_meanings(new_vocabulary, old_vocabulary)
         self.text_field = text_field
+        self._numbers_are_alike = write_numbers_alike(new_vocabulary, old_vocabulary)
         self._sides = tuple(
             _Side(
                 name,
@@ -120,11 +121,13 @@ class ChunkEncoder:
             self._place(side, [pair[place] for pair in renderings]) for place, side in enumerate(self._sides)
         )
         columns: dict[str, list[list[int]]] = {"old_input_ids": [], "chunk_ids": [], "old_chunk_ids": []}
-        for row, (new_ids, new), (old_ids, old) in zip(rows, new_tokens, old_tokens, strict=True):
+        written = zip(rows, renderings, new_tokens, old_tokens, strict=True)
+        for row, (rendering, _), (new_ids, new), (old_ids, old) in written:
             if new_ids != list(row["input_ids"]):
                 raise InputError(_other_tokens(row["input_ids"], new_ids))
-            chunk_ids, old_chunk_ids = find_chunks(new, old)
             labels = row.get("labels") or row["input_ids"]
+            unfinished = None if self._numbers_are_alike else _numbers(rendering, new, labels)
+            chunk_ids, old_chunk_ids = find_chunks(new, old, unfinished)
             untrained = {chunk_ids[place] for place, label in enumerate(labels) if label == IGNORE_INDEX or not place}
             aligned = _keep_chunks(chunk_ids, old_ids, old_chunk_ids, untrained | set(old_chunk_ids[:1]))
             for name, values in aligned.items():
@@ -183,6 +186,26 @@ class ChunkEncoder:
             for place, ids, offsets in zip(places, encoded["input_ids"], encoded["offset_mapping"], strict=True):
                 tokens[place] = list(ids), _placed(side, renderings[place], ids, offsets)
         return tokens
+
+
+def _numbers(rendering: Rendering, new: PlacedTokens, labels: Sequence[int]) -> dict[int, int]:
+    """Find where a number may go on: behind each digit that is trained on, and what then has to come next.
+
+    To a tokenizer with tokens of several digits a number's last token says that it ends; to one that writes digit
+    after digit the token behind it does. So a number and what follows it are the same event on both sides.
+    """
+    ends: dict[int, int] = {}
+    for place, (content, start) in enumerate(zip(rendering.contents, rendering.starts, strict=True)):
+        digits = [start + at + 1 for at, byte in enumerate(content.encode()) if 48 <= byte <= 57]
+        ends |= {end: end for end in digits}
+        last = start + len(content.encode())
+        if last in ends:  # the closing token follows the last content; what follows another is each side's own
+            ends[last] = rendering.end if place + 1 == len(rendering.contents) else -1
+    for span, label in zip(new.spans, labels, strict=True):
+        if span is not None and label == IGNORE_INDEX:
+            for end in range(span[0] + 1, span[1] + 1):
+                ends.pop(end, None)
+    return ends
 
 
 def truncate_chunks(

@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import ConfigurationError
 
 _METASPACE = "▁"
+# White space, and what stands for it or for its absence.
+_AROUND_A_PIECE = re.compile(r"^(?:##|▁|\s)+|(?:</w>|\s)+$")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 # These change how a text is written, not which text it is: a token behind them still spells what it looks like.
 _FAITHFUL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend", "Strip", "ByteLevel"}
@@ -110,11 +112,31 @@ def shared_tokens(
 
 
 def paired_meanings(new: Vocabulary, old: Vocabulary) -> NDArray[np.int64]:
-    """Pair the tokens of two vocabularies: new and old id, (shared, 2), ascending in the new id."""
+    """Pair the tokens of two vocabularies: new and old id, (shared, 2), ascending in the new id.
+
+    Where numbers are written differently, digits are left out: "2" is a whole number to a tokenizer that also has "20"
+    as a token, and its beginning to one that has not.
+    """
     pairs = {number: old.meanings[meaning] for meaning, number in new.meanings.items() if meaning in old.meanings}
+    if not write_numbers_alike(new, old):
+        pairs = {
+            number: other for number, other in pairs.items() if not new.spelled.get(number, b"").strip().isdigit()
+        }
     if new.end is not None and old.end is not None and new.end not in pairs and old.end not in pairs.values():
         pairs[new.end] = old.end
     return np.array(sorted(pairs.items()), dtype=np.int64).reshape(-1, 2)
+
+
+def write_numbers_alike(new: Vocabulary, old: Vocabulary) -> bool:
+    """Tell whether two vocabularies have the same tokens of two digits or more."""
+    return _longer_numbers(new) == _longer_numbers(old)
+
+
+def _longer_numbers(vocabulary: Vocabulary) -> set[str]:
+    texts = {text.decode(errors="replace") for text in vocabulary.spelled.values()}
+    texts |= {meaning[2] for meaning in vocabulary.meanings if isinstance(meaning, tuple) and meaning[0] == "piece"}
+    numbers = (_AROUND_A_PIECE.sub("", text) for text in texts)
+    return {number for number in numbers if len(number) > 1 and number.isascii() and number.isdigit()}
 
 
 def read_rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """The benchmark scripts run, on as little as they can."""
 
+import argparse
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import muscle_hf.demo.work as work
 from muscle_hf.demo.contenders import DemoSettings
+from muscle_hf.losses.strategy import Strategy
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -62,13 +66,32 @@ def test_the_peers_benchmark_agrees_with_brute_force_and_says_what_was_not_run(
 def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {"vocabulary": 256, "length": 16, "batch": 2, "hidden": 64, "layers": 1, "rounds": 1}
     script = runpy.run_path(str(BENCHMARKS / "training.py"))
-    for way in list(script["WAYS"])[1:4]:  # each takes a process; a live and a cached way are in the trainer's tests
+    kept = ("SFTTrainer", "DistillationTrainer (one teacher)")  # each takes a process; ours are in the trainer's tests
+    for way in [way for way in script["WAYS"] if way not in kept]:
         del script["WAYS"][way]
     script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device", "cpu"])
     shown = capsys.readouterr().out
-    for way in ("SFTTrainer", "cached, hidden"):
+    for way in kept:
         assert f"| {way} |" in shown
     assert "ratio of times" in shown
+
+
+@pytest.mark.slow
+def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(tmp_path: Path) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "training.py"))
+    size = argparse.Namespace(vocabulary=256, length=16, batch=2, hidden=64, layers=1, device="cpu", bf16=False)
+    size.tokenizer = script["tokenizer_of"](size.vocabulary)
+    rows = script["rows_of"](size)
+    ways = ("GKDTrainer (one teacher)", "DistillationTrainer (one teacher)", "live, in slices")
+    gkd, distillation, ours = (script["trainer_of"](way, size, rows, tmp_path) for way in ways)
+    ours.teachers.loss.strategy = Strategy(mask="none", temperature=1.0)
+    tokens = torch.tensor(30)
+    losses = [one.compute_loss(one.model, dict(one.batch), num_items_in_batch=tokens).item() for one in (gkd, ours)]
+    # GKD has no temperature in its loss, and all three have the old model as the one teacher.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    distillation.temperature = 1.0
+    batch = dict(distillation.batch)
+    assert distillation.compute_loss(distillation.model, batch).item() == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -115,3 +138,34 @@ def test_stopping_after_every_answer_is_enumerated_as_it_is_drawn() -> None:
     # Three standard errors.
     expected = pytest.approx([broken[first].mean(), kept[first].mean()], abs=0.014)
     assert script["after_every_answer"](least, 100, 0.2, 0.04) == expected
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_without_one_keeps_to_its_time_and_fails_with_its_checks(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = runpy.run_path(str(BENCHMARKS / "gpu.py"))
+    checks = sys.modules["gpu_checks"]
+    monkeypatch.delitem(sys.modules, "gpu_checks")
+    small = [f"--{name}={value}" for name, value in {**checks.TINY, "layers": 1, "device": "cpu"}.items()]
+    for way in list(script["WAYS"])[2:]:
+        del script["WAYS"][way]
+
+    def fails(device: str, folder: Path) -> str:
+        return str(checks.hold("distance", float("nan"), 1.0))
+
+    assert script["main"](small) == 0
+    shown = capfd.readouterr().out
+    for check in ("slices, float32", "slices, bfloat16", "caches", "flips in the loop", "resume"):
+        assert f"| {check} | holds |" in shown
+    assert re.search(r"\| live, in slices \| [\d.]+ s a step \|", shown)
+    assert "Left out: FSDP2 of one process: accelerate turns FSDP2 into DDP on a CPU." in shown
+
+    script["SECONDS"]["a way"] = 1000
+    script["CHECKS"].clear()
+    script["CHECKS"]["not a number"] = fails
+    assert script["main"](small) == 1
+    shown = capfd.readouterr().out
+    assert "| not a number | FAILS | distance nan, at most 1.0e+00 |" in shown
+    assert "Left out: time and memory: no time left." in shown
