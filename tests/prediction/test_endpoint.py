@@ -173,6 +173,27 @@ def test_what_is_no_answer_is_refused(served: Endpoint, answer: bytes) -> None:
         _engine(served).generate(["x"], max_new_tokens=2)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"logprobs": [1]},
+        {"logprobs": {"token_logprobs": [None]}},
+        {"logprobs": {"content": ["x"]}},
+        {"logprobs": {"token_logprobs": None, "content": None}},
+        {"logprobs": "none"},
+    ],
+    ids=str,
+)
+def test_log_probabilities_of_another_shape_are_none(served: Endpoint, change: dict[str, Any]) -> None:
+    def changed(answer: dict[str, Any]) -> dict[str, Any]:
+        answer["choices"][0] |= change
+        return answer | {"usage": None}
+
+    served.faults = [changed]
+    found = _engine(served).generate(["x"], max_new_tokens=2)
+    assert np.isnan(found.log_likelihoods).all() and np.isnan(found.mean_log_likelihoods).all()
+
+
 # Log-likelihoods and choices -----------------------------------------------------------------------------------------
 
 
@@ -246,7 +267,9 @@ def test_a_server_that_fails_twice_and_then_answers_costs_no_answer(
     assert 0.25 <= waits[0] <= 0.5 <= waits[1] <= 1.0
 
 
-def test_a_server_that_never_answers_is_given_up_and_waits_grow(served: Endpoint, waits: list[float]) -> None:
+def test_a_server_that_never_answers_is_given_up_and_waits_grow(
+    served: Endpoint, waits: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     served.faults = [503] * 100
     with pytest.raises(EndpointError, match="answers with status 503: not now, 8 times in a row"):
         _engine(served).generate(TEXTS, max_new_tokens=3)
@@ -256,6 +279,8 @@ def test_a_server_that_never_answers_is_given_up_and_waits_grow(served: Endpoint
         True
     ] * 7
     assert max(waits) <= 60
+    told = [line for line in caplog.messages if "it is asked again after" in line]
+    assert len(told) == 1 and "answers with status 503: not now; it is asked again after" in told[0]
 
 
 def test_waits_differ_so_that_clients_do_not_come_back_together(served: Endpoint, waits: list[float]) -> None:
@@ -414,15 +439,24 @@ def test_an_address_or_a_key_that_cannot_be_is_refused_unseen(
 
 
 @pytest.mark.parametrize(
-    "options", [{"concurrency": 0}, {"concurrency": True}, {"model": " "}, {"model": None}], ids=str
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": True},
+        {"model": " "},
+        {"model": None},
+        {"timeout": 0},
+        {"timeout": math.nan},
+    ],
+    ids=str,
 )
 def test_options_without_a_meaning_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(MuscleError):
         OpenAIEngine(**{"base_url": "http://localhost:8000", "model": "x"} | options)
 
 
-@pytest.mark.parametrize("prompts", [[], "one text"])
+@pytest.mark.parametrize("prompts", [[], "one text", ["x", 3], ["x", []], ["x", ["y"]], [None]], ids=str)
 def test_prompts_that_are_no_list_of_prompts_are_refused(served: Endpoint, prompts: Any) -> None:
-    with pytest.raises(InputError, match="give a list with at least one prompt"):
+    with pytest.raises(InputError, match=r"give a list with at least|prompt \d is .*; give a string or a list"):
         _engine(served).generate(prompts, max_new_tokens=1)
     assert json.dumps(_engine(served).identity)

@@ -64,6 +64,8 @@ class OpenAIEngine:
     ) -> None:
         """Ask nothing yet."""
         check_numbers(None, concurrency=concurrency)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds above 0.")
         if not isinstance(model, str) or not model.strip():
             raise ConfigurationError(f"model is {model!r}; the name of a model at the endpoint is needed.")
         self.address, self.model = Address.of(base_url, api_key_env), model
@@ -181,6 +183,11 @@ class OpenAIEngine:
 def _check(prompts: Sequence[Prompt]) -> None:
     if isinstance(prompts, str) or not len(prompts):
         raise InputError(f"prompts is {'one text' if prompts else 'empty'}; give a list with at least one prompt.")
+    for index, prompt in enumerate(prompts):
+        messages: Any = prompt
+        is_chat = isinstance(messages, list | tuple) and all(isinstance(turn, Mapping) for turn in messages)
+        if not isinstance(prompt, str) and not (is_chat and messages):
+            raise InputError(f"prompt {index} is {prompt!r}; give a string or a list of chat messages.")
 
 
 def _asked(prompt: Prompt) -> dict[str, Any]:
@@ -197,19 +204,23 @@ def _read(answer: Mapping[str, Any]) -> dict[str, Any]:
         (choice,) = answer["choices"]
         text = choice["message"].get("content") if "message" in choice else choice["text"]
         reason = str(choice.get("finish_reason") or "no finish_reason")
-        usage, given = answer.get("usage") or {}, choice.get("logprobs") or {}
     except (KeyError, TypeError, ValueError, AttributeError):
         text, reason = 0, ""
     if not isinstance(text, str | None):
         raise EndpointError(f"the endpoint answers with {str(answer)[:200]!r}; one choice with a text is needed.")
-    logs = given.get("token_logprobs") or [token.get("logprob") for token in given.get("content") or ()]
+    usage, given = answer.get("usage"), choice.get("logprobs")
+    logs: Any = []
+    if isinstance(given, Mapping):
+        of_chat = [token.get("logprob") for token in given.get("content") or () if isinstance(token, Mapping)]
+        logs = given.get("token_logprobs") or of_chat
     known = bool(logs) and all(isinstance(log, int | float) for log in logs)
+    tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     end = "" if reason in (*_ENDED, *_CUT) else reason
     return {
         # Half of a character can stand in JSON, and in no file.
         "text": HALF.sub("\N{REPLACEMENT CHARACTER}", text or ""),
         "log_likelihood": math.fsum(logs) if known else math.nan,
-        "tokens": int(usage.get("completion_tokens") or len(logs) or -1),
+        "tokens": tokens if isinstance(tokens, int) and tokens > 0 else len(logs) or -1,
         "finished": reason in _ENDED and text is not None,
         "end": end or ("no text" if text is None else ""),
     }

@@ -22,9 +22,12 @@ class TransformersEngine:
         batch_size: Sequences to ask at once.
 
     Example:
-        >>> engine = TransformersEngine(model, tokenizer, batch_size=8)  # doctest: +SKIP
-        >>> engine.generate(["2 + 2 ="], max_new_tokens=4).texts  # doctest: +SKIP
-        [' 4']
+        >>> from transformers import AutoTokenizer
+        >>> from muscle_hf.demo.task import BASE_V1, OLD_ADAPTER, load_base
+        >>> model = PeftModel.from_pretrained(load_base(BASE_V1), OLD_ADAPTER)
+        >>> engine = TransformersEngine(model, AutoTokenizer.from_pretrained(BASE_V1), batch_size=8)
+        >>> engine.generate(["transfer ten dollars to my savings account\\n"], max_new_tokens=12).texts
+        ['transfer']
     """
 
     model: PreTrainedModel | PeftModel

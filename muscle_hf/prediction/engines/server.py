@@ -5,6 +5,7 @@ same in both, and anyio comes with each. The package `openai` would bring others
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ try:
 except ImportError:
     import httpx as http
 
+logger = logging.getLogger(__name__)
+
 # Too many requests, and what may be over in a moment.
 _TRIED_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 # What is wrong with one request, not with all of them.
@@ -32,6 +35,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 # A server that wants to be left alone for longer is one for the next run.
 _LONGEST_ASKED = 600.0
 _CONNECT_SECONDS = 10.0
+# Whoever looks wonders why nothing happens.
+_NOTICED = 5.0
 
 
 class Server:
@@ -40,7 +45,7 @@ class Server:
     def __init__(self, address: Address, *, concurrency: int, timeout: float) -> None:
         """Send nothing yet."""
         self.address, self.concurrency, self.timeout = address, concurrency, timeout
-        self._was_reached = False
+        self._was_reached, self._told = False, -_NOTICED
 
     def post_all(self, path: str, bodies: Sequence[Mapping[str, Any]], of_prompts: Sequence[int]) -> list[Any]:
         """Send each body to a path below the base URL, and give the answers, as JSON, in the order of the bodies.
@@ -110,8 +115,16 @@ class Server:
                     raise EndpointError(f"{url} asks to be left alone for {asked:.0f} seconds ({why}).")
                 wait = max(wait, asked)
             if tried < _TRIES:
+                self._tell(f"{url} {why}; it is asked again after {wait:.0f} seconds.", wait)
                 await _pause(wait)
         raise EndpointError(f"{url} {why}, {_TRIES} times in a row.")
+
+    def _tell(self, text: str, wait: float) -> None:
+        """Say why nothing moves, where one would notice, and not for each of the requests that wait."""
+        now = time.monotonic()
+        if wait >= _NOTICED and now - self._told >= _NOTICED:
+            self._told = now
+            logger.warning(text)
 
     def _answer(self, url: str, response: Any) -> Any:
         try:
