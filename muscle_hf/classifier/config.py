@@ -10,14 +10,15 @@ from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direct
 from ..losses.strategy import StrategyOptions
 from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.precision import bf16_of_device
+from ..training.secrets import WithoutTokens
 
 # Arguments of the trainer that are tried here.
 _OF_TRAINER = (*PLACED, "old_processing_class", "quantization_config")
 
 
 @checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityClassifierTrainer({}=…)": _OF_TRAINER})
-@dataclass
-class CompatibilityClassifierConfig(StrategyOptions, TrainingArguments):  # type: ignore[misc]  # untyped
+@dataclass(repr=False)
+class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArguments):  # type: ignore[misc]  # untyped
     """Options of [`CompatibilityClassifierTrainer`]: all of [`transformers.TrainingArguments`], and the method's.
 
     The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1), as in

@@ -32,6 +32,7 @@ from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
 from .log import LossSums
 from .refusals import refuse_same_names, refuse_tensor_parallelism
+from .secrets import without_tokens
 
 
 class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
@@ -365,6 +366,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         if isinstance(pushed, Future):
             note_push(self, pushed)
         return pushed
+
+    def _save(self, *arguments: Any, **options: Any) -> None:
+        # The library keeps a copy of the config beside the model, for whoever gets the folder.
+        with set_aside(self.args, **without_tokens(self.args)):
+            super()._save(*arguments, **options)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.hub_strategy == HubStrategy.END:

@@ -14,6 +14,7 @@ from ..losses.strategy import StrategyOptions
 from .arguments import PLACED, RENAMED, checks_arguments
 from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
+from .secrets import WithoutTokens
 from .unlabelled import UNLABELLED_TEACHERS
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
@@ -30,8 +31,8 @@ _OF_TRAINER = (*PLACED, "formatting_func", "unlabelled_dataset", "flips_dataset"
 
 
 @checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityTrainer({}=…)": _OF_TRAINER})
-@dataclass
-class CompatibilityConfig(StrategyOptions, SFTConfig):  # type: ignore[misc]  # trl is untyped
+@dataclass(repr=False)
+class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: ignore[misc]  # trl is untyped
     """Options of [`CompatibilityTrainer`]: every option of [`trl.SFTConfig`], and those of the method.
 
     The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1 and appendix A). The

@@ -42,6 +42,7 @@ HOOKS = (
         "transformers.Trainer._determine_best_metric", "the best checkpoint has a bound", ("training/", "classifier/")
     ),
     Hook("transformers.Trainer._push_from_checkpoint", "a checkpoint is pushed with its card", ("training/base.py",)),
+    Hook("transformers.Trainer._save", "the config beside a model has no token", ("training/base.py",)),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
         "more options that are given as JSON text",

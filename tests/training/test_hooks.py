@@ -194,6 +194,11 @@ class Probe(SFTTrainer):
         self.calls.append(("best", arguments, options))
         return bool(super()._determine_best_metric(*arguments, **options))
 
+    def _save(self, *arguments: Any, **options: Any) -> None:
+        super()._save(*arguments, **options)
+        (folder,) = arguments
+        self.calls.append(("save", tuple(sorted(path.name for path in Path(folder).iterdir())), options))
+
     def _push_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
         whole = (Path(arguments[0]) / "trainer_state.json").is_file()
         self.calls.append(("push", (*arguments, whole), options))
@@ -295,6 +300,13 @@ def _best_and_push(folder: Path) -> None:
     assert options["metrics"]["eval_loss"] == trainer.state.best_metric
     assert trainer.state.best_global_step == 1
     assert _calls("push") == [((str(folder / "checkpoint-1"), True), {})]
+
+
+@contract("transformers.Trainer._save")
+def _config_beside_a_model(folder: Path) -> None:
+    _probe(folder).save_model()
+    ((names, _),) = _calls("save")
+    assert {"adapter_model.safetensors", "training_args.bin"} <= {*names}
 
 
 @contract("transformers.Trainer.init_hf_repo")
