@@ -95,6 +95,21 @@ def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_two_tokenizers_compares_chunks_of_several_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "aligned.py"))
+    script["main"].__globals__.update(SHARED=300, OLD_VOCABULARY=1400)
+    sizes = {"vocabulary": 400, "length": 12, "answer": 5, "batch": 2, "hidden": 64, "layers": 1}
+    script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device=cpu", "--peak-of=in slices"])
+    assert re.search(r'\{"peak": [\d.]+, "old": [\d.]+\}', capsys.readouterr().out)
+    size = script["argparse"].Namespace(**sizes, device="cpu", bf16=False)
+    text = " ".join(script["rows_of"](size)[0].values())
+    lengths = [
+        len(tokenizer(text)["input_ids"]) for tokenizer in (script["new_tokenizer"](size), script["old_tokenizer"]())
+    ]
+    assert lengths[0] == 11 < lengths[1]
+
+
+@pytest.mark.slow
 def test_the_cache_benchmark_says_what_top_k_targets_lose(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(BENCHMARKS / "teacher_cache.py"))["main"](["--rows", "3", "--tokens", "9000"])
     shown = capsys.readouterr().out
