@@ -305,17 +305,22 @@ def _placed(side: _Side, rendering: Rendering, ids: Sequence[int], offsets: Sequ
 
 
 def _with_exact_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy that counts the white space of a token to the token: byte-level tokenizers may hide it in offsets."""
-    exact = copy.deepcopy(tokenizer)
+    """One that counts the white space of a token to the token: byte-level tokenizers may hide it in offsets."""
     small = Tokenizer(models.WordLevel())
-    small.post_processor = exact.backend_tokenizer.post_processor
+    small.post_processor = tokenizer.backend_tokenizer.post_processor
     rules = json.loads(small.to_str())
     parts = [rules["post_processor"]]
+    trimming = []
     for part in parts:
         if part is not None:
             parts += part.get("processors", [])
             if part.get("trim_offsets"):
-                part["trim_offsets"] = False
+                trimming.append(part)
+    if not trimming:  # a copy of a large vocabulary takes seconds
+        return tokenizer
+    for part in trimming:
+        part["trim_offsets"] = False
+    exact = copy.deepcopy(tokenizer)
     exact.backend_tokenizer.post_processor = Tokenizer.from_str(json.dumps(rules)).post_processor
     return exact
 

@@ -14,8 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import ConfigurationError
 
 _METASPACE = "▁"
-# White space, and what stands for it or for its absence.
-_AROUND_A_PIECE = re.compile(r"^(?:##|▁|\s)+|(?:</w>|\s)+$")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 # These change how a text is written, not which text it is: a token behind them still spells what it looks like.
 _FAITHFUL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend", "Strip", "ByteLevel"}
@@ -132,11 +130,11 @@ def write_numbers_alike(new: Vocabulary, old: Vocabulary) -> bool:
     return _longer_numbers(new) == _longer_numbers(old)
 
 
-def _longer_numbers(vocabulary: Vocabulary) -> set[str]:
-    texts = {text.decode(errors="replace") for text in vocabulary.spelled.values()}
-    texts |= {meaning[2] for meaning in vocabulary.meanings if isinstance(meaning, tuple) and meaning[0] == "piece"}
-    numbers = (_AROUND_A_PIECE.sub("", text) for text in texts)
-    return {number for number in numbers if len(number) > 1 and number.isascii() and number.isdigit()}
+def _longer_numbers(vocabulary: Vocabulary) -> set[bytes]:
+    pieces = [meaning[2] for meaning in vocabulary.meanings if isinstance(meaning, tuple) and meaning[0] == "piece"]
+    written = [piece.removeprefix("##").removesuffix("</w>").strip(_METASPACE).encode() for piece in pieces]
+    texts = (text.strip() for text in (*vocabulary.spelled.values(), *written))
+    return {text for text in texts if len(text) > 1 and text.isdigit()}
 
 
 def read_rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
