@@ -94,13 +94,14 @@ class Server:
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (tried - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
             try:
                 response = await client.post(url, json=body)
+            except (http.ConnectError, http.ConnectTimeout, http.ProxyError) as error:
+                why = f"cannot be reached ({self._said(error) or 'no connection'})"
+                if not self._was_reached:
+                    raise EndpointError(f"{url} {why}; is base_url right, and does the server run?") from None
             except http.TimeoutException:
                 why = f"did not answer within {self.timeout:g} seconds"
             except http.TransportError as error:
-                is_away = isinstance(error, http.ConnectError | http.ProxyError | http.UnsupportedProtocol)
-                why = f"{'cannot be reached' if is_away else 'cut the connection'} ({self._said(error)})"
-                if is_away and not self._was_reached:
-                    raise EndpointError(f"{url} {why}; is base_url right, and does the server run?") from None
+                why = f"cut the connection ({self._said(error)})"
             except http.DecodingError as error:
                 why = f"sent what cannot be read ({self._said(error)})"
             else:
