@@ -17,6 +17,8 @@ SCRIPT = """
 import json, logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.DEBUG)
+for name in ("httpcore", "httpcore2"):
+    logging.getLogger(name).setLevel(logging.INFO)  # it writes down what the server says
 import transformers
 transformers.utils.logging.set_verbosity_debug()
 from datasets import Dataset
