@@ -9,7 +9,7 @@ from ..update.caching import CacheSettings
 from ..update.settings import options_in
 
 _MORE = (
-    "Every field of CompatibilityConfig is an option too: --teacher-cache topk (or hidden, chunks), "
+    "Every field of CompatibilityConfig is an option too: --teacher-cache sampled (or topk, hidden, chunks), "
     "--teacher-cache-k, --temperature, --max-length, --completion-only-loss, --alignment, --model-init-kwargs … "
     "Give those that the training will have: a cache of other models, data or options is refused there. The same "
     "command again goes on from the parts that are there. Several machines that share the folder each compute a part: "

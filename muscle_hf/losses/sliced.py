@@ -26,8 +26,9 @@ from .compatibility import (
 from .divergences import divergence_of_distributions, divergence_of_logits
 from .logits import gold_log_probability
 from .masks import Scores
+from .sampled import SampledTarget, sampled_kl
 from .strategy import Strategy
-from .targets import Head, LogitTargets, ProjectedScores, Targets, TopKTargets
+from .targets import Head, LogitTargets, ProjectedScores, SampledTargets, Targets, TopKTargets
 from .topk import top_k_classes
 
 Losses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
@@ -53,7 +54,7 @@ def sliced_compatibility_loss(
     Args:
         hidden: float, (tokens, hidden size). The student's last hidden states at the trained positions.
         head: The student's LM head, hidden states -> logits. What it trains gets its gradient too.
-        old: [`LogitTargets`] or [`TopKTargets`] of the old model.
+        old: [`LogitTargets`], [`TopKTargets`] or [`SampledTargets`] of the old model.
         new: The same of the new model, of the same kind.
         gold: int64, (tokens,).
         strategy: Mask, divergence and the rest.
@@ -70,7 +71,7 @@ def sliced_compatibility_loss(
         old.prepare((choice.teacher == OLD) | mixed)
         new.prepare((choice.teacher == NEW) | mixed)
     has_logits = hasattr(old, "logits")
-    losses_of = _full_losses if has_logits else _top_losses
+    losses_of = _full_losses if has_logits else _top_losses if hasattr(old, "top") else _sampled_losses
     teachers = choice.teacher if has_logits else _settle(choice.teacher, old, new)
 
     def total_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
@@ -112,8 +113,8 @@ class _Scores:
         return self.targets.scores.log_likelihood
 
 
-def _settle(teacher_of_token: Tensor, old: TopKTargets, new: TopKTargets) -> Tensor:
-    """Turn "more_confident", the one mixture that a top-k cache can give, into one teacher for each token."""
+def _settle(teacher_of_token: Tensor, old: TopKTargets | SampledTargets, new: TopKTargets | SampledTargets) -> Tensor:
+    """Turn "more_confident", the one mixture that a cache of some tokens can give, into one teacher for each token."""
     surer = torch.where(old.confidence > new.confidence, OLD, NEW)
     return torch.where(teacher_of_token == MIXTURE, surer, teacher_of_token)
 
@@ -138,6 +139,19 @@ def _top_losses(strategy: Strategy, old: TopKTargets, new: TopKTargets, teachers
         ids, top, rest = (torch.where(to_old.view(-1, *[1] * (o.dim() - 1)), o, n) for o, n in pairs)
         classes = top_k_classes(student, ids, strategy.temperature)
         distance = divergence(torch.cat([top, rest[:, None]], -1), classes)
+        return scaled(strategy, distance), -gold_log_probability(student, gold[rows])
+
+    return losses
+
+
+def _sampled_losses(
+    strategy: Strategy, old: SampledTargets, new: SampledTargets, teachers: Tensor, gold: Tensor
+) -> Losses:
+    def losses(rows: slice, student: Tensor) -> tuple[Tensor, Tensor]:
+        to_old, tokens = (teachers[rows] == OLD)[:, None], _numbers(rows, gold)
+        pairs = zip(old.drawn(tokens), new.drawn(tokens), strict=True)
+        target = SampledTarget(*(torch.where(to_old, of_old, of_new) for of_old, of_new in pairs))
+        distance = sampled_kl(target, student, strategy.temperature)
         return scaled(strategy, distance), -gold_log_probability(student, gold[rows])
 
     return losses

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import TeacherError
 from .logits import gold_log_probability
 from .masks import ModelScores, StoredScores
+from .sampled import SampledTarget
 from .topk import TopKTarget
 
 Head = Callable[[Tensor], Tensor]
@@ -50,6 +51,17 @@ class TopKTargets(Targets, Protocol):
 
     def top(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ids (slice, k), log-probabilities (slice, k) and the log of the remaining mass (slice,)."""
+
+
+class SampledTargets(Targets, Protocol):
+    """A teacher that gives drawn tokens, and what each of them stands for."""
+
+    @property
+    def confidence(self) -> Tensor:
+        """The log-probability of its likeliest token at temperature 1: float, (tokens,)."""
+
+    def drawn(self, tokens: Tensor) -> SampledTarget:
+        """Return what is drawn for these tokens."""
 
 
 def tokens_of_a_slice(vocabulary: int, device: torch.device) -> int:
@@ -165,6 +177,19 @@ class CachedTopK(_Cached):
         """Return ids, log-probabilities and the log of the remaining mass."""
         ids, log_probabilities, rest = self.target
         return ids[tokens], log_probabilities[tokens], rest[tokens]
+
+
+@dataclass(frozen=True)
+class CachedSampled(_Cached):
+    """Drawn tokens of a teacher. Implements [`SampledTargets`]; the arguments are those of [`CachedTopK`]."""
+
+    target: SampledTarget
+    scores: StoredScores
+    confidence: Tensor
+
+    def drawn(self, tokens: Tensor) -> SampledTarget:
+        """Return what is drawn for these tokens."""
+        return SampledTarget(*(one[tokens] for one in self.target))
 
 
 @dataclass(frozen=True)

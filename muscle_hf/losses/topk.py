@@ -98,28 +98,16 @@ def encode_top_k(logits: Tensor, gold: Tensor, *, k: int, temperature: float) ->
         >>> [round(p, 3) for p in (*target.log_probabilities.exp()[0].tolist(), target.tail.exp().item())]
         [0.5, 0.25, 0.25]
     """
-    if logits.dim() != 2 or gold.shape != logits.shape[:1]:
-        raise InputError(
-            f"Logits of shape {tuple(logits.shape)} and gold tokens of shape {tuple(gold.shape)} do not fit; "
-            "(tokens, vocabulary) and (tokens,) are needed."
-        )
-    layout = top_k_layout(k, logits.shape[1])
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigurationError(f"temperature={temperature!r} must be a positive number; the paper's is 2.0.")
-    if gold.numel() and not 0 <= int(gold.min()) <= int(gold.max()) < logits.shape[1]:
-        raise InputError(
-            f"The gold tokens run from {int(gold.min())} to {int(gold.max())}, and the vocabulary has ids 0 to "
-            f"{logits.shape[1] - 1}. Leave out positions that are not trained on, whose label is -100."
-        )
+    layout = top_k_layout(k, logits.shape[-1])
+    check_encoding(logits, gold, temperature)
     rows = max(1, _PIECE // logits.shape[1])
     pieces = [
         _encode_piece(some, labels, min(k, logits.shape[1]), temperature)
         for some, labels in zip(torch.split(logits, rows), torch.split(gold, rows), strict=True)
     ]
-    joined = {name: torch.cat([piece[name] for piece in pieces]) for name in layout}
-    # The same bits: torch can do hardly anything with uint16, and makes none of a larger type on every device.
-    low = joined["ids_low"].to(torch.int16).view(torch.uint16)
-    return {name: low if name == "ids_low" else joined[name].to(dtype) for name, (dtype, _) in layout.items()}
+    joined = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+    stored = encode_ids(joined.pop("ids")) | joined
+    return {name: stored[name].to(dtype) for name, (dtype, _) in layout.items()}
 
 
 def decode_top_k(stored: Mapping[str, Tensor]) -> TopKTarget:
@@ -127,12 +115,9 @@ def decode_top_k(stored: Mapping[str, Tensor]) -> TopKTarget:
 
     Rounding to half precision shifts the sum of the probabilities; all k + 1 are divided by it.
     """
-    # Read as int16, with which torch can do everything.
-    low = stored["ids_low"].view(torch.int16).long() & 0xFFFF
-    ids = low | (stored["ids_high"].long() << 16)
     logs = torch.cat([stored["log_probabilities"], stored["tail"][:, None]], dim=-1).float()
     logs = logs - logs.logsumexp(-1, keepdim=True)
-    return TopKTarget(ids, logs[:, :-1], logs[:, -1])
+    return TopKTarget(decode_ids(stored), logs[:, :-1], logs[:, -1])
 
 
 def top_k_classes(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
@@ -155,16 +140,49 @@ def top_k_classes(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     return torch.cat([chosen, rest], dim=-1) - scaled.logsumexp(-1, keepdim=True)
 
 
-def _encode_piece(logits: Tensor, gold: Tensor, kept: int, temperature: float) -> dict[str, Tensor]:
-    logits = in_float(logits)
-    ids = logits.topk(kept, dim=-1).indices
-    logs = top_k_classes(logits, ids, temperature)
+def check_encoding(logits: Tensor, gold: Tensor, temperature: float) -> None:
+    """Refuse logits, (tokens, vocabulary), gold tokens, (tokens,), and a temperature that make no target."""
+    if logits.dim() != 2 or gold.shape != logits.shape[:1]:
+        raise InputError(
+            f"Logits of shape {tuple(logits.shape)} and gold tokens of shape {tuple(gold.shape)} do not fit; "
+            "(tokens, vocabulary) and (tokens,) are needed."
+        )
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigurationError(f"temperature={temperature!r} must be a positive number; the paper's is 2.0.")
+    if gold.numel() and not 0 <= int(gold.min()) <= int(gold.max()) < logits.shape[1]:
+        raise InputError(
+            f"The gold tokens run from {int(gold.min())} to {int(gold.max())}, and the vocabulary has ids 0 to "
+            f"{logits.shape[1] - 1}. Leave out positions that are not trained on, whose label is -100."
+        )
+
+
+def encode_ids(ids: Tensor) -> dict[str, Tensor]:
+    """Put ids, int64, into three bytes each: `ids_low` and `ids_high`."""
+    # The same bits: torch can do hardly anything with uint16, and makes none of a larger type on every device.
     return {
-        "ids_low": ids & 0xFFFF,
-        "ids_high": ids >> 16,
-        "log_probabilities": logs[:, :-1],
-        "tail": logs[:, -1],
+        "ids_low": (ids & 0xFFFF).to(torch.int16).view(torch.uint16),
+        "ids_high": (ids >> 16).to(torch.uint8),
+    }
+
+
+def decode_ids(stored: Mapping[str, Tensor]) -> Tensor:
+    """Read back what [`encode_ids`] made: int64."""
+    # Read as int16, with which torch can do everything.
+    low = stored["ids_low"].view(torch.int16).long() & 0xFFFF
+    return low | (stored["ids_high"].long() << 16)
+
+
+def scores_to_store(logits: Tensor, gold: Tensor) -> dict[str, Tensor]:
+    """Return what masks ask of a teacher, at temperature 1: `log_likelihood`, `confidence` and `right`, (tokens,)."""
+    return {
         "log_likelihood": gold_log_probability(logits, gold),
         "confidence": logits.amax(-1) - logits.logsumexp(-1),
         "right": logits.argmax(-1) == gold,
     }
+
+
+def _encode_piece(logits: Tensor, gold: Tensor, kept: int, temperature: float) -> dict[str, Tensor]:
+    logits = in_float(logits)
+    ids = logits.topk(kept, dim=-1).indices
+    logs = top_k_classes(logits, ids, temperature)
+    return {"ids": ids, "log_probabilities": logs[:, :-1], "tail": logs[:, -1]} | scores_to_store(logits, gold)

@@ -224,7 +224,7 @@ def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None =
     if transform.softcap is not None:
         raise ConfigurationError(
             "The logits are soft-capped and their LM head is adapted, so it cannot be kept as one matrix. Set "
-            'teacher_cache="topk".'
+            'teacher_cache="sampled".'
         )
     weight = next(head.parameters())
     size = head.weight.shape[-1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,8 @@ from ..alignment.datasets import chunk_counts
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX, gold_log_probability, next_token_labels
 from ..losses.masks import StoredScores
-from ..losses.targets import CachedHidden, CachedTopK, tokens_of_a_slice
+from ..losses.sampled import decode_sampled, draws_of, encode_sampled
+from ..losses.targets import CachedHidden, CachedSampled, CachedTopK, tokens_of_a_slice
 from ..losses.topk import decode_top_k, encode_top_k
 from ..models.adapters import base_model
 from ..models.fingerprints import fingerprint_of_rows
@@ -20,7 +22,7 @@ from ..models.hidden_states import OutputHead
 from ..progress import progress_bar
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
-from ..teachers.cache.spec import CacheSpec
+from ..teachers.cache.spec import OF_SOME_TOKENS, CacheSpec
 from ..teachers.cache.writer import SHARD_BYTES, write_cache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .aligned_loss import ChunkScorer
@@ -40,6 +42,8 @@ class CachedTargets:
     def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
         """Read the old model's LM head, where the cache has hidden states."""
         self.caches, self.new = caches, new
+        for cache in caches:
+            cache.get_ready()
         self._old_head: OutputHead | None = None
         if caches[0].spec.kind == "hidden":
             head = caches[0].heads()["old"]
@@ -56,7 +60,16 @@ class CachedTargets:
         if self._old_head is not None:
             heads = ((old, self._old_head), (new, self.new.project))
             return tuple(CachedHidden(values["hidden"], head, _scores(values)) for values, head in heads)
-        return tuple(CachedTopK(decode_top_k(values), _scores(values), values["confidence"]) for values in (old, new))
+        make = _drawn if self.caches[0].spec.kind == "sampled" else _top
+        return make(old), make(new)
+
+
+def _top(stored: Mapping[str, Tensor]) -> CachedTopK:
+    return CachedTopK(decode_top_k(stored), _scores(stored), stored["confidence"])
+
+
+def _drawn(stored: Mapping[str, Tensor]) -> CachedSampled:
+    return CachedSampled(decode_sampled(stored), _scores(stored), stored["confidence"])
 
 
 def _scores(stored: Mapping[str, Tensor]) -> StoredScores:
@@ -79,6 +92,7 @@ class TargetComputer:
         self.dataset, self.collate, self.spec, self.autocast = dataset, collate, spec, autocast
         self.teachers: dict[str, FrozenModelTeacher | SharedBaseTeacher] = {"old": old, "new": new}
         self.vocabulary = new.vocabulary
+        self._first_tokens = np.concatenate([[0], np.cumsum(trained_token_counts(dataset))])
 
     @torch.no_grad()
     def __call__(self, rows: range) -> dict[str, Tensor]:
@@ -90,22 +104,23 @@ class TargetComputer:
         gold, inputs = labels[trained], model_inputs(batch)
         if self.vocabulary is not None:
             gold = self.vocabulary.labels(gold)
+        draws = draws_of(np.arange(*self._first_tokens[[rows.start, rows.stop]]), self.spec.seed or 0)
         targets: dict[str, Tensor] = {}
         with self.autocast():
             for name, teacher in self.teachers.items():
                 hidden = teacher.hidden_states(inputs)[trained]
                 size = tokens_of_a_slice(self.spec.vocabulary_size, hidden.device)
-                pieces = [
-                    self._stored(few, teacher.project(few), some, name)
-                    for few, some in zip(torch.split(hidden, size), torch.split(gold, size), strict=True)
-                ]
+                split = zip(torch.split(hidden, size), torch.split(gold, size), torch.split(draws, size), strict=True)
+                pieces = [self._stored(few, teacher.project(few), some, us, name) for few, some, us in split]
                 targets |= {f"{name}.{part}": torch.cat([piece[part] for piece in pieces]) for part in pieces[0]}
         return targets
 
-    def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, name: str) -> dict[str, Tensor]:
-        if self.spec.kind == "topk":
-            assert self.spec.k is not None and self.spec.temperature is not None  # noqa: S101 - for mypy
-            return encode_top_k(logits, gold, k=self.spec.k, temperature=self.spec.temperature)
+    def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, draws: Tensor, name: str) -> dict[str, Tensor]:
+        k, temperature = self.spec.k, self.spec.temperature
+        if k is not None and temperature is not None:
+            if self.spec.kind == "topk":
+                return encode_top_k(logits, gold, k=k, temperature=temperature)
+            return encode_sampled(logits, gold, draws, k=k, temperature=temperature)
         return {
             "hidden": hidden.to(self.spec.dtypes[name]),
             "log_likelihood": gold_log_probability(logits, gold).float(),
@@ -164,8 +179,10 @@ class CacheOfRun:
                 vocabulary_size,
                 dtypes,
                 {**fingerprints, **_fingerprints_of_data(dataset)},
-                k=args.teacher_cache_k if kind == "topk" else None,
-                temperature=args.temperature if kind == "topk" else None,
+                k=args.teacher_cache_k if kind in OF_SOME_TOKENS else None,
+                temperature=args.temperature if kind in OF_SOME_TOKENS else None,
+                # Not that of the training: another one of these does not make a cache another one.
+                seed=0 if kind == "sampled" else None,
                 hidden_sizes=sizes if kind == "hidden" else None,
             )
             for name, dataset in datasets.items()

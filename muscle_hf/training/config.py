@@ -20,7 +20,8 @@ from .unlabelled import UNLABELLED_TEACHERS
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
 TEACHER_CACHES = {
     "none": "the teachers are asked at each step",
-    "topk": "the k likeliest tokens of both",
+    "sampled": "k drawn tokens of both: without bias",
+    "topk": "the k likeliest tokens of both, without what is left out",
     "hidden": "the hidden states of both: exact",
     "chunks": "the old model's scores of chunks, with two tokenizers",
 }
@@ -81,11 +82,13 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             the models stays as it is. `torch_compile_mode` may be "default" or "max-autotune-no-cudagraphs". Answers
             in evaluations are not compiled. Defaults to False.
         use_liger_kernel: Liger's kernels in the layers of the new base, not that of the loss. Defaults to False.
-        teacher_cache: "topk" or "hidden" computes the targets of both teachers once, before training, and reads them
-            at each step; the old model is then not loaded again. With `alignment="chunks"` it is "chunks": the old
-            model's score of each chunk, five bytes. "none" (default) asks the teachers at each step.
+        teacher_cache: "sampled", "topk" or "hidden" computes the targets of both teachers once, before training, and
+            reads them at each step; the old model is then not loaded again. "sampled" draws tokens so that the forward
+            KL and its gradient are right on average; "topk" leaves out what the models disagree on outside the k
+            likeliest tokens; "hidden" is exact. With `alignment="chunks"` it is "chunks": the old model's score of
+            each chunk, five bytes. "none" (default) asks the teachers at each step.
         teacher_cache_dir: Folder of the cache. Defaults to `teacher_cache` in the output folder.
-        teacher_cache_k: Tokens of the "topk" cache. Defaults to 64.
+        teacher_cache_k: Tokens of the "sampled" or "topk" cache. Defaults to 64.
 
         > Parameters that control unlabelled prompts
 
@@ -172,7 +175,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
     teacher_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder of the teacher cache; by default in the output folder."}
     )
-    teacher_cache_k: int = field(default=64, metadata={"help": "Tokens kept by the `topk` cache."})
+    teacher_cache_k: int = field(default=64, metadata={"help": "Tokens drawn by the `sampled` cache, kept by `topk`."})
     unlabelled_teacher: str = field(
         default="old",
         metadata={"help": "Whose answers unlabelled prompts get.", "choices": list(UNLABELLED_TEACHERS)},
@@ -294,15 +297,15 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             self._refuse_what_chunks_cannot_do()
         elif self.teacher_cache == "chunks":
             raise ConfigurationError(
-                'teacher_cache="chunks" is for two tokenizers, alignment="chunks". With one tokenizer take "topk" or '
-                '"hidden".'
+                'teacher_cache="chunks" is for two tokenizers, alignment="chunks". With one tokenizer take "sampled" '
+                'or "hidden".'
             )
         if self.teacher_cache == "none":
             for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
                 if getattr(self, name) != default:
                     raise ConfigurationError(
                         f"{name}={getattr(self, name)!r} would be ignored without a cache. Set teacher_cache to "
-                        '"topk" or "hidden", or leave it out.'
+                        '"sampled" or "hidden", or leave it out.'
                     )
             return
         if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
@@ -310,10 +313,11 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
                 'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
             )
-        if self.teacher_cache != "topk" and self.teacher_cache_k != 64:
+        has_k = self.teacher_cache in ("sampled", "topk")
+        if not has_k and self.teacher_cache_k != 64:
             raise ConfigurationError(
                 f"teacher_cache_k={self.teacher_cache_k} would be ignored by teacher_cache={self.teacher_cache!r}; "
-                'it belongs to "topk".'
+                'it belongs to "sampled" and "topk".'
             )
         if self.loss_implementation == "plain" and self.teacher_cache != "chunks":
             raise ConfigurationError(
@@ -325,10 +329,16 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 'divergence="logit_difference_inhibition" needs all logits, and teacher_cache="topk" keeps the '
                 'probabilities of the likeliest tokens. Take teacher_cache="hidden", or another divergence.'
             )
-        if self.teacher_cache == "topk" and self.teacher in ("ensemble", "log_ensemble"):
+        if self.teacher_cache == "sampled" and self.divergence != "forward_kl":
             raise ConfigurationError(
-                f"teacher={self.teacher!r} needs both models' whole distributions, and their k likeliest tokens are "
-                'not the same. Take teacher_cache="hidden", or teacher="more_confident".'
+                f"divergence={self.divergence!r} is not linear in the teacher's probabilities, so tokens drawn from "
+                'them cannot give it without bias. With teacher_cache="sampled" take "forward_kl", or '
+                'teacher_cache="hidden".'
+            )
+        if has_k and self.teacher in ("ensemble", "log_ensemble"):
+            raise ConfigurationError(
+                f"teacher={self.teacher!r} needs both models' whole distributions, and their cached tokens are not "
+                'the same. Take teacher_cache="hidden", or teacher="more_confident".'
             )
 
     def _refuse_what_chunks_cannot_do(self) -> None:
@@ -342,7 +352,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             ('truncation_mode="keep_end"', self.truncation_mode == "keep_end", 'Chunks are cut by "keep_start" only.'),
             (
                 f"teacher_cache={self.teacher_cache!r}",
-                self.teacher_cache in ("topk", "hidden"),
+                self.teacher_cache in ("sampled", "topk", "hidden"),
                 'The old model\'s tokens are others; take teacher_cache="chunks".',
             ),
         ):

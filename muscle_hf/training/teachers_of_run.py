@@ -116,8 +116,7 @@ class TeachersOfRun:
         """
         if self._cache is None:
             raise ConfigurationError(
-                'teacher_cache is "none"; set it to "topk" or "hidden" in the config, or, with alignment="chunks", to '
-                '"chunks".'
+                'teacher_cache is "none"; set it to "sampled" or "hidden", or, with alignment="chunks", to "chunks".'
             )
         if self.old is None:
             return True

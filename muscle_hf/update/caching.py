@@ -56,7 +56,7 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     if not options.get("teacher_cache_dir"):
         raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
-    defaults: dict[str, Any] = {"teacher_cache": "topk", "report_to": "none", "disable_tqdm": False}
+    defaults: dict[str, Any] = {"teacher_cache": "sampled", "report_to": "none", "disable_tqdm": False}
     options = defaults | {"dataloader_pin_memory": on_gpu} | options
     validation = settings.eval_dataset
     with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..losses.targets import tokens_of_a_slice
-from ..teachers.cache.spec import CacheSpec
+from ..teachers.cache.spec import OF_SOME_TOKENS, CacheSpec
 from .models import Base, with_adapter
 from .plan import Plan
 
@@ -95,20 +95,21 @@ def cache_bytes(plan: Plan) -> int:
     if config.teacher_cache == "none":
         return 0
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else plan.new_base.dtype
-    is_top_k, is_hidden = config.teacher_cache == "topk", config.teacher_cache == "hidden"
+    has_k, is_hidden = config.teacher_cache in OF_SOME_TOKENS, config.teacher_cache == "hidden"
     bases = {"old": plan.old_base, "new": plan.new_base}
     spec = CacheSpec(
         config.teacher_cache,
         plan.new_base.model.config.get_text_config().vocab_size,
         dict.fromkeys(bases, dtype),
         {},
-        k=config.teacher_cache_k if is_top_k else None,
-        temperature=config.temperature if is_top_k else None,
+        k=config.teacher_cache_k if has_k else None,
+        temperature=config.temperature if has_k else None,
         hidden_sizes=(
             {name: base.model.config.get_text_config().hidden_size for name, base in bases.items()}
             if is_hidden
             else None
         ),
+        seed=0 if config.teacher_cache == "sampled" else None,
     )
     # A chunk takes a token or more, so of chunks this is the most.
     return spec.bytes_per_token * sum(rows.trained_tokens for rows in plan.encoded.values())

@@ -31,7 +31,7 @@ def _words(update: Update, folder: Path, *more: str) -> list[str]:
 
 def _options(folder: Path) -> dict[str, Any]:
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
-    return {"train_dataset": rows, "teacher_cache": "topk", "teacher_cache_dir": str(folder / "cache")}
+    return {"train_dataset": rows, "teacher_cache": "sampled", "teacher_cache_dir": str(folder / "cache")}
 
 
 @pytest.mark.slow

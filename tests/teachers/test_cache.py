@@ -260,25 +260,24 @@ class TestOpening:
         cache = TeacherCache.open(self.folder, self.spec)
         assert_same(cache.read(torch.tensor([0])), targets_of([0], self.spec))
         if announced:
-            cache.expect(torch.arange(TOKENS))
+            cache.get_ready()
             _wait_for_background(cache)
-        for _ in range(2):
-            with pytest.raises(InputError, match=rf"{shard.name} is damaged .*checksum.* has been deleted"):
-                cache.read(torch.arange(TOKENS))
+            assert shard.exists(), "deleted before anybody can be told"
+        with pytest.raises(InputError, match=rf"{shard.name} is damaged .*checksum.* has been deleted"):
+            cache.read(torch.arange(TOKENS))
+        with pytest.raises(InputError, match=rf"{shard.name} is damaged .*No such file"):
+            cache.read(torch.arange(TOKENS))
         assert_same(cache.read(torch.tensor([0])), targets_of([0], self.spec))
         assert write_cache(self.folder, self.spec, COUNTS, computing(self.spec)) == [2]
         again = TeacherCache.open(self.folder, self.spec)
         assert_same(again.read(torch.arange(TOKENS)), targets_of(range(TOKENS), self.spec))
 
-    def test_what_is_announced_is_read_when_it_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_was_read_in_the_background_is_read_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cache = TeacherCache.open(self.folder, self.spec)
-        cache.expect(torch.tensor([-1, 0, TOKENS - 1, TOKENS, 99]))
+        cache.get_ready()
         _wait_for_background(cache)
         monkeypatch.setattr("muscle_hf.teachers.cache.shards.check_content", lambda path: f"read again: {path}")
-        numbers = [TOKENS - 1, 0]
-        assert_same(cache.read(torch.tensor(numbers)), targets_of(numbers, self.spec))
-        with pytest.raises(InputError, match="read again"):
-            cache.read(torch.tensor([TOKENS // 2]))
+        assert_same(cache.read(torch.arange(TOKENS)), targets_of(range(TOKENS), self.spec))
 
     def test_a_fork_waits_for_threads_that_it_does_not_have(self) -> None:
         cache = TeacherCache.open(self.folder, self.spec)
@@ -287,7 +286,7 @@ class TestOpening:
             process = os.fork()
             if process == 0:
                 signal.alarm(20)
-                cache.expect(torch.arange(TOKENS))
+                cache.get_ready()
                 same = cache.read(torch.arange(TOKENS))["old.right"].sum() >= 0
                 os._exit(0 if same else 1)
         assert os.waitpid(process, 0)[1] == 0
@@ -356,16 +355,18 @@ def test_a_step_of_8192_tokens_takes_more_than_a_blink(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_benchmark_does_not_run_or_its_figures_fall_apart(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "teacher_cache.py"))
-    script["main"](["--rows", "3", "--tokens", "2000"])
+    script["main"](["--rows", "4", "--draws", "8", "--seeds", "2", "--steps", "1", "--tokens", "2000"])
     tables = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    errors = [[cell.strip() for cell in row] for row in tables if len(row) == 8][1:]
-    assert [(row[0], row[2], row[3]) for row in errors] == [
-        (texts, k, size)
+    errors = [[cell.strip() for cell in row] for row in tables if len(row) == 10][1:]
+    assert [(row[0], row[2], row[3], row[4]) for row in errors] == [
+        (texts, kind, k, size)
         for texts in ("completions", "sentences")
-        for k, size in (("16", "91"), ("64", "331"), ("256", "1291"), ("3072", "15371"))
+        for k, sizes in (("16", ("91", "93")), ("64", ("331", "333")), ("256", ("1291", "1293")))
+        for kind, size in zip(("topk", "sampled"), sizes, strict=True)
     ]
-    for first in (0, 4):
-        differences = [float(row[7].rstrip("%")) for row in errors[first : first + 4]]
-        assert differences[0] < differences[1] < differences[2] < 0
-        assert abs(differences[3]) < 0.1
+    for first in (0, 6):
+        differences = [float(row[7].rstrip("%")) for row in errors[first : first + 6]]
+        assert differences[0] < differences[2] < differences[4] < 0
+        assert abs(differences[5]) < abs(differences[4])
+    assert [row[0].strip() for row in tables if len(row) == 4] == ["targets", "full", *["topk", "sampled"] * 2]
     assert [row[0].strip() for row in tables if len(row) == 7] == ["k", "16", "64", "256"]

@@ -24,7 +24,7 @@ class TeacherCache:
     """A complete teacher cache, mapped into memory: the system keeps as much of it there as there is room.
 
     Open one with [`TeacherCache.open`]; [`write_cache`] fills one. A shard's bytes are looked at once, when the first
-    of its tokens is asked for or [announced][TeacherCache.expect]. After a fork, both processes can read; a pickled
+    of its tokens is asked for, or in the background (`get_ready`). After a fork, both processes can read; a pickled
     cache opens its folder again.
     """
 
@@ -74,14 +74,9 @@ class TeacherCache:
             )
         return cls(folder, spec, manifest)
 
-    def expect(self, numbers: Tensor) -> None:
-        """Get the shards of some tokens ready in the background, since [`TeacherCache.read`] will be asked for them.
-
-        `numbers` are as in `read`; what is no token of the cache is passed over.
-        """
-        wanted = numbers.cpu().numpy()
-        wanted = wanted[(wanted >= 0) & (wanted < self.tokens)]
-        self._shards.expect(np.unique(np.searchsorted(self._offsets, wanted, side="right") - 1).tolist())
+    def get_ready(self) -> None:
+        """Check and map all shards in the background, so that hardly a call of [`TeacherCache.read`] waits for it."""
+        self._shards.expect(range(len(self._offsets) - 1))
 
     def read(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return what is stored of some tokens, in the order asked for.

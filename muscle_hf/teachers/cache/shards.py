@@ -4,7 +4,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ class Shards:
         """Remember where they lie; nothing is read."""
         self.paths = list(paths)
         self._mapped: dict[int, Mapped] = {}
-        self._damaged: dict[int, InputError] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -64,26 +63,27 @@ class Shards:
         with contextlib.suppress(queue.Empty):
             while True:
                 shard = self._announced.get_nowait()
-                # Whoever needs the shard meets the error where it can be told.
+                # Whoever needs the shard meets the error, where it can be told.
                 with contextlib.suppress(InputError, OSError):
-                    self._make_ready(shard)
+                    self._make_ready(shard, raising=_skipped)
 
     def _after_fork(self) -> None:
         if self._process != os.getpid():  # a thread of the parent may have held a lock
             self._begin()
 
-    def _make_ready(self, shard: int) -> None:
+    def _make_ready(self, shard: int, raising: Callable[[Path, str], InputError] | None = None) -> None:
         with self._locks[shard]:
             if shard in self._mapped:
                 return
-            if shard in self._damaged:
-                raise self._damaged[shard]
             path = self.paths[shard]
             wrong = check_content(path)
             if wrong is not None:
-                self._damaged[shard] = _damaged(path, wrong)
-                raise self._damaged[shard]
+                raise (raising or _damaged)(path, wrong)
             self._mapped[shard] = {name: as_bytes(tensor).numpy() for name, tensor in map_tensors(path)[0].items()}
+
+
+def _skipped(path: Path, wrong: str) -> InputError:
+    return InputError(f"{path} is {wrong}")
 
 
 def _damaged(path: Path, wrong: str) -> InputError:

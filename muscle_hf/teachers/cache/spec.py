@@ -9,21 +9,24 @@ from typing import Any
 import torch
 
 from ...errors import ConfigurationError, TeacherError, unknown_option
+from ...losses.sampled import sampled_layout
 from ...losses.topk import Layout, top_k_layout
 from ...models.hidden_states import OutputHead
 
 TEACHERS = ("old", "new")
-KINDS = ("topk", "hidden", "chunks")
-# Options that belong to one kind.
-_OWN = {"k": "topk", "temperature": "topk", "hidden_sizes": "hidden"}
+KINDS = ("topk", "sampled", "hidden", "chunks")
+OF_SOME_TOKENS = ("topk", "sampled")
+# Options that belong to some kinds.
+_OWN = {"k": OF_SOME_TOKENS, "temperature": OF_SOME_TOKENS, "seed": ("sampled",), "hidden_sizes": ("hidden",)}
 
 
 @dataclass(frozen=True)
 class CacheSpec:
     """What a cache has to hold.
 
-    The kinds are "topk", the k likeliest tokens and the mass of all others; "hidden", the last hidden states; and
-    "chunks", how the old model does on the chunks of two tokenizers, which take the place of tokens.
+    The kinds are "topk", the k likeliest tokens and the mass of all others; "sampled", k drawn tokens and what they
+    stand for; "hidden", the last hidden states; and "chunks", how the old model does on the chunks of two tokenizers,
+    which take the place of tokens.
     """
 
     kind: str
@@ -32,17 +35,19 @@ class CacheSpec:
     dtypes: Mapping[str, torch.dtype]
     # What the targets are made from, by names that messages use, such as "old adapter" or "data".
     fingerprints: Mapping[str, str]
-    k: int | None = None  # tokens that "topk" keeps; None for "hidden"
-    temperature: float | None = None  # divides the logits of "topk"; None for "hidden", which serves every temperature
-    hidden_sizes: Mapping[str, int] | None = None  # "old" and "new" -> width of the hidden states; None for "topk"
+    k: int | None = None  # tokens that "topk" keeps or "sampled" draws; None for "hidden"
+    temperature: float | None = None  # divides the logits of both; None for "hidden", which serves every temperature
+    hidden_sizes: Mapping[str, int] | None = None  # "old" and "new" -> width of the hidden states; else None
+    seed: int | None = None  # of the draws of "sampled"
 
     def __post_init__(self) -> None:
         """Refuse what describes no cache."""
         if self.kind not in KINDS:
             raise unknown_option("teacher_cache", self.kind, dict.fromkeys(KINDS))
-        for name, kind in _OWN.items():
-            if (getattr(self, name) is None) == (kind == self.kind):
-                raise ConfigurationError(f"A cache of kind {kind!r} needs {name}, and no other kind takes it.")
+        for name, kinds in _OWN.items():
+            if (getattr(self, name) is None) == (self.kind in kinds):
+                of_kinds = " or ".join(map(repr, kinds))
+                raise ConfigurationError(f"A cache of kind {of_kinds} needs {name}, and no other kind takes it.")
         if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigurationError(
                 f"temperature={self.temperature!r} must be a positive number; the paper's is 2.0."
@@ -59,11 +64,12 @@ class CacheSpec:
             return {"old.log_likelihood": (torch.float32, ()), "old.right": (torch.uint8, ())}
         stored: Layout = {}
         for role in TEACHERS:
-            if self.hidden_sizes is None:
-                of_teacher = top_k_layout(self.k or 0, self.vocabulary_size)
+            if self.kind in OF_SOME_TOKENS:
+                layout_of = top_k_layout if self.kind == "topk" else sampled_layout
+                of_teacher = layout_of(self.k or 0, self.vocabulary_size)
             else:
                 of_teacher = {
-                    "hidden": (self.dtypes[role], (self.hidden_sizes[role],)),
+                    "hidden": (self.dtypes[role], ((self.hidden_sizes or {})[role],)),
                     "log_likelihood": (torch.float32, ()),
                     "right": (torch.uint8, ()),
                 }

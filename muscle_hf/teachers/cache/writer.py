@@ -37,7 +37,7 @@ Report = Callable[[int], None]
 SHARD_BYTES = 2**27  # 128 MiB are lost at most when a process is killed, and held in memory while a shard is filled
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # A ruled-out token has the log-probability -inf; everything else is finite.
-_MAY_BE_MINUS_INFINITY = ("log_probabilities", "tail", "log_likelihood")
+_MAY_BE_MINUS_INFINITY = ("log_probabilities", "log_threshold", "tail", "log_likelihood")
 
 
 def write_cache(
@@ -197,7 +197,7 @@ def _refuse_small_disk(
 ) -> None:
     needed, free = _bytes_missing(folder, manifest, spec, heads, todo), _free(folder)
     if needed > free:
-        less = "a smaller k" if spec.kind == "topk" else 'teacher_cache="topk", which takes less'
+        less = "a smaller k" if spec.k is not None else 'teacher_cache="sampled", which takes less'
         raise ConfigurationError(
             f"The teacher cache needs {_size(needed)} ({spec.bytes_per_token} bytes for each of "
             f"{manifest.token_offsets[-1]} trained tokens), and the disk of {folder} has {_size(free)} free. Name a "
