@@ -2,15 +2,16 @@
 
     python benchmarks/teacher_cache.py
 
-Prints three Markdown tables. The demo's old model teaches its new base (or, with `--model FOLDER`, a model in the usual
-format teaches itself with noise on its weights), on the completions of the demo's task and on sentences of Wikipedia.
+Prints three Markdown tables. The demo's old model teaches its new base (or, with `--model FOLDER`, a model in the
+usual format teaches itself with noise on its weights), on the completions of the demo's task and on sentences of
+Wikipedia.
 
 The first holds the KL divergence (forward, T = 2, in nats a token) from stored targets, and its gradient with respect
 to the last hidden states, against those over the whole vocabulary: the error of the mean gradient of all tokens, over
 all draws, which bias makes, and the standard deviation at one token, both as a share of the exact one. The second
-trains a LoRA adapter with such targets, each token's drawn once, and says how far the student then is from the teacher
-on other rows, in full. The third writes a cache, and reads steps of 8,192 tokens from it, of rows in random order, from
-the page cache.
+trains a LoRA adapter with such targets, each token's drawn once, and says how far the student then is from the
+teacher on other rows, in full. The third writes a cache, and reads steps of 8,192 tokens from it, of rows in random
+order, from the page cache.
 """
 
 # ruff: noqa: T201 - a benchmark prints
