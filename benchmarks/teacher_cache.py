@@ -178,7 +178,7 @@ def trained_student(
     for _ in range(steps):
         optimizer.zero_grad()
         losses = []
-        for row in order.choice(len(rows), 8, replace=False).tolist():
+        for row in order.choice(len(rows), min(8, len(rows)), replace=False).tolist():
             first = len(tokenizer(rows[row][0])["input_ids"])
             ids = torch.tensor([tokenizer("".join(rows[row]))["input_ids"]])
             with torch.no_grad():
