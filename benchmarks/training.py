@@ -200,10 +200,10 @@ def peak_of(way: str, size: argparse.Namespace) -> dict[str, float]:
     return {"peak": peak, "old": old if is_live else 0.0}
 
 
-def measure(title: str, size: argparse.Namespace, rounds: int) -> str:
-    """Return a table of all ways."""
+def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: int, *, memory: bool) -> str:
+    """Return a table of some ways, of their time alone where memory is not asked for."""
     peaks = {}
-    for way in WAYS:
+    for way in ways if memory else ():
         command = [sys.executable, __file__, "--peak-of", way, "--device", size.device]
         command += [
             f"--{name}={getattr(size, name)}" for name in ("vocabulary", "length", "batch", "hidden", "layers")
@@ -211,30 +211,25 @@ def measure(title: str, size: argparse.Namespace, rounds: int) -> str:
         result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - this very file
         peaks[way] = json.loads(result.stdout.splitlines()[-1])
     rows = rows_of(size)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {way: trainer_of(way, size, rows, Path(folder)) for way in WAYS}
+        trainers = {way: trainer_of(way, size, rows, Path(folder)) for way in ways}
         for number in range(rounds + 1):
             for way, trainer in trainers.items():
                 taken = step(trainer)
                 if number:  # the first round warms up
                     seconds[way].append(taken)
-    base_time, base_peak = seconds["SFTTrainer"], peaks["SFTTrainer"]["peak"]
     table = []
-    for way in WAYS:
-        ratios = [one / other for one, other in zip(seconds[way], base_time, strict=True)]
-        peak, old = peaks[way]["peak"], peaks[way]["old"]
-        table.append(
-            [
-                way,
-                f"{statistics.median(seconds[way]):.2f}",
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                f"{peak:.0f}",
-                f"{old:.0f}",
-                f"{(peak - old) / base_peak:.2f}",
-            ]
-        )
-    head = ["way", "s a step", "ratio of times", "peak, MiB", "of it old model", "ratio of peaks without it"]
+    for way in ways:
+        ratios = [one / other for one, other in zip(seconds[way], seconds["SFTTrainer"], strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        row = [way, f"{statistics.median(seconds[way]):.2f}", spread]
+        if memory:
+            peak, old = peaks[way]["peak"], peaks[way]["old"]
+            row += [f"{peak:.0f}", f"{old:.0f}", f"{(peak - old) / peaks['SFTTrainer']['peak']:.2f}"]
+        table.append(row)
+    head = ["way", "s a step", "ratio of times"]
+    head += ["peak, MiB", "of it old model", "ratio of peaks without it"] if memory else []
     sizes = f"vocabulary {size.vocabulary}, {size.batch} x {size.length} tokens, {size.layers} layers of {size.hidden}"
     return f"{title}: {sizes}; {rounds} rounds\n\n{markdown_table(head, table)}"
 
@@ -245,12 +240,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("vocabulary", "length", "batch", "hidden", "layers"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--table", choices=TABLES, action="append", help="one of the tables; by default both")
+    parser.add_argument("--way", choices=WAYS, action="append", help="beside SFTTrainer; by default all")
+    parser.add_argument("--no-memory", action="store_true", help="time alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
     own = {name: getattr(parsed, name) for name in TABLES["deep model"] if getattr(parsed, name) is not None}
-    chosen = parsed.table or TABLES
+    chosen, ways = parsed.table or TABLES, list(WAYS) if parsed.way is None else ["SFTTrainer", *parsed.way]
     tables = {"your setting": TABLES["deep model"] | own} if own else {name: TABLES[name] for name in chosen}
     for title, options in tables.items():
         size = argparse.Namespace(**options, device=parsed.device, bf16=parsed.device == "cuda")
@@ -258,7 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if parsed.peak_of:
             print(json.dumps(peak_of(parsed.peak_of, size)))  # noqa: T201
             return
-        print(measure(title, size, parsed.rounds) + "\n", flush=True)  # noqa: T201
+        shown = measure(title, size, ways, parsed.rounds, memory=not parsed.no_memory)
+        print(shown + "\n", flush=True)  # noqa: T201
     machine = torch.cuda.get_device_name() if parsed.device == "cuda" else f"{platform.machine()} CPU"
     print(  # noqa: T201
         f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
