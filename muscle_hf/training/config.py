@@ -308,6 +308,11 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                         '"sampled" or "hidden", or leave it out.'
                     )
             return
+        if "://" in (self.teacher_cache_dir or ""):
+            raise ConfigurationError(
+                f"teacher_cache_dir={self.teacher_cache_dir!r} is an address, and a cache lies in a folder. Mount the "
+                "storage, or copy the cache to and from it as a whole: its files are ordinary ones."
+            )
         if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
             raise ConfigurationError(
                 f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "

@@ -209,6 +209,7 @@ def test_a_stream_cannot_be_cached(update: Update, tmp_path: Path) -> None:
         ({"teacher_cache": "sampled", "divergence": "reverse_kl"}, "is not linear in the teacher"),
         ({"teacher_cache": "sampled", "divergence": "jensen_shannon"}, "cannot give it without bias"),
         ({"teacher_cache": "sampled", "teacher": "log_ensemble"}, "whole distributions"),
+        ({"teacher_cache": "sampled", "teacher_cache_dir": "s3://bucket/cache"}, "is an address"),
         ({"teacher_cache": "top"}, "Did you mean 'topk'"),
     ],
 )
