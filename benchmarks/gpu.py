@@ -43,6 +43,7 @@ WAYS: dict[str, dict[str, Any] | None] = {
     "SFTTrainer": None,
     "live, in slices": {"loss_implementation": "chunked"},
     "cached, topk": {"teacher_cache": "topk"},
+    "cached, sampled": {"teacher_cache": "sampled"},
     "cached, hidden": {"teacher_cache": "hidden"},
     "full logits (three passes)": {"loss_implementation": "plain"},
 }

@@ -50,6 +50,7 @@ WAYS: dict[str, Any] = {
     "full logits (three passes)": {"loss_implementation": "plain"},
     "live, in slices": {"loss_implementation": "chunked"},
     "cached, topk": {"teacher_cache": "topk"},
+    "cached, sampled": {"teacher_cache": "sampled"},
     "cached, hidden": {"teacher_cache": "hidden"},
 }
 TABLES = {
