@@ -1,14 +1,23 @@
-"""Ctrl-C and SIGTERM: the first one lets a training finish its step and save; elsewhere, or twice, it ends at once."""
+"""Ctrl-C and SIGTERM: the first one lets a training finish its step and save; elsewhere, or twice, it ends at once.
+
+A launcher of several processes passes on the signal that the terminal has sent to each of them, or ends those that are
+left when one has ended. So there, two within a few seconds are one.
+"""
 
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from .launched import is_one_of_several
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
+# Seconds within which a launcher passes on what a process has got itself.
+_SAME = 5.0
 _PROMISE = "interrupted: the step under way is saved first, with its evaluation if one is due; once more ends at once"
 
 
@@ -29,6 +38,8 @@ class Interrupt:
 
     def handle(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
         """Take a signal: leave at once where nothing waits, or at the second time."""
+        if _is_passed_on():
+            return
         if self.asked or not self.waits:
             raise KeyboardInterrupt
         self.asked = True
@@ -37,6 +48,19 @@ class Interrupt:
 
 
 _open: Interrupt | None = None
+_taken = -_SAME
+
+
+def _is_passed_on() -> bool:
+    """Tell whether a signal is the launcher's copy of the one before."""
+    global _taken
+    if not is_one_of_several():
+        return False
+    before, now = _taken, time.monotonic()
+    if now - before < _SAME:
+        return True
+    _taken = now
+    return False
 
 
 @contextlib.contextmanager
@@ -64,7 +88,7 @@ def polite_interrupts(promise: Callable[[str], None] | None = to_stderr) -> Iter
 
 def terminated_as_interrupted() -> contextlib.AbstractContextManager[None]:
     """Let SIGTERM, as schedulers send it, do what Ctrl-C does: what is kept is kept, and said."""
-    return _handled_by(Interrupt(), (signal.SIGTERM,))
+    return _handled_by(Interrupt(), _SIGNALS if is_one_of_several() else (signal.SIGTERM,))
 
 
 @contextlib.contextmanager

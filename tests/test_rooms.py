@@ -32,7 +32,7 @@ ROOMS = {
     "demo": ("update",),
     "cli": ("classifier", "demo", "spaces", "update"),
 }
-ROOT = {"errors", "files", "interrupts", "locks", "packages", "progress", "text", "version"}
+ROOT = {"errors", "files", "interrupts", "launched", "locks", "packages", "progress", "text", "version"}
 WITHOUT_TORCH = {"", "flips", "readers", "runs", "card", "spaces"}
 TORCH_BASED = {"torch", "transformers", "trl", "peft", "accelerate"}
 # Both import what is not ours: public names when they are first used, and the libraries of scorers.

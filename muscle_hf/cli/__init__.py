@@ -18,7 +18,7 @@ from ..interrupts import terminated_as_interrupted
 from ..packages import require_for
 from ..text import nearest_choice, nearest_option
 from ..version import __version__
-from . import cache, compare, demo, find, metrics, power, predict, push, update
+from . import cache, compare, demo, find, metrics, power, predict, push, several, update
 
 
 class Command(Protocol):
@@ -93,16 +93,19 @@ def _run(argv: Sequence[str] | None) -> int:
     program = f"muscle-hf {arguments.command}"
     try:
         require_for(arguments.command, "the command")
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(), several.one_is_heard(arguments.command):
             return COMMANDS[arguments.command].run(arguments)
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: what a shell reports for a program that the signal ends.
     except (MuscleError, OSError) as error:
-        return _complain(f"{program}: {error}", 2)
+        is_told = not several.tells(error, arguments.command)
+        return 2 if is_told else _complain(f"{program}: {error}", 2)
     except KeyboardInterrupt as interrupt:
         # A command that keeps something on its way says what.
         kept = f". {interrupt}" if str(interrupt) else ""
         _close_bars()
+        if not several.tells(interrupt, arguments.command):
+            return 130
         beside_a_bar = "\n" if sys.stderr.isatty() else ""
         sys.stderr.write(beside_a_bar)
         return _complain(f"{program}: interrupted{kept}", 130)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, InputError
+from ..launched import is_one_of_several
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,6 +70,13 @@ def check(arguments: argparse.Namespace) -> None:
                     f"--{name.replace('_', '-')} would do nothing with --engine {engine}; leave it out, or ask with "
                     f"--engine {other}."
                 )
+    if is_one_of_several() and engine == "vllm":
+        raise ConfigurationError("--engine vllm takes GPUs by itself; start it as one process.")
+    if is_one_of_several() and arguments.device_map is not None:
+        raise ConfigurationError(
+            f"--device-map {arguments.device_map} would place the models of all processes alike. Leave it out: each "
+            "takes the GPU of its number."
+        )
     if engine == "openai" and arguments.base_url is None:
         raise ConfigurationError("--engine openai needs --base-url, such as http://localhost:8000/v1.")
 
@@ -133,4 +141,6 @@ def _adapter(arguments: argparse.Namespace) -> Asked:
 def _device() -> str | None:
     import torch
 
+    if is_one_of_several():
+        return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else None
     return "cuda" if torch.cuda.is_available() else None

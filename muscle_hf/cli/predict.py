@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EndpointError, InputError
 from ..locks import held_file
+from . import several
 from .asked import asked
 from .asked import check as check_asked
 from .asked import configure as configure_asked
@@ -79,6 +81,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, write the answers, and say where they are."""
     _check(arguments)
+    from ..models.processes import work_together
+
+    several.meet()
+    return work_together(partial(_run_alone, arguments))
+
+
+def _run_alone(arguments: argparse.Namespace) -> int:
     from ..models.processes import entered_by_main
 
     with entered_by_main(held_file(arguments.output, "muscle-hf predict", "name another --output")):
@@ -118,8 +127,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except EndpointError as error:
         raise EndpointError(f"{error} {_kept(kept, questions)}") from None
     except KeyboardInterrupt:
-        _say(f"interrupted. {_kept(kept, questions)}")
-        return 130
+        raise KeyboardInterrupt(_kept(kept, questions)) from None
     kept.finish(rows_of_answers(questions, kept, end))
     _conclude(arguments.output, questions, asking, kept, who.name)
     return 0
@@ -161,8 +169,11 @@ def _questions(arguments: argparse.Namespace) -> "list[Question]":
 
 
 def _kept(kept: "AnswersSoFar", questions: "Sequence[Question]") -> str:
-    where = f" in {kept.path}; the same command goes on from there" if kept.answers else ""
-    return f"{len(kept.answers)} of {len(questions)} answers are kept{where}."
+    from ..prediction.kept_answers import count_kept
+
+    done = count_kept(kept.path)  # also by other processes
+    where = f" in {kept.path}; the same command goes on from there" if done else ""
+    return f"{done} of {len(questions)} answers are kept{where}."
 
 
 def _conclude(

@@ -3,10 +3,14 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import Field, fields
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..update.settings import REQUIRED, UpdateSettings, missing_options, options_in
+
+if TYPE_CHECKING:
+    from ..update.options import Options
 
 _GROUPS = {
     "the update": ("old_adapter", "new_base", "old_base", "new_adapter"),
@@ -79,15 +83,21 @@ _METAVARS = {
 def run(arguments: argparse.Namespace) -> int:
     """Do the update, or say what it would do."""
     _check_required(arguments.words)
+    from ..models.processes import work_together
     from ..training.quiet import quiet_libraries
-    from ..update.kept import what_is_kept
     from ..update.options import read_options
+
+    quiet_libraries()
+    options = read_options(arguments.words)
+    return work_together(partial(_update, options))
+
+
+def _update(options: "Options") -> int:
+    from ..update.kept import what_is_kept
     from ..update.plan import make_plan
     from ..update.run import run_update
     from ..update.show import announce, conclude, dry_run, say
 
-    quiet_libraries()
-    options = read_options(arguments.words)
     plan = make_plan(options)
     if options.settings.dry_run:
         dry_run(plan)

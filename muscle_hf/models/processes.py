@@ -9,6 +9,7 @@ An exception in one process would leave the others waiting for it; here it is ra
 
 import itertools
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 
 import torch.distributed as distributed
 
-from ..errors import MuscleError
+from ..errors import ConfigurationError, MuscleError
+from ..launched import place_of_launcher
 from ..text import one_line
 
 _T = TypeVar("_T")
@@ -70,14 +72,31 @@ def from_every_process(work: Callable[[], _T]) -> list[_T]:
     if processes == 1:
         return [work()]
     try:
-        mine = work()
+        mine = pickle.dumps(work())
     except BaseException as failure:
         _tell_others(_meeting(), failure)
         raise
     _wait_for_others(_meeting())
     told: list[Any] = [None] * processes
     distributed.all_gather_object(told, mine)
-    return told
+    return [pickle.loads(each) for each in told]  # noqa: S301 - of this very program
+
+
+def work_together(work: Callable[[], _T]) -> _T:
+    """Do the whole work of a program in all processes that a launcher has started, and leave their group.
+
+    What fails in one fails in all. That they do not find each other is a ConfigurationError.
+    """
+    started, found = place_of_launcher()[1], place()[1]
+    if started != found:
+        raise ConfigurationError(
+            f"{started} processes were started, and this one finds {found}. Start them with accelerate launch or "
+            "torchrun, all of them on GPUs or all of them with --use-cpu."
+        )
+    result = from_every_process(work)[place()[0]]
+    if found > 1:
+        distributed.destroy_process_group()
+    return result
 
 
 @contextmanager

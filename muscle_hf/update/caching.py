@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,8 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     """Compute a cache, or this part of it, and say in a line what lies where; an interruption says what is kept."""
     import torch
 
+    from ..models.processes import work_together
     from ..training.config import CompatibilityConfig
-    from ..training.kept_work import left_of_cache, sentence
-    from ..training.trainer import CompatibilityTrainer
     from .arguments import read_words
 
     options = read_words((CacheSettings, CompatibilityConfig), arguments, command="cache")
@@ -58,26 +58,38 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
     defaults: dict[str, Any] = {"teacher_cache": "sampled", "report_to": "none", "disable_tqdm": False}
     options = defaults | {"dataloader_pin_memory": on_gpu} | options
-    validation = settings.eval_dataset
     with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it
         options.setdefault("output_dir", nothing)
-        trainer = CompatibilityTrainer(
-            model=str(settings.model),
-            old_model=str(settings.old_model),
-            new_adapter=settings.new_adapter,
-            old_adapter=settings.old_adapter,
-            args=CompatibilityConfig(**options),
-            train_dataset=_rows(str(settings.dataset), settings.dataset_split),
-            eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
-        )
-        folder = Path(options["teacher_cache_dir"])
-        part = f"{settings.process}-of-{settings.processes}"
-        try:
-            with held_folder(folder, "muscle-hf cache", "compute another part", part=part):
-                done = trainer.cache_teachers(process=settings.process, processes=settings.processes)
-        except KeyboardInterrupt:
-            left = left_of_cache(folder)
-            raise KeyboardInterrupt(sentence(folder, [left] if left else [])) from None
+        args = CompatibilityConfig(**options)
+        return work_together(partial(_cache, settings, args, Path(options["teacher_cache_dir"])))
+
+
+def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
+    from ..models.processes import entered_by_main, place
+    from ..training.kept_work import left_of_cache, sentence
+    from ..training.trainer import CompatibilityTrainer
+
+    validation = settings.eval_dataset
+    trainer = CompatibilityTrainer(
+        model=str(settings.model),
+        old_model=str(settings.old_model),
+        new_adapter=settings.new_adapter,
+        old_adapter=settings.old_adapter,
+        args=args,
+        train_dataset=_rows(str(settings.dataset), settings.dataset_split),
+        eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
+    )
+    part = f"{settings.process}-of-{settings.processes}"
+    # This machine's part, of which each of its processes computes a part.
+    here, processes = place()
+    try:
+        with entered_by_main(held_folder(folder, "muscle-hf cache", "compute another part", part=part)):
+            done = trainer.cache_teachers(
+                process=settings.process * processes + here, processes=settings.processes * processes
+            )
+    except KeyboardInterrupt:
+        left = left_of_cache(folder)
+        raise KeyboardInterrupt(sentence(folder, [left] if left else [])) from None
     if not done:
         return f"Part {settings.process} of {settings.processes} of the teacher cache in {folder} is complete."
     size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

@@ -89,7 +89,8 @@ def optimizer_steps(sequences: int, config: SFTConfig, *, epochs: float, max_ste
     """Return the optimizer steps of a training, as transformers counts them; positive `max_steps` come first."""
     if max_steps > 0:
         return max_steps
-    batches = sequences / config.train_batch_size
-    whole = math.floor(batches) if config.dataloader_drop_last else math.ceil(batches)
-    steps_an_epoch: int = max(math.ceil(whole / config.gradient_accumulation_steps), 1)
+    round_batches = math.floor if config.dataloader_drop_last else math.ceil
+    # Each process takes one of so many batches that follow each other.
+    batches = round_batches(round_batches(sequences / config.train_batch_size) / config.world_size)
+    steps_an_epoch: int = max(math.ceil(batches / config.gradient_accumulation_steps), 1)
     return math.ceil(epochs * steps_an_epoch)

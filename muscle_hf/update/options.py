@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -27,8 +26,8 @@ _OWN = {
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
     "enable_jit_checkpoint": "an update saves by itself when it is told to stop",
     "save_only_model": "an interrupted update could not go on from weights alone",
-    "fsdp": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
-    "deepspeed": "the update runs in one process. Train with CompatibilityTrainer under accelerate",
+    "fsdp": "an update asks whole models. Train with CompatibilityTrainer under accelerate",
+    "deepspeed": "an update asks whole models. Train with CompatibilityTrainer under accelerate",
 }
 
 _BETTER_WHEN_LOWER = ("loss", "cross_entropy", "divergence_to_old_model", "divergence_to_new_model")
@@ -163,11 +162,6 @@ def _check(options: Options) -> None:
     for name, reason in _OWN.items():
         if options.given.get(name):
             raise ConfigurationError(f"{name} cannot be given: {reason}.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigurationError(
-            "an update runs in one process, and this is one of several. Start it without torchrun or accelerate; for "
-            "several GPUs train with CompatibilityTrainer."
-        )
     for name in ("model_init_kwargs", "old_model_init_kwargs"):
         if not isinstance(options.given.get(name, {}), dict | str | None):
             raise ConfigurationError(f"{name}={options.given[name]!r} must be a mapping, such as {{dtype: bfloat16}}.")
@@ -193,8 +187,9 @@ def _check(options: Options) -> None:
     _check_metric(config, options.settings)
     if config.n_gpu > 1 and "device_map" not in (config.model_init_kwargs or {}):
         raise ConfigurationError(
-            f"{config.n_gpu} GPUs are visible, and the update trains on one. Make one visible with "
-            'CUDA_VISIBLE_DEVICES=0, or spread the model with model_init_kwargs={"device_map": "auto"}.'
+            f"{config.n_gpu} GPUs are visible, and one process trains on one. Start a process for each (accelerate "
+            "launch -m muscle_hf update …), make one visible with CUDA_VISIBLE_DEVICES=0, or spread the model with "
+            'model_init_kwargs={"device_map": "auto"}.'
         )
 
 

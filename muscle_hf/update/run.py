@@ -1,14 +1,17 @@
 """An update from its first stage to its last; what an earlier call finished is kept."""
 
+import os
+import platform
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from ..errors import ConfigurationError
-from ..interrupts import polite_interrupts
+from ..interrupts import polite_interrupts, to_stderr
 from ..locks import held_folder
-from ..models.processes import entered_by_main
+from ..models.processes import entered_by_main, from_every_process, on_main_process, place
 from ..text import printable
 from ..training.kept_checkpoints import steps_done
 from .answering import write_answers
@@ -46,7 +49,10 @@ Say = Callable[[str], None]
 
 
 def run_update(plan: Plan, say: Say) -> Evidence:
-    """Run every stage that is not finished yet; a folder with another update, or with something else, is refused."""
+    """Run every stage that is not finished yet; a folder with another update, or with something else, is refused.
+
+    Of several processes each does its part of the asking and training, and the main one writes.
+    """
     stages = Stages(plan)
     lock = held_folder(stages.output_dir, "muscle-hf update", "choose another --output-dir")
     with entered_by_main(lock):
@@ -54,9 +60,11 @@ def run_update(plan: Plan, say: Say) -> Evidence:
 
 
 def _run(stages: Stages, say: Say) -> Evidence:
-    plan = stages.plan
-    check_folder(stages)
-    task, steps = stages.task, plan.steps(task=False)
+    plan, folder = stages.plan, stages.output_dir
+    on_main_process(partial(check_folder, stages))
+    _refuse_other_machines(folder)
+    steps = plan.steps(task=False)
+    task = on_main_process(lambda: stages.task)
     if plan.config.old_endpoint is not None:
         # It may be gone when the task adapter is trained, and a refusal shall not come after hours.
         _ask(stages, OLD, say)
@@ -67,25 +75,57 @@ def _run(stages: Stages, say: Say) -> Evidence:
     if plan.config.old_endpoint is None:
         _ask(stages, OLD, say)
     _ask(stages, NEW, say)
-    update = plain_update(stages.output_dir)
+    on_main_process(partial(_warn, plan, folder, say))
+    compatibility = on_main_process(lambda: stages.compatibility)
+    _train(compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
+    if plan.settings.control:
+        options, control = on_main_process(lambda: (control_options(plan, folder), stages.control))
+        steps = options.get("max_steps", steps)
+        _train(control, say, steps, partial(train_control, plan, new_adapter=new_adapter, options=options))
+    for contender in stages.contenders:
+        if contender not in (OLD, NEW):
+            _ask(stages, contender, say)
+    evidence = weigh(folder, control=plan.settings.control)
+    on_main_process(partial(_write, stages, evidence))
+    return evidence
+
+
+def _warn(plan: Plan, folder: Path, say: Say) -> None:
+    update = plain_update(folder)
     if (warning := nothing_to_keep(update)) is not None:
         say(f"warning: {warning}? {_STOPS}.")
     elif (warning := learned_little(update)) is not None:
         say(f"warning: {warning}. {_way_out(plan)}")
-    _train(stages.compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
-    if plan.settings.control:
-        options = control_options(plan, stages.output_dir)
-        steps = options.get("max_steps", steps)
-        _train(stages.control, say, steps, partial(train_control, plan, new_adapter=new_adapter, options=options))
-    for contender in stages.contenders:
-        if contender not in (OLD, NEW):
-            _ask(stages, contender, say)
-    evidence = weigh(stages.output_dir, control=plan.settings.control)
+
+
+def _write(stages: Stages, evidence: Evidence) -> None:
     last = stages.evidence
     source = stages.output_dir / COMPATIBILITY.key
     made_from = {name: value for name, value in last.decided_by.items() if name != "named"}
-    last.once(partial(write_evidence, plan, evidence, source, made_from))
-    return evidence
+    if last.begin():
+        write_evidence(stages.plan, evidence, source, made_from)
+        last.end()
+
+
+def _refuse_other_machines(folder: Path) -> None:
+    """Refuse processes that see another folder of that name than the main one, such as those of another machine."""
+
+    def leave_sign() -> Path:
+        sign = folder / f".processes-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        sign.touch()
+        return sign
+
+    if place()[1] == 1:
+        return
+    sign = on_main_process(leave_sign)
+    blind = [machine for machine, sees in from_every_process(lambda: (platform.node(), sign.exists())) if not sees]
+    on_main_process(sign.unlink)
+    if blind:
+        raise ConfigurationError(
+            f"{folder} is another folder on {printable(blind[0])} than on the machine of the main process. Name one "
+            "that all of them share with --output-dir."
+        )
 
 
 _STOPS = "Ctrl-C stops here, and what is finished is kept"
@@ -101,7 +141,7 @@ def _way_out(plan: Plan) -> str:
 
 
 def _ask(stages: Stages, contender: Contender, say: Say) -> None:
-    stage, plan = stages.answers(contender), stages.plan
+    stage, plan = on_main_process(lambda: stages.answers(contender)), stages.plan
     old = contender is OLD
     ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=old, decided_by=stage.decided_by)
     _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
@@ -109,16 +149,16 @@ def _ask(stages: Stages, contender: Contender, say: Say) -> None:
 
 def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:
     folder = stage.path.parent
-    done = steps_done(folder)
+    done = on_main_process(partial(steps_done, folder))
     what = f"training, {steps} steps" + (f", going on from step {done[0]}" if done else "")
     _once(stage, say, what, partial(train, folder=folder))
-    clean(folder)
+    on_main_process(partial(clean, folder))
 
 
 def _once(stage: Stage, say: Say, what: str, make: Callable[[], None]) -> None:
-    say(f"{stage.title}: {'finished before' if stage.finished else what}")
+    on_main_process(lambda: say(f"{stage.title}: {'finished before' if stage.finished else what}"))
     try:
-        with polite_interrupts():
+        with polite_interrupts(to_stderr if place()[0] == 0 else None):
             stage.once(make)
     except torch.OutOfMemoryError as error:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..files import write_text
+from ..models.processes import from_every_process, on_main_process
 
 FOLDER = "stages"
 """Where the marks lie, below the output folder."""
@@ -69,17 +70,27 @@ class Stage:
             )
 
     def once(self, make: Callable[[], None]) -> bool:
-        """Make it unless an earlier call has, and say whether it was made now.
+        """Make it, in all processes, unless an earlier call has, and say whether it was made now.
 
         The mark is written last, so what was killed counts as unfinished.
         """
+        if not on_main_process(self.begin):
+            return False
+        from_every_process(make)
+        on_main_process(self.end)
+        return True
+
+    def begin(self) -> bool:
+        """Note that it is started, unless an earlier call has finished it, and say whether it is."""
         self.claim()
         if self.finished:
             return False
         self._write(finished=False)
-        make()
-        self._write(finished=True)
         return True
+
+    def end(self) -> None:
+        """Note that it is finished."""
+        self._write(finished=True)
 
     def _read(self) -> dict[str, Any] | None:
         try:

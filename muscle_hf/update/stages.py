@@ -168,7 +168,7 @@ class Stages:
         options = {name: value for name, value in config.to_dict().items() if name not in _NOT_DECIDING}
         # `to_dict` hides what it takes for secrets.
         tokens = {name: getattr(config, name) for name in ("eos_token", "pad_token")}
-        sequences = config.train_batch_size * config.gradient_accumulation_steps
+        sequences = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
         return rows | _plain(options) | tokens | {"sequences a step": sequences}
 
     def _base(self, base: Base) -> str:

@@ -17,6 +17,7 @@ from ..files import write_text
 from ..hub.failures import lookup_failures
 from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
 from ..models.embedding_rows import save_with_rows
+from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
 from ..publishing.card_of_trainer import card_of_trainer
 from ..training.checkpoints import train_and_save
@@ -117,7 +118,8 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
         "embedding_rows": card.embedding_rows,
         "training": dict(card.training),
     }
-    write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    on_main_process(partial(write_text, folder / FACTS, text))
 
 
 def _data(plan: Plan) -> dict[str, Any]:

@@ -301,12 +301,6 @@ def test_without_validation_rows_the_last_epoch_is_kept(models: Path, tmp_path: 
     assert (config.metric_for_best_model, config.greater_is_better) == ("eval_cross_entropy", False)
 
 
-def test_one_of_several_processes_is_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigurationError, match="one process"):
-        read_options(_words(models, tmp_path))
-
-
 # The rows
 
 
