@@ -164,6 +164,7 @@ def _generate(
         attention_mask=attention_mask.to(device),
         generation_config=config,
         logits_processor=LogitsProcessorList([recorder]),
+        synced_gpus=False,  # processes that share a split model ask it `in_step`
     )
     log_probabilities = torch.stack(recorder.log_probabilities, 1).tolist()
     gaps = torch.stack(recorder.gaps, 1).tolist()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..losses.topk import decode_top_k, encode_top_k
 from ..models.adapters import base_model
 from ..models.fingerprints import fingerprint_of_rows
 from ..models.hidden_states import OutputHead
+from ..models.in_step import calls_in_step
 from ..progress import progress_bar
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
@@ -111,7 +113,8 @@ class TargetComputer:
                 hidden = teacher.hidden_states(inputs)[trained]
                 size = tokens_of_a_slice(self.spec.vocabulary_size, hidden.device)
                 split = zip(torch.split(hidden, size), torch.split(gold, size), torch.split(draws, size), strict=True)
-                pieces = [self._stored(few, teacher.project(few), some, us, name) for few, some, us in split]
+                with teacher.whole_head():
+                    pieces = [self._stored(few, teacher.project(few), some, us, name) for few, some, us in split]
                 targets |= {f"{name}.{part}": torch.cat([piece[part] for piece in pieces]) for part in pieces[0]}
         return targets
 
@@ -226,12 +229,18 @@ class CacheOfRun:
                 else TargetComputer(rows, collate, old, new, spec, autocast)
             )
             size, batches = sum(counts) * spec.bytes_per_token, max(1, len(counts) // rows_at_once)
-            with _Bar(f"Teacher cache, {name} set", len(counts), processes, is_shown=show_progress) as bar:
+            # What those take part in that have computed their own: a row with something to compute.
+            some = next((row for row, count in enumerate(counts) if count), 0)
+            idle = partial(compute, range(some, some + 1))
+            with (
+                calls_in_step(compute, idle, old.model, new.student) as compute_together,
+                _Bar(f"Teacher cache, {name} set", len(counts), processes, is_shown=show_progress) as bar,
+            ):
                 write_cache(
                     self.root / name,
                     spec,
                     counts,
-                    compute,
+                    compute_together,
                     heads=heads,
                     process=process,
                     processes=processes,

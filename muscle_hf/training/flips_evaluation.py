@@ -24,6 +24,7 @@ from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
 from ..models.compiled import as_written
+from ..models.in_step import in_step
 from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions
@@ -154,9 +155,8 @@ class FlipsEvaluation:
         shown = self.show_progress and rank == 0
 
         def share() -> dict[int, str]:
-            if not mine:
-                return {}
-            return dict(zip(mine, self._ask(model, mine, role, show_progress=shown), strict=True))
+            with in_step(model):
+                return dict(zip(mine, self._ask(model, mine, role, show_progress=shown), strict=True)) if mine else {}
 
         answers = {row: text for of_process in from_every_process(share) for row, text in of_process.items()}
         return [answers[row] for row in range(len(self))]
@@ -172,6 +172,7 @@ class FlipsEvaluation:
             self.batch_size * (1 if self.questions.choices is None else _BATCHES_OF_CHOICES),
             f"Asking the {role} model",
             show_progress=self.show_progress,
+            together=partial(in_step, model),
         )
         return [kept.answers[row][0] for row in range(len(self))]
 
