@@ -140,6 +140,8 @@ def put_on(base: PreTrainedModel, adapter: str | Path, names: tuple[str, str]) -
     fit_to_adapter(base, adapter, names)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Found missing adapter keys")
+        # PEFT 0.21 asks a model for what transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         # It speaks of merging, which `merge_adapter` takes care of.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer is part")
         with lookup_failures(f"load {names[1]}={str(adapter)!r}", adapter):
