@@ -3,8 +3,11 @@
 import contextlib
 import os
 import re
+import socket
+import zlib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from .errors import InputError
@@ -20,6 +23,8 @@ _KINDS = (
     (re.compile(rb"# xet version \d"), "git-xet", "git xet checkout"),
 )
 _SIZE = re.compile(rb"^(?:size|filesize =) (\d{1,18})\b", re.MULTILINE)
+# Machines may share a folder, so that a process is known by its machine too.
+_HERE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 # What transformers and PEFT load of a folder; others beside them, such as weights for other libraries, may be one.
 _OF_A_MODEL = ("adapter_*", "model*.safetensors", "*config.json", "*token*", "vocab*", "merges.txt", "*.jinja")
 # No pointer is longer, by the specification of Git LFS.
@@ -33,9 +38,10 @@ def replaced(path: str | Path) -> Iterator[Path]:
     What is something else than a file, such as a folder or a device, is refused.
     """
     target = Path(path).resolve()  # A link stays one, and what it points to gets the text.
+    _remove_left_over(target)
     if target.exists() and not target.is_file():
         raise InputError(f"{path} is no ordinary file, so it is not replaced; name a file.")
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f"{target.name}.{_HERE}-{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(target)
@@ -48,10 +54,34 @@ def replaced(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _remove_left_over(target: Path) -> None:
+    """Remove the temporary files that processes of this machine have left when they were killed."""
+    if os.name != "posix":
+        return
+    for path in target.parent.glob(f"{escape(target.name)}.{_HERE}-*.tmp"):
+        process = path.name.removesuffix(".tmp").rpartition("-")[2]
+        if process.isdecimal():
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                path.unlink(missing_ok=True)
+            except (OSError, OverflowError):  # it lives, and is somebody else's
+                pass
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file as a whole, or leave what was there."""
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def checksum_of_file(path: Path) -> tuple[int, int]:
+    """Return size and CRC-32 of a file, without keeping it in memory."""
+    size = crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return size, crc
 
 
 def no_such_file(path: Path) -> InputError:

@@ -95,7 +95,7 @@ def read_asked(arguments: argparse.Namespace) -> Asked:
     """Read policy and options, and what is compared with later: a wrong one must not show after minutes of reading."""
     from ..runs.bounds import parse_bound
     from ..runs.decision import Decision
-    from ..runs.history import read_history
+    from ..runs.history import check_history
     from ..runs.policy import read_policy
 
     bounds = [parse_bound(name, text) for name in BOUNDS for text in getattr(arguments, name)]
@@ -115,7 +115,7 @@ def read_asked(arguments: argparse.Namespace) -> Asked:
     judging = {name: said.pop(name) for name in ("gate_on", "undecided")}
     said["by"] = list(dict.fromkeys([*arguments.by, *(policy.by if policy else ())]))
     if arguments.history is not None:
-        read_history(arguments.history)
+        check_history(arguments.history)
     return Asked(
         bounds,
         policy,

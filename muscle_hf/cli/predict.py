@@ -122,6 +122,8 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = AnswersSoFar(arguments.output, settings_of(who.identity, questions, asking))
     if kept.answers:
         _say(f"going on: {len(kept.answers)} of {len(questions)} answers are in {kept.path}.")
+    if arguments.output.exists() and len(kept.answers) < len(questions):
+        raise _existing(arguments.output)
     try:
         answer(who.load(), questions, asking, kept)
     except EndpointError as error:
@@ -138,7 +140,9 @@ def _check(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
-    _refuse_existing(output)
+    if output.exists():
+        with held_file(output, "muscle-hf predict", "name another --output"):  # and take a dead one's lock away
+            _refuse_existing(output)
     for name in ("batch_size", "max_new_tokens", "concurrency"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -147,8 +151,13 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_existing(output: Path) -> None:
-    if output.exists():
-        raise InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
+    # Where answers are still kept beside it, a run may have been killed at its very end.
+    if output.exists() and not output.with_name(f"{output.name}.part").exists():
+        raise _existing(output)
+
+
+def _existing(output: Path) -> InputError:
+    return InputError(f"--output {output} is there already, and is not replaced; remove it, or name another file.")
 
 
 def _questions(arguments: argparse.Namespace) -> "list[Question]":

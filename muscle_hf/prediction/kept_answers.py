@@ -20,7 +20,7 @@ from ..readers.formats.jsonlines import read_objects
 from ..text import one_line
 from .generate import Answers
 from .prompts import Prompt
-from .shared_answers import SharedAnswers, drop_cut_line, parts_of
+from .shared_answers import SharedAnswers, drop_cut_line, parts_of, with_checksum
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ Ask = Callable[[Sequence[Prompt]], Answers]
 # What every file of `AnswersSoFar` begins with.
 _BEGINNING = b'{"decided_by": "'
 _FILE = "answers.jsonl"
+_CHECKSUM = "checksum"
 _PARTS = {"completion": str, "log_likelihood": float, "tokens": int, "finished": bool}
 
 
@@ -88,9 +89,13 @@ class AnswersSoFar(SharedAnswers[int, tuple[Any, ...]]):
                 row, *parts = json.loads(line)
                 if type(row) is not int or not 0 <= row < self._count:
                     raise ValueError("no row of the data")
-                if [type(part) for part in parts] != self._kinds:
+                answer = parts[: len(self._kinds)]
+                if [type(part) for part in answer] != self._kinds:
                     raise TypeError("no answer")
-                answers[row] = tuple(parts)
+                # Those of an earlier version have no checksum.
+                if len(parts) > len(answer) and [row, *parts] != with_checksum([row, *answer]):
+                    raise ValueError("other letters than were written")
+                answers[row] = tuple(answer)
             return answers
         except (ValueError, TypeError, RecursionError):
             raise InputError(
@@ -123,9 +128,11 @@ def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[
     if not path.exists():
         return None, "does not exist"
     answers: list[str] = []
+    checksum = None
     try:
         for number, (_, _, _, row) in enumerate(read_objects(path, "answers of a model")):
             there = json.loads(str(row.get("asked", "{}")))
+            checksum = there.get(_CHECKSUM)
             changed = [name for name in asked if there.get(name) != asked[name]]
             if changed:
                 return None, f"holds answers with another fingerprint ({', '.join(changed)})"
@@ -136,7 +143,14 @@ def finished_answers(path: Path, asked: Mapping[str, str], count: int) -> tuple[
         return None, f"cannot be used ({fault})"
     if len(answers) != count:
         return None, f"holds {len(answers)} answers to {count} questions"
+    if checksum not in (None, checksum_of(answers)[_CHECKSUM]):
+        return None, "is damaged (other answers than were written)"
     return answers, ""
+
+
+def checksum_of(answers: Sequence[str]) -> dict[str, str]:
+    """Give a checksum of answers, under the name that [`finished_answers`] looks for in `asked`."""
+    return {_CHECKSUM: hashlib.sha256(json.dumps(list(answers)).encode()).hexdigest()[:16]}
 
 
 class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
@@ -158,9 +172,12 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
         answers: dict[str, dict[str, Any]] = {}
         drop_cut_line(path)
         for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
-            if "prompt" not in row or any(type(row.get(name)) is not kind for name, kind in _PARTS.items()):
+            crc = row.pop("crc32", None)
+            is_answer = "prompt" in row and all(type(row.get(name)) is kind for name, kind in _PARTS.items())
+            if not is_answer or crc not in (None, with_checksum(row)["crc32"]):
                 raise InputError(
-                    f"{path}, line {line}: this is no kept answer. Delete the file to ask its prompts again."
+                    f"{path}, line {line}: this is no kept answer, or it is damaged. Delete the file to ask its "
+                    "prompts again."
                 )
             answers[prompt_key(row.pop("prompt"))] = row
         return answers

@@ -7,6 +7,7 @@ when all have answered, and when a later run begins: it may have another number 
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -59,7 +60,7 @@ class SharedAnswers(Generic[Key, Answer]):
     def _write(self, path: Path, answers: Mapping[Key, Answer]) -> None:
         is_new = not path.exists() or not path.stat().st_size
         lines = self._beginning() if is_new else []
-        lines += [json.dumps(self._line(key, answer), ensure_ascii=False) for key, answer in answers.items()]
+        lines += [_as_json(with_checksum(self._line(key, answer))) for key, answer in answers.items()]
         _append(path, lines)
 
     def complete(
@@ -105,6 +106,16 @@ class SharedAnswers(Generic[Key, Answer]):
             on_main_process(lambda: self._write(self.path, of_others))
             if rank:
                 own.unlink(missing_ok=True)
+
+
+def with_checksum(line: Any) -> Any:
+    """Give a line, a list or an object, with the CRC-32 of what is in it, so that a bit that turned is noticed."""
+    crc = zlib.crc32(_as_json(line).encode())
+    return {**line, "crc32": crc} if isinstance(line, dict) else [*line, crc]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def parts_of(path: Path) -> list[Path]:

@@ -4,6 +4,7 @@ transformers, TRL and PEFT write cards of their own, which give way here. A push
 process, and what is said of a failure is one line.
 """
 
+import json
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -29,6 +30,9 @@ logger = get_logger(__name__)
 
 ROLES = ("new", "student")
 """Whom a trainer's `measured_comparisons` compares with the old model."""
+
+_ROWS = (PLAIN_UPDATE, COMPATIBILITY_ADAPTER)  # of the card's table, in the same order
+_MEASURED_ON = "the validation questions"
 
 
 def default_title(args: Any) -> str:
@@ -87,6 +91,17 @@ class CardOfRun:
         kept = (step, trainer.state.best_global_step)
         self._evaluations = {step: measured for step, measured in self._evaluations.items() if step in kept}
 
+    def take_up(self, checkpoint: Path) -> None:
+        """Take what was measured before a checkpoint that is gone on from out of its card, and of the best one's."""
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        steps = {state["global_step"], state.get("best_global_step")} - {None}
+        for step in steps:  # the newest one may lie in a folder of its own
+            for folder in (place / f"checkpoint-{step}" for place in (checkpoint.parent, checkpoint.parent.parent)):
+                card = AdapterCard.read(folder) if folder.is_dir() else None
+                if card is not None and card.split == _MEASURED_ON and {*_ROWS} <= card.comparisons.keys():
+                    measured = zip(ROLES, (card.comparisons[row] for row in _ROWS), strict=True)
+                    self._evaluations.setdefault(step, dict(measured))
+
     def card(self, trainer: Any) -> AdapterCard:
         """Return the card of what is known by now."""
         details = dict(self.details)
@@ -100,9 +115,9 @@ class CardOfRun:
             }
         evaluated = self._evaluations.get(_step_of_weights(trainer), {})
         if evaluated and not self.comparisons:
-            rows = dict(zip(ROLES, (PLAIN_UPDATE, COMPATIBILITY_ADAPTER), strict=True))
+            rows = dict(zip(ROLES, _ROWS, strict=True))
             details["comparisons"] = {rows[role]: comparison for role, comparison in evaluated.items()}
-            details["split"] = "the validation questions"
+            details["split"] = _MEASURED_ON
             if _is_best_checkpoint(trainer) and trainer.is_chosen_by_what_is_measured:
                 details["caveats"] = ("The checkpoint was chosen by the questions that it was measured on.",)
         return card_of_trainer(trainer, details)

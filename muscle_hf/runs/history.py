@@ -1,6 +1,8 @@
 """The decisions of a project, one a line: what the last one said, and how flips and accuracy have moved since."""
 
 import contextlib
+import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,11 +10,14 @@ from typing import IO
 
 from ..errors import ConfigurationError, InputError
 from .cells import HistoryShown, Point
-from .decision import Decision
+from .decision import SCHEMA, Decision
 from .judgement import REFUSED
+
+logger = logging.getLogger(__name__)
 
 _NUMBERS = 10  # of a series in a line of text; the page draws all
 _CHANGES = 6
+_BEGINNING = json.dumps({"schema": SCHEMA})[:-1].encode()  # of each line
 
 
 def read_history(path: str | Path) -> tuple[Decision, ...]:
@@ -21,14 +26,7 @@ def read_history(path: str | Path) -> tuple[Decision, ...]:
     Raises:
         InputError: The file cannot be read, or a line holds no decision, such as one that was cut off.
     """
-    try:
-        return _decisions(Path(path).read_bytes(), path)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}); a file of --history is needed."
-        ) from None
+    return _decisions(_content(path), path)
 
 
 def record(path: str | Path, decision: Decision) -> HistoryShown:
@@ -50,6 +48,11 @@ def record(path: str | Path, decision: Decision) -> HistoryShown:
     """
     with _locked(Path(path)) as file:
         content = file.read()
+        whole = _without_cut_line(content)
+        if whole != content:
+            logger.warning(f"{path} ended in a line that was cut off when its process was killed; it is left out.")
+            file.truncate(len(whole))
+            content = whole
         earlier = _decisions(content, path)
         for other in earlier:
             if (other.digest, other.verdict) == (decision.digest, decision.verdict):
@@ -64,6 +67,34 @@ def record(path: str | Path, decision: Decision) -> HistoryShown:
             file.truncate(len(content))
             raise
     return _shown(decision, earlier)
+
+
+def check_history(path: str | Path) -> None:
+    """Refuse a file that [`record`] would refuse, before any work is done."""
+    _decisions(_without_cut_line(_content(path)), path)
+
+
+def _content(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); a file of --history is needed."
+        ) from None
+
+
+def _without_cut_line(content: bytes) -> bytes:
+    """Leave out a last line that begins as all do and has no end: it was cut off when its process was killed."""
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last.startswith(_BEGINNING) and not (last and _BEGINNING.startswith(last)):
+        return content
+    try:
+        Decision.parse(last, "")
+    except InputError:
+        return content.removesuffix(last)
+    return content  # an editor may have left out the end of the line
 
 
 def _decisions(content: bytes, path: str | Path) -> tuple[Decision, ...]:

@@ -26,7 +26,7 @@ from ..models.sharding import split_again
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
-from .checkpoints import SealedCheckpoints, start_of
+from .checkpoints import SealedCheckpoints, explaining_a_full_disk, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
@@ -116,13 +116,15 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         At the end, what was trained is pushed where the newest checkpoint should be on the Hub and is not.
         """
         lock = held_folder(Path(self.args.output_dir), "training", "train with another output_dir")
-        with entered_by_main(lock):
+        with entered_by_main(lock), explaining_a_full_disk(Path(self.args.output_dir)):
             return self._train(*arguments, **options)
 
     def _train(self, *arguments: Any, **options: Any) -> Any:
         asked, *more = arguments or (options.pop("resume_from_checkpoint", None),)
         arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
         self._card.start_training()
+        if arguments[0] is not None:
+            self._card.take_up(Path(arguments[0]))
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())

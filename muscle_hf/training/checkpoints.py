@@ -6,6 +6,7 @@ to the next one that `save_strategy` asks for, counts for no `save_total_limit`,
 
 import errno
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import TrainerControl
@@ -39,6 +39,8 @@ from .kept_checkpoints import (
     steps_done,
 )
 
+logger = logging.getLogger(__name__)
+
 SECONDS_LOST = 120.0
 """How many seconds of training are lost at most."""
 
@@ -46,7 +48,10 @@ SECONDS_LOST = 120.0
 _SAVING = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and safetensors say, without a number, when a file cannot be written.
-_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "No space left", "os error 28", "File too large")
+_CANNOT_WRITE = (
+    *("PytorchStreamWriter", "inline_container", "iostream error"),
+    *("No space left", "os error 28", "File too large"),
+)
 
 
 class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
@@ -195,7 +200,7 @@ def train_and_save(trainer: Trainer) -> int:
         trainer.remove_callback(callback)
     folder = Path(trainer.args.output_dir)
     checkpoint = on_main_process(partial(_start_of, folder, needs_best=trainer.args.load_best_model_at_end))
-    with polite_interrupts() as interrupt, _explaining_a_full_disk(folder):
+    with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), explaining_a_full_disk(folder):
         if checkpoint is None or not _has_ended(checkpoint):
             if not any(isinstance(one, SealedCheckpoints) for one in trainer.callback_handler.callbacks):
                 trainer.add_callback(SealedCheckpoints())
@@ -219,18 +224,16 @@ def _start_of(folder: Path, *, needs_best: bool) -> Path | None:
 def start_of(resume: str | bool | None, args: Any) -> str | None:
     """Return the checkpoint that is gone on from, where a trainer is asked for one, or for the newest (True).
 
-    A damaged one is refused, or, where the newest is asked for, told and passed over.
+    A damaged one is refused, or, where the newest is asked for, told and passed over; where none is whole, the
+    training begins anew, so that a command on a machine that may go at any time always asks for the newest.
     """
     if resume is None or resume is False:
         return None
     if resume is True:
         found = sound_checkpoint(Path(args.output_dir), needs_best=args.load_best_model_at_end)
         if found is None:
-            raise InputError(
-                f"resume_from_checkpoint=True, and {args.output_dir} holds no whole checkpoint. Leave it out to begin "
-                "anew."
-            )
-        return str(found)
+            logger.warning(f"{args.output_dir} holds no whole checkpoint, so the training begins anew.")
+        return None if found is None else str(found)
     damage = damage_of(Path(resume)) if Path(resume).is_dir() else None
     if damage is not None:
         raise InputError(
@@ -269,14 +272,23 @@ def _find_best_again(checkpoint: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _explaining_a_full_disk(folder: Path) -> Iterator[None]:
+def _without_what_was_cut_off(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except ConfigurationError:  # of a full disk, which needs the room
+        remove_cut_off(folder)
+        raise
+
+
+@contextmanager
+def explaining_a_full_disk(folder: Path) -> Iterator[None]:
+    """Say of a training that cannot write that the disk is full, and what of it is kept."""
+    try:
+        yield
+    except Exception as error:  # tokenizers raises no other
         is_full = isinstance(error, OSError) and error.errno in _FULL
         if not is_full and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
             raise
-        remove_cut_off(folder)
         done = steps_done(folder)
         kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"
         raise ConfigurationError(

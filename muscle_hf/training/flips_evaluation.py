@@ -29,7 +29,7 @@ from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.choose import choose_answers
 from ..prediction.flips_dataset import Questions
 from ..prediction.generate import generate_answers
-from ..prediction.kept_answers import AnswersSoFar, finished_answers, part_of
+from ..prediction.kept_answers import AnswersSoFar, checksum_of, finished_answers, part_of
 from ..prediction.prompts import as_texts, check_fit, check_numbers, encode, encode_choices
 from ..prediction.shared_answers import parts_of
 from ..readers.answers import digest
@@ -242,7 +242,7 @@ class FlipsEvaluation:
         if self.questions.choices is not None:
             columns["choices"] = self.questions.choices
         if key is not None:
-            columns["asked"] = [json.dumps(key)] * len(self)
+            columns["asked"] = [json.dumps({**key, **checksum_of(answers)})] * len(self)
         lines = [strict_json(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / f"{role}.jsonl", "".join(f"{line}\n" for line in lines))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import checksum_of_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ SEAL = "checksums.json"
 _OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*")
 _ZIPPED = (".pt", ".pth")  # as torch writes them
 # zlib lets go of the interpreter.
-_READ_AT_ONCE, _BLOCK = 8, 1 << 20
+_READ_AT_ONCE = 8
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -183,16 +183,13 @@ def _read_seal(checkpoint: Path) -> dict[str, tuple[int, int]] | None:
 
 
 def _note_of(path: Path) -> tuple[int, int]:
-    size = crc = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            size, crc = size + len(block), zlib.crc32(block, crc)
         os.fsync(file.fileno())
-    return size, crc
+    return checksum_of_file(path)
 
 
 def _differs(path: Path, note: tuple[int, int]) -> str | None:
-    return None if _note_of(path) == note else "other bytes than were written"
+    return None if checksum_of_file(path) == note else "other bytes than were written"
 
 
 def _damage_of_file(path: Path) -> str | None:

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..files import write_text
+from ..files import checksum_of_file, write_text
 from ..models.processes import from_every_process, on_main_process
 
 FOLDER = "stages"
@@ -40,7 +41,10 @@ class Stage:
         """Whether an earlier call finished it, with these very settings."""
         mark = self._read()
         is_whole = all((self.output_dir / output).exists() for output in self.outputs)
-        return mark is not None and bool(mark["finished"]) and not self.differences() and is_whole
+        is_finished = mark is not None and bool(mark["finished"]) and not self.differences() and is_whole
+        if is_finished and mark is not None:
+            self._refuse_damaged(mark.get("crc32", {}))
+        return is_finished
 
     @property
     def started(self) -> bool:
@@ -92,14 +96,27 @@ class Stage:
         """Note that it is finished."""
         self._write(finished=True)
 
+    def _refuse_damaged(self, notes: Mapping[str, Any]) -> None:
+        for output in self.outputs:
+            path = self.output_dir / output
+            if (
+                output in notes
+                and list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) != notes[output]
+            ):
+                raise ConfigurationError(
+                    f"{path} is not as this update has written it: it is damaged, or was changed since. Delete it to "
+                    f"have {self.title} made again, or bring back what was there."
+                )
+
     def _read(self) -> dict[str, Any] | None:
         try:
             mark = json.loads(self.mark.read_text(encoding="utf-8"))
-            if isinstance(mark["decided_by"], dict) and isinstance(mark["finished"], bool):
+            notes = mark.get("crc32", {})
+            if all(isinstance(part, dict) for part in (mark["decided_by"], notes)) and type(mark["finished"]) is bool:
                 return dict(mark)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise ConfigurationError(
             f"{self.mark} is damaged, so what lies in {self.output_dir} cannot be trusted. Choose another "
@@ -114,11 +131,22 @@ class Stage:
                 "outputs": self.outputs,
                 "decided_by": _as_json(self.decided_by),
                 "finished": finished,
+                # What is made anew in a moment may be changed by hand, such as the card.
+                "crc32": {
+                    output: checksum_of_file(self.output_dir / output)
+                    for output in (self.outputs if finished and not self.is_quick else ())
+                },
             },
             indent=2,
             ensure_ascii=False,
         )
         write_text(self.mark, text + "\n")
+
+
+@cache
+def _checksum(path: Path, size: int, date: int) -> tuple[int, int]:
+    """Read a file once, as long as it seems to be the same."""
+    return checksum_of_file(path)
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from muscle_hf import choose_answers, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.locks import held_file
 from muscle_hf.prediction import answer_file as answering
+from muscle_hf.prediction.kept_answers import AnswersSoFar
 
 TOKENIZER = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
 PROMPTS = ["transfer ten dollars", "what is the balance", "please freeze my account, I lost the card", "how do I say"]
@@ -475,6 +476,7 @@ def test_a_kill_before_the_first_answer_was_kept_does_not_block_the_next_run(
         '[4, "x", true, ""]',
         '[-1, "x", true, ""]',
         '[true, "x", true, ""]',
+        '[0, "x", true, "", 7]',
         "[" * 100_000,
     ],
 )
@@ -537,6 +539,24 @@ def test_a_second_run_towards_the_same_file_asks_again_what_the_first_one_asks(
         assert _predict(adapter, tmp_path, ROWS) == 2
     assert f"answers.jsonl is in use: process {os.getpid()} on" in _last_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_at_its_very_end_is_refused_or_replaces_what_is_not_its_own(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, part = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.part"
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswersSoFar, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == 130
+    kept = part.read_bytes()
+    for content in (kept, kept[: kept[:-1].rfind(b"\n") + 1]):
+        output.write_text("half of it", encoding="utf-8")
+        part.write_bytes(content)
+        is_whole = content == kept
+        assert _predict(adapter, tmp_path, ROWS, "--max-new-tokens", "5") == (0 if is_whole else 2)
+        assert ("half of it" in output.read_text(encoding="utf-8")) != is_whole
+        assert part.exists() != is_whole
 
 
 @pytest.mark.slow

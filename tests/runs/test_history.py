@@ -79,16 +79,29 @@ def test_a_comparison_that_was_no_evidence_is_no_zero_of_the_trend(tmp_path: Pat
 
 
 @pytest.mark.parametrize("cut", [1, 40, 1000])
-def test_a_line_that_was_cut_off_is_refused_by_its_number_and_nothing_is_added(tmp_path: Path, cut: int) -> None:
+def test_a_line_that_was_cut_off_is_taken_for_a_decision_or_stops_all_later_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: int
+) -> None:
     history = tmp_path / "history.jsonl"
     for broken in (1, 2):
         record(history, _decision(tmp_path, broken))
     history.write_bytes(history.read_bytes()[: -1 - cut])
     content = history.read_bytes()
-    for act in (lambda: read_history(history), lambda: record(history, _decision(tmp_path, 3))):
+    with pytest.raises(InputError, match=r"history\.jsonl, line 2 is no decision of muscle_hf"):
+        read_history(history)
+    # With its end it was not cut off while it was written, and without its beginning it is none of ours.
+    first, last = content.splitlines(keepends=True)
+    for other in (content + b"\n", first + b"x" + last):
+        history.write_bytes(other)
         with pytest.raises(InputError, match=r"history\.jsonl, line 2 is no decision of muscle_hf"):
-            act()
-    assert history.read_bytes() == content
+            record(history, _decision(tmp_path, 3))
+        assert history.read_bytes() == other
+    history.write_bytes(content)
+    record(history, _decision(tmp_path, 2))
+    assert caplog.messages == [
+        f"{history} ended in a line that was cut off when its process was killed; it is left out."
+    ]
+    assert len(read_history(history)) == 2
 
 
 def test_a_blank_line_is_not_passed_over_and_a_missing_last_line_end_is(tmp_path: Path) -> None:

@@ -518,6 +518,26 @@ def _start(folder: Path, where: str, process: int = 0, processes: int = 1) -> fr
     return fresh.Process([sys.executable, "-c", _SLOW_WRITER, *arguments])
 
 
+def test_what_a_killed_process_left_stays_or_takes_the_file_of_one_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "manifest.json.12ab.tmp").touch()
+    files = muscle_hf.teachers.cache.files
+    original, written = files._write, []
+
+    def taken_for_left_over(path: Path, *content: Any) -> None:
+        original(path, *content)
+        written.append(path.name)
+        if len(written) == 2:  # another process begins the same shard
+            path.unlink()
+
+    monkeypatch.setattr(files, "_write", taken_for_left_over)
+    assert _write(tmp_path) == [0, 1, 2, 3]
+    assert len(written) == 6
+    assert not list(tmp_path.glob("*.tmp"))
+    assert_same(_all(tmp_path), targets_of(range(TOKENS), SPEC))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["computing", "writing"])
 def test_a_kill_in_the_middle_of_a_shard_leaves_a_cache_that_cannot_go_on(tmp_path: Path, where: str) -> None:

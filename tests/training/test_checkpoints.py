@@ -376,8 +376,29 @@ def test_a_damaged_checkpoint_is_trained_on_without_a_word(
     assert not newest.exists()
     for step in (1, 3):
         _cut(newest.with_name(f"checkpoint-{step}") / "rng_state.pth", 0.5)
-    with pytest.raises(InputError, match="holds no whole checkpoint"):
-        trainer_of(update, tmp_path / "out", **options).train(resume_from_checkpoint=True)
+    anew = trainer_of(update, tmp_path / "out", **options)
+    anew.train(resume_from_checkpoint=True)
+    assert f"{tmp_path / 'out'} holds no whole checkpoint, so the training begins anew." in caplog.messages
+    assert largest_difference(weights_of(anew), whole) == 0
+
+
+@pytest.mark.slow
+def test_a_training_that_is_gone_on_with_forgets_on_its_card_what_was_measured_before(
+    update: Update, tmp_path: Path
+) -> None:
+    flips = {"flips_dataset": Dataset.from_list(ROWS[:6]), "flips_max_new_tokens": 4, "eval_strategy": "steps"}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_old_accuracy", "greater_is_better": True}
+    options = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "eval_steps": 1, **flips, **best}
+    trainer = trainer_of(update, tmp_path, **options)
+    trainer.train()
+    assert trainer.state.best_global_step == 1  # the old model's accuracy stays, and the first of equals is kept
+    shutil.rmtree(tmp_path / "checkpoint-3")
+    again = trainer_of(update, tmp_path, **options)
+    again.train(resume_from_checkpoint=True)
+    before, after = (
+        {name: json.loads(one.to_json()) for name, one in each.card().comparisons.items()} for each in (trainer, again)
+    )
+    assert len(before) == 2 and after == before
 
 
 @pytest.mark.slow

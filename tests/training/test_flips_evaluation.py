@@ -274,6 +274,12 @@ def _without_last(text: str) -> str:
     return "".join(text.splitlines(keepends=True)[:-1])
 
 
+def _misspelt(text: str) -> str:
+    rows = [json.loads(line) for line in text.splitlines()]
+    rows[0]["prediction"] += "x"
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
 def _swapped(text: str) -> str:
     lines = text.splitlines(keepends=True)
     return "".join([lines[1], lines[0], *lines[2:]])
@@ -286,6 +292,7 @@ def _swapped(text: str) -> str:
         (_cut, "cannot be used"),
         (_without_last, "holds 11 answers to 12 questions"),
         (_swapped, "is damaged at its line 1"),
+        (_misspelt, "is damaged (other answers than were written)"),
         (lambda text: "", "holds 0 answers to 12 questions"),
         (lambda text: '{"id": 0, "prediction": "x", "asked": "5"}\n', "cannot be used"),
         (lambda text: '{"id": 0, "prediction": "x"}\n', "another fingerprint (model, questions"),

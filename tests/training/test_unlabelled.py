@@ -275,7 +275,7 @@ class TestKept:
         with pytest.raises(InputError, match=r"answers\.jsonl, line 1 is not JSON"):
             _answer(_prompts("a"), tmp_path, ask_old=Model("v1"))
         path.write_text(text + '{"prompt": "b", "completion": "x"}\n', encoding="utf-8")
-        with pytest.raises(InputError, match=r"line 2: this is no kept answer\. Delete the file"):
+        with pytest.raises(InputError, match=r"line 2: this is no kept answer, or it is damaged\. Delete the file"):
             _answer(_prompts("a"), tmp_path, ask_old=Model("v1"))
 
     def test_line_separators_and_other_alphabets_break_a_line(self, tmp_path) -> None:

@@ -831,7 +831,39 @@ def test_other_settings_are_refused_with_their_names(tmp_path: Path) -> None:
     assert quick.once((tmp_path / "result").touch) and quick.finished
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"decided_by": {}, "finished": 1}', "\udc80"])
+def test_a_result_that_was_damaged_since_is_taken_for_what_was_made(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+
+    def make() -> None:
+        result.write_bytes(b"weights")
+
+    stage = _stage(tmp_path)
+    stage.once(make)
+    assert stage.finished
+    result.write_bytes(b"weightr")
+    with pytest.raises(ConfigurationError, match=r"result is not as this update has written it.* Delete it to have"):
+        stage.once(make)
+    result.unlink()
+    assert stage.once(make) and stage.finished
+    # A card may be changed by hand.
+    stage.mark.unlink()
+    quick = _stage(tmp_path, is_quick=True)
+    quick.once(make)
+    result.write_bytes(b"edited")
+    assert quick.finished
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"decided_by": {}, "finished": true, "crc32": 1}',
+        '{"decided_by": {}, "finished": 1}',
+        "\udc80",
+    ],
+)
 def test_a_damaged_mark_is_not_trusted(tmp_path: Path, text: str) -> None:
     stage = _stage(tmp_path)
     stage.mark.parent.mkdir()

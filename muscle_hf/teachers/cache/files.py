@@ -124,13 +124,19 @@ def create_manifest(folder: Path, manifest: Manifest) -> Manifest:
         try:
             # Unlike a rename, a link never replaces: the first process decides, and no reader sees half a file.
             os.link(temporary, folder / MANIFEST)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # which may have removed ours, for that of a killed process
             pass
         except OSError:  # no links on this file system
             temporary.replace(folder / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
     return read_manifest(folder) or manifest
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed have left of a file that is there, or is written now."""
+    for left_over in path.parent.glob(f"{path.name}.*.tmp"):
+        left_over.unlink(missing_ok=True)
 
 
 def check_header(path: Path, identity: str, layout: Layout | None = None, tokens: int = 0) -> str | None:
@@ -222,22 +228,29 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], identity: str, **metadata: str) -> None:
     """Write tensors, on the CPU and contiguous, and metadata: a whole file or, with an OSError, none."""
-    for left_over in path.parent.glob(f"{path.name}.*.tmp"):  # of a process that was killed
-        left_over.unlink(missing_ok=True)
+    remove_left_over(path)
     # The widest first: tensors of a mapped file have to start at multiples of their width.
     tensors = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     known = {"cache": identity, "file": path.name, "xxh3_128": _checksum(tensors, "xxh3_128")}
+    # Through Python's own files, tensor by tensor: safetensors' `save` copies all of them twice first, and its
+    # `save_file` says with no error number that the disk is full.
+    parts: list[bytes | memoryview] = [_header(tensors, metadata | known)]
+    parts += [as_bytes(tensor).numpy().data for tensor in tensors.values()]
+    while not _put(path, *parts):
+        pass
+
+
+def _put(path: Path, *parts: bytes | memoryview) -> bool:
+    """Write a file; False where another process that computes the same took it for one that was left over."""
     temporary = _temporary(path)
     try:
-        # Through Python's own files, tensor by tensor: safetensors' `save` copies all of them twice first, and its
-        # `save_file` says with no error number that the disk is full.
-        _write(
-            temporary,
-            _header(tensors, metadata | known),
-            *(as_bytes(tensor).numpy().data for tensor in tensors.values()),
-        )
-        temporary.replace(path)
+        _write(temporary, *parts)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:
+            return path.exists()
         _sync_folder(path.parent)
+        return True
     finally:
         temporary.unlink(missing_ok=True)
 

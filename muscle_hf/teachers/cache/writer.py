@@ -18,12 +18,14 @@ from ...losses.topk import Layout
 from ...models.hidden_states import OutputHead
 from .files import (
     HEADS,
+    MANIFEST,
     Manifest,
     bytes_of_heads,
     check_file,
     check_heads,
     create_manifest,
     read_manifest,
+    remove_left_over,
     write_heads,
     write_tensors,
 )
@@ -75,6 +77,7 @@ def write_cache(
         _refuse_small_disk(folder, planned, spec, heads, range(planned.shards))
         folder.mkdir(parents=True, exist_ok=True)
         manifest = create_manifest(folder, planned)
+    remove_left_over(folder / MANIFEST)
     refuse_other_spec(folder, manifest.spec, spec)
     _refuse_other_rows(folder, manifest, counts)
     todo = [
