@@ -107,6 +107,7 @@ def bytes_of_a_token(kind: str) -> int:
     """Return the bytes of a token in the teacher cache, of a chunk with two tokenizers."""
     both = dict.fromkeys(("old", "new"), torch.bfloat16)
     of_kind = {
+        "sampled": {"k": 64, "temperature": 2.0, "seed": 0},
         "topk": {"k": 64, "temperature": 2.0},
         "hidden": {"hidden_sizes": dict.fromkeys(both, HIDDEN)},
         "chunks": {},
@@ -206,7 +207,12 @@ def steps() -> str:
 def caches() -> str:
     """Return the table of bytes of a teacher cache, and of what a step reads of it."""
     rows = []
-    for kind, of_what in (("topk", "tokens"), ("hidden", "tokens"), ("chunks", "chunks, at most one a token")):
+    for kind, of_what in (
+        ("sampled", "tokens"),
+        ("topk", "tokens"),
+        ("hidden", "tokens"),
+        ("chunks", "chunks, at most one a token"),
+    ):
         each = bytes_of_a_token(kind)
         needed = each * NODE * TOKENS_OF_A_GPU / seconds_of_passes(CACHED.passes, TOKENS_OF_A_GPU, 1)
         log = PROMPTS * ANSWER_TOKENS * each

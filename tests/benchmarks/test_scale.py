@@ -30,7 +30,8 @@ def test_shapes_times_and_bytes_are_those_worked_out_by_hand() -> None:
     # Of 141.1 GB seven eighths come over NVLink at 315 GB/s; of 64 GPUs, 63 parts.
     assert SCRIPT["seconds_of_gathering"](1, 8) == pytest.approx((123.469e9, 0.39197), rel=1e-4)
     assert SCRIPT["seconds_of_gathering"](1, 64) == pytest.approx((138.903e9, 0.44096), rel=1e-4)
-    assert [SCRIPT["bytes_of_a_token"](kind) for kind in ("topk", "hidden", "chunks")] == [662, 32778, 5]
+    kinds = ("sampled", "topk", "hidden", "chunks")
+    assert [SCRIPT["bytes_of_a_token"](kind) for kind in kinds] == [666, 662, 32778, 5]
 
 
 @pytest.mark.slow
