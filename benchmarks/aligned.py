@@ -4,7 +4,7 @@
     python benchmarks/aligned.py --vocabulary 262144 --length 1024   # a setting of one's own
 
 A Gemma 3 of the given size with LoRA 16 on all linear layers, and an old Llama of 49,152 tokens, 4 layers of 256. Of
-the words three quarters are one token on both sides, the others one token here and three there. Every second chunk
+the words three quarters are one token on both sides, the others one token here and two there. Every second chunk
 learns from the old model, so that both teachers have work. Everything else, and how memory is taken, is as in
 `training.py`; the peak is shown with and without the weights of the old model. Time is that of the processor (on a
 GPU that of the clock), so that others on the machine count less.
@@ -55,7 +55,8 @@ SHARED, OLD_VOCABULARY = 30_000, 49_152  # words that are one token on both side
 
 def word(number: int) -> str:
     """Return a token of the new vocabulary as a text."""
-    return SPECIAL[number] if number < 3 else f"a{number}" if number < SHARED else f"b{number:06}"
+    # No word ends in a digit: a number would be compared together with what follows it.
+    return SPECIAL[number] if number < 3 else f"a{number}z" if number < SHARED else f"b{number:06}z"
 
 
 def tokenizer_of(tokens: Sequence[str], pieces: str) -> PreTrainedTokenizerFast:
@@ -74,9 +75,10 @@ def new_tokenizer(size: argparse.Namespace) -> PreTrainedTokenizerFast:
 
 
 def old_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the old tokenizer: some words are cut into three tokens."""
-    tokens = [word(number) for number in range(min(SHARED, OLD_VOCABULARY))] + ["b", *(f"{n:03}" for n in range(1000))]
-    return tokenizer_of([*tokens, *(f"<{n}>" for n in range(OLD_VOCABULARY - len(tokens)))], r"a\d+|b|\d{3}")
+    """Return the old tokenizer: some words are cut into two tokens."""
+    tokens = [word(number) for number in range(SHARED)]
+    tokens += [cut.format(number) for number in range(1000) for cut in ("b{:03}", "{:03}z")]
+    return tokenizer_of([*tokens, *(f"<{n}>" for n in range(OLD_VOCABULARY - len(tokens)))], r"a\d+z|b\d{3}|\d{3}z")
 
 
 def student_of(size: argparse.Namespace) -> Any:

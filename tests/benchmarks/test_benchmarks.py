@@ -97,7 +97,7 @@ def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(tmp_path: P
 @pytest.mark.slow
 def test_the_benchmark_of_two_tokenizers_compares_chunks_of_several_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(BENCHMARKS / "aligned.py"))
-    script["main"].__globals__.update(SHARED=300, OLD_VOCABULARY=1400)
+    script["main"].__globals__.update(SHARED=300, OLD_VOCABULARY=2400)
     sizes = {"vocabulary": 400, "length": 12, "answer": 5, "batch": 2, "hidden": 64, "layers": 1}
     script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device=cpu", "--peak-of=in slices"])
     assert re.search(r'\{"peak": [\d.]+, "old": [\d.]+\}', capsys.readouterr().out)
