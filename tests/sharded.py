@@ -1,4 +1,4 @@
-"""FSDP2 and ZeRO-3 on CPUs, as a launcher would set them up on GPUs."""
+"""FSDP2 on CPUs, as a launcher would set it up on GPUs."""
 
 import os
 from typing import Any

@@ -246,7 +246,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         self, inputs: dict[str, Any], trained: Tensor, memory: EvaluationMemory | None
     ) -> tuple[Tensor, Tensor]:
         """Ask the teachers, once for each row that is evaluated."""
-        if memory is None:
+        # Processes that ask a split model together do not remember the same rows.
+        if memory is None or self.new_teacher.shards is not None:
             return self._ask_teachers(inputs, trained)
         rows = inputs[ROW].tolist()
         known = memory.recall(rows, trained.device)

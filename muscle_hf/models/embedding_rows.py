@@ -17,6 +17,7 @@ from huggingface_hub import hf_hub_download, parse_safetensors_file_metadata, tr
 from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, ModelMismatchError
@@ -189,11 +190,14 @@ def save_with_rows(model: Any, *arguments: Any, **options: Any) -> None:
     is_resized = "save_embedding_layers" not in passed and changed_rows(model) is not None
     save(model, *arguments, **options | ({"save_embedding_layers": True} if is_resized else {}))
     if is_resized and passed.get("is_main_process", True):
-        _add_lacking_rows(Path(passed["save_directory"]), model)
+        _add_lacking_rows(Path(passed["save_directory"]), model, passed.get("state_dict"))
 
 
-def _add_lacking_rows(folder: Path, model: PeftModel) -> None:
-    """Add to a saved adapter the layers of a resized base that PEFT left out, as it does beside adapted embeddings."""
+def _add_lacking_rows(folder: Path, model: PeftModel, state: Mapping[str, Tensor] | None) -> None:
+    """Add to a saved adapter the layers of a resized base that PEFT left out, as it does beside adapted embeddings.
+
+    `state` holds the weights where they are not whole in the model.
+    """
     file = folder / _WEIGHTS[0]
     if not file.is_file():
         return
@@ -203,7 +207,9 @@ def _add_lacking_rows(folder: Path, model: PeftModel) -> None:
         return
     tensors = load_file(file)
     for layer in lacking:
-        weight = layer_of_base(base.get_submodule(layer)).weight
+        module = layer_of_base(base.get_submodule(layer))
+        name = next(name for name, inner in model.named_modules() if inner is module)
+        weight = module.weight if state is None else state[f"{name}.weight"]
         tensors[f"{PREFIX}{layer}.weight"] = weight.detach().cpu().contiguous()
     with replaced(file) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -1,12 +1,12 @@
-"""Weights that FSDP2 or DeepSpeed ZeRO-3 splits over processes: made whole for a while, or exchanged for others.
+"""Weights that FSDP2 splits over processes: made whole for a while, or exchanged for others.
 
-Both give a process its own part of each weight and make a layer whole while it is needed. A forward pass of the whole
+Each process has its own part of each weight, and a layer is whole while it is needed. A forward pass of the whole
 model does that by itself, and all processes have to take it together. What is here is for the rest: an LM head that is
 used outside of the forward pass, and other values that take the weights' place for one.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,27 +23,14 @@ def is_sharded(model: nn.Module) -> bool:
         >>> is_sharded(nn.Linear(2, 2))
         False
     """
-    return any(isinstance(module, FSDPModule) for module in model.modules()) or _has_zero_parameters(model)
-
-
-def shape_of(weight: Tensor) -> torch.Size:
-    """Return the shape of a whole weight, of which there may be a part here."""
-    return getattr(weight, "ds_shape", weight.shape)  # what ZeRO-3 has split says (0,)
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 @torch.no_grad()
 def split_again(model: nn.Module) -> None:
-    """Let go of what is whole of the trained weights, and of what is on its way, so that it is gathered anew."""
+    """Let go of what is whole of the weights, so that it is gathered anew."""
     for module in _fsdp_modules(model):
         module.reshard()
-    # ZeRO-3 gathers ahead of the layers that it expects next.
-    on_their_way = getattr(model, "ds_inflight_param_registry", {})
-    for handle in on_their_way.values():
-        handle.wait()
-    on_their_way.clear()
-    available: list[Any] = [weight for _, weight in _trained(model) if hasattr(weight, "ds_id") and weight.numel()]
-    if available:
-        available[0].partition(param_list=available, has_been_updated=False)
 
 
 @contextmanager
@@ -61,11 +48,28 @@ def whole(model: nn.Module, *modules: nn.Module | None) -> Iterator[None]:
                     owner.unshard()
                     if not torch.is_grad_enabled():  # otherwise the backward pass needs it, and splits it afterwards
                         stack.callback(owner.reshard)
-            if _has_zero_parameters(model):
-                stack.enter_context(_gathered([weight for module in wanted for weight in module.parameters()]))
             for module in wanted:
                 stack.enter_context(_silent(module))
         yield
+
+
+@torch.no_grad()
+def gathered_state(model: nn.Module, wanted: Callable[[str, Tensor], bool], *, keep: bool) -> dict[str, Tensor]:
+    """Gather what is `wanted` of a model's state, one weight after the other, on the CPU of processes that `keep` it.
+
+    All processes gather together. What is tied stays one tensor.
+    """
+    split_again(model)
+    known: dict[int, Tensor] = {}
+    state = {name: value for name, value in model.state_dict(keep_vars=True).items() if wanted(name, value)}
+    for value in state.values():
+        if id(value) in known:
+            continue
+        tensor: Any = value.detach()
+        if hasattr(tensor, "full_tensor"):  # one that is offloaded to the CPU is gathered where the others are
+            tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+        known[id(value)] = tensor.cpu().clone() if keep else tensor.new_empty(0)
+    return {name: known[id(value)] for name, value in state.items()} if keep else {}
 
 
 class LocalShards:
@@ -121,7 +125,7 @@ def _local(weight: Tensor) -> Tensor:
     """Return what this process has of a weight: memory that can be written to."""
     if isinstance(weight, DTensor):
         return weight.to_local()
-    return getattr(weight, "ds_tensor", weight.data)
+    return weight.data
 
 
 def _fsdp_modules(model: nn.Module) -> list[FSDPModule]:
@@ -148,16 +152,6 @@ def _is_whole(owner: Any) -> bool:
             return True
         left += [child for child in module.children() if not isinstance(child, FSDPModule)]
     return False
-
-
-def _has_zero_parameters(model: nn.Module) -> bool:
-    return any(hasattr(weight, "ds_id") for weight in model.parameters())
-
-
-def _gathered(weights: list[nn.Parameter]) -> Any:
-    from deepspeed.zero import GatheredParameters
-
-    return GatheredParameters(weights)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .data import is_packed, model_inputs, sequence_numbers, shifted_column, student_inputs
-from .slicing import Slicing, TeacherReader
+from .slicing import Slicing
 
 
 class AlignedLoss:
@@ -106,27 +106,17 @@ class AlignedLoss:
     ) -> CompatibilityLoss:
         hidden = hidden[chunks.new.where]
         size = tokens_of_a_slice(self._vocabulary, hidden.device)
-        in_step = self.slicing.in_step
         with self.autocast(), ExitStack() as stack:
             if self.old is None:
                 old: LiveTargets | StoredScores = stored_at(self._cached(batch), chunks, hidden)
             else:
                 # Sequences that are packed into one row here are rows of their own there, and of any length.
                 at_once = batch["input_ids"].numel() if is_packed(batch) else None
-                old_reader = TeacherReader(
-                    self.old, old_inputs(batch), chunks.old.where, reads_all=in_step, at_once=at_once
-                )
+                old_reader = self.slicing.reader(self.old, old_inputs(batch), chunks.old.where, at_once=at_once)
                 old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
-            reader = TeacherReader(self.new, model_inputs(batch), chunks.new.where, reads_all=in_step)
+            reader = self.slicing.reader(self.new, model_inputs(batch), chunks.new.where)
             new = LiveTargets("new", reader, self.new.project, chunks.new.ids, size)
-            if in_step:
-                # In one order in all processes, whatever their masks ask and whatever they have to train on.
-                for target in (old, new):
-                    if isinstance(target, LiveTargets):
-                        target.run(torch.ones_like(target.gold, dtype=torch.bool))
-                for teacher in (self.new, self.old):
-                    if teacher is not None:
-                        stack.enter_context(teacher.whole_head())
+            stack.enter_context(self.slicing.in_one_order((new, old), (self.new, self.old)))
             return sliced_chunk_loss(
                 hidden,
                 lambda few: project(self.student, few),
@@ -136,7 +126,7 @@ class AlignedLoss:
                 self._shared,
                 strategy=self.strategy,
                 size=size,
-                kept=0 if in_step else self.slicing.kept_tokens(size),  # the head is whole in here alone
+                kept=self.slicing.kept_tokens(size),
                 **rest,
             )
 
@@ -209,8 +199,9 @@ class ChunkScorer:
         targets = LiveTargets("old", lambda _: forward(old_inputs(batch))[:, :-1][where], head, ids, size)
         scores = ChunkScores(targets.logits, ids, numbers[where], len(counts) * most, size)
         with self.autocast():
-            targets.prepare(where[where])
-            right, log_likelihood = scores.right, scores.log_likelihood
+            targets.run(where[where])
+            with old.whole_head():
+                right, log_likelihood = scores.right, scores.log_likelihood
         targets.check()
         inside = (torch.arange(most, device=counts.device) < counts[:, None]).flatten()
         return {"old.right": right[inside].to(torch.uint8), "old.log_likelihood": log_likelihood[inside].float()}

@@ -9,7 +9,6 @@ from typing import Any
 
 from huggingface_hub import CommitInfo
 from torch import Tensor
-from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 
 from ..card.files import AdapterCard
@@ -33,9 +32,10 @@ from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
 from .log import LossSums
 from .refusals import refuse_same_names, refuse_tensor_parallelism
 from .secrets import without_tokens
+from .split_trainer import SplitTrainer
 
 
-class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
+class TrainerBase(SplitTrainer):
     """The base of both trainers; it stands before the library's trainer among the bases.
 
     With `push_to_hub=True` the checkpoints are pushed while training goes on, as `hub_strategy` says: one that fails

@@ -42,7 +42,11 @@ HOOKS = (
         "transformers.Trainer._determine_best_metric", "the best checkpoint has a bound", ("training/", "classifier/")
     ),
     Hook("transformers.Trainer._push_from_checkpoint", "a checkpoint is pushed with its card", ("training/base.py",)),
-    Hook("transformers.Trainer._save", "the config beside a model has no token", ("training/base.py",)),
+    Hook(
+        "transformers.Trainer._save",
+        "a config without a token, a split model as a whole",
+        ("training/base.py", "training/split_trainer.py"),
+    ),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
         "more options that are given as JSON text",
@@ -70,6 +74,7 @@ HOOKS = (
     Hook("transformers.PreTrainedModel._hf_peft_config_loaded", "adapters without PEFT's model", ("models/",)),
     Hook("transformers.modeling_layers.GradientCheckpointingLayer", "what a layer is", ("models/compiled.py",)),
     Hook("accelerate.state.AcceleratorState.dynamo_plugin", "what compiles whole models", ("training/refusals.py",)),
+    Hook("transformers.PreTrainedModel._no_split_modules", "layers to split by", ("training/split_models.py",)),
     Hook("transformers.cache_utils.DynamicSlidingWindowLayer", "caches that can be branched", ("prediction/",)),
     Hook("accelerate.Accelerator._models", "the old model is not saved with the state"),
     Hook(
@@ -78,6 +83,7 @@ HOOKS = (
         ("models/processes.py",),
     ),
     Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
+    Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
     Hook("torch.nn.Module._forward_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
     Hook("torch.nn.Module._forward_pre_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
@@ -183,9 +189,20 @@ def split_by_fsdp2(accelerator: Any, model: Any) -> Any:
     return fsdp2_prepare_model(accelerator, model)
 
 
-def note_model(accelerator: Any, model: Any) -> None:
-    """Let accelerate know a model that is prepared already; nothing is wrapped around its layers once more."""
-    accelerator.state.fsdp_plugin.activation_checkpointing = False
+def take_as_split(accelerator: Any, model: Any) -> None:
+    """Let accelerate take a model as it is, and an optimizer of its parts.
+
+    It would tell these parts by their memory, and all that a process has nothing of look alike by that.
+    """
+    prepare = accelerator._prepare_fsdp2
+
+    def prepare_the_rest(*objects: Any) -> tuple[Any, ...]:
+        rest = iter(prepare(*(other for other in objects if other is not model)))
+        if model not in accelerator._models:  # each training starts with an empty list
+            accelerator._models.append(model)
+        return tuple(model if one is model else next(rest) for one in objects)
+
+    accelerator._prepare_fsdp2 = prepare_the_rest
     accelerator._models.append(model)
 
 

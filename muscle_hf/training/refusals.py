@@ -13,12 +13,17 @@ def refuse_ways_of_splitting(trainer: Any) -> None:
     """Refuse ways of splitting a model over processes in which the new model cannot take the student's place."""
     args = trainer.args
     if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
-        raise ConfigurationError("ZeRO-3 is not supported. Train with DDP, FSDP2 or ZeRO-2.")
+        raise ConfigurationError(
+            "DeepSpeed ZeRO-3 is not supported. FSDP2 splits the models over processes in the same way: "
+            "accelerate launch --use_fsdp --fsdp_version 2, as in examples/accelerate/fsdp2.yaml."
+        )
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise ConfigurationError(
             "FSDP of version 1 keeps a layer's weights as one flat tensor, and those of the new model cannot take the "
             "student's place in it. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
         )
+    if trainer.accelerator.is_fsdp2 and args.torch_compile:
+        raise ConfigurationError("torch_compile and FSDP2 do not go together here. Leave torch_compile out.")
     if trainer.accelerator.is_fsdp2 and _share_memory(trainer.model):
         raise ConfigurationError(
             "The adapter's low-rank weights of the LM head are those of the embeddings, in one memory, and splitting "
@@ -53,8 +58,16 @@ def refuse_whole_models_compiled(trainer: Any) -> None:
         )
 
 
+def refuse_asking_alone(what: str, instead: str) -> None:
+    """Refuse what lets each process ask a model of its own, of which it has a part."""
+    raise ConfigurationError(
+        f"{what} lets each process ask rows of its own, and a model that FSDP2 splits answers all processes together. "
+        f"{instead}"
+    )
+
+
 def refuse_tensor_parallelism(size: int) -> None:
-    """Refuse to measure flips with a model that is split over processes."""
+    """Refuse to measure flips with a model whose tensors are split over processes."""
     if size > 1:
         raise ConfigurationError(
             "Flips are measured by every process on rows of its own, which a model split over processes (tensor "

@@ -1,15 +1,17 @@
 """Full logits or hidden states: which way a batch takes, and how a teacher reads no more of it than it has to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
+from ..losses.targets import LiveTargets
 from ..models.adapters import base_model
 from ..models.hidden_states import check_projection, gives_hidden_states
-from ..models.sharding import is_sharded, shape_of
+from ..models.sharding import is_sharded
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
@@ -31,7 +33,7 @@ class Slicing:
         self.in_step = any(is_sharded(model) for model in self.models.values())
         """Whether a model is split over processes, which then have to ask it together, each time."""
         head = base_model(student).get_output_embeddings()
-        self.vocabulary: int = shape_of(head.weight)[0] if head is not None else base_model(student).config.vocab_size
+        self.vocabulary: int = head.weight.shape[0] if head is not None else base_model(student).config.vocab_size
         if self._always and not self._can:
             without = {
                 type(base_model(model)).__name__ for model in self.models.values() if not gives_hidden_states(model)
@@ -55,12 +57,42 @@ class Slicing:
 
     def kept_tokens(self, size: int) -> int:
         """Return up to how many tokens logits may be kept, where a slice has so many tokens."""
+        if self.in_step:
+            return -1  # a head that is split again cannot be gone back through
         return size if self._always else max(size, _SMALL_LOGITS // self.vocabulary)
 
     def check(self, name: str, inputs: dict[str, Any]) -> None:
         """Compare the logits of a batch in both ways, where a model may be asked in slices: "new" or "old"."""
         if self.is_open and name in self.models:
             check_projection(self.models[name], inputs, name)
+
+    def reader(
+        self,
+        teacher: FrozenModelTeacher | SharedBaseTeacher,
+        inputs: dict[str, Any],
+        trained: Tensor,
+        *,
+        at_once: int | None = None,
+    ) -> "TeacherReader":
+        """Return what runs a teacher: on all sequences at once, where other processes take part."""
+        at_once = None if self.in_step else at_once
+        return TeacherReader(teacher, inputs, trained, reads_all=self.in_step, at_once=at_once)
+
+    @contextmanager
+    def in_one_order(self, targets: Iterable[Any], teachers: Iterable[Any]) -> Iterator[None]:
+        """Run live teachers, and make their heads and the student's whole, where the models are split over processes.
+
+        What masks ask, and what there is to train on, differ between processes, and must not decide who runs when.
+        """
+        with ExitStack() as stack:
+            if self.in_step:
+                for target in targets:
+                    if isinstance(target, LiveTargets):
+                        target.run(torch.ones_like(target.gold, dtype=torch.bool))
+                for teacher in teachers:
+                    if teacher is not None:
+                        stack.enter_context(teacher.whole_head())
+            yield
 
 
 class TeacherReader:

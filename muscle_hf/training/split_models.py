@@ -10,7 +10,7 @@ from typing import Any
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-from .hooks import note_model, prepared_teacher, split_by_fsdp2
+from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
 
 
 def is_fsdp2(accelerator: Any) -> bool:
@@ -23,7 +23,7 @@ def split_student(trainer: Any) -> None:
     accelerator = trainer.accelerator
     if is_fsdp2(accelerator):
         trainer.model = trainer.model_wrapped = _split(accelerator, trainer.model)
-        note_model(accelerator, trainer.model)
+        take_as_split(accelerator, trainer.model)
 
 
 def split_teacher(accelerator: Any, model: Any) -> Any:
@@ -42,12 +42,28 @@ def _plugin_for(plugin: Any, model: Any) -> Any:
     """Return the same options for another model, whose layers may have another name."""
     own = copy.copy(plugin)
     if getattr(plugin.auto_wrap_policy, "func", None) is transformer_auto_wrap_policy:
-        own.auto_wrap_policy, own.transformer_cls_names_to_wrap = transformer_auto_wrap_policy, None
+        own.auto_wrap_policy = transformer_auto_wrap_policy
+        known = {type(module).__name__ for module in model.modules()}
+        if not known.issuperset(plugin.transformer_cls_names_to_wrap):
+            own.transformer_cls_names_to_wrap = None
     return own
 
 
+def _layers(model: Any) -> list[str]:
+    """Name the kinds of layers to split by, without those that hold the embeddings, which accelerate splits itself."""
+    embeddings = model.get_input_embeddings()
+    kinds: dict[str, bool] = {}
+    for module in model.modules():
+        kind = type(module).__name__
+        kinds[kind] = kinds.get(kind, False) or any(inner is embeddings for inner in module.modules())
+    return [name for name in model._no_split_modules or () if not kinds.get(name, True)]
+
+
 def _split(accelerator: Any, model: Any) -> Any:
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.auto_wrap_policy is transformer_auto_wrap_policy and plugin.transformer_cls_names_to_wrap is None:
+        plugin.transformer_cls_names_to_wrap = _layers(model)
     model = split_by_fsdp2(accelerator, model)
-    # It calls the forward of the base below an adapter, and not that of the whole.
-    register_fsdp_forward_method(model, "generate")
+    if hasattr(model, "generate"):  # which calls the forward of the base below an adapter, and not that of the whole
+        register_fsdp_forward_method(model, "generate")
     return model

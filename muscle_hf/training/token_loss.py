@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
@@ -17,7 +16,7 @@ from ..models.hidden_states import HIDDEN_STATES_ALONE, project, returning_hidde
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .cached_targets import CachedTargets
 from .data import model_inputs, sequence_numbers, shifted_column, student_inputs
-from .slicing import Slicing, TeacherReader
+from .slicing import Slicing
 
 
 class TokenLoss:
@@ -116,13 +115,7 @@ class TokenLoss:
         size = tokens_of_a_slice(self.slicing.vocabulary, hidden.device)
         with self.autocast(), ExitStack() as stack:
             old, new = self._targets(batch, inputs, trained, gold, size)
-            if self.slicing.in_step:
-                # In one order in all processes, whatever their masks ask and whatever they have to train on.
-                for target in (old, new) if self.cache is None else ():
-                    target.run(torch.ones_like(gold, dtype=torch.bool))
-                for teacher in (self.new, self.old):
-                    if teacher is not None:
-                        stack.enter_context(teacher.whole_head())
+            stack.enter_context(self.slicing.in_one_order((old, new), (self.new, self.old)))
             result = sliced_compatibility_loss(
                 hidden,
                 lambda few: self.new.common(project(self.student, few)),
@@ -154,13 +147,7 @@ class TokenLoss:
                 )
             return self.cache.targets(numbers)
         old, new = (
-            LiveTargets(
-                name,
-                TeacherReader(teacher, inputs, trained, reads_all=self.slicing.in_step),
-                teacher.project,
-                gold,
-                size,
-            )
+            LiveTargets(name, self.slicing.reader(teacher, inputs, trained), teacher.project, gold, size)
             for name, teacher in (("old", self.old), ("new", self.new))
             if teacher is not None
         )

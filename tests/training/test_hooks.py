@@ -24,7 +24,9 @@ import tqdm
 import transformers
 import trl
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from datasets import Dataset, Features, IterableDataset, Value
 from huggingface_hub import CommitOperationAdd, constants, try_to_load_from_cache
 from packaging.version import Version
@@ -497,7 +499,11 @@ def _store(folder: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-@contract("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "accelerate.utils.fsdp_utils.fsdp2_apply_ac")
+@contract(
+    "accelerate.utils.fsdp_utils.fsdp2_prepare_model",
+    "accelerate.utils.fsdp_utils.fsdp2_apply_ac",
+    "accelerate.Accelerator._prepare_fsdp2",
+)
 def _split(folder: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=0, world_size=1)
     try:
@@ -505,20 +511,26 @@ def _split(folder: Path) -> None:
             fsdp_version=2, auto_wrap_policy="transformer_based_wrap", activation_checkpointing=True
         )
         accelerator = Accelerator(cpu=True)
-        accelerator.state.fsdp_plugin = plugin
+        accelerator.state.fsdp_plugin, accelerator.state.distributed_type = plugin, DistributedType.FSDP
         model = tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)
         assert hooks.split_by_fsdp2(accelerator, model) is model
         layer = model.get_submodule("model.layers.0")
         assert isinstance(model, FSDPModule) and "Checkpoint" in type(layer).__name__
-        hooks.note_model(accelerator, model)
-        before = [type(module) for module in model.modules()]
-        optimizer = torch.optim.SGD(model.parameters())
-        model, optimizer = accelerator._prepare_fsdp2(model, optimizer)
+        hooks.take_as_split(accelerator, model)
+        accelerator.free_memory()
+        before, weights = [type(module) for module in model.modules()], list(model.parameters())
+        prepared, optimizer = accelerator.prepare(model, torch.optim.SGD(weights))
+        assert prepared is model and isinstance(optimizer, AcceleratedOptimizer) and accelerator._models == [model]
         assert before == [type(module) for module in model.modules()]
-        assert {id(weight) for weight in optimizer.param_groups[0]["params"]} == set(map(id, model.parameters()))
+        assert list(map(id, optimizer.param_groups[0]["params"])) == list(map(id, weights))
     finally:
         torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contract("transformers.PreTrainedModel._no_split_modules")
+def _layers_to_split_by(_: Path) -> None:
+    assert list(tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)._no_split_modules) == ["LlamaDecoderLayer"]
 
 
 @contract("torch.nn.Module._forward_hooks", "torch.nn.Module._forward_pre_hooks")

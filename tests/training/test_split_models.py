@@ -1,0 +1,58 @@
+"""Models that are split over processes: which ways are refused, with what to do, and which configs start them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from torch import nn
+
+from muscle_hf import ConfigurationError
+from muscle_hf.training.refusals import refuse_ways_of_splitting
+
+CONFIGS = Path(__file__).parents[2] / "examples" / "accelerate"
+
+
+def _trainer(model: nn.Module | None = None, *, fsdp: bool = False, version: int = 2, **options: Any) -> Any:
+    args = {"deepspeed_plugin": None, "n_gpu": 1, "torch_compile": False} | options
+    return SimpleNamespace(
+        args=SimpleNamespace(**args),
+        is_fsdp_enabled=fsdp,
+        accelerator=SimpleNamespace(is_fsdp2=fsdp and version == 2),
+        model=nn.Linear(2, 2) if model is None else model,
+    )
+
+
+def _with_shared_memory() -> nn.Module:
+    one = nn.Parameter(torch.ones(2, 3))
+    return nn.ParameterList([one, nn.Parameter(one.data.T)])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "advice"),
+    [
+        (_trainer(fsdp=True, version=1), "fsdp_version: 2"),
+        (_trainer(deepspeed_plugin=SimpleNamespace(zero_stage=3)), "--use_fsdp --fsdp_version 2"),
+        (_trainer(fsdp=True, torch_compile=True), "Leave torch_compile out"),
+        (_trainer(_with_shared_memory(), fsdp=True), "modules_to_save"),
+        (_trainer(n_gpu=2), "torchrun"),
+    ],
+)
+def test_a_way_of_splitting_that_would_train_wrong_is_refused_with_what_to_do(trainer: Any, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        refuse_ways_of_splitting(trainer)
+
+
+def test_one_process_ddp_zero_2_and_fsdp2_are_not_refused() -> None:
+    for trainer in (_trainer(), _trainer(deepspeed_plugin=SimpleNamespace(zero_stage=2)), _trainer(fsdp=True)):
+        refuse_ways_of_splitting(trainer)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_the_configs_that_are_shown(config: Path) -> None:
+    read = load_config_from_file(str(config))
+    assert read.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}[config.stem]
+    assert read.num_processes == 2
+    assert (read.fsdp_config or {}).get("fsdp_version") == (2 if config.stem == "fsdp2" else None)
