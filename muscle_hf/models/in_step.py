@@ -32,6 +32,8 @@ def in_step(model: Any) -> Iterator[None]:
     if place()[1] == 1 or not is_sharded(model):
         yield
         return
+    # transformers lets a whole `generate` count as one pass of a model that it trains.
+    vars(model).pop("generate", None)
     base, under_way = base_model(model), []
     # `generate` calls the base itself, so that what lies around it has to be gathered here.
     split: list[Any] = [module for module in model.modules() if isinstance(module, FSDPModule)]

@@ -58,14 +58,6 @@ def refuse_whole_models_compiled(trainer: Any) -> None:
         )
 
 
-def refuse_asking_alone(what: str, instead: str) -> None:
-    """Refuse what lets each process ask a model of its own, of which it has a part."""
-    raise ConfigurationError(
-        f"{what} lets each process ask rows of its own, and a model that FSDP2 splits answers all processes together. "
-        f"{instead}"
-    )
-
-
 def refuse_tensor_parallelism(size: int) -> None:
     """Refuse to measure flips with a model whose tensors are split over processes."""
     if size > 1:

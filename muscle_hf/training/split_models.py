@@ -7,7 +7,6 @@ they are checked, for a cache, and for answers. So both are split as soon as the
 import copy
 from typing import Any
 
-from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
@@ -63,7 +62,4 @@ def _split(accelerator: Any, model: Any) -> Any:
     plugin = accelerator.state.fsdp_plugin
     if plugin.auto_wrap_policy is transformer_auto_wrap_policy and plugin.transformer_cls_names_to_wrap is None:
         plugin.transformer_cls_names_to_wrap = _layers(model)
-    model = split_by_fsdp2(accelerator, model)
-    if hasattr(model, "generate"):  # which calls the forward of the base below an adapter, and not that of the whole
-        register_fsdp_forward_method(model, "generate")
-    return model
+    return split_by_fsdp2(accelerator, model)

@@ -24,7 +24,6 @@ from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .flips_evaluation import Answerer, FlipsEvaluation
 from .pair import ModelPair
-from .refusals import refuse_asking_alone
 from .split_models import split_teacher
 from .token_loss import TokenLoss
 
@@ -121,12 +120,6 @@ class TeachersOfRun:
             )
         if self.old is None:
             return True
-        if self.new.shards is not None:
-            refuse_asking_alone(
-                "Filling the teacher cache",
-                "Fill it before, with the same options, by muscle-hf cache, or by cache_teachers() under DDP or in "
-                "one process; FSDP2 then reads it (teacher_cache_dir).",
-            )
         write = partial(
             self._cache.write,
             self.old,
@@ -157,8 +150,6 @@ class TeachersOfRun:
 
     def flips_evaluation(self, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> FlipsEvaluation:
         """Make what asks all three models; the old one is loaded only where its answers are not kept."""
-        if self.new.shards is not None:
-            refuse_asking_alone("flips_dataset", "Leave it out, and compare answers of muscle-hf predict afterwards.")
         args, pair = self.args, self.pair
         precision = f"{base_model(pair.student).dtype}, bf16={args.bf16}, fp16={args.fp16}"
         fingerprints = pair.fingerprint_of_answers(args.flips_max_new_tokens)
