@@ -21,7 +21,6 @@ from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
 from ..models.processes import entered_by_main, on_main_process
-from ..models.sharding import split_again
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
@@ -131,7 +130,6 @@ class TrainerBase(SplitTrainer):
             direction_of_best(self.args.metric_for_best_model, self.args.greater_is_better)
             self.flips.ask_old_and_new()
         self._make_ready()
-        split_again(self.model)  # an optimizer made of weights that are whole would train what is thrown away
         try:
             output = super().train(*arguments, **options)
         finally:

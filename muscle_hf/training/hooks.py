@@ -82,6 +82,11 @@ HOOKS = (
         "processes wait for each other without a collective",
         ("models/processes.py",),
     ),
+    Hook(
+        "accelerate.Accelerator._is_accelerate_prepared",
+        "a model that was evaluated is wrapped in DDP after all",
+        ("training/split_trainer.py",),
+    ),
     Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),

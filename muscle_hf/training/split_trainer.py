@@ -1,4 +1,4 @@
-"""What is different for a trainer whose model is split over processes: what it saves is whole."""
+"""What is different for a trainer of several processes: it trains what was evaluated, and saves what is whole."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from ..models.adapters import base_model
-from ..models.sharding import gathered_state, is_sharded
+from ..models.sharding import gathered_state, is_sharded, split_again
 
 
 class SplitTrainer(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
@@ -16,6 +16,16 @@ class SplitTrainer(Trainer):  # type: ignore[misc]  # transformers counts as unt
     """
 
     args: Any
+    model: Any
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train as [`transformers.Trainer.train`] does, also where the model was evaluated before."""
+        if is_sharded(self.model):
+            split_again(self.model)  # an optimizer made of weights that are whole would train what is thrown away
+        elif self.accelerator.num_processes > 1:
+            # Otherwise accelerate would not wrap it in DDP, and each process would train a model of its own.
+            self.model._is_accelerate_prepared = False
+        return super().train(*arguments, **options)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as [`transformers.Trainer.save_model`] does; all processes gather, and the main one writes."""

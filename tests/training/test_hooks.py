@@ -528,6 +528,13 @@ def _split(folder: Path) -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@contract("accelerate.Accelerator._is_accelerate_prepared")
+def _prepared_once(_: Path) -> None:
+    accelerator, model = Accelerator(cpu=True), nn.Linear(1, 1)
+    accelerator.prepare(model)
+    assert model._is_accelerate_prepared
+
+
 @contract("transformers.PreTrainedModel._no_split_modules")
 def _layers_to_split_by(_: Path) -> None:
     assert list(tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)._no_split_modules) == ["LlamaDecoderLayer"]

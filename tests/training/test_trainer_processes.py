@@ -21,7 +21,12 @@ from muscle_hf import CompatibilityClassifierConfig, CompatibilityClassifierTrai
 # What each way of training is tried with: the adapters of the update, and options of the trainer.
 WAYS: dict[str, dict[str, Any]] = {
     "full logits": {"loss_implementation": "plain"},
-    "slices": {"loss_implementation": "chunked", "cross_entropy_weight": 0.3},
+    # Evaluated before it is trained, on more rows than every process has the same number of.
+    "slices": {
+        "eval_dataset": Dataset.from_list(ROWS[:5]),
+        "loss_implementation": "chunked",
+        "cross_entropy_weight": 0.3,
+    },
     "trained head": {"update": "saved", "loss_implementation": "chunked", "cross_entropy_weight": 0.3},
     "untied head": {"update": "untied", "loss_implementation": "chunked", "gradient_checkpointing": False},
     "accumulated": {
@@ -63,6 +68,8 @@ def train(
         ddp_backend="gloo" if processes > 1 else None,
         **options,
     )
+    if "eval_dataset" in way:
+        trainer.evaluate()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if "save_steps" in way:
         trainer.save_model()
