@@ -24,7 +24,7 @@ from ..models.processes import entered_by_main, on_main_process
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
-from .checkpoints import SealedCheckpoints, explaining_a_full_disk, start_of
+from .checkpoints import SealedCheckpoints, explaining_a_full_disk, load_finished, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
@@ -131,7 +131,7 @@ class TrainerBase(SplitTrainer):
             self.flips.ask_old_and_new()
         self._make_ready()
         try:
-            output = super().train(*arguments, **options)
+            output = load_finished(self, arguments[0]) or super().train(*arguments, **options)
         finally:
             self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved
         warn_without_best_checkpoint(self.args, self.state, self.min_accuracy, measures_flips=self.flips is not None)

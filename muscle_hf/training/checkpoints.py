@@ -7,6 +7,7 @@ to the next one that `save_strategy` asks for, counts for no `save_total_limit`,
 import errno
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import TrainerControl
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from ..errors import ConfigurationError, InputError
 from ..files import write_text
@@ -250,6 +251,21 @@ def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     load_weights(trainer, best or checkpoint)
     trainer.state = state
+
+
+def load_finished(trainer: Trainer, checkpoint: str | None) -> TrainOutput | None:
+    """Load a training that has all of its `max_steps` already, or return None where there is something to train.
+
+    The loss of steps that were taken before is not known, nan.
+    """
+    state = None if checkpoint is None else state_of(Path(checkpoint))
+    # What is split over processes is loaded by the library's own way into training.
+    is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if checkpoint is None or state is None or is_split or not 0 < trainer.args.max_steps <= int(state["global_step"]):
+        return None
+    _load_ended(trainer, Path(checkpoint), Path(trainer.args.output_dir))
+    logger.warning(f"{checkpoint} has all of max_steps={trainer.args.max_steps} already: there is nothing to train.")
+    return TrainOutput(trainer.state.global_step, math.nan, {})
 
 
 def _has_ended(checkpoint: Path) -> bool:

@@ -524,3 +524,22 @@ def test_two_processes_save_at_different_steps_or_move_a_checkpoint_that_is_not_
     assert _tree(tmp_path) == ["interim/checkpoint-6"]
     assert len(list((tmp_path / "interim" / "checkpoint-6").iterdir())) == 3  # with the checksums of both
     assert damage_of(tmp_path / "interim" / "checkpoint-6") == "the optimizer's state is missing"
+
+
+@pytest.mark.slow
+def test_a_training_that_has_all_its_steps_takes_no_step_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    update = make_update(tmp_path)
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    first = trainer_of(update, tmp_path / "out", **options)
+    first.train()
+    again = trainer_of(update, tmp_path / "out", **options)
+    output = again.train(resume_from_checkpoint=True)
+    assert output.global_step == again.state.global_step == 2
+    assert "there is nothing to train" in caplog.text
+    weights = dict(again.model.named_parameters())
+    for name, weight in first.model.named_parameters():
+        assert torch.equal(weight, weights[name])
+    more = trainer_of(update, tmp_path / "out", **options | {"max_steps": 3})
+    assert more.train(resume_from_checkpoint=True).global_step == 3
