@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..launched import is_one_of_several, place_of_launcher
-from ..progress import told_to
 
 COMMANDS = frozenset({"update", "cache", "predict"})
 """Those that share their work; others do all of it in each process, as before."""
@@ -20,6 +19,9 @@ def one_is_heard(command: str) -> Iterator[None]:
     if command not in COMMANDS or not is_one_of_several():
         yield
         return
+    # What only compares is installed without what draws bars.
+    from ..progress import told_to
+
     _find_others_without_a_gpu()
     with contextlib.ExitStack() as stack:
         if rank:
