@@ -25,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for setting in fields(CacheSettings):
         option = f"--{setting.name.replace('_', '-')}"
         parser.add_argument(option, metavar="X", help=str(setting.metadata["help"]))
-    parser.add_argument("--teacher-cache-dir", metavar="DIR", help="folder of the cache")
+    parser.add_argument(
+        "--teacher-cache-dir", metavar="DIR", help="folder of the cache, or an address such as s3://bucket/cache"
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options, as `model: ...`")
 
 

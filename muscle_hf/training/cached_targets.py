@@ -24,6 +24,7 @@ from ..models.in_step import calls_in_step
 from ..progress import progress_bar
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
+from ..teachers.cache.remote import RemoteCache, is_address
 from ..teachers.cache.spec import OF_SOME_TOKENS, CacheSpec
 from ..teachers.cache.writer import SHARD_BYTES, write_cache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -148,12 +149,19 @@ def precision(args: Any, model: Any) -> torch.dtype:
     return weight.dtype if weight.dtype.is_floating_point else torch.float32
 
 
+def folder_of_cache(args: Any) -> Path:
+    """Return where a run's cache lies on this machine; that of an address is where one without a name would be."""
+    named = args.teacher_cache_dir
+    return Path(named) if named and not is_address(named) else Path(args.output_dir) / "teacher_cache"
+
+
 class CacheOfRun:
     """The teacher cache of one training run: a folder for each data set, and what each has to hold.
 
     The data sets are encoded rows, cut to their length, by name and in the order in which their trained tokens are
     numbered. `vocabulary_size` counts the tokens that both models are compared on, and `old_precision` is the type in
-    which the old model's hidden states reach its LM head. A folder that cannot be written to is refused.
+    which the old model's hidden states reach its LM head. A folder that cannot be written to is refused. Where the
+    cache has an address, its files are fetched from there and sent there.
     """
 
     def __init__(
@@ -167,12 +175,18 @@ class CacheOfRun:
         old_precision: torch.dtype,
     ) -> None:
         """Work out what each cache has to hold."""
-        self.root = Path(args.teacher_cache_dir or Path(args.output_dir) / "teacher_cache")
+        self.root = folder_of_cache(args)
         there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ConfigurationError(
                 f"teacher_cache_dir={str(self.root)!r} cannot be made: {there} is no folder that can be written to."
             )
+        address = args.teacher_cache_dir or ""
+        self.remotes = {
+            name: RemoteCache(f"{address.rstrip('/')}/{name}", self.root / name)
+            for name in (datasets if is_address(address) else ())
+        }
+        self.show_progress = not args.disable_tqdm
         self.datasets = datasets
         kind, dtypes = args.teacher_cache, {"new": precision(args, student), "old": old_precision}
         sizes = {"old": hidden_size(old_config), "new": hidden_size(base_model(student).config)}
@@ -195,10 +209,15 @@ class CacheOfRun:
         """Return the caches, or None where one is missing or not complete; one made from something else is refused."""
         caches = []
         for name, spec in self.specs.items():
+            remote = self.remotes.get(name)
+            if remote is not None:
+                remote.fetch(spec, show_progress=self.show_progress)
             try:
                 caches.append(TeacherCache.open(self.root / name, spec))
             except InputError:  # what is missing can be computed; what is stale is another error
                 return None
+            if remote is not None:
+                remote.send_missing(spec)
         return caches
 
     def write(
@@ -221,6 +240,10 @@ class CacheOfRun:
         heads = {"old": old.output_head(), "new": new.output_head()} if needs_heads else None
         for name, spec in self.specs.items():
             rows = self.datasets[name]
+            remote = self.remotes.get(name)
+            if remote is not None:
+                remote.fetch(spec, process=process, processes=processes, show_progress=show_progress)
+                remote.send_missing(spec, process=process, processes=processes)
             is_by_chunks = spec.kind == "chunks"
             counts = chunk_counts(rows) if is_by_chunks else trained_token_counts(rows)
             compute: Callable[[range], dict[str, Tensor]] = (
@@ -247,7 +270,10 @@ class CacheOfRun:
                     rows_at_once=rows_at_once,
                     shard_bytes=max(1, min(SHARD_BYTES, -(-size // min(_SHARDS, batches)))),
                     report=bar.report,
+                    written=None if remote is None else remote.send,
                 )
+            if remote is not None:
+                remote.send_missing(spec, process=process, processes=processes)
 
 
 class _Bar:

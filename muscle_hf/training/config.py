@@ -11,6 +11,7 @@ from ..alignment.loss import validate_for_chunks
 from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
 from ..losses.strategy import StrategyOptions
+from ..teachers.cache.remote import file_system, is_address
 from .arguments import PLACED, RENAMED, checks_arguments
 from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
@@ -87,7 +88,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             KL and its gradient are right on average; "topk" leaves out what the models disagree on outside the k
             likeliest tokens; "hidden" is exact. With `alignment="chunks"` it is "chunks": the old model's score of
             each chunk, five bytes. "none" (default) asks the teachers at each step.
-        teacher_cache_dir: Folder of the cache. Defaults to `teacher_cache` in the output folder.
+        teacher_cache_dir: Folder of the cache, or an address of fsspec such as `s3://bucket/cache`, whose files are
+            fetched into the folder that is the default: `teacher_cache` in the output folder.
         teacher_cache_k: Tokens of the "sampled" or "topk" cache. Defaults to 64.
 
         > Parameters that control unlabelled prompts
@@ -173,7 +175,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         metadata={"help": "Compute both teachers' targets once and keep them.", "choices": list(TEACHER_CACHES)},
     )
     teacher_cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the teacher cache; by default in the output folder."}
+        default=None,
+        metadata={"help": "Folder or fsspec address of the teacher cache; by default in the output folder."},
     )
     teacher_cache_k: int = field(default=64, metadata={"help": "Tokens drawn by the `sampled` cache, kept by `topk`."})
     unlabelled_teacher: str = field(
@@ -308,11 +311,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                         '"sampled" or "hidden", or leave it out.'
                     )
             return
-        if "://" in (self.teacher_cache_dir or ""):
-            raise ConfigurationError(
-                f"teacher_cache_dir={self.teacher_cache_dir!r} is an address, and a cache lies in a folder. Mount the "
-                "storage, or copy the cache to and from it as a whole: its files are ordinary ones."
-            )
+        if is_address(self.teacher_cache_dir or ""):
+            file_system(str(self.teacher_cache_dir))  # refuses before models are loaded
         if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
             raise ConfigurationError(
                 f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "

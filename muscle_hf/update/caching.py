@@ -44,6 +44,8 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     import torch
 
     from ..models.processes import work_together
+    from ..teachers.cache.remote import is_address
+    from ..training.cached_targets import folder_of_cache
     from ..training.config import CompatibilityConfig
     from .arguments import read_words
 
@@ -59,9 +61,14 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     defaults: dict[str, Any] = {"teacher_cache": "sampled", "report_to": "none", "disable_tqdm": False}
     options = defaults | {"dataloader_pin_memory": on_gpu} | options
     with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it
+        if is_address(str(options["teacher_cache_dir"])) and not options.get("output_dir"):
+            raise InputError(
+                "output_dir is missing; a cache with an address has its files there and, until they are sent, in "
+                "teacher_cache in that folder."
+            )
         options.setdefault("output_dir", nothing)
         args = CompatibilityConfig(**options)
-        return work_together(partial(_cache, settings, args, Path(options["teacher_cache_dir"])))
+        return work_together(partial(_cache, settings, args, folder_of_cache(args)))
 
 
 def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
@@ -95,7 +102,7 @@ def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
     size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     return (
         f"The teacher cache in {folder} is complete: {size / 2**20:.1f} MiB. "
-        f"Train with teacher_cache_dir={str(folder)!r}."
+        f"Train with teacher_cache_dir={str(args.teacher_cache_dir)!r}."
     )
 
 

@@ -155,6 +155,19 @@ def test_a_cache_of_something_else_is_refused_before_training(
 
 
 @pytest.mark.slow
+def test_another_machine_fetches_the_cache_of_an_address_and_asks_no_teacher(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = KINDS["hidden"] | {"teacher_cache_dir": f"memory://{tmp_path.name}/cache", "max_steps": 2}
+    first = _trained(update, tmp_path / "first", **options)
+    monkeypatch.setattr(FrozenModelTeacher, "hidden_states", None)
+    second = trainer_of(update, tmp_path / "second", **options)
+    assert not second.teachers.pair.is_old_loaded
+    second.train()
+    assert _losses(second) == _losses(first)
+
+
+@pytest.mark.slow
 def test_a_cache_of_another_old_adapter_is_refused(update: Update, tmp_path: Path) -> None:
     options = KINDS["topk"] | {"teacher_cache_dir": str(tmp_path / "cache")}
     trainer_of(update, tmp_path / "first", **options).cache_teachers()
@@ -209,7 +222,7 @@ def test_a_stream_cannot_be_cached(update: Update, tmp_path: Path) -> None:
         ({"teacher_cache": "sampled", "divergence": "reverse_kl"}, "is not linear in the teacher"),
         ({"teacher_cache": "sampled", "divergence": "jensen_shannon"}, "cannot give it without bias"),
         ({"teacher_cache": "sampled", "teacher": "log_ensemble"}, "whole distributions"),
-        ({"teacher_cache": "sampled", "teacher_cache_dir": "s3://bucket/cache"}, "is an address"),
+        ({"teacher_cache": "sampled", "teacher_cache_dir": "s3://key:secret@bucket/cache"}, "holds a password"),
         ({"teacher_cache": "top"}, "Did you mean 'topk'"),
     ],
 )

@@ -109,7 +109,7 @@ def check_heads_fit(heads: Mapping[str, OutputHead], spec: CacheSpec) -> None:
                 raise TeacherError(f"The LM head of the {role} model has NaN or infinity in it. Check its weights.")
 
 
-def refuse_other_spec(folder: Path, cached: Mapping[str, Any], spec: CacheSpec) -> None:
+def refuse_other_spec(folder: Path | str, cached: Mapping[str, Any], spec: CacheSpec) -> None:
     """Refuse a cache that was made from anything else than this spec; the message names what differs."""
     then, now = _flat(cached), _flat(spec.to_json())
     different = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]

@@ -54,6 +54,7 @@ def write_cache(
     rows_at_once: int = 32,
     shard_bytes: int = SHARD_BYTES,
     report: Report | None = None,
+    written: Callable[[Path], None] | None = None,
 ) -> list[int]:
     """Compute a teacher cache, or what is missing of it.
 
@@ -64,8 +65,9 @@ def write_cache(
     rows at a time, in order, and returns for all of their trained tokens the tensors of `spec.layout()`, on any
     device; rows without a trained token alone are left out. The LM `heads` of "old" and "new" are needed for hidden
     states, and for nothing else. A cache that has been begun keeps its own `shard_bytes`. `report` is told how many
-    rows of this process's shards are done, at the beginning and after each call of `compute`. The numbers of the
-    shards written by this call are returned. A disk that is or becomes full, and a cache of something else, is a
+    rows of this process's shards are done, at the beginning and after each call of `compute`. `written` is told of the
+    manifest, once it is there, and of each file that this call completes. The numbers of the shards written by this
+    call are returned. A disk that is or becomes full, and a cache of something else, is a
     ConfigurationError; NaN or infinity is a TeacherError that names the teacher and the row, and keeps the shards
     before it.
     """
@@ -80,6 +82,8 @@ def write_cache(
     remove_left_over(folder / MANIFEST)
     refuse_other_spec(folder, manifest.spec, spec)
     _refuse_other_rows(folder, manifest, counts)
+    tell_written = written or (lambda path: None)
+    tell_written(folder / MANIFEST)
     todo = [
         shard for shard in range(process, manifest.shards, processes) if _is_missing(folder, manifest, spec, shard)
     ]
@@ -87,6 +91,7 @@ def write_cache(
     if heads is not None and process == 0 and check_heads(folder, manifest) is not None:
         with _explained(folder, manifest, spec, heads):
             write_heads(folder, manifest, heads)
+        tell_written(folder / HEADS)
     rows = manifest.row_offsets
     mine = set(range(process, manifest.shards, processes))
     done = sum(rows[shard + 1] - rows[shard] for shard in mine - set(todo))
@@ -96,6 +101,7 @@ def write_cache(
         done += rows[shard + 1] - rows[shard]
         with _explained(folder, manifest, spec, heads):
             write_tensors(manifest.path_of(folder, shard), tensors, manifest.identity)
+        tell_written(manifest.path_of(folder, shard))
         logger.info(f"Teacher cache: shard {shard} is written, {number} of {len(todo)} that were missing.")
     return todo
 
