@@ -41,6 +41,11 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
     paper's epochs (10), warm-up (500 steps) and gradient accumulation (8) depend on the size of the data and are left
     to the parent's defaults.
 
+    Two of the parent's options mean something else here. `torch_compile` compiles the layers of student and teachers,
+    one by one, in place: whatever else takes hold of the models stays as it is (`torch_compile_mode` may be "default" or
+    "max-autotune-no-cudagraphs"; answers in evaluations are not compiled). `use_liger_kernel` takes the kernels of the
+    layers alone.
+
     Args:
         mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
@@ -79,10 +84,6 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             holds the logits of a few tokens at a time, with the same result up to rounding (but for dropout on the
             LM head itself, which is drawn anew for the mask). "auto" (default) is plain where the logits of a batch
             are small (64 MiB), and chunked above.
-        torch_compile: Compile the layers of student and teachers, one by one, in place: whatever else takes hold of
-            the models stays as it is. `torch_compile_mode` may be "default" or "max-autotune-no-cudagraphs". Answers
-            in evaluations are not compiled. Defaults to False.
-        use_liger_kernel: Liger's kernels in the layers of the new base, not that of the loss. Defaults to False.
         teacher_cache: "sampled", "topk" or "hidden" computes the targets of both teachers once, before training, and
             reads them at each step; the old model is then not loaded again. "sampled" draws tokens so that the forward
             KL and its gradient are right on average; "topk" leaves out what the models disagree on outside the k
