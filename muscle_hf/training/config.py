@@ -42,9 +42,9 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
     to the parent's defaults.
 
     Two of the parent's options mean something else here. `torch_compile` compiles the layers of student and teachers,
-    one by one, in place: whatever else takes hold of the models stays as it is (`torch_compile_mode` may be "default" or
-    "max-autotune-no-cudagraphs"; answers in evaluations are not compiled). `use_liger_kernel` takes the kernels of the
-    layers alone.
+    one by one, in place: whatever else takes hold of the models stays as it is (`torch_compile_mode` may be "default"
+    or "max-autotune-no-cudagraphs"; answers in evaluations are not compiled). `use_liger_kernel` takes the kernels of
+    the layers alone.
 
     Args:
         mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,

@@ -80,7 +80,8 @@ def test_answers_of_another_endpoint_are_not_taken_and_how_fast_it_was_asked_doe
 ) -> None:
     named = ("--old-endpoint", served.url, "--old-endpoint-model")
     first = Stages(_plan(update, tmp_path, *named, "x")).answers(OLD)
-    first.once(lambda: None)
+    first.path.parent.mkdir()
+    first.once(lambda: first.path.touch())
     Stages(_plan(update, tmp_path, *named, "x", "--old-endpoint-concurrency", "3")).answers(OLD).claim()
     for plan in (_plan(update, tmp_path, *named, "y"), _plan(update, tmp_path)):
         with pytest.raises(ConfigurationError, match=r"old endpoint .* there"):
