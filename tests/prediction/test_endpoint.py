@@ -388,6 +388,33 @@ def test_a_key_is_sent_and_seen_nowhere_else(
         monkeypatch.delenv(named or "OPENAI_API_KEY")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": f"the key is {KEY}"},
+        {"finish_reason": f"stop {KEY}"},
+        {"text": None, "message": 3, "error": f"bad Bearer {KEY}"},
+        {f"header {KEY}": [1]},
+    ],
+)
+def test_an_answer_that_repeats_the_key_is_neither_kept_nor_shown(
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    def changed(answer: dict[str, Any]) -> dict[str, Any]:
+        answer["choices"][0] |= change
+        return answer
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    served.faults = [changed]
+    with pytest.raises(EndpointError, match="repeats the key") as caught:
+        _engine(served).generate(["x"], max_new_tokens=2)
+    assert KEY not in "".join([str(caught.value), caplog.text])
+    # A word that is no secret may be a word of an answer.
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    served.faults = [lambda answer: answer | {"id": "EMPTY"}]
+    assert _engine(served).generate(["x"], max_new_tokens=2).texts
+
+
 def test_openais_key_does_not_go_unencrypted_to_others_unless_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,6 +16,7 @@ KEY = "OPENAI_API_KEY"
 """The variable that holds a key where no other one is named."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHORTEST_SECRET = 8
 # Longest text of a server that a message quotes.
 _QUOTED = 300
 
@@ -56,6 +57,22 @@ class Address:
     def headers(self) -> dict[str, str]:
         """What each request carries."""
         return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+
+    def is_repeated_in(self, answer: object) -> bool:
+        """Tell whether a text of an answer, at any depth, has the key in it.
+
+        Of a few letters, such as the EMPTY that servers without keys are given, an answer may have by itself.
+        """
+        if self.key is None or len(self.key) < _SHORTEST_SECRET:
+            return False
+        left = [answer]
+        while left:
+            value = left.pop()
+            if isinstance(value, str) and self.key in value:
+                return True
+            left += [*value.keys(), *value.values()] if isinstance(value, dict) else []
+            left += value if isinstance(value, list) else []
+        return False
 
     def shown(self, text: str) -> str:
         """Give what a server said on one line, not at any length, and without the key."""

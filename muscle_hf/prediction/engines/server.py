@@ -135,6 +135,11 @@ class Server:
         if not isinstance(answer, dict):
             said = self._said(response.text) or "nothing"
             raise EndpointError(f"{url} answers with {said!r}, which is no JSON object; is base_url right?")
+        if self.address.is_repeated_in(answer):
+            raise EndpointError(
+                f"{url} repeats the key that it was sent in its answer, so the answer is not kept. "
+                "Tell whoever runs the server, and take another key."
+            )
         return answer
 
     def _why(self, response: Any) -> str:
