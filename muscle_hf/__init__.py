@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import (
         ArgumentError,
         ConfigurationError,
+        DivergedError,
         EndpointError,
         HubError,
         InputError,
@@ -53,6 +54,7 @@ __all__ = [
     "CompatibilityConfig",
     "CompatibilityTrainer",
     "ConfigurationError",
+    "DivergedError",
     "EndpointError",
     "HubError",
     "InputError",
@@ -90,6 +92,7 @@ _HOMES = {
     "CompatibilityConfig": "training.config",
     "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",
+    "DivergedError": "errors",
     "EndpointError": "errors",
     "HubError": "errors",
     "InputError": "errors",

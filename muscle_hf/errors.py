@@ -37,6 +37,10 @@ class TeacherError(MuscleError, RuntimeError):
     """A teacher whose output cannot be learned from, such as one that gives NaN."""
 
 
+class DivergedError(MuscleError, RuntimeError):
+    """A training whose weights have become NaN or infinity; nothing of these is saved."""
+
+
 class HubError(MuscleError, RuntimeError):
     """The Hugging Face Hub cannot be asked, or refuses what was asked; the message says which of the two, and why."""
 

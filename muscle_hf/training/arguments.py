@@ -3,7 +3,8 @@
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,3 +188,16 @@ def check_kinds(callbacks: Any, processing_class: Any, formatting_func: Any = No
 def _a(name: str) -> str:
     # "an SFTConfig" is read letter by letter.
     return f"{'an' if name[:1] in 'AEIOUaeiou' or name[:3] == 'SFT' else 'a'} {name}"
+
+
+@contextmanager
+def set_aside(args: Any, **values: Any) -> Iterator[None]:
+    """Let a config have other values for a while."""
+    kept = {name: getattr(args, name) for name in values}
+    for name, value in values.items():
+        setattr(args, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(args, name, value)

@@ -1,14 +1,14 @@
 """What both trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
 from torch import Tensor
+from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 
 from ..card.files import AdapterCard
@@ -21,20 +21,22 @@ from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
 from ..models.processes import entered_by_main, on_main_process
+from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..runs.run_comparison import RunComparison
+from .arguments import set_aside
 from .checkpoints import SealedCheckpoints, explaining_a_full_disk, load_finished, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
 from .log import LossSums
-from .refusals import refuse_same_names, refuse_tensor_parallelism
+from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallelism
 from .secrets import without_tokens
-from .split_trainer import SplitTrainer
+from .split_models import make_ready_to_train, state_to_save
 
 
-class TrainerBase(SplitTrainer):
+class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
     """The base of both trainers; it stands before the library's trainer among the bases.
 
     With `push_to_hub=True` the checkpoints are pushed while training goes on, as `hub_strategy` says: one that fails
@@ -131,7 +133,10 @@ class TrainerBase(SplitTrainer):
             self.flips.ask_old_and_new()
         self._make_ready()
         try:
-            output = load_finished(self, arguments[0]) or super().train(*arguments, **options)
+            output = load_finished(self, arguments[0])
+            if output is None:
+                make_ready_to_train(self.model, self.accelerator)
+                output = super().train(*arguments, **options)
         finally:
             self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved
         warn_without_best_checkpoint(self.args, self.state, self.min_accuracy, measures_flips=self.flips is not None)
@@ -367,10 +372,20 @@ class TrainerBase(SplitTrainer):
             note_push(self, pushed)
         return pushed
 
-    def _save(self, *arguments: Any, **options: Any) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as [`transformers.Trainer.save_model`] does; what is split over processes as one process saves it."""
+        if not is_sharded(self.model):
+            super().save_model(output_dir, _internal_call)
+            return
+        self._save(output_dir, state_dict=state_to_save(self.model, keep=self.args.should_save))
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        refuse_diverged(self, state_dict)
         # The library keeps a copy of the config beside the model, for whoever gets the folder.
         with set_aside(self.args, **without_tokens(self.args)):
-            super()._save(*arguments, **options)
+            super()._save(output_dir, state_dict)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.hub_strategy == HubStrategy.END:
@@ -381,16 +396,3 @@ class TrainerBase(SplitTrainer):
             job = self._pushes.checkpoint(self, Path(checkpoint_folder), is_busy=is_pushing(self))
             if job is not None:
                 note_push(self, job)
-
-
-@contextmanager
-def set_aside(args: Any, **values: Any) -> Iterator[None]:
-    """Let a config have other values for a while."""
-    kept = {name: getattr(args, name) for name in values}
-    for name, value in values.items():
-        setattr(args, name, value)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(args, name, value)

@@ -39,6 +39,7 @@ from .kept_checkpoints import (
     state_of,
     steps_done,
 )
+from .refusals import refuse_diverged
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +212,7 @@ def train_and_save(trainer: Trainer) -> int:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         else:
             _load_ended(trainer, checkpoint, folder)
+        refuse_diverged(trainer)
         trainer.save_model()
     return int(trainer.state.global_step)
 

@@ -45,7 +45,7 @@ HOOKS = (
     Hook(
         "transformers.Trainer._save",
         "a config without a token, a split model as a whole",
-        ("training/base.py", "training/split_trainer.py"),
+        ("training/base.py",),
     ),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
@@ -85,7 +85,7 @@ HOOKS = (
     Hook(
         "accelerate.Accelerator._is_accelerate_prepared",
         "a model that was evaluated is wrapped in DDP after all",
-        ("training/split_trainer.py",),
+        ("training/split_models.py",),
     ),
     Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigurationError, ModelMismatchError
+from ..errors import ConfigurationError, DivergedError, ModelMismatchError
 
 
 def refuse_ways_of_splitting(trainer: Any) -> None:
@@ -56,6 +56,20 @@ def refuse_whole_models_compiled(trainer: Any) -> None:
             "this process had before). Take it out there, and set torch_compile=True here: layers are compiled one by "
             "one."
         )
+
+
+def refuse_diverged(trainer: Any, state: Mapping[str, Tensor] | None = None) -> None:
+    """Refuse to save what a training has made NaN or infinity; `state` is what is saved, where that was gathered."""
+    saved = trainer.model.named_parameters() if state is None else state.items()
+    for name, weight in saved:
+        is_trained = state is not None or weight.requires_grad
+        if is_trained and weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise DivergedError(
+                f"The training has diverged: at step {trainer.state.global_step} there are weights that are no "
+                f"numbers (NaN or infinity, such as {name}), so they are not saved. Lower learning_rate "
+                f"(now {trainer.args.learning_rate:g}), raise warmup_steps, or train in bfloat16 or float32 where it "
+                "was float16."
+            )
 
 
 def refuse_tensor_parallelism(size: int) -> None:

@@ -7,8 +7,11 @@ they are checked, for a cache, and for answers. So both are split as soon as the
 import copy
 from typing import Any
 
+from torch import Tensor
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
+from ..models.adapters import base_model
+from ..models.sharding import gathered_state, is_sharded, split_again
 from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
 
 
@@ -63,3 +66,28 @@ def _split(accelerator: Any, model: Any) -> Any:
     if plugin.auto_wrap_policy is transformer_auto_wrap_policy and plugin.transformer_cls_names_to_wrap is None:
         plugin.transformer_cls_names_to_wrap = _layers(model)
     return split_by_fsdp2(accelerator, model)
+
+
+def make_ready_to_train(model: Any, accelerator: Any) -> None:
+    """Let a model that was evaluated before be trained by all processes as one."""
+    if is_sharded(model):
+        split_again(model)  # an optimizer made of weights that are whole would train what is thrown away
+    elif accelerator.num_processes > 1:
+        # Otherwise accelerate would not wrap it in DDP, and each process would train a model of its own.
+        model._is_accelerate_prepared = False
+
+
+def state_to_save(model: Any, *, keep: bool) -> dict[str, Tensor]:
+    """Gather what is saved of a split model, with all processes; those that do not `keep` it get nothing.
+
+    transformers would save nothing with FSDP's sharded checkpoints, and gather the whole base with its full ones.
+    """
+    base = base_model(model)
+    ends = [module for module in (base.get_input_embeddings(), base.get_output_embeddings()) if module is not None]
+    # PEFT saves the rows of embeddings whose number has changed, frozen ones too.
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if any(module is end for end in ends))
+
+    def is_saved(name: str, value: Tensor) -> bool:
+        return base is model or value.requires_grad or name.startswith(prefixes)
+
+    return gathered_state(model, is_saved, keep=keep)

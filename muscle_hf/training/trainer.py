@@ -33,8 +33,8 @@ from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
 from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
-from .base import TrainerBase, set_aside
+from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
+from .base import TrainerBase
 from .config import CompatibilityConfig
 from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch

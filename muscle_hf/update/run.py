@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DivergedError
 from ..interrupts import polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
@@ -36,6 +36,7 @@ from .plan import Plan
 from .stage import FOLDER, Stage
 from .stages import TASK, Stages
 from .training import (
+    CACHE,
     clean,
     control_options,
     release_memory,
@@ -151,7 +152,15 @@ def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> No
     folder = stage.path.parent
     done = on_main_process(partial(steps_done, folder))
     what = f"training, {steps} steps" + (f", going on from step {done[0]}" if done else "")
-    _once(stage, say, what, partial(train, folder=folder))
+    try:
+        _once(stage, say, what, partial(train, folder=folder))
+    except DivergedError as error:
+        # The same settings would end there again, and others are to find nothing of these.
+        on_main_process(partial(stage.forget, but=CACHE))
+        raise DivergedError(
+            f"{stage.title}: {error} What this stage left is removed, the others are kept, and the same command goes "
+            "on with another --learning-rate (--task-learning-rate for the task adapter)."
+        ) from error
     on_main_process(partial(clean, folder))
 
 

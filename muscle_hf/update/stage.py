@@ -1,6 +1,7 @@
 """Stages of an update on disk: what decides one is written when it starts, that it is finished last of all."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -95,6 +96,15 @@ class Stage:
     def end(self) -> None:
         """Note that it is finished."""
         self._write(finished=True)
+
+    def forget(self, *, but: str) -> None:
+        """Remove the mark and the folder of the stage, but for a folder there that other settings may use as well."""
+        self.mark.unlink(missing_ok=True)
+        for path in self.path.parent.iterdir() if self.path.parent.is_dir() else ():
+            if path.is_dir() and path.name != but:
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.is_dir():
+                path.unlink()
 
     def _refuse_damaged(self, notes: Mapping[str, Any]) -> None:
         for output in self.outputs:

@@ -1158,6 +1158,20 @@ def test_an_update_interrupted_in_each_stage_goes_on_and_comes_to_the_same_adapt
 
 
 @pytest.mark.slow
+def test_a_training_of_an_update_that_has_diverged_leaves_the_other_stages_to_go_on_with(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["update", *_words(models, tmp_path / "out", "--control", "false", "--task-learning-rate", "1e-3")]
+    assert main([*words, "--learning-rate", "1e30"]) == 2
+    said = capsys.readouterr().err
+    assert "the compatibility adapter: The training has diverged" in said and "the same command goes on" in said
+    task = (tmp_path / "out" / "task-adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert main([*words, "--learning-rate", "1e-4"]) == 0
+    assert "the new task adapter: finished before" in capsys.readouterr().out
+    assert (tmp_path / "out" / "task-adapter" / "adapter_model.safetensors").stat().st_mtime_ns == task
+
+
+@pytest.mark.slow
 def test_an_update_that_was_killed_goes_on_from_its_checkpoint(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
