@@ -38,7 +38,7 @@ def held_folder(folder: Path, work: str, otherwise: str, *, part: str = "") -> I
 
     A folder that is not there is made, and goes again where nothing was put into it. The hidden lock file goes at the
     end; one that a killed process left locks nobody out. Windows, and file systems without locks, let all go on, the
-    latter with a warning; so does a folder that cannot be written to, where the first one who writes says so.
+    latter with a warning; so does a folder that is there and cannot be written to, where who writes first says so.
 
     Args:
         folder: Where it works.
@@ -47,11 +47,18 @@ def held_folder(folder: Path, work: str, otherwise: str, *, part: str = "") -> I
         part: Of the folder, where others may work on the other parts.
 
     Raises:
-        ConfigurationError: Somebody else is at it; the message says which process, on which machine, and since when.
+        ConfigurationError: The folder cannot be made, or somebody else is at it; the message says which process, on
+            which machine, and since when.
     """
     is_new = not folder.exists()
-    with contextlib.suppress(OSError):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file is there, and whoever writes there knows better what is wrong
+        pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{one_line(folder)} cannot be made ({error.strerror}); name a folder where you may write."
+        ) from error
     try:
         with _held(folder / f".muscle-hf{part and f'-{part}'}.lock", folder, work, otherwise):
             yield

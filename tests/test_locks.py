@@ -140,3 +140,13 @@ def test_a_new_folder_stays_behind_empty_or_goes_with_what_is_in_it(tmp_path: Pa
 def test_a_file_in_the_place_of_the_folder_is_told_by_its_owner(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     _held(tmp_path / "file")  # whoever writes there knows better what is wrong
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    folder = tmp_path / "file" / "out"
+    with (
+        pytest.raises(ConfigurationError, match=r"cannot be made .*where you may write"),
+        held_folder(folder, "a", "b"),
+    ):
+        pass

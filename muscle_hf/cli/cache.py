@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if missing and "--config" not in options:
         near = nearest_option(arguments.words, missing, cutoff=0.85)
         hint = f" Did you mean {near}?" if near else ""
-        raise InputError(f"{missing[0]} is missing: models, data and the folder of the cache are needed.{hint}")
+        others = f", as are {' and '.join(missing[1:])}" if missing[1:] else ""
+        raise InputError(f"{missing[0]} is missing{others}.{hint}")
     from ..training.quiet import quiet_libraries
     from ..update.caching import cache_teachers
 

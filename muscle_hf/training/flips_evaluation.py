@@ -91,6 +91,7 @@ class FlipsEvaluation:
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.answerers = {"old": old, "new": new}
         self.answers: dict[str, list[str]] = {}
+        self._has_warned = False
         self._readings = {"student": self._read(tokenizer)}
         for role, answerer in self.answerers.items():
             own = answerer.tokenizer
@@ -111,7 +112,16 @@ class FlipsEvaluation:
 
         def compare_and_keep() -> dict[str, float]:
             self._keep("student", self.answers["student"])
-            return flip_metrics(**self.answers, references=self.questions.references, prefix=prefix)
+            figures = flip_metrics(**self.answers, references=self.questions.references, prefix=prefix)
+            if not figures[f"{prefix}_old_accuracy"] and not self._has_warned:
+                self._has_warned = True
+                logger.warning(
+                    f"The old model is right on none of the {len(self)} rows of flips_dataset, so there is nothing to "
+                    "break, and every negative flip rate is 0. Are its prompts and right answers as it was trained, "
+                    f"and is its longest answer ({self.max_new_tokens} tokens) long enough? It said, for instance, "
+                    f"{self.answers['old'][0][:80]!r} where {self.questions.references[0][:80]!r} is right."
+                )
+            return figures
 
         return on_main_process(compare_and_keep)
 

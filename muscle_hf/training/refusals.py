@@ -7,11 +7,17 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, DivergedError, ModelMismatchError
+from ..launched import is_one_of_several, place_of_launcher
 
 
 def refuse_ways_of_splitting(trainer: Any) -> None:
     """Refuse ways of splitting a model over processes in which the new model cannot take the student's place."""
     args = trainer.args
+    if is_one_of_several() and args.world_size == 1:
+        raise ConfigurationError(
+            f"A launcher has started {place_of_launcher()[1]} processes, and each would train by itself, into one "
+            "folder: without a GPU for each, processes find each other with use_cpu=True alone. Set it, or start one."
+        )
     if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
         raise ConfigurationError(
             "DeepSpeed ZeRO-3 is not supported. FSDP2 splits the models over processes in the same way: "

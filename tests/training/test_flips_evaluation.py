@@ -113,6 +113,18 @@ def test_the_figures_are_those_of_the_three_models_answers(tmp_path: Path) -> No
     assert metrics["valid_new_negative_flip_rate"] == of_update.negative_flip_rate
 
 
+def test_an_old_model_that_is_right_on_nothing_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    evaluation = _evaluation(tmp_path, _generated(3, "no such answer"))
+    for _ in range(2):
+        assert evaluation.measure(STUDENT)["eval_negative_flip_rate"] == 0
+    assert caplog.text.count("right on none of the 3 rows") == 1
+    caplog.clear()
+    said = evaluation.answers["old"]
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in zip(PROMPTS[:3], said, strict=True)]
+    _evaluation(tmp_path / "right", Dataset.from_list(rows)).measure(STUDENT)
+    assert "right on none" not in caplog.text
+
+
 def test_an_answer_is_right_by_equality_but_for_white_space(tmp_path: Path) -> None:
     texts = _evaluation(tmp_path / "first", _generated()).ask(STUDENT)
     rows = [

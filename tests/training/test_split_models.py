@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "examples" / "accelerate"
 
 
 def _trainer(model: nn.Module | None = None, *, fsdp: bool = False, version: int = 2, **options: Any) -> Any:
-    args = {"deepspeed_plugin": None, "n_gpu": 1, "torch_compile": False} | options
+    args = {"deepspeed_plugin": None, "n_gpu": 1, "torch_compile": False, "world_size": 1} | options
     return SimpleNamespace(
         args=SimpleNamespace(**args),
         is_fsdp_enabled=fsdp,
@@ -56,3 +56,11 @@ def test_accelerate_reads_the_configs_that_are_shown(config: Path) -> None:
     assert read.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}[config.stem]
     assert read.num_processes == 2
     assert (read.fsdp_config or {}).get("fsdp_version") == (2 if config.stem == "fsdp2" else None)
+
+
+def test_processes_of_a_launcher_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"has started 2 processes.*use_cpu=True"):
+        refuse_ways_of_splitting(_trainer())
+    refuse_ways_of_splitting(_trainer(world_size=2))
