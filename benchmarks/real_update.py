@@ -18,6 +18,7 @@ What is finished in the output folder is kept, so that a killed benchmark goes o
 # ruff: noqa: T201, S603 - a benchmark prints, and runs the command that it is about
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -151,23 +152,23 @@ def run(command: Sequence[str], log: Path, kill: Callable[[float], bool] | None 
     """
     stages: list[Stage] = []
     with log.open("w", encoding="utf-8") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
-        began, count, peak = 0.0, 0, 0
-        seconds = 0.0
+        began, seconds, peak = 0.0, 0.0, 0
         current: tuple[str, int | None] = ("the start", None)
-        while process.poll() is None:
+        has_ended = False
+        while not has_ended:
+            # Looked at once more after the end, for what was said in between.
+            has_ended = process.poll() is not None
             seconds, peak = _seconds(process.pid, seconds), max(peak, _peak(process.pid))
-            found = [(stage["title"], stage["steps"]) for stage in _STAGE.finditer(log.read_text(encoding="utf-8"))]
-            if len(found) > count:
+            told = [(stage["title"], stage["steps"]) for stage in _STAGE.finditer(log.read_text(encoding="utf-8"))]
+            for title, steps in told[len(stages) :]:
                 stages.append(Stage(*current, seconds - began, peak))
-                title, steps = found[-1]
-                current, count = (title, int(steps) if steps else None), len(found)
-                began, peak = seconds, 0
+                current, began, peak = (title, int(steps) if steps else None), seconds, 0
                 _forget_peak(process.pid)
-            if kill is not None and kill(seconds):
+            if not has_ended and kill is not None and kill(seconds):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 return [*stages, Stage(*current, seconds - began, peak)]
-            time.sleep(0.2)
+            time.sleep(0 if has_ended else 0.2)
     if process.returncode or kill is not None:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; its last words:\n{_end_of(log)}")
     return [*stages, Stage(*current, seconds - began, peak)]
@@ -196,7 +197,8 @@ def _peak(pid: int) -> int:
 
 def _forget_peak(pid: int) -> None:
     """Let Linux measure the peak of a process from here on."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+    with contextlib.suppress(OSError):  # it has just ended
+        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 def in_the_asking(folder: Path) -> Callable[[float], bool]:

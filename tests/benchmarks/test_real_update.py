@@ -15,15 +15,15 @@ import muscle_hf
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "real_update.py"
 # In place of `muscle-hf update`: stages, kept answers, a checkpoint; it waits to be killed where nothing is kept yet.
 STANDS_IN = """
-import json, pathlib, sys, time
+import json, pathlib, signal, sys, time
 words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 out = pathlib.Path(words["--output-dir"])
 kill = out.with_name("kill").exists()
-def say(line): print(line, flush=True); time.sleep(0.3)
+def say(line): print(line, flush=True)
 part, checkpoint = out / "answers" / "old.jsonl.part", out / "compatibility" / "checkpoint-2"
 say("the answers of the old model: asking 4 rows")
 if kill and not part.exists():
-    part.parent.mkdir(parents=True); part.write_text('{"decided_by": "x"}\\n[0, "a"]\\n'); time.sleep(60)
+    part.parent.mkdir(parents=True); part.write_text('{"decided_by": "x"}\\n[0, "a"]\\n'); signal.pause()
 done = checkpoint.exists()
 say("the compatibility adapter: training, 4 steps" + (", going on from step 2" if done else ""))
 if kill and not done:
