@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from steps_of_losses import move, step_of
 from tiny_models import TEXTS, tiny_adapter, tiny_llama, tiny_tokenizer
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Gemma2Config, Gemma2ForCausalLM, OPTConfig, OPTForCausalLM
@@ -61,32 +62,13 @@ def _loss(
     )
 
 
-def _step(loss: AlignedLoss, student: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
-    student.zero_grad()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # dropout draws the same in both ways
-        result, _ = loss(student, batch, normalizer=None, needs_logits=False)
-        result.loss.backward()
-    return result, {
-        name: weight.grad.clone() for name, weight in student.named_parameters() if weight.grad is not None
-    }
-
-
-def _move(student: Any) -> None:
-    """Take the student away from its start, where it is its own teacher."""
-    with torch.no_grad():
-        for weight in student.parameters():
-            if weight.requires_grad:
-                weight += 0.1 * torch.randn_like(weight)
-
-
 def _assert_both_ways_agree(student: Any, old: Any, **options: Any) -> None:
     plain, sliced = (_loss(student, old, way, **options) for way in ("plain", "chunked"))
     batch = _batch(completion_only=True)
     sliced.check(batch)
-    _move(student)
+    move(student)
     student.train()
-    (one, gradients), (other, others) = (_step(loss, student, batch) for loss in (plain, sliced))
+    (one, gradients), (other, others) = (step_of(loss, student, batch) for loss in (plain, sliced))
     assert other.loss.item() == pytest.approx(one.loss.item(), abs=1e-5)
     assert other.tokens_to_old == one.tokens_to_old > 0
     assert others.keys() == gradients.keys()
@@ -143,9 +125,9 @@ def test_autocast_and_slices_go_together() -> None:
 
     student, old = tiny_adapter(tiny_llama(1, NEW), 2), tiny_llama(3, OLD)
     losses = [_loss(student, old, way, autocast=autocast) for way in ("plain", "chunked")]
-    _move(student)
+    move(student)
     with autocast():
-        (one, gradients), (other, others) = (_step(loss, student, _batch()) for loss in losses)
+        (one, gradients), (other, others) = (step_of(loss, student, _batch()) for loss in losses)
     assert other.loss.item() == pytest.approx(one.loss.item(), rel=2e-2)
     for name, gradient in gradients.items():
         assert (others[name] - gradient).norm() <= 0.1 * gradient.norm() + 1e-4, name
@@ -161,10 +143,10 @@ def test_a_row_without_a_wrong_chunk_costs_no_pass_of_the_old_model() -> None:
     old.register_forward_pre_hook(
         lambda module, arguments, inputs: rows_read.append(len(inputs["input_ids"])), with_kwargs=True
     )
-    results = [_step(_loss(student, old, way), student, batch)[0] for way in ("plain", "chunked")]
+    results = [step_of(_loss(student, old, way), student, batch)[0] for way in ("plain", "chunked")]
     assert rows_read == [4, 3]
     assert results[1].loss.item() == pytest.approx(results[0].loss.item(), abs=1e-6)
-    _step(_loss(student, old, strategy=Strategy(mask="none", teacher="new")), student, batch)
+    step_of(_loss(student, old, strategy=Strategy(mask="none", teacher="new")), student, batch)
     assert rows_read == [4, 3]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from steps_of_losses import move, step_of
 from tiny_models import TEXTS, tiny_adapter, tiny_llama, tiny_tokenizer
 from transformers import (
     CohereConfig,
@@ -53,33 +54,14 @@ def _losses(
     ]
 
 
-def _step(loss: TokenLoss, student: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
-    student.zero_grad()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # dropout draws the same in both ways
-        result, _ = loss(student, batch, normalizer=None, needs_logits=False)
-        result.loss.backward()
-    return result, {
-        name: weight.grad.clone() for name, weight in student.named_parameters() if weight.grad is not None
-    }
-
-
-def _move(student: Any) -> None:
-    """Take the student away from its start, where it is its own teacher."""
-    with torch.no_grad():
-        for weight in student.parameters():
-            if weight.requires_grad:
-                weight += 0.1 * torch.randn_like(weight)
-
-
 def _assert_both_ways_agree(
     student: Any, old: Any, batch: dict[str, torch.Tensor], *, tolerance: float = 1e-5, **options: Any
 ) -> None:
     plain, sliced = _losses(student, old, **options)
     sliced.check(batch)
-    _move(student)
+    move(student)
     student.train()
-    (one, gradients), (other, others) = (_step(loss, student, batch) for loss in (plain, sliced))
+    (one, gradients), (other, others) = (step_of(loss, student, batch) for loss in (plain, sliced))
     assert other.loss.item() == pytest.approx(one.loss.item(), abs=tolerance)
     assert other.tokens_to_old == one.tokens_to_old
     assert others.keys() == gradients.keys()
@@ -119,9 +101,9 @@ def test_autocast_and_slices_go_together(adapter: str) -> None:
         return torch.autocast("cpu", torch.bfloat16)
 
     plain, sliced = _losses(student, tiny_llama(3, tokenizer), autocast=autocast)
-    _move(student)
+    move(student)
     with autocast():
-        (one, gradients), (other, others) = (_step(loss, student, _batch()) for loss in (plain, sliced))
+        (one, gradients), (other, others) = (step_of(loss, student, _batch()) for loss in (plain, sliced))
     assert other.loss.item() == pytest.approx(one.loss.item(), rel=2e-2)
     for name, gradient in gradients.items():
         distance, size = (others[name] - gradient).norm(), gradient.norm()
@@ -180,7 +162,7 @@ def test_the_new_teacher_keeps_its_own_embeddings_when_the_student_trains_them()
     teacher = SharedBaseTeacher(student)
     inputs = {name: value for name, value in _batch().items() if name != "labels"}
     before = teacher.logits(inputs)
-    _move(student)
+    move(student)
     assert torch.equal(teacher.logits(inputs), before)
     again = teacher.project(teacher.hidden_states(inputs).flatten(0, 1)).view_as(before)
     assert torch.allclose(again, before, atol=1e-5)
@@ -198,7 +180,7 @@ def test_a_sequence_without_a_wrong_token_costs_no_pass_of_the_old_model() -> No
         lambda module, arguments, inputs: rows_read.append(len(inputs["input_ids"])), with_kwargs=True
     )
     plain, sliced = _losses(student, old)
-    one, other = (_step(loss, student, batch)[0] for loss in (plain, sliced))
+    one, other = (step_of(loss, student, batch)[0] for loss in (plain, sliced))
     assert rows_read == [4, 3]
     assert other.loss.item() == pytest.approx(one.loss.item(), abs=1e-6)
 
@@ -285,9 +267,9 @@ def test_the_papers_default_is_bit_for_bit_equation_1_on_full_logits() -> None:
     student, old = tiny_adapter(tiny_llama(1, tokenizer), 2), tiny_llama(3, tokenizer)
     teachers = FrozenModelTeacher(old), SharedBaseTeacher(student)
     loss = TokenLoss(student, *teachers, Strategy(), implementation="auto", autocast=nullcontext)
-    _move(student)
+    move(student)
     batch = _batch()
-    result, gradients = _step(loss, student, batch)
+    result, gradients = step_of(loss, student, batch)
     # The same by hand, as the trainer did it before there were strategies, caches and slices.
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
