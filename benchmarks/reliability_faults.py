@@ -193,7 +193,7 @@ def second(place: Place, times: int) -> Iterator[Outcome]:
         return  # two may push, and write the same report
     place.clear()
     number = child.start(place.call, place.folder, place.logs)
-    while not any(place.folder.rglob(".*.lock")):
+    while not any(lock.stat().st_size for lock in place.folder.rglob(".*.lock")):  # until it says whose it is
         time.sleep(0.002)
     os.kill(number, signal.SIGSTOP)
     ended = place.run()

@@ -110,11 +110,11 @@ def _unusual(args: Any) -> dict[str, object]:
     return unusual
 
 
-def _learning_rate(trainer: Any) -> object:
+def _learning_rate(trainer: Any) -> str:
     """Give the rate that training began with; an optimizer of one's own may have another than the config."""
     groups = getattr(getattr(trainer, "optimizer", None), "param_groups", ())
     rates = list(dict.fromkeys(group["initial_lr"] for group in groups if "initial_lr" in group))
-    return ", ".join(f"{rate:g}" for rate in rates) if rates else trainer.args.learning_rate
+    return ", ".join(f"{rate:g}" for rate in rates or [trainer.args.learning_rate])
 
 
 def _kept(trainer: Any) -> dict[str, str]:
