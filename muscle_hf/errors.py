@@ -46,7 +46,7 @@ class HubError(MuscleError, RuntimeError):
 
 
 class EndpointError(MuscleError, RuntimeError):
-    """An endpoint that cannot be reached, refuses what is asked, or answers with what is no answer."""
+    """An endpoint or a storage that cannot be reached, refuses what is asked, or answers with what is no answer."""
 
 
 def unknown_option(option: str, value: object, known: Mapping[str, Any]) -> ConfigurationError:

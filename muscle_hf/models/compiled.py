@@ -14,7 +14,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..errors import ConfigurationError
 from .adapters import base_model
-from .sharding import is_sharded
 
 # A graph for each mode, teacher, kind of mask, number of rows (one, more) and of tokens (the first, any): with torch's
 # own limit of 8 the rest would be left as it is without a word that a user sees.
@@ -30,13 +29,8 @@ def compile_layers(model: nn.Module, *, backend: str, mode: str | None = None) -
         mode: Of `torch.compile`.
 
     Raises:
-        ConfigurationError: The model has no layers that are known as such, or is split over processes.
+        ConfigurationError: The model has no layers that are known as such.
     """
-    if is_sharded(model):
-        raise ConfigurationError(
-            "torch_compile=True does not go with a model that is split over processes. Set torch_compile=False, or "
-            "train with DDP."
-        )
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise ConfigurationError(

@@ -20,15 +20,6 @@ _CHANGES = 6
 _BEGINNING = json.dumps({"schema": SCHEMA})[:-1].encode()  # of each line
 
 
-def read_history(path: str | Path) -> tuple[Decision, ...]:
-    """Read the decisions of a file, the oldest first; none where there is no file yet.
-
-    Raises:
-        InputError: The file cannot be read, or a line holds no decision, such as one that was cut off.
-    """
-    return _decisions(_content(path), path)
-
-
 def record(path: str | Path, decision: Decision) -> HistoryShown:
     """Append a decision to a file, whatever other processes append to it meanwhile, and say what came before.
 

@@ -20,7 +20,7 @@ from ..hub.failures import hub_failures
 from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
-from ..models.processes import entered_by_main, on_main_process
+from ..models.processes import entered_by_main, from_every_process, on_main_process
 from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
@@ -375,17 +375,18 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as [`transformers.Trainer.save_model`] does; what is split over processes as one process saves it."""
         if not is_sharded(self.model):
+            refuse_diverged(self)
             super().save_model(output_dir, _internal_call)
             return
+        from_every_process(partial(refuse_diverged, self))  # one may have what is NaN, and all have to stop
         self._save(output_dir, state_dict=state_to_save(self.model, keep=self.args.should_save))
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        refuse_diverged(self, state_dict)
+    def _save(self, *arguments: Any, **options: Any) -> None:
         # The library keeps a copy of the config beside the model, for whoever gets the folder.
         with set_aside(self.args, **without_tokens(self.args)):
-            super()._save(output_dir, state_dict)
+            super()._save(*arguments, **options)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.hub_strategy == HubStrategy.END:

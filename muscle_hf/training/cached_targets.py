@@ -21,6 +21,7 @@ from ..models.adapters import base_model
 from ..models.fingerprints import fingerprint_of_rows
 from ..models.hidden_states import OutputHead
 from ..models.in_step import calls_in_step
+from ..models.sharding import is_sharded
 from ..progress import progress_bar
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
@@ -270,7 +271,8 @@ class CacheOfRun:
                     rows_at_once=rows_at_once,
                     shard_bytes=max(1, min(SHARD_BYTES, -(-size // min(_SHARDS, batches)))),
                     report=bar.report,
-                    written=None if remote is None else remote.send,
+                    # Of split models, the other processes would wait in a collective for what is being sent.
+                    written=None if remote is None or is_sharded(new.student) else remote.send,
                 )
             if remote is not None:
                 remote.send_missing(spec, process=process, processes=processes)

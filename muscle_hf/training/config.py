@@ -90,7 +90,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             likeliest tokens; "hidden" is exact. With `alignment="chunks"` it is "chunks": the old model's score of
             each chunk, five bytes. "none" (default) asks the teachers at each step.
         teacher_cache_dir: Folder of the cache, or an address of fsspec such as `s3://bucket/cache`, whose files are
-            fetched into the folder that is the default: `teacher_cache` in the output folder.
+            fetched into the folder that is the default: `teacher_cache` in the output folder. An address with a
+            password, or with anything after `?`, is refused.
         teacher_cache_k: Tokens of the "sampled" or "topk" cache. Defaults to 64.
 
         > Parameters that control unlabelled prompts
@@ -129,6 +130,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             an option of the parent that the compatibility loss would ignore (`loss_type`, `label_smoothing_factor`),
             or what the parent refuses.
         ArgumentError: An option that does not exist, with what to write instead.
+        MissingPackageError: An address as `teacher_cache_dir` whose package is not installed.
 
     Example:
         >>> CompatibilityConfig(report_to="none").temperature

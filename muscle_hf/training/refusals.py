@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ..errors import ConfigurationError, DivergedError, ModelMismatchError
 from ..launched import is_one_of_several, place_of_launcher
@@ -64,12 +65,11 @@ def refuse_whole_models_compiled(trainer: Any) -> None:
         )
 
 
-def refuse_diverged(trainer: Any, state: Mapping[str, Tensor] | None = None) -> None:
-    """Refuse to save what a training has made NaN or infinity; `state` is what is saved, where that was gathered."""
-    saved = trainer.model.named_parameters() if state is None else state.items()
-    for name, weight in saved:
-        is_trained = state is not None or weight.requires_grad
-        if is_trained and weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+def refuse_diverged(trainer: Any) -> None:
+    """Refuse to save what a training has made NaN or infinity, of what is split the part that is here."""
+    for name, weight in trainer.model.named_parameters():
+        part = weight.to_local() if isinstance(weight, DTensor) else weight
+        if weight.requires_grad and part.is_floating_point() and not bool(torch.isfinite(part).all()):
             raise DivergedError(
                 f"The training has diverged: at step {trainer.state.global_step} there are weights that are no "
                 f"numbers (NaN or infinity, such as {name}), so they are not saved. Lower learning_rate "

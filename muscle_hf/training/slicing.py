@@ -75,7 +75,6 @@ class Slicing:
         at_once: int | None = None,
     ) -> "TeacherReader":
         """Return what runs a teacher: on all sequences at once, where other processes take part."""
-        at_once = None if self.in_step else at_once
         return TeacherReader(teacher, inputs, trained, reads_all=self.in_step, at_once=at_once)
 
     @contextmanager

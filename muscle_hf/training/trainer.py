@@ -111,6 +111,8 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         ConfigurationError: Models or options that cannot be combined.
         InputError: A data set without a token to train on.
         TeacherError: A teacher whose logits are NaN; also raised in training.
+        DivergedError: What was trained has become NaN or infinity; raised where it would be saved.
+        EndpointError: The endpoint of the old model, or the storage of the cache, cannot be reached or refuses.
         HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
 
     Example:

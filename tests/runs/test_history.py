@@ -12,11 +12,15 @@ from muscle_hf.runs.bounds import Bound
 from muscle_hf.runs.compare import compare_runs
 from muscle_hf.runs.decision import Decision
 from muscle_hf.runs.gate import Gate, judge
-from muscle_hf.runs.history import read_history, record
+from muscle_hf.runs.history import _content, _decisions, record
 from muscle_hf.runs.page import render_html
 from muscle_hf.runs.terminal import plain_text
 
 LIMIT = Bound("max_nfr", "all", 0.2)
+
+
+def read_history(path: Path) -> tuple[Decision, ...]:
+    return _decisions(_content(path), path)
 
 
 def _decision(folder: Path, broken: int) -> Decision:

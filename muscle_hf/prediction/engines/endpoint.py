@@ -44,6 +44,8 @@ class OpenAIEngine:
 
     Raises:
         ConfigurationError: The address is none or holds credentials, or the variable is not set.
+        InputError: A prompt that the server cannot answer; raised when it is asked.
+        EndpointError: It cannot be reached, refuses, or repeats its key in an answer; raised when it is asked.
 
     Example:
         >>> engine = OpenAIEngine("http://localhost:8000", "task-on-v1", concurrency=4)

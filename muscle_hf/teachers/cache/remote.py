@@ -89,9 +89,8 @@ class RemoteCache:
             return
         manifest = self._checked_manifest()
         refuse_other_spec(self.address, manifest.spec, spec)
-        absent = [
-            name for name in _names(manifest, spec, process or 0, processes) if not (self.folder / name).exists()
-        ]
+        shards = _names(manifest, spec, process or 0, processes)
+        absent = [name for name in shards if not (self.folder / name).exists()]
         wanted = [name for name in absent if name in there]
         if process is None and wanted != absent:
             return
@@ -101,7 +100,9 @@ class RemoteCache:
             progress_bar(len(wanted), title, unit="file", disable=not show_progress or not wanted) as bar,
             ThreadPoolExecutor(workers) as pool,
         ):
-            for _ in pool.map(lambda name: self._fetch_checked(name, there[name], manifest, spec), wanted):
+            for _ in pool.map(
+                lambda name: self._fetch_checked(name, there[name], manifest, spec, shards[name]), wanted
+            ):
                 bar.update(1)
 
     def send(self, path: Path) -> None:
@@ -178,7 +179,9 @@ class RemoteCache:
         else:
             self._put(self.folder / MANIFEST)
 
-    def _fetch_checked(self, name: str, size: int | None, manifest: Manifest, spec: CacheSpec) -> None:
+    def _fetch_checked(
+        self, name: str, size: int | None, manifest: Manifest, spec: CacheSpec, shard: int | None
+    ) -> None:
         path = self.folder / name
         with replaced(path) as temporary:
             with self._explained(f"does not give {name}"):
@@ -189,7 +192,7 @@ class RemoteCache:
                     f"{self.address} has sent {got} of the {size} bytes of {name}. What came whole is kept in "
                     f"{self.folder}; the same command goes on from there."
                 )
-        wrong = _wrong(path, manifest, spec, _names(manifest, spec)[name])
+        wrong = _wrong(path, manifest, spec, shard)
         if wrong is not None:
             logger.warning(f"Teacher cache: {self.address}/{name} is {wrong}; it is computed again.")
             path.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ Compute = Callable[[range], Mapping[str, Tensor]]
 Report = Callable[[int], None]
 
 SHARD_BYTES = 2**27  # 128 MiB are lost at most when a process is killed, and held in memory while a shard is filled
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A ruled-out token has the log-probability -inf; everything else is finite.
 _MAY_BE_MINUS_INFINITY = ("log_probabilities", "log_threshold", "tail", "log_likelihood")
 
