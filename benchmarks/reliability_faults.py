@@ -189,8 +189,8 @@ def read_only(place: Place, times: int) -> Iterator[Outcome]:
 
 def second(place: Place, times: int) -> Iterator[Outcome]:
     """Start it a second time while the first one is half-way."""
-    if place.job.pushes or place.job.name == "reporting":
-        return  # two may push, and write the same report
+    if place.job.pushes or place.job.name in ("reporting", "deciding"):
+        return  # two may push, write the same report, and wait for each other with decisions
     place.clear()
     number = child.start(place.call, place.folder, place.logs)
     while not any(lock.stat().st_size for lock in place.folder.rglob(".*.lock")):  # until it says whose it is
