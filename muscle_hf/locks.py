@@ -16,6 +16,9 @@ from .text import one_line, printable
 
 logger = logging.getLogger(__name__)
 
+LOCK = ".muscle-hf.lock"
+"""The file that a folder is held by."""
+
 # Nothing can be written there: whoever tries says why, and nobody else can either.
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
 _HAS_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
@@ -60,7 +63,7 @@ def held_folder(folder: Path, work: str, otherwise: str, *, part: str = "") -> I
             f"{one_line(folder)} cannot be made ({error.strerror}); name a folder where you may write."
         ) from error
     try:
-        with _held(folder / f".muscle-hf{part and f'-{part}'}.lock", folder, work, otherwise):
+        with _held(folder / (f".muscle-hf-{part}.lock" if part else LOCK), folder, work, otherwise):
             yield
     finally:
         if is_new:

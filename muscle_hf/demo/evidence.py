@@ -9,6 +9,7 @@ from ..card import AdapterCard
 from ..card.lineage import Lineage
 from ..files import write_text
 from ..flips.comparison import Comparison, compare
+from ..locks import LOCK
 from ..version import library_versions
 from .contenders import OLD, DemoSettings
 from .jobs import FACTS
@@ -25,7 +26,7 @@ def write_evidence(output_dir: Path, settings: DemoSettings, result: DemoResult)
         "versions": library_versions(),
     }
     write_text(output_dir / "comparison.json", json.dumps(shown, indent=2))
-    source, not_shipped = output_dir / result.chosen.folder, shutil.ignore_patterns(FACTS, "training_args.bin")
+    source, not_shipped = output_dir / result.chosen.folder, shutil.ignore_patterns(FACTS, LOCK, "training_args.bin")
     _card(source, settings, result).write_with_adapter(source, output_dir / "adapter", not_shipped)
 
 

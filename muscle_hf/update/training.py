@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from ..files import write_text
 from ..hub.failures import lookup_failures
+from ..locks import LOCK
 from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
 from ..models.embedding_rows import save_with_rows
 from ..models.processes import on_main_process
@@ -131,7 +132,8 @@ def _data(plan: Plan) -> dict[str, Any]:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a finished training needs no more: checkpoints and teacher cache."""
+    """Remove what a finished training needs no more: checkpoints, teacher cache, and a killed one's lock."""
+    (folder / LOCK).unlink(missing_ok=True)
     remove_checkpoints(folder)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
 

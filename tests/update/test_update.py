@@ -45,7 +45,7 @@ import muscle_hf.update.training as training_module
 from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, generate_answers
 from muscle_hf.cli import main
 from muscle_hf.errors import ConfigurationError, InputError, ModelMismatchError, UnsupportedAdapterError
-from muscle_hf.locks import held_folder
+from muscle_hf.locks import LOCK, held_folder
 from muscle_hf.models import embedding_rows
 from muscle_hf.models.ranks import pad_rank
 from muscle_hf.prediction.questions import delimiter_of
@@ -1155,6 +1155,14 @@ def test_an_update_interrupted_in_each_stage_goes_on_and_comes_to_the_same_adapt
         assert not list((tmp_path / "pieces" / name).glob("checkpoint-*"))
     for name in ("old", "new", "control", "compatibility"):
         assert len({(tmp_path / run / "answers" / f"{name}.jsonl").read_bytes() for run in ("whole", "pieces")}) == 1
+
+
+def test_the_lock_of_a_killed_training_goes_with_what_its_folder_needs_no_more(tmp_path: Path) -> None:
+    for name in (LOCK, "README.md", "checkpoint-2/trainer_state.json", "teacher_cache/manifest.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    training_module.clean(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 @pytest.mark.slow
