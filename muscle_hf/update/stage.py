@@ -12,6 +12,12 @@ from ..errors import ConfigurationError
 from ..files import checksum_of_file, write_text
 from ..models.processes import from_every_process, on_main_process
 
+# Beside the weights of an adapter: a flipped bit there is another adapter, or reads other tokens.
+_LOADED_WITH_WEIGHTS = (
+    *("adapter_config.json", "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt", "tokenizer.model"),
+)
+
 FOLDER = "stages"
 """Where the marks lie, below the output folder."""
 
@@ -106,16 +112,20 @@ class Stage:
             elif not path.is_dir():
                 path.unlink()
 
+    def _noted(self) -> list[str]:
+        """Name what counts as made: the outputs, and what is loaded with one from beside it."""
+        beside = (path.parent / name for path in map(Path, self.outputs) for name in _LOADED_WITH_WEIGHTS)
+        return [*self.outputs, *sorted({str(path) for path in beside if (self.output_dir / path).is_file()})]
+
     def _refuse_damaged(self, notes: Mapping[str, Any]) -> None:
-        for output in self.outputs:
-            path = self.output_dir / output
-            if (
-                output in notes
-                and list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) != notes[output]
-            ):
+        for name, note in notes.items():
+            path = self.output_dir / name
+            is_there = path.is_file()
+            if not is_there or list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) != note:
+                made = "it" if name in self.outputs else self.path
                 raise ConfigurationError(
-                    f"{path} is not as this update has written it: it is damaged, or was changed since. Delete it to "
-                    f"have {self.title} made again, or bring back what was there."
+                    f"{path} is not as this update has written it: it is {'damaged' if is_there else 'gone'}, or was "
+                    f"changed since. Delete {made} to have {self.title} made again, or bring back what was there."
                 )
 
     def _read(self) -> dict[str, Any] | None:
@@ -143,8 +153,8 @@ class Stage:
                 "finished": finished,
                 # What is made anew in a moment may be changed by hand, such as the card.
                 "crc32": {
-                    output: checksum_of_file(self.output_dir / output)
-                    for output in (self.outputs if finished and not self.is_quick else ())
+                    name: checksum_of_file(self.output_dir / name)
+                    for name in (self._noted() if finished and not self.is_quick else ())
                 },
             },
             indent=2,

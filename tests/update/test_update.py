@@ -831,6 +831,27 @@ def test_other_settings_are_refused_with_their_names(tmp_path: Path) -> None:
     assert quick.once((tmp_path / "result").touch) and quick.finished
 
 
+@pytest.mark.parametrize("change", [lambda file: file.write_text('{"r": 3}'), Path.unlink])
+def test_what_is_loaded_beside_damaged_weights_is_taken_for_what_was_made(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    stage = Stage("task-adapter", "the adapter", tmp_path, ("task-adapter/weights",), {})
+
+    def train() -> None:
+        (tmp_path / "task-adapter").mkdir()
+        for name in ("weights", "adapter_config.json", "README.md"):
+            (tmp_path / "task-adapter" / name).write_text('{"r": 2}', encoding="utf-8")
+
+    assert stage.once(train)
+    (tmp_path / "task-adapter" / "README.md").write_text("a card that was edited", encoding="utf-8")
+    assert stage.finished
+    change(tmp_path / "task-adapter" / "adapter_config.json")
+    with pytest.raises(
+        ConfigurationError, match=r"adapter_config.json is not as .*Delete .*weights to have the adapter"
+    ):
+        _ = stage.finished
+
+
 def test_a_result_that_was_damaged_since_is_taken_for_what_was_made(tmp_path: Path) -> None:
     result = tmp_path / "result"
 
