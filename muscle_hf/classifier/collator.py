@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..losses.logits import IGNORE_INDEX
-from .data import OLD, OWN_COLUMNS, ROW
+from .data import OLD, OWN_COLUMNS, ROW, UNLABELLED
 from .models import TOKEN
 
 
@@ -23,7 +23,8 @@ class ClassifierCollator:
 
         `input_ids`, `attention_mask` and the like are (batch, length), and so are those with `old_` before the name
         where the old model reads other ids; `labels` is (batch,) or, for words, (batch, length); `old_positions`,
-        (batch, length), is the position of each labelled word for the old model; `weights` and `_row` are (batch,).
+        (batch, length), is the position of each labelled word for the old model; `weights`, `unlabelled` and `_row`
+        are (batch,).
         """
         names = set(examples[0]) - {"labels", *OWN_COLUMNS}
         batch = _padded(examples, sorted(name for name in names if not name.startswith(OLD)), "", self.new)
@@ -37,7 +38,7 @@ class ClassifierCollator:
             batch |= _padded(examples, sorted(name for name in names if name.startswith(OLD)), OLD, self.old)
             if self.task == TOKEN:
                 batch["old_positions"] = self._old_positions(examples, batch)
-        for name, dtype in (("weights", torch.float32), (ROW, torch.int64)):
+        for name, dtype in (("weights", torch.float32), (UNLABELLED, torch.bool), (ROW, torch.int64)):
             if name in examples[0]:
                 batch[name] = torch.tensor([example[name] for example in examples], dtype=dtype)
         return batch

@@ -5,15 +5,16 @@ from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direction_of_best
 from ..losses.strategy import StrategyOptions
 from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.precision import bf16_of_device
 from ..training.secrets import WithoutTokens
+from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
 
 # Arguments of the trainer that are tried here.
-_OF_TRAINER = (*PLACED, "old_processing_class", "quantization_config")
+_OF_TRAINER = (*PLACED, "old_processing_class", "unlabelled_dataset", "quantization_config")
 
 
 @checks_arguments(RENAMED, elsewhere=lambda: {"CompatibilityClassifierTrainer({}=…)": _OF_TRAINER})
@@ -56,6 +57,13 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         new_label_names: Names of the new model's classes, in the order of its logits. Defaults to None: those of its
             config.
         old_label_names: Names of the old model's classes, likewise.
+
+        > Parameters that control unlabelled texts
+
+        unlabelled_teacher: Whom the rows of `unlabelled_dataset` learn from, by the whole distribution and without
+            cross-entropy: "old" (default), "new" or "more_confident". A log's classes, the old model's, are learned
+            by cross-entropy alone.
+        unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
 
         > Parameters that control the models
 
@@ -109,6 +117,13 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
     old_label_names: list[str] | None = field(
         default=None, metadata={"help": "Names of the old model's classes, in the order of its logits."}
     )
+    unlabelled_teacher: str = field(
+        default="old",
+        metadata={"help": "Whom unlabelled texts are learned from.", "choices": list(UNLABELLED_TEACHERS)},
+    )
+    unlabelled_ratio: float | None = field(
+        default=None, metadata={"help": "Unlabelled rows for each labelled row; by default all of them once."}
+    )
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for `from_pretrained` of the new model."}
     )
@@ -124,6 +139,9 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         self.strategy()
         if self.max_length is not None and (isinstance(self.max_length, bool) or self.max_length < 1):
             raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")
+        if self.unlabelled_teacher not in UNLABELLED_TEACHERS:
+            raise unknown_option("unlabelled_teacher", self.unlabelled_teacher, UNLABELLED_TEACHERS)
+        check_ratio(self.unlabelled_ratio)
         best = self.best_metric
         if best is not None:
             direction = getattr(self, "greater_is_better", None)

@@ -7,8 +7,9 @@ for the old model.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from datasets import ClassLabel, Dataset, IterableDataset
@@ -25,7 +26,11 @@ logger = logging.getLogger(__name__)
 OLD = "old_"
 # What the encoder adds to what models take.
 ROW = "_row"
-OWN_COLUMNS = ("old_positions", "weights", ROW)
+# Whether a row is one of unlabelled_dataset, and what stands in place of a class that nobody knows.
+UNLABELLED, UNANSWERED = "unlabelled", -1
+OWN_COLUMNS = ("old_positions", "weights", UNLABELLED, ROW)
+# Rows of a stream that are looked at for a label: it is not read to its end.
+_STREAM_ROWS = 100
 _PAIRS = {
     "text": "text_pair",
     "sentence1": "sentence2",
@@ -114,7 +119,8 @@ class ClassifierEncoder:
         """Return the data set encoded for [`ClassifierCollator`], and warn of what truncation took away.
 
         It has texts or words and labels; or `input_ids` (and, where the old model reads other ids, `old_input_ids`)
-        and labels. `name` is "train" or "eval"; weights are taken along for "train".
+        and labels. `name` is "train" or "eval"; weights are taken along for "train". A set named "test" may lack
+        labels, which are then -100; one named "unlabelled", too: they are then `UNANSWERED`, and else the old model's.
         """
         if not isinstance(dataset, Dataset | IterableDataset):
             raise InputError(f"The {name} set is a {type(dataset).__name__}; a datasets.Dataset is needed.")
@@ -147,6 +153,27 @@ class ClassifierEncoder:
             )
 
 
+def encoded(encoder: ClassifierEncoder, dataset: Any, name: str) -> Any:
+    """Encode a data set, or several by name, and refuse one without a label to learn from or to measure."""
+    if isinstance(dataset, dict):
+        return {key: encoded(encoder, part, name) for key, part in dataset.items()}
+    rows = encoder(dataset, name)
+    if name != "test" and next(labelled_rows(rows), None) is None:
+        raise InputError(
+            f"The {name} set has no label to learn from or to measure: every one that was looked at is -100, or "
+            "lost to truncation. Check the labels, and raise max_length if texts are cut off."
+        )
+    return rows
+
+
+def labelled_rows(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Go through the encoded rows with a label to learn from; of a stream, those among the first rows."""
+    for row in islice(dataset, _STREAM_ROWS if isinstance(dataset, IterableDataset) else None):
+        labels = row["labels"]
+        if any(label != IGNORE_INDEX for label in (labels if isinstance(labels, list) else [labels])):
+            yield row
+
+
 class _Job:
     """The encoding of one data set: which column is what, and one batch of rows."""
 
@@ -159,15 +186,19 @@ class _Job:
             self.text, self.pair = self._text_columns(named)
         known = _WORD_LABELS if encoder.task == TOKEN else _LABELS
         # What is only to be predicted need not be labelled.
-        is_labelled = name != "test" or named.label in columns or any(column in columns for column in known)
-        self.label = self._one_of(named.label, known, "label_column", "gold classes") if is_labelled else None
+        may_lack_labels = name in ("test", UNLABELLED)
+        is_labelled = not may_lack_labels or named.label in columns or any(column in columns for column in known)
+        self.without_label = UNANSWERED if name == UNLABELLED else IGNORE_INDEX
+        what = "the old model's classes" if name == UNLABELLED else "gold classes"
+        self.label = self._one_of(named.label, known, "label_column", what) if is_labelled else None
         self.weight = named.weight if name == "train" else None
         if self.weight is not None and self.weight not in columns:
             raise InputError(f"weight_column={self.weight!r} is no column of the train set; it has {columns}.")
         feature = (dataset.features or {}).get(self.label or "")
         feature = getattr(feature, "feature", feature)
         names = feature.names if isinstance(feature, ClassLabel) else None
-        self.read_label = LabelReader(encoder.classes, names, dataset=name)
+        role = "old" if name == UNLABELLED else "new"
+        self.read_label = LabelReader(encoder.classes, names, dataset=name, role=role)
 
     def _text_columns(self, named: Columns) -> tuple[str, str | None]:
         if self.encoder.task == TOKEN:
@@ -217,12 +248,12 @@ class _Job:
 
     def _labels(self, batch: dict[str, list[Any]], rows: list[int]) -> list[int]:
         if self.label is None:
-            return [IGNORE_INDEX] * len(rows)
+            return [self.without_label] * len(rows)
         return [self.read_label(label, row=row) for label, row in zip(batch[self.label], rows, strict=True)]
 
     def _word_labels(self, batch: dict[str, list[Any]], rows: list[int], column: str) -> list[list[int]]:
         if self.label is None:
-            return [[IGNORE_INDEX] * len(items) for items in batch[column]]
+            return [[self.without_label] * len(items) for items in batch[column]]
         all_labels = []
         for items, labels, row in zip(batch[column], batch[self.label], rows, strict=True):
             if not isinstance(labels, list) or len(labels) != len(items):

@@ -145,23 +145,25 @@ def is_unnamed(names: Sequence[str]) -> bool:
 
 
 class LabelReader:
-    """Turns the labels of a data set into class numbers of the new model.
+    """Turns the labels of a data set into class numbers of the new model, or of the old one where that is the `role`.
 
     A name (a string, or an int of a `ClassLabel` column, whose names are `label_names`) means the class of that name.
     An int without name is a class number already. -100 is not trained on.
     """
 
-    def __init__(self, classes: tuple[str, ...], label_names: Sequence[str] | None, *, dataset: str) -> None:
+    def __init__(
+        self, classes: tuple[str, ...], label_names: Sequence[str] | None, *, dataset: str, role: str = "new"
+    ) -> None:
         """Work out which name is which number."""
-        self.classes, self.dataset = classes, dataset
+        self.classes, self.dataset, self.role = classes, dataset, role
         self._place = {name: index for index, name in enumerate(classes)}
         self._unnamed = is_unnamed(classes)
         if label_names is not None and self._unnamed and tuple(label_names) != classes:
             if len(label_names) != len(classes):
                 raise InputError(
                     f"The labels of the {dataset} set are named ({shown(label_names)}), {len(label_names)} in number; "
-                    f"the new model has {len(classes)} classes without names. Give new_label_names, one name for each "
-                    "class in the order of the logits."
+                    f"the {role} model has {len(classes)} classes without names. Give {role}_label_names, one name "
+                    "for each class in the order of the logits."
                 )
             # Training on a ClassLabel column numbers the classes of an unnamed model just so.
             label_names = None
@@ -172,9 +174,9 @@ class LabelReader:
         if isinstance(label, str):
             if self._unnamed:
                 raise InputError(
-                    f"Row {row} of the {self.dataset} set has the label {label!r}, and the new model does not name "
-                    "its classes (LABEL_0, LABEL_1, ...). Give new_label_names, one name for each class in the order "
-                    "of the logits."
+                    f"Row {row} of the {self.dataset} set has the label {label!r}, and the {self.role} model does not "
+                    f"name its classes (LABEL_0, LABEL_1, ...). Give {self.role}_label_names, one name for each class "
+                    "in the order of the logits."
                 )
             return self._number(label, row)
         if isinstance(label, bool) or not isinstance(label, int):
@@ -194,9 +196,10 @@ class LabelReader:
 
     def _number(self, name: str, row: int) -> int:
         if name not in self._place:
+            way_out = "" if self.role == "old" else ", or train a new model that knows the class"
             raise InputError(
-                f"Row {row} of the {self.dataset} set has the label {name!r}, which is no class of the new model "
-                f"({shown(self.classes)}). Leave such rows out, or train a new model that knows the class."
+                f"Row {row} of the {self.dataset} set has the label {name!r}, which is no class of the {self.role} "
+                f"model ({shown(self.classes)}). Leave such rows out{way_out}."
             )
         return self._place[name]
 

@@ -10,6 +10,13 @@ a token. What is added here is what it means that the two models do not know the
   instance for which the old model answers a removed class is one that it gets wrong.
 - An instance whose *gold class is an added one* learns from the new model, whatever the mask says: the old model gets
   it wrong by definition, and would teach the student to rule the right answer out.
+
+And what it means that nobody knows the class of an instance, a row of `unlabelled_dataset`:
+
+- It learns from the model that `unlabelled_teacher` names, whatever the mask says, and by the divergence alone: no
+  part of the loss is cross-entropy. What that model answers stands in for the gold class in all figures. One that the
+  *new model takes for an added class* learns from the new model.
+- Where a log has the old model's answer, that is learned by cross-entropy alone.
 """
 
 import math
@@ -18,11 +25,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelMismatchError
-from ..losses.compatibility import NEW, CompatibilityLoss, loss_of_tokens
+from ..losses.compatibility import NEW, OLD, CompatibilityLoss, loss_of_tokens
 from ..losses.divergences import Divergence, divergence_of_logits
-from ..losses.logits import IGNORE_INDEX, gold_log_probability
+from ..losses.logits import IGNORE_INDEX, gold_log_probability, log_softmax
 from ..losses.masks import LogitScores, Scores, StoredScores
 from ..losses.strategy import Strategy
+from .data import UNANSWERED
 from .labels import ClassMap
 
 # Divergences that are infinite where the student gives mass to a class that the teacher rules out.
@@ -76,6 +84,8 @@ def classifier_loss(
     normalizer: Tensor | float | None = None,
     sequence: Tensor | None = None,
     weights: Tensor | None = None,
+    unlabelled: Tensor | None = None,
+    unlabelled_teacher: str = "old",
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of a batch of instances or words (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
 
@@ -86,11 +96,17 @@ def classifier_loss(
     `normalizer`, or by 1 where it is less; None stands for the tokens of this call. `sequence` is int64, (tokens,),
     the number of each word's sentence, from 0, which "sequence_likelihood" needs; None numbers each token alone.
     `weights` are float, (tokens,).
+
+    `unlabelled`, bool, (tokens,), marks what comes from a data set without labels: a label is then the answer of the
+    old model, in a log, or `UNANSWERED` where the `unlabelled_teacher` ("old", "new" or "more_confident") answers.
     """
     trained = labels != IGNORE_INDEX
     gold = labels[trained]
     student, raw_old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
     old = old_classes.logits(raw_old)
+    given, shares = None, None
+    if unlabelled is not None:
+        gold, given, shares = _taught(strategy, unlabelled[trained], unlabelled_teacher, gold, old, new, old_classes)
     divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
     if strategy.divergence in _NEED_SUPPORT and old_classes.classes.added:
         divergence = on_known_classes(divergence, mean_over_classes=strategy.divergence == _NEED_SUPPORT[1])
@@ -107,8 +123,36 @@ def classifier_loss(
         divergence,
         normalizer=normalizer,
         weights=None if weights is None else weights[trained],
-        given_teachers=torch.where(old_classes.knows(gold), 0, NEW),
+        given_teachers=torch.where(old_classes.knows(gold), 0, NEW) if given is None else given,
+        shares=shares,
     )
+
+
+def _taught(
+    strategy: Strategy,
+    unlabelled: Tensor,
+    teacher: str,
+    labels: Tensor,
+    old: Tensor,
+    new: Tensor,
+    old_classes: OldClasses,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give what stands for the gold class, whom to learn from, and the share of the cross-entropy: (tokens,) each."""
+    of_old, of_new = (log_softmax(logits, 1.0).max(-1) for logits in (old, new))
+    asks_old = {
+        "old": torch.ones_like(unlabelled),
+        "new": torch.zeros_like(unlabelled),
+        "more_confident": of_old.values >= of_new.values,  # the old one where both are equally sure
+    }[teacher]
+    asks_old = asks_old & old_classes.knows(of_new.indices)
+    unanswered = labels == UNANSWERED
+    gold = torch.where(unanswered, torch.where(asks_old, of_old.indices, of_new.indices), labels)
+    given = torch.where(old_classes.knows(gold), 0, NEW)
+    given = torch.where(unlabelled, torch.where(unanswered & ~asks_old, NEW, OLD), given)
+    shares = torch.full_like(
+        new[:, 0], strategy.cross_entropy_weight, dtype=torch.promote_types(new.dtype, torch.float32)
+    )
+    return gold, given, torch.where(unlabelled, torch.where(unanswered, 0.0, 1.0).to(shares), shares)
 
 
 def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Divergence:

@@ -18,7 +18,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from ..errors import InputError, ModelMismatchError
+from ..errors import ModelMismatchError
 from ..flips.comparison import Comparison, compare
 from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
@@ -29,29 +29,29 @@ from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
-from ..training.refusals import refuse_one_model_twice, refuse_ways_of_splitting
+from ..training.refusals import refuse_one_model_twice, refuse_options_without, refuse_ways_of_splitting
 from ..training.row_checks import check_rows
 from ..training.split_models import split_student, split_teacher
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
-from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns
+from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, labelled_rows
 from .evaluation import EvaluationMemory
 from .loss import OldClasses, classifier_loss
 from .pair import ClassifierPair
+from .unlabelled import check_texts, encoded_texts, mixed_texts
 
 logger = logging.getLogger(__name__)
 
 AnyDataset: TypeAlias = Dataset | IterableDataset
 EvalDataset: TypeAlias = AnyDataset | DatasetDict | dict[str, AnyDataset]
 
-# Rows that both teachers are asked before training, and rows of a stream that are looked at for a label.
-_FIRST_ROWS, _STREAM_ROWS = 8, 100
+# Rows that both teachers are asked before training.
+_FIRST_ROWS = 8
 # A plain update this unlikely to be harmless is more likely a swapped pair of models.
 _SURELY_WORSE = 0.001
 
 _ADVICE = OF_OTHER_TRAINERS | {
     "flips_dataset": "flips are measured on eval_dataset, at each evaluation",
-    "unlabelled_dataset": "it is for language models, with CompatibilityTrainer",
     "formatting_func": "name the columns in the config, by text_column and label_column",
 }
 _OPTIONS = tuple(option.name for option in fields(CompatibilityClassifierConfig))
@@ -144,6 +144,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         quantization_config: BitsAndBytesConfig | None = None,
         mask: Mask | None = None,
+        unlabelled_dataset: Dataset | None = None,
     ) -> None:
         """Load the models, encode the data for both, refuse what cannot be trained, and set up the parent."""
         args = CompatibilityClassifierConfig(output_dir="compatible-classifier") if args is None else args
@@ -151,6 +152,10 @@ class CompatibilityClassifierTrainer(TrainerBase):
         check_kinds(callbacks, processing_class, model=model, old_model=old_model)
         strategy = args.strategy(mask)
         check_rows(train_dataset)
+        if unlabelled_dataset is not None:
+            check_texts(unlabelled_dataset, train_dataset)
+        else:
+            refuse_options_without(args, ("unlabelled_teacher", "unlabelled_ratio"), "unlabelled_dataset")
         pair = ClassifierPair.load(
             (model, new_adapter, processing_class),
             (old_model, old_adapter, old_processing_class),
@@ -162,6 +167,9 @@ class CompatibilityClassifierTrainer(TrainerBase):
         encoder = ClassifierEncoder(pair.task, new_side, old_side, pair.classes.new, columns)
         with args.main_process_first(desc="encoding the data sets"):
             train_dataset = encoded(encoder, train_dataset, "train")
+            if unlabelled_dataset is not None:
+                texts = encoded_texts(encoder, pair.classes, unlabelled_dataset, args.unlabelled_teacher)
+                train_dataset = mixed_texts(train_dataset, texts, args.unlabelled_ratio, args.seed)
             if eval_dataset is not None:
                 eval_dataset = encoded(encoder, eval_dataset, "eval")
         if data_collator is None:
@@ -186,6 +194,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         )
         self._make_repository()
         self.classes, self.min_accuracy = pair.classes, args.min_accuracy
+        self.unlabelled_rows = 0 if unlabelled_dataset is None else len(texts)
         self._encoder, self._old_classes = encoder, OldClasses(pair.classes)
         self._arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
         self._memories: dict[str, EvaluationMemory] = {}
@@ -205,8 +214,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
 
     def _check_teachers(self) -> None:
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
-        few = islice(self.train_dataset, _first(self.train_dataset, _STREAM_ROWS))
-        rows = list(islice((row for row in few if _has_label(row)), _FIRST_ROWS))
+        rows = list(islice(labelled_rows(self.train_dataset), _FIRST_ROWS))
         inputs = prepared_batch(self, self.data_collator(rows))
         trained = inputs["labels"] != IGNORE_INDEX
         old, new = self._ask_teachers(inputs, trained)
@@ -272,7 +280,11 @@ class CompatibilityClassifierTrainer(TrainerBase):
         outputs = model(**self._model_inputs(inputs, "new"))
         student = outputs.logits[trained]
         numbers = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
-        weights = inputs.get("weights")
+
+        def of_rows(name: str) -> Tensor | None:
+            values = inputs.get(name)
+            return None if values is None else values.view_as(numbers).expand_as(labels)[trained]
+
         result = classifier_loss(
             student,
             old,
@@ -282,7 +294,9 @@ class CompatibilityClassifierTrainer(TrainerBase):
             strategy=self.strategy,
             normalizer=num_items_in_batch,
             sequence=numbers.expand_as(labels)[trained],
-            weights=None if weights is None else weights.view_as(numbers).expand_as(labels)[trained],
+            weights=of_rows("weights"),
+            unlabelled=of_rows("unlabelled"),
+            unlabelled_teacher=self.args.unlabelled_teacher,
         )
         loss = self._noted_loss(result, num_items_in_batch)
         if memory is not None:
@@ -359,29 +373,6 @@ class CompatibilityClassifierTrainer(TrainerBase):
         }
 
 
-def encoded(encoder: ClassifierEncoder, dataset: Any, name: str) -> Any:
-    """Encode a data set, or several by name, and refuse one without a label to learn from or to measure."""
-    if isinstance(dataset, dict):
-        return {key: encoded(encoder, part, name) for key, part in dataset.items()}
-    rows = encoder(dataset, name)
-    if name != "test" and not any(_has_label(row) for row in islice(rows, _first(rows, _STREAM_ROWS))):
-        raise InputError(
-            f"The {name} set has no label to learn from or to measure: every one that was looked at is -100, or "
-            "lost to truncation. Check the labels, and raise max_length if texts are cut off."
-        )
-    return rows
-
-
 def _tokens_of_rows(trained: Tensor) -> list[int]:
     counts: list[int] = trained.reshape(len(trained), -1).sum(1).tolist()
     return counts
-
-
-def _first(dataset: Any, of_a_stream: int) -> int | None:
-    """Say how many rows to look at: a stream is not read to its end."""
-    return of_a_stream if isinstance(dataset, IterableDataset) else None
-
-
-def _has_label(row: dict[str, Any]) -> bool:
-    labels = row["labels"]
-    return any(label != IGNORE_INDEX for label in (labels if isinstance(labels, list) else [labels]))

@@ -141,17 +141,19 @@ def loss_of_tokens(
     normalizer: Tensor | float | None,
     weights: Tensor | None,
     given_teachers: Tensor | None,
+    shares: Tensor | None = None,
 ) -> CompatibilityLoss:
     """Compute the loss of trained tokens from full logits: of the student, the old and the new model, in this order.
 
     All logits are float, (tokens, classes); `scores` belong to them; weights and given teachers are (tokens,).
+    `shares`, float, (tokens,), stand in place of the strategy's weight of the cross-entropy.
     """
     student, old, new = logits
     with torch.no_grad():
         choice = choose(strategy, scores, given_teachers)
         teacher = teacher_logits(strategy, choice.teacher, old, new)
     figures = token_losses(strategy, divergence, teacher, student, scores.gold)
-    total = weighted_sum(strategy, *figures, weights, choice.focus)
+    total = weighted_sum(strategy, *figures, weights, choice.focus, shares)
     return ended(total, choice, *figures, scores.student.right, normalizer)
 
 
@@ -218,13 +220,25 @@ def scaled(strategy: Strategy, distance: Tensor) -> Tensor:
 
 
 def weighted_sum(
-    strategy: Strategy, distance: Tensor, cross_entropy: Tensor, weights: Tensor | None, focus: Tensor | float
+    strategy: Strategy,
+    distance: Tensor,
+    cross_entropy: Tensor,
+    weights: Tensor | None,
+    focus: Tensor | float,
+    shares: Tensor | None = None,
 ) -> Tensor:
-    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy), all of them (tokens,)."""
+    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy), all of them (tokens,).
+
+    c is the strategy's, or that of each token where there are `shares`.
+    """
     if not isinstance(focus, float) or focus != 1.0:
         distance = distance * focus
     if weights is not None:
         distance, cross_entropy = distance * weights, cross_entropy * weights
+    if shares is not None:
+        taught, labelled = shares < 1, shares > 0  # what has no weight is left out, as below
+        of_teachers = (distance[taught] * (1 - shares[taught])).sum()
+        return of_teachers + (cross_entropy[labelled] * shares[labelled]).sum()
     share = strategy.cross_entropy_weight
     # A term of weight 0 is left out, not multiplied by 0: it costs no backward pass and its infinities do no harm.
     terms = [weight * term.sum() for weight, term in ((1 - share, distance), (share, cross_entropy)) if weight > 0]

@@ -54,6 +54,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
     training: dict[str, object] = {
         **strategy_rows(trainer.strategy),
         **_unusual(args),
+        **_unlabelled(trainer),
         "learning rate": _learning_rate(trainer),
         "optimizer steps": state.global_step,
         **_kept(trainer),
@@ -108,6 +109,13 @@ def _unusual(args: Any) -> dict[str, object]:
     if getattr(args, "student_rank", None) is not None:
         unusual["rank of the student"] = args.student_rank
     return unusual
+
+
+def _unlabelled(trainer: Any) -> dict[str, str]:
+    """Say how many rows without labels were learned from, and whose answers they have."""
+    count, teacher = getattr(trainer, "unlabelled_rows", 0), getattr(trainer.args, "unlabelled_teacher", "old")
+    whose = {"more_confident": "of the more confident model"}.get(teacher, f"of the {teacher} model")
+    return {"unlabelled rows": f"{count:,}, with answers {whose}"} if count else {}
 
 
 def _learning_rate(trainer: Any) -> str:

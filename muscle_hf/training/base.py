@@ -85,6 +85,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             super().__init__(model=model, args=args, **options)
         self.strategy, self.lineage = strategy, lineage
         self.flips: FlipsEvaluation | None = None
+        self.unlabelled_rows = 0
         self.min_accuracy: float | None = None
         # Measured, and not yet in the metrics of the evaluation that is under way.
         self._measured: dict[str, float] | None = None

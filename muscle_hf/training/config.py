@@ -1,6 +1,5 @@
 """The options of the compatibility trainer."""
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -15,8 +14,9 @@ from ..teachers.cache.remote import file_system, is_address
 from .arguments import PLACED, RENAMED, checks_arguments
 from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
+from .refusals import refuse_options_without
 from .secrets import WithoutTokens
-from .unlabelled import UNLABELLED_TEACHERS
+from .unlabelled import UNLABELLED_TEACHERS, check_ratio
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
 TEACHER_CACHES = {
@@ -224,11 +224,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
-        ratio = self.unlabelled_ratio
-        if ratio is not None and not (
-            isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < math.inf
-        ):
-            raise ConfigurationError(f"unlabelled_ratio={self.unlabelled_ratio!r} must be a positive number.")
+        check_ratio(self.unlabelled_ratio)
         check_old_endpoint(self)
         self._refuse_what_would_be_ignored()
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
@@ -271,18 +267,13 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 "old_endpoint would be ignored: it answers unlabelled prompts, in the old model's place. Pass "
                 'unlabelled_dataset with unlabelled_teacher="old", or leave it out.'
             )
-        defaults = {option.name: option.default for option in fields(self)}
-        of_unlabelled = [name for name in defaults if name.startswith("unlabelled_")]
+        of_unlabelled = [option.name for option in fields(self) if option.name.startswith("unlabelled_")]
         for data, option, is_given, names in (
             ("unlabelled_dataset", "--unlabelled-dataset", unlabelled_dataset, of_unlabelled),
             ("flips_dataset", "--measure-flips", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),
         ):
-            changed = [name for name in names if getattr(self, name) != defaults[name]]
-            if changed and not is_given:
-                raise ConfigurationError(
-                    f"{changed[0]}={getattr(self, changed[0])!r} would be ignored without {data}. Pass it to the "
-                    f"trainer ({option} of muscle-hf update), or leave the option out."
-                )
+            if not is_given:
+                refuse_options_without(self, names, data, f" ({option} of muscle-hf update)")
         if unlabelled_dataset and (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ConfigurationError("unlabelled_dataset works on the preparation that skip_prepare_dataset skips.")
 

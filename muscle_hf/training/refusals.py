@@ -1,6 +1,7 @@
 """What both trainers refuse: models that are split, or one and the same, and metrics of one name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -104,3 +105,17 @@ def refuse_same_names(metrics: Mapping[str, float], measured: Mapping[str, float
             f"compute_metrics gives {', '.join(both)} of the evaluation set, and the flips data set gives "
             "the same names. Rename what compute_metrics returns."
         )
+
+
+def refuse_options_without(args: Any, names: Sequence[str], data: str, also: str = "") -> None:
+    """Refuse options of a config, by their names, that are not at their defaults and do nothing without some data.
+
+    `also` says behind "Pass it to the trainer" in which other way it can be passed.
+    """
+    for option in fields(args):
+        value = getattr(args, option.name)
+        if option.name in names and value != option.default:
+            raise ConfigurationError(
+                f"{option.name}={value!r} would be ignored without {data}. Pass it to the trainer{also}, or leave the "
+                "option out."
+            )

@@ -220,6 +220,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
+        self.unlabelled_rows = 0 if unlabelled is None else len(unlabelled)
         refuse_ways_of_splitting(self)
         refuse_whole_models_compiled(self)
         self._router = RouterLoss(self)

@@ -42,15 +42,7 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
     """
     if teacher not in UNLABELLED_TEACHERS:
         raise unknown_option("unlabelled_teacher", teacher, UNLABELLED_TEACHERS)
-    if isinstance(dataset, IterableDataset):
-        raise InputError(
-            "unlabelled_dataset is a stream, whose rows can be neither asked once and kept nor mixed in by their "
-            "number. Load it without streaming=True, or keep a part: Dataset.from_list(list(stream.take(10_000)))."
-        )
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"unlabelled_dataset is a {type(dataset).__name__}; a datasets.Dataset with a column prompt is needed."
-        )
+    refuse_other_kinds(dataset, needs="a column prompt")
     layout, rows = read_unlabelled(
         dataset.to_list(),
         "unlabelled_dataset",
@@ -72,6 +64,19 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
     )
     _warn_about_shared_prompts(read, labelled)
     return read
+
+
+def refuse_other_kinds(dataset: Any, *, needs: str) -> None:
+    """Refuse what cannot be mixed in by the number of its rows, and say which column a data set `needs`."""
+    if isinstance(dataset, IterableDataset):
+        raise InputError(
+            "unlabelled_dataset is a stream, whose rows can be neither asked once and kept nor mixed in by their "
+            "number. Load it without streaming=True, or keep a part: Dataset.from_list(list(stream.take(10_000)))."
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"unlabelled_dataset is a {type(dataset).__name__}; a datasets.Dataset with {needs} is needed."
+        )
 
 
 def answered_rows(
@@ -142,6 +147,18 @@ def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int
     them once. A labelled token has no given teacher (0: the mask decides); where only one side has `token_weights`,
     the other's are 1.
     """
+    rows = rows_to_mix_in(len(labelled), len(unlabelled), ratio, seed)
+    names = ["input_ids", "labels", "given_teachers"]
+    names += ["token_weights"] if "token_weights" in {*labelled.column_names, *unlabelled.column_names} else []
+    names += [name for name in ("chunk_ids", *OLD_COLUMNS) if name in labelled.column_names]
+    labelled, unlabelled = _with_columns(labelled, names), _with_columns(unlabelled, names)
+    # Such as int64 for int32, where one side was encoded elsewhere.
+    unlabelled = unlabelled.cast(labelled.features)
+    return concatenate_datasets([labelled, unlabelled.select(rows)])
+
+
+def check_ratio(ratio: float | None) -> None:
+    """Refuse a ratio of unlabelled to labelled rows that is no number above 0; None stands for all rows, once."""
     # True would pass for 1; NaN is not above 0.
     is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio)
     if ratio is not None and not (is_number and ratio > 0):
@@ -149,26 +166,25 @@ def mixed(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int
             f"unlabelled_ratio={ratio!r} must be a number above 0, the unlabelled rows for each labelled one, or None "
             "for all of them."
         )
-    count = len(unlabelled) if ratio is None else round(ratio * len(labelled))
+
+
+def rows_to_mix_in(labelled: int, unlabelled: int, ratio: float | None, seed: int) -> list[int]:
+    """Choose the unlabelled rows of an epoch, by the numbers of labelled and unlabelled ones; see [`mixed`]."""
+    check_ratio(ratio)
+    count = unlabelled if ratio is None else round(ratio * labelled)
     if not count:
         raise ConfigurationError(
-            f"unlabelled_ratio={ratio!r} with {len(labelled)} labelled rows gives no unlabelled row. Raise it, or "
+            f"unlabelled_ratio={ratio!r} with {labelled} labelled rows gives no unlabelled row. Raise it, or "
             "leave unlabelled_dataset out."
         )
-    passes, rest = divmod(count, len(unlabelled))
+    passes, rest = divmod(count, unlabelled)
     # In their order, which is how a disk likes it; the trainer shuffles.
-    part = np.sort(np.random.default_rng(seed).permutation(len(unlabelled))[:rest])
+    part: list[int] = np.sort(np.random.default_rng(seed).permutation(unlabelled)[:rest]).tolist()
     logger.info(
-        f"{len(labelled)} labelled and {count} unlabelled rows an epoch, of {len(unlabelled)} unlabelled ones: "
+        f"{labelled} labelled and {count} unlabelled rows an epoch, of {unlabelled} unlabelled ones: "
         f"{passes} times all of them, and {rest} drawn with seed {seed}, the same in every epoch."
     )
-    names = ["input_ids", "labels", "given_teachers"]
-    names += ["token_weights"] if "token_weights" in {*labelled.column_names, *unlabelled.column_names} else []
-    names += [name for name in ("chunk_ids", *OLD_COLUMNS) if name in labelled.column_names]
-    labelled, unlabelled = _with_columns(labelled, names), _with_columns(unlabelled, names)
-    # Such as int64 for int32, where one side was encoded elsewhere.
-    unlabelled = unlabelled.cast(labelled.features)
-    return concatenate_datasets([labelled, unlabelled.select([*range(len(unlabelled))] * passes + part.tolist())])
+    return [*range(unlabelled)] * passes + part
 
 
 def _with_columns(encoded: Dataset, names: Sequence[str]) -> Dataset:
@@ -197,9 +213,13 @@ def _as_completion(prompt: Prompt, completion: str) -> Any:
 
 def _warn_about_shared_prompts(dataset: Dataset, labelled: Any) -> None:
     known = {prompt_key(prompt) for prompt in prompts_of(labelled)}
-    shared = sum(prompt_key(prompt) in known for prompt in dataset["prompt"])
+    warn_about_shared_rows(sum(prompt_key(prompt) in known for prompt in dataset["prompt"]), len(dataset), "prompt")
+
+
+def warn_about_shared_rows(shared: int, rows: int, what: str) -> None:
+    """Say how many of the unlabelled rows, if any, have a prompt or a text that is trained on with its label too."""
     if shared:
         logger.warning(
-            f"{shared} of {len(dataset)} rows of unlabelled_dataset have a prompt that train_dataset has as well. "
+            f"{shared} of {rows} rows of unlabelled_dataset have a {what} that train_dataset has as well. "
             "They are kept: the student learns both from the label and from the model that answers."
         )

@@ -98,7 +98,7 @@ def _config(folder: Path, **options: Any) -> CompatibilityClassifierConfig:
     return CompatibilityClassifierConfig(**defaults | options)
 
 
-_ARGUMENTS = {"callbacks", "train_dataset", "eval_dataset", "new_adapter", "old_adapter"}
+_ARGUMENTS = {"callbacks", "unlabelled_dataset", "train_dataset", "eval_dataset", "new_adapter", "old_adapter"}
 
 
 def _trainer(folder: Path, models: dict[str, Any] | None = None, **options: Any) -> CompatibilityClassifierTrainer:

@@ -29,6 +29,7 @@ trainer = cases._trainer(
         cases.BertForTokenClassification, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     ),
     train_dataset=cases._data_of(cases.BertForTokenClassification),
+    unlabelled_dataset=cases._data_of(cases.BertForTokenClassification).remove_columns("ner_tags"),
     per_device_train_batch_size=2,
     per_device_eval_batch_size=3,
     gradient_accumulation_steps=2 if alone else 1,

@@ -74,7 +74,6 @@ def test_the_name_of_a_column_is_called_as_a_function() -> None:
     ("name", "advice"),
     [
         ("flips_dataset", "flips are measured on eval_dataset"),
-        ("unlabelled_dataset", "with CompatibilityTrainer"),
         ("formatting_func", "text_column"),
     ],
 )
