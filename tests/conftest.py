@@ -15,8 +15,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -52,6 +54,10 @@ os.environ.update(
         "OMP_NUM_THREADS": "1",
     }
 )
+
+# Tests start many processes, and all of them would compile this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes, or making one, says how busy the machine is and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -115,6 +121,21 @@ def _refuse(host: object) -> None:
             f"blocked by tests/conftest.py: a test tried to reach {host!r}. Tests run without a network: "
             "build a tiny model from a config, or fake the Hub."
         )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _templates_are_compiled_once() -> Iterator[None]:
+    """Keep compiled templates: whatever saves an adapter writes a card, PEFT and this package one each."""
+    compile_ = jinja2.Environment.compile
+    kept = cache(lambda environment, source: compile_(environment, source))
+
+    def compiled(self: jinja2.Environment, source: Any, *args: Any, **options: Any) -> Any:
+        return compile_(self, source, *args, **options) if args or options else kept(self, source)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(jinja2.Environment, "compile", compiled)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(autouse=True, scope="session")

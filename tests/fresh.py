@@ -36,6 +36,14 @@ _LEFT_OUT = {
     *("trl", "_pytest", "execnet", "hypothesis", "matplotlib", "pluggy", "pytest", "xdist"),
 }
 
+# By each process that was waited for.
+_spent: list[float] = []
+
+
+def processor_seconds() -> float:
+    """Give the processor time of the processes that were waited for so far."""
+    return sum(_spent)
+
 
 class Process:
     """A process that runs beside this one, with pipes for its standard streams, all of them text."""
@@ -88,7 +96,9 @@ class Process:
     def wait(self) -> int:
         """Wait until it ends, and give its exit code; that of a process killed by a signal is its negative number."""
         if self.returncode is None:
-            self.returncode = int(self._answers.readline())
+            code, seconds = self._answers.readline().split()
+            self.returncode = int(code)
+            _spent.append(float(seconds))
             self._answers.close()
             self._socket.close()
         return self.returncode

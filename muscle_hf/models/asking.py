@@ -25,7 +25,7 @@ from .adapters import base_model
 def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None = None) -> Iterator[None]:
     """Put the model into eval mode, under this generation config if there is one, and leave it as it was."""
     # The modules of a model in training need not agree: a frozen teacher adapter is in eval mode, the student is not.
-    modes = [(module, module.training) for module in model.modules()]
+    training = [module for module in model.modules() if module.training]
     # `generate` fills whatever its config leaves open from the model's own, where penalties may be set. A PEFT model
     # hands its own, if it has one, to its base.
     owners = [
@@ -36,7 +36,8 @@ def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None =
     text_config = base_model(model).config.get_text_config()
     asks_routers = getattr(text_config, "output_router_logits", False)
     try:
-        model.eval()
+        if training:
+            model.eval()
         if asks_routers:
             text_config.output_router_logits = False
         for owner in owners:
@@ -49,8 +50,8 @@ def asking(model: PreTrainedModel | PeftModel, config: GenerationConfig | None =
             text_config.output_router_logits = True
         for owner, setting in settings:
             owner.generation_config = setting
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 def rounding_of(model: PreTrainedModel | PeftModel) -> float:

@@ -36,7 +36,7 @@ from muscle_hf.losses.strategy import Strategy
 from muscle_hf.publishing.card_of_trainer import _kept, card_of_trainer, task_of
 from muscle_hf.runs.outcomes import Instance
 from muscle_hf.runs.report import header, table_rows
-from muscle_hf.version import library_versions
+from muscle_hf.version import homepage, library_versions
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 MODEL_CARDS = Path(__file__).parents[2] / "model_cards"
@@ -362,6 +362,7 @@ def test_the_card_links_to_the_repository_only_where_the_package_names_one(
     for url in urls:
         metadata["Project-URL"] = url
     monkeypatch.setattr("importlib.metadata.metadata", lambda name: metadata)
+    monkeypatch.setattr("muscle_hf.card.rendering.homepage", homepage.__wrapped__)  # keeps what it found before
     text = _card().render()
     has_one = urls == ["Repository, https://h.org/muscle"]
     assert ("trained with [muscle_hf](https://h.org/muscle) after" in text) == has_one
