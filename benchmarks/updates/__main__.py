@@ -1,0 +1,129 @@
+"""By how much do negative flips fall on real models, against what, and which strategy is the one to take?
+
+    pip install onnx
+    python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
+    python -m benchmarks.updates --bases real-models --minutes 60
+    python -m benchmarks.updates --table
+
+Runs cells (update, task, strategy, seed), the cheapest and most telling ones first, and prints the table of all that
+are finished. A finished cell is a file below `results/`, which is committed, so that the table is made from the files
+alone and a later run adds to them; trained models are kept in the work folder, which may be removed. A cell is there
+as a whole or not at all: after a kill, the same command goes on. `LOG.md` has what was expected before each run, and
+what came out. `--smoke` tries all of it out in a minute or two, with tiny models that know nothing.
+"""
+
+# ruff: noqa: T201, S603 - a benchmark prints, and starts itself once more for each core
+
+import argparse
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cells import RESULTS, read_all
+
+THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run cells in this process; say 1 where one failed."""
+    import torch
+    import transformers
+    from datasets import disable_progress_bars
+
+    from .run import Run
+    from .smoke import SMOKE, make_bases, smoke_tasks
+    from .strategies import STRATEGIES, UPDATES
+    from .tasks import TASKS
+
+    torch.set_num_threads(1)
+    disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    if options.smoke:
+        make_bases(options.bases)
+    updates = SMOKE if options.smoke else UPDATES
+    tasks = smoke_tasks() if options.smoke else {name: TASKS[name](options.data) for name in options.tasks}
+    unknown = sorted({*(options.strategies or ())} - STRATEGIES.keys())
+    if unknown:
+        raise SystemExit(f"no such strategies: {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
+    work = Run(updates, tasks, options.bases, options.results, options.work)
+    keys = work.keys(options.seeds, options.strategies or list(STRATEGIES))
+    work.work_off(keys, options.until)
+    return 1 if work.failed else 0
+
+
+def run_side_by_side(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Start this command once for each process, and wait for all; Ctrl-C ends them."""
+    command = [sys.executable, "-m", "benchmarks.updates", *arguments, "--worker", str(options.until)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    workers = [subprocess.Popen(command, env=os.environ | THREADS) for _ in range(options.processes)]
+    try:
+        return max(worker.wait() for worker in workers)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and show what was asked for."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.updates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bases", type=Path, default=Path("real-models"), help="folder with the bases' folders")
+    parser.add_argument("--data", type=Path, help="folder with clinc150/oos_*.jsonl, for the task clinc150-oos")
+    parser.add_argument("--tasks", nargs="+", default=["massive", "clinc150"])
+    parser.add_argument("--strategies", nargs="+", help="rows; all by default, in the order of worth")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no cell after these")
+    parser.add_argument("--processes", type=int, help="side by side: default two, or one where there is a GPU")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells")
+    parser.add_argument("--work", type=Path, default=Path("update-models"), help="folder of the trained models")
+    parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
+    parser.add_argument("--smoke", action="store_true", help="tiny models and few rows, in a folder of its own")
+    parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.until = options.worker or time.monotonic() + 60 * options.minutes
+    if options.worker is not None:
+        return run(options)
+    if options.smoke:
+        return _smoke(options)
+    if options.table:
+        return _show(options.results)
+    return _all(options, arguments)
+
+
+def _all(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.processes is None:
+        import torch
+
+        options.processes = 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+    status = run_side_by_side(options, arguments)
+    return max(status, _show(options.results))
+
+
+def _smoke(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        options.bases, options.results, options.work = (Path(folder, name) for name in ("bases", "results", "work"))
+        options.seeds = [0, 1]
+        options.work.mkdir()
+        return max(run(options), _show(options.results))
+
+
+def _show(results: Path) -> int:
+    from .table import rendered
+
+    print(rendered(list(read_all(results))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Cells are run: each one whole or not at all, in the order of worth, several processes side by side."""
+
+import platform
+import shutil
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from muscle_hf.errors import ConfigurationError, MuscleError
+from muscle_hf.locks import held_file
+
+from . import models
+from .cells import Cell, Key, bits, digest, flip_figures, read, versions
+from .strategies import STRATEGIES, Outcome, Setting, Strategy, Update
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run where."""
+
+    updates: Mapping[str, Update]
+    tasks: Mapping[str, Task]
+    bases: Path
+    results: Path
+    """Folder of the cells."""
+    work: Path
+    """Folder of the kept models, which are large, and of locks."""
+
+    def keys(self, seeds: Iterable[int], strategies: Iterable[str]) -> list[Key]:
+        """Return all cells in the order of worth: task by task, row by row as they are listed, and all seeds of each."""
+        rows = [(name, seed) for name in strategies for seed in seeds]
+        return [Key(update, task, name, seed) for update in self.updates for task in self.tasks for name, seed in rows]
+
+    @cached_property
+    def failed(self) -> set[Key]:
+        """Cells that have failed in this process."""
+        return set()
+
+    def is_done(self, key: Key) -> bool:
+        """Say whether a cell is there, and what others start from as well; refuse one made with other settings."""
+        path, strategy = key.file(self.results), STRATEGIES[key.strategy]
+        if not path.exists():
+            return False
+        settings = strategy.settings(self.updates[key.update])
+        if read(path).settings != settings:
+            raise SystemExit(f"{path} was made with other settings than {settings}. Remove it to run it again.")
+        return not strategy.is_model or key.file(self.work, "").exists()
+
+    def work_off(self, keys: Sequence[Key], until: float) -> bool:
+        """Run what is missing and nobody else is at, while time is left; say whether nothing is missing now."""
+        while time.monotonic() < until:
+            left = [key for key in keys if key not in self.failed and not self.is_done(key)]
+            ready = [key for key in left if all(self.is_done(key._replace(strategy=name)) for name in _needs(key))]
+            if not left or not (ready or self._may_become_ready(left)):
+                return not left and not self.failed
+            if not any(self._run_if_free(key) for key in ready):
+                time.sleep(1)  # another process is at what is missing
+        return False
+
+    def _may_become_ready(self, left: Sequence[Key]) -> bool:
+        return any(key._replace(strategy=name) in left for key in left for name in _needs(key))
+
+    def _run_if_free(self, key: Key) -> bool:
+        """Run a cell unless another process is at it or has just made it; say whether it was run, failed or not."""
+        lock = key.file(self.work, ".cell")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with held_file(lock, f"the cell {key}", "let it go on"):
+                if self.is_done(key):
+                    return False
+                print(f"{key}: started", flush=True)  # noqa: T201
+                cell = self.cell(key)
+                cell.write(self.results)
+        except ConfigurationError as error:
+            if "is in use" in str(error):
+                return False
+            self._note_failure(key)
+        except (MuscleError, RuntimeError, ValueError, OSError):
+            self._note_failure(key)
+        else:
+            rate = cell.rates.get("relative_negative_flip_rate")
+            figures = f"{cell.accuracy:.2%} right, relative NFR {'undefined' if rate is None else f'{rate:.3f}'}"
+            print(f"{key}: {figures}, {cell.seconds:.0f} s", flush=True)  # noqa: T201
+        return True
+
+    def _note_failure(self, key: Key) -> None:
+        self.failed.add(key)
+        print(f"{key}: failed\n{traceback.format_exc()}", flush=True)  # noqa: T201
+
+    def cell(self, key: Key) -> Cell:
+        """Make a cell, and keep its model where others start from it."""
+        strategy, update, task = STRATEGIES[key.strategy], self.updates[key.update], self.tasks[key.task]
+        # One name for each cell, which is locked: what a killed process has left goes here.
+        folder = key.file(self.work, ".part")
+        shutil.rmtree(folder, ignore_errors=True)
+        begun = time.process_time()
+        setting = Setting(
+            update, task, key.seed, self.bases, lambda name: key._replace(strategy=name).file(self.work, ""), folder
+        )
+        outcome = strategy.make(setting, strategy.options)
+        seconds = time.process_time() - begun
+        shutil.rmtree(folder, ignore_errors=True)
+        if strategy.is_model:
+            self._keep(key, outcome)
+        return self._cell(key, strategy, setting, outcome, seconds)
+
+    def _keep(self, key: Key, outcome: Outcome) -> None:
+        """Keep a model; one made again for a cell that is there has to answer as before."""
+        path = key.file(self.results)
+        if path.exists() and read(path).answers != digest(outcome.answers.names):
+            raise ValueError(
+                f"The model of {key} answers otherwise than in {path}, made on another machine or with other "
+                "versions, so no cell can be added to those of this seed. Take other seeds, with --seeds."
+            )
+        kept = {"test": outcome.answers, "validation": outcome.validation or outcome.answers}
+        models.save(key.file(self.work, ""), outcome.model, outcome.tokenizer, kept)
+
+    def _cell(self, key: Key, strategy: Strategy, setting: Setting, outcome: Outcome, seconds: float) -> Cell:
+        task, names = setting.task, outcome.answers.names
+        references = task.references
+        counts: dict[str, int] = {}
+        rates: dict[str, float | None] = {}
+        if key.strategy != strategy.against:
+            counts, rates = flip_figures(setting.answers(strategy.against).names, names, references)
+        right = [name == gold for name, gold in zip(names, references, strict=True)]
+        accuracy = sum(right) / len(right)
+        validation = outcome.validation
+        return Cell(
+            *key,
+            n=len(names),
+            right=bits(right),
+            answers=digest(names),
+            accuracy=accuracy,
+            counts=counts,
+            rates=rates,
+            validation_accuracy=None if validation is None else validation.accuracy(task.validation),
+            labels=outcome.labels,
+            texts=outcome.texts,
+            steps=outcome.steps,
+            seconds=round(seconds, 1),
+            needs={name: digest(setting.answers(name).names) for name in _needs(key)},
+            settings=strategy.settings(setting.update),
+            versions=versions(),
+            machine=_machine(),
+        )
+
+
+def _needs(key: Key) -> tuple[str, ...]:
+    return STRATEGIES[key.strategy].needs
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} thread(s)"

@@ -1,0 +1,116 @@
+"""The tasks: labelled rows, texts without labels, validation rows and test questions, the same ones for every seed.
+
+No test question is among the others, and none is used for a choice. Texts without labels stand for a log: their
+classes are in the files, and are never looked at.
+"""
+
+import csv
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from muscle_hf.demo.data import read_intents
+
+MASSIVE = Path(__file__).parents[2] / "examples" / "data" / "massive"
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows of texts and intents; the old model's may be fewer."""
+
+    title: str
+    old_labelled: list[Row]
+    old_validation: list[Row]
+    labelled: list[Row]
+    validation: list[Row]
+    unlabelled: list[Row]
+    test: list[Row]
+
+    @property
+    def references(self) -> list[str]:
+        """The right answers of the test."""
+        return [row["intent"] for row in self.test]
+
+
+def shuffled(rows: Sequence[Row]) -> list[Row]:
+    """Return rows in an order of their own; the files go by intent."""
+    found = list(rows)
+    random.Random(0).shuffle(found)  # noqa: S311 - no secret
+    return found
+
+
+def massive(_: Path | None) -> Task:
+    """MASSIVE's update by data: 1,000 old rows, 500 more for the new model; half of its test stands for a log."""
+
+    def rows(name: str) -> list[Row]:
+        with (MASSIVE / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    train, validation, test = rows("train"), rows("dev"), shuffled(rows("test"))
+    return _task(
+        "MASSIVE, 60 classes",
+        [row for row in train if row["split"] == "old"],
+        [row for row in validation if row["split"] == "old"],
+        train,
+        validation,
+        test[2000:],
+        test[:2000],
+    )
+
+
+def clinc150(_: Path | None) -> Task:
+    """CLINC150 with 10 labelled rows a class; 6,000 of the other training rows stand for a log."""
+    train = shuffled(read_intents("train"))
+    seen: dict[str, int] = {}
+    labelled, others = [], []
+    for row in train:
+        seen[row["intent"]] = seen.get(row["intent"], 0) + 1
+        (labelled if seen[row["intent"]] <= 10 else others).append(row)
+    validation = shuffled(read_intents("val"))[:1000]
+    return _task(
+        "CLINC150, 150 classes", labelled, validation, labelled, validation, others[:6000], list(read_intents("test"))
+    )
+
+
+def clinc150_oos(data: Path | None) -> Task:
+    """CLINC150 with questions that are out of scope: a class of 100 rows beside 150 of 10, a tenth of the test."""
+    if data is None:
+        raise SystemExit("clinc150-oos needs --data: a folder with clinc150/oos_train.jsonl, oos_val and oos_test.")
+
+    def rows(name: str) -> list[Row]:
+        lines = (data / "clinc150" / f"oos_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line]
+
+    plain, test = clinc150(None), shuffled(rows("test"))
+    labelled, validation = plain.labelled + rows("train"), plain.validation + rows("val")
+    unlabelled = plain.unlabelled + test[500:]
+    title = "CLINC150 with out of scope, 151 classes"
+    return _task(title, labelled, validation, labelled, validation, unlabelled, plain.test + test[:500])
+
+
+TASKS: dict[str, Callable[[Path | None], Task]] = {
+    "massive": massive,
+    "clinc150": clinc150,
+    "clinc150-oos": clinc150_oos,
+}
+
+
+def _task(title: str, *parts: list[Row]) -> Task:
+    """Make a task of its rows, without test questions outside of the test and without known texts in the log."""
+    *others, unlabelled, test = parts
+    asked = {row["text"] for row in test}
+    others = [[row for row in part if row["text"] not in asked] for part in others]
+    known = asked | {row["text"] for part in others for row in part}
+    return Task(title, *others, [row for row in unlabelled if row["text"] not in known], test)
+
+
+def small(task: Task, rows: int) -> Task:
+    """Return a task with so few rows of each kind, of the classes that are among the old model's."""
+    classes = {row["intent"] for row in task.old_labelled[:rows]}
+    parts = {field.name: getattr(task, field.name) for field in fields(task) if field.name != "title"}
+    return replace(
+        task, **{name: [row for row in part if row["intent"] in classes][:rows] for name, part in parts.items()}
+    )
