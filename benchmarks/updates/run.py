@@ -33,8 +33,11 @@ class Run:
     """Folder of the kept models, which are large, and of locks."""
 
     def keys(self, seeds: Iterable[int], strategies: Iterable[str]) -> list[Key]:
-        """Return all cells in the order of worth: task by task, row by row as they are listed, and all seeds of each."""
-        rows = [(name, seed) for name in strategies for seed in seeds]
+        """Return all cells and those that they need in the order of worth: task by task, row by row, seed by seed."""
+        asked = set(strategies)
+        while more := {need for name in asked for need in STRATEGIES[name].needs} - asked:
+            asked |= more
+        rows = [(name, seed) for name in STRATEGIES if name in asked for seed in seeds]
         return [Key(update, task, name, seed) for update in self.updates for task in self.tasks for name, seed in rows]
 
     @cached_property
@@ -55,16 +58,16 @@ class Run:
     def work_off(self, keys: Sequence[Key], until: float) -> bool:
         """Run what is missing and nobody else is at, while time is left; say whether nothing is missing now."""
         while time.monotonic() < until:
-            left = [key for key in keys if key not in self.failed and not self.is_done(key)]
-            ready = [key for key in left if all(self.is_done(key._replace(strategy=name)) for name in _needs(key))]
-            if not left or not (ready or self._may_become_ready(left)):
-                return not left and not self.failed
+            left = [key for key in keys if not self.is_done(key) and self._can_be_made(key)]
+            if not left:
+                return not self.failed
+            ready = [key for key in left if all(self.is_done(need) for need in _needs(key))]
             if not any(self._run_if_free(key) for key in ready):
                 time.sleep(1)  # another process is at what is missing
         return False
 
-    def _may_become_ready(self, left: Sequence[Key]) -> bool:
-        return any(key._replace(strategy=name) in left for key in left for name in _needs(key))
+    def _can_be_made(self, key: Key) -> bool:
+        return key not in self.failed and all(self._can_be_made(need) for need in _needs(key))
 
     def _run_if_free(self, key: Key) -> bool:
         """Run a cell unless another process is at it or has just made it; say whether it was run, failed or not."""
@@ -144,15 +147,15 @@ class Run:
             texts=outcome.texts,
             steps=outcome.steps,
             seconds=round(seconds, 1),
-            needs={name: digest(setting.answers(name).names) for name in _needs(key)},
+            needs={name: digest(setting.answers(name).names) for name in strategy.needs},
             settings=strategy.settings(setting.update),
             versions=versions(),
             machine=_machine(),
         )
 
 
-def _needs(key: Key) -> tuple[str, ...]:
-    return STRATEGIES[key.strategy].needs
+def _needs(key: Key) -> list[Key]:
+    return [key._replace(strategy=name) for name in STRATEGIES[key.strategy].needs]
 
 
 def _machine() -> str:

@@ -17,12 +17,13 @@ SMOKE = {
         {"max_steps": 2, "learning_rate": 1e-3, "warmup_steps": 1},
     )
 }
+ROWS = 64
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
 def smoke_tasks() -> dict[str, Task]:
     """Return one task of few rows."""
-    return {"massive": small(massive(None), 64)}
+    return {"massive": small(massive(None), ROWS)}
 
 
 def make_bases(folder: Path) -> None:

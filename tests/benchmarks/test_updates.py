@@ -1,0 +1,254 @@
+"""The benchmark of updates: what is kept after a kill, who is held against whom, and how sure its table is."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import muscle_hf
+
+ROOT = Path(__file__).parents[2]
+KEY = ("minilm", "massive")
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.updates import __main__, cells, models, run, smoke, strategies, table, tasks
+
+    return SimpleNamespace(
+        main=__main__,
+        cells=cells,
+        models=models,
+        run=run,
+        smoke=smoke,
+        strategies=strategies,
+        table=table,
+        tasks=tasks,
+    )
+
+
+@pytest.fixture
+def work(updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A run whose rows are made at once: of four questions the old model is right on two, the new one on three."""
+    answers = {"old": "aabb", "plain": "abbb", "control": "abab", "eq1": "aaab"}
+    rows = [{"text": str(number), "intent": gold} for number, gold in enumerate("abab")]
+    task = updates.tasks.Task("a task", *[rows] * 6)
+
+    def make(name: str) -> Callable[..., Any]:
+        def made(setting: Any, options: Any) -> Any:
+            logits = np.eye(2, dtype=np.float32)[[("ab").index(letter) for letter in answers[name]]]
+            given = updates.models.Answers(logits, ["a", "b"])
+            return updates.strategies.Outcome(given, steps=1, labels=4, validation=given)
+
+        return made
+
+    known = updates.strategies.STRATEGIES
+    for name in list(known):
+        if name in answers:
+            monkeypatch.setitem(known, name, replace(known[name], make=make(name)))
+        else:
+            monkeypatch.delitem(known, name)
+
+    def save(folder: Path, model: Any, tokenizer: Any, kept: Any) -> None:
+        folder.mkdir(parents=True)
+        np.savez(folder / "answers.npz", classes=np.array(["a", "b"]), **{k: v.logits for k, v in kept.items()})
+
+    monkeypatch.setattr(updates.models, "save", save)
+    monkeypatch.setattr(updates.run.time, "sleep", lambda _: pytest.fail("nobody else is at a cell"))
+    update = {"minilm": updates.strategies.UPDATES["minilm"]}
+    yield updates.run.Run(update, {"massive": task}, tmp_path, tmp_path / "results", tmp_path / "work")
+
+
+def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
+    updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, known = work.keys([0, 1], updates.strategies.STRATEGIES), updates.strategies.STRATEGIES
+    assert [key[2:] for key in keys[:3]] == [("old", 0), ("old", 1), ("plain", 0)]
+
+    def killed(setting: Any, options: Any) -> None:
+        setting.folder.mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(known, "control", replace(known["control"], make=killed))
+        with pytest.raises(KeyboardInterrupt):
+            work.work_off(keys, math.inf)
+    control = keys[4].file(work.results)
+    assert not control.exists() and keys[4].file(work.work, ".part").exists()
+    before = {path: path.stat().st_mtime_ns for path in work.results.rglob("*.json")}
+    assert len(before) == 4
+    assert work.work_off(keys, math.inf)
+    assert len(list(work.results.rglob("*.json"))) == len(keys) == 8
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    assert not keys[4].file(work.work, ".part").exists()
+    cell = json.loads(control.read_text(encoding="utf-8"))
+    compared = muscle_hf.compare(old=list("aabb"), new=list("abab"), references=list("abab"))
+    assert (cell["n"], cell["accuracy"]) == (4, compared.new_accuracy)
+    assert cell["rates"]["negative_flip_rate"] == compared.negative_flip_rate == 0
+    capsys.readouterr()
+    updates.main.main(["--table", "--results", str(work.results)])
+    shown = capsys.readouterr().out
+    assert "(n = 4 test questions; old model 50.0 % right)" in shown
+    assert "| plain update: the new model | 2 | 75.00 [" in shown
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_made(
+    updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = updates.strategies.STRATEGIES
+
+    def fails(setting: Any, options: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setitem(known, "control", replace(known["control"], make=fails))
+    assert not work.work_off(work.keys([0], known), math.inf)
+    assert [key.strategy for key in work.failed] == ["control"]
+    assert "minilm/massive/control, seed 0: failed" in capsys.readouterr().out
+    assert {path.stem for path in work.results.rglob("*.json")} == {"old-0", "plain-0", "eq1-0"}
+    # Without the models that rows start from nothing waits for ever.
+    monkeypatch.setitem(known, "old", replace(known["old"], make=fails))
+    again = replace(work, results=work.results / "other", work=work.work / "other")
+    assert not again.work_off(again.keys([0], known), math.inf)
+
+
+def test_time_that_is_up_starts_no_cell_and_a_cell_of_another_process_is_left_to_it(
+    updates: SimpleNamespace, work: Any
+) -> None:
+    keys = work.keys([0], ["old"])
+    assert not work.work_off(keys, -math.inf)
+    lock = keys[0].file(work.work, ".cell")
+    lock.parent.mkdir(parents=True)
+    with updates.run.held_file(lock, "a test", "wait"):
+        assert not work._run_if_free(keys[0])
+    assert not list(work.results.rglob("*.json"))
+    assert work._run_if_free(keys[0]) and work.is_done(keys[0])
+
+
+def test_cells_of_other_settings_or_other_models_are_mixed(
+    updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = updates.strategies.STRATEGIES
+    work.work_off(work.keys([0], known), math.inf)
+    with monkeypatch.context() as patch:
+        patch.setitem(known, "eq1", replace(known["eq1"], options={"temperature": 1.0}))
+        with pytest.raises(SystemExit, match=r"eq1-0.json was made with other settings than .*'temperature': 1.0"):
+            work.work_off(work.keys([0], known), math.inf)
+    cells = list(updates.cells.read_all(work.results))
+    changed = [replace(cell, answers="0") if cell.strategy == "plain" else cell for cell in cells]
+    with pytest.raises(SystemExit, match="control, seed 0 was made from another 'plain' than is there"):
+        updates.table.rendered(changed)
+    wrong = [
+        replace(cell, right=updates.cells.bits([False] * 4)) if cell.strategy == "control" else cell for cell in cells
+    ]
+    with pytest.raises(SystemExit, match="control, seed 0 counts other flips"):
+        updates.table.rendered(wrong)
+    # A model that is made again elsewhere, and answers otherwise.
+    key = work.keys([0], ["plain"])[-1]
+    (key.file(work.work, "") / "answers.npz").unlink()
+    key.file(work.work, "").rmdir()
+    monkeypatch.setitem(known, "plain", replace(known["plain"], make=known["old"].make))
+    assert not work.work_off([key], math.inf)
+    assert not key.file(work.work, "").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"n": 1}'])
+def test_a_file_that_is_no_cell_is_named(updates: SimpleNamespace, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "minilm" / "massive" / "old-0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(SystemExit, match=r"old-0.json is no cell"):
+        list(updates.cells.read_all(tmp_path))
+
+
+def test_a_moved_cell_is_taken_for_another(updates: SimpleNamespace, work: Any) -> None:
+    work.work_off(work.keys([0], ["old"]), math.inf)
+    path = work.keys([0], ["old"])[0].file(work.results)
+    path.rename(path.with_name("old-1.json"))
+    with pytest.raises(SystemExit, match="holds another cell: minilm/massive/old, seed 0"):
+        list(updates.cells.read_all(work.results))
+
+
+def test_the_flags_of_a_cell_are_lost(updates: SimpleNamespace) -> None:
+    for n in (1, 8, 13):
+        flags = np.random.default_rng(n).random(n) < 0.5
+        assert (updates.cells.flags(updates.cells.bits(flags), n) == flags).all()
+
+
+def test_linearised_figures_are_off_what_one_answer_more_or_less_changes(updates: SimpleNamespace) -> None:
+    random = np.random.default_rng(0)
+    old, new = random.random((2, 400)) < 0.7, random.random((2, 400)) < 0.8
+    found = updates.table.estimates(old, new)
+    for seed in range(2):
+        compared = muscle_hf.compare_correct(old=old[seed].tolist(), new=new[seed].tolist())
+        assert found["relative"].of_seeds[seed] == pytest.approx(compared.relative_negative_flip_rate)
+        assert found["nfr"].of_seeds[seed] == pytest.approx(compared.negative_flip_rate)
+    for number in range(5):
+        fewer = updates.table.estimates(np.delete(old, number, 1), np.delete(new, number, 1))
+        for name, estimate in found.items():
+            change = (estimate.of_seeds - fewer[name].of_seeds) * 399
+            assert change == pytest.approx(estimate.moved[:, number], rel=0.02, abs=0.01), name
+
+
+def test_the_interval_of_one_seed_is_that_of_questions_and_equal_seeds_add_nothing(updates: SimpleNamespace) -> None:
+    old = np.ones((1, 100), dtype=bool)
+    new = np.arange(100)[None] >= 20
+    one = updates.table.estimates(old, new)["nfr"].interval()
+    half = 1.984 * math.sqrt(0.2 * 0.8 / 99)  # Student's t of 99 degrees of freedom
+    assert one == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+    three = updates.table.estimates(old.repeat(3, 0), new.repeat(3, 0))["nfr"].interval()
+    assert three == pytest.approx(one)
+
+
+def test_the_variance_over_seeds_and_questions_leaves_one_of_them_out(updates: SimpleNamespace) -> None:
+    random = np.random.default_rng(0)
+    estimated = []
+    for _ in range(200):
+        shown = random.normal(size=(1, 100)) + 0.2 * random.normal(size=(4, 1)) + random.normal(size=(4, 100))
+        means = shown.mean(1, keepdims=True)
+        estimated.append(updates.table.Estimate(means[:, 0], shown - means).variance)
+    variances, freedoms = zip(*estimated, strict=True)
+    assert np.mean(variances) == pytest.approx(1 / 100 + 0.2**2 / 4 + 1 / 400, rel=0.1)
+    assert 3 < np.median(freedoms) < 99
+
+
+def test_a_class_that_the_old_model_lacks_can_still_win_at_inference(updates: SimpleNamespace) -> None:
+    answers = updates.models.Answers
+    old = answers(np.log(np.array([[0.9, 0.1], [0.6, 0.4]], dtype=np.float32)), ["a", "b"])
+    new = answers(np.log(np.array([[0.1, 0.1, 0.8], [0.1, 0.7, 0.2]], dtype=np.float32)), ["b", "a", "c"])
+    assert updates.strategies.surer(old, new).names == ["a", "a"]
+    assert updates.strategies.product(old, new).names == ["c", "a"]  # .8² against .9 · .1; .6 · .7
+
+
+@pytest.mark.parametrize("name", ["massive", "clinc150", "clinc150-oos"])
+def test_test_questions_are_trained_on_or_too_few(updates: SimpleNamespace, name: str, tmp_path: Path) -> None:
+    (tmp_path / "clinc150").mkdir()
+    for split, count in (("train", 5), ("val", 5), ("test", 600)):
+        rows = [json.dumps({"text": f"{split} {number}", "intent": "oos"}) for number in range(count)]
+        (tmp_path / "clinc150" / f"oos_{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    task = updates.tasks.TASKS[name](tmp_path)
+    parts = (task.old_labelled, task.old_validation, task.labelled, task.validation, task.unlabelled)
+    asked = {row["text"] for row in task.test}
+    assert len(task.test) >= 1000 and min(map(len, parts)) > 300
+    assert not asked & {row["text"] for part in parts for row in part}
+    assert not {row["text"] for row in task.unlabelled} & {row["text"] for row in task.labelled + task.validation}
+    if name == "clinc150-oos":
+        assert sum(row["intent"] == "oos" for row in task.test) == 500
+
+
+@pytest.mark.slow
+def test_every_way_of_training_runs_on_tiny_models(
+    updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-old", "refresh", "floor"]
+    monkeypatch.setattr(updates.smoke, "ROWS", 16)
+    assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
+    shown = capsys.readouterr().out
+    assert "smoke/massive/refresh, seed 0:" in shown and "failed" not in shown
+    assert "| Eq. 1 (MUSCLE) | 1 |" in shown
