@@ -73,7 +73,7 @@ class AnswersSoFar(SharedAnswers[int, tuple[Any, ...]]):
 
     def _read(self, path: Path) -> dict[int, tuple[Any, ...]]:
         answers: dict[int, tuple[Any, ...]] = {}
-        drop_cut_line(path, _BEGINNING)
+        self.was_cut_off |= drop_cut_line(path, _BEGINNING)
         content = path.read_bytes()
         if not content:
             path.unlink()
@@ -167,10 +167,11 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
         self.decided_by = {name: value for name, value in fingerprint.items() if name != other}
         self.path = folder / f"{role}-{_digest(self.decided_by)[:16]}" / _FILE
         self.take_up()
+        on_main_process(self._say_what_decided)
 
     def _read(self, path: Path) -> dict[str, dict[str, Any]]:
         answers: dict[str, dict[str, Any]] = {}
-        drop_cut_line(path)
+        self.was_cut_off |= drop_cut_line(path)
         for line, _, _, row in read_objects(path, "a kept answer", each_once=False):
             crc = row.pop("crc32", None)
             is_answer = "prompt" in row and all(type(row.get(name)) is kind for name, kind in _PARTS.items())
@@ -221,8 +222,14 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
 
     def _beginning(self) -> list[str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path.with_name("decided_by.json"), json.dumps(self.decided_by, indent=2) + "\n")
+        self._say_what_decided()
         return []
+
+    def _say_what_decided(self) -> None:
+        """Write it beside the answers, also where what is there is damaged: the folder's name is its digest."""
+        path, text = self.path.with_name("decided_by.json"), json.dumps(self.decided_by, indent=2) + "\n"
+        if self.path.parent.is_dir() and not (path.is_file() and path.read_bytes() == text.encode()):
+            write_text(path, text)
 
     def _line(self, key: str, answer: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": json.loads(key)} | answer

@@ -25,6 +25,7 @@ class SharedAnswers(Generic[Key, Answer]):
 
     path: Path
     answers: dict[Key, Answer]
+    was_cut_off = False  # while a batch was written
 
     def _read(self, path: Path) -> dict[Key, Answer]:
         """Read a file of them, which is there."""
@@ -76,11 +77,16 @@ class SharedAnswers(Generic[Key, Answer]):
         """Ask what is not answered yet, in this order, and keep the answers after each batch of `at_once`.
 
         Every process asks its share, and all have all answers afterwards. `together` gives a context for the asking.
+        A batch that was cut off while it was written is asked as a whole: in another one a figure may be rounded
+        otherwise.
         """
         rank, processes = place()
         left = [key for key in order if key not in self.answers]
         if not left:
             return
+        done = len(order) - len(left)
+        if self.was_cut_off and processes == 1 and left == list(order[done:]):
+            left = list(order[done - done % at_once :])
         mine, own = left[rank::processes], _part(self.path, rank)
         kept = len(order) - len(left) if processes == 1 else 0
         share = description if processes == 1 else f"{description}, share 1 of {processes}"
@@ -94,7 +100,8 @@ class SharedAnswers(Generic[Key, Answer]):
             with together(), bar:
                 for start in range(0, len(mine), at_once):
                     asked = mine[start : start + at_once]
-                    self.add(dict(zip(asked, ask(asked), strict=True)))
+                    answers = dict(zip(asked, ask(asked), strict=True))
+                    self.add({key: answer for key, answer in answers.items() if key not in self.answers})
                     bar.update(len(asked))
             return {key: self.answers[key] for key in mine}
 
@@ -144,9 +151,14 @@ def _append(path: Path, lines: Iterable[str]) -> None:
             raise
 
 
-def drop_cut_line(path: Path, beginning: bytes = b"") -> None:
-    """Take away what follows the last line break, cut off while it was written; a file of something else is kept."""
+def drop_cut_line(path: Path, beginning: bytes = b"") -> bool:
+    """Take away what follows the last line break, cut off while it was written, and say whether there was something.
+
+    A file of something else is kept.
+    """
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
-    if whole < len(content) and (whole or beginning.startswith(content[: len(beginning)])):
+    is_cut = whole < len(content) and bool(whole or beginning.startswith(content[: len(beginning)]))
+    if is_cut:
         os.truncate(path, whole)
+    return is_cut

@@ -12,6 +12,7 @@ from ..losses.strategy import Strategy
 from ..models.adapters import base_model
 from ..models.embedding_rows import changed_rows
 from ..version import library_versions
+from .training_time import time_of
 
 _NAMES = {
     "cross_entropy_weight": "cross-entropy weight (1 - lambda)",
@@ -62,7 +63,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
         "seed": args.seed,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "as loaded",
         "hardware": hardware(args),
-        **_time(trainer),
+        **time_of(trainer).row(),
         "versions": library_versions(),
     }
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -134,16 +135,3 @@ def _kept(trainer: Any) -> dict[str, str]:
     step = Path(state.best_model_checkpoint).name.rpartition("-")[2]
     which = "" if step == str(state.best_global_step) else ", the best of those with a checkpoint"
     return {"kept": f"step {step}, by {args.metric_for_best_model}{which}"}
-
-
-def _time(trainer: Any) -> dict[str, str]:
-    """Say how long the training took; of one that was resumed only the last stretch is known."""
-    times = [log["train_runtime"] for log in trainer.state.log_history if "train_runtime" in log]
-    if not times:
-        return {}
-    seconds = float(times[-1])
-    shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    if seconds >= 7200:
-        shown = f"{seconds / 3600:.1f} h"
-    start = getattr(trainer, "_initial_global_step", 0)
-    return {"time": f"{shown}, from step {start} on, where it was resumed" if start else shown}

@@ -25,6 +25,7 @@ from ..runs.run_comparison import RunComparison
 from .background import BackgroundPushes, Send, resumable_files, say_failure
 from .card_of_trainer import card_of_trainer
 from .from_model import CarriedCard, bring_card_along, checked_files
+from .training_time import time_of
 
 logger = get_logger(__name__)
 
@@ -76,8 +77,9 @@ class CardOfRun:
         if name == COMPATIBILITY_ADAPTER:
             self.details["slices"] = slices
 
-    def start_training(self) -> None:
+    def start_training(self, trainer: Any) -> None:
         """Forget what was measured before the weights change."""
+        time_of(trainer).start()
         self._evaluations.clear()
         ours = COMPATIBILITY_ADAPTER
         if self.comparisons.pop(ours, None) is not None:
@@ -91,9 +93,10 @@ class CardOfRun:
         kept = (step, trainer.state.best_global_step)
         self._evaluations = {step: measured for step, measured in self._evaluations.items() if step in kept}
 
-    def take_up(self, checkpoint: Path) -> None:
+    def take_up(self, trainer: Any, checkpoint: Path) -> None:
         """Take what was measured before a checkpoint that is gone on from out of its card, and of the best one's."""
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        time_of(trainer).take_up(state)
         steps = {state["global_step"], state.get("best_global_step")} - {None}
         for step in steps:  # the newest one may lie in a folder of its own
             for folder in (place / f"checkpoint-{step}" for place in (checkpoint.parent, checkpoint.parent.parent)):

@@ -24,6 +24,7 @@ from ..models.processes import entered_by_main, from_every_process, on_main_proc
 from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
+from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
 from .checkpoints import SealedCheckpoints, explaining_a_full_disk, load_finished, start_of
@@ -91,6 +92,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._measured: dict[str, float] | None = None
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
+        self.add_callback(TrainingTime())
         self.add_callback(SealedCheckpoints())
         self.renew_card()
 
@@ -124,9 +126,9 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     def _train(self, *arguments: Any, **options: Any) -> Any:
         asked, *more = arguments or (options.pop("resume_from_checkpoint", None),)
         arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
-        self._card.start_training()
+        self._card.start_training(self)
         if arguments[0] is not None:
-            self._card.take_up(Path(arguments[0]))
+            self.take_up(Path(arguments[0]))
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())
@@ -144,6 +146,10 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         if self._pushes.lacks_the_newest:
             self.push_to_hub()
         return output
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Let the card know what a checkpoint that is gone on from says: how long it took, and what was measured."""
+        self._card.take_up(self, checkpoint)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

@@ -212,6 +212,8 @@ def train_and_save(trainer: Trainer) -> int:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         else:
             _load_ended(trainer, checkpoint, folder)
+            if (take_up := getattr(trainer, "take_up", None)) is not None:  # a trainer with a card
+                take_up(checkpoint)
         refuse_diverged(trainer)
         trainer.save_model()
     return int(trainer.state.global_step)

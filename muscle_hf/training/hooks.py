@@ -67,7 +67,6 @@ HOOKS = (
     Hook("transformers.Trainer.init_hf_repo", "the repository is made after the data are read", ("training/base.py",)),
     Hook("transformers.Trainer._prepare_inputs", "a batch reaches the device"),
     Hook("transformers.Trainer._load_from_checkpoint", "a training that has ended is not gone on with"),
-    Hook("transformers.Trainer._initial_global_step", "from which step the time counts", ("publishing/",)),
     Hook("transformers.Trainer._finish_current_push", "one push after the other"),
     Hook("transformers.utils.hub.PushInProgress", "the trainer waits for our pushes"),
     Hook("transformers.trainer.DEFAULT_PROGRESS_CALLBACK", "one bar instead of two", ("training/checkpoints.py",)),

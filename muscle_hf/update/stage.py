@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -113,53 +114,68 @@ class Stage:
                 path.unlink()
 
     def _noted(self) -> list[str]:
-        """Name what counts as made: the outputs, and what is loaded with one from beside it."""
-        beside = (path.parent / name for path in map(Path, self.outputs) for name in _LOADED_WITH_WEIGHTS)
-        return [*self.outputs, *sorted({str(path) for path in beside if (self.output_dir / path).is_file()})]
+        """Name what counts as made: the outputs, and the files beside them where the stage has a folder of its name.
+
+        Checkpoints and caches lie in folders of their own there, and go.
+        """
+        folder = self.path.parent
+        beside = folder.iterdir() if folder == self.output_dir / self.name else ()
+        files = (path for path in beside if path.is_file() and path.suffix != ".tmp" and path.name[0] != ".")
+        return list(dict.fromkeys([*self.outputs, *sorted(str(path.relative_to(self.output_dir)) for path in files)]))
 
     def _refuse_damaged(self, notes: Mapping[str, Any]) -> None:
         for name, note in notes.items():
             path = self.output_dir / name
-            is_there = path.is_file()
-            if not is_there or list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) != note:
-                made = "it" if name in self.outputs else self.path
+            is_there, is_output = path.is_file(), name in self.outputs
+            is_needed = is_output or path.name in _LOADED_WITH_WEIGHTS
+            if is_there and list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) == note:
+                continue
+            if is_there or is_needed:
+                way_out = (
+                    f"Delete {'it' if is_output else self.path} to have {self.title} made again, or bring back what "
+                    "was there."
+                    if is_needed
+                    else "No later stage reads it: delete it, or move it away if it was changed on purpose, and give "
+                    "the same command again."
+                )
                 raise ConfigurationError(
                     f"{path} is not as this update has written it: it is {'damaged' if is_there else 'gone'}, or was "
-                    f"changed since. Delete {made} to have {self.title} made again, or bring back what was there."
+                    f"changed since. {way_out}"
                 )
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            mark = json.loads(self.mark.read_text(encoding="utf-8"))
-            notes = mark.get("crc32", {})
-            if all(isinstance(part, dict) for part in (mark["decided_by"], notes)) and type(mark["finished"]) is bool:
-                return dict(mark)
+            mark = dict(json.loads(self.mark.read_text(encoding="utf-8")))
+            checksum = mark.pop("checksum", None)  # which those of an earlier version lack
+            parts = (mark["decided_by"], mark.get("crc32", {}))
+            is_mark = all(isinstance(part, dict) for part in parts) and type(mark["finished"]) is bool
+            if is_mark and checksum in (None, _checksum_of_mark(mark)):
+                return mark
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
+        if self.is_quick:
+            return None
         raise ConfigurationError(
-            f"{self.mark} is damaged, so what lies in {self.output_dir} cannot be trusted. Choose another "
-            "--output-dir, or delete that folder."
+            f"{self.mark} is damaged, so that it cannot be told how {self.title} was made. Bring back what was there, "
+            "or delete it to have that made again, or choose another --output-dir."
         )
 
     def _write(self, *, finished: bool) -> None:
         self.mark.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {
-                "title": self.title,
-                "outputs": self.outputs,
-                "decided_by": _as_json(self.decided_by),
-                "finished": finished,
-                # What is made anew in a moment may be changed by hand, such as the card.
-                "crc32": {
-                    name: checksum_of_file(self.output_dir / name)
-                    for name in (self._noted() if finished and not self.is_quick else ())
-                },
+        mark = {
+            "title": self.title,
+            "outputs": self.outputs,
+            "decided_by": _as_json(self.decided_by),
+            "finished": finished,
+            # What is made anew in a moment may be changed by hand, such as the card.
+            "crc32": {
+                name: checksum_of_file(self.output_dir / name)
+                for name in (self._noted() if finished and not self.is_quick else ())
             },
-            indent=2,
-            ensure_ascii=False,
-        )
+        }
+        text = json.dumps({**mark, "checksum": _checksum_of_mark(mark)}, indent=2, ensure_ascii=False)
         write_text(self.mark, text + "\n")
 
 
@@ -167,6 +183,10 @@ class Stage:
 def _checksum(path: Path, size: int, date: int) -> tuple[int, int]:
     """Read a file once, as long as it seems to be the same."""
     return checksum_of_file(path)
+
+
+def _checksum_of_mark(mark: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(mark, sort_keys=True).encode())
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_
 from ..models.embedding_rows import save_with_rows
 from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
-from ..publishing.card_of_trainer import card_of_trainer
 from ..training.checkpoints import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from ..training.hooks import send_nothing
@@ -113,7 +112,7 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
         callbacks=[TrainingProgress("compatibility adapter")],
     )
     train_and_save(trainer)
-    card = card_of_trainer(trainer)
+    card = trainer.card()
     facts = {
         "adapter_type": card.adapter_type,
         "embedding_rows": card.embedding_rows,

@@ -34,6 +34,7 @@ from muscle_hf.card.lineage import Lineage
 from muscle_hf.flips.comparison import Comparison, compare
 from muscle_hf.losses.strategy import Strategy
 from muscle_hf.publishing.card_of_trainer import _kept, card_of_trainer, task_of
+from muscle_hf.publishing.training_time import TrainingTime
 from muscle_hf.runs.outcomes import Instance
 from muscle_hf.runs.report import header, table_rows
 from muscle_hf.version import homepage, library_versions
@@ -333,6 +334,13 @@ def test_versions_are_those_that_are_installed() -> None:
     assert re.fullmatch(r"\w+ [^ ,]+(, \w+ [^ ,]+){4}", library_versions())
 
 
+def _time(seconds: float, since: int = 0) -> TrainingTime:
+    time = TrainingTime()
+    kept = {"TrainingTime": {"attributes": {"seconds": seconds, "since": since}}}
+    time.take_up({"global_step": 12, "stateful_callbacks": kept})
+    return time
+
+
 def _trainer(**changes: Any) -> Any:
     """What a card reads of a trainer; a real one is trained in the tests of the trainer."""
     args = muscle_hf.CompatibilityConfig(output_dir="/home/somebody/my-adapter", use_cpu=True, bf16=False, seed=7)
@@ -342,7 +350,8 @@ def _trainer(**changes: Any) -> Any:
     return SimpleNamespace(
         **{
             "args": args,
-            "state": SimpleNamespace(global_step=12, log_history=[{"train_runtime": 400.0}]),
+            "state": SimpleNamespace(global_step=12, log_history=[]),
+            "callback_handler": SimpleNamespace(callbacks=[_time(400.0)]),
             "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: wrapped),
             "model": model,
             "strategy": Strategy(focal_beta=5.0),
@@ -441,12 +450,13 @@ def test_a_classifier_is_not_said_to_come_from_trl_or_to_generate_text(task: str
     ],
 )
 def test_the_time_of_a_resumed_run_is_not_passed_off_as_all_of_it(seconds: float, start: int, shown: str) -> None:
-    state = SimpleNamespace(global_step=12, log_history=[{"loss": 1.0}, {"train_runtime": seconds}, {"eval_loss": 1}])
-    assert card_of_trainer(_trainer(state=state, _initial_global_step=start)).training["time"] == shown
+    handler = SimpleNamespace(callbacks=[_time(seconds, since=start)])
+    assert card_of_trainer(_trainer(callback_handler=handler)).training["time"] == shown
 
 
 def test_a_run_that_has_not_ended_has_no_time() -> None:
-    assert "time" not in card_of_trainer(_trainer(state=SimpleNamespace(global_step=1, log_history=[]))).training
+    handler = SimpleNamespace(callbacks=[TrainingTime()])
+    assert "time" not in card_of_trainer(_trainer(callback_handler=handler)).training
 
 
 def test_a_trainer_fills_in_what_really_happened() -> None:

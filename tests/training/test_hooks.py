@@ -388,11 +388,10 @@ def _batch(folder: Path) -> None:
     )
 
 
-@contract("transformers.Trainer._load_from_checkpoint", "transformers.Trainer._initial_global_step")
+@contract("transformers.Trainer._load_from_checkpoint")
 def _resumed(folder: Path) -> None:
     trainer = _probe(folder, save_strategy="steps", save_steps=1)
     trainer.train()
-    assert trainer._initial_global_step == 0
     trained = {name: weight.clone() for name, weight in trainer.model.named_parameters() if "lora" in name}
     with torch.no_grad():
         for name, weight in trainer.model.named_parameters():
@@ -401,9 +400,6 @@ def _resumed(folder: Path) -> None:
     hooks.load_weights(trainer, folder / "checkpoint-1")
     own = dict(trainer.model.named_parameters())
     assert all(torch.equal(own[name], weight) for name, weight in trained.items())
-    more = _probe(folder, max_steps=2)
-    more.train(resume_from_checkpoint=str(folder / "checkpoint-1"))
-    assert more._initial_global_step == 1
 
 
 @contract("transformers.Trainer._finish_current_push", "transformers.utils.hub.PushInProgress")

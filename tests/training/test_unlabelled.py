@@ -219,15 +219,29 @@ class TestKept:
             assert len(_kept(tmp_path, "old")) == kept
         assert len(_answer(_prompts("a", "c"), tmp_path, ask_old=Model("v1"))) == 2
         whole = _kept(tmp_path, "old")
-        # A kill leaves a line without its end: it is asked again, whatever it says.
+        # A kill leaves a line without its end: it is asked again, whatever it says, with its whole batch, in which a
+        # figure may be rounded otherwise than alone.
         (path,) = tmp_path.rglob("answers.jsonl")
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(whole[0] | {"prompt": "b"}))
         old = Model("v1")
         assert len(_answer(_prompts("a", "b"), tmp_path, ask_old=old)) == 2
-        assert old.asked == [["b"]]
+        assert old.asked == [["a", "b"]] and [row["prompt"] for row in _kept(tmp_path, "old")] == ["a", "c", "b"]
         path.write_bytes(path.read_bytes()[:10])
         assert len(_answer(_prompts("a", "b"), tmp_path, ask_old=Model("v1"))) == 2
+
+    def test_a_cut_batch_is_asked_in_others_or_all_before_it_again(self, tmp_path) -> None:
+        _answer(_prompts(*"abcdefg"), tmp_path, ask_old=Model("v1"), block_size=3)
+        (path,) = tmp_path.rglob("answers.jsonl")
+        whole = path.read_bytes()
+        path.write_bytes(b"\n".join(whole.splitlines()[:5])[:-1])  # the fifth lacks its end
+        (said,) = tmp_path.rglob("decided_by.json")
+        before = said.read_bytes()
+        said.write_bytes(before[:9])
+        old = Model("v1")
+        _answer(_prompts(*"abcdefg"), tmp_path, ask_old=old, block_size=3)
+        assert old.asked == [["d", "e", "f"], ["g"]]
+        assert (path.read_bytes(), said.read_bytes()) == (whole, before)
 
     def test_real_answers_change_when_they_are_kept_or_resumed(self, tmp_path) -> None:
         tokenizer = tiny_tokenizer()

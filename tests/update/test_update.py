@@ -843,7 +843,12 @@ def test_what_is_loaded_beside_damaged_weights_is_taken_for_what_was_made(
             (tmp_path / "task-adapter" / name).write_text('{"r": 2}', encoding="utf-8")
 
     assert stage.once(train)
-    (tmp_path / "task-adapter" / "README.md").write_text("a card that was edited", encoding="utf-8")
+    # What no stage reads may go, and is told where it is another one.
+    card = tmp_path / "task-adapter" / "README.md"
+    card.write_text("a card that was edited", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"README.md is not as .* No later stage reads it: delete it, or move"):
+        _ = stage.finished
+    card.unlink()
     assert stage.finished
     change(tmp_path / "task-adapter" / "adapter_config.json")
     with pytest.raises(
@@ -891,6 +896,28 @@ def test_a_damaged_mark_is_not_trusted(tmp_path: Path, text: str) -> None:
     stage.mark.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigurationError, match="is damaged"):
         stage.once(lambda: None)
+    # What takes a moment is made anew.
+    assert _stage(tmp_path, is_quick=True).once((tmp_path / "result").touch)
+
+
+@pytest.mark.parametrize("start", [0.3, 0.95])
+def test_a_bit_of_a_mark_that_turned_is_taken_for_other_settings(tmp_path: Path, start: float) -> None:
+    stage = _stage(tmp_path, metric="eval_loss", rows={"train": "0a1b"})
+    stage.once((tmp_path / "result").touch)
+    whole = stage.mark.read_bytes()
+    for place in range(int(start * len(whole)), min(int(start * len(whole)) + 12, len(whole) - 2)):
+        content = bytearray(whole)
+        content[place] ^= 1
+        stage.mark.write_bytes(content)
+        try:
+            assert stage.finished, "a turned bit is read as another update"  # such as in the name of the checksum
+        except ConfigurationError as refusal:
+            assert "is damaged, so that" in str(refusal)
+    stage.mark.write_bytes(whole)
+    # Those of an earlier version have no checksum.
+    mark = {name: value for name, value in json.loads(whole).items() if name != "checksum"}
+    stage.mark.write_text(json.dumps(mark), encoding="utf-8")
+    assert stage.finished
 
 
 # From the first stage to the last
