@@ -1,4 +1,4 @@
-"""How long a training took, also one that was killed and gone on with: each checkpoint says how long it took so far."""
+"""How long a training took, also one that was gone on with: each checkpoint says how long it took so far."""
 
 import time
 from collections.abc import Mapping
@@ -67,6 +67,6 @@ class TrainingTime(TrainerCallback, ExportableState):  # type: ignore[misc]  # t
 
 
 def time_of(trainer: Any) -> TrainingTime:
-    """Return what counts a trainer's time; transformers may put a copy in its place when a training is gone on with."""
+    """Return what counts a trainer's time; transformers may put a copy in its place when it resumes."""
     callbacks = trainer.callback_handler.callbacks
     return next(callback for callback in callbacks if isinstance(callback, TrainingTime))

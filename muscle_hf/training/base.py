@@ -17,17 +17,16 @@ from ..errors import HubError
 from ..flips.comparison import Comparison
 from ..flips.eval_metrics import direction_of_best
 from ..hub.failures import hub_failures
-from ..locks import held_folder
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
-from ..models.processes import entered_by_main, from_every_process, on_main_process
+from ..models.processes import from_every_process, on_main_process
 from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, nothing_is_lost
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
-from .checkpoints import SealedCheckpoints, explaining_a_full_disk, load_finished, start_of
+from .checkpoints import SealedCheckpoints, load_finished, losing_nothing, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
@@ -45,17 +44,13 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     more at its end. What a push says of a failure is a [`HubError`]; by then, everything is saved.
 
     Where there are `flips`, an evaluation of the trainer's own sets (`evaluate()` without a data set) measures them
-    once, and the figures of [`flip_metrics`] are in its metrics before these are logged and shown to callbacks. With
-    several evaluation sets, or with none, they are logged by themselves. So
-    `metric_for_best_model="eval_negative_flip_rate"`, early stopping and every logger see them like any other metric.
+    once, and the figures of [`flip_metrics`] are in its metrics before callbacks see these and they are logged. With
+    several evaluation sets, or with none, they are logged by themselves.
 
-    A checkpoint whose accuracy is below `min_accuracy` is never the best one, and its evaluation counts as one
-    without improvement in early stopping. As long as no evaluation has reached the bound, early stopping waits. If
-    none has at the end, no best model is loaded, and a warning says so.
-
-    `accuracy` is the name under which the share of right tokens is logged; `with_config` saves the model's
-    configuration beside an adapter; `options` are further arguments of the library's trainer. `push_to_hub=True` for
-    an adapter whose base is a folder of this machine is a ConfigurationError.
+    A checkpoint whose accuracy is below `min_accuracy` is never the best one; early stopping counts it as one without
+    improvement, and waits for the first that reaches the bound. Where none has, a warning says that none is loaded.
+    The share of right tokens is logged as `accuracy`; `with_config` saves the model's configuration beside an adapter;
+    `options` are more arguments of the library's trainer. A base in a folder of this machine is not to be pushed.
     """
 
     _send_telemetry = send_nothing
@@ -82,7 +77,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         record_base(model, lineage)
         if args.push_to_hub:
             refuse_local_base(model)
-        with set_aside(args, push_to_hub=False):  # the repository is made once the data are seen to be good
+        # The repository is made once the data are good, and `losing_nothing` saves at SIGTERM.
+        with set_aside(args, push_to_hub=False, enable_jit_checkpoint=False):
             super().__init__(model=model, args=args, **options)
         self.strategy, self.lineage = strategy, lineage
         self.flips: FlipsEvaluation | None = None
@@ -119,8 +115,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
         At the end, what was trained is pushed where the newest checkpoint should be on the Hub and is not.
         """
-        lock = held_folder(Path(self.args.output_dir), "training", "train with another output_dir")
-        with entered_by_main(lock), explaining_a_full_disk(Path(self.args.output_dir)):
+        with losing_nothing(self):
             return self._train(*arguments, **options)
 
     def _train(self, *arguments: Any, **options: Any) -> Any:

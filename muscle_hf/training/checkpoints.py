@@ -23,8 +23,9 @@ from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from ..errors import ConfigurationError, InputError
 from ..files import write_text
-from ..interrupts import Interrupt, polite_interrupts
-from ..models.processes import from_every_process, on_main_process
+from ..interrupts import Interrupt, polite_interrupts, to_stderr
+from ..locks import held_folder
+from ..models.processes import entered_by_main, from_every_process, on_main_process, place
 from .hooks import load_weights
 from .kept_checkpoints import (
     INTERIM,
@@ -48,6 +49,8 @@ SECONDS_LOST = 120.0
 
 # Seconds that saving may take, also where it took less before.
 _SAVING = 5.0
+# Seconds after which several processes, which have to stop for it, look whether it is time to save.
+_LOOK = 1.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and safetensors say, without a number, when a file cannot be written.
 _CANNOT_WRITE = (
@@ -61,23 +64,25 @@ class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers 
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Let the dates of older checkpoints say that they are older, before one of them gives way."""
-        if control.should_save and args.should_save:
-            let_none_lie_in_the_future(Path(args.output_dir))
+        _set_dates(args, may_save=control.should_save)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Do the same."""
-        self.on_step_end(args, state, control)
+        _set_dates(args, may_save=control.should_save)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Do the same where it is the evaluation that decides."""
-        if args.should_save:
-            let_none_lie_in_the_future(Path(args.output_dir))
+        _set_dates(args, may_save=True)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seal it."""
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         from_every_process(lambda: None)  # each writes its own random state
-        on_main_process(partial(_seal, checkpoint))
+        on_main_process(partial(_seal, Path(args.output_dir) / f"checkpoint-{state.global_step}"))
+
+
+def _set_dates(args: Any, *, may_save: bool) -> None:
+    if may_save and args.should_save:
+        let_none_lie_in_the_future(Path(args.output_dir))
 
 
 def _seal(checkpoint: Path) -> None:
@@ -86,12 +91,13 @@ def _seal(checkpoint: Path) -> None:
         seal(checkpoint)
 
 
-class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
+class InterimCheckpoints(SealedCheckpoints):
     """Saves when a kill after the next step could lose more than two minutes, and at once when somebody asks to leave.
 
     Nothing is saved between the last step of an epoch, or of `eval_steps`, and the evaluation that belongs to it: a
-    training that went on from there would skip it. With several processes the main one decides. The `seconds` hold as
-    long as a step and saving take less; without an `interrupt` nobody can ask to leave.
+    training that went on from there would skip it. With several processes the main one decides, and looks once a
+    second. The `seconds` hold as long as a step and saving take less; without an `interrupt` nobody can ask to leave.
+    `saves_last` says that whoever trains may not come to saving what the last step of all came to.
     """
 
     def __init__(
@@ -100,18 +106,21 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
         *,
         seconds: float = SECONDS_LOST,
         clock: Callable[[], float] = time.monotonic,
+        saves_last: bool = False,
     ) -> None:
         """Start the clock."""
         self.interrupt, self.seconds, self.clock = interrupt or Interrupt(), seconds, clock
+        self.saves_last = saves_last
         self._saved = self._ended = self._reached = clock()  # the last save, the last step, what the next save holds
         self._step = self._saving = 0.0
-        self._saved_step = 0
+        self._saved_step = self._next_look = 0
         # While one by time is written: what it must not change.
         self._held: tuple[str | None, int | None] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock anew."""
         self._saved = self._ended = self.clock()
+        self._saved_step = self._next_look = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Let Ctrl-C wait until the step is saved, with the evaluation that may follow it."""
@@ -120,6 +129,7 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save where it is time to."""
+        super().on_step_end(args, state, control)
         self._reached = self.clock()
         self._step, self._ended = self._reached - self._ended, self._reached
         if state.epoch != int(state.epoch):
@@ -127,40 +137,45 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save where it was time to at the last step of the epoch."""
+        super().on_epoch_end(args, state, control)
         self._reached = self.clock()
         self._save_where_due(args, state, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note that what is saved next holds the evaluation."""
+        super().on_evaluate(args, state, control)
         self._reached = self._ended = self.clock()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Put a checkpoint by time where it belongs, or remove what another one has made superfluous."""
+        """Seal it, put one by time where it belongs, or remove what another one has made superfluous."""
         self._ended, self._saved_step = self.clock(), state.global_step
         self._saving, self._saved = self._ended - self._reached, self._reached
-        folder = Path(args.output_dir)
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        finish = partial(_seal_for_good, checkpoint)
         if self._held is not None:
             best = self._held[0]
             was_changed, state.best_model_checkpoint = state.best_model_checkpoint != best, best
             self._release(args)
-            checkpoint = folder / f"checkpoint-{state.global_step}"
-            from_every_process(lambda: None)  # each writes its own random state
-            on_main_process(partial(_put_away, checkpoint, state if was_changed else None))
-        else:
-            on_main_process(partial(shutil.rmtree, folder / INTERIM, ignore_errors=True))
-        if on_main_process(lambda: self.interrupt.asked):
+            finish = partial(_put_away, checkpoint, state if was_changed else None)
+        from_every_process(lambda: None)  # each writes its own random state
+        if on_main_process(lambda: (finish(), self.interrupt.asked)[1]):
             raise KeyboardInterrupt
 
     def _save_where_due(self, args: Any, state: Any, control: Any) -> None:
+        look = 0.0 if place()[1] == 1 else _LOOK
+
         def is_due() -> bool:
-            lost = self._reached - self._saved + self._step + max(self._saving, _SAVING)
+            lost = self._reached - self._saved + max(self._step, look) + max(self._saving, _SAVING)
             # Where saving takes long, as much time is left for training.
             return lost >= self.seconds and self._reached - self._saved >= 2 * self._saving
 
         # After the last step of all, what is trained is saved for good.
-        if state.global_step >= state.max_steps or state.global_step == self._saved_step:
+        is_last = state.global_step >= state.max_steps and not self.saves_last
+        is_looked_at = place()[1] == 1 or state.global_step >= self._next_look
+        if is_last or not is_looked_at or state.global_step == self._saved_step:
             return
-        asked, due = on_main_process(lambda: (self.interrupt.asked, is_due()))
+        asked, due, steps = on_main_process(lambda: (self.interrupt.asked, is_due(), _LOOK // max(self._step, 1e-3)))
+        self._next_look = state.global_step + max(1, int(steps))
         # An evaluation decides whether "best" saves, and takes back what is asked for here.
         is_in_doubt = control.should_evaluate and args.save_strategy == SaveStrategy.BEST
         if control.should_save or is_in_doubt or not (asked or due):
@@ -175,13 +190,16 @@ class InterimCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers
             self._held = None
 
 
+def _seal_for_good(checkpoint: Path) -> None:
+    _seal(checkpoint)
+    shutil.rmtree(checkpoint.parent / INTERIM, ignore_errors=True)
+
+
 def _put_away(checkpoint: Path, state: TrainerState | None) -> None:
     """Move a checkpoint into its own folder, where a power cut finds it whole, and remove the one before it."""
     if state is not None:
-        (checkpoint / SEAL).unlink(missing_ok=True)
         state.save_to_json(str(checkpoint / STATE))
-    if not (checkpoint / SEAL).exists():
-        seal(checkpoint)
+    seal(checkpoint)
     target = checkpoint.parent / INTERIM / checkpoint.name
     target.parent.mkdir(exist_ok=True)
     checkpoint.replace(target)
@@ -204,8 +222,7 @@ def train_and_save(trainer: Trainer) -> int:
     checkpoint = on_main_process(partial(_start_of, folder, needs_best=trainer.args.load_best_model_at_end))
     with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), explaining_a_full_disk(folder):
         if checkpoint is None or not _has_ended(checkpoint):
-            if not any(isinstance(one, SealedCheckpoints) for one in trainer.callback_handler.callbacks):
-                trainer.add_callback(SealedCheckpoints())
+            trainer.remove_callback(SealedCheckpoints)  # of which this is one
             trainer.add_callback(InterimCheckpoints(interrupt))
             if checkpoint is not None:
                 on_main_process(partial(_find_best_again, checkpoint, folder))
@@ -217,6 +234,44 @@ def train_and_save(trainer: Trainer) -> int:
         refuse_diverged(trainer)
         trainer.save_model()
     return int(trainer.state.global_step)
+
+
+@contextmanager
+def losing_nothing(trainer: Trainer) -> Iterator[None]:
+    """Let one training at a time work in its folder, say what a full disk leaves, and save when it is told to end."""
+    folder = Path(trainer.args.output_dir)
+    lock = held_folder(folder, "training", "train with another output_dir")
+    with entered_by_main(lock), explaining_a_full_disk(folder), _saved_when_interrupted(trainer):
+        yield
+
+
+@contextmanager
+def _saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C wait until the step under way is saved, where `enable_jit_checkpoint` asks for it.
+
+    transformers' own way saves between the gradients and the step that they are for, or before the evaluation that
+    belongs to a step, so that what goes on from there comes to other weights; and it ends as if all steps were taken.
+    """
+    is_asked_for = bool(trainer.args.enable_jit_checkpoint)
+    if not is_asked_for or any(isinstance(one, InterimCheckpoints) for one in trainer.callback_handler.callbacks):
+        yield
+        return
+    try:
+        with polite_interrupts(to_stderr if place()[0] == 0 else None) as interrupt:
+            trainer.remove_callback(SealedCheckpoints)
+            trainer.add_callback(InterimCheckpoints(interrupt, seconds=math.inf, saves_last=True))
+            yield
+    except KeyboardInterrupt:
+        done = steps_done(Path(trainer.args.output_dir))
+        if done is None:
+            raise
+        raise KeyboardInterrupt(
+            f"step {done[0]} of {done[1]} is kept in {trainer.args.output_dir}; train(resume_from_checkpoint=True) "
+            "goes on there."
+        ) from None
+    finally:
+        trainer.remove_callback(InterimCheckpoints)
+        trainer.add_callback(SealedCheckpoints())
 
 
 def _start_of(folder: Path, *, needs_best: bool) -> Path | None:

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -182,6 +183,33 @@ def test_two_trainings_write_to_one_folder(update: Update, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["nothing saved", "epochs", "steps"])
+def test_a_script_of_ones_own_loses_what_sigterm_ends(tmp_path: Path, name: str) -> None:
+    update = make_update(tmp_path, lora_dropout=0.3)
+    options = OPTIONS[name] | {"enable_jit_checkpoint": True, "save_total_limit": 2}
+    before = signal.getsignal(signal.SIGTERM)
+    whole = _trainer(update, tmp_path / "whole", **options)
+    whole.train()
+    folder = tmp_path / "ended"
+    for step in (2, whole.state.max_steps):  # the machine goes twice, and within the last step too
+        at = _At(step, lambda: signal.raise_signal(signal.SIGTERM))
+        ended = _trainer(update, folder, at, **options)
+        with pytest.raises(KeyboardInterrupt) as told:
+            ended.train(resume_from_checkpoint=True)
+        assert str(told.value) == (
+            f"step {step} of {whole.state.max_steps} is kept in {folder}; train(resume_from_checkpoint=True) goes on "
+            "there."
+        )
+        assert damage_of(last_checkpoint(folder)) is None
+        assert signal.getsignal(signal.SIGTERM) is before
+    again = _trainer(update, folder, **options)
+    again.train(resume_from_checkpoint=True)
+    assert largest_difference(weights_of(again), weights_of(whole)) == 0
+    assert (again.state.best_metric, again.state.global_step) == (whole.state.best_metric, whole.state.global_step)
+    assert "time" in again.card().training
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_waits_for_the_step(update: Update, tmp_path: Path) -> None:
     def twice() -> None:
         _interrupt()
@@ -207,6 +235,9 @@ def test_a_training_that_had_ended_is_trained_on(update: Update, tmp_path: Path)
         killed.train()
         again = _trained(update, folder / "killed", **options | more)
         assert again.global_step == 8
+        for run in ("whole", "killed"):
+            card = json.loads((folder / run / "comparison.json").read_text("utf-8"))
+            assert re.fullmatch(r"\d+ s", card["training"]["time"]), "how long it took is forgotten"
         assert _same_weights(folder / "killed", folder / "whole")
         assert again.best_metric == whole.best_metric
     # And one that early stopping has ended.
@@ -247,7 +278,8 @@ def test_a_folder_that_was_moved_forgets_the_best_checkpoint(update: Update, tmp
 def test_a_full_disk_takes_the_checkpoint_before_it_or_ends_in_a_traceback(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    monkeypatch.setattr(checkpoints.InterimCheckpoints.__init__, "__kwdefaults__", {"seconds": 0.0, "clock": float})
+    defaults = {"seconds": 0.0, "clock": float, "saves_last": False}
+    monkeypatch.setattr(checkpoints.InterimCheckpoints.__init__, "__kwdefaults__", defaults)
     save, saved = torch.save, []
 
     def full(state: Any, path: Any, **options: Any) -> None:

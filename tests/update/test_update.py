@@ -846,7 +846,9 @@ def test_what_is_loaded_beside_damaged_weights_is_taken_for_what_was_made(
     # What no stage reads may go, and is told where it is another one.
     card = tmp_path / "task-adapter" / "README.md"
     card.write_text("a card that was edited", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"README.md is not as .* No later stage reads it: delete it, or move"):
+    with pytest.raises(
+        ConfigurationError, match=r"README.md is not as .* No later stage reads it: delete it, or move"
+    ):
         _ = stage.finished
     card.unlink()
     assert stage.finished
