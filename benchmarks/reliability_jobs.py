@@ -142,6 +142,8 @@ def _decide(inputs: Path, folder: Path) -> list[str]:
 _TIME = r'"?time"?: "?[\d.]+ (s|min|h)[^"\n]*"?'
 # Dates of a report and of a decision, seconds that a training took, and the version of what wrote a file.
 _DATES = r'"?\d{4}-\d\d-\d\d[T ]?\d\d:\d\d(:\d\d)?[^"]{0,8}"?'
+# Of files with dates and times, and of the mark that says them.
+_CHECKSUMS = r'"crc32": \{[^}]*\},\s*"checksum": \d+'
 JOBS = {
     job.name: job
     for job in (
@@ -151,7 +153,7 @@ JOBS = {
         Job("pushing", _command(_push), pushes=True),
         Job("reporting", _command(_report), texts=(_DATES,)),
         Job("deciding", _command(_decide), texts=(_DATES,)),
-        Job("update", _command(_update), texts=(_DATES, _TIME, r'"crc32": \{[^}]*\}')),
+        Job("update", _command(_update), texts=(_DATES, _TIME, _CHECKSUMS)),
     )
 }
 
