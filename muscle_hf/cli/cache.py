@@ -4,9 +4,8 @@ import argparse
 from dataclasses import fields
 
 from ..errors import InputError
-from ..text import nearest_option
-from ..update.caching import CacheSettings
-from ..update.settings import options_in
+from ..update.caching import REQUIRED, CacheSettings
+from ..update.settings import missing_options, options_in
 
 _MORE = (
     "Every field of CompatibilityConfig is an option too: --teacher-cache sampled (or topk, hidden, chunks), "
@@ -34,12 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compute it, and say where it lies."""
     options = options_in(arguments.words)
-    missing = [name for name in ("--model", "--old-model", "--dataset", "--teacher-cache-dir") if name not in options]
+    missing = [name for name in REQUIRED if f"--{name.replace('_', '-')}" not in options]
     if missing and "--config" not in options:
-        near = nearest_option(arguments.words, missing, cutoff=0.85)
-        hint = f" Did you mean {near}?" if near else ""
-        others = f", as are {' and '.join(missing[1:])}" if missing[1:] else ""
-        raise InputError(f"{missing[0]} is missing{others}.{hint}")
+        raise InputError(missing_options(missing, arguments.words))
     from ..training.quiet import quiet_libraries
     from ..update.caching import cache_teachers
 

@@ -201,7 +201,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
-            figures = self._sums.figures(self._accuracy)
+            # All of them, since the best checkpoint may be chosen by one.
+            figures = self._sums.figures(self._accuracy, with_undefined=True)
         finally:
             self._sums = of_training
         if self._measured is not None:

@@ -232,6 +232,9 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         self.greater_is_better: bool | None = direction_of_best(best, direction)
         # The parent takes bf16 wherever nothing is said, which a machine without such a GPU refuses.
         self.bf16: bool | None = bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
+        # TRL gives its default under a name that transformers 5.23 warns of, as if the user had written it.
+        if getattr(self, "activation_checkpointing", self) is None:
+            self.activation_checkpointing: bool | None = self.gradient_checkpointing
         super().__post_init__()
         # Memory is pinned for a GPU; without one, torch only warns that it does nothing.
         self.dataloader_pin_memory: bool = self.dataloader_pin_memory and self.device.type != "cpu"

@@ -92,10 +92,10 @@ class FlipsEvaluation:
         self.answerers = {"old": old, "new": new}
         self.answers: dict[str, list[str]] = {}
         self._has_warned = False
-        self._readings = {"student": self._read(tokenizer)}
+        self._readings = {"student": self._read("student", tokenizer)}
         for role, answerer in self.answerers.items():
             own = answerer.tokenizer
-            self._readings[role] = self._readings["student"] if own is None else self._read(own)
+            self._readings[role] = self._readings["student"] if own is None else self._read(role, own)
 
     def __len__(self) -> int:
         """Say how many questions there are."""
@@ -209,10 +209,11 @@ class FlipsEvaluation:
             chosen = choose_answers(model, tokenizer, prompts, choices, delimiter="", **shown)
             return [texts[index] for texts, index in zip(choices, chosen.indices.tolist(), strict=True)]
 
-    def _read(self, tokenizer: PreTrainedTokenizerBase) -> _Reading:
+    def _read(self, role: str, tokenizer: PreTrainedTokenizerBase) -> _Reading:
         prompts, choices = self.questions.prompts, self.questions.choices
         texts = as_texts(tokenizer, prompts)
         if choices is None:
+            self._warn_of_long_references(role, tokenizer)
             rows = encode(tokenizer, texts, prompts)
             reads = [(number, tuple(tokens), self.max_new_tokens) for number, tokens in enumerate(rows)]
             empty = [number for number, tokens in enumerate(rows) if not tokens]
@@ -228,6 +229,17 @@ class FlipsEvaluation:
         longest = max(reads, key=lambda read: len(read[1]) + read[2])
         largest = max(reads, key=lambda read: max(read[1]))
         return _Reading(tokenizer, texts, [longest, largest], digest(reads))
+
+    def _warn_of_long_references(self, role: str, tokenizer: PreTrainedTokenizerBase) -> None:
+        encoded = tokenizer(self.questions.references, add_special_tokens=False, verbose=False)["input_ids"]
+        lengths = [len(tokens) for tokens in encoded]
+        longer = sum(length > self.max_new_tokens for length in lengths)
+        if longer and place()[0] == 0:
+            logger.warning(
+                f"{longer} of the {len(self)} right answers of flips_dataset are longer than flips_max_new_tokens="
+                f"{self.max_new_tokens}, and what the {role} model says can only be wrong there: the longest one has "
+                f"{max(lengths)} tokens. Set flips_max_new_tokens to more than that."
+            )
 
     def _key(self, role: str, answerer: Answerer) -> dict[str, str]:
         """Tell what a model's answers depend on; batches and processes are not among it."""

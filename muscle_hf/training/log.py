@@ -38,24 +38,26 @@ class LossSums:
         """Forget everything."""
         self._sums.clear()
 
-    def figures(self, accuracy: str) -> dict[str, float]:
-        """Return what is logged: shares and means over tokens, nan where there is nothing to divide by.
+    def figures(self, accuracy: str, *, with_undefined: bool = False) -> dict[str, float]:
+        """Return what is logged, shares and means over tokens; the share of right tokens has the name `accuracy`.
 
-        The share of right tokens is logged under the name `accuracy`.
+        Where there is nothing to divide by, a figure is left out, or nan, which somebody who reads a log of steps would
+        take for a training that has diverged.
         """
         sums = self._sums
         tokens, to_old = sums["tokens"], sums["tokens_to_old"]
+        means = {
+            "aligned_to_old_model": (to_old, tokens),
+            "divergence_to_old_model": (sums["divergence_to_old"], to_old),
+            "divergence_to_new_model": (sums["divergence_to_new"], tokens - to_old),
+            "cross_entropy": (sums["cross_entropy"], tokens),
+            accuracy: (sums["correct_tokens"], tokens),
+        }
         figures = {
-            "aligned_to_old_model": _ratio(to_old, tokens),
-            "divergence_to_old_model": _ratio(sums["divergence_to_old"], to_old),
-            "divergence_to_new_model": _ratio(sums["divergence_to_new"], tokens - to_old),
-            "cross_entropy": _ratio(sums["cross_entropy"], tokens),
-            accuracy: _ratio(sums["correct_tokens"], tokens),
+            name: total / count if count else math.nan
+            for name, (total, count) in means.items()
+            if count or with_undefined
         }
         if sums["router_batches"]:
             figures["aux_loss"] = sums["router_loss"] / sums["router_batches"]
         return figures
-
-
-def _ratio(total: float, count: float) -> float:
-    return total / count if count else math.nan

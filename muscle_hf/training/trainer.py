@@ -71,8 +71,8 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
     second model, frozen. Logged beside the loss, each over all trained tokens since the last log:
 
     - `aligned_to_old_model`: share of the tokens that learned from the old model.
-    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; nan
-      where there were none.
+    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; left
+      out where there were none, and nan in an evaluation.
     - `cross_entropy`, `mean_token_accuracy`: of the student.
     - `aux_loss`: of a mixture of experts, its router loss without its weight.
 

@@ -1,15 +1,21 @@
 """The teacher cache from a command line: models, data and the options of the training that will use it."""
 
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError, InputError
+from ..errors import ConfigurationError, InputError, MuscleError
 from ..files import refuse_pointer
 from ..locks import held_folder
+from .settings import missing_options
+
+REQUIRED = ("model", "old_model", "dataset", "teacher_cache_dir")
+"""Options without a default."""
 
 
 def _option(text: str, default: Any = None) -> Any:
@@ -50,15 +56,14 @@ def cache_teachers(arguments: Sequence[str]) -> str:
     from .arguments import read_words
 
     options = read_words((CacheSettings, CompatibilityConfig), arguments, command="cache")
+    missing = [name for name in REQUIRED if not options.get(name)]
+    if missing:
+        raise InputError(missing_options(missing))
     own = {field.name for field in fields(CacheSettings)}
     settings = CacheSettings(**{name: options.pop(name) for name in own & {*options}})
-    for name in ("model", "old_model", "dataset"):
-        if not getattr(settings, name):
-            raise InputError(f"{name} is missing; models and data are needed.")
-    if not options.get("teacher_cache_dir"):
-        raise InputError("teacher_cache_dir is missing; it names the folder of the cache.")
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu")
-    defaults: dict[str, Any] = {"teacher_cache": "sampled", "report_to": "none", "disable_tqdm": False}
+    kind = "chunks" if options.get("alignment") == "chunks" else "sampled"
+    defaults: dict[str, Any] = {"teacher_cache": kind, "report_to": "none", "disable_tqdm": False}
     options = defaults | {"dataloader_pin_memory": on_gpu} | options
     with tempfile.TemporaryDirectory() as nothing:  # a trainer wants a folder, and nothing is written to it
         if is_address(str(options["teacher_cache_dir"])) and not options.get("output_dir"):
@@ -77,15 +82,16 @@ def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
     from ..training.trainer import CompatibilityTrainer
 
     validation = settings.eval_dataset
-    trainer = CompatibilityTrainer(
-        model=str(settings.model),
-        old_model=str(settings.old_model),
-        new_adapter=settings.new_adapter,
-        old_adapter=settings.old_adapter,
-        args=args,
-        train_dataset=_rows(str(settings.dataset), settings.dataset_split),
-        eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
-    )
+    with _names_of_options():
+        trainer = CompatibilityTrainer(
+            model=str(settings.model),
+            old_model=str(settings.old_model),
+            new_adapter=settings.new_adapter,
+            old_adapter=settings.old_adapter,
+            args=args,
+            train_dataset=_rows(str(settings.dataset), settings.dataset_split),
+            eval_dataset=None if validation is None else _rows(validation, settings.dataset_split),
+        )
     part = f"{settings.process}-of-{settings.processes}"
     # This machine's part, of which each of its processes computes a part.
     here, processes = place()
@@ -106,6 +112,17 @@ def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
     )
 
 
+@contextmanager
+def _names_of_options() -> Iterator[None]:
+    """Let what a trainer refuses name the options of the command, where these have other names or are not there."""
+    try:
+        yield
+    except MuscleError as error:
+        text = re.sub(r"\btrain_dataset\b", "dataset", str(error))
+        error.args = (re.sub(r", or give a formatting_func that .*?(?=\.)", "", text),)
+        raise
+
+
 def _rows(source: str, split: str) -> Any:
     """Load rows as a training script would, so that the cache is one of the same rows."""
     from datasets import Dataset, load_dataset
@@ -123,6 +140,8 @@ def _rows(source: str, split: str) -> Any:
         if path.suffix.lower() in read:
             if not path.is_file():
                 raise InputError(f"{source} is not there; name a file of training rows.")
+            if not path.stat().st_size:
+                raise InputError(f"{source} is empty; name a file of training rows.")
             # Not by load_dataset, which counts at a server whenever it reads a file of this kind.
             return read[path.suffix.lower()](str(path))
         with looking_up(source):

@@ -122,4 +122,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_what_is_missing_is_said_before_the_libraries_load(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "--model", "x"]) == 2
-    assert "--old-model is missing" in capsys.readouterr().err
+    assert "--old-model, --dataset, --teacher-cache-dir are needed" in capsys.readouterr().err
+
+
+def test_a_refusal_names_what_the_command_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tokenizers alone make a cache of chunks; rows are those of --dataset."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").touch()
+    Path("rows.jsonl").write_text('{"question": "x"}\n')
+    words = "cache --model x --old-model y --teacher-cache-dir c --alignment chunks --use-cpu --dataset".split()
+    for rows, complaint in (("rows", "dataset has the columns ['question']"), ("empty", "empty.jsonl is empty")):
+        assert main([*words, f"{rows}.jsonl"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"muscle-hf cache: {complaint}"), error
+        assert "formatting_func" not in error

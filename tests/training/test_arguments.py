@@ -1,5 +1,6 @@
 """What people write who come from another trainer: each is one line that says what to write instead."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,12 @@ def test_a_config_cannot_be_copied_or_subclassed_any_more(tmp_path: Path) -> Non
         more: int = 1
 
     assert Own(output_dir=str(tmp_path), more=2, report_to="none").more == 2
+
+
+def test_a_config_of_defaults_warns_of_an_option_that_nobody_wrote(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert CompatibilityConfig(output_dir=str(tmp_path), use_cpu=True).gradient_checkpointing
+        assert not CompatibilityConfig(
+            output_dir=str(tmp_path), use_cpu=True, gradient_checkpointing=False
+        ).gradient_checkpointing

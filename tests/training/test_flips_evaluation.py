@@ -125,6 +125,16 @@ def test_an_old_model_that_is_right_on_nothing_is_told_once(tmp_path: Path, capl
     assert "right on none" not in caplog.text
 
 
+def test_right_answers_that_no_model_can_finish_are_measured_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = len(TOKENIZER("the balance")["input_ids"])
+    for longest, count in ((tokens, 0), (tokens - 1, 1)):
+        _evaluation(tmp_path, _generated(3), max_new_tokens=longest)
+        assert caplog.text.count("3 of the 3 right answers of flips_dataset are longer") == count
+    assert f"what the student model says can only be wrong there: the longest one has {tokens} tokens" in caplog.text
+
+
 def test_an_answer_is_right_by_equality_but_for_white_space(tmp_path: Path) -> None:
     texts = _evaluation(tmp_path / "first", _generated()).ask(STUDENT)
     rows = [

@@ -28,10 +28,14 @@ def test_batches_of_several_sizes_are_weighted_by_their_tokens() -> None:
     assert sums["tokens"] == 10
 
 
-def test_a_mean_over_nothing_is_nan_and_not_zero() -> None:
+def test_a_mean_over_nothing_is_zero_or_looks_like_a_training_that_diverged() -> None:
     sums = LossSums()
-    assert all(math.isnan(value) for value in sums.figures("accuracy").values())
+    assert sums.figures("accuracy") == {}
+    assert all(math.isnan(value) for value in sums.figures("accuracy", with_undefined=True).values())
     sums.add(_result(2, 0, 0.0, 1.0, 1.0, 1))
-    assert math.isnan(sums.figures("accuracy")["divergence_to_old_model"])
+    assert "divergence_to_old_model" not in sums.figures("accuracy")
+    assert math.isnan(sums.figures("accuracy", with_undefined=True)["divergence_to_old_model"])
+    sums.add(_result(1, 1, math.nan, 0.0, 1.0, 1))
+    assert math.isnan(sums.figures("accuracy")["divergence_to_old_model"]), "which has diverged"
     sums.clear()
     assert sums["tokens"] == 0
