@@ -75,7 +75,7 @@ def estimate_from(kind: str, teacher: Tensor, k: int, numbers: np.ndarray) -> Es
         target = decode_top_k(encode_top_k(teacher, gold, k=k, temperature=TEMPERATURE))
         classes = torch.cat([target.log_probabilities, target.tail[:, None]], dim=-1)
         return lambda student: kl_divergence(classes, top_k_classes(student, target.ids, TEMPERATURE))
-    stored = encode_sampled(teacher, gold, draws_of(numbers, 0), k=k, temperature=TEMPERATURE)
+    stored = encode_sampled(teacher, gold, draws_of(numbers), k=k, temperature=TEMPERATURE)
     drawn = decode_sampled(stored)
     return lambda student: sampled_kl(drawn, student, TEMPERATURE)
 
@@ -193,8 +193,7 @@ def trained_student(
 def spec_of(k: int, kind: str = "topk") -> CacheSpec:
     """Return the spec of a cache of models with the vocabulary of the demo's."""
     both = {"old": torch.float32, "new": torch.float32}
-    seed = 0 if kind == "sampled" else None
-    return CacheSpec(kind, 3072, both, {"data": "random"}, k=k, temperature=TEMPERATURE, seed=seed)
+    return CacheSpec(kind, 3072, both, {"data": "random"}, k=k, temperature=TEMPERATURE)
 
 
 def print_speed(tokens: int) -> None:

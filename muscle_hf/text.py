@@ -61,8 +61,8 @@ def quote(value: Any) -> str:
 
 
 def one_line(value: Any) -> str:
-    """Show what a library says in a message: on one line, and not at any length."""
-    text = " ".join(str(value).split())
+    """Show what a library or a server says in a message: printable, on one line, and not at any length."""
+    text = printable(str(value))
     return text if len(text) <= 5 * _QUOTE else f"{text[: 5 * _QUOTE]}…"
 
 

@@ -37,10 +37,6 @@ class CountedTokens:
         first = self.chunks.new_zeros(self.number)
         return first.scatter_reduce(0, self.chunks[self.inside], self.inside, "amin", include_self=False)
 
-    def of_chunks(self, chosen: Tensor) -> Tensor:
-        """Tell which tokens lie in one of the chosen chunks: bool, (chunks,) -> bool, (tokens,)."""
-        return torch.cat([chosen, chosen.new_zeros(1)])[self.chunks]  # -1 is the last
-
 
 @dataclass(frozen=True)
 class CountedChunks:
@@ -66,9 +62,10 @@ class CountedChunks:
         new, old = self.new, self.old
         if not len(old.ids):  # a cache has no distributions to compare
             return torch.zeros_like(self.sequences, dtype=torch.bool)
-        meaning = _places_among(shared[1], new.ids[new.first])
+        ids = new.ids[new.first]
+        partners = ids.new_full((1 + int(torch.cat([shared[1], ids]).max()),), -1).scatter(0, shared[1], shared[0])
         single = (count_tokens(new.chunks, new.number) == 1) & (count_tokens(old.chunks, old.number) == 1)
-        return single & (meaning >= 0) & (meaning == _places_among(shared[0], old.ids[old.first]))
+        return single & (partners[ids] == old.ids[old.first])
 
 
 def count_chunks(
@@ -127,12 +124,3 @@ def over_the_batch(chunk_ids: Tensor, number: int) -> Tensor:
 def _ahead(values: Tensor, filler: int) -> Tensor:
     """What stands at the next position: (rows, length), the last of each row is filled up."""
     return torch.nn.functional.pad(values[:, 1:], (0, 1), value=filler)
-
-
-def _places_among(shared: Tensor, tokens: Tensor) -> Tensor:
-    """Where each token stands among the shared ones, or -1."""
-    if not len(shared):
-        return torch.full_like(tokens, -1)
-    ascending, order = shared.sort()
-    place = torch.searchsorted(ascending, tokens).clamp(max=len(shared) - 1)
-    return torch.where(ascending[place] == tokens, order[place], -1)

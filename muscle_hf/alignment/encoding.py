@@ -83,9 +83,9 @@ class ChunkEncoder:
         """Read both vocabularies."""
         tokenizers = (new_tokenizer, old_tokenizer)
         new_vocabulary, old_vocabulary = (read_vocabulary(tokenizer) for tokenizer in tokenizers)
-        paired = paired_meanings(new_vocabulary, old_vocabulary)
         self.text_field = text_field
         self._numbers_are_alike = write_numbers_alike(new_vocabulary, old_vocabulary)
+        paired = paired_meanings(new_vocabulary, old_vocabulary, self._numbers_are_alike)
         self._sides = tuple(
             _Side(
                 name,

@@ -82,7 +82,7 @@ class ChunkScores:
         """Give the log-likelihoods of some chunks: bool, (chunks,) -> float, (chunks,), 0 for others."""
         if self._are_known:
             return self.log_likelihood
-        return self._of(torch.where(torch.cat([chosen, chosen.new_zeros(1)])[self.chunk_ids], self.chunk_ids, -1))[1]
+        return self._of(torch.where(of_chunks(chosen, self.chunk_ids), self.chunk_ids, -1))[1]
 
     @cached_property
     def _all(self) -> tuple[Tensor, Tensor]:
@@ -104,6 +104,11 @@ class ChunkScores:
             chunk_right(right, chunk_ids[inside], self.number),
             chunk_log_likelihoods(log_likelihood, chunk_ids[inside], self.number),
         )
+
+
+def of_chunks(chosen: Tensor, chunk_ids: Tensor) -> Tensor:
+    """Tell which tokens lie in one of the chosen chunks: bool, (chunks,) -> bool, (tokens,)."""
+    return torch.cat([chosen, chosen.new_zeros(1)])[chunk_ids]  # -1 is the last
 
 
 def count_tokens(chunk_ids: Tensor, number: int) -> Tensor:

@@ -29,7 +29,7 @@ from ..losses.targets import Head, LiveTargets
 from .counted import CountedChunks, CountedTokens
 from .divergences import chunk_likelihood_divergence, shared_vocabulary_kl
 from .loss import of_tokens
-from .scores import ChunkScores
+from .scores import ChunkScores, of_chunks
 
 
 def sliced_chunk_loss(
@@ -79,7 +79,7 @@ def sliced_chunk_loss(
         as_text = to_old & ~as_token
         new.prepare(choice.teacher == NEW)
         if isinstance(old, LiveTargets):
-            old.prepare(chunks.old.of_chunks(to_old))
+            old.prepare(of_chunks(to_old, chunks.old.chunks))
     of_classes = divergence_of_distributions(strategy.divergence, strategy.jensen_shannon_beta)
     of_logits = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
     texts = _Texts(side, as_text, *_coins(as_text, of_old, student, strategy, of_classes))
@@ -156,9 +156,9 @@ class _Texts:
 
     def __init__(self, side: CountedTokens, as_text: Tensor, values: Tensor, slopes: Tensor) -> None:
         self.values = slopes.new_zeros(len(side.ids)).index_copy(0, side.first[as_text], values)
-        of_chunks = slopes.new_zeros(side.number + 1)  # the last is for tokens in no chunk
-        of_chunks[:-1][as_text] = slopes
-        self.slopes = of_chunks[side.chunks]
+        by_chunk = slopes.new_zeros(side.number + 1)  # the last is for tokens in no chunk
+        by_chunk[:-1][as_text] = slopes
+        self.slopes = by_chunk[side.chunks]
         self.has_any = bool(as_text.any())
 
     def of_slice(self, rows: slice, log_likelihood: Tensor) -> Tensor:

@@ -102,21 +102,22 @@ def shared_tokens(
     Tokens beyond the size of a model's logits are left out. Returns the new and the old ids of the pairs, (shared,),
     ascending in the new id; no id occurs twice.
     """
-    rows = paired_meanings(read_vocabulary(new_tokenizer), read_vocabulary(old_tokenizer))
+    new, old = read_vocabulary(new_tokenizer), read_vocabulary(old_tokenizer)
+    rows = paired_meanings(new, old, write_numbers_alike(new, old))
     for column, size in enumerate((new_size, old_size)):
         if size is not None:
             rows = rows[rows[:, column] < size]
     return rows[:, 0], rows[:, 1]
 
 
-def paired_meanings(new: Vocabulary, old: Vocabulary) -> NDArray[np.int64]:
+def paired_meanings(new: Vocabulary, old: Vocabulary, numbers_are_alike: bool) -> NDArray[np.int64]:
     """Pair the tokens of two vocabularies: new and old id, (shared, 2), ascending in the new id.
 
     Where numbers are written differently, digits are left out: "2" is a whole number to a tokenizer that also has "20"
     as a token, and its beginning to one that has not.
     """
     pairs = {number: old.meanings[meaning] for meaning, number in new.meanings.items() if meaning in old.meanings}
-    if not write_numbers_alike(new, old):
+    if not numbers_are_alike:
         pairs = {
             number: other for number, other in pairs.items() if not new.spelled.get(number, b"").strip().isdigit()
         }

@@ -28,7 +28,6 @@ from .topk import Layout, check_encoding, decode_ids, encode_ids, scores_to_stor
 
 # The running sums of a piece, in double precision: 32 MiB.
 _PIECE = 2**22
-_MASK = 2**64 - 1
 
 
 class SampledTarget(NamedTuple):
@@ -60,15 +59,15 @@ def sampled_layout(k: int, vocabulary_size: int) -> Layout:
     return layout | {"log_threshold": (torch.float32, ())}
 
 
-def draws_of(numbers: NDArray[np.int64], seed: int) -> Tensor:
+def draws_of(numbers: NDArray[np.int64]) -> Tensor:
     """Return a number in [0, 1) for each token, by its number in the data set: float64, (tokens,).
 
-    It depends on nothing else, so that a cache is the same from any batch size and any number of processes.
+    It depends on nothing else, so that a cache is the same from any batch size, any number of processes and any seed
+    of the training.
     """
     # SplitMix64 (Steele, Lea and Flood, 2014): a counter, and bits that are mixed until they look like chance.
     with np.errstate(over="ignore"):
-        start = np.uint64(seed * 0xD1342543DE82EF95 & _MASK)
-        bits = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + start
+        bits = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         bits ^= bits >> np.uint64(31)

@@ -108,7 +108,7 @@ class TargetComputer:
         gold, inputs = labels[trained], model_inputs(batch)
         if self.vocabulary is not None:
             gold = self.vocabulary.labels(gold)
-        draws = draws_of(np.arange(*self._first_tokens[[rows.start, rows.stop]]), self.spec.seed or 0)
+        draws = draws_of(np.arange(*self._first_tokens[[rows.start, rows.stop]]))
         targets: dict[str, Tensor] = {}
         with self.autocast():
             for name, teacher in self.teachers.items():
@@ -199,8 +199,6 @@ class CacheOfRun:
                 {**fingerprints, **_fingerprints_of_data(dataset)},
                 k=args.teacher_cache_k if kind in OF_SOME_TOKENS else None,
                 temperature=args.temperature if kind in OF_SOME_TOKENS else None,
-                # Not that of the training: another one of these does not make a cache another one.
-                seed=0 if kind == "sampled" else None,
                 hidden_sizes=sizes if kind == "hidden" else None,
             )
             for name, dataset in datasets.items()

@@ -21,15 +21,14 @@ _SMALL_LOGITS = 2**24
 class Slicing:
     """Whether logits are taken in full, or of a few tokens at a time.
 
-    `student` is not wrapped; of a cached old model there is none. `implementation` is "auto", "plain" or "chunked",
-    and `always` says that there is nothing to take full logits of.
+    `student` is not wrapped; of a cached old model there is none. `implementation` is "auto", "plain" or "chunked".
     """
 
-    def __init__(self, student: Any, old: Any, implementation: str, *, always: bool = False) -> None:
+    def __init__(self, student: Any, old: Any, implementation: str) -> None:
         """Find out which ways are open."""
         self.models = {"new": student} if old is None else {"new": student, "old": old}
         self._can = all(gives_hidden_states(model) for model in self.models.values())
-        self._always, self._never = implementation == "chunked" or always, implementation == "plain"
+        self._always, self._never = implementation == "chunked", implementation == "plain"
         self.in_step = any(is_sharded(model) for model in self.models.values())
         """Whether a model is split over processes, which then have to ask it together, each time."""
         head = base_model(student).get_output_embeddings()

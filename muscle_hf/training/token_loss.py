@@ -23,7 +23,7 @@ class TokenLoss:
     """The loss of [`CompatibilityTrainer`] where both models have one vocabulary.
 
     `student` is not wrapped; `implementation` is "auto", "plain" or "chunked"; `autocast` makes the context in which
-    the models compute. With a cache, of targets of both teachers, there is no old teacher.
+    the models compute. With a cache, of targets of both teachers, it is "chunked", and there is no old teacher.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TokenLoss:
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
         self.autocast = autocast
         self.cache = cache
-        self.slicing = Slicing(student, old and old.model, implementation, always=cache is not None)
+        self.slicing = Slicing(student, old and old.model, implementation)
 
     def check(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
         """Ask the teachers about one batch, so that NaN or a head of an unknown kind is found before training.

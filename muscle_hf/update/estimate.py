@@ -109,7 +109,6 @@ def cache_bytes(plan: Plan) -> int:
             if is_hidden
             else None
         ),
-        seed=0 if config.teacher_cache == "sampled" else None,
     )
     # A chunk takes a token or more, so of chunks this is the most.
     return spec.bytes_per_token * sum(rows.trained_tokens for rows in plan.encoded.values())

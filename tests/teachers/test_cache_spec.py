@@ -16,8 +16,6 @@ from muscle_hf.errors import ConfigurationError
         ({"kind": "top_k"}, "Did you mean 'topk'"),
         ({"k": None}, "'topk' or 'sampled' needs k"),
         ({"temperature": None}, "'sampled' needs temperature"),
-        ({"kind": "sampled"}, "'sampled' needs seed"),
-        ({"seed": 1}, "'sampled' needs seed, and no other"),
         ({"hidden_sizes": HIDDEN}, "'hidden' needs hidden_sizes, and no other"),
         ({"kind": "hidden"}, "'topk' or 'sampled' needs k, and no other"),
         ({"kind": "hidden", "k": None, "temperature": None}, "'hidden' needs hidden_sizes"),
@@ -31,6 +29,11 @@ from muscle_hf.errors import ConfigurationError
 def test_fields_that_do_not_go_together_make_a_cache(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         top_k_spec(**changes)
+
+
+def test_caches_of_drawn_tokens_that_are_there_are_not_known_any_more() -> None:
+    """Their manifests have a seed."""
+    assert top_k_spec(kind="sampled").to_json() == {**top_k_spec().to_json(), "kind": "sampled", "seed": 0}
 
 
 def test_hidden_states_of_one_teacher_alone_make_a_cache() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from ...text import printable
+from ...text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +17,6 @@ KEY = "OPENAI_API_KEY"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORTEST_SECRET = 8
-# Longest text of a server that a message quotes.
-_QUOTED = 300
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ class Address:
 
     def shown(self, text: str) -> str:
         """Give what a server said on one line, not at any length, and without the key."""
-        text = printable(text if self.key is None else text.replace(self.key, "***"))
-        return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+        return one_line(text if self.key is None else text.replace(self.key, "***"))
 
 
 def checked_url(base_url: str) -> str:

@@ -17,7 +17,7 @@ TEACHERS = ("old", "new")
 KINDS = ("topk", "sampled", "hidden", "chunks")
 OF_SOME_TOKENS = ("topk", "sampled")
 # Options that belong to some kinds.
-_OWN = {"k": OF_SOME_TOKENS, "temperature": OF_SOME_TOKENS, "seed": ("sampled",), "hidden_sizes": ("hidden",)}
+_OWN = {"k": OF_SOME_TOKENS, "temperature": OF_SOME_TOKENS, "hidden_sizes": ("hidden",)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class CacheSpec:
     k: int | None = None  # tokens that "topk" keeps or "sampled" draws; None for "hidden"
     temperature: float | None = None  # divides the logits of both; None for "hidden", which serves every temperature
     hidden_sizes: Mapping[str, int] | None = None  # "old" and "new" -> width of the hidden states; else None
-    seed: int | None = None  # of the draws of "sampled"
 
     def __post_init__(self) -> None:
         """Refuse what describes no cache."""
@@ -85,6 +84,8 @@ class CacheSpec:
         """Return the spec as it stands in the manifest."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["dtypes"] = {name: str(dtype).removeprefix("torch.") for name, dtype in self.dtypes.items()}
+        if self.kind == "sampled":
+            values["seed"] = 0  # of the draws, which are the same in every cache
         return {
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in values.items()
