@@ -46,8 +46,6 @@ class CachedTargets:
     def __init__(self, caches: Sequence[TeacherCache], new: SharedBaseTeacher, device: torch.device) -> None:
         """Read the old model's LM head, where the cache has hidden states."""
         self.caches, self.new = caches, new
-        for cache in caches:
-            cache.get_ready()
         self._old_head: OutputHead | None = None
         if caches[0].spec.kind == "hidden":
             head = caches[0].heads()["old"]

@@ -15,7 +15,7 @@ from ..alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
 from ..errors import ConfigurationError
 from ..losses.strategy import Strategy
 from ..models.adapters import base_model
-from ..models.processes import from_every_process, on_main_process
+from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -67,7 +67,7 @@ class TeachersOfRun:
         self.new = SharedBaseTeacher(student, vocabulary)
         self.old: FrozenModelTeacher | None = None
         self._cache = None if args.teacher_cache == "none" else self._cache_of(rows)
-        caches = None if self._cache is None else _opened(self._cache)
+        caches = None if self._cache is None else opened_together(self._cache)
         if caches is not None:
             pair.forget_old()
         else:
@@ -132,7 +132,7 @@ class TeachersOfRun:
             processes=self.accelerator.num_processes if processes is None else processes,
         )
         from_every_process(write)  # which may take hours longer in one than in another
-        caches = self._cache.open()
+        caches = opened_together(self._cache)
         if caches is None:
             return False
         self.old = None
@@ -143,10 +143,7 @@ class TeachersOfRun:
     def complete_cache(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         """Compute the cache, where there is to be one, as far as it is not there yet."""
         if self._cache is not None and not self.compute_cache(collate):
-            raise ConfigurationError(
-                f"The teacher cache in {self._cache.root} is not complete although every process has computed its "
-                "part. Do all machines see the same folder? Name one that they share as teacher_cache_dir."
-            )
+            raise _not_shared(self._cache)
 
     def flips_evaluation(self, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> FlipsEvaluation:
         """Make what asks all three models; the old one is loaded only where its answers are not kept."""
@@ -179,8 +176,11 @@ class TeachersOfRun:
         )
 
 
-def _opened(cache: CacheOfRun) -> list[TeacherCache] | None:
-    """Open a cache that is whole; one process looks for all, since another may complete it in the meantime."""
+def opened_together(cache: CacheOfRun) -> list[TeacherCache] | None:
+    """Open a cache that is whole, and check its bytes together; None where it is not.
+
+    One process looks for all, since another may complete it in the meantime.
+    """
     opened: list[list[TeacherCache] | None] = []
 
     def look() -> bool:
@@ -189,4 +189,21 @@ def _opened(cache: CacheOfRun) -> list[TeacherCache] | None:
 
     if not on_main_process(look):
         return None
-    return opened[0] if opened else cache.open()
+
+    def get_ready() -> None:
+        caches = opened[0] if opened else cache.open()
+        if caches is None:
+            raise _not_shared(cache)
+        for each in caches:
+            each.get_ready(*place())
+        opened[:] = [caches]
+
+    from_every_process(get_ready)
+    return opened[0]
+
+
+def _not_shared(cache: CacheOfRun) -> ConfigurationError:
+    return ConfigurationError(
+        f"The teacher cache in {cache.root} is not complete although every process has computed its part. Do all "
+        "machines see the same folder? Name one that they share as teacher_cache_dir."
+    )

@@ -10,10 +10,12 @@ import fsspec.core
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
+from hub_worker import Worker
+from local_hub import User, hub
 from teacher_caches import COUNTS, TOKENS, assert_same, computing, files_of, heads, hidden_spec, targets_of, top_k_spec
 
 from muscle_hf.errors import ConfigurationError, EndpointError, MissingPackageError
-from muscle_hf.teachers.cache import CacheSpec, TeacherCache, write_cache
+from muscle_hf.teachers.cache import CacheSpec, TeacherCache, files, write_cache
 from muscle_hf.teachers.cache.files import write_tensors
 from muscle_hf.teachers.cache.remote import RemoteCache, file_system
 
@@ -154,6 +156,61 @@ def test_work_is_lost_when_the_storage_goes_away(
     assert len(_there()) < len(files_of(tmp_path)) == 5
     assert _run(tmp_path) == [], "what was computed is kept"
     assert _there() == files_of(tmp_path)
+
+
+def test_what_is_there_is_fetched_or_looked_at_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path / "here")
+    fetched: list[str] = []
+    looked: list[int] = []
+    get_file, checksum = MemoryFileSystem.get_file, files._checksum
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "get_file",
+        lambda system, remote, *others, **options: (
+            fetched.append(Path(remote).name) or get_file(system, remote, *others, **options)
+        ),
+    )
+    monkeypatch.setattr(files, "_checksum", lambda *arguments: looked.append(1) or checksum(*arguments))
+    monkeypatch.setattr(files, "_CLOCK_OF_FILES", -(10**18))  # as if the files were larger
+    assert _run(tmp_path / "there") == []
+    cache = TeacherCache.open(tmp_path / "there", SPEC)
+    assert_same(cache.read(torch.arange(TOKENS)), targets_of(range(TOKENS), SPEC))
+    assert sorted(fetched) == _there()
+    assert len(looked) == len(_there()) - 1
+
+
+SEND = """
+import sys
+from pathlib import Path
+sys.path.append(tests)
+from teacher_caches import COUNTS, computing, top_k_spec
+from muscle_hf.teachers.cache import remote, write_cache
+remote._FILES_OF_A_COMMIT, spec = 3, top_k_spec()
+cache = remote.RemoteCache("hf://datasets/ann/caches/train", Path("here"))
+if seconds is None:
+    cache.send_missing(spec)
+else:
+    remote._SECONDS_BETWEEN_COMMITS = seconds
+    options = {"shard_bytes": 6 * spec.bytes_per_token, "written": cache.send}
+    result = write_cache("here", spec, COUNTS, computing(spec), **options)
+"""
+
+
+@pytest.mark.slow
+def test_every_shard_is_a_commit_or_one_is_lost(tmp_path: Path) -> None:
+    with hub(tokens={"token-of-ann": User("ann")}) as running:
+        running.create("ann/caches", kind="dataset")
+        worker = Worker(running, tmp_path)
+        commits: list[int] = []
+        for seconds in (300, None):  # a run that is killed before it has sent what waits; the next one
+            answer = worker.run(SEND, token="token-of-ann", seconds=seconds, tests=str(Path(__file__).parents[1]))
+            assert "error" not in answer, answer
+            commits.append(len(running.commits("ann/caches", "dataset")) - 1)
+        worker.stop()
+        assert commits == [1, 3], "the manifest, and four shards in two commits"
+        assert sorted(running.files("ann/caches", "dataset")) == [
+            f"train/{name}" for name in files_of(tmp_path / "here")
+        ]
 
 
 def test_a_damaged_file_here_is_sent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from teacher_caches import COUNTS, TOKENS, computing, files_of, targets_of, top_k_spec
 from tiny_models import tiny_llama, tiny_tokenizer
 from two_processes import run_processes
 
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.prediction.kept_answers import count_kept
+from muscle_hf.teachers.cache import write_cache
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
 from muscle_hf.training.unlabelled import answered_rows
 
@@ -108,14 +111,35 @@ first, prompts = prompts, []
 seen["unlabelled"] = unlabelled("unlabelled", 8)
 seen["asked_first"], seen["asked_then"] = first, list(prompts)
 seen["few"] = unlabelled("few", 2)
+
+from types import SimpleNamespace
+from teacher_caches import TOKENS, top_k_spec
+from muscle_hf.teachers.cache import TeacherCache, shards
+from muscle_hf.training.teachers_of_run import opened_together
+looked, check = [], shards.check_content
+shards.check_content = lambda path: looked.append(path.name) or check(path)
+for name in ("whole", "damaged"):
+    cache = SimpleNamespace(root=folder / name, open=lambda: [TeacherCache.open(folder / name, top_k_spec())])
+    try:
+        seen[name] = opened_together(cache)[0].read(torch.arange(TOKENS))["old.right"].tolist()
+    except Exception as error:
+        seen[name] = f"{type(error).__name__}: {error}"
+    seen.setdefault("looked", list(looked))
 (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 distributed.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_three_processes_ask_every_row_once_and_go_on_after_one_has_failed(tmp_path: Path) -> None:
+def test_three_processes_ask_every_row_and_read_every_shard_once_and_go_on_after_one_has_failed(
+    tmp_path: Path,
+) -> None:
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    spec = top_k_spec()
+    for name in ("whole", "damaged"):
+        write_cache(tmp_path / name, spec, COUNTS, computing(spec), shard_bytes=5 * spec.bytes_per_token)
+    damaged = sorted((tmp_path / "damaged").glob("shard-*"))[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     run_processes(3, [sys.executable, "-c", PROGRAM, str(tmp_path)], env=os.environ | {"PYTHONPATH": paths})
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(3)]
     first = seen[0]
@@ -127,6 +151,12 @@ def test_three_processes_ask_every_row_once_and_go_on_after_one_has_failed(tmp_p
     assert [each["asked"] for each in seen] == [["old", "new"] * 3] * 3
     assert [each["asked_again"] for each in seen] == [[]] * 3
     _check_unlabelled(seen, tmp_path)
+    # Each shard of a cache is looked at by one of them, and what is wrong with it is told in all.
+    assert sorted(name for each in seen for name in each["looked"]) == files_of(tmp_path / "whole")[1:]
+    assert all(each["whole"] == targets_of(range(TOKENS), spec)["old.right"].tolist() for each in seen)
+    assert re.match(f"InputError: {damaged} is damaged .* has been deleted", seen[1]["damaged"])
+    for each in (seen[0], seen[2]):
+        assert each["damaged"] == f"OtherProcessError: Process 1 failed: {seen[1]['damaged']}"
 
 
 def _check_against_one_process(n: int, seen: dict[str, Any], folder: Path) -> None:

@@ -261,7 +261,9 @@ def test_the_log_gives_what_the_loss_did_to_the_tokens(update: Update, tmp_path:
     assert log["num_tokens"] == batch["attention_mask"].sum().item()
 
 
-def test_a_divergence_without_tokens_is_zero_or_looks_like_a_training_that_diverged(update: Update, tmp_path: Path) -> None:
+def test_a_divergence_without_tokens_is_zero_or_looks_like_a_training_that_diverged(
+    update: Update, tmp_path: Path
+) -> None:
     trainer = trainer_of(update, tmp_path, mask="none", max_steps=1)
     trainer.train()
     log = trainer.state.log_history[0]

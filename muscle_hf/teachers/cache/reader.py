@@ -24,7 +24,7 @@ class TeacherCache:
     """A complete teacher cache, mapped into memory: the system keeps as much of it there as there is room.
 
     Open one with [`TeacherCache.open`]; [`write_cache`] fills one. A shard's bytes are looked at once, when the first
-    of its tokens is asked for, or in the background (`get_ready`). After a fork, both processes can read; a pickled
+    of its tokens is asked for, or before (`get_ready`). After a fork, both processes can read; a pickled
     cache opens its folder again.
     """
 
@@ -74,9 +74,16 @@ class TeacherCache:
             )
         return cls(folder, spec, manifest)
 
-    def get_ready(self) -> None:
-        """Check and map all shards in the background, so that hardly a call of [`TeacherCache.read`] waits for it."""
-        self._shards.expect(range(len(self._offsets) - 1))
+    def get_ready(self, process: int = 0, processes: int = 1) -> None:
+        """Have all shards checked, so that hardly a call of [`TeacherCache.read`] waits for it.
+
+        One process does so in the background. Of several, each looks at its share before this returns, and none reads
+        before all have: what is an InputError in one has to be told to the others.
+        """
+        if processes > 1:
+            self._shards.check_share(process, processes)
+        else:
+            self._shards.expect(range(len(self._offsets) - 1))
 
     def read(self, numbers: Tensor) -> dict[str, Tensor]:
         """Return what is stored of some tokens, in the order asked for.

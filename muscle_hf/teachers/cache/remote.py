@@ -9,7 +9,8 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigurationError, EndpointError, InputError, MissingPackageError, MuscleError
 from ...files import replaced
 from ...progress import progress_bar
-from ...text import printable
+from ...text import one_line
 from .files import HEADS, MANIFEST, Manifest, check_file, read_manifest
 from .spec import CacheSpec, refuse_other_spec
 
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Where a file system runs requests side by side; others may not be asked by several threads.
 _FETCHED_AT_ONCE = 4
-_QUOTED = 300
+# The Hub counts commits, and a cache may have thousands of shards.
+_SECONDS_BETWEEN_COMMITS, _FILES_OF_A_COMMIT = 300.0, 50
 
 
 def is_address(folder: str) -> bool:
@@ -60,10 +62,10 @@ def file_system(address: str) -> tuple[Any, str]:
         package = known_implementations.get(parts.scheme, {}).get("class", "").partition(".")[0]
         command = "" if package in ("", "fsspec") else f": pip install {package}"
         raise MissingPackageError(
-            f"teacher_cache_dir={address!r} needs a package that is not installed ({_one_line(error)}){command}"
+            f"teacher_cache_dir={address!r} needs a package that is not installed ({_said(error)}){command}"
         ) from None
     except Exception as error:  # whatever the package of a storage raises
-        raise ConfigurationError(f"teacher_cache_dir={address!r} cannot be used: {_one_line(error)}") from None
+        raise ConfigurationError(f"teacher_cache_dir={address!r} cannot be used: {_said(error)}") from None
     return system, str(path).rstrip("/")
 
 
@@ -74,7 +76,10 @@ class RemoteCache:
         """Know both; nothing is asked."""
         self.address, self.folder = address.rstrip("/"), folder
         self._system, self._root = file_system(self.address)
+        self._manifest: Manifest | None = None  # once it is the same there and here
         self._unsent: set[str] = set()
+        self._makes_commits = self._system.protocol == "hf" and not self._root.startswith("buckets/")
+        self._last_commit = time.monotonic()
 
     def fetch(
         self, spec: CacheSpec, *, process: int | None = None, processes: int = 1, show_progress: bool = False
@@ -87,7 +92,7 @@ class RemoteCache:
         there = self._list()
         if MANIFEST not in there:
             return
-        manifest = self._checked_manifest()
+        manifest = self._common_manifest(there)
         refuse_other_spec(self.address, manifest.spec, spec)
         shards = _names(manifest, spec, process or 0, processes)
         absent = [name for name in shards if not (self.folder / name).exists()]
@@ -106,33 +111,37 @@ class RemoteCache:
                 bar.update(1)
 
     def send(self, path: Path) -> None:
-        """Send a file that is complete; what cannot be sent now, but for the manifest, is sent by `send_missing`."""
+        """Send a file that is complete, to a repository of the Hub with those of some minutes in one commit.
+
+        What cannot be sent now, but for the manifest, is sent by `send_missing`.
+        """
         if path.name == MANIFEST:
-            self._send_manifest(self._list())
+            self._common_manifest(self._list())
             return
+        self._unsent.add(path.name)
+        if self._makes_commits and time.monotonic() - self._last_commit < _SECONDS_BETWEEN_COMMITS:
+            return
+        self._last_commit = time.monotonic()
         try:
-            self._put(path)
+            self._put(sorted(self._unsent) if self._makes_commits else [path.name])
         except EndpointError as error:
             logger.warning(f"{error} It is tried again at the end.")
-            self._unsent.add(path.name)
 
     def send_missing(self, spec: CacheSpec, *, process: int = 0, processes: int = 1) -> None:
         """Send what is here, whole and not there, of one process; a failure is an EndpointError."""
-        manifest = read_manifest(self.folder)
-        if manifest is None:
+        if not (self.folder / MANIFEST).exists():
             return
         there = self._list()
-        self._send_manifest(there)
+        manifest = self._common_manifest(there)
+        missing = []
         for name, shard in _names(manifest, spec, process, processes).items():
             path = self.folder / name
-            if not path.exists():
-                continue
-            is_there = name in there and there[name] in (None, path.stat().st_size)
-            if name not in self._unsent and is_there:
+            is_there = name not in self._unsent and name in there
+            if not path.exists() or (is_there and there[name] in (None, path.stat().st_size)):
                 continue
             if _wrong(path, manifest, spec, shard) is None:
-                self._put(path)
-            self._unsent.discard(name)
+                missing.append(name)
+        self._put(missing)
 
     def _list(self) -> dict[str, int | None]:
         """Return the sizes of the files that are there, by name."""
@@ -146,8 +155,20 @@ class RemoteCache:
                 posixpath.basename(entry["name"]): entry.get("size") for entry in entries if entry["type"] == "file"
             }
 
-    def _checked_manifest(self) -> Manifest:
-        """Read the manifest that is there, and take it over where there is none here; two that differ are refused."""
+    def _common_manifest(self, there: Mapping[str, int | None]) -> Manifest:
+        """Take the manifest that is there, or send the one that is here; two that differ are refused. Done once."""
+        if self._manifest is not None:
+            return self._manifest
+        here = read_manifest(self.folder)
+        if MANIFEST in there:
+            self._manifest = self._fetched_manifest(here)
+        elif here is not None:
+            self._put([MANIFEST])
+            self._manifest = here
+        assert self._manifest is not None, "one of both has a manifest"  # noqa: S101 - ours, not a user's
+        return self._manifest
+
+    def _fetched_manifest(self, here: Manifest | None) -> Manifest:
         with tempfile.TemporaryDirectory() as folder:
             with self._explained(f"does not give {MANIFEST}"):
                 self._system.get_file(f"{self._root}/{MANIFEST}", str(Path(folder) / MANIFEST))
@@ -160,7 +181,6 @@ class RemoteCache:
                     f"{self.address}/{MANIFEST} is damaged, or of another version of muscle_hf. Name another address, "
                     "or delete what is there to have the cache computed again."
                 )
-            here = read_manifest(self.folder)
             if here is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with replaced(self.folder / MANIFEST) as temporary:
@@ -172,12 +192,6 @@ class RemoteCache:
                     "address."
                 )
             return there
-
-    def _send_manifest(self, there: Mapping[str, int | None]) -> None:
-        if MANIFEST in there:
-            self._checked_manifest()
-        else:
-            self._put(self.folder / MANIFEST)
 
     def _fetch_checked(
         self, name: str, size: int | None, manifest: Manifest, spec: CacheSpec, shard: int | None
@@ -197,10 +211,30 @@ class RemoteCache:
             logger.warning(f"Teacher cache: {self.address}/{name} is {wrong}; it is computed again.")
             path.unlink(missing_ok=True)
 
-    def _put(self, path: Path) -> None:
-        with self._explained(f"does not take {path.name}"):
-            self._system.makedirs(self._root, exist_ok=True)
-            self._system.put_file(str(path), f"{self._root}/{path.name}")
+    def _put(self, names: Sequence[str]) -> None:
+        """Send files that are here: one by one, or so many in a commit."""
+        at_once = _FILES_OF_A_COMMIT if self._makes_commits else 1
+        for start in range(0, len(names), at_once):
+            some = names[start : start + at_once]
+            with self._explained(f"does not take {some[0]}"):
+                if self._makes_commits:
+                    self._commit(some)
+                else:
+                    self._system.makedirs(self._root, exist_ok=True)
+                    self._system.put_file(str(self.folder / some[0]), f"{self._root}/{some[0]}")
+            self._unsent.difference_update(some)
+
+    def _commit(self, names: Sequence[str]) -> None:
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        place = self._system.resolve_path(self._root)
+        HfApi(endpoint=self._system.endpoint, token=self._system.token).create_commit(
+            place.repo_id,
+            [CommitOperationAdd(posixpath.join(place.path_in_repo, name), self.folder / name) for name in names],
+            commit_message=f"Teacher cache: {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}",
+            repo_type=place.repo_type,
+            revision=place.revision,
+        )
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -210,7 +244,7 @@ class RemoteCache:
             raise
         except Exception as error:  # each package of a storage has errors of its own
             raise EndpointError(
-                f"The teacher cache at {self.address} {what}: {_one_line(error)}. Nothing is lost: what is complete "
+                f"The teacher cache at {self.address} {what}: {_said(error)}. Nothing is lost: what is complete "
                 f"lies in {self.folder}, and the same command goes on from there."
             ) from None
 
@@ -228,7 +262,6 @@ def _wrong(path: Path, manifest: Manifest, spec: CacheSpec, shard: int | None) -
     return check_file(path, manifest.identity, spec.layout(), manifest.tokens_of(shard))
 
 
-def _one_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """Give what a package said in one line, without what follows a ?, where addresses have signatures."""
-    text = re.sub(r"\?\S+", "?…", printable(str(error) or type(error).__name__)).rstrip(".")
-    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+    return one_line(re.sub(r"\?\S+", "?…", str(error) or type(error).__name__)).rstrip(".")
