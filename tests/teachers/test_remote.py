@@ -179,6 +179,7 @@ def test_what_is_there_is_fetched_or_looked_at_twice(tmp_path: Path, monkeypatch
     assert len(looked) == len(_there()) - 1
 
 
+TOKEN = "token-of-ann"  # noqa: S105 - of a Hub that lives for seconds
 SEND = """
 import sys
 from pathlib import Path
@@ -198,12 +199,12 @@ else:
 
 @pytest.mark.slow
 def test_every_shard_is_a_commit_or_one_is_lost(tmp_path: Path) -> None:
-    with hub(tokens={"token-of-ann": User("ann")}) as running:
+    with hub(tokens={TOKEN: User("ann")}) as running:
         running.create("ann/caches", kind="dataset")
         worker = Worker(running, tmp_path)
         commits: list[int] = []
         for seconds in (300, None):  # a run that is killed before it has sent what waits; the next one
-            answer = worker.run(SEND, token="token-of-ann", seconds=seconds, tests=str(Path(__file__).parents[1]))
+            answer = worker.run(SEND, token=TOKEN, seconds=seconds, tests=str(Path(__file__).parents[1]))
             assert "error" not in answer, answer
             commits.append(len(running.commits("ann/caches", "dataset")) - 1)
         worker.stop()
