@@ -41,8 +41,8 @@ class LossSums:
     def figures(self, accuracy: str, *, with_undefined: bool = False) -> dict[str, float]:
         """Return what is logged, shares and means over tokens; the share of right tokens has the name `accuracy`.
 
-        Where there is nothing to divide by, a figure is left out, or nan, which whoever reads a log of steps would take
-        for a training that has diverged.
+        Where there is nothing to divide by, a figure is left out, or nan: in a log of steps that would look as if the
+        training had diverged.
         """
         sums = self._sums
         tokens, to_old = sums["tokens"], sums["tokens_to_old"]

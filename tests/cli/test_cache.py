@@ -132,19 +132,8 @@ def test_a_refusal_names_what_the_command_does_not_know(
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     Path("rows.jsonl").write_text('{"question": "x"}\n')
-    words = [
-        "cache",
-        "--model",
-        "x",
-        "--old-model",
-        "y",
-        "--teacher-cache-dir",
-        "c",
-        "--alignment",
-        "chunks",
-        "--use-cpu",
-        "--dataset",
-    ]
+    words = ["cache", "--model", "x", "--old-model", "y", "--teacher-cache-dir", "c", "--use-cpu"]
+    words += ["--alignment", "chunks", "--dataset"]
     for rows, complaint in (("rows", "dataset has the columns ['question']"), ("empty", "empty.jsonl is empty")):
         assert main([*words, f"{rows}.jsonl"]) == 2
         error = capsys.readouterr().err
