@@ -49,13 +49,28 @@ def run(options: argparse.Namespace) -> int:
         make_bases(options.bases)
     updates = SMOKE if options.smoke else UPDATES
     tasks = smoke_tasks() if options.smoke else {name: TASKS[name](options.data) for name in options.tasks}
-    unknown = sorted({*(options.strategies or ())} - STRATEGIES.keys())
-    if unknown:
-        raise SystemExit(f"no such strategies: {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
     work = Run(updates, tasks, options.bases, options.results, options.work)
     keys = work.keys(options.seeds, options.strategies or list(STRATEGIES))
     work.work_off(keys, options.until)
     return 1 if work.failed else 0
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Refuse names and folders that are not there, before anything is started."""
+    from .strategies import STRATEGIES, UPDATES
+    from .tasks import TASKS
+
+    for what, names, known in (("strategy", options.strategies, STRATEGIES), ("task", options.tasks, TASKS)):
+        if unknown := [name for name in names or () if name not in known]:
+            raise SystemExit(f"There is no {what} {', '.join(unknown)}; there are {', '.join(known)}.")
+    if "clinc150-oos" in options.tasks and options.data is None:
+        raise SystemExit("clinc150-oos needs --data: a folder with clinc150/oos_train.jsonl, oos_val and oos_test.")
+    bases = {base for update in UPDATES.values() for base in (update.old_base, update.new_base)}
+    if missing := sorted(base for base in bases if not (options.bases / base / "config.json").exists()):
+        raise SystemExit(
+            f"{options.bases} has no {' and no '.join(missing)}. Make them: python benchmarks/real_models.py "
+            f"--models {' '.join(missing)} --output {options.bases}"
+        )
 
 
 def run_side_by_side(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -101,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _all(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    refuse(options)
     options.work.mkdir(parents=True, exist_ok=True)
     if options.processes is None:
         import torch

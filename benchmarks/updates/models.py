@@ -22,7 +22,14 @@ from transformers import (
 
 from .tasks import Row
 
-PATIENCE = 3  # epochs without a better validation accuracy
+COMMON = {
+    "per_device_train_batch_size": 32,
+    "train_sampling_strategy": "group_by_length",
+    "lr_scheduler_type": "linear",
+    "weight_decay": 0.01,
+    "optim": "adamw_torch_fused",
+}
+"""Of all trainings."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,17 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def arguments(folder: Path, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the training arguments that every training here has in common."""
+    """Return training arguments that write nothing, beside those that matter."""
     return {
         "output_dir": str(folder),
         "seed": seed,
-        "per_device_train_batch_size": 32,
         "per_device_eval_batch_size": 128,
-        "train_sampling_strategy": "group_by_length",
-        "lr_scheduler_type": "linear",
-        "weight_decay": 0.01,
-        "optim": "adamw_torch_fused",
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        **COMMON,
         **options,
     }
 
@@ -79,13 +82,21 @@ def load(folder: str | Path, classes: Sequence[str] | None = None) -> tuple[Any,
     if classes is not None:
         named = {"id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **named)
-    return model, AutoTokenizer.from_pretrained(folder)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), AutoTokenizer.from_pretrained(folder)
 
 
 def fine_tune(
-    model: Any, tokenizer: Any, rows: Sequence[Row], settings: dict[str, Any], validation: Sequence[Row] = ()
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    settings: dict[str, Any],
+    validation: Sequence[Row] = (),
+    patience: int = 0,
 ) -> int:
-    """Train with plain cross-entropy and return the steps; with validation rows the best epoch's weights are kept."""
+    """Train with plain cross-entropy and return the steps.
+
+    With validation rows it ends after so many epochs without a better accuracy on them, and the best weights are kept.
+    """
 
     def encoded(part: Sequence[Row]) -> Dataset:
         labels = [model.config.label2id.get(row["intent"], -100) for row in part]
@@ -104,7 +115,7 @@ def fine_tune(
         early = {
             "eval_dataset": encoded(validation),
             "compute_metrics": lambda found: {"accuracy": float((found[0].argmax(-1) == found[1]).mean())},
-            "callbacks": [EarlyStoppingCallback(PATIENCE)],
+            "callbacks": [EarlyStoppingCallback(patience)],
         }
     trainer = Trainer(
         model=model,

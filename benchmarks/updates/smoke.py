@@ -13,7 +13,7 @@ SMOKE = {
         "tiny models",
         "old",
         "new",
-        {"num_train_epochs": 2, "learning_rate": 3e-3, "warmup_steps": 2},
+        {"num_train_epochs": 2, "learning_rate": 3e-3, "warmup_steps": 2, "patience": 3},
         {"max_steps": 2, "learning_rate": 1e-3, "warmup_steps": 1},
     )
 }

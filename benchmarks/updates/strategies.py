@@ -35,7 +35,7 @@ UPDATES = {
         "paraphrase-MiniLM-L3 → all-MiniLM-L6, fine-tuned as a whole",
         "minilm-l3",
         "minilm-l6",
-        {"num_train_epochs": 12, "learning_rate": 3e-4, "warmup_steps": 50},
+        {"num_train_epochs": 12, "learning_rate": 3e-4, "warmup_steps": 50, "patience": 3},
         {"max_steps": 200, "learning_rate": 1.5e-4, "warmup_steps": 20},
     ),
 }
@@ -91,8 +91,11 @@ class Strategy:
 
     def settings(self, update: Update) -> dict[str, Any]:
         """Return all that it was made with, as its cell says it; other settings are another row."""
-        training = {task_model: update.task_training, refresh: update.task_training, bare: {}, at_inference: {}}
-        return {**training.get(self.make, update.second_training), **self.options}
+        if self.make in (bare, at_inference):
+            return dict(self.options)
+        is_task_model = self.make in (task_model, refresh)
+        training = update.task_training if is_task_model else update.second_training
+        return {**models.COMMON, **training, **self.options}
 
 
 def task_model(setting: Setting, options: Mapping[str, Any]) -> Outcome:
@@ -200,8 +203,10 @@ def _until_it_stops(
 ) -> Outcome:
     set_seed(seed)
     model, tokenizer = models.load(setting.bases / base, sorted({row["intent"] for row in rows}))
-    training = models.arguments(setting.folder, seed, setting.update.task_training)
-    steps = models.fine_tune(model, tokenizer, rows, training, validation)
+    options = dict(setting.update.task_training)
+    patience = options.pop("patience")
+    training = models.arguments(setting.folder, seed, options)
+    steps = models.fine_tune(model, tokenizer, rows, training, validation, patience)
     test, held = (models.ask(model, tokenizer, _texts(part)) for part in (setting.task.test, setting.task.validation))
     return Outcome(test, steps, labels, 0, held, model, tokenizer)
 

@@ -77,11 +77,10 @@ def clinc150(_: Path | None) -> Task:
 
 def clinc150_oos(data: Path | None) -> Task:
     """CLINC150 with questions that are out of scope: a class of 100 rows beside 150 of 10, a tenth of the test."""
-    if data is None:
-        raise SystemExit("clinc150-oos needs --data: a folder with clinc150/oos_train.jsonl, oos_val and oos_test.")
+    folder = (data or Path()) / "clinc150"
 
     def rows(name: str) -> list[Row]:
-        lines = (data / "clinc150" / f"oos_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (folder / f"oos_{name}.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line]
 
     plain, test = clinc150(None), shuffled(rows("test"))
