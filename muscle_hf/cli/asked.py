@@ -102,6 +102,7 @@ def _endpoint(arguments: argparse.Namespace) -> Asked:
 def _adapter(arguments: argparse.Namespace) -> Asked:
     from ..models.load import find_files, load_files, load_tokenizer
     from ..models.placement import check_placing
+    from ..models.splitting import is_told_to_split, split_to_ask
     from ..prediction.answer_file import identity_of
     from ..prediction.engines.in_process import TransformersEngine
     from ..prediction.engines.offline import VLLMEngine, library
@@ -121,7 +122,7 @@ def _adapter(arguments: argparse.Namespace) -> Asked:
         )
     options = {
         "dtype": arguments.dtype,
-        "device_map": arguments.device_map or _device(),
+        "device_map": arguments.device_map or (None if is_told_to_split() else _device()),
         "trust_remote_code": arguments.trust_remote_code,
         "token": None,
     }
@@ -131,7 +132,8 @@ def _adapter(arguments: argparse.Namespace) -> Asked:
         if is_vllm:
             more = {"dtype": arguments.dtype, "trust_remote_code": arguments.trust_remote_code}
             return VLLMEngine(base.name, files.folder, tokenizer, revision=base.commit, **more)
-        return TransformersEngine(load_files(files, base, options), tokenizer, arguments.batch_size or _BATCH_SIZE)
+        model = split_to_ask(load_files(files, base, options), _device() or "cpu")
+        return TransformersEngine(model, tokenizer, arguments.batch_size or _BATCH_SIZE)
 
     identity = identity_of(files, base, tokenizer, arguments.dtype, runs_in="vllm" if is_vllm else "torch")
     names = [quoted(of.name) + (f" ({of.commit[:12]})" if of.commit else "") for of in (files, base)]

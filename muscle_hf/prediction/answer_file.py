@@ -4,8 +4,9 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +15,9 @@ from ..errors import ConfigurationError, InputError
 from ..hub.adapter_files import AdapterFiles
 from ..hub.base_files import BaseFiles
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+from ..models.in_step import in_step
 from ..text import printable
+from .engines.in_process import TransformersEngine
 from .engines.interface import Engine, Normalization
 from .kept_answers import AnswersSoFar
 from .questions import Question, delimiter_of
@@ -97,7 +100,9 @@ def answer(
             return _answers(engine, asked, asking)
 
     order = sorted(range(len(questions)), key=lambda index: -lengths[index])
-    kept.complete(order, ask, batches * engine.at_once, description)
+    # A model of ours may be split over processes, which then ask it together.
+    together = partial(in_step, engine.model) if isinstance(engine, TransformersEngine) else nullcontext
+    kept.complete(order, ask, batches * engine.at_once, description, together=together)
 
 
 @contextmanager

@@ -231,7 +231,7 @@ def train_and_save(trainer: Trainer) -> int:
             _load_ended(trainer, checkpoint, folder)
             if (take_up := getattr(trainer, "take_up", None)) is not None:  # a trainer with a card
                 take_up(checkpoint)
-        refuse_diverged(trainer)
+        from_every_process(partial(refuse_diverged, trainer))  # of a split model one alone may have what is NaN
         trainer.save_model()
     return int(trainer.state.global_step)
 

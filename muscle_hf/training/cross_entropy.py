@@ -5,18 +5,31 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 
+from ..models.sharding import is_sharded
 from ..progress import progress_bar
 from .hooks import send_nothing
+from .split_models import state_to_save
 
 
-class CrossEntropyTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class FusedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+    """TRL's own, which counts no training at the Hub, and saves what is split over processes as one process does."""
+
+    _send_telemetry = send_nothing
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as the parent does, or gather what is saved of a split model."""
+        if is_sharded(self.model):
+            self._save(output_dir, state_dict=state_to_save(self.model, keep=self.args.should_save))
+        else:
+            super().save_model(output_dir, _internal_call)
+
+
+class CrossEntropyTrainer(FusedTrainer):
     """An `SFTTrainer` that takes its loss from the model's own logits.
 
     TRL's fused LM head saves memory that large vocabularies need. On a CPU it also scores every position in small
     pieces, which makes a step of models as small as these more than twice as slow; the loss is the same.
     """
-
-    _send_telemetry = send_nothing
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Return the mean cross-entropy of the trained tokens."""

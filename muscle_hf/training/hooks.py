@@ -35,7 +35,7 @@ class Hook:
 
 HOOKS = (
     # Overridden, so that the library calls what is here.
-    Hook("trl.SFTTrainer._send_telemetry", "nobody is told of a training", ("training/", "update/training.py")),
+    Hook("trl.SFTTrainer._send_telemetry", "nobody is told of a training", ("training/",)),
     Hook("trl.SFTTrainer._tag_names", "tags of what is trained", ("training/trainer.py",)),
     Hook("trl.SFTTrainer._name", "the method's name", ("training/trainer.py",)),
     Hook(
@@ -45,7 +45,7 @@ HOOKS = (
     Hook(
         "transformers.Trainer._save",
         "a config without a token, a split model as a whole",
-        ("training/base.py",),
+        ("training/base.py", "training/cross_entropy.py"),
     ),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
@@ -73,7 +73,7 @@ HOOKS = (
     Hook("transformers.PreTrainedModel._hf_peft_config_loaded", "adapters without PEFT's model", ("models/",)),
     Hook("transformers.modeling_layers.GradientCheckpointingLayer", "what a layer is", ("models/compiled.py",)),
     Hook("accelerate.state.AcceleratorState.dynamo_plugin", "what compiles whole models", ("training/refusals.py",)),
-    Hook("transformers.PreTrainedModel._no_split_modules", "layers to split by", ("training/split_models.py",)),
+    Hook("transformers.PreTrainedModel._no_split_modules", "layers to split by", ("models/splitting.py",)),
     Hook("transformers.cache_utils.DynamicSlidingWindowLayer", "caches that can be branched", ("prediction/",)),
     Hook("accelerate.Accelerator._models", "the old model is not saved with the state"),
     Hook(
@@ -86,7 +86,11 @@ HOOKS = (
         "a model that was evaluated is wrapped in DDP after all",
         ("training/split_models.py",),
     ),
-    Hook("accelerate.utils.fsdp_utils.fsdp2_prepare_model", "models are split before they are asked"),
+    Hook(
+        "accelerate.utils.fsdp_utils.fsdp2_prepare_model",
+        "models are split before they are asked",
+        ("training/hooks.py", "models/splitting.py"),
+    ),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
     Hook("torch.nn.Module._forward_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),

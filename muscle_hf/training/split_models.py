@@ -12,6 +12,7 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..models.adapters import base_model
 from ..models.sharding import gathered_state, is_sharded, split_again
+from ..models.splitting import layers_of
 from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
 
 
@@ -51,20 +52,10 @@ def _plugin_for(plugin: Any, model: Any) -> Any:
     return own
 
 
-def _layers(model: Any) -> list[str]:
-    """Name the kinds of layers to split by, without those that hold the embeddings, which accelerate splits itself."""
-    embeddings = model.get_input_embeddings()
-    kinds: dict[str, bool] = {}
-    for module in model.modules():
-        kind = type(module).__name__
-        kinds[kind] = kinds.get(kind, False) or any(inner is embeddings for inner in module.modules())
-    return [name for name in model._no_split_modules or () if not kinds.get(name, True)]
-
-
 def _split(accelerator: Any, model: Any) -> Any:
     plugin = accelerator.state.fsdp_plugin
     if plugin.auto_wrap_policy is transformer_auto_wrap_policy and plugin.transformer_cls_names_to_wrap is None:
-        plugin.transformer_cls_names_to_wrap = _layers(model)
+        plugin.transformer_cls_names_to_wrap = layers_of(model)
     return split_by_fsdp2(accelerator, model)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.adapters import load_adapted_model
+from ..models.splitting import split_to_ask
 from ..prediction import answer_file
 from ..prediction.engines.in_process import TransformersEngine
 from ..prediction.kept_answers import AnswersSoFar
@@ -39,6 +40,6 @@ def _in_process(plan: Plan, adapter: str, *, old: bool) -> TransformersEngine:
     model = load_adapted_model(
         base.name, adapter, role="old" if old else "new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
     )
-    if "device_map" not in base.init_kwargs and "quantization_config" not in base.init_kwargs:
-        model.to(plan.config.device)
-    return TransformersEngine(model, tokenizer, plan.settings.ask_batch_size)
+    return TransformersEngine(
+        split_to_ask(model, plan.config.device), tokenizer, plan.settings.ask_batch_size
+    )

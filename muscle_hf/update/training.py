@@ -11,7 +11,6 @@ import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
-from trl import SFTTrainer
 
 from ..files import write_text
 from ..hub.failures import lookup_failures
@@ -21,9 +20,9 @@ from ..models.embedding_rows import save_with_rows
 from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
 from ..training.checkpoints import train_and_save
-from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
-from ..training.hooks import send_nothing
+from ..training.cross_entropy import CrossEntropyTrainer, FusedTrainer, TrainingProgress
 from ..training.kept_checkpoints import remove_checkpoints
+from ..training.split_models import split_student
 from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
 from .rows import as_dataset, as_questions
@@ -67,12 +66,6 @@ def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str,
     _train_with_cross_entropy(plan, folder, student, "control", options)
 
 
-class _FusedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """TRL's own, which counts no training at the Hub."""
-
-    _send_telemetry = send_nothing
-
-
 def control_options(plan: Plan, output_dir: Path) -> dict[str, Any]:
     """Return what differs in the control's options: the steps, where the compatibility adapter has more rows."""
     if not plan.unlabelled:
@@ -87,10 +80,11 @@ def _train_with_cross_entropy(
     config = plan.options.cross_entropy_config(folder, **changes)
     # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
     is_fused = has_whole_head(model) and config.device.type != "cpu"
-    kind = _FusedTrainer if is_fused else CrossEntropyTrainer
+    kind = FusedTrainer if is_fused else CrossEntropyTrainer
     model.save_pretrained = partial(save_with_rows, model)
     with full_logits_allow_tied_head(model):
         trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
+    split_student(trainer)
     train_and_save(trainer)
 
 

@@ -1,0 +1,71 @@
+"""Models that are asked and not trained, split over processes where the launcher was told so (FSDP2).
+
+A trainer splits its own models by its accelerator, in the precision that it trains in. Whoever only asks has none, and
+asks in the precision that a model was loaded in, so that the answers are those of the whole model.
+"""
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from accelerate.utils import FullyShardedDataParallelPlugin, str_to_bool
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+from ..errors import ConfigurationError
+from .processes import place
+from .sharding import is_sharded
+
+
+def is_told_to_split() -> bool:
+    """Tell whether a launcher has started several processes that split their models by FSDP2.
+
+    Example:
+        >>> is_told_to_split()
+        False
+    """
+    if place()[1] == 1 or not _is_set("ACCELERATE_USE_FSDP"):
+        return False
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigurationError(
+            "FSDP of version 1 asks no models here. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
+        )
+    return True
+
+
+def split_to_ask(model: Any, device: torch.device | str) -> Any:
+    """Bring a model that is asked and not trained where it runs, as a part of it in each process or as a whole.
+
+    All processes come here together. What `device_map` has placed, or a quantization, stays where it is.
+    """
+    if getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False):
+        return model
+    if is_sharded(model):
+        return model
+    if not is_told_to_split():
+        return model.to(device)
+    model.requires_grad_(False)
+    how = {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "transformer_cls_names_to_wrap": layers_of(model)}
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, **how)
+    # What accelerate's function reads of an accelerator. A real one would be the trainings' as well.
+    told = SimpleNamespace(
+        state=SimpleNamespace(fsdp_plugin=plugin),
+        mixed_precision="no",
+        is_main_process=place()[0] == 0,
+        device=torch.device(device),
+    )
+    return fsdp2_prepare_model(told, model)
+
+
+def layers_of(model: Any) -> list[str]:
+    """Name the kinds of layers to split by, without those that hold the embeddings, which accelerate splits itself."""
+    embeddings = model.get_input_embeddings()
+    kinds: dict[str, bool] = {}
+    for module in model.modules():
+        kind = type(module).__name__
+        kinds[kind] = kinds.get(kind, False) or any(inner is embeddings for inner in module.modules())
+    return [name for name in model._no_split_modules or () if not kinds.get(name, True)]
+
+
+def _is_set(name: str) -> bool:
+    return bool(str_to_bool(os.environ.get(name, "false")))
