@@ -24,13 +24,21 @@ def is_told_to_split() -> bool:
         >>> is_told_to_split()
         False
     """
-    if place()[1] == 1 or not _is_set("ACCELERATE_USE_FSDP"):
-        return False
-    if os.environ.get("FSDP_VERSION", "1") != "2":
+    refuse_other_ways()
+    return place()[1] > 1 and _is_set("ACCELERATE_USE_FSDP")
+
+
+def refuse_other_ways() -> None:
+    """Refuse a launcher that was told to split models in a way in which they are not asked."""
+    if _is_set("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigurationError(
             "FSDP of version 1 asks no models here. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
         )
-    return True
+    if _is_set("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        raise ConfigurationError(
+            "DeepSpeed ZeRO-3 asks no models here. FSDP2 splits them in the same way: "
+            "accelerate launch --config_file examples/accelerate/fsdp2.yaml."
+        )
 
 
 def split_to_ask(model: Any, device: torch.device | str) -> Any:
@@ -42,11 +50,14 @@ def split_to_ask(model: Any, device: torch.device | str) -> Any:
         return model
     if is_sharded(model):
         return model
-    if not is_told_to_split():
-        return model.to(device)
+    return split_in_parts(model, device) if is_told_to_split() else model.to(device)
+
+
+def split_in_parts(model: Any, device: torch.device | str) -> Any:
+    """Leave of a model, whose weights are on the CPU, this process's part on the device; nothing of it is trained."""
     model.requires_grad_(False)
-    how = {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "transformer_cls_names_to_wrap": layers_of(model)}
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, **how)
+    how: dict[str, Any] = {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, transformer_cls_names_to_wrap=layers_of(model), **how)
     # What accelerate's function reads of an accelerator. A real one would be the trainings' as well.
     told = SimpleNamespace(
         state=SimpleNamespace(fsdp_plugin=plugin),

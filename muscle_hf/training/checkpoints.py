@@ -39,6 +39,7 @@ from .kept_checkpoints import (
     sound_checkpoint,
     state_of,
     steps_done,
+    way_of,
 )
 from .refusals import refuse_diverged
 
@@ -220,6 +221,8 @@ def train_and_save(trainer: Trainer) -> int:
         trainer.remove_callback(callback)
     folder = Path(trainer.args.output_dir)
     checkpoint = on_main_process(partial(_start_of, folder, needs_best=trainer.args.load_best_model_at_end))
+    if checkpoint is not None:
+        refuse_another_way(trainer, checkpoint)
     with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), explaining_a_full_disk(folder):
         if checkpoint is None or not _has_ended(checkpoint):
             trainer.remove_callback(SealedCheckpoints)  # of which this is one
@@ -301,6 +304,24 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
             "or take resume_from_checkpoint=True for the newest one that is whole."
         )
     return str(resume)
+
+
+def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
+    """Refuse to go on with whole models from a checkpoint of split ones, and the other way round.
+
+    Each holds the optimizer's state in a form that the other cannot read.
+    """
+    was = way_of(checkpoint) if checkpoint.is_dir() else ""
+    now = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else ""
+    if was != now:
+        raise ConfigurationError(
+            f"{checkpoint} was written with {_said(was)}, and this training has {_said(now)}, which cannot go on from "
+            "it. Start it in the same way, with any number of processes, or remove its checkpoints to train anew."
+        )
+
+
+def _said(way: str) -> str:
+    return f"models split by {way}" if way else "whole models"
 
 
 def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:

@@ -56,6 +56,13 @@ def sound_checkpoint(folder: Path, *, needs_best: bool) -> Path | None:
     return None
 
 
+def way_of(checkpoint: Path) -> str:
+    """Tell what has split the models of the training that wrote a checkpoint: FSDP, DeepSpeed, or nothing ("")."""
+    names = [path.name for path in checkpoint.iterdir()]
+    ways = {"FSDP": "pytorch_model_fsdp", "DeepSpeed": "global_step"}
+    return next((way for way, start in ways.items() if any(name.startswith(start) for name in names)), "")
+
+
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints of a training, which a finished one needs no more."""
     for path in (*_checkpoints(folder), folder / INTERIM):

@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flips.eval_metrics import better_when_greater
+from ..models.splitting import refuse_other_ways
 from ..text import printable
 from ..training.config import CompatibilityConfig
 from ..training.log import LossSums
@@ -26,8 +27,8 @@ _OWN = {
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
     "enable_jit_checkpoint": "an update saves by itself when it is told to stop",
     "save_only_model": "an interrupted update could not go on from weights alone",
-    "fsdp": "an update asks whole models. Train with CompatibilityTrainer under accelerate",
-    "deepspeed": "an update asks whole models. Train with CompatibilityTrainer under accelerate",
+    "fsdp": "the launcher says it: accelerate launch --config_file examples/accelerate/fsdp2.yaml -m muscle_hf update",
+    "deepspeed": "an update splits models by FSDP2. Train with CompatibilityTrainer under DeepSpeed",
 }
 
 _BETTER_WHEN_LOWER = ("loss", "cross_entropy", "divergence_to_old_model", "divergence_to_new_model")
@@ -159,6 +160,7 @@ _STEPS = 100
 
 def _check(options: Options) -> None:
     """Refuse what would fail later, or do nothing."""
+    refuse_other_ways()
     for name, reason in _OWN.items():
         if options.given.get(name):
             raise ConfigurationError(f"{name} cannot be given: {reason}.")

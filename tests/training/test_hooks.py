@@ -38,7 +38,7 @@ from transformers import Trainer, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import muscle_hf
-from muscle_hf.models import sharding
+from muscle_hf.models import sharding, splitting
 from muscle_hf.training import hooks
 from muscle_hf.training.hooks import HOOKS, Hook
 
@@ -509,6 +509,10 @@ def _split(folder: Path) -> None:
         accelerator = Accelerator(cpu=True)
         accelerator.state.fsdp_plugin, accelerator.state.distributed_type = plugin, DistributedType.FSDP
         model = tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)
+        asked = tiny_llama(1, TOKENIZER, hidden_size=16, layers=1)
+        assert splitting.split_in_parts(asked, "cpu") is asked  # without an accelerator of its own
+        assert isinstance(asked, FSDPModule) and isinstance(asked.get_submodule("model.layers.0"), FSDPModule)
+        assert {weight.dtype for weight in asked.parameters()} == {torch.float32}
         assert hooks.split_by_fsdp2(accelerator, model) is model
         layer = model.get_submodule("model.layers.0")
         assert isinstance(model, FSDPModule) and "Checkpoint" in type(layer).__name__

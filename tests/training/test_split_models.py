@@ -1,5 +1,6 @@
 """Models that are split over processes: which ways are refused, with what to do, and which configs start them."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from torch import nn
 
 from muscle_hf import ConfigurationError
+from muscle_hf.training.checkpoints import refuse_another_way
 from muscle_hf.training.refusals import refuse_ways_of_splitting
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "accelerate"
@@ -56,6 +58,26 @@ def test_accelerate_reads_the_configs_that_are_shown(config: Path) -> None:
     assert read.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}[config.stem]
     assert read.num_processes == 2
     assert (read.fsdp_config or {}).get("fsdp_version") == (2 if config.stem == "fsdp2" else None)
+
+
+@pytest.mark.parametrize(
+    ("written", "now", "said"),
+    [
+        ("pytorch_model_fsdp_0", "", "written with models split by FSDP, and this training has whole models"),
+        ("pytorch_model_fsdp.bin", "DeepSpeed", "split by FSDP, and this training has models split by DeepSpeed"),
+        ("global_step4", "", "split by DeepSpeed, and this training has whole models"),
+        ("optimizer.pt", "FSDP", "whole models, and this training has models split by FSDP"),
+        ("pytorch_model_fsdp_0", "FSDP", None),
+        ("optimizer.pt", "", None),
+    ],
+)
+def test_a_checkpoint_of_another_way_of_splitting_is_refused_before_it_is_read(
+    tmp_path: Path, written: str, now: str, said: str | None
+) -> None:
+    (tmp_path / written).mkdir()
+    trainer: Any = SimpleNamespace(is_fsdp_enabled=now == "FSDP", is_deepspeed_enabled=now == "DeepSpeed")
+    with nullcontext() if said is None else pytest.raises(ConfigurationError, match=said):
+        refuse_another_way(trainer, tmp_path)
 
 
 def test_processes_of_a_launcher_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
-"""Updates and predictions in several processes: the files of one, whatever the number that went before."""
+"""Updates and predictions in several processes, with whole models and with split ones: the files of one process."""
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ import contextlib, io, json, os, sys
 from pathlib import Path
 import torch
 from accelerate import PartialState
+from peft import PeftModel
+from sharded import use_fsdp2
+from torch.distributed import fsdp
 from muscle_hf.cli import main
 from muscle_hf.errors import InputError
 from muscle_hf.prediction.engines.in_process import TransformersEngine
 
 torch.set_num_threads(1)
-folder, update, predict = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
+folder, update, split_update, predict = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 rank = int(os.environ["RANK"])
 seen = {}
 
@@ -45,12 +49,20 @@ def run(words):
 seen["update"] = run(update)
 seen["predict"] = run([*predict, "--output", str(folder / "together.jsonl")])
 seen["refused"] = run([*predict, "--output", str(folder / "together.jsonl")])
+use_fsdp2()
+split, fully_shard = [], fsdp.fully_shard
+def note(module, **options):
+    split.append(isinstance(module, PeftModel))
+    return fully_shard(module, **options)
+fsdp.fully_shard = note
+seen["split_update"] = run(split_update)
+seen["split_predict"] = run([*predict, "--output", str(folder / "split.jsonl")])
 if rank == 1:
     def fail(*_, **__):
         raise InputError("prompt 0 is cut off")
     TransformersEngine.generate = fail
 seen["failed"] = run([*predict, "--output", str(folder / "failed.jsonl")])
-(folder / f"seen-{rank}.json").write_text(json.dumps(seen))
+(folder / f"seen-{rank}.json").write_text(json.dumps(seen | {"models_split": sum(split)}))
 """
 
 
@@ -81,7 +93,7 @@ class _StoppedAtStep(TrainingProgress):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_one_and_come_to_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_go_on_from_one_and_come_to_its_files_with_split_models_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = tiny_tokenizer()
     for version in (1, 2):
         base = tiny_llama(version, tokenizer, hidden_size=16, layers=1, initializer_range=0.1)
@@ -94,31 +106,43 @@ def test_two_processes_go_on_from_one_and_come_to_its_files(tmp_path: Path, monk
         patch.setattr(training, "TrainingProgress", _StoppedAtStep)
         assert main(_update(tmp_path, "several", 12)) == 130
 
+    # What split models have still to do of an update: the training of the control, and its and the old answers.
+    shutil.copytree(tmp_path / "one", tmp_path / "split")
+    shutil.rmtree(tmp_path / "split" / "control")
+    for name in ("stages/control.json", "stages/answers-control.json", "answers/control.jsonl", "answers/old.jsonl"):
+        (tmp_path / "split" / name).unlink()
+
     predict = ["predict", str(tmp_path / "task-on-v1"), _rows(tmp_path / "few.jsonl", 3), "--batch-size", "1"]
-    words = [json.dumps(_update(tmp_path, "several", 6)), json.dumps(predict)]
+    updates = [_update(tmp_path, out, 6) for out in ("several", "split")]
+    words = [json.dumps(each) for each in (*updates, predict)]
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), *words]
     run_two(command, env=os.environ | {"PYTHONPATH": paths})
     seen: list[dict[str, Any]] = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
 
-    assert [each["update"][0] for each in seen] == [0, 0]
+    assert [each["update"][0] for each in seen] == [each["split_update"][0] for each in seen] == [0, 0]
+    # Once to train, two to be asked; and two predictions.
+    assert [each["models_split"] for each in seen] == [5, 5]
     assert "the compatibility adapter: training, 8 steps, going on from step 4" in seen[0]["update"][1]
     for name in ("old", "new", "control", "compatibility"):
         assert len({(tmp_path / run / f"answers/{name}.jsonl").read_bytes() for run in _RUNS}) == 1
     for name in ("task-adapter", "control", "compatibility", "adapter"):
-        one, several = (load_file(tmp_path / run / name / "adapter_model.safetensors") for run in _RUNS)
-        assert one.keys() == several.keys()
-        for key in one:
-            torch.testing.assert_close(one[key], several[key], atol=2e-5, rtol=1e-4)
+        one, *others = (load_file(tmp_path / run / name / "adapter_model.safetensors") for run in _RUNS)
+        for other in others:
+            assert one.keys() == other.keys()
+            for key in one:
+                torch.testing.assert_close(one[key], other[key], atol=2e-5, rtol=1e-4)
     files = [sorted(str(path.relative_to(tmp_path / run)) for path in (tmp_path / run).rglob("*")) for run in _RUNS]
-    assert files[0] == files[1]
+    assert files[0] == files[1] == files[2]
     evidence = [json.loads((tmp_path / run / "comparison.json").read_text("utf-8")) for run in _RUNS]
-    assert evidence[0]["old_model_against"] == evidence[1]["old_model_against"]
+    for each in evidence[1:]:
+        assert each["old_model_against"] == evidence[0]["old_model_against"]
 
     assert main([*predict, "--output", str(tmp_path / "alone.jsonl")]) == 0
-    assert (tmp_path / "together.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    for name in ("together", "split"):
+        assert (tmp_path / f"{name}.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
     # One of them is heard, and of a fault of one the one that has it.
-    assert [each["predict"][0] for each in seen] == [0, 0]
+    assert [each["predict"][0] for each in seen] == [each["split_predict"][0] for each in seen] == [0, 0]
     assert "together.jsonl: 3 answers of" in seen[0]["predict"][1]
     assert (seen[1]["update"][1:], seen[1]["predict"][1:]) == (["", []], ["", []])
     for name, said in (("refused", "is there already"), ("failed", "few.jsonl, row 2 is cut off")):
@@ -127,4 +151,4 @@ def test_two_processes_go_on_from_one_and_come_to_its_files(tmp_path: Path, monk
         assert len(lines) == 1 and said in lines[0], lines
 
 
-_RUNS = ("one", "several")
+_RUNS = ("one", "several", "split")
