@@ -26,8 +26,7 @@ from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title, not
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
-            refuse_another_way(self, Path(arguments[0]))
-            self.take_up(Path(arguments[0]))
+from .checkpoints import SealedCheckpoints, load_finished, losing_nothing, refuse_another_way, start_of
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import is_pushing, note_push, send_nothing, wait_for_pushes
@@ -124,12 +123,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
         self._card.start_training(self)
         if arguments[0] is not None:
-<<<<<<< HEAD
-            self.take_up(Path(arguments[0]))
-=======
             refuse_another_way(self, Path(arguments[0]))
-            self._card.take_up(Path(arguments[0]))
->>>>>>> 605492e (A checkpoint of another way of splitting is refused in one line; FSDP of version 1 and ZeRO-3 are refused where models are asked)
+            self.take_up(Path(arguments[0]))
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())

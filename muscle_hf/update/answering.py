@@ -40,6 +40,4 @@ def _in_process(plan: Plan, adapter: str, *, old: bool) -> TransformersEngine:
     model = load_adapted_model(
         base.name, adapter, role="old" if old else "new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
     )
-    return TransformersEngine(
-        split_to_ask(model, plan.config.device), tokenizer, plan.settings.ask_batch_size
-    )
+    return TransformersEngine(split_to_ask(model, plan.config.device), tokenizer, plan.settings.ask_batch_size)

@@ -93,7 +93,9 @@ class _StoppedAtStep(TrainingProgress):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_one_and_come_to_its_files_with_split_models_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_with_whole_or_split_models_go_on_to_the_files_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = tiny_tokenizer()
     for version in (1, 2):
         base = tiny_llama(version, tokenizer, hidden_size=16, layers=1, initializer_range=0.1)
