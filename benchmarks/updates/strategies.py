@@ -150,13 +150,16 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     more: dict[str, Any] = {}
     if has_texts:
         more["unlabelled_dataset"] = Dataset.from_list([{"text": row["text"]} for row in setting.task.unlabelled])
+    labelled, validation = (
+        Dataset.from_list([{name: row[name] for name in ("text", "intent")} for row in rows])
+        for rows in (setting.task.labelled, setting.task.validation)
+    )
     trainer = CompatibilityClassifierTrainer(
         model=str(setting.kept("plain")),
         old_model=str(setting.kept("old")),
         args=CompatibilityClassifierConfig(**training, **chosen, text_column="text", label_column="intent"),
-        train_dataset=Dataset.from_list(
-            [{name: row[name] for name in ("text", "intent")} for row in setting.task.labelled]
-        ),
+        train_dataset=labelled,
+        eval_dataset=validation,  # asked only where temperatures are fitted
         **more,
     )
     trainer.remove_callback(PrinterCallback)

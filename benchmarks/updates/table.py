@@ -30,6 +30,14 @@ HEAD = (
 )  # fmt: skip
 
 
+NOTE = (
+    "Means over seeds with 95 % intervals over seeds and test questions together (*: one seed, over questions alone). "
+    "The best reference is that of plain update, controls and refresh which has the lowest relative NFR; recovery is "
+    "(accuracy - bare base) / (plain update - bare base); labels include those of the validation; minutes are of one "
+    "thread's processor time, without those of the models that a row starts from. Made with "
+)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure over seeds and questions: the value of each seed, and by how much each answer moves it.
@@ -93,9 +101,16 @@ def rendered(cells: Sequence[Cell]) -> str:
     """Return the tables of all updates and tasks, in Markdown."""
     if not cells:
         return "No cell is finished."
+    if unknown := sorted({cell.strategy for cell in cells} - STRATEGIES.keys()):
+        raise SystemExit(f"There are cells of {', '.join(unknown)}, which is no strategy any more; remove them.")
     ordered = sorted(cells, key=lambda cell: (cell.update, cell.task))
     groups = itertools.groupby(ordered, key=lambda cell: (cell.update, cell.task))
-    return "\n\n".join(_of_task(update, task, list(group)) for (update, task), group in groups)
+    makers = {
+        f"torch {cell.versions['torch']}, transformers {cell.versions['transformers']}: {cell.machine}"
+        for cell in cells
+    }
+    note = f"{NOTE}{'; '.join(sorted(makers))}."
+    return "\n\n".join([*(_of_task(update, task, list(group)) for (update, task), group in groups), note])
 
 
 def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:
