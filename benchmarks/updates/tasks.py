@@ -8,7 +8,7 @@ import csv
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from muscle_hf.demo.data import read_intents
@@ -21,7 +21,6 @@ Row = dict[str, str]
 class Task:
     """Rows of texts and intents; the old model's may be fewer."""
 
-    title: str
     old_labelled: list[Row]
     old_validation: list[Row]
     labelled: list[Row]
@@ -51,7 +50,6 @@ def massive(_: Path | None) -> Task:
 
     train, validation, test = rows("train"), rows("dev"), shuffled(rows("test"))
     return _task(
-        "MASSIVE, 60 classes",
         [row for row in train if row["split"] == "old"],
         [row for row in validation if row["split"] == "old"],
         train,
@@ -70,9 +68,7 @@ def clinc150(_: Path | None) -> Task:
         seen[row["intent"]] = seen.get(row["intent"], 0) + 1
         (labelled if seen[row["intent"]] <= 10 else others).append(row)
     validation = shuffled(read_intents("val"))[:1000]
-    return _task(
-        "CLINC150, 150 classes", labelled, validation, labelled, validation, others[:6000], list(read_intents("test"))
-    )
+    return _task(labelled, validation, labelled, validation, others[:6000], list(read_intents("test")))
 
 
 def clinc150_oos(data: Path | None) -> Task:
@@ -86,8 +82,7 @@ def clinc150_oos(data: Path | None) -> Task:
     plain, test = clinc150(None), shuffled(rows("test"))
     labelled, validation = plain.labelled + rows("train"), plain.validation + rows("val")
     unlabelled = plain.unlabelled + test[500:]
-    title = "CLINC150 with out of scope, 151 classes"
-    return _task(title, labelled, validation, labelled, validation, unlabelled, plain.test + test[:500])
+    return _task(labelled, validation, labelled, validation, unlabelled, plain.test + test[:500])
 
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {
@@ -97,19 +92,17 @@ TASKS: dict[str, Callable[[Path | None], Task]] = {
 }
 
 
-def _task(title: str, *parts: list[Row]) -> Task:
+def _task(*parts: list[Row]) -> Task:
     """Make a task of its rows, without test questions outside of the test and without known texts in the log."""
     *others, unlabelled, test = parts
     asked = {row["text"] for row in test}
     others = [[row for row in part if row["text"] not in asked] for part in others]
     known = asked | {row["text"] for part in others for row in part}
-    return Task(title, *others, [row for row in unlabelled if row["text"] not in known], test)
+    return Task(*others, [row for row in unlabelled if row["text"] not in known], test)
 
 
 def small(task: Task, rows: int) -> Task:
     """Return a task with so few rows of each kind, of the classes that are among the old model's."""
     classes = {row["intent"] for row in task.old_labelled[:rows]}
-    parts = {field.name: getattr(task, field.name) for field in fields(task) if field.name != "title"}
-    return replace(
-        task, **{name: [row for row in part if row["intent"] in classes][:rows] for name, part in parts.items()}
-    )
+    parts = [getattr(task, part.name) for part in fields(task)]
+    return Task(*([row for row in part if row["intent"] in classes][:rows] for part in parts))

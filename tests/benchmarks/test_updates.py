@@ -39,7 +39,7 @@ def work(updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A run whose rows are made at once: of four questions the old model is right on two, the new one on three."""
     answers = {"old": "aabb", "plain": "abbb", "control": "abab", "eq1": "aaab"}
     rows = [{"text": str(number), "intent": gold} for number, gold in enumerate("abab")]
-    task = updates.tasks.Task("a task", *[rows] * 6)
+    task = updates.tasks.Task(*[rows] * 6)
 
     def make(name: str) -> Callable[..., Any]:
         def made(setting: Any, options: Any) -> Any:
