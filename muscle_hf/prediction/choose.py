@@ -29,6 +29,11 @@ class Choices:
     indices: NDArray[np.int64]
     scores: list[NDArray[np.float64]]
 
+    @classmethod
+    def of_scores(cls, scores: list[NDArray[np.float64]]) -> "Choices":
+        """Choose the best of each prompt's choices, of equal ones the first."""
+        return cls(np.array([int(values.argmax()) for values in scores], dtype=np.int64), scores)
+
 
 def choose_answers(
     model: PreTrainedModel | PeftModel,
@@ -118,7 +123,7 @@ def choose_answers(
                 likelihoods |= zip(batch, score(model, batch, batch_size=batch_size, shared=shared), strict=True)
                 bar.update(sum(stem.sequences for stem in batch))
             for question, plan, of_question in zip(questions, plans, choices, strict=True):
-                lengths = [len(choice) if normalization == "characters" else 1 for choice in of_question]
+                lengths = divisors(of_question, normalization)
                 slack = margin / 2 * np.array([len(option.targets) for option in question]) / lengths
                 values = _values(question, [likelihoods[stem] for stem in plan], lengths)
                 if batch_size > 1 and _is_near_tie(values, slack):
@@ -126,7 +131,12 @@ def choose_answers(
                     values = _values(question, alone, lengths)
                 scores.append(values)
     refuse_nan(float(values.sum()) for values in scores)
-    return Choices(indices=np.array([int(values.argmax()) for values in scores], dtype=np.int64), scores=scores)
+    return Choices.of_scores(scores)
+
+
+def divisors(choices: Sequence[str], normalization: str) -> list[int]:
+    """Return what the log-likelihood of each choice is divided by."""
+    return [len(choice) if normalization == "characters" else 1 for choice in choices]
 
 
 def _plan(question: Sequence[Option], limit: float) -> list[Stem]:

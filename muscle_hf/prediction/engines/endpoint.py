@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigurationError, EndpointError, InputError
-from ..choose import Choices
+from ..choose import Choices, divisors
 from ..generate import Answers
 from ..prompts import Prompt, check_choices, check_numbers
 from ..row import HALF
@@ -92,11 +92,17 @@ class OpenAIEngine:
         max_new_tokens: int = 0,
         delimiter: str = " ",
     ) -> list[int]:
-        """Count characters; what fits is known to the server alone."""
+        """Count characters, for arguments as of [`Engine`]; what fits is known to the server alone."""
         return [len(prompt) if isinstance(prompt, str) else len(str(prompt)) for prompt in prompts]
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> Answers:
-        """Ask for greedy answers."""
+        """Ask for greedy answers; arguments and result are those of [`Engine`].
+
+        Raises:
+            ConfigurationError: `max_new_tokens` is no number of 1 or more.
+            InputError: No prompts, or one that the server cannot answer, such as one that is too long for it.
+            EndpointError: The server cannot be reached, refuses, or repeats its key in an answer.
+        """
         check_numbers(None, max_new_tokens=max_new_tokens)
         _check(prompts)
         try:
@@ -133,13 +139,15 @@ class OpenAIEngine:
         normalization: Normalization = "sum",
         delimiter: str = " ",
     ) -> Choices:
-        """Choose by the log-probabilities of prompts, where the server gives them.
+        """Choose by the log-probabilities of prompts, where the server gives them; arguments as of [`Engine`].
 
         The server reads each prompt, and each prompt with a choice after it: the score of a choice is that of the
         tokens that it adds, as in `choose_answers`.
 
         Raises:
-            InputError: The server gives none, or a choice adds no token.
+            ConfigurationError: A `normalization` that does not exist.
+            InputError: The server gives no log-probabilities, or a choice adds no token.
+            EndpointError: It cannot be reached, refuses, or repeats its key in an answer.
         """
         _check(prompts)
         check_choices([""] * len(prompts), choices, normalization)
@@ -162,9 +170,8 @@ class OpenAIEngine:
         for index, (prompt, of_prompt) in enumerate(zip(prompts, choices, strict=True)):
             before, *wholes = [next(answers) for _ in range(len(of_prompt) + 1)]
             values = given_before(before, wholes, of_prompt, index, is_chat=not isinstance(prompt, str))
-            lengths = [len(choice) if normalization == "characters" else 1 for choice in of_prompt]
-            scores.append(np.array(values, dtype=np.float64) / lengths)
-        return Choices(indices=np.array([int(each.argmax()) for each in scores], dtype=np.int64), scores=scores)
+            scores.append(np.array(values, dtype=np.float64) / divisors(of_prompt, normalization))
+        return Choices.of_scores(scores)
 
     def _ask(
         self, prompts: Sequence[Prompt], owners: Sequence[int], bodies: Sequence[Mapping[str, Any]]

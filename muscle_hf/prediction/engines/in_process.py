@@ -47,14 +47,14 @@ class TransformersEngine:
         max_new_tokens: int = 0,
         delimiter: str = " ",
     ) -> list[int]:
-        """Count the tokens of prompts, and refuse what does not fit into the context."""
+        """Count the tokens of prompts; arguments, result and what is refused are those of [`Engine`]."""
         if choices is None:
             return [len(row) for row in encode_for(self.model, self.tokenizer, prompts, max_new_tokens)]
         options = encode_choices_for(self.model, self.tokenizer, prompts, choices, delimiter)
         return [len(of_prompt[0].context) for of_prompt in options]
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> Answers:
-        """Generate greedy answers."""
+        """Generate greedy answers; arguments, result and what is refused are those of [`Engine`]."""
         return generate_answers(
             self.model,
             self.tokenizer,
@@ -72,7 +72,7 @@ class TransformersEngine:
         normalization: Normalization = "sum",
         delimiter: str = " ",
     ) -> Choices:
-        """Choose the likeliest."""
+        """Choose the likeliest; arguments, result and what is refused are those of [`Engine`]."""
         return choose_answers(
             self.model,
             self.tokenizer,

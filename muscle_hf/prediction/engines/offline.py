@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftConfig
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from ...errors import InputError, MissingPackageError, UnsupportedAdapterError
-from ..choose import Choices
+from ..choose import Choices, divisors
 from ..generate import Answers, continuation, end_tokens
 from ..prompts import Prompt, as_texts, check_choices, check_lengths, check_numbers, encode, encode_choices
 from .interface import Normalization
@@ -66,8 +66,7 @@ class VLLMEngine:
         self._adapter: dict[str, Any] = {}
         if adapter is not None:
             options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(adapter)}
-            request = _request(adapter)
-            self._adapter = {"lora_request": request}
+            self._adapter = {"lora_request": _request(adapter)}
         named = {"revision": revision, "trust_remote_code": trust_remote_code}
         self._config = AutoConfig.from_pretrained(base_model, **named)
         if dtype == "auto":
@@ -87,7 +86,7 @@ class VLLMEngine:
         max_new_tokens: int = 0,
         delimiter: str = " ",
     ) -> list[int]:
-        """Count the tokens of prompts, and refuse what does not fit into the context."""
+        """Count the tokens of prompts; arguments, result and what is refused are those of [`Engine`]."""
         if choices is None:
             return [len(row) for row in self._encoded(prompts, max_new_tokens)]
         texts = as_texts(self.tokenizer, prompts)
@@ -98,7 +97,7 @@ class VLLMEngine:
         return [len(of_row[0].context) for of_row in options]
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> Answers:
-        """Generate greedy answers."""
+        """Generate greedy answers; arguments, result and what is refused are those of [`Engine`]."""
         check_numbers(None, max_new_tokens=max_new_tokens)
         rows = self._encoded(prompts, max_new_tokens)
         how = {"max_tokens": max_new_tokens, "logprobs": 0, "stop_token_ids": self._ends}
@@ -125,7 +124,7 @@ class VLLMEngine:
         normalization: Normalization = "sum",
         delimiter: str = " ",
     ) -> Choices:
-        """Choose by the log-probabilities of prompts with each choice."""
+        """Choose by the log-probabilities of prompts with each choice; arguments and the rest as of [`Engine`]."""
         texts = as_texts(self.tokenizer, prompts)
         check_choices(texts, choices, normalization)
         options = encode_choices(self.tokenizer, texts, prompts, choices, delimiter)
@@ -139,9 +138,8 @@ class VLLMEngine:
                 values.append(
                     math.fsum(step[token].logprob for step, token in zip(steps, option.targets, strict=True))
                 )
-            lengths = [len(choice) if normalization == "characters" else 1 for choice in of_prompt]
-            scores.append(np.array(values) / lengths)
-        return Choices(indices=np.array([int(each.argmax()) for each in scores], dtype=np.int64), scores=scores)
+            scores.append(np.array(values) / divisors(of_prompt, normalization))
+        return Choices.of_scores(scores)
 
     def _encoded(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
         rows = encode(self.tokenizer, as_texts(self.tokenizer, prompts), prompts)
