@@ -12,23 +12,17 @@ GPU that of the clock), so that others on the machine count less.
 
 import argparse
 import json
-import logging
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-import trl
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from steps import chosen_tables, machine, parser_of, peak_of, peaks_of, quiet, times_of
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
@@ -174,65 +168,18 @@ def trainer_of(way: str, size: argparse.Namespace, folder: Path) -> Any:
     return trainer
 
 
-def step(trainer: Any) -> float:
-    """Take one optimizer step and return its seconds."""
-    tokens = (trainer.batch["labels"][:, 1:] != -100).sum()
-    clock = time.perf_counter if trainer.args.device.type == "cuda" else time.process_time
-    start = clock()
-    trainer.training_step(trainer.model, dict(trainer.batch), num_items_in_batch=tokens)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    if trainer.args.device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def peak_of(way: str, size: argparse.Namespace) -> dict[str, float]:
-    """Take two steps in this process and return its peak memory and the old model's weights, in MiB."""
-    is_gpu = size.device == "cuda"
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_of(way, size, Path(folder))
-        if is_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak of what came before
-        for _ in range(2):
-            step(trainer)
-        status = "" if is_gpu else Path("/proc/self/status").read_text(encoding="ascii")
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**20 if is_gpu else int(status.partition("VmHWM:")[2].split()[0]) / 2**10
-    )
-    is_live = getattr(trainer, "old_teacher", None) is not None
-    old = sum(weight.numel() * weight.element_size() for weight in old_model_of(size).parameters()) / 2**20
-    return {"peak": peak, "old": old if is_live else 0.0}
-
-
 def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: int) -> str:
     """Return a table of some ways; without rounds, of their memory alone."""
-    sizes = [f"--{name}={getattr(size, name)}" for name in TABLES["262k"]]
-    peaks = {}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    with tempfile.TemporaryDirectory() as folder:
-        for way in ways:
-            command = [sys.executable, __file__, "--peak-of", way, "--device", size.device, *sizes]
-            result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - this very file
-            peaks[way] = json.loads(result.stdout.splitlines()[-1])
-        trainers = {way: trainer_of(way, size, Path(folder)) for way in ways if rounds}
-        for number in range(rounds + 1):
-            for way, trainer in trainers.items():
-                taken = step(trainer)
-                if number:  # the first round warms up
-                    seconds[way].append(taken)
-    table = []
+    peaks = peaks_of(__file__, ways, size, list(TABLES["262k"]))
+    times = {way: ["", ""] for way in ways}
+    if rounds:
+        clock = time.perf_counter if size.device == "cuda" else time.process_time
+        with tempfile.TemporaryDirectory() as folder:
+            times = times_of({way: trainer_of(way, size, Path(folder)) for way in ways}, rounds, clock)
+    base, table = peaks["SFTTrainer"]["peak"], []
     for way in ways:
         peak, old = peaks[way]["peak"], peaks[way]["old"]
-        ratios = [one / other for one, other in zip(seconds[way], seconds["SFTTrainer"], strict=True)]
-        times = [f"{statistics.median(seconds[way]):.2f}", f"{statistics.median(ratios):.2f}"] if rounds else ["", ""]
-        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if rounds else ""
-        base = peaks["SFTTrainer"]["peak"]
-        table.append(
-            [way, times[0], times[1] + spread, f"{peak:.0f}", f"{peak / base:.2f}", f"{(peak - old) / base:.2f}"]
-        )
+        table.append([way, *times[way], f"{peak:.0f}", f"{peak / base:.2f}", f"{(peak - old) / base:.2f}"])
     head = ["way", "s a step", "ratio of times", "peak, MiB", "ratio of peaks", "without the old model"]
     what = f"vocabulary {size.vocabulary}, {size.batch} x {size.length} tokens, {size.answer} of them trained on"
     return f"{title}: {what}, {size.layers} layers of {size.hidden}; {rounds} rounds\n\n{markdown_table(head, table)}"
@@ -240,36 +187,19 @@ def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: i
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in TABLES["262k"]:
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--table", choices=TABLES, action="append", help="one of the tables; by default all")
-    parser.add_argument("--way", choices=WAYS, action="append", help="beside SFTTrainer; by default those that fit")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
-    parsed = parser.parse_args(arguments)
-    own = {name: getattr(parsed, name) for name in TABLES["262k"] if getattr(parsed, name) is not None}
-    tables = {"your setting": TABLES["262k"] | own} if own else {name: TABLES[name] for name in parsed.table or TABLES}
-    for title, options in tables.items():
-        size = argparse.Namespace(**options, device=parsed.device, bf16=parsed.device == "cuda")
+    parsed = parser_of(__doc__, list(WAYS), TABLES).parse_args(arguments)
+    for title, size in chosen_tables(parsed, TABLES, "262k").items():
         if parsed.peak_of:
-            print(json.dumps(peak_of(parsed.peak_of, size)))  # noqa: T201
+            make = partial(trainer_of, parsed.peak_of, size)
+            print(json.dumps(peak_of(make, partial(old_model_of, size), size.device)))  # noqa: T201
             return
         # The logits of a long row with such a vocabulary fill most machines.
         is_large = size.batch * size.length * size.vocabulary > 2**26
         ways = parsed.way or [way for way in list(WAYS)[1:] if not is_large or way in ("in slices", "cached")]
         print(measure(title, size, ["SFTTrainer", *ways], parsed.rounds) + "\n", flush=True)  # noqa: T201
-    machine = torch.cuda.get_device_name() if parsed.device == "cuda" else f"{platform.machine()} CPU"
-    print(  # noqa: T201
-        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, trl {trl.__version__}"
-    )
+    print(machine(parsed.device))  # noqa: T201
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("muscle_hf").setLevel(logging.ERROR)
-    disable_progress_bars()
+    quiet()
     main()

@@ -16,23 +16,16 @@ the student alone: it is handed the batch as if these were its own, without the 
 
 import argparse
 import json
-import logging
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-import trl
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from steps import chosen_tables, machine, parser_of, peak_of, peaks_of, quiet, times_of
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DistillationConfig, DistillationTrainer, SFTConfig, SFTTrainer
@@ -168,63 +161,15 @@ def distillation(size: argparse.Namespace, rows: Dataset, common: dict[str, Any]
     return trainer
 
 
-def step(trainer: Any) -> float:
-    """Take one optimizer step and return its seconds."""
-    tokens = (trainer.batch["labels"][:, 1:] != -100).sum()
-    start = time.perf_counter()
-    trainer.training_step(trainer.model, dict(trainer.batch), num_items_in_batch=tokens)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    if trainer.args.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def peak_of(way: str, size: argparse.Namespace) -> dict[str, float]:
-    """Take two steps in this process and return its peak memory and the old model's weights, in MiB."""
-    rows = rows_of(size)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_of(way, size, rows, Path(folder))
-        if size.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak of what came before
-        for _ in range(2):
-            step(trainer)
-        if size.device == "cuda":
-            peak = torch.cuda.max_memory_allocated() / 2**20
-        else:
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-            peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**10
-    is_live = getattr(trainer, "old_teacher", None) is not None or hasattr(trainer, "teacher_model")
-    old = sum(weight.numel() * weight.element_size() for weight in model_of(size, 1).parameters()) / 2**20
-    return {"peak": peak, "old": old if is_live else 0.0}
-
-
 def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: int, *, memory: bool) -> str:
     """Return a table of some ways, of their time alone where memory is not asked for."""
-    peaks = {}
-    for way in ways if memory else ():
-        command = [sys.executable, __file__, "--peak-of", way, "--device", size.device]
-        command += [
-            f"--{name}={getattr(size, name)}" for name in ("vocabulary", "length", "batch", "hidden", "layers")
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - this very file
-        peaks[way] = json.loads(result.stdout.splitlines()[-1])
+    peaks = peaks_of(__file__, ways, size, list(TABLES["deep model"])) if memory else {}
     rows = rows_of(size)
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {way: trainer_of(way, size, rows, Path(folder)) for way in ways}
-        for number in range(rounds + 1):
-            for way, trainer in trainers.items():
-                taken = step(trainer)
-                if number:  # the first round warms up
-                    seconds[way].append(taken)
+        times = times_of({way: trainer_of(way, size, rows, Path(folder)) for way in ways}, rounds)
     table = []
     for way in ways:
-        ratios = [one / other for one, other in zip(seconds[way], seconds["SFTTrainer"], strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        row = [way, f"{statistics.median(seconds[way]):.2f}", spread]
+        row = [way, *times[way]]
         if memory:
             peak, old = peaks[way]["peak"], peaks[way]["old"]
             row += [f"{peak:.0f}", f"{old:.0f}", f"{(peak - old) / peaks['SFTTrainer']['peak']:.2f}"]
@@ -237,37 +182,21 @@ def measure(title: str, size: argparse.Namespace, ways: Sequence[str], rounds: i
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("vocabulary", "length", "batch", "hidden", "layers"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--table", choices=TABLES, action="append", help="one of the tables; by default both")
-    parser.add_argument("--way", choices=WAYS, action="append", help="beside SFTTrainer; by default all")
+    parser = parser_of(__doc__, list(WAYS), TABLES)
     parser.add_argument("--no-memory", action="store_true", help="time alone")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
-    own = {name: getattr(parsed, name) for name in TABLES["deep model"] if getattr(parsed, name) is not None}
-    chosen, ways = parsed.table or TABLES, list(WAYS) if parsed.way is None else ["SFTTrainer", *parsed.way]
-    tables = {"your setting": TABLES["deep model"] | own} if own else {name: TABLES[name] for name in chosen}
-    for title, options in tables.items():
-        size = argparse.Namespace(**options, device=parsed.device, bf16=parsed.device == "cuda")
+    ways = list(WAYS) if parsed.way is None else ["SFTTrainer", *parsed.way]
+    for title, size in chosen_tables(parsed, TABLES, "deep model").items():
         size.tokenizer = tokenizer_of(size.vocabulary)
         if parsed.peak_of:
-            print(json.dumps(peak_of(parsed.peak_of, size)))  # noqa: T201
+            make = partial(trainer_of, parsed.peak_of, size, rows_of(size))
+            print(json.dumps(peak_of(make, partial(model_of, size, 1), size.device)))  # noqa: T201
             return
         shown = measure(title, size, ways, parsed.rounds, memory=not parsed.no_memory)
         print(shown + "\n", flush=True)  # noqa: T201
-    machine = torch.cuda.get_device_name() if parsed.device == "cuda" else f"{platform.machine()} CPU"
-    print(  # noqa: T201
-        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, trl {trl.__version__}"
-    )
+    print(machine(parsed.device))  # noqa: T201
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("muscle_hf").setLevel(logging.ERROR)
-    disable_progress_bars()
+    quiet()
     main()

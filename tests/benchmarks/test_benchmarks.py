@@ -63,7 +63,10 @@ def test_the_peers_benchmark_agrees_with_brute_force_and_says_what_was_not_run(
 
 
 @pytest.mark.slow
-def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_training_benchmark_gives_times_and_peaks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     sizes = {"vocabulary": 256, "length": 16, "batch": 2, "hidden": 64, "layers": 1, "rounds": 1}
     script = runpy.run_path(str(BENCHMARKS / "training.py"))
     kept = ("SFTTrainer", "DistillationTrainer (one teacher)")  # each takes a process; ours are in the trainer's tests
@@ -77,7 +80,10 @@ def test_the_training_benchmark_gives_times_and_peaks(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(tmp_path: Path) -> None:
+def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     script = runpy.run_path(str(BENCHMARKS / "training.py"))
     size = argparse.Namespace(vocabulary=256, length=16, batch=2, hidden=64, layers=1, device="cpu", bf16=False)
     size.tokenizer = script["tokenizer_of"](size.vocabulary)
@@ -95,7 +101,10 @@ def test_trl_with_one_teacher_is_given_the_same_tokens_to_learn_from(tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_two_tokenizers_compares_chunks_of_several_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_benchmark_of_two_tokenizers_compares_chunks_of_several_tokens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     script = runpy.run_path(str(BENCHMARKS / "aligned.py"))
     script["main"].__globals__.update(SHARED=300, OLD_VOCABULARY=2400)
     sizes = {"vocabulary": 400, "length": 12, "answer": 5, "batch": 2, "hidden": 64, "layers": 1}
