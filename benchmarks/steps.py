@@ -1,4 +1,4 @@
-"""What the benchmarks of training steps share: a step, its time in rounds, its peak memory, and where they were taken."""
+"""What the benchmarks of training steps share: a step, its time in rounds, its peak memory, and the machine."""
 
 import argparse
 import json
@@ -90,7 +90,7 @@ def peaks_of(script: str, ways: Sequence[str], size: argparse.Namespace, names: 
 def times_of(
     trainers: Mapping[str, Any], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[str]]:
-    """Take a step of each trainer in each round: the median for each way, and its ratio to SFTTrainer's with spread."""
+    """Take a step of each trainer in each round: each way: median, and ratio to SFTTrainer with spread."""
     seconds: dict[str, list[float]] = {way: [] for way in trainers}
     for number in range(rounds + 1):
         for way, trainer in trainers.items():
