@@ -123,8 +123,8 @@ def common_tokens(
     new, old = sides
     common = sorted((number, old[token]) for token, number in new.items() if token in old)
     ids = np.array(common, dtype=np.int64).reshape(-1, 2)
-    only_new = tuple(token for token, _ in sorted(new.keys() - old.keys(), key=lambda one: new[one]))
-    only_old = tuple(token for token, _ in sorted(old.keys() - new.keys(), key=lambda one: old[one]))
+    only_new = tuple(token for token, _ in sorted(new.keys() - old.keys(), key=lambda token: new[token]))
+    only_old = tuple(token for token, _ in sorted(old.keys() - new.keys(), key=lambda token: old[token]))
     return VocabularyMap(new_size, old_size, ids[:, 0], ids[:, 1], only_new, only_old)
 
 

@@ -104,9 +104,11 @@ def classifier_loss(
     gold = labels[trained]
     student, raw_old, new = student_logits[trained], old_logits[trained].detach(), new_logits[trained].detach()
     old = old_classes.logits(raw_old)
-    given, shares = None, None
+    taught_by, shares = None, None
     if unlabelled is not None:
-        gold, given, shares = _taught(strategy, unlabelled[trained], unlabelled_teacher, gold, old, new, old_classes)
+        gold, taught_by, shares = _taught(
+            strategy, unlabelled[trained], unlabelled_teacher, gold, old, new, old_classes
+        )
     divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
     if strategy.divergence in _NEED_SUPPORT and old_classes.classes.added:
         divergence = on_known_classes(divergence, mean_over_classes=strategy.divergence == _NEED_SUPPORT[1])
@@ -123,7 +125,7 @@ def classifier_loss(
         divergence,
         normalizer=normalizer,
         weights=None if weights is None else weights[trained],
-        given_teachers=torch.where(old_classes.knows(gold), 0, NEW) if given is None else given,
+        given_teachers=torch.where(old_classes.knows(gold), 0, NEW) if taught_by is None else taught_by,
         shares=shares,
     )
 
@@ -147,12 +149,12 @@ def _taught(
     asks_old = asks_old & old_classes.knows(of_new.indices)
     unanswered = labels == UNANSWERED
     gold = torch.where(unanswered, torch.where(asks_old, of_old.indices, of_new.indices), labels)
-    given = torch.where(old_classes.knows(gold), 0, NEW)
-    given = torch.where(unlabelled, torch.where(unanswered & ~asks_old, NEW, OLD), given)
+    taught_by = torch.where(old_classes.knows(gold), 0, NEW)
+    taught_by = torch.where(unlabelled, torch.where(unanswered & ~asks_old, NEW, OLD), taught_by)
     shares = torch.full_like(
         new[:, 0], strategy.cross_entropy_weight, dtype=torch.promote_types(new.dtype, torch.float32)
     )
-    return gold, given, torch.where(unlabelled, torch.where(unanswered, 0.0, 1.0).to(shares), shares)
+    return gold, taught_by, torch.where(unlabelled, torch.where(unanswered, 0.0, 1.0).to(shares), shares)
 
 
 def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Divergence:

@@ -103,7 +103,7 @@ def encode_sampled(logits: Tensor, gold: Tensor, draws: Tensor, *, k: int, tempe
     layout = sampled_layout(k, logits.shape[-1])
     check_encoding(logits, gold, temperature)
     rows = max(1, _PIECE // logits.shape[1])
-    split = (torch.split(one, rows) for one in (logits, gold, draws.to(logits.device)))
+    split = (torch.split(tensor, rows) for tensor in (logits, gold, draws.to(logits.device)))
     kept = min(k, logits.shape[1])
     pieces = [_encode_piece(some, labels, us, kept, temperature) for some, labels, us in zip(*split, strict=True)]
     joined = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}

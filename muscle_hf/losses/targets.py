@@ -189,7 +189,7 @@ class CachedSampled(_Cached):
 
     def drawn(self, tokens: Tensor) -> SampledTarget:
         """Return what is drawn for these tokens."""
-        return SampledTarget(*(one[tokens] for one in self.target))
+        return SampledTarget(*(part[tokens] for part in self.target))
 
 
 @dataclass(frozen=True)

@@ -87,14 +87,14 @@ def work_together(work: Callable[[], _T]) -> _T:
 
     What fails in one fails in all. That they do not find each other is a ConfigurationError.
     """
-    started, found = place_of_launcher()[1], place()[1]
-    if started != found:
+    started, joined = place_of_launcher()[1], place()[1]
+    if started != joined:
         raise ConfigurationError(
-            f"{started} processes were started, and this one finds {found}. Start them with accelerate launch or "
+            f"{started} processes were started, and this one finds {joined}. Start them with accelerate launch or "
             "torchrun, all of them on GPUs or all of them with --use-cpu."
         )
     result = from_every_process(work)[place()[0]]
-    if found > 1:
+    if joined > 1:
         distributed.destroy_process_group()
     return result
 

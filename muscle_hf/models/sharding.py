@@ -134,12 +134,15 @@ def _fsdp_modules(model: nn.Module) -> list[FSDPModule]:
 
 def _owners(model: nn.Module, modules: list[nn.Module]) -> list[FSDPModule]:
     """Return whatever splits a weight of these modules: one of them, one inside, or one around."""
-    names = {name for name, module in model.named_modules() if any(module is one for one in modules)}
+    names = {name for name, module in model.named_modules() if any(module is wanted for wanted in modules)}
     return [
         module
         for name, module in model.named_modules()
         if isinstance(module, FSDPModule)
-        and any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") or not name for one in names)
+        and any(
+            not name or wanted == name or wanted.startswith(f"{name}.") or name.startswith(f"{wanted}.")
+            for wanted in names
+        )
     ]
 
 

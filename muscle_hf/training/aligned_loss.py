@@ -77,11 +77,11 @@ class AlignedLoss:
     ) -> tuple[CompatibilityLoss, Any]:
         """Return the loss of a batch, and the student's outputs: as [`TokenLoss`]."""
         chunks = _counted(batch, with_old=self.old is not None)
-        given = shifted_column(batch, "given_teachers", chunks.new.where)
+        given_teachers = shifted_column(batch, "given_teachers", chunks.new.where)
         rest = {
             "normalizer": normalizer,
             "weights": shifted_column(batch, "token_weights", chunks.new.where),
-            "given_teachers": None if given is None else given[chunks.new.first],
+            "given_teachers": None if given_teachers is None else given_teachers[chunks.new.first],
         }
         if self.slicing.takes_in_full(batch):
             return self._plain(model, batch, chunks, rest)

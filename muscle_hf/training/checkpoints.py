@@ -256,7 +256,9 @@ def _saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
     belongs to a step, so that what goes on from there comes to other weights; and it ends as if all steps were taken.
     """
     is_asked_for = bool(trainer.args.enable_jit_checkpoint)
-    if not is_asked_for or any(isinstance(one, InterimCheckpoints) for one in trainer.callback_handler.callbacks):
+    if not is_asked_for or any(
+        isinstance(callback, InterimCheckpoints) for callback in trainer.callback_handler.callbacks
+    ):
         yield
         return
     try:
@@ -293,10 +295,10 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
     if resume is None or resume is False:
         return None
     if resume is True:
-        found = sound_checkpoint(Path(args.output_dir), needs_best=args.load_best_model_at_end)
-        if found is None:
+        newest = sound_checkpoint(Path(args.output_dir), needs_best=args.load_best_model_at_end)
+        if newest is None:
             logger.warning(f"{args.output_dir} holds no whole checkpoint, so the training begins anew.")
-        return None if found is None else str(found)
+        return None if newest is None else str(newest)
     damage = damage_of(Path(resume)) if Path(resume).is_dir() else None
     if damage is not None:
         raise InputError(

@@ -208,7 +208,7 @@ def take_as_split(accelerator: Any, model: Any) -> None:
         rest = iter(prepare(*(other for other in objects if other is not model)))
         if model not in accelerator._models:  # each training starts with an empty list
             accelerator._models.append(model)
-        return tuple(model if one is model else next(rest) for one in objects)
+        return tuple(model if each is model else next(rest) for each in objects)
 
     accelerator._prepare_fsdp2 = prepare_the_rest
     accelerator._models.append(model)

@@ -152,9 +152,9 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _files(checkpoint: Path) -> dict[str, Path]:
-    found = {path.relative_to(checkpoint).as_posix(): path for path in sorted(checkpoint.rglob("*")) if path.is_file()}
-    found.pop(SEAL, None)
-    return found
+    files = {path.relative_to(checkpoint).as_posix(): path for path in sorted(checkpoint.rglob("*")) if path.is_file()}
+    files.pop(SEAL, None)
+    return files
 
 
 def _missing(checkpoint: Path) -> str | None:

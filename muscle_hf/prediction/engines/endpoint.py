@@ -217,11 +217,11 @@ def _read(answer: Mapping[str, Any]) -> dict[str, Any]:
         text, reason = 0, ""
     if not isinstance(text, str | None):
         raise EndpointError(f"the endpoint answers with {str(answer)[:200]!r}; one choice with a text is needed.")
-    usage, given = answer.get("usage"), choice.get("logprobs")
+    usage, logprobs = answer.get("usage"), choice.get("logprobs")
     logs: Any = []
-    if isinstance(given, Mapping):
-        of_chat = [token.get("logprob") for token in given.get("content") or () if isinstance(token, Mapping)]
-        logs = given.get("token_logprobs") or of_chat
+    if isinstance(logprobs, Mapping):
+        of_chat = [token.get("logprob") for token in logprobs.get("content") or () if isinstance(token, Mapping)]
+        logs = logprobs.get("token_logprobs") or of_chat
     known = bool(logs) and all(isinstance(log, int | float) for log in logs)
     tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     end = "" if reason in (*_ENDED, *_CUT) else reason

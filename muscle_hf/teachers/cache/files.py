@@ -153,7 +153,7 @@ def check_header(path: Path, identity: str, layout: Layout | None = None, tokens
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            stored = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+            stored = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except FileNotFoundError:
         return "missing"
     except (SafetensorError, OSError) as error:
