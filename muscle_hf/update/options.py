@@ -198,7 +198,7 @@ def _check(options: Options) -> None:
 def _check_metric(config: CompatibilityConfig, settings: UpdateSettings) -> None:
     """Refuse a metric that no evaluation will have."""
     name = (config.metric_for_best_model or "loss").removeprefix("eval_")
-    known = ["loss", *LossSums().figures("mean_token_accuracy")]
+    known = ["loss", *LossSums().figures("mean_token_accuracy", with_undefined=True)]
     if better_when_greater(name) is not None:
         if not settings.measure_flips:
             raise ConfigurationError(f"metric_for_best_model={name} needs the answers of --measure-flips; give both.")
