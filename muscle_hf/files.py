@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 
-from .errors import InputError
+from .errors import ConfigurationError, InputError
+from .text import one_line
 
 # First bytes of a pointer -> what keeps it, and what fetches the file. Old names of Git LFS are still in use.
 _KINDS = (
@@ -73,6 +74,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a file as a whole, or leave what was there."""
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_read_only(folder: Path, way_out: str) -> None:
+    """Refuse a folder, which need not exist yet, in which nothing can be written: before work that would be lost."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        which = "it" if place == folder.absolute() else one_line(place)
+        raise ConfigurationError(
+            f"{one_line(folder)} cannot be written to: {which} is read-only, or somebody else's. {way_out}"
+        )
 
 
 def checksum_of_file(path: Path) -> tuple[int, int]:

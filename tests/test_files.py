@@ -7,7 +7,8 @@ from pathlib import Path
 import fresh
 import pytest
 
-from muscle_hf.files import replaced
+from muscle_hf.errors import ConfigurationError
+from muscle_hf.files import refuse_read_only, replaced
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -44,3 +45,17 @@ def test_an_error_of_the_system_names_the_file_and_not_its_temporary_name(tmp_pa
     with pytest.raises(FileNotFoundError) as caught, replaced(path) as temporary:
         temporary.write_text("x", encoding="utf-8")
     assert caught.value.filename == str(path)
+
+
+def test_work_is_done_for_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_read_only(tmp_path / "new" / "one", "")
+    (tmp_path / "file").touch()
+    refuse_read_only(tmp_path / "file", "")  # whoever writes there knows better what is wrong
+    # What the system says of a file system that is mounted to be read only, to whomever.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for folder, which in ((tmp_path, "it"), (tmp_path / "new" / "one", str(tmp_path))):
+        with pytest.raises(ConfigurationError) as refused:
+            refuse_read_only(folder, "Name another.")
+        assert str(refused.value) == (
+            f"{folder} cannot be written to: {which} is read-only, or somebody else's. Name another."
+        )

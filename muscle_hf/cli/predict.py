@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EndpointError, InputError
+from ..files import refuse_read_only
 from ..locks import held_file
 from . import several
 from .asked import asked
@@ -140,7 +141,9 @@ def _check(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
-    if output.exists():
+    if not output.exists():
+        refuse_read_only(output.parent, "Name an --output where you may write.")
+    else:
         with held_file(output, "muscle-hf predict", "name another --output"):  # and take a dead one's lock away
             _refuse_existing(output)
     for name in ("batch_size", "max_new_tokens", "concurrency"):

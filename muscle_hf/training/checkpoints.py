@@ -22,7 +22,7 @@ from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from ..errors import ConfigurationError, InputError
-from ..files import write_text
+from ..files import refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
@@ -243,6 +243,7 @@ def train_and_save(trainer: Trainer) -> int:
 def losing_nothing(trainer: Trainer) -> Iterator[None]:
     """Let one training at a time work in its folder, say what a full disk leaves, and save when it is told to end."""
     folder = Path(trainer.args.output_dir)
+    on_main_process(partial(refuse_read_only, folder, "Train with an output_dir where you may write."))
     lock = held_folder(folder, "training", "train with another output_dir")
     with entered_by_main(lock), explaining_a_full_disk(folder), _saved_when_interrupted(trainer):
         yield

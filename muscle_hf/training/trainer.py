@@ -23,6 +23,7 @@ from trl.data_utils import get_dataset_column_names
 
 from ..alignment.datasets import FIRST_CHUNK
 from ..errors import ConfigurationError
+from ..files import refuse_read_only
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
@@ -161,6 +162,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
+            refuse_read_only(Path(args.output_dir), "Its answers are kept there: take another output_dir.")
             unlabelled_dataset = check_unlabelled(
                 unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ConfigurationError, DivergedError
+from ..files import refuse_read_only
 from ..interrupts import polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
@@ -34,7 +35,7 @@ from .evidence import (
 )
 from .plan import Plan
 from .stage import FOLDER, Stage
-from .stages import TASK, Stages
+from .stages import EVIDENCE, TASK, Stages
 from .training import (
     CACHE,
     clean,
@@ -196,6 +197,8 @@ def check_folder(stages: Stages) -> None:
     known = list(stages.known())
     for stage in known:
         stage.claim()
+    if not any(stage.name == EVIDENCE and stage.finished for stage in known):
+        refuse_read_only(folder, "Make it writable, or choose another --output-dir.")
     names = {stage.name for stage in known}
     later = sorted(mark.stem for mark in (folder / FOLDER).glob("*.json") if mark.stem not in names)
     if stages.task is not None and not stages.task.finished and later:

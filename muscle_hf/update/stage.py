@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..files import checksum_of_file, write_text
+from ..files import checksum_of_file, refuse_read_only, write_text
 from ..models.processes import from_every_process, on_main_process
 
 # Beside the weights of an adapter: a flipped bit there is another adapter, or reads other tokens.
@@ -97,6 +97,7 @@ class Stage:
         self.claim()
         if self.finished:
             return False
+        refuse_read_only(self.mark.parent, "Make it writable, or choose another --output-dir.")
         self._write(finished=False)
         return True
 

@@ -21,6 +21,9 @@ from .training import FACTS, control_options
 TASK = "task-adapter"
 """Folder of the new task adapter, and name of its stage."""
 
+EVIDENCE = "evidence"
+"""Name of the last stage."""
+
 _WEIGHTS = "adapter_model.safetensors"
 # Options of a training that decide where, how fast and how talkatively it runs, but not what comes out of it.
 _NOT_DECIDING = frozenset(
@@ -125,7 +128,7 @@ class Stages:
             "named": _plain(vars(self.plan.settings) | {"hub_model_id": self.plan.config.hub_model_id}),
         }
         outputs = (CARD, COMPARISON, REPORT)
-        return self._stage("evidence", "the comparison", outputs, decided_by, is_quick=True)
+        return self._stage(EVIDENCE, "the comparison", outputs, decided_by, is_quick=True)
 
     def known(self) -> Iterator[Stage]:
         """Give every stage that can be told now: those whose adapters are there, in the order in which they run."""

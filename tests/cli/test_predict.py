@@ -68,6 +68,17 @@ def _last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return str(err.splitlines()[-1])
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_by_a_bare_number_of_the_system(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert _predict(Path("no/model/is/loaded"), tmp_path, ROWS) == 2
+    assert _last_line(capsys) == (
+        f"muscle-hf predict: {tmp_path} cannot be written to: it is read-only, or somebody else's. Name an --output "
+        "where you may write."
+    )
+
+
 # The answers ---------------------------------------------------------------------------------------------------------
 
 

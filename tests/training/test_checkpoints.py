@@ -161,7 +161,9 @@ def test_saving_by_time_changes_what_is_trained_chosen_or_kept(update: Update, t
 
 
 @pytest.mark.slow
-def test_two_trainings_write_to_one_folder(update: Update, tmp_path: Path) -> None:
+def test_two_trainings_write_to_one_folder_or_one_begins_that_cannot_write(
+    update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, seen = tmp_path / "out", []
     trainer, other = (trainer_of(update, out, max_steps=1, save_strategy="steps") for _ in range(2))
     with held_folder(out, "training", "wait"), pytest.raises(ConfigurationError, match="out is in use: process"):
@@ -180,6 +182,12 @@ def test_two_trainings_write_to_one_folder(update: Update, tmp_path: Path) -> No
     )
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "checkpoint-1", "comparison.json"]
     other.train()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    read_only = r"out cannot be written to: .* is read-only"
+    with pytest.raises(ConfigurationError, match=rf"{read_only}.*with an output_dir where you may write"):
+        other.train()
+    with pytest.raises(ConfigurationError, match=rf"{read_only}.*Its answers are kept there"):
+        trainer_of(update, out, unlabelled_dataset=Dataset.from_list([{"prompt": "a"}]))
 
 
 @pytest.mark.slow

@@ -1334,7 +1334,7 @@ def test_a_switch_whose_default_is_neither_needs_no_value(words: list[str], tmp_
 
 @pytest.mark.slow
 def test_a_folder_with_something_else_is_left_alone(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "mine").touch()
@@ -1344,6 +1344,10 @@ def test_a_folder_with_something_else_is_left_alone(
     (tmp_path / "file").touch()
     assert main(["update", *_words(models, tmp_path / "file")]) == 2
     assert "is no folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main(["update", *_words(models, tmp_path / "new")]) == 2
+    assert "new cannot be written to: it is read-only" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
