@@ -41,11 +41,15 @@ HOOKS = (
     Hook(
         "transformers.Trainer._determine_best_metric", "the best checkpoint has a bound", ("training/", "classifier/")
     ),
-    Hook("transformers.Trainer._push_from_checkpoint", "a checkpoint is pushed with its card", ("training/base.py",)),
+    Hook(
+        "transformers.Trainer._push_from_checkpoint",
+        "a checkpoint is pushed with its card",
+        ("training/published.py",),
+    ),
     Hook(
         "transformers.Trainer._save",
         "a config without a token, a split model as a whole",
-        ("training/base.py", "training/cross_entropy.py"),
+        ("training/published.py", "training/cross_entropy.py"),
     ),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
@@ -64,7 +68,7 @@ HOOKS = (
     Hook("transformers.Trainer.model_accepts_loss_kwargs", "the labels of a whole step are counted"),
     Hook("transformers.Trainer.current_gradient_accumulation_steps", "what the loss of a router is divided by"),
     Hook("transformers.Trainer.loss_is_scaled_for_ga", "the loss is not divided again", ("training/base.py",)),
-    Hook("transformers.Trainer.init_hf_repo", "the repository is made after the data are read", ("training/base.py",)),
+    Hook("transformers.Trainer.init_hf_repo", "the repository is made after the data are read", ("training/",)),
     Hook("transformers.Trainer._prepare_inputs", "a batch reaches the device"),
     Hook("transformers.Trainer._load_from_checkpoint", "a training that has ended is not gone on with"),
     Hook("transformers.Trainer._finish_current_push", "one push after the other"),
