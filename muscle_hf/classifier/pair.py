@@ -10,8 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..card.lineage import Lineage, commit_of_base
 from ..errors import ConfigurationError, ModelMismatchError
-from ..models.adapters import Model, load_tokenizer, refuse_wrong_sides
+from ..models.adapters import Model, refuse_wrong_sides
 from ..models.placement import as_options, options_of_old
+from ..models.tokenizers import load_tokenizer
 from .config import CompatibilityClassifierConfig
 from .data import Side, encodes_alike
 from .labels import ClassMap, class_names, match_classes

@@ -2,17 +2,14 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from peft import PeftConfig, PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from ..files import refuse_pointers
@@ -223,81 +220,6 @@ def base_and_adapter(model: str, adapter: str | Path | None, names: tuple[str, s
         )
     refuse_pointers(config.base_model_name_or_path)
     return located(config.base_model_name_or_path), located(model)
-
-
-def check_lm_head(model: PeftModel) -> None:
-    """Refuse a low-rank adapter on the LM head, unless it is one with the adapter on the embeddings.
-
-    A loss that multiplies hidden states by the head's weight ignores such an adapter and never trains it; TRL refuses
-    it for the same reason.
-    """
-    if isinstance(model.get_output_embeddings(), BaseTunerLayer) and not has_tied_head(model):
-        raise UnsupportedAdapterError(
-            "The adapter has low-rank weights of its own on the LM head. Losses that read the head's base weight, "
-            "such as TRL's fused one, would ignore them, so it is not supported. Train the task adapter without the "
-            'head in `target_modules`, or with a copy of it, `modules_to_save=["lm_head"]`; or, where the model ties '
-            "its head to the embeddings, adapt both together: the embeddings in `target_modules`, and "
-            "`ensure_weight_tying=True`."
-        )
-
-
-def has_tied_head(model: PeftModel) -> bool:
-    """Tell whether PEFT keeps the LM head's adapter equal to the adapter of the embeddings."""
-    config = model.peft_config[model.active_adapter]
-    tied = getattr(config, "target_modules_to_tie", None) or getattr(config, "modules_to_tie", None)
-    return bool(getattr(config, "ensure_weight_tying", False) and tied)
-
-
-def has_whole_head(model: PeftModel) -> bool:
-    """Tell whether the LM head is one matrix: the base's, or a copy of it that the adapter trains."""
-    head = model.get_output_embeddings()
-    return isinstance(head, nn.Linear | ModulesToSaveWrapper) and not has_tied_head(model)
-
-
-@contextmanager
-def full_logits_allow_tied_head(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Hide an LM head's adapter that is tied to the embeddings from the parent's refusal.
-
-    The parent refuses it since its fused loss reads the head's weight alone. The loss here takes the logits that the
-    model itself computes, adapter included. An adapter of the head's own was refused before.
-    """
-    if not isinstance(model, PeftModel) or not has_tied_head(model):
-        yield
-        return
-    head = model.get_output_embeddings()
-    model.get_output_embeddings = lambda: getattr(head, "base_layer", head)
-    try:
-        yield
-    finally:
-        del model.get_output_embeddings
-
-
-def load_tokenizer(base: Any, init_kwargs: Mapping[str, Any], *names: Model | None) -> PreTrainedTokenizerBase | None:
-    """Return the tokenizer that lies beside an adapter, which names added tokens too, or else the base's; or None.
-
-    `base` is the loaded model, its config, or its name, and is looked up last. `revision` and `trust_remote_code` of
-    `init_kwargs` hold for the tokenizer as well. `names` are what the user passed as model and adapter; loaded models
-    among them are passed over.
-    """
-    last = base if isinstance(base, str) else getattr(getattr(base, "config", base), "name_or_path", "")
-    shared = {name: init_kwargs[name] for name in ("trust_remote_code",) if name in init_kwargs}
-    of_base = shared | {name: init_kwargs[name] for name in ("revision",) if name in init_kwargs}
-    for name in dict.fromkeys([*(str(name) for name in reversed(names) if isinstance(name, str | Path)), last]):
-        if not name:
-            continue
-        try:
-            with looking_up(name):
-                tokenizer = AutoTokenizer.from_pretrained(name, **of_base if name == last else shared)
-        except (OSError, ValueError, KeyError):  # nothing there, or nothing that is a tokenizer
-            continue
-        if not is_without_words(tokenizer):
-            return tokenizer
-    return None
-
-
-def is_without_words(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Tell whether all tokens are special, as where transformers makes up a Gemma's that has no tokenizer files."""
-    return len(tokenizer) <= len(set(tokenizer.all_special_ids))
 
 
 def adapter_config(name: str | Path) -> PeftConfig | None:

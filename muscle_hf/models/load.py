@@ -32,10 +32,11 @@ from ..hub.lookup import is_folder, looking_up
 from ..hub.names import is_commit, is_id
 from ..hub.repository_files import has_path_form
 from ..text import printable
-from .adapters import is_without_words, refuse_weights_that_are_no_numbers
+from .adapters import refuse_weights_that_are_no_numbers
 from .embedding_rows import fit_rows
 from .merging import merge_adapter
 from .placement import check_placing
+from .tokenizers import is_without_words
 
 __all__ = ["load_adapter"]
 

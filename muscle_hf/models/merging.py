@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedAdapterError
-from .adapters import has_tied_head
 from .asking import asking
 from .embedding_rows import layer_of_base
+from .lm_head import has_tied_head
 
 _ROWS, _LENGTH = 4, 8
 # Of models that see or hear as well: these tokens stand for an input that is not there.

@@ -22,15 +22,15 @@ from ..models.adapters import (
     Model,
     base_and_adapter,
     base_model,
-    check_lm_head,
     fit_to_adapter,
     load_adapted_model,
-    load_tokenizer,
     naming_the_base,
     refuse_wrong_sides,
 )
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
+from ..models.lm_head import check_lm_head
 from ..models.placement import options_of_old
+from ..models.tokenizers import load_tokenizer
 from ..prediction.generate import Answers, generate_answers
 from ..prediction.prompts import Prompt
 

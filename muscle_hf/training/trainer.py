@@ -27,8 +27,9 @@ from ..files import refuse_read_only
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
-from ..models.adapters import Model, full_logits_allow_tied_head
+from ..models.adapters import Model
 from ..models.compiled import compile_layers
+from ..models.lm_head import full_logits_allow_tied_head
 from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions

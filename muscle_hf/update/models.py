@@ -21,9 +21,10 @@ from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..files import refuse_pointers
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, located, looking_up
-from ..models.adapters import load_tokenizer, refuse_virtual_tokens, required_adapter_config
+from ..models.adapters import refuse_virtual_tokens, required_adapter_config
 from ..models.embedding_rows import fit_rows, saved_shapes
 from ..models.placement import as_options, options_of_old
+from ..models.tokenizers import load_tokenizer
 from ..text import one_line, printable
 from ..training.config import CompatibilityConfig
 from .settings import UpdateSettings

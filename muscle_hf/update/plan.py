@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..alignment.vocabulary_map import check_same_vocabulary
 from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
-from ..models.adapters import check_lm_head
 from ..models.embedding_rows import refuse_tokens_without_rows
+from ..models.lm_head import check_lm_head
 from ..prediction.answer_file import longest_answer
 from ..prediction.layouts import named_columns
 from ..prediction.prompts import encode_choices_for, encode_for

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import ConfigurationError, UnsupportedAdapterError
-from ..models.adapters import check_lm_head
+from ..models.lm_head import check_lm_head
 from ..text import printable
 from .models import Base, with_adapter
 

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, set_seed
 from ..files import write_text
 from ..hub.failures import lookup_failures
 from ..locks import LOCK
-from ..models.adapters import full_logits_allow_tied_head, has_whole_head, load_adapted_model
+from ..models.adapters import load_adapted_model
 from ..models.embedding_rows import save_with_rows
+from ..models.lm_head import full_logits_allow_tied_head, has_whole_head
 from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
 from ..training.checkpoints import train_and_save

@@ -28,8 +28,9 @@ from muscle_hf import CompatibilityTrainer, load_adapter
 from muscle_hf.classifier.models import load_classifier
 from muscle_hf.cli import main
 from muscle_hf.errors import InputError, ModelMismatchError
-from muscle_hf.models.adapters import load_adapted_model, load_tokenizer
+from muscle_hf.models.adapters import load_adapted_model
 from muscle_hf.models.embedding_rows import changed_rows, save_with_rows
+from muscle_hf.models.tokenizers import load_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 SIZE = len(TOKENIZER)

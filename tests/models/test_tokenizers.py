@@ -5,7 +5,7 @@ from pathlib import Path
 from tiny_models import tiny_tokenizer
 from transformers import GemmaConfig
 
-from muscle_hf.models.adapters import load_tokenizer
+from muscle_hf.models.tokenizers import load_tokenizer
 
 
 def test_a_model_without_tokenizer_files_is_trained_on_unknown_tokens(tmp_path: Path) -> None:
