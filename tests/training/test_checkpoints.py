@@ -465,7 +465,9 @@ class _Run:
         self.now, self.step, self.saving, self.folder = 0.0, step, saving, folder
         self.callback = InterimCheckpoints(seconds=seconds, clock=lambda: self.now)
         self.state = SimpleNamespace(global_step=0, max_steps=1000, epoch=0.0, best_model_checkpoint=None)
-        self.args = SimpleNamespace(output_dir=str(folder), save_total_limit=1, save_strategy="no", eval_strategy="no")
+        self.args = SimpleNamespace(
+            output_dir=str(folder), save_total_limit=1, save_strategy="no", eval_strategy="no", should_save=True
+        )
         self.saved: list[float] = []
         self._call("on_train_begin", SimpleNamespace())
 
