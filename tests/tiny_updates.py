@@ -54,6 +54,22 @@ def make_update(folder: Path, *, tie_word_embeddings: bool = True, **lora: Any) 
     return Update(folder, tokenizer)
 
 
+def sampled_rows(update: Update, count: int = 4, length: int = 24) -> Dataset:
+    """Return rows of tokens drawn from either model, so many of each: both know something of what comes next."""
+    rows = []
+    for version in (1, 2):
+        model = update.load(version)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(100 + version)
+            ids = torch.randint(3, len(update.tokenizer), (count, 1))
+            while ids.shape[1] < length:
+                ids = torch.cat(
+                    [ids, torch.distributions.Categorical(logits=model(ids).logits[:, -1]).sample()[:, None]], 1
+                )
+        rows += [{"input_ids": row} for row in ids.tolist()]
+    return Dataset.from_list(rows)
+
+
 def config_of(output_dir: Path, **options: Any) -> CompatibilityConfig:
     defaults = {
         "output_dir": str(output_dir),

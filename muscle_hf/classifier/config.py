@@ -10,6 +10,7 @@ from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direct
 from ..losses.strategy import StrategyOptions
 from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.precision import bf16_of_device
+from ..training.product import check_product
 from ..training.secrets import WithoutTokens
 from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
 
@@ -32,7 +33,7 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
             "jensen_shannon" or "logit_difference_inhibition".
         teacher: What the marked instances learn from: "old" (the method, default), "new", "ensemble" (mean
-            probability), "log_ensemble" (mean logit) or "more_confident".
+            probability), "log_ensemble" (mean logit), "more_confident" or "product" (of both models' probabilities).
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2. Defaults to False, as in the paper.
         cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold classes; the
@@ -40,6 +41,8 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         jensen_shannon_beta: Of the divergence "jensen_shannon". Defaults to 0.5.
         focal_alpha: Weight of every instance's divergence. Defaults to 1.0.
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
+        product_temperatures: Those of the old and the new model in "product", softmax(z_old / T_old + z_new / T_new).
+            Defaults to None: fitted before training, by the likelihood of the gold classes of `eval_dataset`.
 
         > Parameters that control the data
 
@@ -61,8 +64,8 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         > Parameters that control unlabelled texts
 
         unlabelled_teacher: Whom the rows of `unlabelled_dataset` learn from, by the whole distribution and without
-            cross-entropy: "old" (default), "new" or "more_confident". A log's classes, the old model's, are learned
-            by cross-entropy alone.
+            cross-entropy: "old" (default), "new", "more_confident" or "product". A log's classes, the old model's, are
+            learned by cross-entropy alone.
         unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
 
         > Parameters that control the models
@@ -142,6 +145,7 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         if self.unlabelled_teacher not in UNLABELLED_TEACHERS:
             raise unknown_option("unlabelled_teacher", self.unlabelled_teacher, UNLABELLED_TEACHERS)
         check_ratio(self.unlabelled_ratio)
+        check_product(self)
         best = self.best_metric
         if best is not None:
             direction = getattr(self, "greater_is_better", None)

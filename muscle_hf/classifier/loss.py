@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelMismatchError
-from ..losses.compatibility import NEW, OLD, CompatibilityLoss, loss_of_tokens
+from ..losses.compatibility import NEW, OLD, PRODUCT, CompatibilityLoss, loss_of_tokens
 from ..losses.divergences import Divergence, divergence_of_logits
 from ..losses.logits import IGNORE_INDEX, gold_log_probability, log_softmax
 from ..losses.masks import LogitScores, Scores, StoredScores
+from ..losses.product import product_of_logits
 from ..losses.strategy import Strategy
 from .data import UNANSWERED
 from .labels import ClassMap
@@ -98,7 +99,8 @@ def classifier_loss(
     `weights` are float, (tokens,).
 
     `unlabelled`, bool, (tokens,), marks what comes from a data set without labels: a label is then the answer of the
-    old model, in a log, or `UNANSWERED` where the `unlabelled_teacher` ("old", "new" or "more_confident") answers.
+    old model, in a log, or `UNANSWERED` where the `unlabelled_teacher` ("old", "new", "more_confident" or "product")
+    answers.
     """
     trained = labels != IGNORE_INDEX
     gold = labels[trained]
@@ -145,12 +147,16 @@ def _taught(
         "old": torch.ones_like(unlabelled),
         "new": torch.zeros_like(unlabelled),
         "more_confident": of_old.values >= of_new.values,  # the old one where both are equally sure
+        "product": torch.ones_like(unlabelled),
     }[teacher]
     asks_old = asks_old & old_classes.knows(of_new.indices)
-    unanswered = labels == UNANSWERED
-    gold = torch.where(unanswered, torch.where(asks_old, of_old.indices, of_new.indices), labels)
+    unanswered, of_marked, answers = labels == UNANSWERED, OLD, of_old.indices
+    if teacher == "product":
+        of_marked, answers = PRODUCT, product_of_logits(old, new, strategy.product_temperatures).argmax(-1)
+    gold = torch.where(unanswered, torch.where(asks_old, answers, of_new.indices), labels)
     taught_by = torch.where(old_classes.knows(gold), 0, NEW)
-    taught_by = torch.where(unlabelled, torch.where(unanswered & ~asks_old, NEW, OLD), taught_by)
+    of_texts = torch.where(unanswered, torch.where(asks_old, of_marked, NEW), OLD)
+    taught_by = torch.where(unlabelled, of_texts, taught_by)
     shares = torch.full_like(
         new[:, 0], strategy.cross_entropy_weight, dtype=torch.promote_types(new.dtype, torch.float32)
     )

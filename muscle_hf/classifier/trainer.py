@@ -1,7 +1,7 @@
 """`CompatibilityClassifierTrainer`: a `transformers.Trainer` for classifiers that keeps the old right answers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
+from ..training.product import check_validation
 from ..training.refusals import refuse_one_model_twice, refuse_options_without, refuse_ways_of_splitting
 from ..training.row_checks import check_rows
 from ..training.split_models import split_student, split_teacher
@@ -151,6 +152,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         check_args(args, CompatibilityClassifierConfig, "TrainingArguments", old_model)
         check_kinds(callbacks, processing_class, model=model, old_model=old_model)
         strategy = args.strategy(mask)
+        check_validation(args, eval_dataset)
         check_rows(train_dataset)
         if unlabelled_dataset is not None:
             check_texts(unlabelled_dataset, train_dataset)
@@ -226,6 +228,13 @@ class CompatibilityClassifierTrainer(TrainerBase):
         in_new_classes = self._old_classes.logits(old)
         known = ~torch.isinf(in_new_classes)
         refuse_one_model_twice(in_new_classes[known].float(), new[known].float())
+
+    def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give the logits of the old and the new model on encoded rows, in the new model's classes, and the labels."""
+        inputs = prepared_batch(self, self.data_collator(rows))
+        trained = inputs["labels"] != IGNORE_INDEX
+        old, new = self._ask_teachers(inputs, trained)
+        yield self._old_classes.logits(old), new, inputs["labels"][trained]
 
     def _model_inputs(self, inputs: dict[str, Any], role: str) -> dict[str, Any]:
         """Return what one of the models reads of a batch, under the names that it knows; never the labels."""

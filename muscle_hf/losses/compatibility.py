@@ -20,10 +20,11 @@ from ..errors import InputError
 from .divergences import Divergence, divergence_of_logits
 from .logits import IGNORE_INDEX, gold_log_probability, log_softmax
 from .masks import LogitScores, Scores, marked_tokens
+from .product import product_of_logits
 from .strategy import Strategy
 
 # Whom a token learns from. A label may say so itself (`teacher_of_token`): 0 leaves it to the mask.
-NEW, OLD, MIXTURE = 2, 1, 3
+NEW, OLD, MIXTURE, PRODUCT = 2, 1, 3, 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def compatibility_loss(
         sequence: int64, (...). The number of each position's sequence, from 0; needed by "sequence_likelihood" where
             rows are packed. Defaults to the number of the row.
         weights: float, (...). Weight of each position's loss; the normalizer does not change with it. Defaults to 1.
-        given_teachers: int64, (...). 0: the mask decides; 1: the old model; 2: the new model. Defaults to 0.
+        given_teachers: int64, (...). 0: the mask decides; 1: the old model; 2: the new model; 4: the product of both.
+            Defaults to 0.
         strategy: Mask, divergence and the rest. Defaults to the paper's Eq. 1.
         **options: Fields of [`Strategy`], in place of `strategy`: `mask`, `divergence`, `temperature` and so on.
 
@@ -162,7 +164,7 @@ class Choice:
     """Whom each token learns from, and how much that counts.
 
     Args:
-        teacher: int64, (tokens,). `OLD`, `NEW` or `MIXTURE`.
+        teacher: int64, (tokens,). `OLD`, `NEW`, `PRODUCT` or another `MIXTURE`, the strategy's.
         focus: f_i = alpha + beta * 1[old model right] (PCT, arXiv 2011.09161): float, (tokens,), or one for all.
     """
 
@@ -171,12 +173,12 @@ class Choice:
 
 
 def choose(strategy: Strategy, scores: Scores, given_teachers: Tensor | None) -> Choice:
-    """Choose the teacher of each token: by the mask, or as given: `OLD` or `NEW`, and 0 where the mask decides."""
+    """Choose the teacher of each token: by the mask, or as given: one of them, and 0 where the mask decides."""
     if given_teachers is not None and bool((given_teachers != 0).all()):
         teacher = given_teachers
     else:
         marked = marked_tokens(strategy.mask, scores)
-        of_marked = {"old": OLD, "new": NEW}.get(strategy.teacher, MIXTURE)
+        of_marked = {"old": OLD, "new": NEW, "product": PRODUCT}.get(strategy.teacher, MIXTURE)
         teacher = torch.where(marked, of_marked, NEW)
         teacher = teacher if given_teachers is None else torch.where(given_teachers != 0, given_teachers, teacher)
     # Without a focus the old model's scores are not asked for: a pass of the model may hang on them.
@@ -188,14 +190,20 @@ def teacher_logits(strategy: Strategy, teacher_of_token: Tensor, old: Tensor, ne
     """Give the logits that each token learns from: float, (tokens, vocabulary); softmax(logits / T) is the target."""
     # The mask is hard, so each token has one teacher and one divergence is enough.
     chosen = torch.where((teacher_of_token == OLD)[:, None], old, new)
-    mixed = teacher_of_token == MIXTURE
-    if not bool(mixed.any()):
-        return chosen
-    return torch.where(mixed[:, None], mixture(strategy, old, new), chosen)
+    for kind in (MIXTURE, PRODUCT):
+        mixed = teacher_of_token == kind
+        if bool(mixed.any()):
+            chosen = torch.where(mixed[:, None], mixture(strategy, kind, old, new), chosen)
+    return chosen
 
 
-def mixture(strategy: Strategy, old: Tensor, new: Tensor) -> Tensor:
-    """Give the logits of both models' mixture: float, (tokens, vocabulary); softmax(logits / T) is the target."""
+def mixture(strategy: Strategy, kind: int, old: Tensor, new: Tensor) -> Tensor:
+    """Give the logits of both models' `PRODUCT`, or of the strategy's `MIXTURE`; softmax(logits / T) is the target.
+
+    They are float, (tokens, vocabulary).
+    """
+    if kind == PRODUCT:
+        return product_of_logits(old, new, strategy.product_temperatures)
     if strategy.teacher == "log_ensemble":
         return (old + new) / 2
     if strategy.teacher == "more_confident":

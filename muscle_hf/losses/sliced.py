@@ -15,6 +15,7 @@ from .compatibility import (
     MIXTURE,
     NEW,
     OLD,
+    PRODUCT,
     CompatibilityLoss,
     choose,
     ended,
@@ -67,7 +68,7 @@ def sliced_compatibility_loss(
     scores = Scores(ProjectedScores(hidden, head, gold, size), _Scores(old), _Scores(new), gold, sequence)
     with torch.no_grad():
         choice = choose(strategy, scores, given_teachers)
-        mixed = choice.teacher == MIXTURE
+        mixed = (choice.teacher == MIXTURE) | (choice.teacher == PRODUCT)
         old.prepare((choice.teacher == OLD) | mixed)
         new.prepare((choice.teacher == NEW) | mixed)
     has_logits = hasattr(old, "logits")
@@ -165,11 +166,12 @@ def _teacher_logits(
     strategy: Strategy, old: LogitTargets, new: LogitTargets, teachers: Tensor, tokens: Tensor
 ) -> Tensor:
     """Project each token through the one head that it needs; tokens with a mixture through both."""
-    rows = [(teachers == teacher).nonzero()[:, 0] for teacher in (OLD, NEW, MIXTURE)]
-    of_old, of_new, of_both = (tokens[some] for some in rows)
+    rows = [(teachers == teacher).nonzero()[:, 0] for teacher in (OLD, NEW, MIXTURE, PRODUCT)]
+    of_old, of_new, *of_both = (tokens[some] for some in rows)
     parts = [model.logits(few) for model, few in ((old, of_old), (new, of_new)) if len(few)]
-    if len(of_both):
-        parts.append(mixture(strategy, old.logits(of_both), new.logits(of_both)))
+    for kind, few in zip((MIXTURE, PRODUCT), of_both, strict=True):
+        if len(few):
+            parts.append(mixture(strategy, kind, old.logits(few), new.logits(few)))
     if len(parts) == 1:
         return parts[0]
     return torch.cat([part.to(tokens.device) for part in parts])[torch.cat(rows).argsort()]

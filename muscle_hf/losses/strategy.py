@@ -14,6 +14,7 @@ TEACHERS = {
     "ensemble": "mean of both models' probabilities",
     "log_ensemble": "mean of both models' logits, as in ELODI",
     "more_confident": "for each token the model whose likeliest token is likelier",
+    "product": "product of both models' probabilities, each at its own temperature",
 }
 
 
@@ -40,6 +41,8 @@ class Strategy:
         jensen_shannon_beta: Of the divergence "jensen_shannon", in (0, 1).
         focal_alpha: Weight of every token's divergence (PCT, arXiv 2011.09161: 1).
         focal_beta: Added to it where the old model is right (PCT: 5). The default, 0, is no focus.
+        product_temperatures: Those of the old and the new model in the teacher "product",
+            softmax(z_old / T_old + z_new / T_new); `temperature` divides its logits as those of all others.
 
     Raises:
         ConfigurationError: A name that does not exist (with the nearest one that does), a number out of range, or
@@ -59,6 +62,7 @@ class Strategy:
     jensen_shannon_beta: float = 0.5
     focal_alpha: float = 1.0
     focal_beta: float = 0.0
+    product_temperatures: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         """Check every option, alone and against the others."""
@@ -97,6 +101,11 @@ class Strategy:
                 raise ConfigurationError(f"{name}={value!r} must be a number of 0 or more; PCT takes 1 and 5.")
         if self.focal_alpha == self.focal_beta == 0:
             raise ConfigurationError("focal_alpha and focal_beta are both 0, which leaves no weight for any teacher.")
+        if len(self.product_temperatures) != 2 or not all(map(_is_positive, self.product_temperatures)):
+            raise ConfigurationError(
+                f"product_temperatures={self.product_temperatures!r} must be two positive numbers, the temperatures "
+                "of the old and the new model, such as (1.0, 1.0)."
+            )
         self._refuse_what_would_be_ignored()
 
     def _refuse_what_would_be_ignored(self) -> None:
@@ -115,6 +124,10 @@ class Strategy:
                 'A mean of probabilities has no logits to compare: with divergence="logit_difference_inhibition" take '
                 'teacher="log_ensemble", the mean of the logits, as ELODI does.'
             )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 @dataclass
@@ -145,9 +158,13 @@ class StrategyOptions:
     focal_beta: float = field(
         default=0.0, metadata={"help": "Added to `focal_alpha` where the old model is right (PCT); 0: no focus."}
     )
+    product_temperatures: list[float] | None = field(
+        default=None,
+        metadata={"help": "Of the old and the new model in `product`; by default fitted on the evaluation set."},
+    )
 
     def strategy(self, mask: Mask | None = None) -> Strategy:
-        """Return the checked strategy.
+        """Return the checked strategy; temperatures of the product that are to be fitted are 1 in it.
 
         Args:
             mask: A function of one's own in place of the option `mask`.
@@ -157,6 +174,7 @@ class StrategyOptions:
                 teacher; or two masks.
         """
         options = {option.name: getattr(self, option.name) for option in fields(Strategy)}
+        options["product_temperatures"] = tuple(self.product_temperatures or (1.0, 1.0))
         if mask is not None:
             if self.mask != "student_wrong":
                 raise ConfigurationError(

@@ -35,8 +35,11 @@ def strategy_rows(strategy: Strategy) -> dict[str, object]:
     rows: dict[str, object] = {}
     for option in sorted(fields(strategy), key=lambda option: (*always, option.name).index(option.name)):
         value = getattr(strategy, option.name)
-        if option.name in always or value != option.default:
+        is_used = option.name == "product_temperatures" and strategy.teacher == "product"
+        if option.name in always or value != option.default or is_used:
             shown = _function_name(value) if callable(value) else value
+            if isinstance(value, tuple):
+                shown = "{:.4g} (old model), {:.4g} (new model)".format(*value)
             name = _NAMES.get(option.name, option.name.replace("_", " "))
             rows[name] = ("yes" if value else "no") if isinstance(value, bool) else shown
     return rows
@@ -115,8 +118,9 @@ def _unusual(args: Any) -> dict[str, object]:
 def _unlabelled(trainer: Any) -> dict[str, str]:
     """Say how many rows without labels were learned from, and whose answers they have."""
     count, teacher = getattr(trainer, "unlabelled_rows", 0), getattr(trainer.args, "unlabelled_teacher", "old")
-    whose = {"more_confident": "of the more confident model"}.get(teacher, f"of the {teacher} model")
-    return {"unlabelled rows": f"{count:,}, with answers {whose}"} if count else {}
+    known = {"more_confident": "answered by the more confident model", "product": "learned from both models' product"}
+    whose = known.get(teacher, f"answered by the {teacher} model")
+    return {"unlabelled rows": f"{count:,}, {whose}"} if count else {}
 
 
 def _learning_rate(trainer: Any) -> str:

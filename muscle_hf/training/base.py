@@ -22,6 +22,7 @@ from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import send_nothing
 from .log import LossSums
+from .product import ProductTemperatures
 from .published import PublishedTrainer
 from .refusals import refuse_same_names, refuse_tensor_parallelism
 from .split_models import make_ready_to_train
@@ -77,6 +78,7 @@ class TrainerBase(PublishedTrainer):
         self._measured: dict[str, float] | None = None
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
+        self._product = ProductTemperatures(self)
         self.add_callback(TrainingTime())
         self.add_callback(SealedCheckpoints())
         self.renew_card()
@@ -89,6 +91,7 @@ class TrainerBase(PublishedTrainer):
 
     def _make_ready(self) -> None:
         """Do what has to be done before the first batch, once the old model has answered what it is asked."""
+        self._product.make_ready()
 
     def _noted_loss(self, result: CompatibilityLoss, normalizer: Tensor | float | None, **counts: Any) -> Tensor:
         """Add a batch to what is logged, and return its loss, ready for the parent."""
@@ -133,8 +136,9 @@ class TrainerBase(PublishedTrainer):
         return output
 
     def take_up(self, checkpoint: Path) -> None:
-        """Let the card know what a checkpoint that is gone on from says: how long it took, and what was measured."""
+        """Know what a checkpoint that is gone on from says: how long it took, what was measured, the temperatures."""
         self._card.take_up(self, checkpoint)
+        self._product.take_up(checkpoint)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

@@ -14,6 +14,7 @@ from ..teachers.cache.remote import file_system, is_address
 from .arguments import PLACED, RENAMED, checks_arguments
 from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
+from .product import check_product
 from .refusals import refuse_options_without
 from .secrets import WithoutTokens
 from .unlabelled import UNLABELLED_TEACHERS, check_ratio
@@ -53,7 +54,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
             "jensen_shannon" or "logit_difference_inhibition".
         teacher: What the marked tokens learn from: "old" (the method, default), "new", "ensemble" (mean probability),
-            "log_ensemble" (mean logit) or "more_confident".
+            "log_ensemble" (mean logit), "more_confident" or "product" (of both models' probabilities).
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2, which keeps the size of gradients as T grows.
             Defaults to False, as in the paper.
@@ -62,6 +63,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         jensen_shannon_beta: Of the divergence "jensen_shannon". Defaults to 0.5.
         focal_alpha: Weight of every token's divergence. Defaults to 1.0.
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
+        product_temperatures: Those of the old and the new model in "product", softmax(z_old / T_old + z_new / T_new).
+            Defaults to None: fitted before training, by the likelihood of the gold tokens of `eval_dataset`.
         weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
             Defaults to None.
         student_rank: Rank of the compatibility adapter, larger than the task adapter's: the copy is padded so that
@@ -97,7 +100,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         > Parameters that control unlabelled prompts
 
         unlabelled_teacher: Whose answers the rows of `unlabelled_dataset` get, and whom they learn from: "old"
-            (default), "new" or "more_confident".
+            (default), "new" or "more_confident"; or "product": answers as with "more_confident" (or a log's), learned
+            from the product of both models' probabilities.
         unlabelled_ratio: Unlabelled rows for each labelled row. Defaults to None: every unlabelled row once an epoch.
         unlabelled_max_new_tokens: Longest answer, in tokens. Defaults to 256.
 
@@ -225,6 +229,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
         check_ratio(self.unlabelled_ratio)
+        check_product(self)
         check_old_endpoint(self)
         self._refuse_what_would_be_ignored()
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
@@ -337,11 +342,12 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 'them cannot give it without bias. With teacher_cache="sampled" take "forward_kl", or '
                 'teacher_cache="hidden".'
             )
-        if has_k and self.teacher in ("ensemble", "log_ensemble"):
-            raise ConfigurationError(
-                f"teacher={self.teacher!r} needs both models' whole distributions, and their cached tokens are not "
-                'the same. Take teacher_cache="hidden", or teacher="more_confident".'
-            )
+        for name in ("teacher", "unlabelled_teacher") if has_k else ():
+            if getattr(self, name) in ("ensemble", "log_ensemble", "product"):
+                raise ConfigurationError(
+                    f"{name}={getattr(self, name)!r} needs both models' whole distributions, and their cached tokens "
+                    f'are not the same. Take teacher_cache="hidden", or {name}="more_confident".'
+                )
 
     def _refuse_what_chunks_cannot_do(self) -> None:
         validate_for_chunks(self.strategy())

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from datasets import Dataset
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
@@ -103,6 +104,15 @@ class TeachersOfRun:
             autocast=self.accelerator.autocast,
             cache=None if caches is None else CachedTargets(caches, self.new, self.accelerator.device),
         )
+
+    def use(self, strategy: Strategy) -> None:
+        """Train with this strategy from now on."""
+        self.strategy = self.loss.strategy = strategy
+
+    def logits(self, batch: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give both teachers' logits and the gold tokens of a batch, see [`TokenLoss`]; not of two tokenizers."""
+        assert isinstance(self.loss, TokenLoss), "chunks have no logits in common"  # noqa: S101 - a mistake of ours
+        return self.loss.teacher_logits(batch)
 
     def compute_cache(
         self,

@@ -1,9 +1,10 @@
 """The compatibility loss of a batch, from models: in full logits, in slices, or with a cache of the teachers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError
@@ -66,6 +67,25 @@ class TokenLoss:
         refuse_nan("old", old)
         refuse_nan("new", new)
         return old, new
+
+    def teacher_logits(self, batch: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give the logits of the old and the new model, (tokens, vocabulary), and the gold tokens, in slices."""
+        labels = next_token_labels(batch["labels"])
+        trained = labels != IGNORE_INDEX
+        inputs, gold = model_inputs(batch), self._columns(labels[trained])
+        if self.old is not None and self.slicing.takes_in_full(batch):
+            yield *self._teacher_rows(inputs, trained, self.old), gold
+            return
+        size = tokens_of_a_slice(self.slicing.vocabulary, gold.device)
+        with self.autocast(), ExitStack() as stack:
+            old, new = self._targets(batch, inputs, trained, gold, size)
+            stack.enter_context(self.slicing.in_one_order((old, new), (self.new, self.old)))
+            old.prepare(torch.ones_like(gold, dtype=torch.bool))
+            new.prepare(torch.ones_like(gold, dtype=torch.bool))
+            for tokens in torch.split(torch.arange(len(gold), device=gold.device), size) if len(gold) else ():
+                yield old.logits(tokens), new.logits(tokens), gold[tokens]
+            old.check()
+            new.check()
 
     def __call__(
         self, model: Any, batch: dict[str, Any], *, normalizer: Tensor | float | None, needs_logits: bool

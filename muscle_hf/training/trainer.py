@@ -1,7 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,6 +42,7 @@ from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
+from .product import check_validation
 from .refusals import refuse_one_model_twice, refuse_ways_of_splitting, refuse_whole_models_compiled
 from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
@@ -160,6 +161,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         check_args(args, CompatibilityConfig, "SFTConfig", old_model)
         check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
         strategy = args.strategy(mask)
+        check_validation(args, eval_dataset)
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
@@ -285,14 +287,18 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         row = first_trainable_row(self.train_dataset)
         if row is None:
             return
-        if self.args.remove_unused_columns:
-            row = {name: row[name] for name in kept_columns(self) if name in row}
-        row = a_few_tokens(row)  # a whole row with a large vocabulary would take what the slices then save
-        batch = prepared_batch(self, self.data_collator([row]))
+        # A whole row with a large vocabulary would take what the slices then save.
+        batch = self._batch_of([a_few_tokens(row)])
         self._router.check(self.teachers.new.student, batch)
         logits = self.teachers.loss.check(batch)
         if logits is not None:
             refuse_one_model_twice(*logits)
+
+    def _batch_of(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch of encoded rows, as those of the data loaders are made."""
+        if self.args.remove_unused_columns:
+            rows = [{name: row[name] for name in kept_columns(self) if name in row} for row in rows]
+        return prepared_batch(self, self.data_collator(rows))  # type: ignore[no-any-return]
 
     def _compile(self) -> None:
         options = {"backend": self.args.torch_compile_backend, "mode": self.args.torch_compile_mode}
@@ -305,6 +311,12 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
 
     def _make_ready(self) -> None:
         self.teachers.complete_cache(self._batch_for_cache)
+        super()._make_ready()
+        self.teachers.use(self.strategy)
+
+    def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give the logits of the old and the new model on encoded rows, and the gold tokens, a few at a time."""
+        return self.teachers.logits(self._batch_of(rows))
 
     def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
         """Compute the teacher cache, as far as it is not there yet, and let go of the old model.

@@ -16,7 +16,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from ..alignment.datasets import OLD_COLUMNS
 from ..errors import ConfigurationError, InputError, unknown_option
-from ..losses.compatibility import NEW, OLD
+from ..losses.compatibility import NEW, OLD, PRODUCT
 from ..prediction.kept_answers import AnswersByPrompt, Ask, prompt_key
 from ..prediction.layouts import RENAME
 from ..prediction.prompts import Prompt
@@ -30,6 +30,7 @@ UNLABELLED_TEACHERS = {
     "old": "the old model",
     "new": "the new model: self-distillation, a control",
     "more_confident": "for each prompt the model whose answer has the higher mean log-likelihood a token",
+    "product": "the answer of the more confident model, learned from the product of both models' probabilities",
 }
 
 
@@ -54,10 +55,11 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
         logging.INFO if layout.is_plain else logging.WARNING, f"unlabelled_dataset: {described(layout, rows[0])}"
     )
     has_answers = rows[0].answer is not None
-    if has_answers and teacher != "old":
+    if has_answers and teacher not in ("old", "product"):
         raise ConfigurationError(
             f"unlabelled_dataset has a column completion, which is taken for the old model's answers, but "
-            f'unlabelled_teacher={teacher!r}. Set it to "old", or remove the column to have the prompts answered.'
+            f'unlabelled_teacher={teacher!r}. Set it to "old" or "product", or remove the column to have the prompts '
+            "answered."
         )
     read = Dataset.from_list(
         [{"prompt": row.prompt, **({"completion": row.answer} if has_answers else {})} for row in rows]
@@ -99,8 +101,8 @@ def answered_rows(
     "new" each count for their own answers only), and `block_size` prompts are asked before their answers are kept.
 
     The rows keep their order and have the columns `prompt`, `completion` (an assistant message where the prompt is a
-    conversation) and `teacher` (`losses.OLD` or `losses.NEW`, int64). Prompts whose answer did not end are left out,
-    with a warning: an end token would be put after them, and the student would learn to stop halfway.
+    conversation) and `teacher` (`losses.OLD`, `NEW` or `PRODUCT`, int64). Prompts whose answer did not end are left
+    out, with a warning: an end token would be put after them, and the student would learn to stop halfway.
     """
     dataset = check_unlabelled(dataset, teacher=teacher)
     prompts: list[Prompt] = list(dataset["prompt"])
@@ -110,8 +112,10 @@ def answered_rows(
             _as_completion(prompt, completion)
             for prompt, completion in zip(prompts, dataset["completion"], strict=True)
         ]
-        return _answered(dataset, range(len(prompts)), completions, [OLD] * len(prompts))
-    asked = {"old": ["old"], "new": ["new"], "more_confident": ["old", "new"]}[teacher]
+        return _answered(
+            dataset, range(len(prompts)), completions, [PRODUCT if teacher == "product" else OLD] * len(prompts)
+        )
+    asked = [teacher] if teacher in ("old", "new") else ["old", "new"]
     answers = [
         AnswersByPrompt(folder, role, fingerprint).of(
             prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
@@ -130,7 +134,7 @@ def answered_rows(
         dataset,
         ended,
         [_as_completion(prompts[index], chosen[index][1]["completion"]) for index in ended],
-        [OLD if chosen[index][0] == "old" else NEW for index in ended],
+        [PRODUCT if teacher == "product" else OLD if chosen[index][0] == "old" else NEW for index in ended],
     )
 
 

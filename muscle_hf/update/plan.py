@@ -249,7 +249,7 @@ def _check_asked(plan: Plan) -> None:
         except InputError as error:
             raise InputError(f"the {role} model cannot be asked the test rows: {error}") from error
     teacher, config = plan.config.unlabelled_teacher, plan.compatibility_config(plan.options.output_dir)
-    for role in list(sides) if teacher == "more_confident" else [teacher]:
+    for role in [teacher] if teacher in sides else sides:
         if plan.unlabelled:
             base, tokenizer = sides[role]
             prompts = [row["prompt"] for row in plan.unlabelled]

@@ -36,7 +36,10 @@ def announce(plan: Plan) -> None:
     how = "" if settings.test_dataset else f" (split by prompt, split_seed {settings.split_seed})"
     say(f"data: {sizes} rows{how}")
     if plan.unlabelled:
-        say(f"unlabelled: {len(plan.unlabelled):,} prompts, answered by the {plan.config.unlabelled_teacher} model")
+        teacher = plan.config.unlabelled_teacher
+        whose = "more_confident" if teacher == "product" else teacher
+        how = ", learned from the product of both" if teacher == "product" else ""
+        say(f"unlabelled: {len(plan.unlabelled):,} prompts, answered by the {whose} model{how}")
     for note in plan.notes:
         say(f"note: {note}")
 

@@ -58,18 +58,22 @@ def _loss(
 STUDENT, OF_OLD, OF_NEW = [0.0, 1.0, 3.0, 0.5], [2.0, 0.0, 1.0, 0.0], [0.0, 0.5, 2.5, 0.0]
 
 
-@pytest.mark.parametrize(("teacher", "target"), [("old", OF_OLD), ("new", OF_NEW), ("more_confident", OF_NEW)])
+PRODUCT = [a / 0.5 + b / 1.5 for a, b in zip(OF_OLD, OF_NEW, strict=True)]
+TARGETS = {"old": OF_OLD, "new": OF_NEW, "more_confident": OF_NEW, "product": PRODUCT}
+
+
+@pytest.mark.parametrize(("teacher", "target"), TARGETS.items())
 def test_a_text_learns_the_whole_distribution_of_its_teacher_and_no_cross_entropy(
     teacher: str, target: list[float]
 ) -> None:
-    result = _loss(
-        STUDENT, OF_OLD, OF_NEW, UNANSWERED, unlabelled_teacher=teacher, cross_entropy_weight=0.75, temperature=2.0
-    )
+    options = {"cross_entropy_weight": 0.75, "temperature": 2.0, "product_temperatures": (0.5, 1.5)}
+    result = _loss(STUDENT, OF_OLD, OF_NEW, UNANSWERED, unlabelled_teacher=teacher, **options)
     expected = _kl(_softmax(target, 2.0), _softmax(STUDENT, 2.0))
     assert result.loss.item() == pytest.approx(expected, rel=1e-12)
-    assert result.tokens_to_old.item() == (teacher == "old")
-    # What the teacher answers stands for the gold class: of the old model 0, of the new one 2, as the student says.
-    assert result.correct_tokens.item() == (teacher != "old")
+    assert result.tokens_to_old.item() == (teacher in ("old", "product"))
+    # What the teacher answers stands for the gold class: of the old model and the product 0, of the new one 2, as of
+    # the student.
+    assert result.correct_tokens.item() == (teacher not in ("old", "product"))
 
 
 def test_a_class_of_a_log_is_learned_by_cross_entropy_alone_whatever_both_models_say() -> None:
@@ -114,9 +118,12 @@ def test_a_text_that_is_taken_for_an_added_class_is_never_pulled_to_a_model_with
     new = [0.0, 4.0, 1.0, 0.0]  # b, which the old model does not know
     result = _loss(STUDENT, [1.0, 0.0, 0.0], new, UNANSWERED, CHANGED, divergence=divergence)
     assert result.tokens_to_old == 0
-    known = _loss(STUDENT, [1.0, 0.0, 0.0], OF_NEW, UNANSWERED, CHANGED, divergence=divergence)
-    assert known.tokens_to_old == 1
-    assert math.isfinite(known.loss.item())
+    for teacher in ("old", "product"):
+        known = _loss(
+            STUDENT, [1.0, 0.0, 0.0], OF_NEW, UNANSWERED, CHANGED, divergence=divergence, unlabelled_teacher=teacher
+        )
+        assert known.tokens_to_old == 1
+        assert math.isfinite(known.loss.item())
 
 
 def _models(kind: Any = BertForSequenceClassification) -> dict[str, Any]:
@@ -131,7 +138,12 @@ def _models(kind: Any = BertForSequenceClassification) -> dict[str, Any]:
 
 
 def _trainer(
-    folder: Path, unlabelled: Any, train: Any = None, kind: Any = BertForSequenceClassification, **options: Any
+    folder: Path,
+    unlabelled: Any,
+    train: Any = None,
+    kind: Any = BertForSequenceClassification,
+    eval_dataset: Any = None,
+    **options: Any,
 ) -> CompatibilityClassifierTrainer:
     defaults = {"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no", "logging_steps": 1}
     quiet = {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
@@ -139,6 +151,7 @@ def _trainer(
         **_models(kind),
         train_dataset=Dataset.from_list(ROWS) if train is None else train,
         unlabelled_dataset=unlabelled,
+        eval_dataset=eval_dataset,
         args=CompatibilityClassifierConfig(output_dir=str(folder), **defaults | quiet | options),
     )
 
@@ -271,4 +284,51 @@ def test_shared_texts_and_classes_that_the_old_model_does_not_know_are_told(tmp_
 
 def test_the_card_says_how_many_texts_were_learned_from_and_whose_answers(tmp_path: Path) -> None:
     _, trainer = _encoded(tmp_path, TEXT_ROWS, unlabelled_teacher="more_confident", unlabelled_ratio=2.0)
-    assert trainer.card().training["unlabelled rows"] == "4, with answers of the more confident model"
+    assert trainer.card().training["unlabelled rows"] == "4, answered by the more confident model"
+
+
+def _answered_by(update: dict[str, Any]) -> Dataset:
+    """Texts with the answers of either model, where both know the class: each is right on some."""
+    rows = []
+    for model, tokenizer, names in (
+        (update["model"], NEW_TOKENIZER, NAMES),
+        (update["old_model"], OLD_TOKENIZER, OLD_NAMES),
+    ):
+        texts = [{"text": text[start:]} for text in TEXTS for start in range(0, 12, 3)]
+        answers = [names[answer] for answer in _logits(model, tokenizer, texts).argmax(-1)]
+        rows += [row | {"label": answer} for row, answer in zip(texts, answers, strict=True) if answer in NAMES]
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.slow
+def test_the_products_temperatures_are_those_of_a_search_over_the_classes_that_each_model_knows(
+    tmp_path: Path,
+) -> None:
+    validation = _answered_by(_models())
+    trainer = _trainer(
+        tmp_path,
+        Dataset.from_list(TEXT_ROWS),
+        eval_dataset=validation,
+        teacher="product",
+        unlabelled_teacher="product",
+        mask="none",
+        per_device_eval_batch_size=5,
+    )
+    trainer.train()
+    gold = torch.tensor([NAMES.index(label) for label in validation["label"]])
+    models, classes = _models(), OldClasses(ClassMap(NAMES, OLD_NAMES))
+    of_old = classes.logits(_logits(models["old_model"], OLD_TOKENIZER, validation)).double()
+    of_new = _logits(models["model"], NEW_TOKENIZER, validation).double()
+    known = classes.knows(gold)
+    candidates = 2.0 ** torch.linspace(-4, 4, 2001).double()
+    for logits, labels, found in (
+        (of_old[known], gold[known], trainer.strategy.product_temperatures[0]),
+        (of_new, gold, trainer.strategy.product_temperatures[1]),
+    ):
+        losses = [torch.nn.functional.cross_entropy(logits / t, labels).item() for t in candidates]
+        assert found == pytest.approx(float(candidates[losses.index(min(losses))]), rel=4e-3)
+    assert [name for name in trainer.state.log_history[0] if name.startswith("product")] == [
+        "product_temperature_old",
+        "product_temperature_new",
+    ]
+    assert trainer.card().training["unlabelled rows"] == "4, learned from both models' product"

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from sharded import use_fsdp2
 from tiny_classifiers import NAMES, tiny_classifier
 from tiny_models import TEXTS, tiny_tokenizer
-from tiny_updates import EMBEDDINGS_AND_NORMS, ROWS, Update, make_update, trainer_of
+from tiny_updates import EMBEDDINGS_AND_NORMS, ROWS, Update, make_update, sampled_rows, trainer_of
 from two_processes import run_processes
 
 from muscle_hf import CompatibilityClassifierConfig, CompatibilityClassifierTrainer
+from muscle_hf.training.product import LOGGED
 
 # What each way of training is tried with: the adapters of the update, and options of the trainer.
 WAYS: dict[str, dict[str, Any]] = {
@@ -46,6 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "eval_steps": 1,
         "per_device_eval_batch_size": 2,
     },
+    "product": {"teacher": "product", "mask": "none", "loss_implementation": "chunked", "cross_entropy_weight": 0.3},
     "topk": {"teacher_cache": "topk", "teacher_cache_k": 1000, "cross_entropy_weight": 0.3},
 }
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -62,8 +64,11 @@ def train(
     """Train a few steps, and give what was logged and, in the end, the size of each trained weight."""
     options = {"max_steps": 2, "per_device_train_batch_size": 12} | way
     options["per_device_train_batch_size"] //= processes
+    update = Update(folder / options.pop("update", "plain"), tiny_tokenizer())
+    if options.get("teacher") == "product":
+        options["eval_dataset"] = sampled_rows(update)
     trainer = trainer_of(
-        Update(folder / options.pop("update", "plain"), tiny_tokenizer()),
+        update,
         folder / f"{name}-{kind}-{processes}",
         ddp_backend="gloo" if processes > 1 else None,
         **options,
@@ -76,6 +81,7 @@ def train(
     logs = [log for log in trainer.state.log_history if "loss" in log]
     figures = ("loss", "aligned_to_old_model", "cross_entropy", "grad_norm")
     found = {figure: [log[figure] for log in logs] for figure in figures} | {"weights": _sizes(trainer.model)}
+    found["temperatures"] = [log[name] for log in trainer.state.log_history for name in LOGGED if name in log]
     return found if trainer.flips is None else found | {"answers": [list(trainer.flips.answers.values())]}
 
 
@@ -148,7 +154,7 @@ def test_a_split_model_or_one_in_each_process_changes_no_step(tmp_path: Path) ->
     alone = {name: train(tmp_path, name, way, "alone") for name, way in WAYS.items()}
     alone["classifier"] = train_classifier(tmp_path)
     started = {
-        2: {"ddp": ["slices", "topk"], "fsdp2": [*WAYS, "classifier"]},
+        2: {"ddp": ["slices", "product", "topk"], "fsdp2": [*WAYS, "classifier"]},
         3: {"fsdp2": ["trained head", "full logits", "resumed"]},
     }
     tests = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.losses.compatibility import NEW, OLD
+from muscle_hf.losses.compatibility import NEW, OLD, PRODUCT
 from muscle_hf.prediction.generate import Answers, generate_answers
 from muscle_hf.training.unlabelled import answered_rows, check_unlabelled, mixed, with_given_teachers
 
@@ -93,6 +93,16 @@ class TestWhoAnswers:
         rows = _answer(_prompts("a", "b", "c"), tmp_path, teacher="more_confident", ask_old=old, ask_new=new)
         assert rows["teacher"][:] == [OLD, NEW, OLD]
         assert rows["completion"][:] == [" v1: a\n", " v2: b\n", " v1: c\n"]
+
+    def test_a_product_learns_from_one_model_or_has_the_answers_of_the_less_sure(self, tmp_path) -> None:
+        old, new = Model("v1", {"a": -1.0, "b": -5.0}), Model("v2", {"a": -2.0, "b": -2.0})
+        rows = _answer(_prompts("a", "b"), tmp_path, teacher="product", ask_old=old, ask_new=new)
+        assert rows["teacher"][:] == [PRODUCT, PRODUCT]
+        assert rows["completion"][:] == [" v1: a\n", " v2: b\n"]
+        log = Dataset.from_dict({"prompt": ["a"], "completion": ["x"]})
+        assert _answer(log, tmp_path, teacher="product").to_list() == [
+            {"prompt": "a", "completion": "x", "teacher": PRODUCT}
+        ]
 
     def test_the_surer_of_two_real_models_is_not_found(self, tmp_path) -> None:
         tokenizer = tiny_tokenizer()
