@@ -74,6 +74,7 @@ class ProductTemperatures(TrainerCallback):  # type: ignore[misc]  # transformer
         logged = next((entry for entry in history if all(name in entry for name in LOGGED)), None)
         if logged is not None:
             self.found = logged[LOGGED[0]], logged[LOGGED[1]]
+            self._put_in_place(self.found)
 
     def make_ready(self) -> None:
         """Put the temperatures into the trainer's strategy, found or to be found."""
@@ -86,7 +87,10 @@ class ProductTemperatures(TrainerCallback):  # type: ignore[misc]  # transformer
                 f"Product of both models: temperature {self.found[0]:.4g} of the old model and {self.found[1]:.4g} of "
                 f"the new one, fitted on {fits[1].labels} labels of the evaluation set."
             )
-        self.trainer.strategy = replace(self.trainer.strategy, product_temperatures=self.found)
+        self._put_in_place(self.found)
+
+    def _put_in_place(self, found: tuple[float, float]) -> None:
+        self.trainer.strategy = replace(self.trainer.strategy, product_temperatures=found)
 
     def _fits(self) -> tuple[TemperatureFit, ...]:
         """Ask both models about the evaluation sets, each process about its share of the rows."""

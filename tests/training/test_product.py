@@ -92,6 +92,10 @@ def test_a_resumed_training_keeps_its_temperatures_whatever_the_evaluation_set_i
     # One that has all of its steps is loaded, and its card says the same.
     done = trainer_of(update, tmp_path, eval_dataset=validation.select(range(5)), max_steps=4, **options)
     done.train(resume_from_checkpoint=True)
+    # So it is where the trainer alone is asked, as a stage of an update that is over does.
+    over = trainer_of(update, tmp_path / "over", eval_dataset=validation.select(range(5)), **options)
+    over.take_up(tmp_path / "checkpoint-4")
+    assert over.card().training["product temperatures"] == whole.card().training["product temperatures"]
     assert done.card().training["product temperatures"] == whole.card().training["product temperatures"]
 
 
