@@ -87,6 +87,8 @@ def _set_dates(args: Any, *, may_save: bool) -> None:
 
 
 def _seal(checkpoint: Path) -> None:
+    # One that an earlier training has left there has been written over: its checksums say nothing of this one.
+    (checkpoint / SEAL).unlink(missing_ok=True)
     # Where a limit keeps older ones, such as the best, it may be gone.
     if state_of(checkpoint) is not None:
         seal(checkpoint)

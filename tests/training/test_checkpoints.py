@@ -346,6 +346,18 @@ def _cut(path: Path, place: float) -> None:
     os.truncate(path, int(path.stat().st_size * place))
 
 
+def test_a_checkpoint_that_is_written_over_keeps_the_checksums_of_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-2"
+    folder.mkdir()
+    for seconds in ("1.5", "1.25"):  # the files of the second one are longer
+        state = {"global_step": 2, "max_steps": 4, "stateful_callbacks": {"TrainingTime": seconds}}
+        (folder / STATE).write_text(json.dumps(state))
+        for name in ("optimizer.pt", "scheduler.pt"):
+            (folder / name).write_text(seconds)
+        checkpoints._seal(folder)
+        assert damage_of(folder) is None
+
+
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_trained_on_without_a_word(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
