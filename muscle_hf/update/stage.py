@@ -51,7 +51,10 @@ class Stage:
         is_whole = all((self.output_dir / output).exists() for output in self.outputs)
         is_finished = mark is not None and bool(mark["finished"]) and not self.differences() and is_whole
         if is_finished and mark is not None:
-            self._refuse_damaged(mark.get("crc32", {}))
+            notes = mark.get("crc32", {})
+            if self.is_quick:
+                return all(self._is_as_written(name, note) for name, note in notes.items())
+            self._refuse_damaged(notes)
         return is_finished
 
     @property
@@ -117,20 +120,30 @@ class Stage:
     def _noted(self) -> list[str]:
         """Name what counts as made: the outputs, and the files beside them where the stage has a folder of its name.
 
-        Checkpoints and caches lie in folders of their own there, and go.
+        Checkpoints and caches lie in folders of their own there, and go. Of what is made anew in a moment only an
+        adapter counts: its card, and the report, may be changed by hand.
         """
+        if self.is_quick:
+            folders = [self.output_dir / output for output in self.outputs if (self.output_dir / output).is_dir()]
+            inside = sorted(path for folder in folders for path in folder.iterdir())
+            loaded = [path for path in inside if path.suffix == ".safetensors" or path.name in _LOADED_WITH_WEIGHTS]
+            return [str(path.relative_to(self.output_dir)) for path in loaded]
         folder = self.path.parent
         beside = folder.iterdir() if folder == self.output_dir / self.name else ()
         files = (path for path in beside if path.is_file() and path.suffix != ".tmp" and path.name[0] != ".")
         return list(dict.fromkeys([*self.outputs, *sorted(str(path.relative_to(self.output_dir)) for path in files)]))
 
+    def _is_as_written(self, name: str, note: Any) -> bool:
+        path = self.output_dir / name
+        return path.is_file() and list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) == note
+
     def _refuse_damaged(self, notes: Mapping[str, Any]) -> None:
         for name, note in notes.items():
+            if self._is_as_written(name, note):
+                continue
             path = self.output_dir / name
             is_there, is_output = path.is_file(), name in self.outputs
             is_needed = is_output or path.name in _LOADED_WITH_WEIGHTS
-            if is_there and list(_checksum(path, path.stat().st_size, path.stat().st_mtime_ns)) == note:
-                continue
             if is_there or is_needed:
                 way_out = (
                     f"Delete {'it' if is_output else self.path} to have {self.title} made again, or bring back what "
@@ -170,11 +183,7 @@ class Stage:
             "outputs": self.outputs,
             "decided_by": _as_json(self.decided_by),
             "finished": finished,
-            # What is made anew in a moment may be changed by hand, such as the card.
-            "crc32": {
-                name: checksum_of_file(self.output_dir / name)
-                for name in (self._noted() if finished and not self.is_quick else ())
-            },
+            "crc32": {name: checksum_of_file(self.output_dir / name) for name in (self._noted() if finished else ())},
         }
         text = json.dumps({**mark, "checksum": _checksum_of_mark(mark)}, indent=2, ensure_ascii=False)
         write_text(self.mark, text + "\n")

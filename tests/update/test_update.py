@@ -879,6 +879,16 @@ def test_a_result_that_was_damaged_since_is_taken_for_what_was_made(tmp_path: Pa
     quick.once(make)
     result.write_bytes(b"edited")
     assert quick.finished
+    # An adapter that is shipped, and damaged, is made anew; its card may be changed as well.
+    shipped = Stage("evidence", "the comparison", tmp_path, ("adapter",), {}, is_quick=True)
+    (tmp_path / "adapter").mkdir()
+    for name in ("adapter_model.safetensors", "README.md"):
+        (tmp_path / "adapter" / name).write_bytes(b"whole")
+    assert shipped.once(lambda: None) and shipped.finished
+    (tmp_path / "adapter" / "README.md").write_bytes(b"edited")
+    assert shipped.finished
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"whold")
+    assert not shipped.finished
 
 
 @pytest.mark.parametrize(
