@@ -2,8 +2,9 @@
 
 `run` and `Process` take the command that `subprocess` would take. Imported already is whatever this process has
 imported by then, except the libraries that read their environment while they are imported, Hugging Face's and ours: a
-new process imports those itself, with the environment that it is given. Its `sys.modules` has what it imports. What
-is about the start of an interpreter, its time, memory or options other than -W, stays with `subprocess`.
+new process imports those itself, with the environment that it is given, unless it is a `warm` one. Its `sys.modules`
+has what it imports. What is about the start of an interpreter, its time, memory or options other than -W, stays with
+`subprocess`.
 """
 
 import atexit
@@ -14,26 +15,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 _SERVER = Path(__file__).with_name("fresh_server.py")
-# Read their environment at their import; or belong to the tests.
+# Read their environment at their import.
+_TRAIN = {"accelerate", "datasets", "huggingface_hub", "peft", "transformers", "trl"}
 _LEFT_OUT = {
-    *(
-        "accelerate",
-        "datasets",
-        "evaluate",
-        "hf_xet",
-        "huggingface_hub",
-        "kernels",
-        "muscle_hf",
-        "peft",
-        "transformers",
-    ),
-    *("trl", "_pytest", "execnet", "hypothesis", "matplotlib", "pluggy", "pytest", "xdist"),
+    *_TRAIN,
+    *("evaluate", "hf_xet", "kernels", "muscle_hf"),
+    # Belong to the tests.
+    *("_pytest", "execnet", "hypothesis", "matplotlib", "pluggy", "pytest", "xdist"),
 }
 
 # By each process that was waited for.
@@ -49,7 +43,12 @@ class Process:
     """A process that runs beside this one, with pipes for its standard streams, all of them text."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        warm: bool = False,
     ) -> None:
         """Start it.
 
@@ -57,6 +56,8 @@ class Process:
             command: `sys.executable`, `-W` options, then `-c` and code, `-m` and a module, or a file; and words.
             env: Its environment; this process's own by default.
             cwd: Its working directory.
+            warm: The libraries that train are imported already too, with the environment of this process: not for a
+                test of what is imported, or of what those libraries read of theirs.
         """
         self.returncode: int | None = None
         ends = [os.pipe() for _ in range(3)]
@@ -66,16 +67,9 @@ class Process:
             _text(ends[1][0], "r"),
             _text(ends[2][0], "r"),
         )
-        self._socket, other = socket.socketpair()
-        with other:
-            socket.send_fds(_server(), [b"."], [other.fileno(), *theirs])
+        self._socket = _asked(_warm_server() if warm else _server(), _request(command), theirs, env, cwd)
         for descriptor in theirs:
             os.close(descriptor)
-        request = _request(command) | {
-            "environment": dict(os.environ if env is None else env),
-            "folder": str(Path.cwd() if cwd is None else cwd),
-        }
-        self._socket.sendall(f"{json.dumps(request)}\n".encode())
         self._answers = self._socket.makefile("r", encoding="utf-8")
         self.pid = int(self._answers.readline())
 
@@ -142,11 +136,12 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    warm: bool = False,
     text: str | None = None,
     check: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a process to its end, with `text` as its input."""
-    process = Process(command, env=env, cwd=cwd)
+    process = Process(command, env=env, cwd=cwd, warm=warm)
     said, errors = process.communicate(text)
     done = subprocess.CompletedProcess(list(command), process.wait(), said, errors)
     if check:
@@ -174,13 +169,43 @@ def _request(command: Sequence[str]) -> dict[str, object]:
     return {"warnings": options, "code": code, "module": module, "words": words}
 
 
+def _asked(
+    server: socket.socket,
+    request: Mapping[str, object],
+    descriptors: Sequence[int],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> socket.socket:
+    """Ask a process that forks, and give the socket where the new one is told about."""
+    answers, other = socket.socketpair()
+    with other:
+        socket.send_fds(server, [b"."], [other.fileno(), *descriptors])
+    place = {
+        "environment": dict(os.environ if env is None else env),
+        "folder": str(Path.cwd() if cwd is None else cwd),
+    }
+    answers.sendall(f"{json.dumps(dict(request) | place)}\n".encode())
+    return answers
+
+
+@cache
+def _warm_server() -> socket.socket:
+    """The way to a process that was forked itself, and has imported more."""
+    ours, theirs = socket.socketpair()
+    server = _server()
+    with theirs:
+        _asked(server, {"modules": _imported(_LEFT_OUT - _TRAIN)}, [theirs.fileno()]).close()
+    atexit.register(ours.close)  # before the end of the other one, which waits for it
+    return ours
+
+
 @cache
 def _server() -> socket.socket:
     """The way to the process that forks, which ends when this process does."""
     ours, theirs = socket.socketpair()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with theirs:
-        server = subprocess.Popen([sys.executable, str(_SERVER), *_imported()], stdin=theirs, env=environment)  # noqa: S603
+        server = subprocess.Popen([sys.executable, str(_SERVER), *_imported(_LEFT_OUT)], stdin=theirs, env=environment)  # noqa: S603
 
     def end() -> None:
         ours.close()
@@ -193,15 +218,15 @@ def _server() -> socket.socket:
     return ours
 
 
-def _imported() -> list[str]:
-    """Names of modules that a new interpreter finds too, in the order in which they were imported here."""
+def _imported(left_out: Set[str]) -> list[str]:
+    """Names of modules that a new interpreter finds too, without some libraries, in the order of their import here."""
     places = tuple(path for path in sys.path if "site-packages" in path or path.startswith(sys.base_prefix))
     found = []
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         origin = getattr(spec, "origin", None) or ""
         if (
-            name.partition(".")[0] not in _LEFT_OUT
+            name.partition(".")[0] not in left_out
             and spec is not None
             and spec.name == name
             and origin.startswith(places)

@@ -4,7 +4,8 @@
 
 Standard input is a socket. Each message on it carries a socket and the standard streams of one process; on that socket
 a line of JSON says what to run, and two lines answer: the number of the process; then its exit code and processor
-seconds. What was imported here is in no process's `sys.modules` before it imports it: it comes at once then.
+seconds. What was imported here is in no process's `sys.modules` before it imports it: it comes at once then. A process
+that is asked for with modules becomes a server itself, with them too and a socket of its own.
 """
 
 import copy
@@ -55,7 +56,7 @@ def _root(name: str) -> str:
     return name.partition(".")[0]
 
 
-def serve(modules: Sequence[str]) -> None:
+def serve(modules: Sequence[str], descriptor: int) -> None:
     """Import modules; then fork until nobody can ask any more. Returns in the new processes too, at their end."""
     before = set(sys.modules) | sys.stdlib_module_names
     for name in modules:
@@ -69,13 +70,15 @@ def serve(modules: Sequence[str]) -> None:
     # What lies here already is left alone by each collection in each process: its memory stays shared.
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=os.dup(0)) as control:
+    with socket.socket(fileno=descriptor) as control:
         while (message := socket.recv_fds(control, 1, 4))[0]:
             asking, *streams = message[1]
             if os.fork() == 0:
                 control.close()
                 request = _keep(asking, streams)
-                return _become(request, streams)
+                os.environ.clear()
+                os.environ.update(request["environment"])
+                return serve(request["modules"], *streams) if "modules" in request else _become(request, streams)
             for descriptor in message[1]:
                 os.close(descriptor)
             _reap(os.WNOHANG)
@@ -116,11 +119,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     sys.stdin, sys.stdout = open(0, encoding="utf-8", closefd=False), open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    environment: dict[str, str] = request["environment"]
-    os.environ.clear()
-    os.environ.update(environment)
     os.chdir(request["folder"])
-    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = ["", *paths]
     sys.argv[:] = request["words"]
     # Filters of the command line stand behind those that libraries add, and before the interpreter's own.
@@ -138,4 +138,4 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    serve(sys.argv[1:], os.dup(0))

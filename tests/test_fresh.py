@@ -31,6 +31,20 @@ def test_a_process_gets_the_words_input_folder_or_environment_of_another(tmp_pat
         assert done.stdout == f"['-c', '{name}'] {name} {tmp_path / name} {name} http://{name}\n", done.stderr
 
 
+def test_a_warm_process_takes_another_environment_for_its_own_or_has_imported_what_it_did_not() -> None:
+    code = (
+        "import os, sys; before = {'torch', 'huggingface_hub', 'muscle_hf'} & set(sys.modules)\n"
+        "from huggingface_hub import constants; import huggingface_hub.utils\n"
+        "print(before, os.environ['HF_HOME'], constants.HF_HOME, 'huggingface_hub.utils' in sys.modules)"
+    )
+    home = os.environ["HF_HOME"]
+    for other in ("a", "b"):
+        done = fresh.run([sys.executable, "-W", "error", "-c", code], env=os.environ | {"HF_HOME": other}, warm=True)
+        assert done.stdout == f"set() {other} {home} True\n", done.stderr
+    failed = fresh.run([sys.executable, "-W", "error", "-c", "import warnings; warnings.warn('')"], warm=True)
+    assert failed.returncode == 1
+
+
 def test_what_a_process_did_not_import_is_in_its_modules() -> None:
     code = (
         "import sys; before = {'numpy', 'torch', 'huggingface_hub', 'muscle_hf'} & set(sys.modules)\n"

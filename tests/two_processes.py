@@ -31,7 +31,13 @@ def start_processes(
     known |= {"OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     environment = dict(os.environ if env is None else env) | known
     ranks = map(str, range(count))
-    return [fresh.Process(command, env=environment | {"RANK": r, "LOCAL_RANK": r}, cwd=cwd) for r in ranks]
+    # The libraries that train are imported with the environment of this process: of a client of a local Hub, anew.
+    warm = _of_hugging_face(environment) == _of_hugging_face(os.environ)
+    return [fresh.Process(command, env=environment | {"RANK": r, "LOCAL_RANK": r}, cwd=cwd, warm=warm) for r in ranks]
+
+
+def _of_hugging_face(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(("HF_", "TRANSFORMERS_"))}
 
 
 def finish(processes: Sequence[fresh.Process]) -> list[str]:

@@ -51,7 +51,7 @@ def test_two_processes_train_and_count_flips_as_one_does(tmp_path: Path) -> None
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path), str(TESTS)]
     run_two(command)
-    fresh.run(command, check=True)
+    fresh.run(command, check=True, warm=True)
     found: dict[str, Any] = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("0", "1", "alone")}
     weights, metrics, log = found["alone"]
     for process in ("0", "1"):

@@ -572,7 +572,7 @@ distributed.barrier()
 @pytest.mark.slow
 def test_two_processes_save_at_different_steps_or_move_a_checkpoint_that_is_not_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path)]
-    finish([fresh.Process([*command, rank]) for rank in "01"])
+    finish([fresh.Process([*command, rank], warm=True) for rank in "01"])
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text("utf-8")) for rank in range(2)]
     assert seen[0] == seen[1] == [2, 4, 6]
     assert _tree(tmp_path) == ["interim/checkpoint-6"]
