@@ -97,9 +97,10 @@ LOCAL = {
     "push --dry-run": "result = main(['push', 'team/out/adapter', 'org/x', '--base-model', 'org/base', '--dry-run'])",
     "metrics push --dry-run": "result = main(['metrics', 'push', '--namespace', 'org', '--dry-run'])",
     "demo": """
-from muscle_hf.demo.run import DemoSettings
-tiny = DemoSettings(training_rows=64, validation_rows=16, test_rows=24, task_epochs=1, update_epochs=1)
-DemoSettings.fast = classmethod(lambda cls, seed=0: tiny)
+from muscle_hf.demo import run
+tiny = run.DemoSettings(training_rows=32, validation_rows=8, test_rows=8, task_epochs=1, update_epochs=1)
+run.DemoSettings.fast = classmethod(lambda cls, seed=0: tiny)
+run.processes_here = lambda: 1  # what another one asks would not be counted
 result = main(["demo", "--fast", "--output-dir", "demo"])
 """,
     "load_adapter": "result = type(muscle_hf.load_adapter('team/task-v1')).__name__",
@@ -164,6 +165,31 @@ metric = evaluate.load("negative_flips")
 result = metric.compute(predictions=[1, 0], old_predictions=[1, 1], references=[1, 1])["negative_flip_rate"]
 """,
 }
+# Folders that lack something, each a copy of a whole one; and a file where a folder is needed.
+LACKING = {
+    "no-config": ("base-v2", "config.json"),
+    "no-weights": ("base-v2", "model.safetensors"),
+    "no-tokenizer": ("base-v2", "tokenizer"),
+    "no-adapter-config": ("task-v2", "adapter_config.json"),
+    "no-adapter-weights": ("task-v2", "adapter_model.safetensors"),
+}
+BROKEN = {
+    f"{what}, {name}": code.format(name)
+    for name in (*LACKING, "a-file")
+    for what, code in {
+        "trainer, base": "trainer('team/{}')",
+        "trainer, adapter": "trainer(new_adapter='team/{}')",
+        "trainer, old model as a whole": "trainer(old_model='team/{}', old_adapter=None)",
+        "update, base": "result = update('--dry-run', new='team/{}')",
+        "update, adapter": "result = update('--dry-run', old='team/{}')",
+        "load_adapter": "muscle_hf.load_adapter('team/{}')",
+        "load_adapter, base": "muscle_hf.load_adapter('team/task-v2', base_model='team/{}')",
+        "predict, data": "result = predict('team/task-v1', 'team/{}')",
+        "compare": "result = main(['compare', 'team/{}', 'v1.csv'])",
+        "classifiers, adapter": "classifier('team/base-v2', new_adapter='team/{}')",
+        "classifiers, old": "classifier(old_model='team/{}')",
+    }.items()
+}
 RESULTS: dict[str, object] = {
     **dict.fromkeys([name for name, code in LOCAL.items() if "result = main" in code or "result = update" in code], 0),
     **{name: 0 for name in LOCAL if name.startswith(("cache", "predict"))},
@@ -211,6 +237,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     for name, text in TABLES.items():
         (root / name).write_text(text, encoding="utf-8")
+    for name, (whole, left_out) in LACKING.items():
+        shutil.copytree(root / "team" / whole, root / "team" / name, ignore=shutil.ignore_patterns(f"{left_out}*"))
+    (root / "team" / "a-file").write_text("no model", encoding="utf-8")
     return root
 
 
@@ -239,7 +268,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def of_local_names(folder: Path, running: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     home = tmp_path_factory.mktemp("home")
-    return _run(LOCAL, folder, running.environment(home=home))
+    return _run(LOCAL | BROKEN, folder, running.environment(home=home))
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -259,41 +288,10 @@ def test_a_saved_adapter_names_its_base_by_a_path_that_holds_everywhere(
     assert found["result"] == str(folder / "team" / "base-v2")
 
 
-# Folders that lack something, each a copy of a whole one; and a file where a folder is needed.
-LACKING = {
-    "no-config": ("base-v2", "config.json"),
-    "no-weights": ("base-v2", "model.safetensors"),
-    "no-tokenizer": ("base-v2", "tokenizer"),
-    "no-adapter-config": ("task-v2", "adapter_config.json"),
-    "no-adapter-weights": ("task-v2", "adapter_model.safetensors"),
-}
-BROKEN = {
-    f"{what}, {name}": code.format(name)
-    for name in (*LACKING, "a-file")
-    for what, code in {
-        "trainer, base": "trainer('team/{}')",
-        "trainer, adapter": "trainer(new_adapter='team/{}')",
-        "trainer, old model as a whole": "trainer(old_model='team/{}', old_adapter=None)",
-        "update, base": "result = update('--dry-run', new='team/{}')",
-        "update, adapter": "result = update('--dry-run', old='team/{}')",
-        "load_adapter": "muscle_hf.load_adapter('team/{}')",
-        "load_adapter, base": "muscle_hf.load_adapter('team/task-v2', base_model='team/{}')",
-        "predict, data": "result = predict('team/task-v1', 'team/{}')",
-        "compare": "result = main(['compare', 'team/{}', 'v1.csv'])",
-        "classifiers, adapter": "classifier('team/base-v2', new_adapter='team/{}')",
-        "classifiers, old": "classifier(old_model='team/{}')",
-    }.items()
-}
-
-
 def test_a_folder_that_lacks_something_is_not_completed_from_the_hub(
-    folder: Path, tmp_path: Path, running: Hub
+    of_local_names: dict[str, dict[str, Any]],
 ) -> None:
-    for name, (whole, left_out) in LACKING.items():
-        ignored = shutil.ignore_patterns(f"{left_out}*")
-        shutil.copytree(folder / "team" / whole, folder / "team" / name, ignore=ignored, dirs_exist_ok=True)
-    (folder / "team" / "a-file").write_text("no model", encoding="utf-8")
-    found = _run(BROKEN, folder, running.environment(home=tmp_path))
+    found = {name: of_local_names[name] for name in BROKEN}
     assert [name for name, one in found.items() if one["attempts"]] == []
     # A base may do without a tokenizer where the adapter brings one, and for its own weights a dry run needs none.
     whole = {name for name, one in found.items() if one["error"] is None and not one["result"]}

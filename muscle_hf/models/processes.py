@@ -10,12 +10,11 @@ An exception in one process would leave the others waiting for it; here it is ra
 import itertools
 import json
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
-
-import torch.distributed as distributed
 
 from ..errors import ConfigurationError, MuscleError
 from ..launched import place_of_launcher
@@ -45,7 +44,9 @@ def place() -> tuple[int, int]:
         >>> place()
         (0, 1)
     """
-    if distributed.is_available() and distributed.is_initialized():
+    # Whoever has not imported torch, as the process that shows a demo, is in no group.
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
@@ -71,6 +72,8 @@ def from_every_process(work: Callable[[], _T]) -> list[_T]:
     processes = place()[1]
     if processes == 1:
         return [work()]
+    import torch.distributed as distributed
+
     try:
         mine = pickle.dumps(work())
     except BaseException as failure:
@@ -95,6 +98,8 @@ def work_together(work: Callable[[], _T]) -> _T:
         )
     result = from_every_process(work)[place()[0]]
     if joined > 1:
+        import torch.distributed as distributed
+
         distributed.destroy_process_group()
     return result
 
@@ -123,6 +128,8 @@ def _meeting() -> str:
 
 def _wait_for_others(meeting: str) -> None:
     global _last_meeting
+    import torch.distributed as distributed
+
     rank, processes = place()
     store, pause = _store(), _SHORTEST
     try:
@@ -151,6 +158,8 @@ def _wait_for_others(meeting: str) -> None:
 
 def _tell_others(meeting: str, failure: BaseException) -> None:
     """Say at a meeting why this process does not come; whoever waits there, or comes, fails as well."""
+    import torch.distributed as distributed
+
     rank, processes = place()
     who = "The main process" if rank == 0 else f"Process {rank}"
     is_own = not isinstance(failure, OtherProcessError)

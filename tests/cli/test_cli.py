@@ -598,21 +598,23 @@ def test_a_terminal_without_arrows_still_gets_the_table(files: list[str], encodi
 @pytest.mark.slow
 @pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_does_not_keep_people_waiting(argv: Sequence[str]) -> None:
-    # The best of several: the first one reads the disk, and other work slows down any of them.
-    assert min(seconds_of_children(lambda: _process(*argv).check_returncode()) for _ in range(4)) < 0.5
+    # One of several: the first one reads the disk, and other work slows down any of them.
+    assert any(seconds_of_children(lambda: _process(*argv).check_returncode()) < 0.5 for _ in range(4))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("argv", [["--help"], ["compare"], *([name, "--help"] for name in COMMANDS)])
-def test_help_and_refused_arguments_load_no_heavy_library(argv: Sequence[str]) -> None:
+def test_help_and_refused_arguments_load_no_heavy_library() -> None:
+    every = [["--help"], ["compare"], *([name, "--help"] for name in COMMANDS)]
     code = (
         "import sys\n"
         "from muscle_hf.cli import main\n"
-        f"main({list(argv)!r})\n"
-        f"print('loaded:', *[name for name in {HEAVY!r} if name in sys.modules])"
+        f"for argv in {every!r}:\n"
+        "    main(argv)\n"
+        f"    print('loaded by', argv, [name for name in {HEAVY!r} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    assert found.stdout.splitlines()[-1] == "loaded:"
+    told = [line for line in found.stdout.splitlines() if line.startswith("loaded by ")]
+    assert told == [f"loaded by {argv} []" for argv in every]
 
 
 @pytest.mark.slow

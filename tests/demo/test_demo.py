@@ -1,8 +1,13 @@
 """The demo from end to end on a few rows, and what survives an interruption."""
 
+import io
 import json
+import multiprocessing
 import os
+import shutil
 import signal
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +16,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 
+import muscle_hf.demo.processes as processes
 import muscle_hf.demo.run as demo
 import muscle_hf.demo.work as work
 from muscle_hf import ConfigurationError, compare, generate_answers
@@ -310,16 +316,23 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
         train_and_save(Trainer())
 
 
+@dataclass(frozen=True)
+class _Story:
+    """A demo in one process that was interrupted in its second training and went on."""
+
+    folder: Path
+    codes: tuple[int, int]  # of both commands
+    told: str  # what the interrupted one said
+    trained: list[str]  # whose training was begun, in order
+
+
 def _in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DemoSettings, "fast", classmethod(lambda cls, seed=0: TINY))
     monkeypatch.setattr(demo, "processes_here", lambda: 1)
 
 
-@pytest.mark.slow
-def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _in_one_process(monkeypatch)
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> _Story:
     trained: list[str] = []
     train_on = work._train_on
 
@@ -329,16 +342,35 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
             raise KeyboardInterrupt
         return train_on(contender, *arguments)
 
-    monkeypatch.setattr(work, "_train_on", interrupted)
-    out = tmp_path / "out"
-    story = ["demo", "--fast", "--output-dir", str(out)]
-    assert main(story) == 130
-    assert f"{NEW.name}, training, finished; " in capsys.readouterr().err
-    assert main(story) == 0
+    out, told = tmp_path_factory.mktemp("story") / "out", io.StringIO()
+    words = ["demo", "--fast", "--output-dir", str(out)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        _in_one_process(patch)
+        patch.setattr(work, "_train_on", interrupted)
+        with redirect_stderr(told):
+            first = main(words)
+        with redirect_stderr(io.StringIO()):
+            second = main(words)
+    return _Story(out, (first, second), told.getvalue(), trained)
+
+
+@pytest.mark.slow
+def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads(
+    story: _Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _in_one_process(monkeypatch)
+    assert story.codes == (130, 0)
+    assert f"{NEW.name}, training, finished; " in story.told
+    trained = list(story.trained)
     assert sorted(trained) == sorted([*(one.name for one in STORY.updates), trained[1]])
+    out = tmp_path / "out"
+    shutil.copytree(story.folder, out)
     story_answers = answers_of(out, UNLABELLED, "test").read_bytes()
-    capsys.readouterr()
-    assert main([*story, "--full"]) == 0
+    train_on = work._train_on
+    monkeypatch.setattr(
+        work, "_train_on", lambda contender, *rest: trained.append(contender.name) or train_on(contender, *rest)
+    )
+    assert main(["demo", "--fast", "--output-dir", str(out), "--full"]) == 0
     # What the story has made is not made again.
     assert len(trained) == len(FULL.updates) + 1
     assert answers_of(out, UNLABELLED, "test").read_bytes() == story_answers
@@ -416,9 +448,17 @@ def test_a_training_that_goes_on_within_an_epoch_draws_another_order(
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_another_adapter_than_one(tmp_path: Path) -> None:
-    results = [demo.run_demo(tmp_path / str(count), TINY, processes=count) for count in (1, 2)]
-    assert results[0].answers == results[1].answers
+def test_two_processes_come_to_another_adapter_than_one(
+    story: _Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What trains is imported once, by the process that forks both.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__name__])
+    monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
+    result = demo.run_demo(tmp_path, TINY, processes=2)
+    assert result.answers.keys() == {contender.name for contender in STORY.contenders}
+    for contender in STORY.contenders:
+        assert result.answers[contender.name] == read_answers(answers_of(story.folder, contender, "test"))
     for contender in (NEW, *STORY.updates):
-        weights = [tmp_path / str(count) / contender.folder / "adapter_model.safetensors" for count in (1, 2)]
+        weights = [folder / contender.folder / "adapter_model.safetensors" for folder in (story.folder, tmp_path)]
         assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import demo_jobs
+import fresh
 import pytest
 from demo_jobs import Seen, do, job
 
@@ -16,6 +17,11 @@ from muscle_hf.demo.contenders import FULL, STORY, DemoSettings
 from muscle_hf.demo.jobs import jobs_of
 from muscle_hf.demo.processes import run_jobs, seconds_left
 from muscle_hf.errors import ConfigurationError, InputError
+
+
+def test_the_process_that_shows_a_demo_loads_what_trains() -> None:
+    code = "import sys, muscle_hf.demo.run; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    assert fresh.run([sys.executable, "-c", code], check=True).stdout == "set()\n"
 
 
 @pytest.mark.slow

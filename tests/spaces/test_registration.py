@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluate
+import fresh
 import pytest
 
 import muscle_hf
@@ -38,15 +39,13 @@ print(flips["negative_flips"], same["agreement"], sum(result["negative_flips"] f
 
 
 def _run(code: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter, with an empty cache, from an empty working directory, warnings as errors."""
+    """Run code in a fresh process, with an empty cache, from an empty working directory, warnings as errors."""
     cache.mkdir()
     away = cache / "work"
     away.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    return subprocess.run(  # noqa: S603
+    return fresh.run(
         [sys.executable, "-W", "error", "-c", NO_NETWORK + code],
-        capture_output=True,
-        text=True,
         cwd=away,
         env={**kept, "HF_HOME": str(cache), **environment},
     )
@@ -145,8 +144,8 @@ def test_an_installed_wheel_serves_the_metrics_and_is_not_written_to(tmp_path: P
     for path in [site, *before]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        code = "import muscle_hf\nfrom evaluate import load" + USE
-        done = _run(code, tmp_path / "cache", PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1")
+        code = "import sys; sys.dont_write_bytecode = True\nimport muscle_hf\nfrom evaluate import load" + USE
+        done = _run(code, tmp_path / "cache", PYTHONPATH=str(site))
         after = sorted(site.rglob("*"))
     finally:
         for path in [site, *before]:
