@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # ARGS="-n 0" runs everything in one.
 PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest benchmark benchmark-smoke lint \
+.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest benchmark benchmark-smoke style lint \
 	docs dist clean
 
 install: $(READY)
@@ -15,7 +15,8 @@ install: $(READY)
 demo: $(READY)
 	$(BIN)/muscle-hf demo $(ARGS)
 
-test: lint
+# Of the style nothing else is said while it is wrong; mypy takes as long as a file of tests, and runs as one.
+test: style
 	$(BIN)/$(PYTEST) $(ARGS)
 
 test-fast: $(READY)
@@ -51,9 +52,11 @@ benchmark: $(READY)
 benchmark-smoke: $(READY)
 	$(BIN)/python -m benchmarks.updates --smoke $(ARGS)
 
-lint: $(READY)
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint: style
 	$(BIN)/mypy
 
 # The pages of docs/ with a reference of the public names, as a site in site/; site/index.html opens from the disk.

@@ -579,7 +579,7 @@ def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: 
     part = tmp_path / "answers.jsonl.part"
     for sent, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         before = part.stat().st_size if part.exists() else 0
-        process = fresh.Process(command)
+        process = fresh.Process(command, warm=True)
         while process.poll() is None and (not part.exists() or part.stat().st_size <= before):
             time.sleep(0.05)
         process.send_signal(sent)
@@ -590,7 +590,7 @@ def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: 
     kept = len(_read(part)) - 1
     assert 0 < kept < len(rows)
     again = [*command[:-4], "--batch-size", "16", "--max-new-tokens", "20"]
-    done = fresh.run(again)
+    done = fresh.run(again, warm=True)
     assert done.returncode == 0, done.stderr
     assert f"going on: {kept} of {len(rows)}" in done.stderr
     assert [row["id"] for row in _read(output)] == list(range(len(rows)))

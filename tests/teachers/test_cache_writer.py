@@ -515,7 +515,7 @@ print(write_cache(folder, spec, COUNTS, compute, shard_bytes=6 * spec.bytes_per_
 
 def _start(folder: Path, where: str, process: int = 0, processes: int = 1) -> fresh.Process:
     arguments = [str(Path(__file__).parents[1]), str(folder), where, str(process), str(processes)]
-    return fresh.Process([sys.executable, "-c", _SLOW_WRITER, *arguments])
+    return fresh.Process([sys.executable, "-c", _SLOW_WRITER, *arguments], warm=True)
 
 
 def test_what_a_killed_process_left_stays_or_takes_the_file_of_one_that_lives(

@@ -1246,7 +1246,7 @@ def test_an_update_that_was_killed_goes_on_from_its_checkpoint(
     out = tmp_path / "out"
     words = ["update", *_words(models, out, "--no-control", "--task-epochs", "1", "--num-train-epochs", "25")]
     code = "import sys; from muscle_hf.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = fresh.Process([sys.executable, "-W", "ignore", "-c", code, *words])
+    process = fresh.Process([sys.executable, "-W", "ignore", "-c", code, *words], warm=True)
     try:
         deadline = time.monotonic() + 900
         while not list((out / "compatibility").glob("checkpoint-*/trainer_state.json")):
