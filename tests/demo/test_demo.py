@@ -456,7 +456,7 @@ def test_two_processes_come_to_another_adapter_than_one(
     context.set_forkserver_preload([work.__name__])
     monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
     result = demo.run_demo(tmp_path, TINY, processes=2)
-    assert result.answers.keys() == {contender.name for contender in STORY.contenders}
+    assert result.answers.keys() == {BOUND, *(contender.name for contender in STORY.contenders)}
     for contender in STORY.contenders:
         assert result.answers[contender.name] == read_answers(answers_of(story.folder, contender, "test"))
     for contender in (NEW, *STORY.updates):
