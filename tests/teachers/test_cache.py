@@ -272,6 +272,25 @@ class TestOpening:
         again = TeacherCache.open(self.folder, self.spec)
         assert_same(again.read(torch.arange(TOKENS)), targets_of(range(TOKENS), self.spec))
 
+    def test_several_processes_all_read_all_or_trust_a_shard_that_is_gone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[str] = []
+        check = files.check_content
+        monkeypatch.setattr(
+            "muscle_hf.teachers.cache.shards.check_content", lambda path: looked.append(path.name) or check(path)
+        )
+        caches = [TeacherCache.open(self.folder, self.spec) for _ in range(3)]
+        for process, cache in enumerate(caches):
+            cache.get_ready(process, 3)
+        for cache in caches[:2]:
+            assert_same(cache.read(torch.arange(TOKENS)), targets_of(range(TOKENS), self.spec))
+        shards = sorted(path.name for path in self.folder.glob("shard-*"))
+        assert sorted(looked) == shards
+        (self.folder / shards[0]).unlink()
+        with pytest.raises(InputError, match=rf"{shards[0]} is damaged .*No such file"):
+            caches[2].read(torch.arange(TOKENS))
+
     def test_what_was_read_in_the_background_is_read_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cache = TeacherCache.open(self.folder, self.spec)
         cache.get_ready()

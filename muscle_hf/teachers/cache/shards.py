@@ -83,7 +83,7 @@ class Shards:
             if shard in self._mapped:
                 return
             path = self.paths[shard]
-            wrong = None if self._are_whole else check_content(path)
+            wrong = None if self._are_whole and path.exists() else check_content(path)
             if wrong is not None:
                 raise (raising or _damaged)(path, wrong)
             self._mapped[shard] = {name: as_bytes(tensor).numpy() for name, tensor in map_tensors(path)[0].items()}
