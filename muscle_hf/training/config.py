@@ -3,15 +3,13 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from transformers.utils import is_liger_kernel_available
 from trl import SFTConfig
 
-from ..alignment.loss import validate_for_chunks
 from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
 from ..losses.strategy import StrategyOptions
-from ..teachers.cache.remote import file_system, is_address
 from .arguments import PLACED, RENAMED, checks_arguments
+from .contradictions import liger_without_head, refuse_contradictions
 from .old_endpoint import check_old_endpoint
 from .precision import bf16_of_device
 from .product import check_product
@@ -231,7 +229,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         check_ratio(self.unlabelled_ratio)
         check_product(self)
         check_old_endpoint(self)
-        self._refuse_what_would_be_ignored()
+        refuse_contradictions(self)
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.
         best, direction = self.metric_for_best_model, self.greater_is_better
         self.greater_is_better: bool | None = direction_of_best(best, direction)
@@ -255,7 +253,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 'has returned before the student learns from it. Take "default" or "max-autotune-no-cudagraphs".'
             )
         if self.use_liger_kernel:
-            self.liger_kernel_config: Any = _liger_without_head(self.liger_kernel_config)
+            self.liger_kernel_config: Any = liger_without_head(self.liger_kernel_config)
         if self.label_smoothing_factor:
             raise ConfigurationError(
                 f"label_smoothing_factor={self.label_smoothing_factor} would be ignored: teachers take the place of "
@@ -284,100 +282,3 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 refuse_options_without(self, names, data, f" ({option} of muscle-hf update)")
         if unlabelled_dataset and (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ConfigurationError("unlabelled_dataset works on the preparation that skip_prepare_dataset skips.")
-
-    def _refuse_what_would_be_ignored(self) -> None:
-        if self.full_fine_tune and self.student_rank is not None:
-            raise ConfigurationError(
-                f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
-            )
-        if (self.dataset_kwargs or {}).get("skip_prepare_dataset"):
-            for name, is_set in (
-                ("teacher_cache", self.teacher_cache != "none"),
-                ("weight_column", self.weight_column is not None),
-                ("alignment", self.alignment != "tokens"),
-            ):
-                if is_set:
-                    raise ConfigurationError(f"{name} works on the preparation that skip_prepare_dataset skips.")
-        if self.alignment == "chunks":
-            self._refuse_what_chunks_cannot_do()
-        elif self.teacher_cache == "chunks":
-            raise ConfigurationError(
-                'teacher_cache="chunks" is for two tokenizers, alignment="chunks". With one tokenizer take "sampled" '
-                'or "hidden".'
-            )
-        if self.teacher_cache == "none":
-            for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
-                if getattr(self, name) != default:
-                    raise ConfigurationError(
-                        f"{name}={getattr(self, name)!r} would be ignored without a cache. Set teacher_cache to "
-                        '"sampled" or "hidden", or leave it out.'
-                    )
-            return
-        if is_address(self.teacher_cache_dir or ""):
-            file_system(str(self.teacher_cache_dir))  # refuses before models are loaded
-        if (self.packing or self.eval_packing) and self.packing_strategy != "bfd":
-            raise ConfigurationError(
-                f"packing_strategy={self.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
-                'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
-            )
-        has_k = self.teacher_cache in ("sampled", "topk")
-        if not has_k and self.teacher_cache_k != 64:
-            raise ConfigurationError(
-                f"teacher_cache_k={self.teacher_cache_k} would be ignored by teacher_cache={self.teacher_cache!r}; "
-                'it belongs to "sampled" and "topk".'
-            )
-        if self.loss_implementation == "plain" and self.teacher_cache != "chunks":
-            raise ConfigurationError(
-                'loss_implementation="plain" takes the full logits of the teachers, which a cache does not have. '
-                'Leave it at "auto", or set teacher_cache="none".'
-            )
-        if self.teacher_cache == "topk" and self.divergence == "logit_difference_inhibition":
-            raise ConfigurationError(
-                'divergence="logit_difference_inhibition" needs all logits, and teacher_cache="topk" keeps the '
-                'probabilities of the likeliest tokens. Take teacher_cache="hidden", or another divergence.'
-            )
-        if self.teacher_cache == "sampled" and self.divergence != "forward_kl":
-            raise ConfigurationError(
-                f"divergence={self.divergence!r} is not linear in the teacher's probabilities, so tokens drawn from "
-                'them cannot give it without bias. With teacher_cache="sampled" take "forward_kl", or '
-                'teacher_cache="hidden".'
-            )
-        for name in ("teacher", "unlabelled_teacher") if has_k else ():
-            if getattr(self, name) in ("ensemble", "log_ensemble", "product"):
-                raise ConfigurationError(
-                    f"{name}={getattr(self, name)!r} needs both models' whole distributions, and their cached tokens "
-                    f'are not the same. Take teacher_cache="hidden", or {name}="more_confident".'
-                )
-
-    def _refuse_what_chunks_cannot_do(self) -> None:
-        validate_for_chunks(self.strategy())
-        for name, is_set, remedy in (
-            (
-                f"packing_strategy={self.packing_strategy!r}",
-                (self.packing or self.eval_packing) and self.packing_strategy != "bfd",
-                'It cuts rows in the middle, and chunks with them; take packing_strategy="bfd".',
-            ),
-            ('truncation_mode="keep_end"', self.truncation_mode == "keep_end", 'Chunks are cut by "keep_start" only.'),
-            (
-                f"teacher_cache={self.teacher_cache!r}",
-                self.teacher_cache in ("sampled", "topk", "hidden"),
-                'The old model\'s tokens are others; take teacher_cache="chunks".',
-            ),
-        ):
-            if is_set:
-                raise ConfigurationError(f'{name} does not go with alignment="chunks". {remedy}')
-
-
-def _liger_without_head(config: dict[str, bool] | None) -> dict[str, bool]:
-    """Leave out Liger's loss, whose forward pass gives no logits; refuse kernels that are not there."""
-    if not is_liger_kernel_available():
-        raise ConfigurationError(
-            "use_liger_kernel=True needs Liger, which runs on GPUs: pip install liger-kernel, or set it to False."
-        )
-    if (config or {}).get("fused_linear_cross_entropy"):
-        raise ConfigurationError(
-            'liger_kernel_config={"fused_linear_cross_entropy": True} would take the place of the LM head, whose '
-            "logits the compatibility loss needs; its slices save the same memory. Leave it out: the kernels of the "
-            "layers stay."
-        )
-    return {**(config or {}), "fused_linear_cross_entropy": False}
