@@ -22,7 +22,6 @@ from ..errors import ModelMismatchError
 from ..flips.comparison import Comparison, compare
 from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
-from ..losses.targets import refuse_nan
 from ..models.adapters import Model
 from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -39,6 +38,7 @@ from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, la
 from .evaluation import EvaluationMemory
 from .loss import OldClasses, classifier_loss
 from .pair import ClassifierPair
+from .teachers import ClassifierTeachers, tokens_of_rows
 from .unlabelled import check_texts, encoded_texts, mixed_texts
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         self.classes, self.min_accuracy = pair.classes, args.min_accuracy
         self.unlabelled_rows = 0 if unlabelled_dataset is None else len(texts)
         self._encoder, self._old_classes = encoder, OldClasses(pair.classes)
-        self._arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
+        arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
         self._memories: dict[str, EvaluationMemory] = {}
         # Of the set that was evaluated last, and of the one that is evaluated now.
         self._memory = EvaluationMemory()
@@ -207,19 +207,33 @@ class CompatibilityClassifierTrainer(TrainerBase):
         # The parent counts the labels of the whole optimizer step for models whose loss asks for it, as the one here.
         count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
-        keep_columns(self, (*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(self._arguments["old"]))))
+        keep_columns(self, (*OWN_COLUMNS, *(f"{OLD}{name}" for name in sorted(arguments["old"]))))
         refuse_ways_of_splitting(self)
         split_student(self)
-        self.new_teacher = SharedBaseTeacher(self.accelerator.unwrap_model(self.model))
-        self.old_teacher = FrozenModelTeacher(split_teacher(self.accelerator, pair.old))
+        self.teachers = ClassifierTeachers(
+            FrozenModelTeacher(split_teacher(self.accelerator, pair.old)),
+            SharedBaseTeacher(self.accelerator.unwrap_model(self.model)),
+            arguments,
+            self.accelerator.autocast,
+        )
         self._check_teachers()
+
+    @property
+    def old_teacher(self) -> FrozenModelTeacher:
+        """The old model as a teacher."""
+        return self.teachers.old
+
+    @property
+    def new_teacher(self) -> SharedBaseTeacher:
+        """The new model as a teacher: a snapshot of what the student trains."""
+        return self.teachers.new
 
     def _check_teachers(self) -> None:
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
         rows = list(islice(labelled_rows(self.train_dataset), _FIRST_ROWS))
         inputs = prepared_batch(self, self.data_collator(rows))
         trained = inputs["labels"] != IGNORE_INDEX
-        old, new = self._ask_teachers(inputs, trained)
+        old, new = self.teachers.ask(inputs, trained)
         if new.shape[-1] != len(self.classes.new):
             raise ModelMismatchError(
                 f"The new model gives {new.shape[-1]} logits and its config says {len(self.classes.new)} classes. "
@@ -233,46 +247,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         """Give the logits of the old and the new model on encoded rows, in the new model's classes, and the labels."""
         inputs = prepared_batch(self, self.data_collator(rows))
         trained = inputs["labels"] != IGNORE_INDEX
-        old, new = self._ask_teachers(inputs, trained)
+        old, new = self.teachers.ask(inputs, trained)
         yield self._old_classes.logits(old), new, inputs["labels"][trained]
-
-    def _model_inputs(self, inputs: dict[str, Any], role: str) -> dict[str, Any]:
-        """Return what one of the models reads of a batch, under the names that it knows; never the labels."""
-        prefix = OLD if role == "old" and f"{OLD}input_ids" in inputs else ""
-        named = {
-            name.removeprefix(prefix): value
-            for name, value in inputs.items()
-            if name.startswith(prefix) and (prefix or not name.startswith(OLD))
-        }
-        return {name: named[name] for name in named if name in self._arguments[role] and name != "labels"}
-
-    def _ask_teachers(self, inputs: dict[str, Any], trained: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both teachers' logits of the trained instances or words, each in its own classes."""
-        with self.accelerator.autocast():
-            old = self.old_teacher(self._model_inputs(inputs, "old")).logits
-            new = self.new_teacher(self._model_inputs(inputs, "new")).logits
-        if "old_positions" in inputs:
-            places = inputs["old_positions"][..., None].expand(-1, -1, old.shape[-1])
-            old = old.gather(1, places)
-        old, new = old[trained], new[trained]
-        # Every step, whatever the mask: a comparison with NaN is False, so some masks would turn away without a word.
-        refuse_nan("old", old)
-        refuse_nan("new", new)
-        return old, new
-
-    def _teacher_logits(
-        self, inputs: dict[str, Any], trained: Tensor, memory: EvaluationMemory | None
-    ) -> tuple[Tensor, Tensor]:
-        """Ask the teachers, once for each row that is evaluated."""
-        # Processes that ask a split model together do not remember the same rows.
-        if memory is None or self.new_teacher.shards is not None:
-            return self._ask_teachers(inputs, trained)
-        rows = inputs[ROW].tolist()
-        known = memory.recall(rows, trained.device)
-        if known is None:
-            known = self._ask_teachers(inputs, trained)
-            memory.remember(rows, _tokens_of_rows(trained), *known)
-        return known
 
     def compute_loss(
         self,
@@ -285,8 +261,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         labels = inputs["labels"]
         trained = labels != IGNORE_INDEX
         memory = self._now_evaluated if ROW in inputs else None
-        old, new = self._teacher_logits(inputs, trained, memory)
-        outputs = model(**self._model_inputs(inputs, "new"))
+        old, new = self.teachers.recall(inputs, trained, memory)
+        outputs = model(**self.teachers.inputs_of("new", inputs))
         student = outputs.logits[trained]
         numbers = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))
 
@@ -310,7 +286,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         loss = self._noted_loss(result, num_items_in_batch)
         if memory is not None:
             answers = [self._old_classes.answers(old), new.argmax(-1), student.argmax(-1), labels[trained]]
-            memory.note(inputs[ROW].tolist(), _tokens_of_rows(trained), torch.stack(answers))
+            memory.note(inputs[ROW].tolist(), tokens_of_rows(trained), torch.stack(answers))
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
@@ -380,8 +356,3 @@ class CompatibilityClassifierTrainer(TrainerBase):
         return {
             role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES if references
         }
-
-
-def _tokens_of_rows(trained: Tensor) -> list[int]:
-    counts: list[int] = trained.reshape(len(trained), -1).sum(1).tolist()
-    return counts

@@ -263,11 +263,11 @@ def test_teachers_never_change_nor_drop_out(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, models)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     trained = batch["labels"] != -100
-    before = trainer._ask_teachers(batch, trained)
+    before = trainer.teachers.ask(batch, trained)
     trainer.train()
     trainer.old_teacher.model.train()
     trainer.model.train()
-    after = trainer._ask_teachers(batch, trained)
+    after = trainer.teachers.ask(batch, trained)
     for one, other in zip(before, after, strict=True):
         assert torch.equal(one, other)
     assert not any(parameter.requires_grad for parameter in trainer.old_teacher.model.parameters())
@@ -281,8 +281,8 @@ def test_teachers_are_asked_once_for_all_evaluations_of_a_data_set(tmp_path: Pat
         tmp_path, eval_dataset=dataset, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3
     )
     asked: list[bool] = []
-    ask = trainer._ask_teachers
-    trainer._ask_teachers = lambda *args: asked.append(trainer.model.training) or ask(*args)
+    ask = trainer.teachers.ask
+    trainer.teachers.ask = lambda *args: asked.append(trainer.model.training) or ask(*args)
     trainer.train()
     assert asked.count(False) == 4  # 12 rows in threes
     assert asked.count(True) == 2
