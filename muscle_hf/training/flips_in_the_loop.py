@@ -1,4 +1,4 @@
-"""Flips at each evaluation of a trainer: what of them makes the best checkpoint, and what is said where there is none.
+"""Flips at each evaluation of a trainer: when that is, what of them makes the best checkpoint, and where none is.
 
 The trainers' base measures and logs them, see [`TrainerBase`][muscle_hf.training.base.TrainerBase].
 """
@@ -8,9 +8,28 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from transformers.trainer_utils import IntervalStrategy
+
+from ..errors import ConfigurationError
 from ..flips.eval_metrics import is_allowed_best
 
 logger = logging.getLogger(__name__)
+
+
+def choose_when_to_evaluate(args: Any, evaluates: bool, measures_flips: bool) -> None:
+    """Refuse an evaluation of nothing; with flips to measure and no word on when, measure them."""
+    if args.eval_strategy == "no":
+        if measures_flips:
+            args.eval_strategy = IntervalStrategy.EPOCH if args.eval_steps is None else IntervalStrategy.STEPS
+            logger.warning(
+                "flips_dataset is asked at each evaluation, and eval_strategy is not set, so it is now "
+                f"eval_strategy={args.eval_strategy.value!r}."
+            )
+    elif not evaluates and not measures_flips:
+        raise ConfigurationError(
+            f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
+            "questions of a flips_dataset, or leave eval_strategy out."
+        )
 
 
 def is_below_bound(metrics: Mapping[str, float], min_accuracy: float | None, prefix: str) -> bool:

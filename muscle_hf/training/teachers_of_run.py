@@ -16,6 +16,7 @@ from ..alignment.vocabulary_map import VocabularyMap, check_same_vocabulary
 from ..errors import ConfigurationError
 from ..losses.strategy import Strategy
 from ..models.adapters import base_model
+from ..models.compiled import compile_layers
 from ..models.processes import from_every_process, on_main_process, place
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
@@ -154,6 +155,12 @@ class TeachersOfRun:
         """Compute the cache, where there is to be one, as far as it is not there yet."""
         if self._cache is not None and not self.compute_cache(collate):
             raise _not_shared(self._cache)
+
+    def compile(self) -> None:
+        """Compile the layers of student and old model, one by one, as the config says."""
+        options = {"backend": self.args.torch_compile_backend, "mode": self.args.torch_compile_mode}
+        for model in (self.new.student, *([] if self.old is None else [self.old.model])):
+            compile_layers(model, **options)
 
     def flips_evaluation(self, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> FlipsEvaluation:
         """Make what asks all three models; the old one is loaded only where its answers are not kept."""

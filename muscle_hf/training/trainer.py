@@ -17,18 +17,15 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
-from transformers.trainer_utils import IntervalStrategy
 from trl import SFTTrainer
 from trl.data_utils import get_dataset_column_names
 
 from ..alignment.datasets import FIRST_CHUNK
-from ..errors import ConfigurationError
 from ..files import refuse_read_only
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
 from ..models.adapters import Model
-from ..models.compiled import compile_layers
 from ..models.lm_head import full_logits_allow_tied_head
 from ..models.placement import as_options
 from ..models.ranks import pad_rank
@@ -39,6 +36,7 @@ from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, chec
 from .base import TrainerBase
 from .config import CompatibilityConfig
 from .data import ColumnCollator, a_few_tokens, first_trainable_row
+from .flips_in_the_loop import choose_when_to_evaluate
 from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
@@ -173,7 +171,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         questions = None if flips_dataset is None else read_questions(flips_dataset)
         if questions is not None:
             say_known_questions(train_dataset, questions.prompts)
-        _choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
+        choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
         )
@@ -263,7 +261,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         )
         self._check_teachers()
         if args.torch_compile:
-            self._compile()
+            self.teachers.compile()
         if questions is not None:
             self.flips = self.teachers.flips_evaluation(questions, self.processing_class)
         self.min_accuracy = args.min_accuracy
@@ -299,12 +297,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         if self.args.remove_unused_columns:
             rows = [{name: row[name] for name in kept_columns(self) if name in row} for row in rows]
         return prepared_batch(self, self.data_collator(rows))  # type: ignore[no-any-return]
-
-    def _compile(self) -> None:
-        options = {"backend": self.args.torch_compile_backend, "mode": self.args.torch_compile_mode}
-        compile_layers(self.teachers.new.student, **options)
-        if self.old_teacher is not None:
-            compile_layers(self.old_teacher.model, **options)
 
     def _batch_for_cache(self, rows: list[dict[str, Any]]) -> Any:
         return prepared_batch(self, self._collator_of_cache(rows))
@@ -376,19 +368,3 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             return {}
         answers, references = self.flips.answers, self.flips.questions.references
         return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
-
-
-def _choose_when_to_evaluate(args: CompatibilityConfig, evaluates: bool, measures_flips: bool) -> None:
-    """Refuse an evaluation of nothing; with flips to measure and no word on when, measure them."""
-    if args.eval_strategy == "no":
-        if measures_flips:
-            args.eval_strategy = IntervalStrategy.EPOCH if args.eval_steps is None else IntervalStrategy.STEPS
-            logger.warning(
-                "flips_dataset is asked at each evaluation, and eval_strategy is not set, so it is now "
-                f"eval_strategy={args.eval_strategy.value!r}."
-            )
-    elif not evaluates and not measures_flips:
-        raise ConfigurationError(
-            f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
-            "questions of a flips_dataset, or leave eval_strategy out."
-        )
