@@ -44,12 +44,12 @@ HOOKS = (
     Hook(
         "transformers.Trainer._push_from_checkpoint",
         "a checkpoint is pushed with its card",
-        ("training/published.py",),
+        ("training/base.py",),
     ),
     Hook(
         "transformers.Trainer._save",
         "a config without a token, a split model as a whole",
-        ("training/published.py", "training/cross_entropy.py"),
+        ("training/base.py", "training/cross_entropy.py"),
     ),
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",

@@ -23,7 +23,7 @@ LOGGED = ("product_temperature_old", "product_temperature_new")
 
 def uses_product(args: Any) -> bool:
     """Tell whether a config names the product as a teacher."""
-    return "product" in (args.teacher, args.unlabelled_teacher)
+    return "product" in (getattr(args, "teacher", None), getattr(args, "unlabelled_teacher", None))
 
 
 def check_product(args: Any) -> None:
