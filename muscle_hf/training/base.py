@@ -357,7 +357,9 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         if not self.is_world_process_zero():
             return None
         target = {"token": token, "revision": revision, "private": private}
-        return pushed_folder(self, commit_message or "End of training", card, blocking=blocking, **target)
+        return pushed_folder(
+            self, self._pushes, commit_message or "End of training", card, blocking=blocking, **target
+        )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as [`transformers.Trainer.save_model`] does; what is split over processes as one process saves it."""
@@ -376,4 +378,4 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             super()._save(*arguments, **options)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        push_checkpoint(self, Path(checkpoint_folder))
+        push_checkpoint(self, self._pushes, Path(checkpoint_folder))

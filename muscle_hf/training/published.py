@@ -9,7 +9,7 @@ from transformers.trainer_utils import HubStrategy
 
 from ..errors import HubError
 from ..publishing.from_model import refuse_local_base
-from ..publishing.from_trainer import default_title, nothing_is_lost
+from ..publishing.from_trainer import PushesOfRun, default_title, nothing_is_lost
 from .hooks import is_pushing, note_push, wait_for_pushes
 
 
@@ -27,7 +27,7 @@ def write_card(trainer: Any, *, title: str | None, tags: Any, language: Any, **d
 
 
 def pushed_folder(
-    trainer: Any, message: str, card: dict[str, Any], *, blocking: bool, **target: Any
+    trainer: Any, pushes: PushesOfRun, message: str, card: dict[str, Any], *, blocking: bool, **target: Any
 ) -> CommitInfo | Future[CommitInfo]:
     """Push what is saved in the output folder as one commit, with a card; see `TrainerBase.push_to_hub`."""
     refuse_local_base(trainer.accelerator.unwrap_model(trainer.model))
@@ -36,9 +36,7 @@ def pushed_folder(
             trainer.init_hf_repo(token=target["token"], private=target["private"])
         trainer.create_model_card(**card)
         wait_for_pushes(trainer)
-        pushed: CommitInfo | Future[CommitInfo] = trainer._pushes.whole_folder(
-            trainer, message, blocking=blocking, **target
-        )
+        pushed = pushes.whole_folder(trainer, message, blocking=blocking, **target)
     except HubError as error:
         raise nothing_is_lost(error, trainer) from error
     if isinstance(pushed, Future):
@@ -46,13 +44,13 @@ def pushed_folder(
     return pushed
 
 
-def push_checkpoint(trainer: Any, folder: Path) -> None:
+def push_checkpoint(trainer: Any, pushes: PushesOfRun, folder: Path) -> None:
     """Push a checkpoint that has just been saved, in the background, as `hub_strategy` says."""
     if trainer.args.hub_strategy == HubStrategy.END:
         return
     # Each process saves its own random state, which belongs to a whole checkpoint.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        job = trainer._pushes.checkpoint(trainer, folder, is_busy=is_pushing(trainer))
+        job = pushes.checkpoint(trainer, folder, is_busy=is_pushing(trainer))
         if job is not None:
             note_push(trainer, job)
