@@ -253,6 +253,9 @@ STRATEGIES: dict[str, Strategy] = {
         is_reference=True,
     ),
     "texts-old": Strategy("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "texts-product": Strategy(
+        "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
+    ),
     "eq1": Strategy("Eq. 1 (MUSCLE)", compatible),
     "eq1-ce": Strategy("Eq. 1 + cross-entropy .5", compatible, _HALF),
     "focal-ce": Strategy(
@@ -260,6 +263,9 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "ensemble-ce": Strategy(
         "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | _HALF
+    ),
+    "product-ce": Strategy(
+        "product of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "product"} | _HALF
     ),
     "floor": _model(
         "seed floor: another seed, against the plain update",

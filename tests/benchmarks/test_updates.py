@@ -246,7 +246,7 @@ def test_test_questions_are_trained_on_or_too_few(updates: SimpleNamespace, name
 def test_every_way_of_training_runs_on_tiny_models(
     updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-old", "refresh", "floor"]
+    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-old", "texts-product", "refresh", "floor"]
     monkeypatch.setattr(updates.smoke, "ROWS", 16)
     assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
     shown = capsys.readouterr().out
