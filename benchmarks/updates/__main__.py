@@ -9,7 +9,7 @@ Runs cells (update, task, strategy, seed), the cheapest and most telling ones fi
 are finished. A finished cell is a file below `results/`, which is committed, so that the table is made from the files
 alone and a later run adds to them; trained models are kept in the work folder, which may be removed. A cell is there
 as a whole or not at all: after a kill, the same command goes on. `LOG.md` has what was expected before each run, and
-what came out. `--smoke` tries all of it out in a minute or two, with tiny models that know nothing.
+what came out. `--smoke` tries all of it out in a minute or two, with tiny models.
 """
 
 # ruff: noqa: T201, S603 - a benchmark prints, and starts itself once more for each core

@@ -1,4 +1,4 @@
-"""The same with tiny models that know nothing: whether all of it runs."""
+"""The same with tiny models that know nothing but a few words: whether all of it runs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SMOKE = {
         "tiny models",
         "old",
         "new",
-        {"num_train_epochs": 2, "learning_rate": 3e-3, "warmup_steps": 2, "patience": 3},
+        {"num_train_epochs": 6, "learning_rate": 1e-2, "warmup_steps": 2, "patience": 3},
         {"max_steps": 2, "learning_rate": 1e-3, "warmup_steps": 1},
     )
 }
@@ -43,12 +43,12 @@ def make_bases(folder: Path) -> None:
         set_seed(seed)
         config = BertConfig(
             vocab_size=len(whole),
-            hidden_size=16,
+            hidden_size=32,
             num_hidden_layers=layers,
             num_attention_heads=2,
-            intermediate_size=32,
+            intermediate_size=64,
             max_position_embeddings=64,
-            initializer_range=0.3,
+            initializer_range=0.1,
             pad_token_id=whole.pad_token_id,
         )
         BertModel(config, add_pooling_layer=False).save_pretrained(folder / name)

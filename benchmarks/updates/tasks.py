@@ -7,6 +7,7 @@ classes are in the files, and are never looked at.
 import csv
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -101,8 +102,8 @@ def _task(*parts: list[Row]) -> Task:
     return Task(*others, [row for row in unlabelled if row["text"] not in known], test)
 
 
-def small(task: Task, rows: int) -> Task:
-    """Return a task with so few rows of each kind, of the classes that are among the old model's."""
-    classes = {row["intent"] for row in task.old_labelled[:rows]}
+def small(task: Task, rows: int, classes: int = 4) -> Task:
+    """Return a task with so few rows of each kind, of the commonest of the old model's classes."""
+    common = {name for name, _ in Counter(row["intent"] for row in task.old_labelled).most_common(classes)}
     parts = [getattr(task, part.name) for part in fields(task)]
-    return Task(*([row for row in part if row["intent"] in classes][:rows] for part in parts))
+    return Task(*(shuffled([row for row in part if row["intent"] in common])[:rows] for part in parts))

@@ -247,7 +247,7 @@ def test_every_way_of_training_runs_on_tiny_models(
     updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-old", "texts-product", "refresh", "floor"]
-    monkeypatch.setattr(updates.smoke, "ROWS", 16)
+    monkeypatch.setattr(updates.smoke, "ROWS", 48)
     assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
     shown = capsys.readouterr().out
     assert "smoke/massive/refresh, seed 0:" in shown and "failed" not in shown
