@@ -51,7 +51,7 @@ class Run:
         path, strategy = key.file(self.results), STRATEGIES[key.strategy]
         if not path.exists():
             return False
-        settings = strategy.settings(self.updates[key.update])
+        settings = strategy.settings(self.updates[key.update], self.tasks[key.task])
         if read(path).settings != settings:
             raise SystemExit(f"{path} was made with other settings than {settings}. Remove it to run it again.")
         return not strategy.is_model or key.file(self.work, "").exists()
@@ -146,7 +146,7 @@ class Run:
             steps=outcome.steps,
             seconds=round(seconds, 1),
             needs={name: digest(setting.answers(name).names) for name in strategy.needs},
-            settings=strategy.settings(setting.update),
+            settings=strategy.settings(setting.update, task),
             versions=versions(),
             machine=_machine(),
         )

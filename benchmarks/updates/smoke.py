@@ -13,7 +13,7 @@ SMOKE = {
         "tiny models",
         "old",
         "new",
-        {"num_train_epochs": 6, "learning_rate": 1e-2, "warmup_steps": 2, "patience": 3},
+        {"num_train_epochs": 12, "learning_rate": 5e-3, "warmup_steps": 5, "patience": 12},
         {"max_steps": 2, "learning_rate": 1e-3, "warmup_steps": 1},
     )
 }

@@ -89,13 +89,14 @@ class Strategy:
     against: str = "old"
     """The row whose right answers it can lose."""
 
-    def settings(self, update: Update) -> dict[str, Any]:
+    def settings(self, update: Update, task: Task) -> dict[str, Any]:
         """Return all that it was made with, as its cell says it; other settings are another row."""
+        made_of = {"rows": task.digest, **self.options}
         if self.make in (bare, at_inference):
-            return dict(self.options)
+            return made_of
         is_task_model = self.make in (task_model, refresh)
         training = update.task_training if is_task_model else update.second_training
-        return {**models.COMMON, **training, **self.options}
+        return {**models.COMMON, **training, **made_of}
 
 
 def task_model(setting: Setting, options: Mapping[str, Any]) -> Outcome:

@@ -5,11 +5,13 @@ classes are in the files, and are never looked at.
 """
 
 import csv
+import hashlib
 import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 from muscle_hf.demo.data import read_intents
@@ -33,6 +35,12 @@ class Task:
     def references(self) -> list[str]:
         """The right answers of the test."""
         return [row["intent"] for row in self.test]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all rows: another one is another task under the same name."""
+        parts = [[(row["text"], row["intent"]) for row in getattr(self, part.name)] for part in fields(self)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def shuffled(rows: Sequence[Row]) -> list[Row]:
