@@ -1,6 +1,7 @@
 """A file is replaced as a whole or not at all: it is written under a temporary name and renamed."""
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -30,6 +31,7 @@ _HERE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _OF_A_MODEL = ("adapter_*", "model*.safetensors", "*config.json", "*token*", "vocab*", "merges.txt", "*.jinja")
 # No pointer is longer, by the specification of Git LFS.
 _LONGEST = 1024
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -93,6 +95,11 @@ def checksum_of_file(path: Path) -> tuple[int, int]:
         while block := file.read(1 << 20):
             size, crc = size + len(block), zlib.crc32(block, crc)
     return size, crc
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether a file could not be written because the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def no_such_file(path: Path) -> InputError:

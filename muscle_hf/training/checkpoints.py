@@ -4,7 +4,6 @@ A checkpoint by time is no choice of the user's. It lies in a folder of its own,
 to the next one that `save_strategy` asks for, counts for no `save_total_limit`, and is never taken for the best one.
 """
 
-import errno
 import json
 import logging
 import math
@@ -22,7 +21,7 @@ from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from ..errors import ConfigurationError, InputError
-from ..files import refuse_read_only, write_text
+from ..files import is_full_disk, refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
@@ -52,7 +51,6 @@ SECONDS_LOST = 120.0
 _SAVING = 5.0
 # Seconds after which several processes, which have to stop for it, look whether it is time to save.
 _LOOK = 1.0
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and safetensors say, without a number, when a file cannot be written.
 _CANNOT_WRITE = (
     *("PytorchStreamWriter", "inline_container", "iostream error"),
@@ -387,8 +385,7 @@ def explaining_a_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tokenizers raises no other
-        is_full = isinstance(error, OSError) and error.errno in _FULL
-        if not is_full and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
+        if not is_full_disk(error) and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
             raise
         done = steps_done(folder)
         kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"

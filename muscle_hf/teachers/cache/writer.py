@@ -1,6 +1,5 @@
 """Fill a teacher cache, shard by shard: what is done stays done, whatever ends the process."""
 
-import errno
 import logging
 import math
 import shutil
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigurationError, InputError, TeacherError
+from ...files import is_full_disk
 from ...losses.topk import Layout
 from ...models.hidden_states import OutputHead
 from .files import (
@@ -37,7 +37,6 @@ Compute = Callable[[range], Mapping[str, Tensor]]
 Report = Callable[[int], None]
 
 SHARD_BYTES = 2**27  # 128 MiB are lost at most when a process is killed, and held in memory while a shard is filled
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A ruled-out token has the log-probability -inf; everything else is finite.
 _MAY_BE_MINUS_INFINITY = ("log_probabilities", "log_threshold", "tail", "log_likelihood")
 
@@ -221,7 +220,7 @@ def _explained(
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full_disk(error):
             raise
         done = sum(manifest.path_of(folder, shard).exists() for shard in range(manifest.shards))
         needed, free = _bytes_missing(folder, manifest, spec, heads, ()), _free(folder)
