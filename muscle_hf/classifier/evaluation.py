@@ -9,7 +9,9 @@ from torch import Tensor
 from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import flip_metrics
 
-_ROLES = ("old", "new", "student", "references")
+_ROLES, _PRODUCT = ("old", "new", "student", "references"), "product"
+# What is logged of both models' product, the most that a student can learn of it.
+_OF_PRODUCT = ("accuracy", "negative_flip_rate", "relative_negative_flip_rate")
 
 
 class EvaluationMemory:
@@ -37,7 +39,10 @@ class EvaluationMemory:
         self._logits |= dict(zip(rows, zip(*parts, strict=True), strict=True))
 
     def note(self, rows: Sequence[int], counts: Sequence[int], answers: Tensor) -> None:
-        """Note the class numbers, (4, tokens), of the old and the new model, the student, and the right ones."""
+        """Note the class numbers of the old and the new model, the student, and the right ones, (4, tokens).
+
+        Those of both models' product may come fifth.
+        """
         parts = torch.split(answers.cpu(), list(counts), dim=1)
         self._answers |= {row: part.tolist() for row, part in zip(rows, parts, strict=True)}
 
@@ -48,19 +53,28 @@ class EvaluationMemory:
     def metrics(self, prefix: str) -> dict[str, float]:
         """Return the flips of the answers noted since, see [`flip_metrics`]; empty where nothing is labelled."""
         columns = self.columns()
-        return flip_metrics(**columns, prefix=prefix) if columns["references"] else {}
+        if not columns["references"]:
+            return {}
+        of_product = columns.pop(_PRODUCT, None)
+        metrics = flip_metrics(**columns, prefix=prefix)
+        if of_product is not None:
+            prefix = f"{prefix}_product"
+            found = flip_metrics(**columns | {"student": of_product}, prefix=prefix)
+            metrics |= {f"{prefix}_{name}": found[f"{prefix}_{name}"] for name in _OF_PRODUCT}
+        return metrics
 
     def update(self) -> Comparison | None:
         """Compare the new model with the old one; None where nothing is labelled."""
         columns = self.columns()
-        del columns["student"]
-        return compare(**columns) if columns["references"] else None
+        asked = {role: columns[role] for role in ("old", "new", "references")}
+        return compare(**asked) if asked["references"] else None
 
     def columns(self) -> dict[str, list[int]]:
         """Return the answers noted since, in all processes: role -> class numbers."""
         # A row that was repeated to fill the last batch of several processes counts once.
         answers = dict(gather_object(list(self._answers.items())))
+        has_product = any(len(noted) > len(_ROLES) for noted in answers.values())
         return {
             role: [answer for row in sorted(answers) for answer in answers[row][index]]
-            for index, role in enumerate(_ROLES)
+            for index, role in enumerate((*_ROLES, _PRODUCT) if has_product else _ROLES)
         }

@@ -152,7 +152,7 @@ def _taught(
     asks_old = asks_old & old_classes.knows(of_new.indices)
     unanswered, of_marked, answers = labels == UNANSWERED, OLD, of_old.indices
     if teacher == "product":
-        of_marked, answers = PRODUCT, product_of_logits(old, new, strategy.product_temperatures).argmax(-1)
+        of_marked, answers = PRODUCT, product_answers(old, new, old_classes, strategy)
     gold = torch.where(unanswered, torch.where(asks_old, answers, of_new.indices), labels)
     taught_by = torch.where(old_classes.knows(gold), 0, NEW)
     of_texts = torch.where(unanswered, torch.where(asks_old, of_marked, NEW), OLD)
@@ -161,6 +161,16 @@ def _taught(
         new[:, 0], strategy.cross_entropy_weight, dtype=torch.promote_types(new.dtype, torch.float32)
     )
     return gold, taught_by, torch.where(unlabelled, torch.where(unanswered, 0.0, 1.0).to(shares), shares)
+
+
+def product_answers(old: Tensor, new: Tensor, old_classes: OldClasses, strategy: Strategy) -> Tensor:
+    """Give what the product of both models answers, or, where that is an added class, the new model: int64, (tokens,).
+
+    Logits are float, (tokens, classes), in the new model's classes.
+    """
+    of_new = new.argmax(-1)
+    product = product_of_logits(old, new, strategy.product_temperatures).argmax(-1)
+    return torch.where(old_classes.knows(of_new), product, of_new)
 
 
 def on_known_classes(divergence: Divergence, *, mean_over_classes: bool) -> Divergence:

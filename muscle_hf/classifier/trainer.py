@@ -28,7 +28,7 @@ from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
-from ..training.product import check_validation
+from ..training.product import check_validation, uses_product
 from ..training.refusals import refuse_one_model_twice, refuse_options_without, refuse_ways_of_splitting
 from ..training.row_checks import check_rows
 from ..training.split_models import split_student, split_teacher
@@ -36,7 +36,7 @@ from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, labelled_rows
 from .evaluation import EvaluationMemory
-from .loss import OldClasses, classifier_loss
+from .loss import OldClasses, classifier_loss, product_answers
 from .pair import ClassifierPair
 from .teachers import ClassifierTeachers, tokens_of_rows
 from .unlabelled import check_texts, encoded_texts, mixed_texts
@@ -83,7 +83,9 @@ class CompatibilityClassifierTrainer(TrainerBase):
     Logged beside the loss, over all instances or words since the last log: `aligned_to_old_model`,
     `divergence_to_old_model`, `divergence_to_new_model`, `cross_entropy` and `accuracy`, as in
     [`CompatibilityTrainer`]. Every evaluation logs the same with `eval_` before it, and the flips against the old
-    model, see [`flip_metrics`]: `eval_negative_flip_rate` and so on, which `metric_for_best_model` can name.
+    model, see [`flip_metrics`]: `eval_negative_flip_rate` and so on, which `metric_for_best_model` can name. With a
+    teacher "product" they log what that teacher itself is worth: `eval_product_accuracy`,
+    `eval_product_negative_flip_rate` and `eval_product_relative_negative_flip_rate`.
 
     Args:
         model: The new classifier (id, path or model); or its base, with `new_adapter`; or the adapter itself.
@@ -286,6 +288,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         loss = self._noted_loss(result, num_items_in_batch)
         if memory is not None:
             answers = [self._old_classes.answers(old), new.argmax(-1), student.argmax(-1), labels[trained]]
+            if uses_product(self.args):
+                answers.append(product_answers(self._old_classes.logits(old), new, self._old_classes, self.strategy))
             memory.note(inputs[ROW].tolist(), tokens_of_rows(trained), torch.stack(answers))
         return (loss, outputs) if return_outputs else loss
 
@@ -304,7 +308,9 @@ class CompatibilityClassifierTrainer(TrainerBase):
         self, test_dataset: AnyDataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> Any:
         """Return the student's logits on a data set of texts or an encoded one, which may lack labels."""
-        return super().predict(encoded(self._encoder, test_dataset, "test"), ignore_keys, metric_key_prefix)
+        test_dataset = encoded(self._encoder, test_dataset, "test")
+        self._make_ready()
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,

@@ -35,6 +35,8 @@ class TrainingTime(TrainerCallback, ExportableState):  # type: ignore[misc]  # t
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
+        # The state of a checkpoint of an earlier version does not have it, and the library looks for it when it saves.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self._begun, self.has_ended = time.monotonic(), False
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

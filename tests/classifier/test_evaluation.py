@@ -45,6 +45,23 @@ def test_flips_are_those_of_compare_and_a_repeated_row_counts_once() -> None:
     assert metrics["eval_x_new_negative_flip_rate"] == update.negative_flip_rate
 
 
+def test_a_product_has_the_flips_of_compare_and_takes_nobodys_place() -> None:
+    memory = EvaluationMemory()
+    columns = {"old": [0, 1, 2, 5], "new": [0, 0, 2, 1], "student": [1, 1, 2, 1], "references": [0, 1, 1, 1]}
+    product = [0, 1, 1, 0]
+    memory.note([0, 1], [3, 1], torch.tensor([*columns.values(), product]))
+    metrics, of_product = memory.metrics("eval"), compare(old=columns["old"], new=product, references=[0, 1, 1, 1])
+    for name in ("negative_flip_rate", "relative_negative_flip_rate"):
+        assert metrics[f"eval_product_{name}"] == getattr(of_product, name)
+    assert metrics["eval_product_accuracy"] == of_product.new_accuracy == 0.75
+    without = EvaluationMemory()
+    without.note([0, 1], [3, 1], torch.tensor(list(columns.values())))
+    assert without.metrics("eval") == {name: value for name, value in metrics.items() if "product" not in name}
+    updates = memory.update(), without.update()
+    assert updates[0] is not None and updates[1] is not None
+    assert updates[0].to_dict() == updates[1].to_dict()
+
+
 def test_another_evaluation_starts_without_the_answers_of_the_last_and_keeps_the_logits() -> None:
     memory = EvaluationMemory()
     memory.remember([0], [1], torch.zeros(1, 2), torch.zeros(1, 2))

@@ -332,3 +332,11 @@ def test_the_products_temperatures_are_those_of_a_search_over_the_classes_that_e
         "product_temperature_new",
     ]
     assert trainer.card().training["unlabelled rows"] == "4, learned from both models' product"
+    product = of_old / trainer.strategy.product_temperatures[0] + of_new / trainer.strategy.product_temperatures[1]
+    answers = torch.where(classes.knows(of_new.argmax(-1)), product.argmax(-1), of_new.argmax(-1))
+    right = (answers == gold).double().mean().item()
+    assert trainer.evaluate()["eval_product_accuracy"] == pytest.approx(right)
+    # What predicts without having trained has its temperatures fitted as well.
+    other = _trainer(tmp_path, None, eval_dataset=validation, teacher="product", mask="none")
+    assert other.predict(validation).metrics["test_product_accuracy"] == pytest.approx(right)
+    assert other.strategy.product_temperatures == pytest.approx(trainer.strategy.product_temperatures, rel=1e-5)

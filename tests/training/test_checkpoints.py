@@ -359,6 +359,21 @@ def test_a_checkpoint_that_is_written_over_keeps_the_checksums_of_the_one_before
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_an_earlier_version_cannot_be_gone_on_from(update: Update, tmp_path: Path) -> None:
+    saving: dict[str, Any] = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer_of(update, tmp_path, **saving).train()
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    state = json.loads((tmp_path / "checkpoint-1" / STATE).read_text())
+    del state["stateful_callbacks"]["TrainingTime"]
+    (tmp_path / "checkpoint-1" / STATE).write_text(json.dumps(state))
+    (tmp_path / "checkpoint-1" / SEAL).unlink()
+    trainer = trainer_of(update, tmp_path, **saving)
+    trainer.train(resume_from_checkpoint=True)
+    assert (tmp_path / "checkpoint-2").is_dir()
+    assert str(trainer.card().training["time"]).endswith("from step 1 on, where it was resumed")
+
+
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_trained_on_without_a_word(
     update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
