@@ -308,9 +308,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         self, test_dataset: AnyDataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> Any:
         """Return the student's logits on a data set of texts or an encoded one, which may lack labels."""
-        test_dataset = encoded(self._encoder, test_dataset, "test")
-        self._make_ready()
-        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        return super().predict(encoded(self._encoder, test_dataset, "test"), ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,

@@ -191,6 +191,12 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
         return metrics | measured
 
+    def predict(self, *arguments: Any, **options: Any) -> Any:
+        """Predict as [`transformers.Trainer.predict`] does; its loss is that of the training."""
+        if self._product.is_needed:
+            self._make_ready()
+        return super().predict(*arguments, **options)
+
     def evaluation_loop(
         self,
         dataloader: Any,
