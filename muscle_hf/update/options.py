@@ -17,6 +17,7 @@ from ..text import printable
 from ..training.config import CompatibilityConfig
 from ..training.log import LossSums
 from ..training.precision import bf16_of_device
+from ..training.product import uses_product
 from .arguments import read_words
 from .settings import REQUIRED, UpdateSettings, missing_options
 
@@ -180,6 +181,11 @@ def _check(options: Options) -> None:
     if str(config.eval_strategy.value) != "no" and not options.settings.validation_share:
         raise ConfigurationError(
             f"eval_strategy={config.eval_strategy.value} has nothing to evaluate on with validation_share=0."
+        )
+    if uses_product(config) and config.product_temperatures is None and not options.settings.validation_share:
+        raise ConfigurationError(
+            "the temperatures of the product are fitted on the validation rows, and validation_share is 0. Give "
+            "product_temperatures, such as 1 1, or a share."
         )
     if options.settings.validation_share and str(config.eval_strategy.value) == "no":
         raise ConfigurationError(

@@ -242,6 +242,12 @@ def test_a_faulty_file_is_refused_and_says_what_is_wrong(
         (["--measure-flips", "--validation-share", "0"], "measure_flips asks the validation rows"),
         (["--unlabelled-split", "train"], "unlabelled_split would do nothing"),
         (["--eval-strategy", "epoch", "--validation-share", "0"], "has nothing to evaluate on"),
+        (
+            ["--teacher", "product", "--validation-share", "0"],
+            "fitted on the validation rows, and validation_share is 0",
+        ),
+        (["--product-temperatures", "1", "2"], "product_temperatures=[1.0, 2.0] would be ignored without a product"),
+        (["--teacher", "product", "--product-temperatures", "1"], "must be two positive numbers"),
         (["--cross-entropy-weight", "-1"], "cross_entropy_weight"),
         (["--lr-scheduler-type", "sideways"], "sideways"),
         (["--config"], "--config takes one YAML file"),
