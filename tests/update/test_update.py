@@ -1089,7 +1089,8 @@ def test_an_interruption_asks_test_rows_again_or_changes_an_answer(
         write("pieces")
     stop.clear()
     assert write("pieces").read_bytes() == whole
-    assert sum(asked) == len(plan.data.test) + 1
+    # A batch that was cut off is asked as a whole: in another one a figure may be rounded otherwise.
+    assert sum(asked) == len(plan.data.test) + 2
     assert [path.name for path in (tmp_path / "pieces").iterdir()] == ["new.jsonl"]
 
 
