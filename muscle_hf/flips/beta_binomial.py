@@ -176,12 +176,13 @@ def row_quantiles(x: Numbers, width: Numbers, mass: Numbers, tails: Tails) -> li
     start = np.cumsum(mass, axis=1) - mass + (mass - before) / 24
     whole = mass + (after - 2 * mass + before) / 24
     slope = (after - before) / 2
+    row = np.arange(len(mass))[:, None]
 
     def below(value: float) -> float:
         place = (value - x[:, :1]) / width + 0.5
         column = np.clip(np.floor(place), 0, mass.shape[1] - 1).astype(np.int64)
         part = np.clip(place - column, 0, 1)
-        start_, whole_, slope_ = (np.take_along_axis(values, column, axis=1) for values in (start, whole, slope))
+        start_, whole_, slope_ = start[row, column], whole[row, column], slope[row, column]
         return float((start_ + part * whole_ + slope_ * (part**2 - part) / 2).sum())
 
     return quantiles(below, float((x - width).min()), float((x + width).max()), tails)

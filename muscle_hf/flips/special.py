@@ -26,6 +26,8 @@ _SMALL = 0.1
 _STEPS = 80
 # From here on 32 nodes are faster than the terms of a fraction, and as exact.
 _MANY, _NODES = 1e4, 32
+# So many fractions are faster one by one, in Python's own floats, and have the same bits.
+_FEW = 12
 
 
 def expit(x: Given) -> Any:
@@ -244,8 +246,9 @@ def _nodes() -> list[tuple[float, float]]:
 def _fraction(a: Numbers, b: Numbers, x: Numbers) -> Any:
     """Give 1 + d1 / (1 + d2 / (1 + ...)), from its end, with twice the terms that the hardest case needs."""
     terms = int(60 + 2 * math.sqrt(float(np.minimum(a, b).max(initial=0.0))))
-    if x.size == 1:  # Python's own floats are ten times as fast as arrays of one.
-        return np.full(x.shape, _backward(float(a.item()), float(b.item()), float(x.item()), terms))
+    if x.size <= _FEW and bool((a > 0).all()):
+        each = zip(a.ravel().tolist(), b.ravel().tolist(), x.ravel().tolist(), strict=True)
+        return np.array([_backward(*given, terms) for given in each]).reshape(x.shape)
     return _backward(a, b, x, terms)
 
 
