@@ -97,7 +97,8 @@ class ProductTemperatures(TrainerCallback):  # type: ignore[misc]  # transformer
         trainer = self.trainer
         sets = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"eval": trainer.eval_dataset}
         # Of models that are split over processes each asks about all rows, so that all ask at the same time.
-        first, step = (0, 1) if is_sharded(trainer.model) else place()
+        is_split = is_sharded(trainer.model) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        first, step = (0, 1) if is_split else place()
         size = trainer.args.per_device_eval_batch_size
 
         def share() -> tuple[TemperatureFit, ...]:
