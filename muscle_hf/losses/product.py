@@ -24,7 +24,8 @@ from .logits import in_float
 LARGEST_TEMPERATURE = 16.0
 """Temperatures are looked for from 1/16 to 16."""
 
-# Inverse temperatures, four to each doubling.
+# Inverse temperatures, so many to each doubling.
+_PER_DOUBLING = 4
 _INVERSES = 2.0 ** torch.linspace(-4, 4, 33, dtype=torch.float64)
 _GIVE_THEM = "Give product_temperatures, those of the old and the new model, such as 1.0 and 1.0"
 
@@ -66,12 +67,15 @@ class TemperatureFit:
         logits = logits - logits.amax(-1, keepdim=True)
         of_gold = logits.gather(-1, gold[is_known, None])[:, 0]
         finite = logits.masked_fill(logits == -math.inf, 0)
-        found = []
-        for inverse in _INVERSES.tolist():
-            probabilities = (logits * inverse).softmax(-1)
-            mean = (probabilities * finite).sum(-1)
-            variance = (probabilities * (finite - mean[:, None]).square()).sum(-1)
-            found.append(torch.stack([(mean - of_gold).sum(), variance.sum()]))
+        powers = torch.stack([torch.ones_like(finite), finite, finite.square()], dim=1)
+        found: list[Tensor] = [of_gold.new_zeros(2)] * len(_INVERSES)
+        for first in range(_PER_DOUBLING):
+            weights = (logits * _INVERSES[first].item()).exp()
+            for place in range(first, len(_INVERSES), _PER_DOUBLING):
+                mass, sums, squares = torch.bmm(powers, weights[:, :, None])[:, :, 0].unbind(-1)
+                mean = sums / mass
+                found[place] = torch.stack([(mean - of_gold).sum(), (squares / mass - mean.square()).sum()])
+                weights.square_()  # those at twice the inverse temperature, without another exponential
         self.sums += torch.stack(found, dim=1).cpu().double()  # in one go, since each look waits for the device
 
     def take_over(self, other: "TemperatureFit") -> None:
