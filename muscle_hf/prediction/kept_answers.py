@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,15 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
             answers[prompt_key(row.pop("prompt"))] = row
         return answers
 
-    def of(self, prompts: Sequence[Prompt], ask: Ask, block_size: int, *, show_progress: bool) -> list[dict[str, Any]]:
+    def of(
+        self,
+        prompts: Sequence[Prompt],
+        ask: Ask,
+        block_size: int,
+        *,
+        show_progress: bool,
+        together: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> list[dict[str, Any]]:
         """Return the answer to each prompt, asking for those that are not kept, so many before they are kept."""
         keys = [prompt_key(prompt) for prompt in prompts]
         rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # a prompt's first row
@@ -198,6 +207,7 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
                 block_size,
                 f"Answers of the {self.role} model",
                 show_progress=show_progress,
+                together=together,
             )
         return [self.answers[key] for key in keys]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,6 +34,7 @@ from ..models.placement import options_of_old
 from ..models.tokenizers import load_tokenizer
 from ..prediction.generate import Answers, generate_answers
 from ..prediction.prompts import Prompt
+from .split_models import is_fsdp2, split_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -188,11 +190,13 @@ class ModelPair:
                 fingerprints[name] = fingerprint_of_tokenizer(tokenizer)
         return fingerprints
 
-    def asker(self, role: str, args: Any, max_new_tokens: int) -> Callable[[Sequence[Prompt]], Answers]:
+    def asker(
+        self, role: str, args: Any, max_new_tokens: int, accelerator: Accelerator
+    ) -> Callable[[Sequence[Prompt]], Answers]:
         """Return a function that lets the "old" or the "new" model answer prompts, loaded when it is called."""
 
         def ask(prompts: Sequence[Prompt]) -> Answers:
-            model = self.on_device(role, args.device)
+            model = self.ready_to_ask(role, accelerator)
             tokenizer = self.old_tokenizer if role == "old" else None
             return generate_answers(
                 model,
@@ -205,12 +209,17 @@ class ModelPair:
 
         return ask
 
-    def on_device(self, role: str, device: torch.device) -> Any:
-        """Return the "old" or the "new" model on a device; one that is quantized or split stays where it is."""
+    def ready_to_ask(self, role: str, accelerator: Accelerator) -> Any:
+        """Return the "old" or the "new" model where it is asked: on the device, or in parts in all processes.
+
+        The trainer has split the new one itself. One that is quantized, or has a `device_map`, stays where it is.
+        """
         model: Any = self.old if role == "old" else self.student
-        if getattr(model, "hf_device_map", None) is None and not getattr(model, "is_quantized", False):
-            model.to(device)
-        return model
+        if getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False):
+            return model
+        if is_fsdp2(accelerator):
+            return split_teacher(accelerator, model) if role == "old" else model
+        return model.to(accelerator.device)
 
     def old_precision(self, args: Any) -> torch.dtype:
         """Return the type in which the old model computes its logits; the config may ask for mixed precision."""

@@ -3,10 +3,12 @@
 import copy
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +18,7 @@ from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS, align_rows, chunk_cou
 from ..alignment.vocabulary_map import VocabularyMap
 from ..errors import ConfigurationError, InputError
 from ..models.embedding_rows import refuse_tokens_without_rows
+from ..models.in_step import in_step
 from .config import CompatibilityConfig
 from .data import (
     TOKEN_COLUMNS,
@@ -200,10 +203,15 @@ class RowsOfRun:
                 )
 
 
-def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig) -> Dataset:
+def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig, accelerator: Accelerator) -> Dataset:
     """Let the teachers answer the unlabelled prompts; every process asks its share, and all get all answers."""
     longest, block = args.unlabelled_max_new_tokens, args.per_device_eval_batch_size
-    ask_old, fingerprint = pair.asker("old", args, longest), pair.fingerprint_of_answers(longest)
+    ask_old = pair.asker("old", args, longest, accelerator)
+    fingerprint = pair.fingerprint_of_answers(longest)
+
+    def together(role: str) -> AbstractContextManager[None]:
+        return nullcontext() if role == "old" and endpoint else in_step(pair.ready_to_ask(role, accelerator))
+
     if (endpoint := old_endpoint(args)) is not None:
         ask_old, block = asker(endpoint, longest), max(block, endpoint.at_once)
         fingerprint["old"] = json.dumps(endpoint.identity)
@@ -211,7 +219,8 @@ def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig) -> Da
         prompts,
         teacher=args.unlabelled_teacher,
         ask_old=ask_old,
-        ask_new=pair.asker("new", args, longest),
+        ask_new=pair.asker("new", args, longest, accelerator),
+        together=together,
         folder=Path(args.output_dir) / "unlabelled_answers",
         fingerprint=fingerprint,
         block_size=block,

@@ -30,7 +30,9 @@ def split_student(trainer: Any) -> None:
 
 
 def split_teacher(accelerator: Any, model: Any) -> Any:
-    """Prepare the old model: split like the student, unless it was placed by a `device_map`."""
+    """Prepare the old model: split like the student, unless it is already, or was placed by a `device_map`."""
+    if is_sharded(model):
+        return model
     if is_fsdp2(accelerator) and getattr(model, "hf_device_map", None) is None:
         state = accelerator.state
         plugin, state.fsdp_plugin = state.fsdp_plugin, _plugin_for(state.fsdp_plugin, model)

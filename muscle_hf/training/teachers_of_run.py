@@ -173,7 +173,7 @@ class TeachersOfRun:
 
         @contextmanager
         def old() -> Iterator[Any]:
-            yield pair.on_device("old", args.device)
+            yield pair.ready_to_ask("old", self.accelerator)
             if self.old is None:
                 pair.forget_old()
 

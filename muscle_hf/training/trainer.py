@@ -193,7 +193,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         vocabulary = paired_vocabulary(pair, args)
         if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
-        unlabelled = None if unlabelled_dataset is None else answered(pair, unlabelled_dataset, args)
         lineage = pair.lineage
         if isinstance(student, PeftModel):
             # PEFT loads adapters frozen by default; the student's is the one that is trained.
@@ -223,10 +222,14 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 formatting_func=formatting_func,
             )
-        self.unlabelled_rows = 0 if unlabelled is None else len(unlabelled)
         refuse_ways_of_splitting(self)
         refuse_whole_models_compiled(self)
         self._router = RouterLoss(self)
+        split_student(self)
+        unlabelled = None
+        if unlabelled_dataset is not None:
+            unlabelled = answered(pair, unlabelled_dataset, args, self.accelerator)
+        self.unlabelled_rows = 0 if unlabelled is None else len(unlabelled)
         self.rows = RowsOfRun(
             args,
             pair,
@@ -249,7 +252,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             self.data_collator: Any = ColumnCollator(plain)
         # A cache of tokens is computed from rows without columns of ours.
         self._collator_of_cache = self.data_collator if args.alignment == "chunks" else plain
-        split_student(self)
         self.teachers = TeachersOfRun(
             args,
             pair,

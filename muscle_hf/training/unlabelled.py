@@ -7,7 +7,9 @@ batch by batch, so a run that was killed, or one with more prompts, asks only fo
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ def answered_rows(
     fingerprint: Mapping[str, Any],
     block_size: int,
     show_progress: bool,
+    together: Callable[[str], AbstractContextManager[Any]] = lambda role: nullcontext(),
 ) -> Dataset:
     """Give every prompt the answer of the model that it is to be learned from.
 
@@ -98,7 +101,8 @@ def answered_rows(
     `completion` holds the old model's answers, nothing is asked and nothing is kept. Of several processes each asks
     its share, and all get all answers. They are kept in the folder, in `old-<digest>/answers.jsonl` and `new-...`
     likewise: `fingerprint` is what decides an answer besides the prompt, as JSON holds it (the models under "old" and
-    "new" each count for their own answers only), and `block_size` prompts are asked before their answers are kept.
+    "new" each count for their own answers only), and `block_size` prompts are asked before their answers are kept. All
+    processes enter `together("old")`, or "new", to ask.
 
     The rows keep their order and have the columns `prompt`, `completion` (an assistant message where the prompt is a
     conversation) and `teacher` (`losses.OLD`, `NEW` or `PRODUCT`, int64). Prompts whose answer did not end are left
@@ -118,7 +122,11 @@ def answered_rows(
     asked = [teacher] if teacher in ("old", "new") else ["old", "new"]
     answers = [
         AnswersByPrompt(folder, role, fingerprint).of(
-            prompts, ask_old if role == "old" else ask_new, block_size, show_progress=show_progress
+            prompts,
+            ask_old if role == "old" else ask_new,
+            block_size,
+            show_progress=show_progress,
+            together=partial(together, role),
         )
         for role in asked
     ]
