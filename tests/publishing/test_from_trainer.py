@@ -17,7 +17,7 @@ import pytest
 import torch
 from datasets import Dataset
 from local_hub import Fault, Hold, User
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from tiny_updates import ROWS, Update, make_update, trainer_of
 from transformers import TrainerCallback
 from two_processes import run_two
@@ -768,24 +768,38 @@ def test_a_full_fine_tune_brings_our_card_by_all_of_its_own_methods(client: Clie
 
 
 @pytest.mark.slow
-def test_of_two_processes_only_the_main_one_pushes(filled_hub: local_hub.Hub, tmp_path: Path) -> None:
+def test_of_two_processes_with_whole_or_split_models_only_the_main_one_pushes(
+    filled_hub: local_hub.Hub, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     body = CHILD.partition("for line in")[0].replace("out, sys.stdout = sys.stdout, sys.stderr", "")
     script.write_text(
         f"{body}\n"
-        "trainer = make('both', push_to_hub=True, hub_strategy='checkpoint', max_steps=1, ddp_backend='gloo')\n"
-        "trainer.train(); trainer.push_to_hub(commit_message='Done')\n"
-        "assert (trainer.hub_model_id is None) == (not trainer.is_world_process_zero())\n"
+        "from sharded import use_fsdp2\n"
+        "for name in ('whole', 'split'):\n"
+        "    use_fsdp2() if name == 'split' else None\n"
+        "    trainer = make(name, push_to_hub=True, hub_strategy='checkpoint', max_steps=1, ddp_backend='gloo')\n"
+        "    trainer.train(); trainer.push_to_hub(commit_message='Done')\n"
+        "    assert (trainer.hub_model_id is None) == (not trainer.is_world_process_zero())\n"
     )
     paths = os.pathsep.join(map(str, (TESTS, TESTS / "classifier", TESTS.parent)))
     environment = filled_hub.environment(TOKEN, home=tmp_path / "home") | {"PYTHONPATH": paths, "CI": "1"}
     run_two([sys.executable, str(script)], env=environment, cwd=tmp_path)
-    # The second push has the very same files, but for the final card at most.
-    assert _messages(filled_hub, "acme/both")[0] == "Training in progress, step 1"
-    assert len(_messages(filled_hub, "acme/both")) <= 2
     made = [path for method, path, _ in filled_hub.requests if method == "POST" and path == "/api/repos/create"]
     assert made
-    files = filled_hub.files("acme/both")
-    random = {name for name in files if "rng_state" in name}
-    assert random == {"last-checkpoint/rng_state_0.pth", "last-checkpoint/rng_state_1.pth"}
-    assert not [name for name in files if name.endswith("training_args.bin")]
+    pushed = {name: filled_hub.files(f"acme/{name}") for name in ("whole", "split")}
+    for name, files in pushed.items():
+        # The second push has the very same files, but for the final card at most.
+        assert _messages(filled_hub, f"acme/{name}")[0] == "Training in progress, step 1"
+        assert len(_messages(filled_hub, f"acme/{name}")) <= 2
+        random = {file for file in files if "rng_state" in file}
+        assert random == {"last-checkpoint/rng_state_0.pth", "last-checkpoint/rng_state_1.pth"}
+        assert not [file for file in files if file.endswith("training_args.bin")]
+        assert "MUSCLE" in files["README.md"].decode()
+        # Each process has written its part of a split checkpoint.
+        parts = {Path(file).name for file in files if "pytorch_model_fsdp_0" in file}
+        assert parts == ({".metadata", "__0_0.distcp", "__1_0.distcp"} if name == "split" else set())
+    weights = {name: load(files["adapter_model.safetensors"]) for name, files in pushed.items()}
+    assert weights["whole"].keys() == weights["split"].keys()
+    for key, weight in weights["whole"].items():
+        torch.testing.assert_close(weights["split"][key], weight, rtol=1e-4, atol=1e-5)
