@@ -48,6 +48,8 @@ NODE = 8
 ROWS, LENGTH, EPOCHS, TOKENS_OF_A_GPU = 100_000, 512, 3, 8192
 # The log.
 PROMPTS, PROMPT_TOKENS, ANSWER_TOKENS = 1_000_000_000, 200, 50
+# The rows that an update compares on, and how many a GPU asks at once where the models are in shards.
+TEST_ROWS, ASK_BATCH_SIZE = 10_000, 32
 # Sequences that are answered at once by the eight GPUs of a node, tensor-parallel.
 AT_ONCE = 256
 
@@ -107,7 +109,7 @@ def bytes_of_a_token(kind: str) -> int:
     """Return the bytes of a token in the teacher cache, of a chunk with two tokenizers."""
     both = dict.fromkeys(("old", "new"), torch.bfloat16)
     of_kind = {
-        "sampled": {"k": 64, "temperature": 2.0, "seed": 0},
+        "sampled": {"k": 64, "temperature": 2.0},
         "topk": {"k": 64, "temperature": 2.0},
         "hidden": {"hidden_sizes": dict.fromkeys(both, HIDDEN)},
         "chunks": {},
@@ -233,6 +235,19 @@ def writing_of(prompts: int) -> float:
     return prompts * ANSWER_TOKENS * step / AT_ONCE / (64 / NODE)
 
 
+def split_answers() -> str:
+    """Return the table of answers by models in shards: each token takes a pass, and each pass gathers the base."""
+    rows = []
+    for gpus in (8, 64):
+        at_once = ASK_BATCH_SIZE * gpus
+        token = seconds_of_gathering(1, gpus)[1]
+        batches = -(-TEST_ROWS // at_once)
+        of_model = batches * (1 + ANSWER_TOKENS) * token
+        rows.append((str(gpus), f"{at_once:,}", span(token), span(of_model), span(4 * of_model)))
+    of_rows = f"{TEST_ROWS:,} rows of {ANSWER_TOKENS} tokens, one model"
+    return table(("GPUs", "rows at once", "a token of each", of_rows, "the four models of an update"), rows)
+
+
 def log() -> str:
     """Return the table of what the log takes."""
     reading, writing = reading_of(PROMPTS), writing_of(PROMPTS)
@@ -271,7 +286,7 @@ def report() -> str:
         f"A live step has {LIVE.passes} / {PLAIN.passes} = {ratio:.2f} of the passes of a plain one; measured on the "
         f"deep model of\n[Train](train.md#memory-and-speed): {measured_ratio():.2f} of the time.\n"
     )
-    return "\n".join([stated(), memory(), check, steps(), caches(), log(), rates()])
+    return "\n".join([stated(), memory(), check, steps(), split_answers(), caches(), log(), rates()])
 
 
 def measure(rows: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..errors import ConfigurationError
+from ..launched import is_one_of_several
 from ..text import printable
 
 # What accelerate makes a map of.
@@ -21,6 +22,20 @@ def as_options(value: dict[str, Any] | str | None) -> dict[str, Any]:
 def options_of_old(own: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the old base is loaded with: its own options, or else what the new one's say of any model."""
     return dict(own) or {name: new[name] for name in _INHERITED if name in new}
+
+
+def refuse_places_in_each_process(option: str, device_map: Any) -> None:
+    """Refuse to spread a model over devices in each of several processes, since all of them would take the same ones.
+
+    `device_map` is what is asked for, or what came of it; one place for all of a model is none of theirs to refuse.
+    """
+    places = set(device_map.values()) if isinstance(device_map, dict) else {device_map}
+    if is_one_of_several() and (len(places) > 1 or not places.isdisjoint(_PLACINGS)):
+        raise ConfigurationError(
+            f"{option}: device_map={printable(str(device_map))[:80]} would spread a whole model of each process over "
+            "the same devices. Leave it out and let FSDP2 split the models over the processes (accelerate launch "
+            "--config_file examples/accelerate/fsdp2.yaml), or start one process."
+        )
 
 
 def check_placing(dtype: str | torch.dtype, device_map: Any) -> None:

@@ -13,6 +13,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin, str_to_bool
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
 from ..errors import ConfigurationError
+from ..text import one_line
 from .processes import place
 from .sharding import is_sharded
 
@@ -65,7 +66,20 @@ def split_in_parts(model: Any, device: torch.device | str) -> Any:
         is_main_process=place()[0] == 0,
         device=torch.device(device),
     )
-    return fsdp2_prepare_model(told, model)
+    return fully_split(told, model)
+
+
+def fully_split(accelerator: Any, model: Any) -> Any:
+    """Split a model as an accelerator's plugin says, or say what of it does not go together."""
+    try:
+        return fsdp2_prepare_model(accelerator, model)
+    except KeyError as error:
+        if not accelerator.state.fsdp_plugin.cpu_ram_efficient_loading:
+            raise
+        raise ConfigurationError(
+            f"accelerate cannot hand out the weights of this model from one process ({one_line(error)}). Set "
+            "fsdp_cpu_ram_efficient_loading: false in its config: each process then maps the file of the weights."
+        ) from error
 
 
 def layers_of(model: Any) -> list[str]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from accelerate.utils.fsdp_utils import fsdp2_apply_ac, fsdp2_prepare_model
+from accelerate.utils.fsdp_utils import fsdp2_apply_ac
 from datasets import Dataset
 from transformers.utils.hub import PushInProgress
 from trl import SFTTrainer
+
+from ..models.splitting import fully_split
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ HOOKS = (
     Hook(
         "accelerate.utils.fsdp_utils.fsdp2_prepare_model",
         "models are split before they are asked",
-        ("training/hooks.py", "models/splitting.py"),
+        ("models/splitting.py",),
     ),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
@@ -198,7 +200,7 @@ def split_by_fsdp2(accelerator: Any, model: Any) -> Any:
     plugin.set_auto_wrap_policy(model)
     if plugin.activation_checkpointing:
         model = fsdp2_apply_ac(accelerator, model)
-    return fsdp2_prepare_model(accelerator, model)
+    return fully_split(accelerator, model)
 
 
 def take_as_split(accelerator: Any, model: Any) -> None:

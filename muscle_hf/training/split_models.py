@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..models.adapters import base_model
+from ..models.placement import refuse_places_in_each_process
 from ..models.sharding import gathered_state, is_sharded, split_again
 from ..models.splitting import layers_of
 from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
@@ -33,6 +34,7 @@ def split_teacher(accelerator: Any, model: Any) -> Any:
     """Prepare the old model: split like the student, unless it is already, or was placed by a `device_map`."""
     if is_sharded(model):
         return model
+    refuse_places_in_each_process("old_model", getattr(model, "hf_device_map", None) or {})
     if is_fsdp2(accelerator) and getattr(model, "hf_device_map", None) is None:
         state = accelerator.state
         plugin, state.fsdp_plugin = state.fsdp_plugin, _plugin_for(state.fsdp_plugin, model)

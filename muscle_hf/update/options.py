@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flips.eval_metrics import better_when_greater
+from ..models.placement import refuse_places_in_each_process
 from ..models.splitting import refuse_other_ways
 from ..text import printable
 from ..training.config import CompatibilityConfig
@@ -173,6 +174,7 @@ def _check(options: Options) -> None:
         dtype = (getattr(config, name) or {}).get("dtype", "auto")
         if dtype != "auto" and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
             raise ConfigurationError(f"{name}: dtype={dtype!r} is no type of torch; give bfloat16, float32 or auto.")
+        refuse_places_in_each_process(name, (getattr(config, name) or {}).get("device_map"))
     if config.max_steps <= 0 and config.num_train_epochs <= 0:
         raise ConfigurationError(f"num_train_epochs={config.num_train_epochs:g} trains nothing; give more than 0.")
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):

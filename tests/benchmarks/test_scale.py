@@ -15,7 +15,7 @@ SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "scale.py"))
 def test_the_page_shows_other_figures_than_the_script() -> None:
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     parts = SCRIPT["report"]().strip().split("\n\n")
-    assert len(parts) == 7
+    assert len(parts) == 8
     for part in parts:
         assert part in page
 

@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ from tiny_updates import EMBEDDINGS_AND_NORMS, ROWS, Update, make_update, sample
 from two_processes import run_processes
 
 from muscle_hf import CompatibilityClassifierConfig, CompatibilityClassifierTrainer
+from muscle_hf.prediction.generate import Answers, generate_answers
+from muscle_hf.training import pair
 from muscle_hf.training.product import LOGGED
 
 # What each way of training is tried with: the adapters of the update, and options of the trainer.
@@ -46,9 +50,12 @@ WAYS: dict[str, dict[str, Any]] = {
         "eval_strategy": "steps",
         "eval_steps": 1,
         "per_device_eval_batch_size": 2,
+        "unlabelled_dataset": Dataset.from_list([{"prompt": f"pay {n} and {'more ' * n}\n"} for n in range(12)]),
+        "unlabelled_teacher": "more_confident",
+        "unlabelled_max_new_tokens": 4,
     },
     "product": {"teacher": "product", "mask": "none", "loss_implementation": "chunked", "cross_entropy_weight": 0.3},
-    "topk": {"teacher_cache": "topk", "teacher_cache_k": 1000, "cross_entropy_weight": 0.3},
+    "sampled": {"update": "saved", "teacher_cache": "sampled", "cross_entropy_weight": 0.3},
 }
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 UPDATES: dict[str, dict[str, Any]] = {
@@ -67,12 +74,13 @@ def train(
     update = Update(folder / options.pop("update", "plain"), tiny_tokenizer())
     if options.get("teacher") == "product":
         options["eval_dataset"] = sampled_rows(update)
-    trainer = trainer_of(
-        update,
-        folder / f"{name}-{kind}-{processes}",
-        ddp_backend="gloo" if processes > 1 else None,
-        **options,
-    )
+    with mock.patch.object(pair, "generate_answers", _ended):
+        trainer = trainer_of(
+            update,
+            folder / f"{name}-{kind}-{processes}",
+            ddp_backend="gloo" if processes > 1 else None,
+            **options,
+        )
     if "eval_dataset" in way:
         trainer.evaluate()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -83,6 +91,12 @@ def train(
     found = {figure: [log[figure] for log in logs] for figure in figures} | {"weights": _sizes(trainer.model)}
     found["temperatures"] = [log[name] for log in trainer.state.log_history for name in LOGGED if name in log]
     return found if trainer.flips is None else found | {"answers": [list(trainer.flips.answers.values())]}
+
+
+def _ended(*arguments: Any, **options: Any) -> Answers:
+    """Let the answers of tiny models count as whole."""
+    answers = generate_answers(*arguments, **options)
+    return replace(answers, finished=answers.token_counts > 0)
 
 
 def _sizes(model: Any) -> list[float]:
@@ -154,7 +168,7 @@ def test_a_split_model_or_one_in_each_process_changes_no_step(tmp_path: Path) ->
     alone = {name: train(tmp_path, name, way, "alone") for name, way in WAYS.items()}
     alone["classifier"] = train_classifier(tmp_path)
     started = {
-        2: {"ddp": ["slices", "product", "topk"], "fsdp2": [*WAYS, "classifier"]},
+        2: {"ddp": ["slices", "product", "sampled"], "fsdp2": [*WAYS, "classifier"]},
         3: {"fsdp2": ["trained head", "full logits", "resumed"]},
     }
     tests = Path(__file__).parents[1]
