@@ -21,10 +21,7 @@ from torch import Tensor
 from ..errors import ConfigurationError
 from .logits import in_float
 
-LARGEST_TEMPERATURE = 16.0
-"""Temperatures are looked for from 1/16 to 16."""
-
-# Inverse temperatures, so many to each doubling.
+# Temperatures are looked for from 1/16 to 16, by their inverses, so many to each doubling.
 _PER_DOUBLING = 4
 _INVERSES = 2.0 ** torch.linspace(-4, 4, 33, dtype=torch.float64)
 _GIVE_THEM = "Give product_temperatures, those of the old and the new model, such as 1.0 and 1.0"
