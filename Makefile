@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # ARGS="-n 0" runs everything in one.
 PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest benchmark benchmark-smoke style lint \
+.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest test-deepspeed benchmark benchmark-smoke style lint \
 	docs dist clean
 
 install: $(READY)
@@ -32,6 +32,16 @@ test-oldest test-newest: test-%:
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet $(WHICH) --editable ".[test]" "$$(grep ^torch== constraints.txt)"
 	.venv-$*/bin/$(PYTEST) -m "not slow" $(ARGS)
+
+# Trainers whose processes DeepSpeed splits the models over, in an environment of their own, on CPUs; it asks the index.
+test-deepspeed: export DS_ACCELERATOR := cpu
+test-deepspeed:
+	$(PYTHON) -m venv .venv-deepspeed
+	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints-deepspeed.txt setuptools wheel
+	DS_BUILD_OPS=0 .venv-deepspeed/bin/python -m pip install --quiet --no-build-isolation \
+		--constraint constraints.txt --constraint constraints-deepspeed.txt deepspeed
+	.venv-deepspeed/bin/python -m pytest --numprocesses 0 tests/training/test_deepspeed.py $(ARGS)
 
 # What `pip install muscle_hf` alone brings, in an empty environment: how much it is, that it compares, and what the rest
 # says.
@@ -83,4 +93,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-deepspeed build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,6 +30,7 @@ from ..models.adapters import (
     required_adapter_config,
     warn_of_another_base,
 )
+from ..models.zero3 import loading_whole, refuse_split
 
 SEQUENCE, TOKEN = "sequence", "token"
 _HEADS = {"ForSequenceClassification": SEQUENCE, "ForTokenClassification": TOKEN}
@@ -39,6 +40,7 @@ _LOADERS = {SEQUENCE: AutoModelForSequenceClassification, TOKEN: AutoModelForTok
 _NO_LIMIT = 10**9
 
 
+@loading_whole()
 def load_classifier(
     model: Model,
     adapter: str | Path | None,
@@ -55,6 +57,7 @@ def load_classifier(
     beside an adapter, or else from the base. `init_kwargs` go to `from_pretrained`; `dtype` defaults to float32.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
+    refuse_split(model, names[0])
     if isinstance(model, str | Path):
         base, adapter = base_and_adapter(str(model), adapter, names)
         config = None if adapter is None else required_adapter_config(adapter, names[1])

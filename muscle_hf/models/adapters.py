@@ -18,6 +18,7 @@ from ..hub.failures import failure_reason, lookup_failures
 from ..hub.lookup import is_folder, is_local, located, looking_up
 from ..text import one_line
 from .embedding_rows import fit_rows, saved_shapes
+from .zero3 import loading_whole, refuse_split
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _UNFIT = ("Error(s) in loading state_dict", "Found missing adapter keys")
 Model: TypeAlias = str | Path | PreTrainedModel | PeftModel
 
 
+@loading_whole()
 def load_adapted_model(
     model: Model,
     adapter: str | Path | None,
@@ -48,6 +50,7 @@ def load_adapted_model(
     of embeddings that would be random, and prompt-learning adapters, which lengthen the sequence, are refused.
     """
     names = {"new": ("model", "new_adapter"), "old": ("old_model", "old_adapter")}[role]
+    refuse_split(model, names[0])
     if isinstance(model, str | Path):
         name = str(model if named is None else named)
         model, adapter = base_and_adapter(str(model), adapter, names)

@@ -27,6 +27,7 @@ from ..hub.adapter_files import PICKLE, shapes_in
 from ..hub.failures import failure_reason
 from ..hub.lookup import is_local, looking_up
 from ..text import printable
+from .sharding import whole_shape
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def refuse_tokens_without_rows(
     rows: Iterable[Iterable[int]], tokenizer: PreTrainedTokenizerBase, model: Any, *, what: str, role: str
 ) -> None:
     """Refuse data with tokens that a model has no embeddings for."""
-    size = model.get_input_embeddings().weight.shape[0]
+    size = whole_shape(model.get_input_embeddings().weight)[0]
     if max(tokenizer.get_vocab().values(), default=0) < size:
         return
     unknown = sorted({token for row in rows for token in row if token >= size})
@@ -176,7 +177,7 @@ def changed_rows(model: Any) -> int | None:
     except (OSError, ValueError, TypeError):
         return None
     embeddings: Any = base.get_input_embeddings()
-    rows = int(embeddings.weight.shape[0])
+    rows = whole_shape(embeddings.weight)[0]
     return None if (there.get("text_config") or there).get("vocab_size") in (None, rows) else rows
 
 

@@ -1,4 +1,4 @@
-"""Weights that FSDP2 splits over processes: made whole for a while, or exchanged for others.
+"""Weights that FSDP2 or ZeRO-3 split over processes: made whole for a while, or exchanged for others.
 
 Each process has its own part of each weight, and a layer is whole while it is needed. A forward pass of the whole
 model does that by itself, and all processes have to take it together. What is here is for the rest: an LM head that is
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from .zero3 import gathered, is_partitioned, let_go, partitioned
+
 
 def is_sharded(model: nn.Module) -> bool:
     """Tell whether the weights of a model are split over processes.
@@ -23,12 +25,26 @@ def is_sharded(model: nn.Module) -> bool:
         >>> is_sharded(nn.Linear(2, 2))
         False
     """
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or bool(partitioned([model]))
+
+
+def whole_shape(weight: Tensor) -> torch.Size:
+    """Return the shape that a weight has as a whole."""
+    return torch.Size(getattr(weight, "ds_shape", weight.shape))
+
+
+def part_of(weight: Tensor) -> Tensor:
+    """Return what this process has of a weight: memory that can be written to."""
+    if is_partitioned(weight):
+        part: Tensor = weight.ds_tensor  # type: ignore[attr-defined]
+        return part.data
+    return weight.to_local() if isinstance(weight, DTensor) else weight.data
 
 
 @torch.no_grad()
 def split_again(model: nn.Module) -> None:
     """Let go of what is whole of the weights, so that it is gathered anew."""
+    let_go(model)
     for module in _fsdp_modules(model):
         module.reshard()
 
@@ -43,6 +59,7 @@ def whole(model: nn.Module, *modules: nn.Module | None) -> Iterator[None]:
     wanted = [module for module in modules if module is not None]
     with ExitStack() as stack:
         if is_sharded(model):
+            stack.enter_context(gathered(model, partitioned(wanted)))
             for owner in _owners(model, wanted):
                 if not _is_whole(owner):
                     owner.unshard()
@@ -65,10 +82,11 @@ def gathered_state(model: nn.Module, wanted: Callable[[str, Tensor], bool], *, k
     for value in state.values():
         if id(value) in known:
             continue
-        tensor: Any = value.detach()
-        if hasattr(tensor, "full_tensor"):  # one that is offloaded to the CPU is gathered where the others are
-            tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
-        known[id(value)] = tensor.cpu().clone() if keep else tensor.new_empty(0)
+        with gathered(model, [value] if is_partitioned(value) else []):
+            tensor: Any = value.detach()
+            if hasattr(tensor, "full_tensor"):  # one that is offloaded to the CPU is gathered where the others are
+                tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+            known[id(value)] = tensor.cpu().clone() if keep else tensor.new_empty(0)
     return {name: known[id(value)] for name, value in state.items()} if keep else {}
 
 
@@ -82,7 +100,7 @@ class LocalShards:
         """Copy what is trained, as it is now."""
         self.model = model
         split_again(model)
-        self.kept = {name: _local(weight).detach().clone() for name, weight in _trained(model)}
+        self.kept = {name: part_of(weight).detach().clone() for name, weight in _trained(model)}
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -107,25 +125,18 @@ class LocalShards:
         split_again(self.model)
         weights = dict(_trained(self.model))
         for name in names:
-            there, here = _local(weights[name]), self.kept[name]
+            there, here = part_of(weights[name]), self.kept[name]
             own = there.clone()
             there.copy_(here)
             here.copy_(own)
             done.append(name)
         # Weights are gathered on streams of their own, which do not wait for these copies.
-        for device in {_local(weight).device for weight in weights.values()} - {torch.device("cpu")}:
+        for device in {part_of(weight).device for weight in weights.values()} - {torch.device("cpu")}:
             torch.get_device_module(device).synchronize(device)
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-
-
-def _local(weight: Tensor) -> Tensor:
-    """Return what this process has of a weight: memory that can be written to."""
-    if isinstance(weight, DTensor):
-        return weight.to_local()
-    return weight.data
 
 
 def _fsdp_modules(model: nn.Module) -> list[FSDPModule]:

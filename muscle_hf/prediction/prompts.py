@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..errors import ConfigurationError, InputError
 from ..models.adapters import base_model
+from ..models.sharding import whole_shape
 from ..text import printable
 
 # A text, or a conversation: messages with "role" and "content", which the tokenizer's chat template turns into a text.
@@ -202,7 +203,7 @@ def check_fit(model: PreTrainedModel, rows: Iterable[tuple[int, Sequence[int], i
     """Refuse what the model cannot read in full: each row has its prompt's number, its tokens, tokens to follow."""
     if model.config.is_encoder_decoder:
         raise InputError(f"{type(model).__name__} is an encoder-decoder model; give a causal language model.")
-    check_lengths(model.config, model.get_input_embeddings().weight.shape[0], rows)
+    check_lengths(model.config, whole_shape(model.get_input_embeddings().weight)[0], rows)
 
 
 def check_lengths(

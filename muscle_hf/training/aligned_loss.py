@@ -5,7 +5,7 @@ its own tokens, one row for each sequence of the batch, also where sequences are
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from ..losses.strategy import Strategy
 from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
 from ..models.adapters import base_model
 from ..models.hidden_states import HIDDEN_STATES_ALONE, gives_hidden_states, project, returning_hidden_states
+from ..models.sharding import whole_shape
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -57,9 +58,10 @@ class AlignedLoss:
         self.autocast = autocast
         self.slicing = Slicing(student, None if old is None else old.model, implementation)
         head = base_model(student).get_output_embeddings().weight
-        of_new, of_old = shared_tokens(*tokenizers, new_size=head.shape[0], old_size=old_vocabulary)
+        rows = whole_shape(head)[0]
+        of_new, of_old = shared_tokens(*tokenizers, new_size=rows, old_size=old_vocabulary)
         self._shared = torch.as_tensor(of_old, device=head.device), torch.as_tensor(of_new, device=head.device)
-        self._vocabulary = max(head.shape[0], 0 if old is None else old_vocabulary)
+        self._vocabulary = max(rows, 0 if old is None else old_vocabulary)
         self._caches = caches
 
     def check(self, batch: dict[str, Any]) -> None:
@@ -78,16 +80,35 @@ class AlignedLoss:
         """Return the loss of a batch, and the student's outputs: as [`TokenLoss`]."""
         chunks = _counted(batch, with_old=self.old is not None)
         given_teachers = shifted_column(batch, "given_teachers", chunks.new.where)
-        rest = {
+        rest: dict[str, Any] = {
             "normalizer": normalizer,
             "weights": shifted_column(batch, "token_weights", chunks.new.where),
             "given_teachers": None if given_teachers is None else given_teachers[chunks.new.first],
         }
         if self.slicing.takes_in_full(batch):
             return self._plain(model, batch, chunks, rest)
+        size = tokens_of_a_slice(self._vocabulary, chunks.new.ids.device)
+        with self.autocast():
+            live, new = self._targets(batch, chunks, size)
+            self.slicing.run_first(new, live)
         with returning_hidden_states(self.student):
             outputs = model(**student_inputs(batch) | ({} if needs_logits else HIDDEN_STATES_ALONE))
-        return self._sliced(outputs["hidden_states"][-1], batch, chunks, rest), outputs
+        hidden = outputs["hidden_states"][-1][chunks.new.where]
+        with self.autocast(), self.slicing.whole_heads(self.new, self.old):
+            old = stored_at(self._cached(batch), chunks, hidden) if live is None else live
+            result = sliced_chunk_loss(
+                hidden,
+                lambda few: project(self.student, few),
+                old,
+                new,
+                chunks,
+                self._shared,
+                strategy=self.strategy,
+                size=size,
+                kept=self.slicing.kept_tokens(size),
+                **rest,
+            )
+        return result, outputs
 
     def _plain(
         self, model: Any, batch: dict[str, Any], chunks: CountedChunks, rest: dict[str, Any]
@@ -101,34 +122,17 @@ class AlignedLoss:
         stored = stored_at(self._cached(batch), chunks, student) if old is None else old
         return loss_of_chunks(self.strategy, chunks, student, stored, new, self._shared, **rest), outputs
 
-    def _sliced(
-        self, hidden: Tensor, batch: dict[str, Any], chunks: CountedChunks, rest: dict[str, Any]
-    ) -> CompatibilityLoss:
-        hidden = hidden[chunks.new.where]
-        size = tokens_of_a_slice(self._vocabulary, hidden.device)
-        with self.autocast(), ExitStack() as stack:
-            if self.old is None:
-                old: LiveTargets | StoredScores = stored_at(self._cached(batch), chunks, hidden)
-            else:
-                # Sequences that are packed into one row here are rows of their own there, and of any length.
-                at_once = batch["input_ids"].numel() if is_packed(batch) else None
-                old_reader = self.slicing.reader(self.old, old_inputs(batch), chunks.old.where, at_once=at_once)
-                old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
-            reader = self.slicing.reader(self.new, model_inputs(batch), chunks.new.where)
-            new = LiveTargets("new", reader, self.new.project, chunks.new.ids, size)
-            stack.enter_context(self.slicing.in_one_order((new, old), (self.new, self.old)))
-            return sliced_chunk_loss(
-                hidden,
-                lambda few: project(self.student, few),
-                old,
-                new,
-                chunks,
-                self._shared,
-                strategy=self.strategy,
-                size=size,
-                kept=self.slicing.kept_tokens(size),
-                **rest,
-            )
+    def _targets(
+        self, batch: dict[str, Any], chunks: CountedChunks, size: int
+    ) -> tuple[LiveTargets | None, LiveTargets]:
+        old = None
+        if self.old is not None:
+            # Sequences that are packed into one row here are rows of their own there, and of any length.
+            at_once = batch["input_ids"].numel() if is_packed(batch) else None
+            old_reader = self.slicing.reader(self.old, old_inputs(batch), chunks.old.where, at_once=at_once)
+            old = LiveTargets("old", old_reader, self.old.project, chunks.old.ids, size)
+        reader = self.slicing.reader(self.new, model_inputs(batch), chunks.new.where)
+        return old, LiveTargets("new", reader, self.new.project, chunks.new.ids, size)
 
     def _cached(self, batch: dict[str, Any]) -> StoredScores:
         """Read the old model's scores: as many places for each sequence as the one with the most chunks has."""
@@ -194,7 +198,7 @@ class ChunkScorer:
         ids, old = batch["old_input_ids"][:, 1:][where], self.old
         has_parts = gives_hidden_states(old.model)
         forward, head = (old.hidden_states, old.project) if has_parts else (old.logits, as_it_is)
-        vocabulary = base_model(old.model).get_output_embeddings().weight.shape[0] if has_parts else 1
+        vocabulary = whole_shape(base_model(old.model).get_output_embeddings().weight)[0] if has_parts else 1
         size = tokens_of_a_slice(vocabulary, ids.device)
         targets = LiveTargets("old", lambda _: forward(old_inputs(batch))[:, :-1][where], head, ids, size)
         scores = ChunkScores(targets.logits, ids, numbers[where], len(counts) * most, size)

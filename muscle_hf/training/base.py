@@ -136,7 +136,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         try:
             output = load_finished(self, arguments[0])
             if output is None:
-                make_ready_to_train(self.model, self.accelerator)
+                make_ready_to_train(self)
                 output = super().train(*arguments, **options)
         finally:
             self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved

@@ -25,6 +25,7 @@ from ..files import is_full_disk, refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
+from .deepspeed_engines import refuse_another_number
 from .hooks import load_weights
 from .kept_checkpoints import (
     INTERIM,
@@ -312,15 +313,16 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
 def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
     """Refuse to go on with whole models from a checkpoint of split ones, and the other way round.
 
-    Each holds the optimizer's state in a form that the other cannot read.
+    Each holds the optimizer's state in a form that the other cannot read. DeepSpeed's is that of so many processes.
     """
     was = way_of(checkpoint) if checkpoint.is_dir() else ""
     now = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else ""
     if was != now:
         raise ConfigurationError(
             f"{checkpoint} was written with {_said(was)}, and this training has {_said(now)}, which cannot go on from "
-            "it. Start it in the same way, with any number of processes, or remove its checkpoints to train anew."
+            "it. Start it in the same way, or remove its checkpoints to train anew."
         )
+    refuse_another_number(trainer, checkpoint)
 
 
 def _said(way: str) -> str:

@@ -99,6 +99,12 @@ HOOKS = (
     ),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
+    Hook("transformers.integrations.deepspeed", "models are loaded whole, and split later", ("models/zero3.py",)),
+    Hook(
+        "transformers.integrations.deepspeed._hf_deepspeed_config_weak_ref",
+        "models are loaded whole, and split later",
+        ("models/zero3.py",),
+    ),
     Hook("torch.nn.Module._forward_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
     Hook("torch.nn.Module._forward_pre_hooks", "a head is used outside of the forward pass", ("models/sharding.py",)),
     Hook("datasets.Dataset._fingerprint", "the same rows are known again"),
@@ -217,6 +223,11 @@ def take_as_split(accelerator: Any, model: Any) -> None:
         return tuple(model if each is model else next(rest) for each in objects)
 
     accelerator._prepare_fsdp2 = prepare_the_rest
+    accelerator._models.append(model)
+
+
+def take_as_prepared(accelerator: Any, model: Any) -> None:
+    """Let a trainer that evaluates before it trains take its model as it is."""
     accelerator._models.append(model)
 
 

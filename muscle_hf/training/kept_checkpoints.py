@@ -25,7 +25,10 @@ SEAL = "checksums.json"
 """Size and CRC-32 of each file of a checkpoint, written when it is whole."""
 
 # Without the optimizer's state a training would go on otherwise: as torch, FSDP and DeepSpeed write it.
-_OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*")
+OF_DEEPSPEED = "global_step*"
+"""What DeepSpeed keeps its part in: the optimizer's state, a file for each process."""
+
+_OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_*", OF_DEEPSPEED)
 _ZIPPED = (".pt", ".pth")  # as torch writes them
 # zlib lets go of the interpreter.
 _READ_AT_ONCE = 8
@@ -162,7 +165,9 @@ def _missing(checkpoint: Path) -> str | None:
     notes = _read_seal(checkpoint)
     if not any(next(checkpoint.glob(name), None) for name in _OPTIMIZER):
         return "the optimizer's state is missing"
-    for name in (STATE, "scheduler.pt") if notes is None else notes:
+    # DeepSpeed's own scheduler lies with its optimizer.
+    names = (STATE,) if any(checkpoint.glob(OF_DEEPSPEED)) else (STATE, "scheduler.pt")
+    for name in names if notes is None else notes:
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"

@@ -32,8 +32,10 @@ from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..models.lm_head import check_lm_head
 from ..models.placement import options_of_old
 from ..models.tokenizers import load_tokenizer
+from ..models.zero3 import loading_whole
 from ..prediction.generate import Answers, generate_answers
 from ..prediction.prompts import Prompt
+from .deepspeed_engines import is_zero3
 from .split_models import is_fsdp2, split_teacher
 
 logger = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class ModelPair:
         options = {name: self._old_kwargs[name] for name in names if name in self._old_kwargs}
         with naming_the_base("old_model", base, str(self._named["old"])):
             config = AutoConfig.from_pretrained(base, **options)
-        with torch.device("meta"):
+        with loading_whole(), torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(
                 config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
             )
@@ -217,7 +219,7 @@ class ModelPair:
         model: Any = self.old if role == "old" else self.student
         if getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False):
             return model
-        if is_fsdp2(accelerator):
+        if is_fsdp2(accelerator) or is_zero3(accelerator):
             return split_teacher(accelerator, model) if role == "old" else model
         return model.to(accelerator.device)
 

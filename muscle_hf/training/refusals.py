@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from ..errors import ConfigurationError, DivergedError, ModelMismatchError
 from ..launched import is_one_of_several, place_of_launcher
+from ..models.adapters import base_model
+from ..models.sharding import part_of
+from .deepspeed_engines import dtype_of_training, types_of
 
 
 def refuse_ways_of_splitting(trainer: Any) -> None:
@@ -20,19 +22,18 @@ def refuse_ways_of_splitting(trainer: Any) -> None:
             f"A launcher has started {place_of_launcher()[1]} processes, and each would train by itself, into one "
             "folder: without a GPU for each, processes find each other with use_cpu=True alone. Set it, or start one."
         )
-    if args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3:
-        raise ConfigurationError(
-            "DeepSpeed ZeRO-3 is not supported. FSDP2 splits the models over processes in the same way: "
-            "accelerate launch --use_fsdp --fsdp_version 2, as in examples/accelerate/fsdp2.yaml."
-        )
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise ConfigurationError(
             "FSDP of version 1 keeps a layer's weights as one flat tensor, and those of the new model cannot take the "
             "student's place in it. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
         )
-    if trainer.accelerator.is_fsdp2 and args.torch_compile:
-        raise ConfigurationError("torch_compile and FSDP2 do not go together here. Leave torch_compile out.")
-    if trainer.accelerator.is_fsdp2 and _share_memory(trainer.model):
+    zero3 = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
+    if zero3:
+        _refuse_ways_of_zero3(trainer)
+    way = "ZeRO-3" if zero3 else "FSDP2" if trainer.accelerator.is_fsdp2 else None
+    if way is not None and args.torch_compile:
+        raise ConfigurationError(f"torch_compile and {way} do not go together here. Leave torch_compile out.")
+    if way is not None and _share_memory(trainer.model):
         raise ConfigurationError(
             "The adapter's low-rank weights of the LM head are those of the embeddings, in one memory, and splitting "
             "over processes would part them. Train with DDP, or an adapter that has the embeddings as a copy "
@@ -42,6 +43,38 @@ def refuse_ways_of_splitting(trainer: Any) -> None:
         raise ConfigurationError(
             f"One process with {args.n_gpu} GPUs (DataParallel) is not supported. Start one process for each GPU "
             "(torchrun, accelerate launch), or show it one GPU (CUDA_VISIBLE_DEVICES)."
+        )
+
+
+# Options of ZeRO-3 under which a process's part of a weight is not what others gather of it, or not in memory.
+_OTHER_PARTS = {
+    "zero_hpz_partition_size": 1,
+    "mics_shard_size": -1,
+    "zero_quantized_weights": False,
+    "zero_quantized_nontrainable_weights": False,
+}
+
+
+def _refuse_ways_of_zero3(trainer: Any) -> None:
+    """Refuse what weights of ZeRO-3 cannot be exchanged with, and what it does not split."""
+    options = trainer.args.deepspeed_plugin.deepspeed_config["zero_optimization"]
+    others = [name for name, usual in _OTHER_PARTS.items() if options.get(name, usual) not in (usual, None, 0)]
+    if (options.get("offload_param") or {}).get("device") == "nvme":
+        others.append('offload_param (device "nvme")')
+    if others:
+        raise ConfigurationError(
+            f"With {', '.join(others)} in the DeepSpeed config, the new model's weights cannot take the student's "
+            "place. Leave it out there."
+        )
+    types = types_of(trainer.model)
+    if len(types) > 1 and dtype_of_training(trainer.accelerator) is None:
+        raise ConfigurationError(
+            f"The new model has weights of {' and '.join(map(str, types))}, and ZeRO-3 needs one type. Train in "
+            "bfloat16 (mixed_precision: bf16 in the accelerate config), or load it in float32."
+        )
+    if getattr(base_model(trainer.model), "is_quantized", False):
+        raise ConfigurationError(
+            "A quantized model and ZeRO-3 do not go together here. Train with DDP, or load the model as it is."
         )
 
 
@@ -69,7 +102,7 @@ def refuse_whole_models_compiled(trainer: Any) -> None:
 def refuse_diverged(trainer: Any) -> None:
     """Refuse to save what a training has made NaN or infinity, of what is split the part that is here."""
     for name, weight in trainer.model.named_parameters():
-        part = weight.to_local() if isinstance(weight, DTensor) else weight
+        part = part_of(weight)
         if weight.requires_grad and part.is_floating_point() and not bool(torch.isfinite(part).all()):
             raise DivergedError(
                 f"The training has diverged: at step {trainer.state.global_step} there are weights that are no "

@@ -1,6 +1,6 @@
 """Full logits or hidden states: which way a batch takes, and how a teacher reads no more of it than it has to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..losses.targets import LiveTargets
 from ..models.adapters import base_model
 from ..models.hidden_states import check_projection, gives_hidden_states
-from ..models.sharding import is_sharded
+from ..models.sharding import is_sharded, whole_shape
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
@@ -32,7 +32,8 @@ class Slicing:
         self.in_step = any(is_sharded(model) for model in self.models.values())
         """Whether a model is split over processes, which then have to ask it together, each time."""
         head = base_model(student).get_output_embeddings()
-        self.vocabulary: int = head.weight.shape[0] if head is not None else base_model(student).config.vocab_size
+        of_config = base_model(student).config.vocab_size if head is None else None
+        self.vocabulary: int = of_config or whole_shape(head.weight)[0]
         if self._always and not self._can:
             without = {
                 type(base_model(model)).__name__ for model in self.models.values() if not gives_hidden_states(model)
@@ -76,17 +77,21 @@ class Slicing:
         """Return what runs a teacher: on all sequences at once, where other processes take part."""
         return TeacherReader(teacher, inputs, trained, reads_all=self.in_step, at_once=at_once)
 
-    @contextmanager
-    def in_one_order(self, targets: Iterable[Any], teachers: Iterable[Any]) -> Iterator[None]:
-        """Run live teachers, and make their heads and the student's whole, where the models are split over processes.
+    def run_first(self, *targets: Any) -> None:
+        """Run live teachers before the student, where the models are split over processes.
 
-        What masks ask, and what there is to train on, differ between processes, and must not decide who runs when.
+        What masks ask, and what there is to train on, differ between processes, and must not decide who runs when. And
+        layers that the new model went through between the student's two ways would not be let go of on the second.
         """
+        for target in targets:
+            if self.in_step and isinstance(target, LiveTargets):
+                target.run(torch.ones_like(target.gold, dtype=torch.bool))
+
+    @contextmanager
+    def whole_heads(self, *teachers: Any) -> Iterator[None]:
+        """Make the heads of teachers and student whole, where the models are split over processes."""
         with ExitStack() as stack:
             if self.in_step:
-                for target in targets:
-                    if isinstance(target, LiveTargets):
-                        target.run(torch.ones_like(target.gold, dtype=torch.bool))
                 for teacher in teachers:
                     if teacher is not None:
                         stack.enter_context(teacher.whole_head())

@@ -14,7 +14,8 @@ from ..models.adapters import base_model
 from ..models.placement import refuse_places_in_each_process
 from ..models.sharding import gathered_state, is_sharded, split_again
 from ..models.splitting import layers_of
-from .hooks import prepared_teacher, split_by_fsdp2, take_as_split
+from .deepspeed_engines import asking_engine, cast_weights, dtype_of_training, end_asking, forget_engines, is_zero3
+from .hooks import prepared_teacher, split_by_fsdp2, take_as_prepared, take_as_split
 
 
 def is_fsdp2(accelerator: Any) -> bool:
@@ -28,6 +29,14 @@ def split_student(trainer: Any) -> None:
     if is_fsdp2(accelerator):
         trainer.model = trainer.model_wrapped = _split(accelerator, trainer.model)
         take_as_split(accelerator, trainer.model)
+    elif is_zero3(accelerator):
+        trainer.deepspeed = asking_engine(accelerator, trainer.model)
+        take_as_prepared(accelerator, trainer.model)
+    elif trainer.is_deepspeed_enabled:
+        # Its engine would do this when the training starts, and the student is asked before.
+        cast_weights(trainer.model.to(trainer.args.device), dtype_of_training(accelerator))
+        trainer.deepspeed = trainer.model
+        take_as_prepared(accelerator, trainer.model)
 
 
 def split_teacher(accelerator: Any, model: Any) -> Any:
@@ -35,14 +44,18 @@ def split_teacher(accelerator: Any, model: Any) -> Any:
     if is_sharded(model):
         return model
     refuse_places_in_each_process("old_model", getattr(model, "hf_device_map", None) or {})
-    if is_fsdp2(accelerator) and getattr(model, "hf_device_map", None) is None:
+    if not is_fsdp2(accelerator) and not is_zero3(accelerator):
+        return prepared_teacher(accelerator, model)
+    if getattr(model, "hf_device_map", None) is not None:
+        return model
+    if is_fsdp2(accelerator):
         state = accelerator.state
         plugin, state.fsdp_plugin = state.fsdp_plugin, _plugin_for(state.fsdp_plugin, model)
         try:
             return _split(accelerator, model)
         finally:
             state.fsdp_plugin = plugin
-    return model if is_fsdp2(accelerator) else prepared_teacher(accelerator, model)
+    return asking_engine(accelerator, model).module
 
 
 def _plugin_for(plugin: Any, model: Any) -> Any:
@@ -63,9 +76,15 @@ def _split(accelerator: Any, model: Any) -> Any:
     return split_by_fsdp2(accelerator, model)
 
 
-def make_ready_to_train(model: Any, accelerator: Any) -> None:
+def make_ready_to_train(trainer: Any) -> None:
     """Let a model that was evaluated before be trained by all processes as one."""
-    if is_sharded(model):
+    model, accelerator = trainer.model, trainer.accelerator
+    if is_zero3(accelerator):
+        if accelerator.deepspeed_engine_wrapped is None:  # which accelerate ends itself
+            end_asking(trainer.deepspeed)
+        forget_engines(model)
+        trainer.model_wrapped = model
+    elif is_sharded(model):
         split_again(model)  # an optimizer made of weights that are whole would train what is thrown away
     elif accelerator.num_processes > 1:
         # Otherwise accelerate would not wrap it in DDP, and each process would train a model of its own.

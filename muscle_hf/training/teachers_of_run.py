@@ -18,6 +18,7 @@ from ..losses.strategy import Strategy
 from ..models.adapters import base_model
 from ..models.compiled import compile_layers
 from ..models.processes import from_every_process, on_main_process, place
+from ..models.sharding import whole_shape
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
@@ -78,7 +79,7 @@ class TeachersOfRun:
 
     def _cache_of(self, rows: Mapping[str, Dataset]) -> CacheOfRun:
         args, pair = self.args, self.pair
-        size = base_model(pair.student).get_output_embeddings().weight.shape[0]
+        size = whole_shape(base_model(pair.student).get_output_embeddings().weight)[0]
         common = size if self.vocabulary is None else len(self.vocabulary.new_ids)
         precision = pair.old_precision(args)
         return CacheOfRun(args, rows, pair.fingerprints, self.new.student, pair.old_config, common, precision)

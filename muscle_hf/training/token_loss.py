@@ -79,7 +79,8 @@ class TokenLoss:
         size = tokens_of_a_slice(self.slicing.vocabulary, gold.device)
         with self.autocast(), ExitStack() as stack:
             old, new = self._targets(batch, inputs, trained, gold, size)
-            stack.enter_context(self.slicing.in_one_order((old, new), (self.new, self.old)))
+            self.slicing.run_first(old, new)
+            stack.enter_context(self.slicing.whole_heads(self.new, self.old))
             old.prepare(torch.ones_like(gold, dtype=torch.bool))
             new.prepare(torch.ones_like(gold, dtype=torch.bool))
             for tokens in torch.split(torch.arange(len(gold), device=gold.device), size) if len(gold) else ():
@@ -129,13 +130,14 @@ class TokenLoss:
         labels = next_token_labels(batch["labels"])
         trained = labels != IGNORE_INDEX
         inputs, gold = model_inputs(batch), self._columns(labels[trained])
+        size = tokens_of_a_slice(self.slicing.vocabulary, labels.device)
+        with self.autocast():
+            old, new = self._targets(batch, inputs, trained, gold, size)
+            self.slicing.run_first(old, new)
         with returning_hidden_states(self.student):
             outputs = model(**student_inputs(batch) | more)
         hidden = outputs["hidden_states"][-1][trained]
-        size = tokens_of_a_slice(self.slicing.vocabulary, hidden.device)
-        with self.autocast(), ExitStack() as stack:
-            old, new = self._targets(batch, inputs, trained, gold, size)
-            stack.enter_context(self.slicing.in_one_order((old, new), (self.new, self.old)))
+        with self.autocast(), self.slicing.whole_heads(self.new, self.old):
             result = sliced_compatibility_loss(
                 hidden,
                 lambda few: self.new.common(project(self.student, few)),

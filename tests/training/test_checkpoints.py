@@ -26,7 +26,7 @@ from two_processes import finish
 import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError, DivergedError, InputError
 from muscle_hf.locks import held_folder
-from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, train_and_save
+from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, refuse_another_way, train_and_save
 from muscle_hf.training.kept_checkpoints import (
     SEAL,
     STATE,
@@ -334,6 +334,22 @@ def test_a_checkpoint_that_is_not_whole_is_gone_on_from(tmp_path: Path, text: st
     assert last_checkpoint(tmp_path) == own
     remove_checkpoints(tmp_path)
     assert not (tmp_path / "interim").exists() and not own.exists()
+
+
+def test_a_checkpoint_of_deepspeed_is_gone_on_from_by_another_number_of_processes(tmp_path: Path) -> None:
+    checkpoint = _checkpoint(tmp_path, 4, optimizer=False)
+    (checkpoint / "global_step4").mkdir()
+    for rank in range(2):
+        (checkpoint / "global_step4" / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    assert last_checkpoint(tmp_path) == checkpoint  # whose scheduler may be DeepSpeed's own, and nowhere else
+
+    def trainer(processes: int) -> Any:
+        args = SimpleNamespace(world_size=processes)
+        return SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=True, args=args)
+
+    refuse_another_way(trainer(2), checkpoint)
+    with pytest.raises(ConfigurationError, match="was written by 2 processes, and these are 3"):
+        refuse_another_way(trainer(3), checkpoint)
 
 
 def _flip(path: Path, place: float) -> None:

@@ -35,6 +35,7 @@ from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import Trainer, TrainingArguments
+from transformers.integrations import deepspeed
 from trl import SFTConfig, SFTTrainer
 
 import muscle_hf
@@ -526,6 +527,20 @@ def _split(folder: Path) -> None:
     finally:
         torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contract("transformers.integrations.deepspeed", "transformers.integrations.deepspeed._hf_deepspeed_config_weak_ref")
+def _told_of_deepspeed(_: Path) -> None:
+    config: Any = type("Told", (), {"is_zero3": lambda _: True})()
+    try:
+        deepspeed.set_hf_deepspeed_config(config)
+        told = deepspeed._hf_deepspeed_config_weak_ref
+        deepspeed.unset_hf_deepspeed_config()
+        assert told() is config and not deepspeed.is_deepspeed_zero3_enabled()
+        deepspeed._hf_deepspeed_config_weak_ref = told
+        assert deepspeed.is_deepspeed_zero3_enabled()
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
 
 
 @contract("accelerate.Accelerator._is_accelerate_prepared")

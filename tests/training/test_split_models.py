@@ -15,6 +15,7 @@ from muscle_hf.training.checkpoints import refuse_another_way
 from muscle_hf.training.refusals import refuse_ways_of_splitting
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "accelerate"
+KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero3": "DEEPSPEED"}
 
 
 def _trainer(model: nn.Module | None = None, *, fsdp: bool = False, version: int = 2, **options: Any) -> Any:
@@ -27,6 +28,19 @@ def _trainer(model: nn.Module | None = None, *, fsdp: bool = False, version: int
     )
 
 
+def _zero3(model: nn.Module | None = None, *, torch_compile: bool = False, **options: Any) -> Any:
+    plugin = SimpleNamespace(zero_stage=3, deepspeed_config={"zero_optimization": {"stage": 3} | options})
+    trainer = _trainer(model, deepspeed_plugin=plugin, torch_compile=torch_compile)
+    trainer.accelerator.state = SimpleNamespace(deepspeed_plugin=plugin)
+    return trainer
+
+
+def _quantized() -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.is_quantized = True  # type: ignore[assignment]
+    return model
+
+
 def _with_shared_memory() -> nn.Module:
     one = nn.Parameter(torch.ones(2, 3))
     return nn.ParameterList([one, nn.Parameter(one.data.T)])
@@ -36,7 +50,12 @@ def _with_shared_memory() -> nn.Module:
     ("trainer", "advice"),
     [
         (_trainer(fsdp=True, version=1), "fsdp_version: 2"),
-        (_trainer(deepspeed_plugin=SimpleNamespace(zero_stage=3)), "--use_fsdp --fsdp_version 2"),
+        (_zero3(torch_compile=True), "Leave torch_compile out"),
+        (_zero3(_with_shared_memory()), "modules_to_save"),
+        (_zero3(zero_hpz_partition_size=8), "zero_hpz_partition_size in the DeepSpeed config"),
+        (_zero3(offload_param={"device": "nvme"}), "nvme.* in the DeepSpeed config"),
+        (_zero3(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).bfloat16())), "mixed_precision: bf16"),
+        (_zero3(_quantized()), "Train with DDP"),
         (_trainer(fsdp=True, torch_compile=True), "Leave torch_compile out"),
         (_trainer(_with_shared_memory(), fsdp=True), "modules_to_save"),
         (_trainer(n_gpu=2), "torchrun"),
@@ -47,15 +66,17 @@ def test_a_way_of_splitting_that_would_train_wrong_is_refused_with_what_to_do(tr
         refuse_ways_of_splitting(trainer)
 
 
-def test_one_process_ddp_zero_2_and_fsdp2_are_not_refused() -> None:
-    for trainer in (_trainer(), _trainer(deepspeed_plugin=SimpleNamespace(zero_stage=2)), _trainer(fsdp=True)):
+def test_one_process_ddp_deepspeed_and_fsdp2_are_not_refused() -> None:
+    offloaded = _zero3(offload_param={"device": "none"}, offload_optimizer={"device": "cpu"})
+    zero_2 = _trainer(deepspeed_plugin=SimpleNamespace(zero_stage=2))
+    for trainer in (_trainer(), zero_2, _trainer(fsdp=True), _zero3(), offloaded):
         refuse_ways_of_splitting(trainer)
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_the_configs_that_are_shown(config: Path) -> None:
     read = load_config_from_file(str(config))
-    assert read.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP"}[config.stem]
+    assert read.distributed_type.value == KINDS[config.stem]
     assert read.num_processes == 2
     assert (read.fsdp_config or {}).get("fsdp_version") == (2 if config.stem == "fsdp2" else None)
 
