@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin, str_to_bool
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
 from ..errors import ConfigurationError
@@ -35,7 +36,7 @@ def refuse_other_ways() -> None:
         raise ConfigurationError(
             "FSDP of version 1 asks no models here. Set fsdp_version: 2 in the accelerate config (--fsdp_version 2)."
         )
-    if _is_set("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+    if _is_set("ACCELERATE_USE_DEEPSPEED") and _is_zero3():
         raise ConfigurationError(
             "DeepSpeed ZeRO-3 asks no models here. FSDP2 splits them in the same way: "
             "accelerate launch --config_file examples/accelerate/fsdp2.yaml."
@@ -90,6 +91,14 @@ def layers_of(model: Any) -> list[str]:
         kind = type(module).__name__
         kinds[kind] = kinds.get(kind, False) or any(inner is embeddings for inner in module.modules())
     return [name for name in model._no_split_modules or () if not kinds.get(name, True)]
+
+
+def _is_zero3() -> bool:
+    """Tell the stage of DeepSpeed as accelerate does: a config file decides where there is one."""
+    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if file != "none":
+        return bool(HfDeepSpeedConfig(file).is_zero3())
+    return os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _is_set(name: str) -> bool:

@@ -19,6 +19,7 @@ ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "
     [
         (FSDP2 | {"FSDP_VERSION": "1"}, "fsdp_version: 2"),
         (ZERO | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "ZeRO-3.*fsdp2.yaml"),
+        (ZERO | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": '{"zero_optimization": {"stage": 3}}'}, "ZeRO-3.*fsdp2.yaml"),
     ],
 )
 def test_other_ways_of_splitting_are_refused_and_not_taken_for_whole_models(
@@ -31,7 +32,14 @@ def test_other_ways_of_splitting_are_refused_and_not_taken_for_whole_models(
 
 
 @pytest.mark.parametrize(
-    ("processes", "told", "splits"), [(1, FSDP2, False), (2, {}, False), (2, ZERO, False), (2, FSDP2, True)]
+    ("processes", "told", "splits"),
+    [
+        (1, FSDP2, False),
+        (2, {}, False),
+        (2, ZERO, False),
+        (2, ZERO | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": '{"zero_optimization": {"stage": 2}}'}, False),
+        (2, FSDP2, True),
+    ],
 )
 def test_models_are_split_where_several_processes_were_told_so(
     monkeypatch: pytest.MonkeyPatch, processes: int, told: dict[str, str], *, splits: bool
