@@ -115,7 +115,8 @@ def decode_top_k(stored: Mapping[str, Tensor]) -> TopKTarget:
 
     Rounding to half precision shifts the sum of the probabilities; all k + 1 are divided by it.
     """
-    logs = torch.cat([stored["log_probabilities"], stored["tail"][:, None]], dim=-1).float()
+    # Each in float32 first: under autocast in bfloat16, float16 cannot be put together.
+    logs = torch.cat([stored["log_probabilities"].float(), stored["tail"].float()[:, None]], dim=-1)
     logs = logs - logs.logsumexp(-1, keepdim=True)
     return TopKTarget(decode_ids(stored), logs[:, :-1], logs[:, -1])
 

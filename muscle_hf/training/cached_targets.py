@@ -107,16 +107,20 @@ class TargetComputer:
         if self.vocabulary is not None:
             gold = self.vocabulary.labels(gold)
         draws = draws_of(np.arange(*self._first_tokens[[rows.start, rows.stop]]))
-        targets: dict[str, Tensor] = {}
+        pieces: dict[str, list[dict[str, Tensor]]] = {}
         with self.autocast():
             for name, teacher in self.teachers.items():
                 hidden = teacher.hidden_states(inputs)[trained]
                 size = tokens_of_a_slice(self.spec.vocabulary_size, hidden.device)
                 split = zip(torch.split(hidden, size), torch.split(gold, size), torch.split(draws, size), strict=True)
                 with teacher.whole_head():
-                    pieces = [self._stored(few, teacher.project(few), some, us, name) for few, some, us in split]
-                targets |= {f"{name}.{part}": torch.cat([piece[part] for piece in pieces]) for part in pieces[0]}
-        return targets
+                    pieces[name] = [self._stored(few, teacher.project(few), some, us, name) for few, some, us in split]
+        # Outside of autocast, which puts no tensors together that are in the other half precision than its own.
+        return {
+            f"{name}.{part}": torch.cat([piece[part] for piece in of_teacher])
+            for name, of_teacher in pieces.items()
+            for part in of_teacher[0]
+        }
 
     def _stored(self, hidden: Tensor, logits: Tensor, gold: Tensor, draws: Tensor, name: str) -> dict[str, Tensor]:
         k, temperature = self.spec.k, self.spec.temperature

@@ -150,6 +150,21 @@ def test_a_cache_of_chunk_scores_trains_without_the_old_model(update: Update, tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_cache_of_chunk_scores_cannot_be_computed_or_read_in_bfloat16(
+    update: Update, tmp_path: Path, dtype: str
+) -> None:
+    options = CHUNKS | {"teacher_cache": "chunks", "mask": "none", "bf16": True}
+    options |= {name: {"dtype": dtype} for name in ("model_init_kwargs", "old_model_init_kwargs")}
+    first = trainer_of(update, tmp_path, **options)
+    first.train()
+    loss = first.state.log_history[0]["loss"]
+    exact = trainer_of(update, tmp_path / "exact", **CHUNKS, teacher_cache="chunks", mask="none")
+    exact.train()
+    assert loss == pytest.approx(exact.state.log_history[0]["loss"], rel=0.05)
+
+
+@pytest.mark.slow
 def test_cached_chunk_scores_are_those_of_the_old_model(update: Update, tmp_path: Path) -> None:
     # "old_right" looks at nothing but the old model.
     options = CHUNKS | {"mask": "old_right"}

@@ -64,6 +64,43 @@ def test_training_with_a_cache_is_training_with_live_teachers(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_cache_of_a_kind_cannot_be_computed_or_read_in_bfloat16(
+    update: Update, tmp_path: Path, kind: str, dtype: str
+) -> None:
+    options = {"model_init_kwargs": {"dtype": dtype}, "old_model_init_kwargs": {"dtype": dtype}}
+    trainer = trainer_of(update, tmp_path, max_steps=1, bf16=True, **KINDS[kind], **options)
+    batch = trainer._batch_of([trainer.train_dataset[row] for row in range(3)])
+    loss = trainer.compute_loss(trainer.model, batch).item()
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert log["loss"] > 0 and log["divergence_to_old_model"] > 0
+    again = trainer_of(update, tmp_path, max_steps=1, bf16=True, **KINDS[kind], **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert again.compute_loss(again.model, batch).item() == pytest.approx(loss, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cache_of_bfloat16_models_cannot_be_computed_or_read_in_float16(
+    update: Update, tmp_path: Path, kind: str
+) -> None:
+    options = {"model_init_kwargs": {"dtype": "bfloat16"}, "old_model_init_kwargs": {"dtype": "bfloat16"}}
+    losses = []
+    for cache in ({}, KINDS[kind]):
+        trainer = trainer_of(update, tmp_path, loss_implementation="chunked", **cache, **options)
+        # Not by the config, whose scaler of gradients needs a GPU.
+        trainer.args.fp16 = True
+        for part in (trainer.accelerator, trainer.teachers.loss):
+            part.autocast = lambda: torch.autocast("cpu", torch.float16)
+        if cache:
+            trainer.cache_teachers()
+        losses.append(trainer.compute_loss(trainer.model, trainer._batch_of(list(trainer.train_dataset))).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.slow
 def test_drawn_targets_depend_on_the_batch_or_on_the_seed_of_the_training(update: Update, tmp_path: Path) -> None:
     options = {"teacher_cache": "sampled", "teacher_cache_k": 5}
     read = []
