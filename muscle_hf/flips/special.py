@@ -6,6 +6,7 @@ comparing ten thousand answers does.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -246,9 +247,10 @@ def _nodes() -> list[tuple[float, float]]:
 def _fraction(a: Numbers, b: Numbers, x: Numbers) -> Any:
     """Give 1 + d1 / (1 + d2 / (1 + ...)), from its end, with twice the terms that the hardest case needs."""
     terms = int(60 + 2 * math.sqrt(float(np.minimum(a, b).max(initial=0.0))))
-    if x.size <= _FEW and bool((a > 0).all()):
+    if x.size <= _FEW:
         each = zip(a.ravel().tolist(), b.ravel().tolist(), x.ravel().tolist(), strict=True)
-        return np.array([_backward(*given, terms) for given in each]).reshape(x.shape)
+        with suppress(ZeroDivisionError):  # where a shape is all but 0; arrays go on
+            return np.array([_backward(*given, terms) for given in each]).reshape(x.shape)
     return _backward(a, b, x, terms)
 
 

@@ -101,3 +101,13 @@ def test_quantiles_of_few_degrees_of_freedom_are_large_and_not_a_division_by_0(d
 def test_a_root_that_is_not_enclosed_is_no_number() -> None:
     with pytest.raises(ValueError, match="one sign"):
         special.root(lambda x: x * x + 1, -1, 1, 1e-9)
+
+
+@pytest.mark.parametrize("a", [4.8e-24, 1e-3, 3.0, 250.0, 2e4])
+def test_few_shares_and_quantiles_have_other_bits_than_many_or_a_shape_of_nothing_raises(a: float) -> None:
+    shapes, shares = [[a, 7.0], [1.0, 98.0]], [0.025, 0.975]
+    for function in (special.betainc, special.betaincinv):
+        few = function(*shapes, shares)
+        many = function(*(values * 20 for values in shapes), shares * 20)
+        np.testing.assert_array_equal(np.tile(few, 20), many)
+        np.testing.assert_array_equal([function(a, 1.0, 0.025)], function([a] * 20, [1.0] * 20, [0.025] * 20)[:1])
