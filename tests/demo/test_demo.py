@@ -295,6 +295,7 @@ def test_a_checkpoint_that_was_cut_off_does_not_stop_the_demo_for_good(tmp_path:
     class Trainer:
         args = SimpleNamespace(output_dir=str(tmp_path), load_best_model_at_end=False)
         callback_handler = SimpleNamespace(callbacks=[])
+        is_fsdp_enabled = is_deepspeed_enabled = False
 
         def remove_callback(self, callback: object) -> None:
             pass

@@ -394,8 +394,8 @@ def test_kept_pieces_of_another_model_or_cut_off_are_taken_for_answers(
     batches.stop = None
     part.write_text(text[:-2], encoding="utf-8")
     _evaluation(tmp_path, _generated(), batch_size=2).ask_old_and_new()
-    # The one that was cut off is asked again.
-    assert sum(batches.asked) == 2 * len(PROMPTS) + 1
+    # The batch that was cut off is asked again, as a whole.
+    assert sum(batches.asked) == 2 * len(PROMPTS) + 2
     for path in tmp_path.glob("*.jsonl"):
         path.unlink()
     part.write_text(text.replace('"decided_by": "', '"decided_by": "0'), encoding="utf-8")
