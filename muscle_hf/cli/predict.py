@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EndpointError, InputError
 from ..files import refuse_read_only
+from ..launched import is_one_of_several
 from ..locks import held_file
 from . import several
 from .asked import asked
@@ -143,6 +144,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it first.")
     if not output.exists():
         refuse_read_only(output.parent, "Name an --output where you may write.")
+    elif is_one_of_several():  # which would keep each other out
+        _refuse_existing(output)
     else:
         with held_file(output, "muscle-hf predict", "name another --output"):  # and take a dead one's lock away
             _refuse_existing(output)

@@ -552,6 +552,18 @@ def test_a_second_run_towards_the_same_file_asks_again_what_the_first_one_asks(
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
+def test_processes_of_one_run_keep_each_other_out(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "answers.jsonl"
+    output.write_text("{}\n", encoding="utf-8")
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with held_file(output, "muscle-hf predict", "wait"):  # as the other process looks whether the file is there
+        assert _predict(adapter, tmp_path, ROWS) == 2
+    assert "answers.jsonl is there already" in _last_line(capsys)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_at_its_very_end_is_refused_or_replaces_what_is_not_its_own(
     adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
