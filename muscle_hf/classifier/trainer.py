@@ -173,6 +173,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             train_dataset = encoded(encoder, train_dataset, "train")
             if unlabelled_dataset is not None:
                 texts = encoded_texts(encoder, pair.classes, unlabelled_dataset, args.unlabelled_teacher)
+                labelled = len(train_dataset)
                 train_dataset = mixed_texts(train_dataset, texts, args.unlabelled_ratio, args.seed)
             if eval_dataset is not None:
                 eval_dataset = encoded(encoder, eval_dataset, "eval")
@@ -198,7 +199,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         )
         self._make_repository()
         self.classes, self.min_accuracy = pair.classes, args.min_accuracy
-        self.unlabelled_rows = 0 if unlabelled_dataset is None else len(texts)
+        if unlabelled_dataset is not None:
+            self.unlabelled_rows = len(train_dataset) - labelled, len(unlabelled_dataset)
         self._encoder, self._old_classes = encoder, OldClasses(pair.classes)
         arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
         self._memories: dict[str, EvaluationMemory] = {}

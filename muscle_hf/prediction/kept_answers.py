@@ -187,23 +187,24 @@ class AnswersByPrompt(SharedAnswers[str, dict[str, Any]]):
     def of(
         self,
         prompts: Sequence[Prompt],
+        rows: Sequence[int],
         ask: Ask,
         block_size: int,
         *,
         show_progress: bool,
         together: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> list[dict[str, Any]]:
-        """Return the answer to each prompt, asking for those that are not kept, so many before they are kept."""
-        keys = [prompt_key(prompt) for prompt in prompts]
-        rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # a prompt's first row
-        missing = sum(key not in self.answers for key in rows)
+        """Return the answers to these rows of prompts, asking for what is not kept, so many before they are kept."""
+        keys = [prompt_key(prompts[row]) for row in rows]
+        first = {key: row for row, key in reversed(list(zip(rows, keys, strict=True)))}  # a prompt's first row
+        missing = sum(key not in self.answers for key in first)
         if missing:
             if place()[0] == 0:
                 self._say_what_is_asked(missing)
             self.complete(
                 # The longest first, so that a lack of memory or a prompt that does not fit shows at once.
                 sorted(dict.fromkeys(keys), key=lambda key: -len(key)),
-                lambda some: _asked(ask, [prompts[rows[key]] for key in some], [rows[key] for key in some]),
+                lambda some: _asked(ask, [prompts[first[key]] for key in some], [first[key] for key in some]),
                 block_size,
                 f"Answers of the {self.role} model",
                 show_progress=show_progress,

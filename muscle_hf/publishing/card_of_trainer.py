@@ -64,7 +64,7 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
         **_kept(trainer),
         "sequences a step": batch * args.gradient_accumulation_steps * args.world_size,
         "seed": args.seed,
-        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "as loaded",
+        "precision": _precision(trainer),
         "hardware": hardware(args),
         **time_of(trainer).row(),
         "versions": library_versions(),
@@ -116,11 +116,26 @@ def _unusual(args: Any) -> dict[str, object]:
 
 
 def _unlabelled(trainer: Any) -> dict[str, str]:
-    """Say how many rows without labels were learned from, and whose answers they have."""
-    count, teacher = getattr(trainer, "unlabelled_rows", 0), getattr(trainer.args, "unlabelled_teacher", "old")
+    """Say how many rows without labels an epoch has, of how many, and whose answers they have."""
+    if trainer.unlabelled_rows is None:
+        return {}
+    used, passed = trainer.unlabelled_rows
+    teacher, ratio = trainer.args.unlabelled_teacher, trainer.args.unlabelled_ratio
+    count = f"{used:,}" if used == passed else f"{used:,} an epoch, of {passed:,}"
+    if ratio is not None:
+        count += f" ({ratio:g} for each labelled row)"
     known = {"more_confident": "answered by the more confident model", "product": "learned from both models' product"}
     whose = known.get(teacher, f"answered by the {teacher} model")
-    return {"unlabelled rows": f"{count:,}, {whose}"} if count else {}
+    return {"unlabelled rows": f"{count}, {whose}"}
+
+
+def _precision(trainer: Any) -> str:
+    """Name what was computed in, which a launcher may decide too; without mixed precision, that of the weights."""
+    mixed = str(trainer.accelerator.mixed_precision)
+    if mixed != "no":
+        return mixed
+    weights = base_model(trainer.accelerator.unwrap_model(trainer.model)).dtype
+    return f"as loaded ({str(weights).removeprefix('torch.')})"
 
 
 def _learning_rate(trainer: Any) -> str:

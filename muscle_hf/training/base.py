@@ -82,7 +82,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             super().__init__(model=model, args=args, **options)
         self.strategy, self.lineage = strategy, lineage
         self.flips: FlipsEvaluation | None = None
-        self.unlabelled_rows = 0
+        self.unlabelled_rows: tuple[int, int] | None = None
+        """Rows without labels of an epoch, and those that were passed; None without any."""
         self.min_accuracy: float | None = None
         # Measured, and not yet in the metrics of the evaluation that is under way.
         self._measured: dict[str, float] | None = None

@@ -31,7 +31,7 @@ from .hooks import prepare_rows, stand_in
 from .old_endpoint import asker, old_endpoint
 from .packing import packed, truncated
 from .pair import ModelPair
-from .unlabelled import answered_rows, mixed, with_given_teachers
+from .unlabelled import answered_rows, mixed, rows_needed, with_given_teachers
 
 logger = get_logger(__name__)
 
@@ -43,7 +43,8 @@ class RowsOfRun:
     """Makes of the data sets that the user passed what a trainer reads.
 
     `tokenizer` is the student's, with the chat template that is trained with; `vocabulary` holds the tokens of both
-    models by identity, where they differ; `unlabelled` are answered prompts to mix into the training set.
+    models by identity, where they differ; `unlabelled` gives answered prompts to mix with so many
+    labelled rows.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class RowsOfRun:
         tokenizer: PreTrainedTokenizerBase,
         *,
         vocabulary: VocabularyMap | None,
-        unlabelled: Dataset | None,
+        unlabelled: Callable[[int], Dataset] | None,
         completion_only_loss: bool,
         chat_template: str | None,
         formatting_func: Callable[[dict[str, Any]], str] | None,
@@ -67,6 +68,8 @@ class RowsOfRun:
         """Name of a data set -> its rows, numbered for the cache."""
         self.is_cache_sealed = False
         """Nothing more can be put into the cache."""
+        self.unlabelled_rows = 0
+        """Rows without labels in an epoch."""
 
     def training(self, dataset: Any) -> Any:
         """Prepare the training set."""
@@ -81,8 +84,10 @@ class RowsOfRun:
         if args.weight_column is not None:
             dataset = with_weights(dataset, args.weight_column)
         if self.unlabelled is not None:
-            unlabelled = self._encoded(self.unlabelled, "unlabelled", packing=packing, formatting_func=None)
+            labelled, answers = len(dataset), self.unlabelled(len(dataset))
+            unlabelled = self._encoded(answers, "unlabelled", packing=packing, formatting_func=None)
             dataset = mixed(dataset, with_given_teachers(unlabelled), args.unlabelled_ratio, args.seed)
+            self.unlabelled_rows = len(dataset) - labelled
         return self._finished(dataset, "train", kept_as="train", packing=packing)
 
     def evaluation(self, dataset: Any, name: str = "eval") -> Any:
@@ -203,8 +208,14 @@ class RowsOfRun:
                 )
 
 
-def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig, accelerator: Accelerator) -> Dataset:
-    """Let the teachers answer the unlabelled prompts; every process asks its share, and all get all answers."""
+def answered(
+    pair: ModelPair, prompts: Dataset, args: CompatibilityConfig, accelerator: Accelerator, labelled: int
+) -> Dataset:
+    """Let the teachers answer the unlabelled prompts that are mixed with so many labelled rows.
+
+    Every process asks its share, and all get all answers.
+    """
+    needed = rows_needed(labelled, args.unlabelled_ratio)
     longest, block = args.unlabelled_max_new_tokens, args.per_device_eval_batch_size
     ask_old = pair.asker("old", args, longest, accelerator)
     fingerprint = pair.fingerprint_of_answers(longest)
@@ -225,4 +236,6 @@ def answered(pair: ModelPair, prompts: Dataset, args: CompatibilityConfig, accel
         fingerprint=fingerprint,
         block_size=block,
         show_progress=not args.disable_tqdm,
+        needed=needed,
+        seed=args.seed,
     )

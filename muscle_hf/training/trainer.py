@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -228,8 +229,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         split_student(self)
         unlabelled = None
         if unlabelled_dataset is not None:
-            unlabelled = answered(pair, unlabelled_dataset, args, self.accelerator)
-        self.unlabelled_rows = 0 if unlabelled is None else len(unlabelled)
+            unlabelled = partial(answered, pair, unlabelled_dataset, args, self.accelerator)
         self.rows = RowsOfRun(
             args,
             pair,
@@ -241,6 +241,8 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             formatting_func=formatting_func,
         )
         self.train_dataset = self.rows.training(self.train_dataset)
+        if unlabelled_dataset is not None:
+            self.unlabelled_rows = self.rows.unlabelled_rows, len(unlabelled_dataset)
         self.eval_dataset = self.rows.evaluation(self.eval_dataset)
         self.rows.is_cache_sealed = True
         self._make_repository()

@@ -93,9 +93,14 @@ def answered_rows(
     fingerprint: Mapping[str, Any],
     block_size: int,
     show_progress: bool,
+    needed: int | None = None,
+    seed: int = 0,
     together: Callable[[str], AbstractContextManager[Any]] = lambda role: nullcontext(),
 ) -> Dataset:
-    """Give every prompt the answer of the model that it is to be learned from.
+    """Give every prompt, or so many as are `needed`, the answer of the model that it is to be learned from.
+
+    Where fewer are needed than there are, they are drawn with the seed, and the others are not asked; for a prompt
+    whose answer did not end, the next one of the same drawing is asked.
 
     A prompt that stands in several rows is asked once; of two equally sure models the old one answers. Where a column
     `completion` holds the old model's answers, nothing is asked and nothing is kept. Of several processes each asks
@@ -110,29 +115,40 @@ def answered_rows(
     """
     dataset = check_unlabelled(dataset, teacher=teacher)
     prompts: list[Prompt] = list(dataset["prompt"])
+    wanted = len(prompts) if needed is None else min(needed, len(prompts))
+    drawn: list[int] = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    if wanted < len(prompts):
+        logger.info(
+            f"{wanted} of {len(prompts)} rows of unlabelled_dataset are drawn with seed {seed}, the same in every "
+            "epoch; the others are not asked."
+        )
     if "completion" in dataset.column_names:
         logger.info("%d rows of unlabelled_dataset bring their answers, taken for the old model's.", len(prompts))
-        completions = [
-            _as_completion(prompt, completion)
-            for prompt, completion in zip(prompts, dataset["completion"], strict=True)
-        ]
-        return _answered(
-            dataset, range(len(prompts)), completions, [PRODUCT if teacher == "product" else OLD] * len(prompts)
-        )
+        rows, logged = sorted(drawn[:wanted]), list(dataset["completion"])
+        completions = [_as_completion(prompts[row], logged[row]) for row in rows]
+        return _answered(dataset, rows, completions, [PRODUCT if teacher == "product" else OLD] * wanted)
     asked = [teacher] if teacher in ("old", "new") else ["old", "new"]
-    answers = [
-        AnswersByPrompt(folder, role, fingerprint).of(
-            prompts,
-            ask_old if role == "old" else ask_new,
-            block_size,
-            show_progress=show_progress,
-            together=partial(together, role),
-        )
-        for role in asked
-    ]
-    # Of equal ones `max` takes the first, the old model.
-    chosen = [max(zip(asked, of_row, strict=True), key=_confidence) for of_row in zip(*answers, strict=True)]
-    ended = [index for index, (_, answer) in enumerate(chosen) if answer["finished"]]
+    kept = [AnswersByPrompt(folder, role, fingerprint) for role in asked]
+    chosen: dict[int, tuple[str, dict[str, Any]]] = {}
+    ended: list[int] = []
+    # What has no end is left out, and the next rows are asked in its place, unless none had one.
+    while len(ended) < wanted and len(chosen) < len(prompts) and (ended or not chosen):
+        rows = sorted(drawn[len(chosen) :][: wanted - len(ended)])
+        answers = [
+            of_model.of(
+                prompts,
+                rows,
+                ask_old if of_model.role == "old" else ask_new,
+                block_size,
+                show_progress=show_progress,
+                together=partial(together, of_model.role),
+            )
+            for of_model in kept
+        ]
+        # Of equal ones `max` takes the first, the old model.
+        of_rows = [max(zip(asked, of_row, strict=True), key=_confidence) for of_row in zip(*answers, strict=True)]
+        chosen |= zip(rows, of_rows, strict=True)
+        ended = sorted(row for row, (_, answer) in chosen.items() if answer["finished"])
     if len(ended) < len(chosen):
         lost = f"{len(chosen) - len(ended)} of {len(chosen)} answers to unlabelled_dataset did not end"
         if not ended:
@@ -180,15 +196,21 @@ def check_ratio(ratio: float | None) -> None:
         )
 
 
-def rows_to_mix_in(labelled: int, unlabelled: int, ratio: float | None, seed: int) -> list[int]:
-    """Choose the unlabelled rows of an epoch, by the numbers of labelled and unlabelled ones; see [`mixed`]."""
+def rows_needed(labelled: int, ratio: float | None) -> int | None:
+    """Return the number of unlabelled rows that an epoch has; None for all of them, once."""
     check_ratio(ratio)
-    count = unlabelled if ratio is None else round(ratio * labelled)
-    if not count:
+    count = None if ratio is None else round(ratio * labelled)
+    if count == 0:
         raise ConfigurationError(
             f"unlabelled_ratio={ratio!r} with {labelled} labelled rows gives no unlabelled row. Raise it, or "
             "leave unlabelled_dataset out."
         )
+    return count
+
+
+def rows_to_mix_in(labelled: int, unlabelled: int, ratio: float | None, seed: int) -> list[int]:
+    """Choose the unlabelled rows of an epoch, by the numbers of labelled and unlabelled ones; see [`mixed`]."""
+    count = rows_needed(labelled, ratio) or unlabelled
     passes, rest = divmod(count, unlabelled)
     # In their order, which is how a disk likes it; the trainer shuffles.
     part: list[int] = np.sort(np.random.default_rng(seed).permutation(unlabelled)[:rest]).tolist()

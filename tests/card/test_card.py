@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -346,13 +347,16 @@ def _trainer(**changes: Any) -> Any:
     args = muscle_hf.CompatibilityConfig(output_dir="/home/somebody/my-adapter", use_cpu=True, bf16=False, seed=7)
     for name, value in changes.pop("args", {}).items():
         setattr(args, name, value)
-    model = SimpleNamespace(active_peft_config=SimpleNamespace(peft_type=SimpleNamespace(value="LORA")))
+    model = SimpleNamespace(
+        active_peft_config=SimpleNamespace(peft_type=SimpleNamespace(value="LORA")), dtype=torch.float32
+    )
     return SimpleNamespace(
         **{
             "args": args,
             "state": SimpleNamespace(global_step=12, log_history=[]),
             "callback_handler": SimpleNamespace(callbacks=[_time(400.0)]),
-            "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: wrapped),
+            "accelerator": SimpleNamespace(unwrap_model=lambda wrapped: wrapped, mixed_precision="no"),
+            "unlabelled_rows": None,
             "model": model,
             "strategy": Strategy(focal_beta=5.0),
             "lineage": KNOWN,
@@ -361,6 +365,29 @@ def _trainer(**changes: Any) -> Any:
         }
         | changes
     )
+
+
+@pytest.mark.parametrize("mixed", ["no", "bf16", "fp16"])
+def test_the_precision_that_a_launcher_chose_is_called_as_loaded(mixed: str) -> None:
+    accelerator = SimpleNamespace(unwrap_model=lambda wrapped: wrapped, mixed_precision=mixed)
+    shown = {"no": "as loaded (float32)"}.get(mixed, mixed)
+    assert card_of_trainer(_trainer(accelerator=accelerator)).training["precision"] == shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "ratio", "shown"),
+    [
+        ((1000, 1000), None, "1,000"),
+        ((998, 1000), None, "998 an epoch, of 1,000"),
+        ((12, 1000), 0.1, "12 an epoch, of 1,000 (0.1 for each labelled row)"),
+        ((1500, 1000), 12.5, "1,500 an epoch, of 1,000 (12.5 for each labelled row)"),
+    ],
+)
+def test_unlabelled_rows_that_were_passed_count_as_used(
+    rows: tuple[int, int], ratio: float | None, shown: str
+) -> None:
+    trainer = _trainer(unlabelled_rows=rows, args={"unlabelled_ratio": ratio})
+    assert card_of_trainer(trainer).training["unlabelled rows"] == f"{shown}, answered by the old model"
 
 
 @pytest.mark.parametrize("urls", [[], ["Documentation, https://h.org/docs"], ["Repository, https://h.org/muscle"]])

@@ -284,7 +284,9 @@ def test_shared_texts_and_classes_that_the_old_model_does_not_know_are_told(tmp_
 
 def test_the_card_says_how_many_texts_were_learned_from_and_whose_answers(tmp_path: Path) -> None:
     _, trainer = _encoded(tmp_path, TEXT_ROWS, unlabelled_teacher="more_confident", unlabelled_ratio=2.0)
-    assert trainer.card().training["unlabelled rows"] == "4, answered by the more confident model"
+    assert trainer.card().training["unlabelled rows"] == (
+        "24 an epoch, of 4 (2 for each labelled row), answered by the more confident model"
+    )
 
 
 def _answered_by(update: dict[str, Any]) -> Dataset:

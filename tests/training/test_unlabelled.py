@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.losses.compatibility import NEW, OLD, PRODUCT
 from muscle_hf.prediction.generate import Answers, generate_answers
-from muscle_hf.training.unlabelled import answered_rows, check_unlabelled, mixed, with_given_teachers
+from muscle_hf.training.unlabelled import answered_rows, check_unlabelled, mixed, rows_to_mix_in, with_given_teachers
 
 MODELS = {"old": "v1", "new": "v2"}
 
@@ -137,6 +137,34 @@ class TestWhoAnswers:
         old.unfinished = {"a"}
         with pytest.raises(InputError, match=r"1 of 1 answers .* leaves nothing to learn"):
             _answer(_prompts("a"), tmp_path, ask_old=old)
+
+    def test_rows_are_asked_that_an_epoch_does_not_have(self, tmp_path) -> None:
+        names, old, new = "abcdefghij", Model("v1"), Model("v2")
+        rows = _answer(_prompts(*names), tmp_path, teacher="product", ask_old=old, ask_new=new, needed=4, seed=7)
+        # The rows that were drawn from the answers to all of them, before only what is drawn was asked.
+        as_before = [names[row] for row in rows_to_mix_in(2, 10, 2.0, seed=7)]
+        assert rows["prompt"][:] == as_before
+        assert sorted(sum(old.asked, [])) == sorted(sum(new.asked, [])) == as_before
+
+    def test_a_log_is_drawn_from_otherwise_than_prompts(self, tmp_path) -> None:
+        log = Dataset.from_dict({"prompt": list("abcdefghij"), "completion": list("ABCDEFGHIJ")})
+        rows = _answer(log, tmp_path, needed=4, seed=7)
+        assert rows["completion"][:] == ["ABCDEFGHIJ"[row] for row in rows_to_mix_in(2, 10, 2.0, seed=7)]
+
+    def test_an_answer_without_end_costs_a_row_of_the_epoch(self, tmp_path, caplog) -> None:
+        drawn, names = np.random.default_rng(7).permutation(10)[:6], "abcdefghij"
+        old = Model("v1")
+        old.unfinished = {names[drawn[0]], names[drawn[4]]}
+        rows = _answer(_prompts(*names), tmp_path, ask_old=old, needed=4, seed=7)
+        assert rows["prompt"][:] == sorted(names[row] for row in drawn[[1, 2, 3, 5]])
+        assert sorted(sum(old.asked, [])) == sorted(names[row] for row in drawn)
+        assert "2 of 6 answers to unlabelled_dataset did not end" in caplog.text
+
+    def test_a_log_of_prompts_is_asked_to_its_end_where_no_answer_ends(self, tmp_path) -> None:
+        old = Model("v1")
+        old.unfinished = {*"abcdefghij"}
+        with pytest.raises(InputError, match=r"4 of 4 answers .* leaves nothing to learn"):
+            _answer(_prompts(*"abcdefghij"), tmp_path, ask_old=old, needed=4)
 
     def test_an_empty_answer_is_lost(self, tmp_path) -> None:
         def silent(prompts: Sequence[Any]) -> Answers:
