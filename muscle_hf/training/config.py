@@ -100,8 +100,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         unlabelled_teacher: Whose answers the rows of `unlabelled_dataset` get, and whom they learn from: "old"
             (default), "new" or "more_confident"; or "product": answers as with "more_confident" (or a log's), learned
             from the product of both models' probabilities.
-        unlabelled_ratio: Unlabelled rows for each labelled row, the same in every epoch; drawn by the seed where there are
-            more, and only these are asked. Defaults to None: every unlabelled row once an epoch.
+        unlabelled_ratio: Unlabelled rows for each labelled row, the same in every epoch. Of more they are drawn with
+            the seed, and the others are not asked. Defaults to None: every unlabelled row once an epoch.
         unlabelled_max_new_tokens: Longest answer, in tokens. Defaults to 256.
 
         > Parameters that name an endpoint of the old model
