@@ -113,7 +113,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         UnsupportedAdapterError: A prompt-learning adapter.
         ConfigurationError: Models or options that cannot be combined, or nothing to train.
         InputError: A data set that cannot be read, or without a label to train on.
-        DivergedError: What was trained has become NaN or infinity; raised where it would be saved.
+        DivergedError: What was trained has become NaN or infinity; raised at the first batch whose loss is, and where
+            it would be saved.
         TeacherError: A teacher whose logits are NaN; also raised in training.
         HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
 

@@ -1,5 +1,6 @@
 """What both trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -28,7 +29,7 @@ from .checkpoints import SealedCheckpoints, load_finished, losing_nothing, refus
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import send_nothing
-from .log import LossSums
+from .log import LossSums, TokensSinceLog
 from .product import ProductTemperatures
 from .published import push_checkpoint, pushed_folder, write_card
 from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallelism
@@ -89,7 +90,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._measured: dict[str, float] | None = None
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
-        self._product = ProductTemperatures(self)
+        self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
+        self.add_callback(self._unlogged)
         self.add_callback(TrainingTime())
         self.add_callback(SealedCheckpoints())
         self.renew_card()
@@ -106,12 +108,21 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def _noted_loss(self, result: CompatibilityLoss, normalizer: Tensor | float | None, **counts: Any) -> Tensor:
         """Add a batch to what is logged, and return its loss, ready for the parent."""
-        self._sums.add(result, accelerator=self.accelerator, **counts)
+        if not self._sums.add(result, accelerator=self.accelerator, **counts):
+            self._refuse_diverged_training()
         loss: Tensor = result.loss
         # The normalizer counts what every process trains on, and DDP averages gradients over processes.
         if self.args.average_tokens_across_devices and normalizer is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
         return loss
+
+    def _refuse_diverged_training(self) -> None:
+        """Stop where a loss or gradient that is no number has come to the weights, or is from there.
+
+        In float16 it may be no more than too large, and the step is left out then.
+        """
+        if self.model.training:
+            from_every_process(partial(refuse_diverged, self))  # one may have what is NaN, and all have to stop
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train, as [`transformers.Trainer.train`] does; the old and the new model are asked before the first step.
@@ -125,6 +136,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         asked, *more = arguments or (options.pop("resume_from_checkpoint", None),)
         arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
         self._card.start_training(self)
+        self._sums.clear()
         if arguments[0] is not None:
             refuse_another_way(self, Path(arguments[0]))
             self.take_up(Path(arguments[0]))
@@ -150,6 +162,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """Know what a checkpoint that is gone on from says: how long it took, what was measured, the temperatures."""
         self._card.take_up(self, checkpoint)
         self._product.take_up(checkpoint)
+        self._unlogged.take_up(checkpoint)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -234,6 +247,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
                 logs["num_tokens"] = seen + positions
             self._sums.clear()
         super().log(logs, start_time)
+        if not math.isfinite(logs.get("grad_norm", 0.0)):
+            self._refuse_diverged_training()
 
     # The best checkpoint ---------------------------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 
 from ..losses.compatibility import CompatibilityLoss
+from .kept_checkpoints import state_of
 
 _SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", "cross_entropy", "correct_tokens")
 
@@ -23,16 +26,25 @@ class LossSums:
         """Return one sum: "tokens", a field of [`CompatibilityLoss`], or the name of another count."""
         return self._sums[name]
 
-    def add(self, result: CompatibilityLoss, *, accelerator: Any = None, **counts: Tensor | float) -> None:
-        """Add one batch, and further counts of it, of all processes together (None where there is one)."""
+    def __setitem__(self, name: str, value: float) -> None:
+        """Put a sum in place."""
+        self._sums[name] = value
+
+    def add(self, result: CompatibilityLoss, *, accelerator: Any = None, **counts: Tensor | float) -> bool:
+        """Add one batch, and further counts of it, of all processes together (None where there is one).
+
+        Returns, to all processes alike, whether all of it are numbers, and not NaN or infinity.
+        """
         values = [getattr(result, name).double() for name in _SUMMED]
         device = values[0].device
         values += [torch.as_tensor(count, dtype=torch.float64, device=device) for count in counts.values()]
         stacked = torch.stack(values)  # one transfer for all of them
         if accelerator is not None:
             stacked = accelerator.reduce(stacked, reduction="sum")
-        for name, value in zip((*_SUMMED, *counts), stacked.tolist(), strict=True):
+        totals = stacked.tolist()
+        for name, value in zip((*_SUMMED, *counts), totals, strict=True):
             self._sums[name] += value
+        return all(map(math.isfinite, totals))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -61,3 +73,30 @@ class LossSums:
         if sums["router_batches"]:
             figures["aux_loss"] = sums["router_loss"] / sums["router_batches"]
         return figures
+
+
+class TokensSinceLog(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
+    """Lets checkpoints say how many tokens came since the last log, so that the count goes on from one between two."""
+
+    def __init__(self, trainer: Any) -> None:
+        """Keep the trainer, whose sums these are."""
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note it where a checkpoint may be written next."""
+        state.stateful_callbacks[_UNLOGGED] = {
+            "args": {},
+            "attributes": {"positions": self.trainer._sums["positions"]},
+        }
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note that the log has them."""
+        self.on_step_end(args, state, control)
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Go on counting from a checkpoint; one of an earlier version does not say it."""
+        kept = (state_of(checkpoint) or {}).get("stateful_callbacks", {}).get(_UNLOGGED)
+        self.trainer._sums["positions"] = 0.0 if kept is None else float(kept["attributes"]["positions"])
+
+
+_UNLOGGED = "tokens_since_log"

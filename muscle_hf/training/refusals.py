@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..launched import is_one_of_several, place_of_launcher
 from ..models.adapters import base_model
 from ..models.sharding import part_of
 from .deepspeed_engines import dtype_of_training, types_of
+from .kept_checkpoints import last_checkpoint, steps_done
 
 
 def refuse_ways_of_splitting(trainer: Any) -> None:
@@ -106,10 +108,18 @@ def refuse_diverged(trainer: Any) -> None:
         if weight.requires_grad and part.is_floating_point() and not bool(torch.isfinite(part).all()):
             raise DivergedError(
                 f"The training has diverged: at step {trainer.state.global_step} there are weights that are no "
-                f"numbers (NaN or infinity, such as {name}), so they are not saved. Lower learning_rate "
-                f"(now {trainer.args.learning_rate:g}), raise warmup_steps, or train in bfloat16 or float32 where it "
-                "was float16."
+                f"numbers (NaN or infinity, such as {name}), so they are not saved. {_kept(trainer)} "
+                f"Lower learning_rate (now {trainer.args.learning_rate:g}), raise warmup_steps, or train in bfloat16 "
+                "or float32 where it was float16."
             )
+
+
+def _kept(trainer: Any) -> str:
+    folder = Path(trainer.args.output_dir)
+    newest, done = last_checkpoint(folder), steps_done(folder)
+    if newest is None or done is None or done[0] > trainer.state.global_step:
+        return "There is no checkpoint from before."
+    return f"The last checkpoint, whose weights are numbers, is {newest}."
 
 
 def refuse_tensor_parallelism(size: int) -> None:

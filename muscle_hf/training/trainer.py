@@ -72,9 +72,10 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
     One copy of the new base is in memory: the new model that teaches is a snapshot of the adapter. The old model is a
     second model, frozen. Logged beside the loss, each over all trained tokens since the last log:
 
-    - `aligned_to_old_model`: share of the tokens that learned from the old model.
-    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of that teacher, in nats for KL; left
-      out where there were none, and nan in an evaluation.
+    - `aligned_to_old_model`: share of the tokens that learned from `teacher`: the old model, or what stands in its
+      place (both models' mixture, or their product).
+    - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of `teacher`, to that target, and over
+      all others, to the new model; in nats for KL, left out where there were none, and nan in an evaluation.
     - `cross_entropy`, `mean_token_accuracy`: of the student.
     - `aux_loss`: of a mixture of experts, its router loss without its weight.
 
@@ -113,7 +114,8 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         ConfigurationError: Models or options that cannot be combined.
         InputError: A data set without a token to train on.
         TeacherError: A teacher whose logits are NaN; also raised in training.
-        DivergedError: What was trained has become NaN or infinity; raised where it would be saved.
+        DivergedError: What was trained has become NaN or infinity; raised at the first batch whose loss is, and where
+            it would be saved.
         EndpointError: The endpoint of the old model, or the storage of the cache, cannot be reached or refuses.
         HubError: With `push_to_hub=True`, the repository cannot be made; also raised at the end of training.
 

@@ -151,16 +151,19 @@ def _ask(stages: Stages, contender: Contender, say: Say) -> None:
 
 def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:
     folder = stage.path.parent
+    aside = on_main_process(partial(stage.make_room, but=CACHE))
+    if aside is not None:
+        on_main_process(lambda: say(f"{stage.title}: what has diverged with other settings is kept in {aside}"))
     done = on_main_process(partial(steps_done, folder))
     what = f"training, {steps} steps" + (f", going on from step {done[0]}" if done else "")
     try:
         _once(stage, say, what, partial(train, folder=folder))
     except DivergedError as error:
-        # The same settings would end there again, and others are to find nothing of these.
-        on_main_process(partial(stage.forget, but=CACHE))
+        on_main_process(stage.note_divergence)
         raise DivergedError(
-            f"{stage.title}: {error} What this stage left is removed, the others are kept, and the same command goes "
-            "on with another --learning-rate (--task-learning-rate for the task adapter)."
+            f"{stage.title}: {error} Everything is kept. The same command goes on from the last checkpoint; with "
+            "another --learning-rate (--task-learning-rate for the task adapter) it begins this stage anew, and moves "
+            f"what it finds in {folder.name} to {folder.name}.diverged."
         ) from error
     on_main_process(partial(clean, folder))
 

@@ -1,7 +1,7 @@
 """Stages of an update on disk: what decides one is written when it starts, that it is finished last of all."""
 
+import itertools
 import json
-import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,9 +76,9 @@ class Stage:
         ]
 
     def claim(self) -> None:
-        """Refuse to go on with what was made with other settings."""
+        """Refuse to go on with what was made with other settings, unless it has diverged."""
         differences = self.differences()
-        if differences and not self.is_quick:
+        if differences and not self.is_quick and not self._has_diverged:
             raise ConfigurationError(
                 f"{self.output_dir} holds another update: {self.title} was made with other settings "
                 f"({'; '.join(differences)}). Choose another --output-dir, or delete that folder."
@@ -108,14 +108,33 @@ class Stage:
         """Note that it is finished."""
         self._write(finished=True)
 
-    def forget(self, *, but: str) -> None:
-        """Remove the mark and the folder of the stage, but for a folder there that other settings may use as well."""
-        self.mark.unlink(missing_ok=True)
-        for path in self.path.parent.iterdir() if self.path.parent.is_dir() else ():
-            if path.is_dir() and path.name != but:
-                shutil.rmtree(path, ignore_errors=True)
-            elif not path.is_dir():
-                path.unlink()
+    def note_divergence(self) -> None:
+        """Note that what it trained has diverged, so that other settings may begin it anew."""
+        self._write(finished=False, diverged=True)
+
+    def make_room(self, *, but: str) -> Path | None:
+        """Move what has diverged with other settings aside; return where it is, or None where nothing has.
+
+        A folder in it that other settings may use as well stays.
+        """
+        if not (self._has_diverged and self.differences()):
+            return None
+        folder = self.path.parent
+        numbers = itertools.count(2)
+        aside = folder.with_name(f"{folder.name}.diverged")
+        while aside.exists():
+            aside = folder.with_name(f"{folder.name}.diverged-{next(numbers)}")
+        aside.mkdir(parents=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name != but:
+                path.replace(aside / path.name)
+        self.mark.unlink()
+        return aside
+
+    @property
+    def _has_diverged(self) -> bool:
+        mark = self._read()
+        return mark is not None and bool(mark.get("diverged"))
 
     def _noted(self) -> list[str]:
         """Name what counts as made: the outputs, and the files beside them where the stage has a folder of its name.
@@ -176,13 +195,14 @@ class Stage:
             "or delete it to have that made again, or choose another --output-dir."
         )
 
-    def _write(self, *, finished: bool) -> None:
+    def _write(self, *, finished: bool, diverged: bool = False) -> None:
         self.mark.parent.mkdir(parents=True, exist_ok=True)
         mark = {
             "title": self.title,
             "outputs": self.outputs,
             "decided_by": _as_json(self.decided_by),
             "finished": finished,
+            **({"diverged": True} if diverged else {}),
             "crc32": {name: checksum_of_file(self.output_dir / name) for name in (self._noted() if finished else ())},
         }
         text = json.dumps({**mark, "checksum": _checksum_of_mark(mark)}, indent=2, ensure_ascii=False)

@@ -332,6 +332,20 @@ def test_a_resumed_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Pat
     assert tokens[0] == sorted(set(tokens[0])) and len(tokens[0]) == 6, "each log goes on from the one before"
 
 
+@pytest.mark.slow
+def test_the_count_of_tokens_forgets_those_between_the_last_log_and_the_checkpoint(tmp_path: Path) -> None:
+    update = make_update(tmp_path)
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "logging_steps": 3}
+    whole = trainer_of(update, tmp_path / "out", **options)
+    whole.train()
+    counts = [[log["num_tokens"] for log in whole.state.log_history if "num_tokens" in log]]
+    for step in (2, 4):
+        resumed = trainer_of(update, tmp_path / "out", **options)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{step}"))
+        counts.append([log["num_tokens"] for log in resumed.state.log_history if "num_tokens" in log])
+    assert counts[0] == counts[1] == counts[2] and len(counts[0]) == 2
+
+
 def test_compute_metrics_receives_the_students_logits(update: Update, tmp_path: Path) -> None:
     shapes = []
 

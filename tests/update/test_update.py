@@ -1237,12 +1237,21 @@ def test_a_training_of_an_update_that_has_diverged_leaves_the_other_stages_to_go
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["update", *_words(models, tmp_path / "out", "--control", "false", "--task-learning-rate", "1e-3")]
-    assert main([*words, "--learning-rate", "1e30"]) == 2
+    words += ["--max-grad-norm", "0", "--save-steps", "1", "--eval-strategy", "steps", "--eval-steps", "1"]
+    unhealthy = [*words, "--max-steps", "4", "--learning-rate", "1e30"]
+    assert main(unhealthy) == 2
     said = capsys.readouterr().err
-    assert "the compatibility adapter: The training has diverged" in said and "the same command goes on" in said
+    assert "the compatibility adapter: The training has diverged" in said and "Everything is kept" in said
+    kept = re.search(r"whose weights are numbers, is (\S+checkpoint-(\d+))\.", said)
+    assert kept is not None and Path(kept[1], "trainer_state.json").is_file()
+    assert main(unhealthy) == 2, "the same command goes on from there"
+    assert f"going on from step {kept[2]}" in capsys.readouterr().out
     task = (tmp_path / "out" / "task-adapter" / "adapter_model.safetensors").stat().st_mtime_ns
-    assert main([*words, "--learning-rate", "1e-4"]) == 0
-    assert "the new task adapter: finished before" in capsys.readouterr().out
+    assert main([*words, "--max-steps", "4", "--learning-rate", "1e-4"]) == 0
+    said = capsys.readouterr().out
+    assert "the new task adapter: finished before" in said and "going on from" not in said
+    assert "what has diverged with other settings is kept in" in said
+    assert (tmp_path / "out" / "compatibility.diverged" / Path(kept[1]).name / "trainer_state.json").is_file()
     assert (tmp_path / "out" / "task-adapter" / "adapter_model.safetensors").stat().st_mtime_ns == task
 
 
