@@ -1,6 +1,5 @@
 """What both trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -29,7 +28,7 @@ from .checkpoints import SealedCheckpoints, load_finished, losing_nothing, refus
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .hooks import send_nothing
-from .log import LossSums, TokensSinceLog
+from .log import EndsWhenDiverged, LossSums, TokensSinceLog
 from .product import ProductTemperatures
 from .published import push_checkpoint, pushed_folder, write_card
 from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallelism
@@ -92,6 +91,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
         self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
         self.add_callback(self._unlogged)
+        self.add_callback(EndsWhenDiverged(self))
         self.add_callback(TrainingTime())
         self.add_callback(SealedCheckpoints())
         self.renew_card()
@@ -108,21 +108,13 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def _noted_loss(self, result: CompatibilityLoss, normalizer: Tensor | float | None, **counts: Any) -> Tensor:
         """Add a batch to what is logged, and return its loss, ready for the parent."""
-        if not self._sums.add(result, accelerator=self.accelerator, **counts):
-            self._refuse_diverged_training()
+        if not self._sums.add(result, accelerator=self.accelerator, **counts) and self.model.training:
+            from_every_process(partial(refuse_diverged, self))
         loss: Tensor = result.loss
         # The normalizer counts what every process trains on, and DDP averages gradients over processes.
         if self.args.average_tokens_across_devices and normalizer is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
         return loss
-
-    def _refuse_diverged_training(self) -> None:
-        """Stop where a loss or gradient that is no number has come to the weights, or is from there.
-
-        In float16 it may be no more than too large, and the step is left out then.
-        """
-        if self.model.training:
-            from_every_process(partial(refuse_diverged, self))  # one may have what is NaN, and all have to stop
 
     def train(self, *arguments: Any, **options: Any) -> Any:
         """Train, as [`transformers.Trainer.train`] does; the old and the new model are asked before the first step.
@@ -247,8 +239,6 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
                 logs["num_tokens"] = seen + positions
             self._sums.clear()
         super().log(logs, start_time)
-        if not math.isfinite(logs.get("grad_norm", 0.0)):
-            self._refuse_diverged_training()
 
     # The best checkpoint ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from ..losses.compatibility import CompatibilityLoss
+from ..models.processes import from_every_process
 from .kept_checkpoints import state_of
+from .refusals import refuse_diverged
 
 _SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", "cross_entropy", "correct_tokens")
 
@@ -73,6 +76,23 @@ class LossSums:
         if sums["router_batches"]:
             figures["aux_loss"] = sums["router_loss"] / sums["router_batches"]
         return figures
+
+
+class EndsWhenDiverged(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
+    """Ends a training where what is logged of it is no number because weights are none.
+
+    In float16 a loss or a gradient may just be too large, and the step is left out.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        """Keep the trainer, whose weights are looked at."""
+        self.trainer = trainer
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Look at the weights where there is a reason; all processes log the same."""
+        # "entropy" is TRL's, and the filter of transformers leaves it as it is.
+        if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm", "entropy")):
+            from_every_process(partial(refuse_diverged, self.trainer))
 
 
 class TokensSinceLog(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped

@@ -23,6 +23,7 @@ from ..models.ranks import pad_rank
 from ..training.checkpoints import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, FusedTrainer, TrainingProgress
 from ..training.kept_checkpoints import remove_checkpoints
+from ..training.log import EndsWhenDiverged
 from ..training.split_models import split_student
 from ..training.trainer import CompatibilityTrainer
 from .plan import Plan
@@ -85,6 +86,7 @@ def _train_with_cross_entropy(
     model.save_pretrained = partial(save_with_rows, model)
     with full_logits_allow_tied_head(model):
         trainer = kind(model=model, args=config, **_data(plan), callbacks=[TrainingProgress(description)])
+    trainer.add_callback(EndsWhenDiverged(trainer))
     split_student(trainer)
     train_and_save(trainer)
 

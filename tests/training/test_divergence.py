@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_updates import make_update, trainer_of
 from transformers import TrainerCallback
 
 from muscle_hf.errors import DivergedError
-from muscle_hf.training.log import LossSums
+from muscle_hf.training.log import EndsWhenDiverged, LossSums
 
 
 @pytest.mark.slow
@@ -66,3 +67,17 @@ def test_a_loss_that_is_no_number_with_weights_that_are_is_taken_for_a_divergenc
     trainer.train()
     assert seen == [True, True] and trainer.state.global_step == 2
     trainer.log({"loss": 0.0, "grad_norm": math.nan})
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "entropy"])
+def test_a_log_without_a_number_ends_a_training_with_good_weights_or_none_with_others(
+    tmp_path: Path, name: str
+) -> None:
+    model = torch.nn.Linear(1, 1)
+    args, state = SimpleNamespace(output_dir=str(tmp_path), learning_rate=1.0), SimpleNamespace(global_step=7)
+    callback = EndsWhenDiverged(SimpleNamespace(model=model, args=args, state=state))
+    callback.on_log(None, None, None, logs={name: math.nan})
+    model.weight.data.fill_(math.inf)
+    callback.on_log(None, None, None, logs={name: 1.0, "eval_loss": math.nan})
+    with pytest.raises(DivergedError, match=r"at step 7 .* weight\), .*There is no checkpoint from before"):
+        callback.on_log(None, None, None, logs={name: math.nan})
