@@ -52,7 +52,7 @@ class CardData:
         plain_update: Row of the new task adapter as it is.
         control: Row of the adapter that was trained on for as many steps without the old model.
         p_values: Row of a rival -> exact paired p-values between it and this adapter, "accuracy" and "negative_flips".
-            The latter are worked out where they are not given.
+            They are worked out where they are not given.
         slices: Column -> group -> this adapter's comparison with the old model.
         examples: Flipped instances to show. They may be private, and are published with the card.
         evaluated_on: The data set of the Hub that was asked, in the form of `dataset`.

@@ -38,7 +38,7 @@ class Rival:
         comparison: Its comparison with the old model.
         broken: Its negative flips compared with this adapter's, instance by instance: the `accuracy_change` is the
             reduction of the negative flip rate; None where they were not measured on the same instances.
-        p_values: Exact paired p-values, of "negative_flips" and, where it is known, of "accuracy".
+        p_values: Exact paired p-values, of "negative_flips" (nan where the old model is never right) and "accuracy".
     """
 
     name: str
@@ -59,15 +59,20 @@ def rival(
         >>> ours = compare(old=list("aaaa"), new=list("abaa"), references=list("aaaa"))
         >>> found = rival("plain update", "the plain update", theirs, ours, None)
         >>> found.broken.accuracy_change, found.p_values
-        (0.5, {'negative_flips': 0.5})
+        (0.5, {'negative_flips': 0.5, 'accuracy': 0.5})
     """
-    broken = None
+    broken, tested = None, {}
     if _may_be_of_the_same_instances(comparison, ours):
         flipped = np.zeros((2, ours.n), np.bool_)
         flipped[0, ours.negative_flips] = flipped[1, comparison.negative_flips] = True
         broken = compare_correct(old=flipped[0], new=flipped[1])
-    # The instances that the old model gets wrong flip with neither, so the test is the one on those it gets right.
-    tested = {} if broken is None else {"negative_flips": broken.p_value}
+        # The instances that the old model gets wrong flip with neither, so the test is the one on those it gets right.
+        tested["negative_flips"] = broken.p_value if ours.both_right + len(ours.negative_flips) else math.nan
+        # Where neither flips, both are right or both wrong, which the test does not count.
+        right = ~flipped
+        right[0, np.setdiff1d(comparison.positive_flips, ours.positive_flips)] = False
+        right[1, np.setdiff1d(ours.positive_flips, comparison.positive_flips)] = False
+        tested["accuracy"] = compare_correct(old=right[0], new=right[1]).p_value
     return Rival(name, words, comparison, broken, tested | dict(p_values or {}))
 
 

@@ -130,6 +130,10 @@ def _run(arguments: argparse.Namespace) -> int:
         answer(who.load(), questions, asking, kept)
     except EndpointError as error:
         raise EndpointError(f"{error} {_kept(kept, questions)}") from None
+    except InputError as error:
+        if not kept.answers:
+            raise
+        raise InputError(f"{error} {_kept(kept, questions)}") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(kept, questions)) from None
     kept.finish(rows_of_answers(questions, kept, end))

@@ -1,11 +1,13 @@
 """What both trainers refuse: models that are split, or one and the same, and metrics of one name."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.logging import get_logger
 from torch import Tensor
 
 from ..errors import ConfigurationError, DivergedError, ModelMismatchError
@@ -15,6 +17,8 @@ from ..models.sharding import part_of
 from .deepspeed_engines import dtype_of_training, types_of
 from .kept_checkpoints import last_checkpoint, steps_done
 
+logger = get_logger(__name__)
+
 
 def refuse_ways_of_splitting(trainer: Any) -> None:
     """Refuse ways of splitting a model over processes in which the new model cannot take the student's place."""
@@ -23,6 +27,10 @@ def refuse_ways_of_splitting(trainer: Any) -> None:
         raise ConfigurationError(
             f"A launcher has started {place_of_launcher()[1]} processes, and each would train by itself, into one "
             "folder: without a GPU for each, processes find each other with use_cpu=True alone. Set it, or start one."
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and not trainer.is_fsdp_enabled:
+        logger.warning(
+            "accelerate was told to train with FSDP and does not, as on CPUs: each process holds both models whole."
         )
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise ConfigurationError(

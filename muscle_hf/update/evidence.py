@@ -99,7 +99,7 @@ def nothing_to_keep(update: Comparison) -> str | None:
         return None
     return (
         f"the old model is right on none of the {update.n:,} test rows, so there is nothing to keep: are their "
-        "prompts and right answers written as those that it was trained on"
+        "prompts and right answers written as those that it was trained on?"
     )
 
 
@@ -216,7 +216,7 @@ _FROM_THE_SAME_DATA = (
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
 
 
 def _caveats(plan: Plan) -> tuple[str, ...]:

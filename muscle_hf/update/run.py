@@ -95,7 +95,7 @@ def _run(stages: Stages, say: Say) -> Evidence:
 def _warn(plan: Plan, folder: Path, say: Say) -> None:
     update = plain_update(folder)
     if (warning := nothing_to_keep(update)) is not None:
-        say(f"warning: {warning}? {_STOPS}.")
+        say(f"warning: {warning} {_STOPS}.")
     elif (warning := learned_little(update)) is not None:
         say(f"warning: {warning}. {_way_out(plan)}")
 

@@ -19,7 +19,7 @@ from muscle_hf.card import snippets as loading
 from muscle_hf.card.lineage import Lineage
 from muscle_hf.card.markdown import cut, fenced
 from muscle_hf.card.measured import MOST_SLICES, rival
-from muscle_hf.flips.comparison import Comparison, compare, compare_correct
+from muscle_hf.flips.comparison import Comparison, compare, compare_correct, paired_p_values
 from muscle_hf.publishing import card_of_trainer as of_trainer
 from muscle_hf.runs.compare import compare_runs
 from muscle_hf.runs.outcomes import Instance
@@ -112,6 +112,10 @@ def test_the_reduction_is_the_difference_of_both_rates_and_its_test_is_the_paire
     if kept:
         paired = compare_correct(old=[one[0] for one in kept], new=[one[1] for one in kept])
         assert math.isclose(found.p_values["negative_flips"], paired.p_value)
+    else:
+        assert math.isnan(found.p_values["negative_flips"])
+    expected = paired_p_values(old, theirs, ours)  # what `muscle-hf update` passes to its card
+    assert all(found.p_values[name] == pytest.approx(p, nan_ok=True) for name, p in expected.items())
 
 
 def test_comparisons_that_cannot_be_of_the_same_instances_are_not_paired() -> None:

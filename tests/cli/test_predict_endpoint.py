@@ -90,6 +90,12 @@ def test_a_run_that_an_endpoint_ended_goes_on_and_no_file_or_line_holds_the_key(
         f"status 503: down, ***, 8 times in a row. 4 of 16 answers are kept in {part}; the same command goes on from "
         "there."
     )
+    served.faults = [(400, {}, {"error": "too long"})]
+    assert main(command) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "is refused" in line and line.endswith(
+        f" 4 of 16 answers are kept in {part}; the same command goes on from there."
+    )
     served.requests.clear()
     assert main(command) == 0
     assert len(served.requests) == 12

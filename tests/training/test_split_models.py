@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 from accelerate.commands.config.config_args import load_config_from_file
 from torch import nn
 
@@ -71,6 +72,16 @@ def test_one_process_ddp_deepspeed_and_fsdp2_are_not_refused() -> None:
     zero_2 = _trainer(deepspeed_plugin=SimpleNamespace(zero_stage=2))
     for trainer in (_trainer(), zero_2, _trainer(fsdp=True), _zero3(), offloaded):
         refuse_ways_of_splitting(trainer)
+
+
+@pytest.mark.parametrize(("asked", "is_split"), [("true", False), ("true", True), ("false", False)])
+def test_models_that_the_launcher_was_told_to_split_and_did_not_are_whole_in_silence(
+    asked: str, is_split: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    PartialState(cpu=True)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", asked)
+    refuse_ways_of_splitting(_trainer(fsdp=is_split))
+    assert ("each process holds both models whole" in caplog.text) == (asked == "true" and not is_split)
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -1118,6 +1118,7 @@ def _canned(right: dict[str, int]) -> Callable[..., None]:
         ({"old": 16, "new": 9}, (), None),
         ({"old": 3, "new": 0}, (), None),  # may be chance
         ({"old": 0, "new": 0}, (), "the old model is right on none of the 20 test rows, so there is nothing to keep"),
+        ({"old": 0, "new": 0}, (), "written as those that it was trained on? Ctrl-C stops here"),
     ],
 )
 def test_a_task_adapter_that_learned_nothing_is_said_after_hours_of_compatibility_training(
