@@ -98,6 +98,11 @@ HOOKS = (
         ("models/splitting.py",),
     ),
     Hook("accelerate.Accelerator._prepare_fsdp2", "a student that is split already is taken as it is"),
+    Hook(
+        "accelerate.utils.deepspeed.HfDeepSpeedConfig",
+        "DeepSpeed's own config file says which stage it is",
+        ("models/splitting.py",),
+    ),
     Hook("accelerate.utils.fsdp_utils.fsdp2_apply_ac", "FSDP's activation checkpointing comes before splitting"),
     Hook("transformers.integrations.deepspeed", "models are loaded whole, and split later", ("models/zero3.py",)),
     Hook(

@@ -27,6 +27,7 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from datasets import Dataset, Features, IterableDataset, Value
 from huggingface_hub import CommitOperationAdd, constants, try_to_load_from_cache
 from packaging.version import Version
@@ -494,6 +495,14 @@ def _store(folder: Path) -> None:
         assert store.get("text") == b"first"
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contract("accelerate.utils.deepspeed.HfDeepSpeedConfig")
+def _stage_of_a_file(folder: Path) -> None:
+    for stage in (2, 3):
+        file = folder / f"stage-{stage}.json"
+        file.write_text(json.dumps({"zero_optimization": {"stage": stage}}), "utf-8")
+        assert bool(HfDeepSpeedConfig(str(file)).is_zero3()) is (stage == 3)
 
 
 @contract(
