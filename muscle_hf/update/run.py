@@ -161,9 +161,9 @@ def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> No
     except DivergedError as error:
         on_main_process(stage.note_divergence)
         raise DivergedError(
-            f"{stage.title}: {error} Everything is kept. The same command goes on from the last checkpoint; with "
-            "another --learning-rate (--task-learning-rate for the task adapter) it begins this stage anew, and moves "
-            f"what it finds in {folder.name} to {folder.name}.diverged."
+            f"{stage.title}: {error} Everything is kept. The same command goes on from a checkpoint, if there is one; "
+            "with another --learning-rate (--task-learning-rate for the task adapter) it begins this stage anew, and "
+            f"moves what it finds in {folder.name} to {folder.name}.diverged."
         ) from error
     on_main_process(partial(clean, folder))
 
