@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from ..errors import ModelMismatchError
+from ..files import refuse_read_only
 from ..flips.comparison import Comparison, compare
 from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
@@ -155,6 +156,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         check_args(args, CompatibilityClassifierConfig, "TrainingArguments", old_model)
         check_kinds(callbacks, processing_class, model=model, old_model=old_model)
         strategy = args.strategy(mask)
+        if train_dataset is not None:
+            refuse_read_only(Path(args.output_dir), "Train with an output_dir where you may write.")
         check_validation(args, eval_dataset)
         check_rows(train_dataset)
         if unlabelled_dataset is not None:

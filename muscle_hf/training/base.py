@@ -24,15 +24,17 @@ from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
-from .checkpoints import SealedCheckpoints, load_finished, losing_nothing, refuse_another_way, start_of
+from .checkpoints import SealedCheckpoints, begun_at, is_of_command, load_finished, losing_nothing
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
+from .full_disk import saving_whole
 from .hooks import send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
 from .product import ProductTemperatures
 from .published import push_checkpoint, pushed_folder, write_card
 from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallelism
 from .secrets import without_tokens
+from .settings_of_run import SettingsOfRun
 from .split_models import make_ready_to_train, state_to_save
 
 
@@ -75,6 +77,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     ) -> None:
         """Set up the trainer, and let its model bring the card along wherever it is saved or pushed."""
         record_base(model, lineage)
+        settings = SettingsOfRun.of(model)
         if args.push_to_hub:
             refuse_local_base(model)
         # The repository is made once the data are good, and `losing_nothing` saves at SIGTERM.
@@ -94,6 +97,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self.add_callback(EndsWhenDiverged(self))
         self.add_callback(TrainingTime())
         self.add_callback(SealedCheckpoints())
+        self.add_callback(settings)
         self.renew_card()
 
     def _make_repository(self) -> None:
@@ -126,12 +130,12 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def _train(self, *arguments: Any, **options: Any) -> Any:
         asked, *more = arguments or (options.pop("resume_from_checkpoint", None),)
-        arguments = (on_main_process(partial(start_of, asked, self.args)), *more)
+        checkpoint = begun_at(self, asked)
+        arguments = (None if checkpoint is None else str(checkpoint), *more)
         self._card.start_training(self)
         self._sums.clear()
-        if arguments[0] is not None:
-            refuse_another_way(self, Path(arguments[0]))
-            self.take_up(Path(arguments[0]))
+        if checkpoint is not None:
+            self.take_up(checkpoint)
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())
@@ -139,7 +143,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             self.flips.ask_old_and_new()
         self._make_ready()
         try:
-            output = load_finished(self, arguments[0])
+            output = load_finished(self, checkpoint)
             if output is None:
                 make_ready_to_train(self)
                 output = super().train(*arguments, **options)
@@ -375,6 +379,12 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as [`transformers.Trainer.save_model`] does; what is split over processes as one process saves it."""
+        # A training says it in its own words.
+        is_told = self.is_in_train or is_of_command(self)
+        with saving_whole(Path(output_dir or self.args.output_dir), is_told=is_told):
+            self._save_model(output_dir, _internal_call)
+
+    def _save_model(self, output_dir: str | None, _internal_call: bool) -> None:
         if not is_sharded(self.model):
             refuse_diverged(self)
             super().save_model(output_dir, _internal_call)

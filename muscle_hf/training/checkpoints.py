@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from ..errors import ConfigurationError, InputError
-from ..files import is_full_disk, refuse_read_only, write_text
+from ..files import refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
 from .deepspeed_engines import refuse_another_number
+from .full_disk import explaining_a_full_disk
 from .hooks import load_weights
 from .kept_checkpoints import (
     INTERIM,
@@ -42,6 +43,7 @@ from .kept_checkpoints import (
     way_of,
 )
 from .refusals import refuse_diverged
+from .settings_of_run import has_all_epochs, note_settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +54,6 @@ SECONDS_LOST = 120.0
 _SAVING = 5.0
 # Seconds after which several processes, which have to stop for it, look whether it is time to save.
 _LOOK = 1.0
-# What torch and safetensors say, without a number, when a file cannot be written.
-_CANNOT_WRITE = (
-    *("PytorchStreamWriter", "inline_container", "iostream error"),
-    *("No space left", "os error 28", "File too large"),
-)
 
 
 class SealedCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
@@ -224,10 +221,11 @@ def train_and_save(trainer: Trainer) -> int:
     checkpoint = on_main_process(partial(_start_of, folder, needs_best=trainer.args.load_best_model_at_end))
     if checkpoint is not None:
         refuse_another_way(trainer, checkpoint)
-    with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), explaining_a_full_disk(folder):
+    disk = explaining_a_full_disk(folder, is_command=True)
+    with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), disk:
+        trainer.remove_callback(SealedCheckpoints)  # of which this is one
+        trainer.add_callback(InterimCheckpoints(interrupt))
         if checkpoint is None or not _has_ended(checkpoint):
-            trainer.remove_callback(SealedCheckpoints)  # of which this is one
-            trainer.add_callback(InterimCheckpoints(interrupt))
             if checkpoint is not None:
                 on_main_process(partial(_find_best_again, checkpoint, folder))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -246,8 +244,15 @@ def losing_nothing(trainer: Trainer) -> Iterator[None]:
     folder = Path(trainer.args.output_dir)
     on_main_process(partial(refuse_read_only, folder, "Train with an output_dir where you may write."))
     lock = held_folder(folder, "training", "train with another output_dir")
-    with entered_by_main(lock), explaining_a_full_disk(folder), _saved_when_interrupted(trainer):
+    # A command says it in its own words.
+    explaining = nullcontext() if is_of_command(trainer) else explaining_a_full_disk(folder, is_command=False)
+    with entered_by_main(lock), explaining, _saved_when_interrupted(trainer):
         yield
+
+
+def is_of_command(trainer: Trainer) -> bool:
+    """Tell whether a command trains, which goes on by itself, and not a script."""
+    return any(isinstance(callback, InterimCheckpoints) for callback in trainer.callback_handler.callbacks)
 
 
 @contextmanager
@@ -258,9 +263,7 @@ def _saved_when_interrupted(trainer: Trainer) -> Iterator[None]:
     belongs to a step, so that what goes on from there comes to other weights; and it ends as if all steps were taken.
     """
     is_asked_for = bool(trainer.args.enable_jit_checkpoint)
-    if not is_asked_for or any(
-        isinstance(callback, InterimCheckpoints) for callback in trainer.callback_handler.callbacks
-    ):
+    if not is_asked_for or is_of_command(trainer):
         yield
         return
     try:
@@ -301,13 +304,28 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
         if newest is None:
             logger.warning(f"{args.output_dir} holds no whole checkpoint, so the training begins anew.")
         return None if newest is None else str(newest)
-    damage = damage_of(Path(resume)) if Path(resume).is_dir() else None
+    if not Path(resume).is_dir():
+        raise InputError(
+            f"resume_from_checkpoint={str(resume)!r} is no folder. Name a checkpoint, such as checkpoint-500 in "
+            "output_dir, or take resume_from_checkpoint=True for the newest one that is whole."
+        )
+    damage = damage_of(Path(resume))
     if damage is not None:
         raise InputError(
             f"resume_from_checkpoint={str(resume)!r} cannot be gone on from: {damage}. Name the checkpoint before it, "
             "or take resume_from_checkpoint=True for the newest one that is whole."
         )
     return str(resume)
+
+
+def begun_at(trainer: Trainer, resume: str | bool | None) -> Path | None:
+    """Return the checkpoint that is gone on from, if any, where the training can be the one that wrote it."""
+    start = on_main_process(partial(start_of, resume, trainer.args))
+    checkpoint = None if start is None else Path(start)
+    if checkpoint is not None:
+        refuse_another_way(trainer, checkpoint)
+    note_settings(trainer, checkpoint)
+    return checkpoint
 
 
 def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
@@ -338,18 +356,22 @@ def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:
     trainer.state = state
 
 
-def load_finished(trainer: Trainer, checkpoint: str | None) -> TrainOutput | None:
-    """Load a training that has all of its `max_steps` already, or return None where there is something to train.
+def load_finished(trainer: Trainer, checkpoint: Path | None) -> TrainOutput | None:
+    """Load a training that has all of its steps already, or return None where there is something to train.
 
     The loss of steps that were taken before is not known, nan.
     """
-    state = None if checkpoint is None else state_of(Path(checkpoint))
+    state = None if checkpoint is None else state_of(checkpoint)
     # What is split over processes is loaded by the library's own way into training.
     is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if checkpoint is None or state is None or is_split or not 0 < trainer.args.max_steps <= int(state["global_step"]):
+    if checkpoint is None or state is None or is_split:
         return None
-    _load_ended(trainer, Path(checkpoint), Path(trainer.args.output_dir))
-    logger.warning(f"{checkpoint} has all of max_steps={trainer.args.max_steps} already: there is nothing to train.")
+    args, steps = trainer.args, int(state["global_step"])
+    if not (args.max_steps <= steps if args.max_steps > 0 else has_all_epochs(checkpoint, args.num_train_epochs)):
+        return None
+    _load_ended(trainer, checkpoint, Path(args.output_dir))
+    asked = f"max_steps={args.max_steps}" if args.max_steps > 0 else f"num_train_epochs={args.num_train_epochs:g}"
+    logger.warning(f"{checkpoint} has all {steps} steps of {asked} already: there is nothing to train.")
     return TrainOutput(trainer.state.global_step, math.nan, {})
 
 
@@ -379,19 +401,3 @@ def _without_what_was_cut_off(folder: Path) -> Iterator[None]:
     except ConfigurationError:  # of a full disk, which needs the room
         remove_cut_off(folder)
         raise
-
-
-@contextmanager
-def explaining_a_full_disk(folder: Path) -> Iterator[None]:
-    """Say of a training that cannot write that the disk is full, and what of it is kept."""
-    try:
-        yield
-    except Exception as error:  # tokenizers raises no other
-        if not is_full_disk(error) and not any(complaint in str(error) for complaint in _CANNOT_WRITE):
-            raise
-        done = steps_done(folder)
-        kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"
-        raise ConfigurationError(
-            f"{folder} cannot be written to: the disk is full ({str(error).splitlines()[0][:200]}). {kept}. Make room "
-            "and give the same command again: it goes on there."
-        ) from error

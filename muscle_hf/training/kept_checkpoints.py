@@ -204,6 +204,11 @@ def _differs(path: Path, note: tuple[int, int]) -> str | None:
     return None if checksum_of_file(path) == note else "other bytes than were written"
 
 
+def is_cut_off(path: Path) -> bool:
+    """Tell whether a file of weights is shorter than it says, or holds nothing."""
+    return _damage_of_file(path) is not None
+
+
 def _damage_of_file(path: Path) -> str | None:
     """Hold a file to what it says of itself: the checksums in torch's files, the length of safetensors."""
     try:

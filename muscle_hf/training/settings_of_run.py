@@ -1,0 +1,153 @@
+"""What decides the weights of a training lies in its checkpoints, and another value is refused where one goes on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from ..errors import ConfigurationError
+from ..losses.strategy import Strategy
+from ..models.processes import on_main_process
+from ..models.quick_fingerprints import (
+    quick_fingerprint_of_named,
+    quick_fingerprint_of_rows,
+    quick_fingerprint_of_tensors,
+)
+from ..models.sharding import is_sharded
+from .kept_checkpoints import state_of
+
+# Options beside those of the strategy. Precision, memory, evaluation, saving and logging are not among them.
+_DECIDING = (
+    *("seed", "data_seed", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("warmup_ratio", "optim", "optim_args", "optim_target_modules", "weight_decay", "max_grad_norm"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "neftune_noise_alpha", "dataloader_drop_last"),
+    *("group_by_length", "train_sampling_strategy", "max_length", "packing", "packing_strategy", "truncation_mode"),
+    *("completion_only_loss", "assistant_only_loss", "average_tokens_across_devices", "weight_column"),
+    *("student_rank", "full_fine_tune", "alignment", "unlabelled_teacher", "unlabelled_ratio"),
+    "unlabelled_max_new_tokens",
+)
+# Caches that give other targets than the teachers; the others give the same.
+_APPROXIMATE = ("sampled", "topk")
+_LENGTH = ("max_steps", "num_train_epochs")
+_CONSTANT = "constant"
+
+
+class SettingsOfRun(TrainerCallback, ExportableState):  # type: ignore[misc]  # transformers is taken as untyped
+    """Puts the settings of the training into the state that each checkpoint keeps."""
+
+    def __init__(self, start: str) -> None:
+        """Nothing is trained yet; `start` is the fingerprint of the student as it starts."""
+        self.start = start
+        self.settings: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, model: Any) -> "SettingsOfRun":
+        """Sample what a student will train, before anything of it is trained, or split over processes."""
+        trained = (each for each in model.named_parameters() if each[1].requires_grad)
+        return cls(quick_fingerprint_of_tensors(trained))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make the place that transformers looks for, which the state of an earlier version does not have."""
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Give what a checkpoint keeps."""
+        return {"args": {"start": self.start}, "attributes": {"settings": self.settings}}
+
+
+def note_settings(trainer: Any, checkpoint: Path | None) -> None:
+    """Keep the settings for the checkpoints to come; refuse to go on from one with others."""
+    # transformers may put a copy in its place when it resumes.
+    noted = next(each for each in trainer.callback_handler.callbacks if isinstance(each, SettingsOfRun))
+
+    def settings() -> dict[str, Any]:
+        now = settings_of(trainer, noted.start)
+        if checkpoint is not None:
+            refuse_other_settings(checkpoint, now)
+        return now
+
+    noted.settings = on_main_process(settings)
+
+
+def settings_of(trainer: Any, start: str) -> dict[str, Any]:
+    """Return what decides the weights, as JSON has it; `start` is the fingerprint of the student's start."""
+    args, strategy = trainer.args, trainer.strategy
+    settings = {option.name: getattr(strategy, option.name) for option in fields(Strategy)}
+    if callable(strategy.mask):
+        name = getattr(strategy.mask, "__qualname__", type(strategy.mask).__qualname__)
+        settings["mask"] = f"function {name}"
+    # What is fitted comes from the checkpoint.
+    settings["product_temperatures"] = args.product_temperatures
+    settings |= {name: getattr(args, name) for name in _DECIDING if hasattr(args, name)}
+    cache = getattr(args, "teacher_cache", "none")
+    settings["targets"] = f"{cache}, k={args.teacher_cache_k}" if cache in _APPROXIMATE else "exact"
+    by_steps = args.max_steps > 0
+    settings |= {
+        "max_steps": args.max_steps if by_steps else None,
+        "num_train_epochs": None if by_steps else args.num_train_epochs,
+        "sequences a step": args.train_batch_size
+        * args.gradient_accumulation_steps
+        * (args.world_size // trainer.get_tp_size()),
+        "new model": start,
+        "training rows": quick_fingerprint_of_rows(trainer.train_dataset),
+        **_named_models(trainer),
+    }
+    return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def _named_models(trainer: Any) -> dict[str, str]:
+    """Give fingerprints of the models by their names; of an old one that was passed as an object, by its weights."""
+    lineage = trainer.lineage
+    models = {
+        name.replace("_", " "): quick_fingerprint_of_named(str(which), getattr(lineage, f"{name}_revision"))
+        for name in ("new_base", "old_base", "old_adapter")
+        if (which := getattr(lineage, name)) is not None
+    }
+    old = getattr(trainer.old_teacher, "model", None)
+    is_nameless = lineage.old_base is None or (lineage.old_adapter is None and hasattr(old, "peft_config"))
+    if old is not None and is_nameless and not is_sharded(old):
+        models["old model"] = quick_fingerprint_of_tensors(old.named_parameters())
+    return models
+
+
+def kept_settings(checkpoint: Path) -> Mapping[str, Any]:
+    """Read the settings in a checkpoint; empty in one of another trainer, or of an earlier version."""
+    kept = ((state_of(checkpoint) or {}).get("stateful_callbacks") or {}).get(SettingsOfRun.__name__) or {}
+    return kept.get("attributes", {}).get("settings") or {}
+
+
+def refuse_other_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint of a training that other settings have decided so far.
+
+    With a constant learning rate the length alone may be another one: no step of before depends on it.
+    """
+    there = kept_settings(checkpoint)
+    is_constant = there.get("lr_scheduler_type") == settings["lr_scheduler_type"] == _CONSTANT
+    free = _LENGTH if is_constant else ()
+    names = [name for name in settings if name in there and name not in free and there[name] != settings[name]]
+    if not names:
+        return
+    said = "; ".join(f"{name} {_shown(there[name])} there, {_shown(settings[name])} now" for name in names)
+    length = (
+        ""
+        if is_constant or not set(names) & set(_LENGTH)
+        else (" The learning rate of each step depends on the length, unless lr_scheduler_type is constant.")
+    )
+    raise ConfigurationError(
+        f"{checkpoint} is of a training with other settings ({said}), and going on from it would mix both.{length} "
+        "Give the values from there, or train into another output_dir, or remove the checkpoints to train anew."
+    )
+
+
+def has_all_epochs(checkpoint: Path, epochs: float) -> bool:
+    """Tell whether a training by epochs, also by a part of one, has taken all of its steps."""
+    state, trained = state_of(checkpoint) or {}, kept_settings(checkpoint).get("num_train_epochs")
+    return trained is not None and trained >= epochs and int(state["global_step"]) >= int(state["max_steps"])
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if value is not None else "not given"
