@@ -17,7 +17,7 @@ from ..flips.eval_metrics import direction_of_best
 from ..hub.failures import hub_failures
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
-from ..models.processes import from_every_process, on_main_process
+from ..models.processes import from_every_process
 from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
 from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title
@@ -77,7 +77,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     ) -> None:
         """Set up the trainer, and let its model bring the card along wherever it is saved or pushed."""
         record_base(model, lineage)
-        settings = SettingsOfRun.of(model)
+        settings = SettingsOfRun.of(model, lineage)
         if args.push_to_hub:
             refuse_local_base(model)
         # The repository is made once the data are good, and `losing_nothing` saves at SIGTERM.

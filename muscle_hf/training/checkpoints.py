@@ -25,7 +25,6 @@ from ..files import refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
-from .deepspeed_engines import refuse_another_number
 from .full_disk import explaining_a_full_disk
 from .hooks import load_weights
 from .kept_checkpoints import (
@@ -40,10 +39,9 @@ from .kept_checkpoints import (
     sound_checkpoint,
     state_of,
     steps_done,
-    way_of,
 )
 from .refusals import refuse_diverged
-from .settings_of_run import has_all_epochs, note_settings
+from .settings_of_run import has_all_epochs, note_settings, refuse_another_way
 
 logger = logging.getLogger(__name__)
 
@@ -326,25 +324,6 @@ def begun_at(trainer: Trainer, resume: str | bool | None) -> Path | None:
         refuse_another_way(trainer, checkpoint)
     note_settings(trainer, checkpoint)
     return checkpoint
-
-
-def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
-    """Refuse to go on with whole models from a checkpoint of split ones, and the other way round.
-
-    Each holds the optimizer's state in a form that the other cannot read. DeepSpeed's is that of so many processes.
-    """
-    was = way_of(checkpoint) if checkpoint.is_dir() else ""
-    now = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else ""
-    if was != now:
-        raise ConfigurationError(
-            f"{checkpoint} was written with {_said(was)}, and this training has {_said(now)}, which cannot go on from "
-            "it. Start it in the same way, or remove its checkpoints to train anew."
-        )
-    refuse_another_number(trainer, checkpoint)
-
-
-def _said(way: str) -> str:
-    return f"models split by {way}" if way else "whole models"
 
 
 def _load_ended(trainer: Trainer, checkpoint: Path, folder: Path) -> None:

@@ -36,7 +36,7 @@ def explaining_a_full_disk(folder: Path, *, is_command: bool) -> Iterator[None]:
 
 @contextmanager
 def saving_whole(folder: Path, *, is_told: bool) -> Iterator[None]:
-    """Leave no weights that were cut off where a model is saved and the disk is full; say so, unless somebody else does."""
+    """Leave no cut-off weights where a model is saved and the disk is full; say so, unless somebody else does."""
     try:
         yield
     except Exception as error:

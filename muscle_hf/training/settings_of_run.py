@@ -6,9 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from ..card.lineage import Lineage
 from ..errors import ConfigurationError
 from ..losses.strategy import Strategy
 from ..models.processes import on_main_process
@@ -18,7 +19,8 @@ from ..models.quick_fingerprints import (
     quick_fingerprint_of_tensors,
 )
 from ..models.sharding import is_sharded
-from .kept_checkpoints import state_of
+from .deepspeed_engines import refuse_another_number
+from .kept_checkpoints import state_of, way_of
 
 # Options beside those of the strategy. Precision, memory, evaluation, saving and logging are not among them.
 _DECIDING = (
@@ -34,21 +36,27 @@ _DECIDING = (
 _APPROXIMATE = ("sampled", "topk")
 _LENGTH = ("max_steps", "num_train_epochs")
 _CONSTANT = "constant"
+_WHY_LENGTH = " The learning rate of each step depends on the length, unless lr_scheduler_type is constant."
 
 
 class SettingsOfRun(TrainerCallback, ExportableState):  # type: ignore[misc]  # transformers is taken as untyped
     """Puts the settings of the training into the state that each checkpoint keeps."""
 
-    def __init__(self, start: str) -> None:
-        """Nothing is trained yet; `start` is the fingerprint of the student as it starts."""
-        self.start = start
+    def __init__(self, models: dict[str, str]) -> None:
+        """Nothing is trained yet; `models` are fingerprints of the student as it starts and of what it comes from."""
+        self.models = models
         self.settings: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, model: Any) -> "SettingsOfRun":
-        """Sample what a student will train, before anything of it is trained, or split over processes."""
+    def of(cls, model: Any, lineage: Lineage) -> "SettingsOfRun":
+        """Sample what a student will train, before anything of it is trained or split, and models by their names."""
         trained = (each for each in model.named_parameters() if each[1].requires_grad)
-        return cls(quick_fingerprint_of_tensors(trained))
+        models = {"new model": quick_fingerprint_of_tensors(trained)}
+        for name in ("new_base", "old_base", "old_adapter"):
+            which, commit = getattr(lineage, name), getattr(lineage, f"{name}_revision")
+            if which is not None:
+                models[name.replace("_", " ")] = quick_fingerprint_of_named(str(which), commit)
+        return cls(models)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make the place that transformers looks for, which the state of an earlier version does not have."""
@@ -56,7 +64,7 @@ class SettingsOfRun(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
 
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""
-        return {"args": {"start": self.start}, "attributes": {"settings": self.settings}}
+        return {"args": {"models": self.models}, "attributes": {"settings": self.settings}}
 
 
 def note_settings(trainer: Any, checkpoint: Path | None) -> None:
@@ -65,7 +73,7 @@ def note_settings(trainer: Any, checkpoint: Path | None) -> None:
     noted = next(each for each in trainer.callback_handler.callbacks if isinstance(each, SettingsOfRun))
 
     def settings() -> dict[str, Any]:
-        now = settings_of(trainer, noted.start)
+        now = settings_of(trainer, noted.models)
         if checkpoint is not None:
             refuse_other_settings(checkpoint, now)
         return now
@@ -73,8 +81,8 @@ def note_settings(trainer: Any, checkpoint: Path | None) -> None:
     noted.settings = on_main_process(settings)
 
 
-def settings_of(trainer: Any, start: str) -> dict[str, Any]:
-    """Return what decides the weights, as JSON has it; `start` is the fingerprint of the student's start."""
+def settings_of(trainer: Any, models: Mapping[str, str]) -> dict[str, Any]:
+    """Return what decides the weights, as JSON has it; `models` are their fingerprints."""
     args, strategy = trainer.args, trainer.strategy
     settings = {option.name: getattr(strategy, option.name) for option in fields(Strategy)}
     if callable(strategy.mask):
@@ -92,26 +100,20 @@ def settings_of(trainer: Any, start: str) -> dict[str, Any]:
         "sequences a step": args.train_batch_size
         * args.gradient_accumulation_steps
         * (args.world_size // trainer.get_tp_size()),
-        "new model": start,
         "training rows": quick_fingerprint_of_rows(trainer.train_dataset),
-        **_named_models(trainer),
+        **models,
+        **_nameless_old_model(trainer),
     }
     return dict(json.loads(json.dumps(settings, default=str)))
 
 
-def _named_models(trainer: Any) -> dict[str, str]:
-    """Give fingerprints of the models by their names; of an old one that was passed as an object, by its weights."""
-    lineage = trainer.lineage
-    models = {
-        name.replace("_", " "): quick_fingerprint_of_named(str(which), getattr(lineage, f"{name}_revision"))
-        for name in ("new_base", "old_base", "old_adapter")
-        if (which := getattr(lineage, name)) is not None
-    }
-    old = getattr(trainer.old_teacher, "model", None)
+def _nameless_old_model(trainer: Any) -> dict[str, str]:
+    """Give the fingerprint of an old model that was passed as an object."""
+    lineage, old = trainer.lineage, getattr(trainer.old_teacher, "model", None)
     is_nameless = lineage.old_base is None or (lineage.old_adapter is None and hasattr(old, "peft_config"))
-    if old is not None and is_nameless and not is_sharded(old):
-        models["old model"] = quick_fingerprint_of_tensors(old.named_parameters())
-    return models
+    if old is None or not is_nameless or is_sharded(old):
+        return {}
+    return {"old model": quick_fingerprint_of_tensors(old.named_parameters())}
 
 
 def kept_settings(checkpoint: Path) -> Mapping[str, Any]:
@@ -132,11 +134,7 @@ def refuse_other_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None
     if not names:
         return
     said = "; ".join(f"{name} {_shown(there[name])} there, {_shown(settings[name])} now" for name in names)
-    length = (
-        ""
-        if is_constant or not set(names) & set(_LENGTH)
-        else (" The learning rate of each step depends on the length, unless lr_scheduler_type is constant.")
-    )
+    length = "" if is_constant or set(names).isdisjoint(_LENGTH) else _WHY_LENGTH
     raise ConfigurationError(
         f"{checkpoint} is of a training with other settings ({said}), and going on from it would mix both.{length} "
         "Give the values from there, or train into another output_dir, or remove the checkpoints to train anew."
@@ -151,3 +149,22 @@ def has_all_epochs(checkpoint: Path, epochs: float) -> bool:
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if value is not None else "not given"
+
+
+def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
+    """Refuse to go on with whole models from a checkpoint of split ones, and the other way round.
+
+    Each holds the optimizer's state in a form that the other cannot read. DeepSpeed's is that of so many processes.
+    """
+    was = way_of(checkpoint) if checkpoint.is_dir() else ""
+    now = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else ""
+    if was != now:
+        raise ConfigurationError(
+            f"{checkpoint} was written with {_said(was)}, and this training has {_said(now)}, which cannot go on from "
+            "it. Start it in the same way, or remove its checkpoints to train anew."
+        )
+    refuse_another_number(trainer, checkpoint)
+
+
+def _said(way: str) -> str:
+    return f"models split by {way}" if way else "whole models"

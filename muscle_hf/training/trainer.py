@@ -162,13 +162,12 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         check_args(args, CompatibilityConfig, "SFTConfig", old_model)
         check_kinds(callbacks, processing_class, formatting_func, model=model, old_model=old_model)
         strategy = args.strategy(mask)
-        if train_dataset is not None:
+        if train_dataset is not None or unlabelled_dataset is not None:
             refuse_read_only(Path(args.output_dir), "Train with an output_dir where you may write.")
         check_validation(args, eval_dataset)
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
-            refuse_read_only(Path(args.output_dir), "Its answers are kept there: take another output_dir.")
             unlabelled_dataset = check_unlabelled(
                 unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
             )

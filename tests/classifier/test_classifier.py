@@ -417,6 +417,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(adapted: bool, tmp_p
         assert torch.equal(resumed.new_teacher.snapshot[name], weight), (
             "the new teacher must stay the one of the start"
         )
+    # Neither another strategy nor another old model, passed as an object, takes its weights over.
+    saves = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    other = models() | {"old_model": tiny_classifier(3, OLD_TOKENIZER, OLD_NAMES, kind=BertForSequenceClassification)}
+    with pytest.raises(ConfigurationError, match=r'\(mask "student_wrong" there, "none" now; old model "weights '):
+        _trainer(tmp_path / "half", other, mask="none", **saves).train(resume_from_checkpoint=True)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from two_processes import finish
 import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.locks import held_folder
-from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, refuse_another_way, train_and_save
+from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, train_and_save
 from muscle_hf.training.kept_checkpoints import (
     SEAL,
     STATE,
@@ -36,6 +36,7 @@ from muscle_hf.training.kept_checkpoints import (
     sound_checkpoint,
     steps_done,
 )
+from muscle_hf.training.settings_of_run import refuse_another_way
 
 BY_EPOCH = {"max_steps": -1, "num_train_epochs": 3, "eval_strategy": "epoch", "save_strategy": "epoch"}
 BY_STEPS = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3}
@@ -186,8 +187,10 @@ def test_two_trainings_write_to_one_folder_or_one_begins_that_cannot_write(
     read_only = r"out cannot be written to: .* is read-only"
     with pytest.raises(ConfigurationError, match=rf"{read_only}.*with an output_dir where you may write"):
         other.train()
-    with pytest.raises(ConfigurationError, match=rf"{read_only}.*Its answers are kept there"):
-        trainer_of(update, out, unlabelled_dataset=Dataset.from_list([{"prompt": "a"}]))
+    # A new one before it loads a model.
+    arguments = dict.fromkeys(("model", "new_adapter", "old_model", "old_adapter"), str(tmp_path / "no model"))
+    with pytest.raises(ConfigurationError, match=read_only):
+        trainer_of(update, out, **arguments)
 
 
 @pytest.mark.slow
@@ -616,7 +619,8 @@ def test_a_training_that_has_all_its_steps_takes_no_step_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     update = make_update(tmp_path)
-    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    # A training is made longer where no learning rate depends on its length.
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
     first = trainer_of(update, tmp_path / "out", **options)
     first.train()
     again = trainer_of(update, tmp_path / "out", **options)

@@ -389,6 +389,7 @@ def test_a_trainer_finds_the_adapter_with_the_fewest_flips_among_those_accurate_
             train_dataset=rows,
             eval_dataset={},
             max_steps=24,
+            lr_scheduler_type="constant",  # with which a training can be made longer
             learning_rate=2e-2,
             eval_steps=4,
             save_steps=4,

@@ -12,8 +12,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from torch import nn
 
 from muscle_hf import ConfigurationError
-from muscle_hf.training.checkpoints import refuse_another_way
 from muscle_hf.training.refusals import refuse_ways_of_splitting
+from muscle_hf.training.settings_of_run import refuse_another_way
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "accelerate"
 KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed_zero3": "DEEPSPEED"}
