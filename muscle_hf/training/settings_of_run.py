@@ -89,7 +89,7 @@ def settings_of(trainer: Any, models: Mapping[str, str]) -> dict[str, Any]:
         name = getattr(strategy.mask, "__qualname__", type(strategy.mask).__qualname__)
         settings["mask"] = f"function {name}"
     # What is fitted comes from the checkpoint.
-    settings["product_temperatures"] = args.product_temperatures
+    settings["product_temperatures"] = getattr(args, "product_temperatures", None)
     settings |= {name: getattr(args, name) for name in _DECIDING if hasattr(args, name)}
     cache = getattr(args, "teacher_cache", "none")
     settings["targets"] = f"{cache}, k={args.teacher_cache_k}" if cache in _APPROXIMATE else "exact"
@@ -109,7 +109,7 @@ def settings_of(trainer: Any, models: Mapping[str, str]) -> dict[str, Any]:
 
 def _nameless_old_model(trainer: Any) -> dict[str, str]:
     """Give the fingerprint of an old model that was passed as an object."""
-    lineage, old = trainer.lineage, getattr(trainer.old_teacher, "model", None)
+    lineage, old = trainer.lineage, getattr(getattr(trainer, "old_teacher", None), "model", None)
     is_nameless = lineage.old_base is None or (lineage.old_adapter is None and hasattr(old, "peft_config"))
     if old is None or not is_nameless or is_sharded(old):
         return {}
