@@ -133,7 +133,11 @@ trained.train()
 result = type(trained.model).__name__
 """,
     "trainer, teacher cache": "trainer(teacher_cache='topk', teacher_cache_dir='t').train()",
-    "trainer, resumed": "trainer(max_steps=2).train(resume_from_checkpoint='runs/checkpoint-1')",
+    "trainer, resumed": """
+for resume in (None, True):
+    trained = trainer(max_steps=2 if resume else 1, lr_scheduler_type="constant", output_dir="resumed")
+    trained.train(resume_from_checkpoint=resume)
+""",
     "trainer, from another working directory": """
 trained = trainer(teacher_cache="topk", teacher_cache_dir=os.path.abspath("t2"), output_dir=os.path.abspath("o2"))
 os.makedirs("elsewhere", exist_ok=True)

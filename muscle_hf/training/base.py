@@ -93,11 +93,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
         self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
-        self.add_callback(self._unlogged)
-        self.add_callback(EndsWhenDiverged(self))
-        self.add_callback(TrainingTime())
-        self.add_callback(SealedCheckpoints())
-        self.add_callback(settings)
+        for callback in (self._unlogged, EndsWhenDiverged(self), TrainingTime(), SealedCheckpoints(), settings):
+            self.add_callback(callback)
         self.renew_card()
 
     def _make_repository(self) -> None:
