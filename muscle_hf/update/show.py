@@ -39,7 +39,9 @@ def announce(plan: Plan) -> None:
         teacher = plan.config.unlabelled_teacher
         whose = "more_confident" if teacher == "product" else teacher
         how = ", learned from the product of both" if teacher == "product" else ""
-        say(f"unlabelled: {len(plan.unlabelled):,} prompts, answered by the {whose} model{how}")
+        ratio = plan.config.unlabelled_ratio
+        drawn = "" if ratio is None else f", {ratio:g} of them for each labelled row"
+        say(f"unlabelled: {len(plan.unlabelled):,} prompts{drawn}, answered by the {whose} model{how}")
     for note in plan.notes:
         say(f"note: {note}")
 
