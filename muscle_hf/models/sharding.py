@@ -25,7 +25,9 @@ def is_sharded(model: nn.Module) -> bool:
         >>> is_sharded(nn.Linear(2, 2))
         False
     """
-    return any(isinstance(module, FSDPModule) for module in model.modules()) or bool(partitioned([model]))
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or any(
+        is_partitioned(weight) for weight in model.parameters()
+    )
 
 
 def whole_shape(weight: Tensor) -> torch.Size:

@@ -52,7 +52,7 @@ def gathered(model: nn.Module, weights: list[Any]) -> Iterator[None]:
 
 def _wait_for(model: nn.Module, weights: list[Any]) -> None:
     """Wait for those weights that are on their way already, fetched ahead for a layer that did not come."""
-    for module in model.modules():
+    for module in model.modules() if weights else ():
         under_way = getattr(module, "ds_inflight_param_registry", {})
         for weight in weights:
             if weight in under_way:
@@ -61,7 +61,7 @@ def _wait_for(model: nn.Module, weights: list[Any]) -> None:
 
 def refuse_split(model: Any, name: str) -> None:
     """Refuse a loaded model that is split already; a name or path is no such."""
-    if isinstance(model, nn.Module) and partitioned([model]):
+    if isinstance(model, nn.Module) and any(map(is_partitioned, model.parameters())):
         raise ConfigurationError(
             f"The weights of {name} are split over processes already: transformers does so for ZeRO-3 with whatever "
             "is loaded once the options of the training are made. Give its id or path, or load it before them, or set "
