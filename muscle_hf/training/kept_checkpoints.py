@@ -24,10 +24,10 @@ STATE = "trainer_state.json"
 SEAL = "checksums.json"
 """Size and CRC-32 of each file of a checkpoint, written when it is whole."""
 
-# Without the optimizer's state a training would go on otherwise: as torch, FSDP and DeepSpeed write it.
 OF_DEEPSPEED = "global_step*"
 """What DeepSpeed keeps its part in: the optimizer's state, a file for each process."""
 
+# Without the optimizer's state a training would go on otherwise: as torch, FSDP and DeepSpeed write it.
 _OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_*", OF_DEEPSPEED)
 _ZIPPED = (".pt", ".pth")  # as torch writes them
 # zlib lets go of the interpreter.
@@ -61,9 +61,8 @@ def sound_checkpoint(folder: Path, *, needs_best: bool) -> Path | None:
 
 def way_of(checkpoint: Path) -> str:
     """Tell what has split the models of the training that wrote a checkpoint: FSDP, DeepSpeed, or nothing ("")."""
-    names = [path.name for path in checkpoint.iterdir()]
-    ways = {"FSDP": "pytorch_model_fsdp", "DeepSpeed": "global_step"}
-    return next((way for way, start in ways.items() if any(name.startswith(start) for name in names)), "")
+    ways = {"FSDP": "pytorch_model_fsdp*", "DeepSpeed": OF_DEEPSPEED}
+    return next((way for way, names in ways.items() if any(checkpoint.glob(names))), "")
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -156,7 +156,7 @@ def refuse_another_way(trainer: Trainer, checkpoint: Path) -> None:
 
     Each holds the optimizer's state in a form that the other cannot read. DeepSpeed's is that of so many processes.
     """
-    was = way_of(checkpoint) if checkpoint.is_dir() else ""
+    was = way_of(checkpoint)
     now = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else ""
     if was != now:
         raise ConfigurationError(
