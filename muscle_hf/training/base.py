@@ -232,12 +232,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """Add the method's figures, each over all that was trained on since the last log; called by the trainer."""
         if self.model.training and self._sums["tokens"]:
             logs.update(self._sums.figures(self._accuracy))
-            if positions := self._sums["positions"]:
-                # The count goes on from the log, which a resumed run brings along.
-                seen = next(
-                    (log["num_tokens"] for log in reversed(self.state.log_history) if "num_tokens" in log), 0.0
-                )
-                logs["num_tokens"] = seen + positions
+            logs.update(self._unlogged.counted(self.state.log_history))
             self._sums.clear()
         super().log(logs, start_time)
 

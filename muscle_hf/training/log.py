@@ -16,6 +16,8 @@ from .kept_checkpoints import state_of
 from .refusals import refuse_diverged
 
 _SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", "cross_entropy", "correct_tokens")
+_UNLOGGED = "tokens_since_log"
+_TOKENS = "num_tokens"
 
 
 class LossSums:
@@ -109,6 +111,12 @@ class TokensSinceLog(TrainerCallback):  # type: ignore[misc]  # transformers is 
             "attributes": {"positions": self.trainer._sums["positions"]},
         }
 
+    def counted(self, history: list[dict[str, float]]) -> dict[str, float]:
+        """Return the count of all tokens, for the next log after `history`, which a resumed run brings along."""
+        if not (positions := self.trainer._sums["positions"]):
+            return {}
+        return {_TOKENS: next((log[_TOKENS] for log in reversed(history) if _TOKENS in log), 0.0) + positions}
+
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note that the log has them."""
         self.on_step_end(args, state, control)
@@ -117,6 +125,3 @@ class TokensSinceLog(TrainerCallback):  # type: ignore[misc]  # transformers is 
         """Go on counting from a checkpoint; one of an earlier version does not say it."""
         kept = (state_of(checkpoint) or {}).get("stateful_callbacks", {}).get(_UNLOGGED)
         self.trainer._sums["positions"] = 0.0 if kept is None else float(kept["attributes"]["positions"])
-
-
-_UNLOGGED = "tokens_since_log"
