@@ -252,7 +252,12 @@ class CompatibilityClassifierTrainer(TrainerBase):
         refuse_one_model_twice(in_new_classes[known].float(), new[known].float())
 
     def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Give the logits of the old and the new model on encoded rows, in the new model's classes, and the labels."""
+        """Give what the temperatures of a product are fitted on, of encoded rows.
+
+        Yields:
+            The logits of the old and of the new model, (instances, classes of the new one), and the labels, int64,
+            (instances,).
+        """
         inputs = prepared_batch(self, self.data_collator(rows))
         trained = inputs["labels"] != IGNORE_INDEX
         old, new = self.teachers.ask(inputs, trained)

@@ -73,23 +73,22 @@ class ProductTemperatures(TrainerCallback):  # type: ignore[misc]  # transformer
         history = (state_of(checkpoint) or {}).get("log_history", []) if self.is_needed else []
         logged = next((entry for entry in history if all(name in entry for name in LOGGED)), None)
         if logged is not None:
-            self.found = logged[LOGGED[0]], logged[LOGGED[1]]
-            self._put_in_place(self.found)
+            self._put_in_place((logged[LOGGED[0]], logged[LOGGED[1]]))
 
     def make_ready(self) -> None:
-        """Put the temperatures into the trainer's strategy, found or to be found."""
-        if not self.is_needed:
+        """Find the temperatures, unless they are found, and put them into the trainer's strategy."""
+        if not self.is_needed or self.found is not None:
             return
-        if self.found is None:
-            fits = self._fits()
-            self.found = fits[0].temperature(), fits[1].temperature()
-            logger.info(
-                f"Product of both models: temperature {self.found[0]:.4g} of the old model and {self.found[1]:.4g} of "
-                f"the new one, fitted on {fits[1].labels} labels of the evaluation set."
-            )
-        self._put_in_place(self.found)
+        fits = self._fits()
+        of_old, of_new = fits[0].temperature(), fits[1].temperature()
+        logger.info(
+            f"Product of both models: temperature {of_old:.4g} of the old model and {of_new:.4g} of the new one, "
+            f"fitted on {fits[1].labels} labels of the evaluation set."
+        )
+        self._put_in_place((of_old, of_new))
 
     def _put_in_place(self, found: tuple[float, float]) -> None:
+        self.found = found
         self.trainer.strategy = replace(self.trainer.strategy, product_temperatures=found)
 
     def _fits(self) -> tuple[TemperatureFit, ...]:

@@ -314,7 +314,11 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         self.teachers.use(self.strategy)
 
     def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Give the logits of the old and the new model on encoded rows, and the gold tokens, a few at a time."""
+        """Give what the temperatures of a product are fitted on, of encoded rows, a few tokens at a time.
+
+        Yields:
+            The logits of the old and of the new model, (tokens, vocabulary), and the gold tokens, int64, (tokens,).
+        """
         return self.teachers.logits(self._batch_of(rows))
 
     def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
