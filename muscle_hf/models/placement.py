@@ -24,6 +24,11 @@ def options_of_old(own: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
     return dict(own) or {name: new[name] for name in _INHERITED if name in new}
 
 
+def stays_where_it_is(model: Any) -> bool:
+    """Tell whether a model is not to be moved or split: a `device_map` has placed it, or it is quantized."""
+    return getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False)
+
+
 def refuse_places_in_each_process(option: str, device_map: Any) -> None:
     """Refuse to spread a model over devices in each of several processes, since all of them would take the same ones.
 

@@ -15,6 +15,7 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
 from ..errors import ConfigurationError
 from ..text import one_line
+from .placement import stays_where_it_is
 from .processes import place
 from .sharding import is_sharded
 
@@ -48,9 +49,7 @@ def split_to_ask(model: Any, device: torch.device | str) -> Any:
 
     All processes come here together. What `device_map` has placed, or a quantization, stays where it is.
     """
-    if getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False):
-        return model
-    if is_sharded(model):
+    if stays_where_it_is(model) or is_sharded(model):
         return model
     return split_in_parts(model, device) if is_told_to_split() else model.to(device)
 

@@ -30,7 +30,7 @@ from ..models.adapters import (
 )
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..models.lm_head import check_lm_head
-from ..models.placement import options_of_old
+from ..models.placement import options_of_old, stays_where_it_is
 from ..models.tokenizers import load_tokenizer
 from ..models.zero3 import loading_whole
 from ..prediction.generate import Answers, generate_answers
@@ -217,7 +217,7 @@ class ModelPair:
         The trainer has split the new one itself. One that is quantized, or has a `device_map`, stays where it is.
         """
         model: Any = self.old if role == "old" else self.student
-        if getattr(model, "hf_device_map", None) is not None or getattr(model, "is_quantized", False):
+        if stays_where_it_is(model):
             return model
         if is_fsdp2(accelerator) or is_zero3(accelerator):
             return split_teacher(accelerator, model) if role == "old" else model
