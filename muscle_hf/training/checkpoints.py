@@ -20,7 +20,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import TrainerControl
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
-from ..errors import ConfigurationError, InputError
+from ..errors import InputError
 from ..files import refuse_read_only, write_text
 from ..interrupts import Interrupt, polite_interrupts, to_stderr
 from ..locks import held_folder
@@ -220,7 +220,7 @@ def train_and_save(trainer: Trainer) -> int:
     if checkpoint is not None:
         refuse_another_way(trainer, checkpoint)
     disk = explaining_a_full_disk(folder, is_command=True)
-    with polite_interrupts() as interrupt, _without_what_was_cut_off(folder), disk:
+    with polite_interrupts() as interrupt, disk:
         trainer.remove_callback(SealedCheckpoints)  # of which this is one
         trainer.add_callback(InterimCheckpoints(interrupt))
         if checkpoint is None or not _has_ended(checkpoint):
@@ -371,12 +371,3 @@ def _find_best_again(checkpoint: Path, folder: Path) -> None:
     (checkpoint / SEAL).unlink(missing_ok=True)
     write_text(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
     seal(checkpoint)
-
-
-@contextmanager
-def _without_what_was_cut_off(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError:  # of a full disk, which needs the room
-        remove_cut_off(folder)
-        raise

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import ConfigurationError
 from ..files import is_full_disk
-from .kept_checkpoints import is_cut_off, steps_done
+from .kept_checkpoints import is_cut_off, remove_cut_off, steps_done
 
 # What torch and safetensors say, without a number, when a file cannot be written.
 _CANNOT_WRITE = (
@@ -28,6 +28,8 @@ def explaining_a_full_disk(folder: Path, *, is_command: bool) -> Iterator[None]:
             raise
         done = steps_done(folder)
         kept = "Nothing of this training is kept" if done is None else f"Step {done[0]} of {done[1]} is kept"
+        if is_command:
+            remove_cut_off(folder)  # the disk needs the room, and a command begins by removing them anyway
         again = "give the same command again" if is_command else "call train(resume_from_checkpoint=True)"
         raise ConfigurationError(
             f"{_refusal(folder, error)} {kept}. Make room and {again}: it goes on there."
