@@ -24,7 +24,7 @@ from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
-from .checkpoints import SealedCheckpoints, begun_at, is_of_command, load_finished, losing_nothing
+from .checkpoints import begun_at, is_of_command, load_finished, losing_nothing
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
 from .full_disk import saving_whole
@@ -36,6 +36,7 @@ from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallel
 from .secrets import without_tokens
 from .settings_of_run import SettingsOfRun
 from .split_models import make_ready_to_train, state_to_save
+from .written_checkpoints import SealedCheckpoints
 
 
 class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here

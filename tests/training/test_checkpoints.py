@@ -23,10 +23,9 @@ from tiny_updates import ROWS, Update, largest_difference, make_update, trainer_
 from transformers import EarlyStoppingCallback, TrainerCallback
 from two_processes import finish
 
-import muscle_hf.training.checkpoints as checkpoints
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.locks import held_folder
-from muscle_hf.training.checkpoints import InterimCheckpoints, _start_of, train_and_save
+from muscle_hf.training.checkpoints import _start_of, train_and_save
 from muscle_hf.training.kept_checkpoints import (
     SEAL,
     STATE,
@@ -37,6 +36,7 @@ from muscle_hf.training.kept_checkpoints import (
     steps_done,
 )
 from muscle_hf.training.settings_of_run import refuse_another_way
+from muscle_hf.training.written_checkpoints import InterimCheckpoints, _seal
 
 BY_EPOCH = {"max_steps": -1, "num_train_epochs": 3, "eval_strategy": "epoch", "save_strategy": "epoch"}
 BY_STEPS = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3}
@@ -290,7 +290,7 @@ def test_a_full_disk_takes_the_checkpoint_before_it_or_ends_in_a_traceback(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     defaults = {"seconds": 0.0, "clock": float, "saves_last": False}
-    monkeypatch.setattr(checkpoints.InterimCheckpoints.__init__, "__kwdefaults__", defaults)
+    monkeypatch.setattr(InterimCheckpoints.__init__, "__kwdefaults__", defaults)
     save, saved = torch.save, []
 
     def full(state: Any, path: Any, **options: Any) -> None:
@@ -373,7 +373,7 @@ def test_a_checkpoint_that_is_written_over_keeps_the_checksums_of_the_one_before
         (folder / STATE).write_text(json.dumps(state))
         for name in ("optimizer.pt", "scheduler.pt"):
             (folder / name).write_text(seconds)
-        checkpoints._seal(folder)
+        _seal(folder)
         assert damage_of(folder) is None
 
 
@@ -577,7 +577,7 @@ import json, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch.distributed as distributed
-from muscle_hf.training.checkpoints import InterimCheckpoints
+from muscle_hf.training.written_checkpoints import InterimCheckpoints
 
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
