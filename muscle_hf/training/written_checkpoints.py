@@ -127,8 +127,13 @@ class InterimCheckpoints(SealedCheckpoints):
             was_changed, state.best_model_checkpoint = state.best_model_checkpoint != best, best
             self._release(args)
             finish = partial(_put_away, checkpoint, state if was_changed else None)
+
+        def finished_and_asked() -> bool:
+            finish()
+            return self.interrupt.asked
+
         from_every_process(lambda: None)  # each writes its own random state
-        if on_main_process(lambda: (finish(), self.interrupt.asked)[1]):
+        if on_main_process(finished_and_asked):
             raise KeyboardInterrupt
 
     def _save_where_due(self, args: Any, state: Any, control: Any) -> None:
