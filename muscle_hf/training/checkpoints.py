@@ -123,7 +123,7 @@ def _start_of(folder: Path, *, needs_best: bool) -> Path | None:
     return checkpoint
 
 
-def start_of(resume: str | bool | None, args: Any) -> str | None:
+def _asked_for(resume: str | bool | None, args: Any) -> Path | None:
     """Return the checkpoint that is gone on from, where a trainer is asked for one, or for the newest (True).
 
     A damaged one is refused, or, where the newest is asked for, told and passed over; where none is whole, the
@@ -135,7 +135,7 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
         newest = sound_checkpoint(Path(args.output_dir), needs_best=args.load_best_model_at_end)
         if newest is None:
             logger.warning(f"{args.output_dir} holds no whole checkpoint, so the training begins anew.")
-        return None if newest is None else str(newest)
+        return newest
     if not Path(resume).is_dir():
         raise InputError(
             f"resume_from_checkpoint={str(resume)!r} is no folder. Name a checkpoint, such as checkpoint-500 in "
@@ -147,13 +147,12 @@ def start_of(resume: str | bool | None, args: Any) -> str | None:
             f"resume_from_checkpoint={str(resume)!r} cannot be gone on from: {damage}. Name the checkpoint before it, "
             "or take resume_from_checkpoint=True for the newest one that is whole."
         )
-    return str(resume)
+    return Path(resume)
 
 
 def begun_at(trainer: Trainer, resume: str | bool | None) -> Path | None:
     """Return the checkpoint that is gone on from, if any, where the training can be the one that wrote it."""
-    start = on_main_process(partial(start_of, resume, trainer.args))
-    checkpoint = None if start is None else Path(start)
+    checkpoint = on_main_process(partial(_asked_for, resume, trainer.args))
     if checkpoint is not None:
         refuse_another_way(trainer, checkpoint)
     note_settings(trainer, checkpoint)
