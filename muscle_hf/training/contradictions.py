@@ -29,8 +29,8 @@ def refuse_contradictions(config: Any) -> None:
             'or "hidden".'
         )
     if config.teacher_cache == "none":
-        for name, default in (("teacher_cache_dir", None), ("teacher_cache_k", 64)):
-            if getattr(config, name) != default:
+        for name in ("teacher_cache_dir", "teacher_cache_k"):
+            if getattr(config, name) != getattr(type(config), name):  # the default
                 raise ConfigurationError(
                     f"{name}={getattr(config, name)!r} would be ignored without a cache. Set teacher_cache to "
                     '"sampled" or "hidden", or leave it out.'
@@ -48,7 +48,7 @@ def _refuse_what_a_cache_cannot_do(config: Any) -> None:
             'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
         )
     has_k = config.teacher_cache in ("sampled", "topk")
-    if not has_k and config.teacher_cache_k != 64:
+    if not has_k and config.teacher_cache_k != type(config).teacher_cache_k:
         raise ConfigurationError(
             f"teacher_cache_k={config.teacher_cache_k} would be ignored by teacher_cache={config.teacher_cache!r}; "
             'it belongs to "sampled" and "topk".'
