@@ -7,6 +7,7 @@ from transformers.utils import is_liger_kernel_available
 from ..alignment.loss import validate_for_chunks
 from ..errors import ConfigurationError
 from ..teachers.cache.remote import file_system, is_address
+from ..teachers.cache.spec import OF_SOME_TOKENS
 
 
 def refuse_contradictions(config: Any) -> None:
@@ -47,7 +48,7 @@ def _refuse_what_a_cache_cannot_do(config: Any) -> None:
             f"packing_strategy={config.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
             'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
         )
-    has_k = config.teacher_cache in ("sampled", "topk")
+    has_k = config.teacher_cache in OF_SOME_TOKENS
     if not has_k and config.teacher_cache_k != type(config).teacher_cache_k:
         raise ConfigurationError(
             f"teacher_cache_k={config.teacher_cache_k} would be ignored by teacher_cache={config.teacher_cache!r}; "

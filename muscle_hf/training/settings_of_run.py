@@ -19,6 +19,7 @@ from ..models.quick_fingerprints import (
     quick_fingerprint_of_tensors,
 )
 from ..models.sharding import is_sharded
+from ..teachers.cache.spec import OF_SOME_TOKENS
 from .deepspeed_engines import refuse_another_number
 from .kept_checkpoints import state_of, way_of
 
@@ -32,8 +33,6 @@ _DECIDING = (
     *("student_rank", "full_fine_tune", "alignment", "unlabelled_teacher", "unlabelled_ratio"),
     "unlabelled_max_new_tokens",
 )
-# Caches that give other targets than the teachers; the others give the same.
-_APPROXIMATE = ("sampled", "topk")
 _LENGTH = ("max_steps", "num_train_epochs")
 _CONSTANT = "constant"
 _WHY_LENGTH = " The learning rate of each step depends on the length, unless lr_scheduler_type is constant."
@@ -92,7 +91,8 @@ def settings_of(trainer: Any, models: Mapping[str, str]) -> dict[str, Any]:
     settings["product_temperatures"] = getattr(args, "product_temperatures", None)
     settings |= {name: getattr(args, name) for name in _DECIDING if hasattr(args, name)}
     cache = getattr(args, "teacher_cache", "none")
-    settings["targets"] = f"{cache}, k={args.teacher_cache_k}" if cache in _APPROXIMATE else "exact"
+    # These caches give other targets than the teachers; the others give the same.
+    settings["targets"] = f"{cache}, k={args.teacher_cache_k}" if cache in OF_SOME_TOKENS else "exact"
     by_steps = args.max_steps > 0
     settings |= {
         "max_steps": args.max_steps if by_steps else None,
