@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 # ARGS="-n 0" runs everything in one.
 PYTEST := python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest test-deepspeed benchmark benchmark-smoke style lint \
-	docs dist clean
+.PHONY: install demo test test-fast test-light test-versions test-oldest test-newest test-deepspeed benchmark \
+	benchmark-smoke style lint docs dist clean
 
 install: $(READY)
 
@@ -43,8 +43,8 @@ test-deepspeed:
 		--constraint constraints.txt --constraint constraints-deepspeed.txt deepspeed
 	.venv-deepspeed/bin/python -m pytest --numprocesses 0 tests/training/test_deepspeed.py $(ARGS)
 
-# What `pip install muscle_hf` alone brings, in an empty environment: how much it is, that it compares, and what the rest
-# says.
+# What `pip install muscle_hf` alone brings, in an empty environment: how much it is, that it compares, and what the
+# rest says.
 test-light: $(READY)
 	rm -rf build/light
 	$(BIN)/python -m build --no-isolation --wheel --outdir build/light
@@ -52,8 +52,8 @@ test-light: $(READY)
 	build/light/empty/bin/python -m pip install --quiet --constraint constraints.txt build/light/*.whl
 	build/light/empty/bin/python -I build_hooks/check_light.py --measure
 
-# The updates of real models, hours of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The models
-# are packages of the index; the smoke run takes tiny ones and two minutes.
+# The updates of real models, hours of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The
+# models are packages of the index; the smoke run takes tiny ones and two minutes.
 benchmark: $(READY)
 	$(BIN)/python -c "import onnx" 2>/dev/null || $(BIN)/python -m pip install --quiet onnx
 	$(BIN)/python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
@@ -85,7 +85,8 @@ dist: $(READY)
 	build/empty/bin/python -I build_hooks/check_installed.py
 	build/empty/bin/muscle-hf --version
 
-# Made again only when what is installed changes; the mark is touched last, so an interrupted install is no finished one.
+# Made again only when what is installed changes; the mark is touched last, so an interrupted install is no finished
+# one.
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): some minutes"
 	$(PYTHON) -m venv $(VENV)
@@ -93,4 +94,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-deepspeed build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-deepspeed build dist site
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
