@@ -107,6 +107,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         preprocess_logits_for_metrics: As in [`transformers.Trainer`].
         quantization_config: For the new base, where `model` is an id or a path.
         mask: A function from [`Scores`] to one bool for each instance or word, in place of the config's `mask`.
+        unlabelled_dataset: Texts without labels, which learn from the config's `unlabelled_teacher`; or a log with the
+            old model's classes as labels.
 
     Raises:
         ModelMismatchError: No class in common, classes that cannot be matched, a task that is not the same, or the
