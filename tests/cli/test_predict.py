@@ -582,12 +582,28 @@ def test_a_run_that_was_killed_at_its_very_end_is_refused_or_replaces_what_is_no
         assert part.exists() != is_whole
 
 
+# `predict` that waits after so many batches, so that it does not come to its end before it is killed.
+WAITS = """
+import signal, sys
+from muscle_hf.cli import main
+from muscle_hf.prediction.kept_answers import AnswersSoFar
+batches, add = [], AnswersSoFar.add
+def adding(self, answers):
+    add(self, answers)
+    batches.append(answers)
+    if len(batches) == 40:
+        signal.pause()
+AnswersSoFar.add = adding
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{prompt} {number}"} for number in range(60) for prompt in PROMPTS]
     output = tmp_path / "answers.jsonl"
     words = ["predict", str(adapter), _write(tmp_path, rows), "--output", str(output)]
-    command = [sys.executable, "-m", "muscle_hf", *words, "--batch-size", "1", "--max-new-tokens", "20"]
+    command = [sys.executable, "-c", WAITS, *words, "--batch-size", "1", "--max-new-tokens", "20"]
     part = tmp_path / "answers.jsonl.part"
     for sent, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         before = part.stat().st_size if part.exists() else 0
@@ -601,7 +617,7 @@ def test_a_killed_process_loses_no_kept_answer_and_leaves_no_half_file(adapter: 
     assert "answers are kept in" in err
     kept = len(_read(part)) - 1
     assert 0 < kept < len(rows)
-    again = [*command[:-4], "--batch-size", "16", "--max-new-tokens", "20"]
+    again = [sys.executable, "-m", "muscle_hf", *words, "--batch-size", "16", "--max-new-tokens", "20"]
     done = fresh.run(again, warm=True)
     assert done.returncode == 0, done.stderr
     assert f"going on: {kept} of {len(rows)}" in done.stderr
