@@ -22,6 +22,7 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 _DEFAULT_FILTERS = list(warnings.filters)
@@ -121,7 +122,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["folder"])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:1] = ["", *paths]
+    script = request["words"][0] if request["module"] is None and request["words"][0] != "-c" else None
+    sys.path[:1] = ["" if script is None else str(Path(script).resolve().parent), *paths]
     sys.argv[:] = request["words"]
     # Filters of the command line stand behind those that libraries add, and before the interpreter's own.
     added = warnings.filters[: len(warnings.filters) - len(_DEFAULT_FILTERS)]
@@ -134,7 +136,9 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         return
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    exec(compile(request["code"], "<string>", "exec"), main.__dict__)  # noqa: S102 - a test's own program
+    if script is not None:
+        main.__file__ = script
+    exec(compile(request["code"], script or "<string>", "exec"), main.__dict__)  # noqa: S102 - a test's own program
 
 
 if __name__ == "__main__":

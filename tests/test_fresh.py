@@ -31,6 +31,13 @@ def test_a_process_gets_the_words_input_folder_or_environment_of_another(tmp_pat
         assert done.stdout == f"['-c', '{name}'] {name} {tmp_path / name} {name} http://{name}\n", done.stderr
 
 
+def test_a_script_does_not_find_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("HERE = 1\n", encoding="utf-8")
+    script = tmp_path / "script.py"
+    script.write_text("import beside; print(beside.HERE, __file__)\n", encoding="utf-8")
+    assert fresh.run([sys.executable, str(script)]).stdout == f"1 {script}\n"
+
+
 def test_a_warm_process_takes_another_environment_for_its_own_or_has_imported_what_it_did_not() -> None:
     code = (
         "import os, sys; before = {'torch', 'huggingface_hub', 'muscle_hf'} & set(sys.modules)\n"

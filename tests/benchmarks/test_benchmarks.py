@@ -76,12 +76,18 @@ def test_the_training_benchmark_gives_times_and_peaks(
     kept = ("SFTTrainer", "DistillationTrainer (one teacher)")  # each takes a process; ours are in the trainer's tests
     for way in [way for way in script["WAYS"] if way not in kept]:
         del script["WAYS"][way]
-    runs = SimpleNamespace(run=lambda command, **_: fresh.run(command, warm=True, check=True))
-    script["main"].__globals__["subprocess"] = runs
+    started: list[str] = []
+
+    def run(command: list[str], **_: object) -> object:
+        started.append(command[command.index("--peak-of") + 1])
+        return fresh.run(command, warm=True, check=True)
+
+    monkeypatch.setattr("steps.subprocess", SimpleNamespace(run=run))
     script["main"]([f"--{name}={value}" for name, value in sizes.items()] + ["--device", "cpu"])
     shown = capsys.readouterr().out
     for way in kept:
         assert f"| {way} |" in shown
+    assert started == list(kept)
     assert "ratio of times" in shown
 
 
