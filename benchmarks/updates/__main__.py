@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,16 +75,24 @@ def refuse(options: argparse.Namespace) -> None:
 
 
 def run_side_by_side(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Start this command once for each process, and wait for all; Ctrl-C ends them."""
+    """Start this command once for each process, and wait for all; they end with this one, however it ends."""
     command = [sys.executable, "-m", "benchmarks.updates", *arguments, "--worker", str(options.until)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    workers = [subprocess.Popen(command, env=os.environ | THREADS) for _ in range(options.processes)]
+    workers = [
+        subprocess.Popen(command, env=os.environ | THREADS, stdin=subprocess.PIPE) for _ in range(options.processes)
+    ]
     try:
         return max(worker.wait() for worker in workers)
     finally:
         for worker in workers:
             worker.terminate()
             worker.wait()
+
+
+def _leave_with_starter() -> None:
+    """End when the process that started this one is gone, also by SIGKILL: then the other end of stdin is closed."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.until = options.worker or time.monotonic() + 60 * options.minutes
     if options.worker is not None:
+        threading.Thread(target=_leave_with_starter, daemon=True).start()
         return run(options)
     if options.smoke:
         return _smoke(options)

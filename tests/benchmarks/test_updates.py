@@ -2,12 +2,16 @@
 
 import json
 import math
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fresh
 import numpy as np
 import pytest
 
@@ -243,6 +247,36 @@ def test_test_questions_are_trained_on_or_too_few(updates: SimpleNamespace, name
     assert not {row["text"] for row in task.unlabelled} & {row["text"] for row in task.labelled + task.validation}
     if name == "clinc150-oos":
         assert sum(row["intent"] == "oos" for row in task.test) == 500
+
+
+# A worker that only says that it is there, and the process that starts two of them.
+WORKER = """#!{python}
+import signal
+from benchmarks.updates import __main__ as updates
+updates.run = lambda options: print("there", flush=True) or signal.pause()
+updates.main(["--worker", "inf"])
+"""
+STARTER = """
+import sys
+from types import SimpleNamespace
+from benchmarks.updates.__main__ import run_side_by_side
+sys.executable = sys.argv[1]
+run_side_by_side(SimpleNamespace(until=float("inf"), processes=2), [])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_go_on_when_the_process_that_started_them_is_killed(tmp_path: Path, sent: signal.Signals) -> None:
+    worker = tmp_path / "worker"
+    worker.write_text(WORKER.format(python=sys.executable), encoding="utf-8")
+    worker.chmod(0o755)
+    starter = fresh.Process(
+        [sys.executable, "-c", STARTER, str(worker)], env=os.environ | {"PYTHONPATH": str(ROOT)}, warm=True
+    )
+    assert [starter.stdout.readline() for _ in range(2)] == ["there\n"] * 2
+    starter.send_signal(sent)
+    assert starter.communicate() == ("", "")  # once the last process that can write there has ended
 
 
 @pytest.mark.slow
