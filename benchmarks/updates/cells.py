@@ -18,7 +18,7 @@ from muscle_hf.files import write_text
 from muscle_hf.flips.rates import strict_json
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("muscle_hf", "numpy", "torch", "transformers")
+PACKAGES = ("numpy", "torch", "transformers")
 
 
 class Key(NamedTuple):
@@ -117,7 +117,8 @@ def digest(answers: Sequence[str]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what the figures depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    own = {"python": platform.python_version(), "muscle_hf": muscle_hf.__version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def flip_figures(
