@@ -251,9 +251,9 @@ def test_test_questions_are_trained_on_or_too_few(updates: SimpleNamespace, name
 
 # A worker that only says that it is there, and the process that starts two of them.
 WORKER = """#!{python}
-import signal
+import os, signal
 from benchmarks.updates import __main__ as updates
-updates.run = lambda options: print("there", flush=True) or signal.pause()
+updates.run = lambda options: os.write(1, b"there\\n") and signal.pause()
 updates.main(["--worker", "inf"])
 """
 STARTER = """
