@@ -270,7 +270,7 @@ def _only_in_stix(code: int) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(st.text(min_size=1), min_size=1, max_size=4))
 def test_no_name_whatever_breaks_or_warns(tmp_path: Path, names: Sequence[str]) -> None:
     names = [name.encode("utf-8", "replace").decode() for name in names]

@@ -300,7 +300,7 @@ ODD = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(
     doc=st.dictionaries(
         st.sampled_from(["query", "choices", "gold_index", "specific", "original_query", "id", "task_name"]),
