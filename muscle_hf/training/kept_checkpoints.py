@@ -36,7 +36,7 @@ _READ_AT_ONCE = 8
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of a training that it can go on from; one that was cut off counts for nothing."""
-    return next((path for path in _newest_first(folder) if state_of(path) is not None), None)
+    return next((path for path in newest_first(folder) if state_of(path) is not None), None)
 
 
 def steps_done(folder: Path) -> tuple[int, int] | None:
@@ -51,7 +51,7 @@ def sound_checkpoint(folder: Path, *, needs_best: bool) -> Path | None:
 
     With `needs_best`, so are those of the best one that it names. What is wrong with newer ones is told.
     """
-    for checkpoint in _newest_first(folder):
+    for checkpoint in newest_first(folder):
         damage = damage_of(checkpoint) or (_damage_of_best(checkpoint) if needs_best else None)
         if damage is None:
             return checkpoint
@@ -80,7 +80,7 @@ def remove_cut_off(folder: Path) -> None:
 
 def remove_newer(folder: Path, checkpoint: Path | None) -> None:
     """Remove the checkpoints that are newer than the one that is gone on from."""
-    for other in _newest_first(folder):
+    for other in newest_first(folder):
         if other == checkpoint:
             return
         shutil.rmtree(other, ignore_errors=True)
@@ -89,7 +89,7 @@ def remove_newer(folder: Path, checkpoint: Path | None) -> None:
 def let_none_lie_in_the_future(folder: Path) -> None:
     """Set checkpoints from before the clock was put back to now, since of several the newest by its date is kept."""
     now = time.time()
-    for age, checkpoint in enumerate(_newest_first(folder), start=1):
+    for age, checkpoint in enumerate(newest_first(folder), start=1):
         if checkpoint.stat().st_mtime >= now:
             os.utime(checkpoint, (now - age, now - age))
 
@@ -139,7 +139,8 @@ def _damage_of_best(checkpoint: Path) -> str | None:
     return None if damage is None else f"the best checkpoint so far is {best.name}, and {damage}"
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def newest_first(folder: Path) -> list[Path]:
+    """Return all checkpoints of a training, by their steps."""
     # Of two of one step the one of `save_strategy`: the other one may go at any time.
     return sorted(_checkpoints(folder), key=lambda path: (_step_of(path), path.parent == folder), reverse=True)
 

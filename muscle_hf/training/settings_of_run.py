@@ -21,7 +21,7 @@ from ..models.quick_fingerprints import (
 from ..models.sharding import is_sharded
 from ..teachers.cache.spec import OF_SOME_TOKENS
 from .deepspeed_engines import refuse_another_number
-from .kept_checkpoints import state_of, way_of
+from .kept_checkpoints import INTERIM, damage_of, newest_first, state_of, way_of
 
 # Options beside those of the strategy. Precision, memory, evaluation, saving and logging are not among them.
 _DECIDING = (
@@ -128,17 +128,32 @@ def refuse_other_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None
     With a constant learning rate the length alone may be another one: no step of before depends on it.
     """
     there = kept_settings(checkpoint)
-    is_constant = there.get("lr_scheduler_type") == settings["lr_scheduler_type"] == _CONSTANT
-    free = _LENGTH if is_constant else ()
-    names = [name for name in settings if name in there and name not in free and there[name] != settings[name]]
+    names = _differing(there, settings)
     if not names:
         return
     said = "; ".join(f"{name} {_shown(there[name])} there, {_shown(settings[name])} now" for name in names)
-    length = "" if is_constant or set(names).isdisjoint(_LENGTH) else _WHY_LENGTH
+    length = "" if set(names).isdisjoint(_LENGTH) else _WHY_LENGTH
+    folder = checkpoint.parent.parent if checkpoint.parent.name == INTERIM else checkpoint.parent
     raise ConfigurationError(
         f"{checkpoint} is of a training with other settings ({said}), and going on from it would mix both.{length} "
+        f"{_checkpoint_of(folder, settings)}"
         "Give the values from there, or train into another output_dir, or remove the checkpoints to train anew."
     )
+
+
+def _differing(there: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    is_constant = there.get("lr_scheduler_type") == settings["lr_scheduler_type"] == _CONSTANT
+    free = _LENGTH if is_constant else ()
+    return [name for name in settings if name in there and name not in free and there[name] != settings[name]]
+
+
+def _checkpoint_of(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Name the newest whole checkpoint beside those of an earlier training in the same folder, where there is one."""
+    for checkpoint in newest_first(folder):
+        there = kept_settings(checkpoint)
+        if there and not _differing(there, settings) and damage_of(checkpoint) is None:
+            return f'Of this training there is resume_from_checkpoint="{checkpoint}". '
+    return ""
 
 
 def has_all_epochs(checkpoint: Path, epochs: float) -> bool:

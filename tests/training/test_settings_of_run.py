@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,21 @@ def test_a_training_goes_on_with_what_decides_its_weights_changed(update: Update
     # By its name too.
     with pytest.raises(ConfigurationError, match="seed 42 there, 7 now"):
         trainer_of(update, finished, **OPTIONS, seed=7).train(resume_from_checkpoint=str(finished / "checkpoint-1"))
+
+
+@pytest.mark.slow
+def test_a_killed_training_among_checkpoints_of_an_earlier_one_is_lost(
+    update: Update, finished: Path, tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(finished, both)
+    other = OPTIONS | {"seed": 7, "lr_scheduler_type": "constant"}
+    trainer_of(update, both, **other | {"max_steps": 1}).train()  # as if it were killed behind its first step
+    assert sorted(path.name for path in both.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    said = f'Of this training there is resume_from_checkpoint="{both / "checkpoint-1"}". Give'
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        trainer_of(update, both, **other).train(resume_from_checkpoint=True)
+    assert trainer_of(update, both, **other).train(resume_from_checkpoint=str(both / "checkpoint-1")).global_step == 2
 
 
 @pytest.mark.slow
