@@ -208,15 +208,18 @@ def opened_together(cache: CacheOfRun) -> list[TeacherCache] | None:
     if not on_main_process(look):
         return None
 
-    def get_ready() -> None:
+    def find() -> None:
         caches = opened[0] if opened else cache.open()
         if caches is None:
             raise _not_shared(cache)
-        for each in caches:
-            each.get_ready(*place())
         opened[:] = [caches]
 
-    from_every_process(get_ready)
+    def get_ready() -> None:
+        for each in opened[0] or ():
+            each.get_ready(*place())
+
+    from_every_process(find)
+    from_every_process(get_ready)  # once all have theirs, since a shard that is damaged goes
     return opened[0]
 
 
