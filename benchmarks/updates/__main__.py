@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .cells import RESULTS, read_all
@@ -37,9 +37,9 @@ def run(options: argparse.Namespace) -> int:
     import transformers
     from datasets import disable_progress_bars
 
+    from .kinds import KINDS, UPDATES
     from .run import Run
     from .smoke import SMOKE, make_bases, smoke_tasks
-    from .strategies import STRATEGIES, UPDATES
     from .tasks import TASKS
 
     torch.set_num_threads(1)
@@ -48,25 +48,45 @@ def run(options: argparse.Namespace) -> int:
     transformers.utils.logging.set_verbosity_error()
     if options.smoke:
         make_bases(options.bases)
-    updates = SMOKE if options.smoke else UPDATES
-    tasks = smoke_tasks() if options.smoke else {name: TASKS[name](options.data) for name in options.tasks}
+    updates = SMOKE if options.smoke else {name: UPDATES[name] for name in options.updates}
+    tasks = smoke_tasks() if options.smoke else {name: TASKS[name](options.data) for name in tasks_of(options)}
     work = Run(updates, tasks, options.bases, options.results, options.work)
-    keys = work.keys(options.seeds, options.strategies or list(STRATEGIES))
+    every = [name for kind in KINDS.values() for name in kind.strategies]
+    keys = work.keys(options.seeds, options.strategies or every)
     work.work_off(keys, options.until)
     return 1 if work.failed else 0
 
 
+def tasks_of(options: argparse.Namespace) -> list[str]:
+    """Return the tasks that are asked for, or all of the updates' kinds that need no data from elsewhere."""
+    from .kinds import KINDS, UPDATES
+
+    if options.tasks is not None:
+        return list(options.tasks)
+    kinds = dict.fromkeys(UPDATES[name].kind for name in options.updates)
+    return [name for kind in kinds for name in KINDS[kind].tasks if name != "clinc150-oos"]
+
+
+def refuse_unknown(what: str, names: Sequence[str] | None, known: Iterable[str]) -> None:
+    """Refuse names that stand for nothing."""
+    known = list(dict.fromkeys(known))
+    if unknown := [name for name in names or () if name not in known]:
+        raise SystemExit(f"There is no {what} {', '.join(unknown)}; there are {', '.join(known)}.")
+
+
 def refuse(options: argparse.Namespace) -> None:
     """Refuse names and folders that are not there, before anything is started."""
-    from .strategies import STRATEGIES, UPDATES
-    from .tasks import TASKS
+    from .kinds import KINDS, UPDATES
 
-    for what, names, known in (("strategy", options.strategies, STRATEGIES), ("task", options.tasks, TASKS)):
-        if unknown := [name for name in names or () if name not in known]:
-            raise SystemExit(f"There is no {what} {', '.join(unknown)}; there are {', '.join(known)}.")
-    if "clinc150-oos" in options.tasks and options.data is None:
+    refuse_unknown("update", options.updates, UPDATES)
+    updates = [UPDATES[name] for name in options.updates]
+    kinds = [KINDS[update.kind] for update in updates]
+    refuse_unknown("strategy", options.strategies, [name for kind in kinds for name in kind.strategies])
+    refuse_unknown("task", options.tasks, [name for kind in kinds for name in kind.tasks])
+    if "clinc150-oos" in tasks_of(options) and options.data is None:
         raise SystemExit("clinc150-oos needs --data: a folder with clinc150/oos_train.jsonl, oos_val and oos_test.")
-    bases = {base for update in UPDATES.values() for base in (update.old_base, update.new_base)}
+    bases = {update.old_base for update in updates}
+    bases |= {update.new_base for update in updates if update.made is None}
     if missing := sorted(base for base in bases if not (options.bases / base / "config.json").exists()):
         raise SystemExit(
             f"{options.bases} has no {' and no '.join(missing)}. Make them: python benchmarks/real_models.py "
@@ -103,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bases", type=Path, default=Path("real-models"), help="folder with the bases' folders")
     parser.add_argument("--data", type=Path, help="folder with clinc150/oos_*.jsonl, for the task clinc150-oos")
-    parser.add_argument("--tasks", nargs="+", default=["massive", "clinc150"])
+    parser.add_argument("--updates", nargs="+", default=["minilm"], help="default: that of classifiers, minilm")
+    parser.add_argument("--tasks", nargs="+", help="by default all but clinc150-oos")
     parser.add_argument("--strategies", nargs="+", help="rows; all by default, in the order of worth")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no cell after these")

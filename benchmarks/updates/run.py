@@ -15,9 +15,9 @@ import torch
 from muscle_hf.errors import ConfigurationError, MuscleError
 from muscle_hf.locks import held_file
 
-from . import models
 from .cells import Cell, Key, bits, digest, flip_figures, read, versions
-from .strategies import STRATEGIES, Outcome, Setting, Strategy, Update
+from .kinds import KINDS, Kind
+from .strategies import Outcome, Setting, Strategy, Update
 from .tasks import Task
 
 
@@ -35,20 +35,35 @@ class Run:
 
     def keys(self, seeds: Iterable[int], strategies: Iterable[str]) -> list[Key]:
         """Return all cells and those that they need in the order of worth: task by task, row by row, seed by seed."""
-        asked = set(strategies)
-        while more := {need for name in asked for need in STRATEGIES[name].needs} - asked:
-            asked |= more
-        rows = [(name, seed) for name in STRATEGIES if name in asked for seed in seeds]
-        return [Key(update, task, name, seed) for update in self.updates for task in self.tasks for name, seed in rows]
+        named, seeds = list(strategies), list(seeds)
+        keys = []
+        for update, described in self.updates.items():
+            kind = KINDS[described.kind]
+            asked = {name for name in named if name in kind.strategies}
+            while more := {need for name in asked for need in kind.strategies[name].needs} - asked:
+                asked |= more
+            rows = [(name, seed) for name in kind.strategies if name in asked for seed in seeds]
+            tasks = [task for task in self.tasks if task in kind.tasks]
+            keys += [Key(update, task, name, seed) for task in tasks for name, seed in rows]
+        return keys
 
     @cached_property
     def failed(self) -> set[Key]:
         """Cells that have failed in this process."""
         return set()
 
+    def _kind(self, key: Key) -> Kind:
+        return KINDS[self.updates[key.update].kind]
+
+    def _strategy(self, key: Key) -> Strategy:
+        return self._kind(key).strategies[key.strategy]
+
+    def _needs(self, key: Key) -> list[Key]:
+        return [key._replace(strategy=name) for name in self._strategy(key).needs]
+
     def is_done(self, key: Key) -> bool:
         """Say whether a cell is there, and what others start from as well; refuse one made with other settings."""
-        path, strategy = key.file(self.results), STRATEGIES[key.strategy]
+        path, strategy = key.file(self.results), self._strategy(key)
         if not path.exists():
             return False
         settings = strategy.settings(self.updates[key.update], self.tasks[key.task])
@@ -62,13 +77,13 @@ class Run:
             left = [key for key in keys if not self.is_done(key) and self._can_be_made(key)]
             if not left:
                 return not self.failed
-            ready = [key for key in left if all(self.is_done(need) for need in _needs(key))]
+            ready = [key for key in left if all(self.is_done(need) for need in self._needs(key))]
             if not any(self._run_if_free(key) for key in ready):
                 time.sleep(1)  # another process is at what is missing
         return False
 
     def _can_be_made(self, key: Key) -> bool:
-        return key not in self.failed and all(self._can_be_made(need) for need in _needs(key))
+        return key not in self.failed and all(self._can_be_made(need) for need in self._needs(key))
 
     def _run_if_free(self, key: Key) -> bool:
         """Run a cell unless another process is at it or has just made it; say whether it was run, failed or not."""
@@ -81,8 +96,10 @@ class Run:
                 return False
             if self.is_done(key):
                 return False
-            print(f"{key}: started", flush=True)  # noqa: T201
             try:
+                if not self._has_bases(key):
+                    return False
+                print(f"{key}: started", flush=True)  # noqa: T201
                 cell = self.cell(key)
                 cell.write(self.results)
             except (MuscleError, RuntimeError, ValueError, OSError):
@@ -94,15 +111,48 @@ class Run:
         print(f"{key}: {figures}, {cell.seconds:.0f} s", flush=True)  # noqa: T201
         return True
 
+    def _has_bases(self, key: Key) -> bool:
+        """Make the new base where it is made here and needed; say whether no other process is at it."""
+        update = self.updates[key.update]
+        if update.made is None or self._strategy(key).options.get("base") == "old":
+            return True
+        folder = self._made / update.new_base
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    held_file(folder.with_suffix(".base"), f"the base {update.new_base}", "let it go on")
+                )
+            except ConfigurationError:
+                return False
+            if not folder.exists():
+                print(f"{update.new_base}: started", flush=True)  # noqa: T201
+                part = folder.with_suffix(".part")
+                shutil.rmtree(part, ignore_errors=True)
+                update.made.make(self.bases / update.old_base, part, update.made.options)
+                part.rename(folder)
+        return True
+
+    @property
+    def _made(self) -> Path:
+        return self.work / "bases"
+
     def cell(self, key: Key) -> Cell:
         """Make a cell, and keep its model where others start from it."""
-        strategy, update, task = STRATEGIES[key.strategy], self.updates[key.update], self.tasks[key.task]
+        strategy, update, task = self._strategy(key), self.updates[key.update], self.tasks[key.task]
         # One name for each cell, which is locked: what a killed process has left goes here.
         folder = key.file(self.work, ".part")
         shutil.rmtree(folder, ignore_errors=True)
         begun = time.process_time()
         setting = Setting(
-            update, task, key.seed, self.bases, lambda name: key._replace(strategy=name).file(self.work, ""), folder
+            update,
+            task,
+            key.seed,
+            self.bases,
+            lambda name: key._replace(strategy=name).file(self.work, ""),
+            folder,
+            self._made,
+            self._kind(key).models.kept_answers,
         )
         outcome = strategy.make(setting, strategy.options)
         seconds = time.process_time() - begun
@@ -120,7 +170,7 @@ class Run:
                 "versions, so no cell can be added to those of this seed. Take other seeds, with --seeds."
             )
         kept = {"test": outcome.answers, "validation": outcome.validation or outcome.answers}
-        models.save(key.file(self.work, ""), outcome.model, outcome.tokenizer, kept)
+        self._kind(key).models.save(key.file(self.work, ""), outcome.model, outcome.tokenizer, kept)
 
     def _cell(self, key: Key, strategy: Strategy, setting: Setting, outcome: Outcome, seconds: float) -> Cell:
         task, names = setting.task, outcome.answers.names
@@ -150,10 +200,6 @@ class Run:
             versions=versions(),
             machine=_machine(),
         )
-
-
-def _needs(key: Key) -> list[Key]:
-    return [key._replace(strategy=name) for name in STRATEGIES[key.strategy].needs]
 
 
 def _machine() -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from datasets import Dataset
@@ -18,6 +18,15 @@ from .tasks import Row, Task
 
 
 @dataclass(frozen=True)
+class MadeBase:
+    """A new base that is made from the old one, once for all seeds."""
+
+    make: Callable[[Path, Path, Mapping[str, Any]], None]
+    """Writes it into a folder, from the folder of the old base and these options."""
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Update:
     """Two bases, and how everything is trained on them."""
 
@@ -28,6 +37,10 @@ class Update:
     """Of task models: trained until validation stops improving, at most these epochs."""
     second_training: Mapping[str, Any]
     """Of everything that starts from the new task model: the same steps for all."""
+    kind: str = "classifier"
+    """Which rows and tasks there are for it: see `kinds`."""
+    made: MadeBase | None = None
+    """How the new base is made; None: it lies among the bases."""
 
 
 UPDATES = {
@@ -39,6 +52,17 @@ UPDATES = {
         {"max_steps": 200, "learning_rate": 1.5e-4, "warmup_steps": 20},
     ),
 }
+
+
+class AnyAnswers(Protocol):
+    """What a model says to questions; more is known of it by kind."""
+
+    @property
+    def names(self) -> list[str]:
+        """Its answer to each question."""
+
+    def accuracy(self, rows: Sequence[Row]) -> float:
+        """Return the share of the rows that it is right on."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +78,30 @@ class Setting:
     """Where the model of a row, with this seed, is kept."""
     folder: Path
     """For files that are not needed afterwards."""
+    made: Path
+    """Folder of the bases that are made here."""
+    kept_answers: Callable[[Path, str], Any]
+    """Reads the answers of a kept model, by kind."""
 
-    def answers(self, name: str, questions: str = "test") -> Answers:
+    def answers(self, name: str, questions: str = "test") -> Any:
         """Return what a kept model answers to "test" or "validation"."""
-        return models.kept_answers(self.kept(name), questions)
+        return self.kept_answers(self.kept(name), questions)
+
+    def base(self, name: str) -> Path:
+        """Return the folder of a base."""
+        is_made = self.update.made is not None and name == self.update.new_base
+        return (self.made if is_made else self.bases) / name
 
 
 @dataclass
 class Outcome:
     """What a row came to; the model too where others start from it."""
 
-    answers: Answers
+    answers: AnyAnswers
     steps: int = 0
     labels: int = 0
     texts: int = 0
-    validation: Answers | None = None
+    validation: AnyAnswers | None = None
     model: Any = None
     tokenizer: Any = None
 

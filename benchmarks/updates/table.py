@@ -21,7 +21,7 @@ from muscle_hf.flips.special import stdtrit
 from muscle_hf.text import markdown_table
 
 from .cells import Cell, flags
-from .strategies import STRATEGIES, UPDATES
+from .kinds import UPDATES, strategies_of
 
 Numbers = NDArray[np.float64]
 HEAD = (
@@ -101,7 +101,7 @@ def rendered(cells: Sequence[Cell]) -> str:
     """Return the tables of all updates and tasks, in Markdown."""
     if not cells:
         return "No cell is finished."
-    if unknown := sorted({cell.strategy for cell in cells} - STRATEGIES.keys()):
+    if unknown := sorted({cell.strategy for cell in cells if cell.strategy not in strategies_of(cell.update)}):
         raise SystemExit(f"There are cells of {', '.join(unknown)}, which is no strategy any more; remove them.")
     ordered = sorted(cells, key=lambda cell: (cell.update, cell.task))
     groups = itertools.groupby(ordered, key=lambda cell: (cell.update, cell.task))
@@ -114,15 +114,17 @@ def rendered(cells: Sequence[Cell]) -> str:
 
 
 def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:
+    known = strategies_of(update)
     rows = {
         name: {cell.seed: cell for cell in cells if cell.strategy == name}
-        for name in STRATEGIES
+        for name in known
         if any(cell.strategy == name for cell in cells)
     }
     for name, row in rows.items():
         _refuse_mixed(name, row, rows)
-    found = {name: _figures(name, row, rows) for name, row in rows.items() if name != STRATEGIES[name].against}
-    references = {name: row for name, row in rows.items() if STRATEGIES[name].is_reference and name in found}
+    against = {name: rows[known[name].against] for name in rows}
+    found = {name: _figures(row, against[name]) for name, row in rows.items() if name != known[name].against}
+    references = {name: row for name, row in rows.items() if known[name].is_reference and name in found}
     old = rows.get("old", {})
     n = cells[0].n
     title = UPDATES[update].title if update in UPDATES else update
@@ -130,7 +132,13 @@ def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:
     if old:
         head += f"; old model {100 * float(np.mean([cell.accuracy for cell in old.values()])):.1f} % right"
     lines = [
-        _line(name, rows, found[name], _best_reference(name, rows, references, found))
+        _line(
+            known[name].title,
+            name,
+            rows,
+            found[name],
+            _best_reference(name, rows, references, found) if known[name].against == "old" else None,
+        )
         for name in rows
         if name in found
     ]
@@ -150,9 +158,8 @@ def _refuse_mixed(name: str, row: Mapping[int, Cell], rows: Mapping[str, Mapping
 
 
 def _figures(
-    name: str, row: Mapping[int, Cell], rows: Mapping[str, Mapping[int, Cell]], seeds: Iterable[int] | None = None
+    row: Mapping[int, Cell], against: Mapping[int, Cell], seeds: Iterable[int] | None = None
 ) -> dict[str, Estimate]:
-    against = rows[STRATEGIES[name].against]
     used = sorted(row if seeds is None else seeds)
     old, new = (np.stack([flags(part[seed].right, part[seed].n) for seed in used]) for part in (against, row))
     for seed, was_right, is_right in zip(used, old, new, strict=True):
@@ -169,21 +176,20 @@ def _best_reference(
     found: Mapping[str, Mapping[str, Estimate]],
 ) -> tuple[str, dict[str, Estimate], dict[str, Estimate]] | None:
     """Return the reference that loses least on the seeds that both have, and both rows' figures on these seeds."""
-    if STRATEGIES[name].against != "old":
-        return None
     best = None
     for other, row in references.items():
         seeds = rows[name].keys() & row.keys()
         if other == name or not seeds or len(seeds) < min(len(rows[name]), 2):
             continue
-        theirs = found[other] if seeds == row.keys() else _figures(other, row, rows, seeds)
-        ours = found[name] if seeds == rows[name].keys() else _figures(name, rows[name], rows, seeds)
+        theirs = found[other] if seeds == row.keys() else _figures(row, rows["old"], seeds)
+        ours = found[name] if seeds == rows[name].keys() else _figures(rows[name], rows["old"], seeds)
         if best is None or theirs["relative"].mean < best[2]["relative"].mean:
             best = other, ours, theirs
     return best
 
 
 def _line(
+    title: str,
     name: str,
     rows: Mapping[str, Mapping[int, Cell]],
     figures: Mapping[str, Estimate],
@@ -197,7 +203,7 @@ def _line(
         accuracy = _shown(ours["accuracy"] - theirs["accuracy"], 100, 2)
     recovered = [rate for cell in cells if (rate := _recovery(cell, rows)) is not None]
     return [
-        STRATEGIES[name].title,
+        title,
         str(len(cells)),
         *(_shown(figures[key], 100, 2) for key in ("accuracy", "nfr", "pfr")),
         f"{100 * float(np.mean([cell.rates['inconsistency_flip_rate'] for cell in cells])):.2f}",
