@@ -21,7 +21,7 @@ class Kind:
 
 KINDS = {
     "classifier": Kind(models, strategies.STRATEGIES, ("massive", "clinc150", "clinc150-oos")),
-    "language": Kind(language, language_rows.STRATEGIES, ("clinc150-text",)),
+    "language": Kind(language, language_rows.STRATEGIES, ("clinc150-text", "arithmetic")),
 }
 UPDATES: dict[str, Update] = {**strategies.UPDATES, **language_rows.UPDATES}
 

@@ -89,6 +89,11 @@ def encoded(rows: Sequence[Row]) -> Dataset:
     return Dataset.from_list([{"prompt": row["text"], "completion": row["intent"]} for row in rows])
 
 
+def by_length(rows: Sequence[Row]) -> list[Row]:
+    """Order rows that are evaluated in batches, so that little is padded."""
+    return sorted(rows, key=lambda row: len(row["text"]))
+
+
 def fine_tune(
     model: Any,
     tokenizer: Any,
@@ -113,7 +118,7 @@ def fine_tune(
             "metric_for_best_model": "eval_accuracy",
         }
         early = {
-            "eval_dataset": encoded(validation),
+            "eval_dataset": encoded(by_length(validation)),
             "compute_metrics": exact_match,
             "preprocess_logits_for_metrics": lambda logits, labels: logits.argmax(-1),
             "callbacks": [EarlyStoppingCallback(patience)],

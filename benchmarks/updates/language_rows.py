@@ -19,7 +19,7 @@ from .language_bases import rounded, trained_on
 from .strategies import MadeBase, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task
 
-_TASK = {"max_steps": 300, "eval_steps": 50, "patience": 2, "learning_rate": 1e-3, "warmup_steps": 20}
+_TASK = {"max_steps": 300, "eval_steps": 60, "patience": 2, "learning_rate": 1e-3, "warmup_steps": 20}
 _SECOND = {"max_steps": 150, "learning_rate": 5e-4, "warmup_steps": 15}
 UPDATES = {
     "smollm2-more": Update(
@@ -161,7 +161,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
         old_adapter=str(setting.kept("old")),
         args=CompatibilityConfig(**training | chosen),
         train_dataset=language.encoded(task.labelled),
-        eval_dataset=language.encoded(task.validation),  # asked only where temperatures are fitted
+        eval_dataset=language.encoded(language.by_length(task.validation)),  # asked only where temperatures are fitted
         **more,
     )
     trainer.remove_callback(PrinterCallback)

@@ -17,6 +17,7 @@ from pathlib import Path
 from muscle_hf.demo.data import read_intents
 
 MASSIVE = Path(__file__).parents[2] / "examples" / "data" / "massive"
+EQUATIONS = Path(__file__).parent / "data" / "gsm8k_equations"
 Row = dict[str, str]
 
 
@@ -97,11 +98,24 @@ def clinc150_oos(data: Path | None) -> Task:
 def clinc150_text(_: Path | None) -> Task:
     """CLINC150 as text to text: the utterance and a line break, the words of its intent; fewer rows of each kind."""
     task = clinc150(None)
-    parts = task.labelled, task.validation[:300], task.unlabelled[:2400], shuffled(task.test)[:1000]
+    parts = task.labelled, task.validation[:400], task.unlabelled[:2400], shuffled(task.test)[:1000]
     labelled, validation, unlabelled, test = (
         [{"text": f"{row['text']}\n", "intent": row["intent"].replace("_", " ")} for row in part] for part in parts
     )
     return _task(labelled, validation, labelled, validation, unlabelled, test)
+
+
+def arithmetic(_: Path | None) -> Task:
+    """GSM8K's one-step equations: "48/2=" is asked, "24" right; so many rows of each kind as of CLINC150 as text."""
+
+    def rows(name: str) -> list[Row]:
+        lines = (EQUATIONS / f"{name}.txt").read_text(encoding="utf-8").split()
+        parts = [line.partition("=") for line in lines]
+        return shuffled([{"text": f"{asked}=", "intent": right} for asked, _, right in parts])
+
+    train, test = rows("train"), rows("test")
+    labelled, validation, unlabelled = train[:1500], train[1500:1900], train[1900:4300]
+    return _task(labelled, validation, labelled, validation, unlabelled, test[:1000])
 
 
 TASKS: dict[str, Callable[[Path | None], Task]] = {
@@ -109,6 +123,7 @@ TASKS: dict[str, Callable[[Path | None], Task]] = {
     "clinc150": clinc150,
     "clinc150-oos": clinc150_oos,
     "clinc150-text": clinc150_text,
+    "arithmetic": arithmetic,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import fresh
 import numpy as np
 import pytest
+import torch
 
 import muscle_hf
 
@@ -24,11 +25,28 @@ KEY = ("minilm", "massive")
 @pytest.fixture
 def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.updates import __main__, cells, models, run, smoke, strategies, table, tasks
+    from benchmarks.updates import (
+        __main__,
+        cells,
+        kinds,
+        language,
+        language_bases,
+        language_rows,
+        models,
+        run,
+        smoke,
+        strategies,
+        table,
+        tasks,
+    )
 
     return SimpleNamespace(
         main=__main__,
         cells=cells,
+        kinds=kinds,
+        language=language,
+        language_bases=language_bases,
+        language_rows=language_rows,
         models=models,
         run=run,
         smoke=smoke,
@@ -233,7 +251,57 @@ def test_a_class_that_the_old_model_lacks_can_still_win_at_inference(updates: Si
     assert updates.strategies.product(old, new).names == ["c", "a"]  # .8² against .9 · .1; .6 · .7
 
 
-@pytest.mark.parametrize("name", ["massive", "clinc150", "clinc150-oos"])
+def test_the_surer_answer_is_not_taken_or_the_old_one_where_both_are_as_sure(
+    updates: SimpleNamespace,
+) -> None:
+    texts = updates.language.Texts
+    found = updates.language_rows.surer(
+        texts(["a b c", "d", "e"], np.array([0.8, 0.4, 0.5])), texts(["a", "f", "g"], np.array([0.7, 0.6, 0.5]))
+    )
+    assert found.names == ["a b c", "f", "g"] and found.confidence.tolist() == [0.8, 0.6, 0.5]
+
+
+def test_weights_are_rounded_to_other_numbers_than_bits_and_groups_say(updates: SimpleNamespace) -> None:
+    weights = torch.tensor([[7.0, -3.4, 0.6, 0.0], [0.0, 0.0, 1.0, -0.3]])
+    rounded = updates.language_bases.rounded_weights(weights, 4, 2)
+    # By groups of two the steps are 1 and .6 / 7, then none and 1 / 7.
+    assert torch.allclose(rounded, torch.tensor([[7.0, -3.0, 0.6, 0.0], [0.0, 0.0, 1.0, -2 / 7]]))
+    assert len(updates.language_bases.rounded_weights(torch.randn(1, 4096), 4, 4096).unique()) <= 15
+
+
+def test_rows_of_one_name_stand_for_one_thing_in_all_kinds(updates: SimpleNamespace) -> None:
+    of_classifiers, *others = (kind.strategies for kind in updates.kinds.KINDS.values())
+    for rows in others:
+        for name in rows.keys() & of_classifiers.keys():
+            row, other = rows[name], of_classifiers[name]
+            assert (row.is_reference, row.is_model, row.against) == (other.is_reference, other.is_model, other.against)
+            assert row.needs == other.needs, name
+
+
+def test_a_base_is_made_twice_or_while_another_process_makes_it(
+    updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def make(old: Path, folder: Path, options: dict[str, int]) -> None:
+        folder.mkdir()
+        asked.append((old, dict(options)))
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    made = updates.strategies.MadeBase(make, {"bits": 4})
+    work = replace(work, updates={"minilm": replace(updates.strategies.UPDATES["minilm"], made=made)})
+    with pytest.raises(KeyboardInterrupt):
+        work.work_off(work.keys([0], ["plain"]), math.inf)
+    assert not list((work.work / "bases").glob("*-l6")) and len(list(work.results.rglob("*.json"))) == 1  # the old one
+    lock = work.work / "bases" / "minilm-l6.base"
+    with updates.run.held_file(lock, "a test", "wait"):
+        assert not work._run_if_free(work.keys([0], ["plain"])[-1])
+    assert work.work_off(work.keys([0, 1], updates.strategies.STRATEGIES), math.inf)
+    assert asked == [(work.bases / "minilm-l3", {"bits": 4})] * 2
+
+
+@pytest.mark.parametrize("name", ["massive", "clinc150", "clinc150-oos", "clinc150-text", "arithmetic"])
 def test_test_questions_are_trained_on_or_too_few(updates: SimpleNamespace, name: str, tmp_path: Path) -> None:
     (tmp_path / "clinc150").mkdir()
     for split, count in (("train", 5), ("val", 5), ("test", 600)):
@@ -283,9 +351,12 @@ def test_workers_go_on_when_the_process_that_started_them_is_killed(tmp_path: Pa
 def test_every_way_of_training_runs_on_tiny_models(
     updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-product", "refresh"]
+    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-product", "refresh", "copied", "random-start"]
     monkeypatch.setattr(updates.smoke, "ROWS", 48)
+    monkeypatch.setattr(updates.smoke, "TEXT_ROWS", 32)
     assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
     shown = capsys.readouterr().out
     assert "smoke/massive/refresh, seed 0:" in shown and "failed" not in shown
     assert "| Eq. 1 (MUSCLE) | 1 |" in shown
+    assert "smoke-language/clinc150-text/random-start, seed 0:" in shown
+    assert "| Eq. 1 (MUSCLE), on the whole text | 1 |" in shown
