@@ -18,7 +18,7 @@ _GROUPS = {
         *("dataset", "dataset_split", "dataset_config", "columns", "test_dataset", "test_split"),
         *("test_share", "validation_share", "split_seed", "unlabelled_dataset", "unlabelled_split"),
     ),
-    "what is asked": ("kind", "max_new_tokens", "normalization", "ask_batch_size"),
+    "what is asked": ("kind", "max_new_tokens", "answer_pattern", "normalization", "ask_batch_size"),
     "training": ("task_epochs", "task_learning_rate", "task_target_modules", "control", "measure_flips"),
     "the card": ("card_examples",),
 }
@@ -74,6 +74,7 @@ _METAVARS = {
     "columns": "WHAT=NAME",
     "share": "SHARE",
     "kind": "KIND",
+    "pattern": "REGEX",
     "normalization": "HOW",
     "rate": "X",
     "modules": "NAME",

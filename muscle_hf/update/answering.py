@@ -11,6 +11,7 @@ from ..prediction import answer_file
 from ..prediction.engines.in_process import TransformersEngine
 from ..prediction.kept_answers import AnswersSoFar
 from ..training.old_endpoint import old_endpoint
+from .answer_pattern import with_parts
 from .plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by
     answer_file.answer(engine or _in_process(plan, adapter, old=old), questions, asking, kept, f"asking: {path.stem}")
     if (ends := answer_file.how_they_ended(kept)) is not None:
         logger.warning(f"{path.stem}: {ends}")
-    kept.finish(answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or "")))
+    rows = answer_file.rows_of_answers(questions, kept, str(tokenizer.eos_token or ""))
+    kept.finish(rows if plan.answer_pattern is None else with_parts(rows, plan.answer_pattern))
 
 
 def _in_process(plan: Plan, adapter: str, *, old: bool) -> TransformersEngine:

@@ -179,6 +179,9 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     trained = "" if settings.new_adapter else ", trained by muscle-hf update with the old adapter's hyper-parameters"
     asked = "greedy, right where they equal the completion" if plan.delimiter is None else "the likeliest choice"
+    if settings.answer_pattern is not None:
+        # Not its repr, whose doubled backslashes look like the path of a machine.
+        asked = f"greedy, right where what '{settings.answer_pattern}' finds first is the same as in the completion"
     asked += "" if plan.config.old_endpoint is None else "; the old model's by the endpoint that serves it"
     old_base, new_base = plan.old_base, plan.new_base
     return AdapterCard(

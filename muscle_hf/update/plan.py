@@ -1,5 +1,6 @@
 """Everything that can be known before a weight is loaded: who and what there is, and whether it fits together."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..prediction.questions import delimiter_of
 from ..training.config import CompatibilityConfig
 from ..training.old_endpoint import OPTIONS
 from ..training.unlabelled import check_unlabelled
+from .answer_pattern import check_right_answers, compiled
 from .encoding import Encoded, encode_examples, optimizer_steps
 from .models import (
     Base,
@@ -65,6 +67,12 @@ class Plan:
     def settings(self) -> UpdateSettings:
         """What was asked for, beside the options of the training."""
         return self.options.settings
+
+    @property
+    def answer_pattern(self) -> re.Pattern[str] | None:
+        """What is compared of a generated answer; None for all of it."""
+        pattern = self.settings.answer_pattern
+        return None if pattern is None else compiled(pattern)
 
     @property
     def task_options(self) -> dict[str, Any]:
@@ -141,6 +149,8 @@ def make_plan(options: Options) -> Plan:
     unlabelled, notes = _read_unlabelled(settings, config, data)
     notes += [] if config.old_endpoint is None else [_of_endpoint(config)]
     everything = [example for _, part in data for example in part]
+    if settings.answer_pattern is not None:
+        notes.append(check_right_answers(data.test, compiled(settings.answer_pattern)))
     choose = settings.kind == "choice"
     longest = max(longest_answer(each, everything) for each in (tokenizer, old_tokenizer))
     max_new_tokens = None if choose else settings.max_new_tokens or longest

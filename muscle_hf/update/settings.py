@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigurationError
 from ..text import nearest_option
+from .answer_pattern import compiled
 
 _TEST_SHARE = 0.2
 
@@ -50,6 +51,11 @@ class UpdateSettings:
     normalization: Literal["sum", "characters"] = _option(
         "of a choice's log-likelihood: sum of its tokens, or by character (default: sum)", "sum"
     )
+    answer_pattern: str | None = _option(
+        "regular expression: what it finds first, or its group of that, is compared in an answer and in the "
+        "completion, such as '#### (.+)' (default: all of both)",
+        None,
+    )
     ask_batch_size: int = _option("prompts asked at once (default: 32)", 32)
     task_epochs: float | None = _option("epochs of the new task adapter (default: --num-train-epochs)", None)
     task_learning_rate: float | None = _option("its learning rate (default: --learning-rate)", None)
@@ -86,6 +92,9 @@ class UpdateSettings:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; choose {' or '.join(known)}.")
         if self.columns is not None and not all(isinstance(column, str) for column in self.columns):
             raise ConfigurationError(f"columns is {self.columns!r}; texts are needed, such as prompt=question.")
+        if self.answer_pattern is not None:
+            self._check("answer_pattern", str, "a regular expression")
+            compiled(self.answer_pattern)
         modules = self.task_target_modules
         if modules is not None and (not modules or not all(isinstance(module, str) and module for module in modules)):
             raise ConfigurationError(f"task_target_modules is {modules!r}; names of layers are needed, or all-linear.")
@@ -119,6 +128,9 @@ class UpdateSettings:
             raise ConfigurationError("max_new_tokens would do nothing with kind=choice; leave it out.")
         if self.kind == "generation" and self.normalization != "sum":
             raise ConfigurationError("normalization would do nothing with kind=generation; leave it out.")
+        if self.answer_pattern is not None and (self.kind == "choice" or self.measure_flips):
+            rival = "kind=choice" if self.kind == "choice" else "measure_flips, which compares whole completions"
+            raise ConfigurationError(f"answer_pattern would do nothing with {rival}; leave one of them out.")
         for data in _FURTHER_DATA:
             split = f"{data.removesuffix('dataset')}split"
             if getattr(self, data) is None and getattr(self, split) is not None:

@@ -111,6 +111,8 @@ class Stages:
             "normalization": plan.settings.normalization,
             "chat template": _digest([plan.tokenizer.chat_template, plan.old_tokenizer.chat_template]),
         }
+        if plan.settings.answer_pattern is not None:
+            decided_by |= {"answer_pattern": plan.settings.answer_pattern}
         if contender is OLD:
             decided_by |= self._endpoint
         path = answers_of(self.output_dir, contender)
