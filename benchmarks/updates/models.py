@@ -28,8 +28,9 @@ COMMON = {
     "lr_scheduler_type": "linear",
     "weight_decay": 0.01,
     "optim": "adamw_torch_fused",
+    "bf16": True,
 }
-"""Of all trainings."""
+"""Of all trainings; models answer in float32."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def arguments(folder: Path, seed: int, options: Mapping[str, Any]) -> dict[str, 
         "output_dir": str(folder),
         "seed": seed,
         "per_device_eval_batch_size": 128,
+        "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",

@@ -49,7 +49,7 @@ UPDATES = {
         "minilm-l3",
         "minilm-l6",
         {"num_train_epochs": 12, "learning_rate": 3e-4, "warmup_steps": 50, "patience": 3},
-        {"max_steps": 200, "learning_rate": 1.5e-4, "warmup_steps": 20},
+        {"max_steps": 600, "learning_rate": 1.5e-4, "warmup_steps": 20},
     ),
 }
 
