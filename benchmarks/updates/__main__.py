@@ -5,11 +5,17 @@
     python -m benchmarks.updates --bases real-models --minutes 60
     python -m benchmarks.updates --table
 
+    pip install gguf
+    python benchmarks/real_models.py --models smollm2 gemma3 --output real-models
+    python -m benchmarks.updates --bases real-models --updates smollm2-more smollm2-4bit smollm2-gemma3
+
 Runs cells (update, task, strategy, seed), the cheapest and most telling ones first, and prints the table of all that
 are finished. A finished cell is a file below `results/`, which is committed, so that the table is made from the files
 alone and a later run adds to them; trained models are kept in the work folder, which may be removed. A cell is there
 as a whole or not at all: after a kill, the same command goes on. `LOG.md` has what was expected before each run, and
-what came out. `--smoke` tries all of it out in a minute or two, with tiny models.
+what came out. Language models are trained with LoRA; the bases smollm2-more (trained on) and smollm2-4bit (rounded)
+are made in the work folder by whoever first needs them, once for all seeds. `--smoke` tries all of it out in a minute
+or two, with tiny models.
 """
 
 # ruff: noqa: T201, S603 - a benchmark prints, and starts itself once more for each core
@@ -123,10 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bases", type=Path, default=Path("real-models"), help="folder with the bases' folders")
     parser.add_argument("--data", type=Path, help="folder with clinc150/oos_*.jsonl, for the task clinc150-oos")
-    parser.add_argument("--updates", nargs="+", default=["minilm"], help="default: that of classifiers, minilm")
+    parser.add_argument("--updates", nargs="+", default=["minilm"], help="default: minilm, that of classifiers")
     parser.add_argument("--tasks", nargs="+", help="by default all but clinc150-oos")
     parser.add_argument("--strategies", nargs="+", help="rows; all by default, in the order of worth")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 to 4; of language models fewer")
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no cell after these")
     parser.add_argument("--processes", type=int, help="side by side: default two, or one where there is a GPU")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells")

@@ -19,9 +19,11 @@ class Kind:
     tasks: tuple[str, ...]
 
 
+_TEXT_TASKS = ("clinc150-text", "arithmetic")
 KINDS = {
     "classifier": Kind(models, strategies.STRATEGIES, ("massive", "clinc150", "clinc150-oos")),
-    "language": Kind(language, language_rows.STRATEGIES, ("clinc150-text", "arithmetic")),
+    "language": Kind(language, language_rows.STRATEGIES, _TEXT_TASKS),
+    "two-tokenizers": Kind(language, language_rows.STRATEGIES_OF_TWO_TOKENIZERS, _TEXT_TASKS),
 }
 UPDATES: dict[str, Update] = {**strategies.UPDATES, **language_rows.UPDATES}
 

@@ -14,9 +14,8 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig
 
-from muscle_hf.demo.task import exact_match
+from muscle_hf.demo.task import CompletionTrainer, exact_match
 from muscle_hf.prediction.generate import generate_answers
-from muscle_hf.training.cross_entropy import CrossEntropyTrainer
 
 from .tasks import Row
 
@@ -110,6 +109,7 @@ def fine_tune(
     if validation:
         settings = settings | {
             "eval_strategy": "steps",
+            "per_device_eval_batch_size": 32,  # all logits of a batch are held
             "save_strategy": "steps",
             "save_steps": settings["eval_steps"],
             "save_total_limit": 1,
@@ -123,7 +123,7 @@ def fine_tune(
             "preprocess_logits_for_metrics": lambda logits, labels: logits.argmax(-1),
             "callbacks": [EarlyStoppingCallback(patience)],
         }
-    trainer = CrossEntropyTrainer(
+    trainer = CompletionTrainer(
         model=model,
         args=SFTConfig(**settings),
         train_dataset=encoded(rows),

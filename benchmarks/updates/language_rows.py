@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .strategies import MadeBase, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task
 
 _TASK = {"max_steps": 300, "eval_steps": 60, "patience": 2, "learning_rate": 1e-3, "warmup_steps": 20}
-_SECOND = {"max_steps": 150, "learning_rate": 5e-4, "warmup_steps": 15}
+_SECOND = {"max_steps": 200, "learning_rate": 5e-4, "warmup_steps": 20}
 UPDATES = {
     "smollm2-more": Update(
         "SmolLM2-135M-Instruct → trained on with sentences of Wikipedia, LoRA",
@@ -39,6 +40,7 @@ UPDATES = {
                 "warmup_steps": 10,
             },
         ),
+        seeds=3,
     ),
     "smollm2-4bit": Update(
         "SmolLM2-135M-Instruct → weights rounded to 4 bits, LoRA",
@@ -48,6 +50,10 @@ UPDATES = {
         _SECOND,
         "language",
         MadeBase(rounded, {"bits": 4, "group": 64}),
+        seeds=2,
+    ),
+    "smollm2-gemma3": Update(
+        "SmolLM2-135M-Instruct → Gemma 3 270M, LoRA", "smollm2", "gemma3", _TASK, _SECOND, "two-tokenizers", seeds=2
     ),
 }
 
@@ -252,6 +258,9 @@ STRATEGIES: dict[str, Strategy] = {
         "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
     ),
     "texts-old": LanguageStrategy("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "texts-surer": LanguageStrategy(
+        "texts, surer model's answers", compatible, _TEXTS | {"unlabelled_teacher": "more_confident"}
+    ),
     "control": LanguageStrategy("control: as many steps of cross-entropy", control, is_reference=True),
     "refresh": LanguageStrategy(
         "refresh: a fresh adapter, the old model's hard answers", refresh, needs=("old",), is_reference=True
@@ -273,4 +282,11 @@ STRATEGIES: dict[str, Strategy] = {
         compatible,
         _TEXTS | {"unlabelled_teacher": "product", "start": "random"},
     ),
+}
+
+# Two vocabularies have no product, and an adapter of one base does not fit on the other.
+STRATEGIES_OF_TWO_TOKENIZERS = {
+    name: replace(row, options={**row.options, "alignment": "chunks"}) if row.make is compatible else row
+    for name, row in STRATEGIES.items()
+    if name != "copied" and row.options.get("unlabelled_teacher") != "product"
 }

@@ -33,16 +33,16 @@ class Run:
     work: Path
     """Folder of the kept models, which are large, and of locks."""
 
-    def keys(self, seeds: Iterable[int], strategies: Iterable[str]) -> list[Key]:
+    def keys(self, seeds: Sequence[int] | None, strategies: Iterable[str]) -> list[Key]:
         """Return all cells and those that they need in the order of worth: task by task, row by row, seed by seed."""
-        named, seeds = list(strategies), list(seeds)
-        keys = []
+        named, keys = list(strategies), []
         for update, described in self.updates.items():
             kind = KINDS[described.kind]
             asked = {name for name in named if name in kind.strategies}
             while more := {need for name in asked for need in kind.strategies[name].needs} - asked:
                 asked |= more
-            rows = [(name, seed) for name in kind.strategies if name in asked for seed in seeds]
+            of_update = range(described.seeds) if seeds is None else seeds
+            rows = [(name, seed) for name in kind.strategies if name in asked for seed in of_update]
             tasks = [task for task in self.tasks if task in kind.tasks]
             keys += [Key(update, task, name, seed) for task in tasks for name, seed in rows]
         return keys

@@ -41,6 +41,8 @@ class Update:
     """Which rows and tasks there are for it: see `kinds`."""
     made: MadeBase | None = None
     """How the new base is made; None: it lies among the bases."""
+    seeds: int = 5
+    """How many there are, unless others are asked for."""
 
 
 UPDATES = {

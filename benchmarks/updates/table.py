@@ -34,7 +34,8 @@ NOTE = (
     "Means over seeds with 95 % intervals over seeds and test questions together (*: one seed, over questions alone). "
     "The best reference is that of plain update, controls and refresh which has the lowest relative NFR; recovery is "
     "(accuracy - bare base) / (plain update - bare base); labels include those of the validation; minutes are of one "
-    "thread's processor time, without those of the models that a row starts from. Made with "
+    "thread's processor time, without those of the models that a row starts from; of language models the answers to "
+    "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Made with "
 )
 
 

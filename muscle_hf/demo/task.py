@@ -165,7 +165,8 @@ class CompletionTrainer(CrossEntropyTrainer):
         hidden = causal_model.model(inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
         labels = inputs["labels"][:, 1:]
         trained = labels != IGNORE_INDEX
-        return torch.nn.functional.cross_entropy(causal_model.lm_head(hidden[:, :-1][trained]), labels[trained])
+        logits = causal_model.lm_head(hidden[:, :-1][trained]).float()  # in mixed precision they are not
+        return torch.nn.functional.cross_entropy(logits, labels[trained])
 
 
 class SameOrderAgain(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
