@@ -37,9 +37,9 @@ def trained_on(base: Path, folder: Path, options: Mapping[str, Any]) -> None:
 def rounded(base: Path, folder: Path, options: Mapping[str, Any]) -> None:
     """Round the weights of all linear layers but the LM head, and write them as float32.
 
-    Each row is cut into groups, of which the largest weight by amount becomes the largest number of so many bits. SmolLM2
-    as it can be had is rounded itself, between the least and the largest of 32 weights, which would change nothing here;
-    4 bits around 0 for 64 weights move a weight by some 11 %.
+    Each row is cut into groups, of which the largest weight by amount becomes the largest number of so many bits.
+    SmolLM2 as it can be had is rounded itself, between the least and the largest of 32 weights, which would change
+    nothing here; 4 bits around 0 for 64 weights move a weight by some 11 %.
     """
     model, tokenizer = load(base)
     head = model.get_output_embeddings()
