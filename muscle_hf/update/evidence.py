@@ -98,8 +98,9 @@ def nothing_to_keep(update: Comparison) -> str | None:
     if update.old_accuracy or update.n < _FEW:
         return None
     return (
-        f"the old model is right on none of the {update.n:,} test rows, so there is nothing to keep: are their "
-        "prompts and right answers written as those that it was trained on?"
+        f"the old model is right on none of the {update.n:,} test rows, so there is nothing to keep: are they free "
+        "texts, which seldom equal the right ones (muscle-hf compare --metric rouge1 scores them), or are prompts and "
+        "right answers not written as those that it was trained on?"
     )
 
 

@@ -11,6 +11,7 @@ import yaml
 from peft import LoraConfig, PeftConfig
 
 import muscle_hf.update.training as training
+from muscle_hf.hub.names import DATA_SET
 from muscle_hf.update.options import read_options
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "paper_update.py"))
@@ -65,9 +66,16 @@ def test_every_update_on_every_task_has_the_values_of_table_8_where_the_trainers
             assert (tiny["old"]["tokenizer"] != tiny["new"]["tokenizer"]) == (config.alignment == "chunks")
             assert settings.kind == ("choice" if task in ("piqa", "hellaswag") else "generation")
             for name in (settings.old_base, settings.new_base, settings.dataset, settings.test_dataset):
-                assert re.fullmatch(r"[\w.-]+/[\w.-]+(:\w+)?(@[\w/]+)?", name or ""), name
+                assert DATA_SET.fullmatch(name or ""), name
             # Not the rows that are trained on.
             assert settings.dataset_split != settings.test_split
+
+
+def test_the_example_of_one_training_has_the_values_of_table_8_too() -> None:
+    file = Path(__file__).parents[2] / "examples" / "configs" / "vicuna_piqa.yaml"
+    options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert {name: options[name] for name in TABLE_8} == TABLE_8
+    assert options["validation_share"] == 0.2
 
 
 def test_rows_of_the_data_sets_are_asked_without_their_marks_and_those_without_an_answer_are_counted(
@@ -148,6 +156,7 @@ def test_an_update_runs_offline_in_the_papers_setting(
     for args in trained.values():
         assert _values(args, TABLE_8) == TABLE_8 | changed
     assert _values(trained["compatibility"], EQUATION_1) == EQUATION_1
+    assert trained["compatibility"].cross_entropy_weight == (0.5 if update == "phi-1.5-to-2" else 0.0)
     for folder in ("old-task-adapter", *(f"update/{name}" for name in list(trained)[1:]), "update/adapter"):
         assert _values(PeftConfig.from_pretrained(tmp_path / folder), LORA) == LORA
     answers = [json.loads(line) for line in (tmp_path / "update/answers/new.jsonl").read_text().splitlines()]
