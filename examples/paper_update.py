@@ -227,8 +227,10 @@ def train_old_adapter(config: Path, output_dir: Path, lora: Row) -> None:
 
 def print_rouge(folder: Path) -> None:
     """Print how the summaries of each model compare with the old model's: what the paper measures on SAMSum."""
-    files = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jsonl"))}
-    rows = {name: [json.loads(line) for line in text.splitlines()] for name, text in files.items()}
+    rows = {}
+    for path in folder.glob("*.jsonl"):
+        with path.open(encoding="utf-8") as file:
+            rows[path.stem] = [json.loads(line) for line in file]
     texts = {name: [row["prediction"] for row in of_model] for name, of_model in rows.items()}
     references = [row["reference"] for row in rows["old"]]
     _say("\nROUGE-1 in percent, against the old model's; m_g and m_r: mean gain and mean regression")
@@ -244,24 +246,26 @@ def run(update: str, task: str, output_dir: Path, *, offline: bool, old_adapter:
     """Prepare data and old adapter, and run the update; return its exit code."""
     options = options_of(update, task)
     lora, tiny = options.pop("lora"), options.pop("offline")
+    files: dict[str, list[Row]] = {}
     for part, numbers in (("", range(16)), ("test_", range(100, 106))):
         source, split = options.pop(f"{part}dataset"), options.pop(f"{part or 'dataset_'}split")
         rows = made_up_rows(task, numbers) if offline else raw_rows(source, split, split)
-        asked = prepared(rows, task)
-        file = output_dir / "data" / f"{part}rows.jsonl"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked))
-        options[f"{part}dataset"] = str(file)
-        if offline and not part:
-            texts = [row["prompt"] + row["completion"] for row in asked]
-            for seed, side in enumerate(("old", "new")):
-                save_tiny_base(output_dir / f"tiny-{side}-base", tiny[side], texts, seed)
-                options[f"{side}_base"] = str(output_dir / f"tiny-{side}-base")
-    options |= (OFFLINE if offline else {}) | {"old_adapter": old_adapter or str(output_dir / "old-task-adapter")}
+        options[f"{part}dataset"] = str(output_dir / f"{part}rows.jsonl")
+        files[options[f"{part}dataset"]] = prepared(rows, task)
+    if offline:
+        options |= OFFLINE | {f"{side}_base": str(output_dir / f"tiny-{side}-base") for side in ("old", "new")}
+    options["old_adapter"] = old_adapter or str(output_dir / "old-task-adapter")
     config, text = output_dir / "update.yaml", yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
     if config.exists() and config.read_text(encoding="utf-8") != text:
         raise SystemExit(f"{config} is of another run: choose another --output-dir, or remove that folder.")
+    output_dir.mkdir(parents=True, exist_ok=True)
     write_text(config, text)
+    for file, asked in files.items():
+        write_text(Path(file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked))
+    if offline:
+        texts = [row["prompt"] + row["completion"] for row in files[options["dataset"]]]
+        for seed, side in enumerate(("old", "new")):
+            save_tiny_base(Path(options[f"{side}_base"]), tiny[side], texts, seed)
     # Its configuration is the last file that an adapter gets.
     if old_adapter is None and not (output_dir / "old-task-adapter" / "adapter_config.json").exists():
         _say("the old task adapter: training")

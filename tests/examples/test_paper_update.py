@@ -172,5 +172,6 @@ def test_an_update_runs_offline_in_the_papers_setting(
         assert EXAMPLE["main"](command) == 0
         assert not trained
         with pytest.raises(SystemExit, match="is of another run"):
-            EXAMPLE["main"]([*command, "--old-adapter", "your-name/adapter"])
+            EXAMPLE["main"]([update, "piqa", *command[2:]])
+        assert "apples" in (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
     assert ("ROUGE-1" in printed) == (task == "samsum")
