@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direction_of_best
+from ..losses.presets import apply_preset
 from ..losses.strategy import StrategyOptions
 from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.precision import bf16_of_device
@@ -27,6 +28,10 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
     [`CompatibilityConfig`]; a token there is an instance here, or a word in token classification.
 
     Args:
+        preset: Options that did well together on updates of real models; see docs/evidence.md. "product" takes mask
+            "none", teacher "new", temperature 1.0, cross_entropy_weight 0.5 and unlabelled_teacher "product";
+            "more_confident" the same with unlabelled_teacher "more_confident". Both need `unlabelled_dataset`. Another
+            option that is not at its default wins. Defaults to None: the paper's method.
         mask: Which instances learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
             "negative_flip", or "none" (every instance). A function of your own goes to the trainer as `mask`.
@@ -139,6 +144,7 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
 
     def __post_init__(self) -> None:
         """Check the options before any model is loaded."""
+        apply_preset(self)
         self.strategy()
         if self.max_length is not None and (isinstance(self.max_length, bool) or self.max_length < 1):
             raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")

@@ -165,7 +165,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         if unlabelled_dataset is not None:
             check_texts(unlabelled_dataset, train_dataset)
         else:
-            refuse_options_without(args, ("unlabelled_teacher", "unlabelled_ratio"), "unlabelled_dataset")
+            refuse_options_without(args, ("preset", "unlabelled_teacher", "unlabelled_ratio"), "unlabelled_dataset")
         pair = ClassifierPair.load(
             (model, new_adapter, processing_class),
             (old_model, old_adapter, old_processing_class),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from ..errors import ConfigurationError, unknown_option
 from .divergences import DIVERGENCES
 from .masks import MASKS, Mask
+from .presets import PRESETS
 
 # What the marked tokens learn from.
 TEACHERS = {
@@ -134,6 +135,10 @@ def _is_positive(value: object) -> bool:
 class StrategyOptions:
     """The fields of [`Strategy`] as options of a trainer's config, which inherits from this."""
 
+    preset: str | None = field(
+        default=None,
+        metadata={"help": "Options that did well together on updates of real models.", "choices": list(PRESETS)},
+    )
     mask: str = field(
         default="student_wrong", metadata={"help": "Which tokens learn from `teacher`.", "choices": list(MASKS)}
     )

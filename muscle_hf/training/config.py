@@ -7,6 +7,7 @@ from trl import SFTConfig
 
 from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
+from ..losses.presets import apply_preset
 from ..losses.strategy import StrategyOptions
 from .arguments import PLACED, RENAMED, checks_arguments
 from .contradictions import liger_without_head, refuse_contradictions
@@ -46,6 +47,10 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
     the layers alone.
 
     Args:
+        preset: Options that did well together on updates of real models; see docs/evidence.md. "product" takes mask
+            "none", teacher "new", temperature 1.0, cross_entropy_weight 0.5 and unlabelled_teacher "product";
+            "more_confident" the same with unlabelled_teacher "more_confident". Both need `unlabelled_dataset`. Another
+            option that is not at its default wins. Defaults to None: the paper's method.
         mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
             "negative_flip", or "none" (every token). A function of your own goes to the trainer as `mask`.
@@ -213,6 +218,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
 
     def __post_init__(self) -> None:
         """Check the options before any model is loaded."""
+        apply_preset(self)
         self.strategy()
         for name, known in (
             ("alignment", ALIGNMENTS),
@@ -274,7 +280,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 "old_endpoint would be ignored: it answers unlabelled prompts, in the old model's place. Pass "
                 'unlabelled_dataset with unlabelled_teacher="old", or leave it out.'
             )
-        of_unlabelled = [option.name for option in fields(self) if option.name.startswith("unlabelled_")]
+        of_unlabelled = [option.name for option in fields(self) if option.name.startswith(("preset", "unlabelled_"))]
         for data, option, is_given, names in (
             ("unlabelled_dataset", "--unlabelled-dataset", unlabelled_dataset, of_unlabelled),
             ("flips_dataset", "--measure-flips", flips_dataset, ["flips_max_new_tokens", "min_accuracy"]),

@@ -263,6 +263,7 @@ def test_words_without_labels_learn_at_their_first_tokens(tmp_path: Path, with_l
             "the train set is a stream",
         ),
         (None, {"unlabelled_teacher": "new"}, ConfigurationError, "unlabelled_teacher='new' would be ignored"),
+        (None, {"preset": "more_confident"}, ConfigurationError, "preset='more_confident' would be ignored"),
         (None, {"unlabelled_teacher": "both"}, ConfigurationError, "unlabelled_teacher='both' is unknown"),
         (None, {"unlabelled_ratio": -1.0}, ConfigurationError, "unlabelled_ratio=-1.0 must be a number above 0"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,13 @@ def test_unlabelled_rows_train_with_a_cache_and_packed(
     assert largest_difference(before, weights_of(trainer)) > 1e-3
 
 
-def test_options_of_unlabelled_prompts_are_not_ignored_without_any(update: Update, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"unlabelled_ratio=2\.0 would be ignored"):
-        trainer_of(update, tmp_path, unlabelled_ratio=2.0)
+@pytest.mark.parametrize("option", [{"unlabelled_ratio": 2.0}, {"preset": "product", "product_temperatures": [1, 1]}])
+def test_options_of_unlabelled_prompts_are_not_ignored_without_any(
+    update: Update, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    name, value = next(iter(option.items()))
+    with pytest.raises(ConfigurationError, match=re.escape(f"{name}={value!r} would be ignored")):
+        trainer_of(update, tmp_path, **option)
 
 
 def test_a_labelled_stream_cannot_be_mixed(update: Update, tmp_path: Path) -> None:
