@@ -142,11 +142,12 @@ def longest_answer(tokenizer: Any, rows: Sequence[Row]) -> int:
 
 
 def ask(model: Any, tokenizer: Any, texts: Sequence[str], longest: int) -> Texts:
-    """Return a model's greedy answers, in the order of the texts; white space around them is left out."""
+    """Return a model's greedy answers, in the order of the texts: the first line, without white space around it."""
     given = generate_answers(
         model, tokenizer, texts, max_new_tokens=longest, batch_size=_ASKED_AT_ONCE, show_progress=False
     )
-    return Texts([text.strip() for text in given.texts], np.exp(given.mean_log_likelihoods))
+    lines = [text.strip().partition("\n")[0].rstrip() for text in given.texts]
+    return Texts(lines, np.exp(given.mean_log_likelihoods))
 
 
 def save(folder: Path, model: Any, _: Any, answers: Mapping[str, Texts]) -> None:
