@@ -4,6 +4,7 @@
     python benchmarks/real_models.py --models minilm-l3 minilm-l6 --output real-models
     python -m benchmarks.updates --bases real-models --minutes 60
     python -m benchmarks.updates --table
+    python -m benchmarks.updates --into docs/evidence.md
 
     pip install gguf
     python benchmarks/real_models.py --models smollm2 gemma3 --output real-models
@@ -138,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells")
     parser.add_argument("--work", type=Path, default=Path("update-models"), help="folder of the trained models")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
+    parser.add_argument("--into", type=Path, help="put the table into a page, in the place of the one there")
     parser.add_argument("--smoke", action="store_true", help="tiny models and few rows, in a folder of its own")
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -147,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     if options.smoke:
         return _smoke(options)
+    if options.into is not None:
+        return _put_into(options.into, options.results)
     if options.table:
         return _show(options.results)
     return _all(options, arguments)
@@ -169,6 +173,17 @@ def _smoke(options: argparse.Namespace) -> int:
         options.seeds = [0]
         options.work.mkdir()
         return max(run(options), _show(options.results))
+
+
+def _put_into(page: Path, results: Path) -> int:
+    from muscle_hf.files import replaced
+
+    from .table import in_page
+
+    text = in_page(page.read_text(encoding="utf-8"), list(read_all(results)))
+    with replaced(page) as part:
+        part.write_text(text, encoding="utf-8")
+    return 0
 
 
 def _show(results: Path) -> int:

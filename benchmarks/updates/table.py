@@ -37,6 +37,8 @@ NOTE = (
     "thread's processor time, without those of the models that a row starts from; of language models the answers to "
     "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Made with "
 )
+BEGIN, END = "<!-- cells -->", "<!-- end of cells -->"
+"""What stands around the tables in a page."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,15 @@ def rendered(cells: Sequence[Cell]) -> str:
     }
     note = f"{NOTE}{'; '.join(sorted(makers))}."
     return "\n\n".join([*(_of_task(update, task, list(group)) for (update, task), group in groups), note])
+
+
+def in_page(page: str, cells: Sequence[Cell]) -> str:
+    """Return a page with the tables between its two marks, in the place of what stands there."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"The page has no lines {BEGIN} and {END} for the table to stand between.")
+    return f"{before}{begin}\n\n{rendered(cells)}\n\n{end}{after}"
 
 
 def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:

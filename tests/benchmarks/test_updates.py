@@ -206,6 +206,20 @@ def test_the_flags_of_a_cell_are_lost(updates: SimpleNamespace) -> None:
         assert (updates.cells.flags(updates.cells.bits(flags), n) == flags).all()
 
 
+def test_the_page_of_evidence_shows_other_figures_than_the_committed_cells(updates: SimpleNamespace) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "evidence.md").read_text(encoding="utf-8")
+    cells = list(updates.cells.read_all(root / "benchmarks" / "updates" / "results"))
+    assert updates.table.in_page(page, cells) == page, "python -m benchmarks.updates --into docs/evidence.md"
+
+
+def test_a_page_without_place_for_the_table_is_written_over(updates: SimpleNamespace) -> None:
+    with pytest.raises(SystemExit, match="has no lines"):
+        updates.table.in_page("# A page\n", [])
+    page = f"a\n{updates.table.BEGIN}\nold\n{updates.table.END}\nb\n"
+    assert updates.table.in_page(page, []) == page.replace("old", "\nNo cell is finished.\n")
+
+
 def test_linearised_figures_are_off_what_one_answer_more_or_less_changes(updates: SimpleNamespace) -> None:
     random = np.random.default_rng(0)
     old, new = random.random((2, 400)) < 0.7, random.random((2, 400)) < 0.8
