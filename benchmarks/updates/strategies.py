@@ -193,7 +193,9 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     trainer = CompatibilityClassifierTrainer(
         model=str(setting.kept("plain")),
         old_model=str(setting.kept("old")),
-        args=CompatibilityClassifierConfig(**training, **chosen, text_column="text", label_column="intent"),
+        args=CompatibilityClassifierConfig(
+            **training, **chosen, teacher_cache="memory", text_column="text", label_column="intent"
+        ),
         train_dataset=labelled,
         eval_dataset=validation,  # asked only where temperatures are fitted
         **more,

@@ -15,6 +15,8 @@ from ..training.product import check_product
 from ..training.secrets import WithoutTokens
 from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
 
+TEACHER_CACHES = {"none": "the teachers are asked at each step", "memory": "they are asked once about each row"}
+
 # Arguments of the trainer that are tried here.
 _OF_TRAINER = (*PLACED, "old_processing_class", "unlabelled_dataset", "quantization_config")
 
@@ -80,6 +82,13 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         old_model_init_kwargs: Likewise for `old_model`. Defaults to None: the same `dtype`, `attn_implementation`,
             `quantization_config` and `trust_remote_code` as in `model_init_kwargs`.
 
+        > Parameters that control memory and speed
+
+        teacher_cache: "memory" asks the teachers once about each row of the training set and keeps their logits, 4
+            bytes for each class of either model and each instance or word, in each process those of the rows that it
+            has met: every epoch but the first is a third shorter. A training that is gone on with asks again, and its
+            weights are then the same up to rounding. "none" (default) asks at each step.
+
         > Parameters that control flips in the loop
 
         min_accuracy: A checkpoint whose `eval_accuracy` is lower is never the best one. Defaults to None.
@@ -138,6 +147,10 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
     old_model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for `from_pretrained` of the old model."}
     )
+    teacher_cache: str = field(
+        default="none",
+        metadata={"help": "`memory` asks the teachers once about each training row.", "choices": list(TEACHER_CACHES)},
+    )
     min_accuracy: float | None = field(
         default=None, metadata={"help": "A checkpoint with a lower `eval_accuracy` is never the best one."}
     )
@@ -148,8 +161,9 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         self.strategy()
         if self.max_length is not None and (isinstance(self.max_length, bool) or self.max_length < 1):
             raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")
-        if self.unlabelled_teacher not in UNLABELLED_TEACHERS:
-            raise unknown_option("unlabelled_teacher", self.unlabelled_teacher, UNLABELLED_TEACHERS)
+        for name, known in (("unlabelled_teacher", UNLABELLED_TEACHERS), ("teacher_cache", TEACHER_CACHES)):
+            if getattr(self, name) not in known:
+                raise unknown_option(name, getattr(self, name), known)
         check_ratio(self.unlabelled_ratio)
         check_product(self)
         best = self.best_metric

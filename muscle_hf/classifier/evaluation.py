@@ -15,7 +15,7 @@ _OF_PRODUCT = ("accuracy", "negative_flip_rate", "relative_negative_flip_rate")
 
 
 class EvaluationMemory:
-    """What is known of an evaluation set, by row: the teachers' logits for good, the answers for one evaluation.
+    """What is known of a set, by row: the teachers' logits for good, and, of an evaluation set, the answers for once.
 
     The logits lie in the memory of the processor: 4 bytes for each class of either model and each instance or word.
     """

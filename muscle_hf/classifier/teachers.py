@@ -52,9 +52,9 @@ class ClassifierTeachers:
     def recall(
         self, inputs: dict[str, Any], trained: Tensor, memory: EvaluationMemory | None
     ) -> tuple[Tensor, Tensor]:
-        """Ask the teachers, once for each row that is evaluated."""
+        """Ask the teachers, once for each row that there is a memory of."""
         # Processes that ask a split model together do not remember the same rows.
-        if memory is None or self.new.shards is not None:
+        if memory is None or ROW not in inputs or self.new.shards is not None:
             return self.ask(inputs, trained)
         rows = inputs[ROW].tolist()
         known = memory.recall(rows, trained.device)

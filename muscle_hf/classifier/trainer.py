@@ -18,7 +18,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from ..errors import ModelMismatchError
+from ..errors import ConfigurationError, ModelMismatchError
 from ..files import refuse_read_only
 from ..flips.comparison import Comparison, compare
 from ..losses.logits import IGNORE_INDEX
@@ -162,6 +162,11 @@ class CompatibilityClassifierTrainer(TrainerBase):
             refuse_read_only(Path(args.output_dir), "Train with an output_dir where you may write.")
         check_validation(args, eval_dataset)
         check_rows(train_dataset)
+        if args.teacher_cache == "memory" and isinstance(train_dataset, IterableDataset):
+            raise ConfigurationError(
+                'teacher_cache="memory" knows rows by their numbers, and a stream has none. Pass a datasets.Dataset, '
+                "or leave it out."
+            )
         if unlabelled_dataset is not None:
             check_texts(unlabelled_dataset, train_dataset)
         else:
@@ -210,6 +215,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         self._encoder, self._old_classes = encoder, OldClasses(pair.classes)
         arguments = {side.role: side.arguments for side in (pair.new_side, pair.old_side)}
         self._memories: dict[str, EvaluationMemory] = {}
+        self._of_training = EvaluationMemory() if args.teacher_cache == "memory" else None
         # Of the set that was evaluated last, and of the one that is evaluated now.
         self._memory = EvaluationMemory()
         self._now_evaluated: EvaluationMemory | None = None
@@ -276,7 +282,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         labels = inputs["labels"]
         trained = labels != IGNORE_INDEX
         memory = self._now_evaluated if ROW in inputs else None
-        old, new = self.teachers.recall(inputs, trained, memory)
+        old, new = self.teachers.recall(inputs, trained, self._of_training if memory is None else memory)
         outputs = model(**self.teachers.inputs_of("new", inputs))
         student = outputs.logits[trained]
         numbers = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.dim() - 1))

@@ -14,7 +14,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX
 from ..training.unlabelled import refuse_other_kinds, rows_to_mix_in, warn_about_shared_rows
-from .data import UNANSWERED, UNLABELLED, ClassifierEncoder
+from .data import ROW, UNANSWERED, UNLABELLED, ClassifierEncoder
 from .labels import ClassMap, shown
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,10 @@ def mixed_texts(labelled: Dataset, unlabelled: Dataset, ratio: float | None, see
             f"unlabelled_dataset and train_dataset are not encoded alike: only one of them has {differ}. Tokenise "
             "both in the same way, or pass texts."
         )
+    # Numbers of their own, since a row is known by its number.
+    first = 1 + max(labelled[ROW], default=0)
+    numbers = [first + number for number in unlabelled[ROW]]
+    unlabelled = unlabelled.remove_columns(ROW).add_column(ROW, numbers)
     labelled = labelled.add_column(UNLABELLED, [False] * len(labelled))
     unlabelled = unlabelled.add_column(UNLABELLED, [True] * len(unlabelled)).select_columns(labelled.column_names)
     # Such as int64 for int32, where one side was tokenised elsewhere.
