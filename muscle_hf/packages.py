@@ -28,7 +28,7 @@ EXTRAS = {
 """Extra -> what it installs, as pyproject.toml says."""
 
 # What a part needs of an extra; all that is not named here needs all of "train".
-_LIGHT = {"errors", "flips", "readers", "runs", "compare", "power"}
+_LIGHT = {"errors", "flips", "readers", "runs", "compare", "power", "disagreements"}
 _OF_THE_HUB = {"hub", "spaces", "find", "metrics"}
 
 

@@ -18,7 +18,7 @@ from ..interrupts import terminated_as_interrupted
 from ..packages import require_for
 from ..text import nearest_choice, nearest_option
 from ..version import __version__
-from . import cache, compare, demo, find, metrics, power, predict, push, several, update
+from . import cache, compare, demo, disagreements, find, metrics, power, predict, push, several, update
 
 
 class Command(Protocol):
@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "demo": demo,
     "compare": compare,
     "power": power,
+    "disagreements": disagreements,
     "update": update,
     "cache": cache,
     "find": find,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .deciding import configure_gate, keep, read_asked
+from .reading import configure_reading, reading_options
 
 if TYPE_CHECKING:
     from ..runs.gate import Gate
@@ -26,60 +27,14 @@ _OWN = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    what = (
-        "file or folder of lm-evaluation-harness (--log_samples), lighteval, inspect_ai and others; JSON, CSV or "
-        "Parquet with id, prediction, reference; table.csv:column; table.csv@model=v1; org/name, a data set of the Hub"
-    )
-    parser.add_argument("old", help=f"answers of the old model: {what}")
-    parser.add_argument("new", help="answers of the new model to the same instances")
-
-    reading = parser.add_argument_group("what is read")
+    reading = configure_reading(parser)
     reading.add_argument("--metric", help="the metric to compare (default: the first that is one number an instance)")
-    reading.add_argument(
-        "--tasks",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="compare these tasks only; patterns such as 'mmlu_*', repeat it or separate by commas",
-    )
-    reading.add_argument(
-        "--filter",
-        action="append",
-        default=[],
-        metavar="[TASK:]NAME",
-        help="the filter of lm-evaluation-harness (default: the first, which must be the same on both sides); given "
-        "twice, for OLD and NEW",
-    )
-    reading.add_argument(
-        "--run",
-        action="append",
-        metavar="DATE",
-        help="beginning of a run's date (default: the newest); given twice, for OLD and NEW",
-    )
-    reading.add_argument(
-        "--columns",
-        action="append",
-        default=[],
-        metavar="WHAT=NAME",
-        help="another column name, such as id=question_id; WHAT: id, prediction, reference, score, choices, question, "
-        "sample; repeat it or separate by commas",
-    )
     reading.add_argument("--reference", metavar="NAME", help="column of the right answers; short for --columns")
     reading.add_argument(
         "--references",
         metavar="FILE[:COLUMN]",
         help="file with the right answers of tables that have none, joined by id (default of COLUMN: reference)",
     )
-    reading.add_argument(
-        "--normalize",
-        metavar="NAME[,NAME]",
-        help="what need not count when answers of a table are compared: unicode, whitespace, quotes, punctuation, "
-        "case, thousands, decimal-comma, numbers, booleans; none: nothing (default: in CSV files surrounding spaces, "
-        "and how a number is written where all right answers are numbers)",
-    )
-    reading.add_argument("--config", help="configuration of a data set of the Hub, or a model's folder in it")
-    reading.add_argument("--split", help="split of a data set of the Hub")
-    reading.add_argument("--allow-missing", action="store_true", help="compare the instances and tasks that both have")
     reading.add_argument(
         "--missing",
         metavar="HOW",
@@ -145,7 +100,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write the files; the exit code is that of the gate, 0 without one."""
-    from ..readers.selection import parse_filters
     from ..runs.compare import compare_runs
     from ..runs.gate import judge
     from ..text import listed
@@ -156,21 +110,14 @@ def run(arguments: argparse.Namespace) -> int:
     _check_targets(arguments)
     options = dict(
         asked.comparing,
-        tasks=[name.strip() for text in arguments.tasks for name in text.split(",")],
         seed_floor=arguments.seed_floor,
         tolerance=arguments.tolerance,
         prior=tuple(arguments.prior),
-        allow_missing=arguments.allow_missing,
         by_position=arguments.by_position,
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,
-        filter=parse_filters(arguments.filter),
-        run=arguments.run,
-        columns=_columns(arguments),
-        config=arguments.config,
-        split=arguments.split,
-        normalize=arguments.normalize,
         references=arguments.references,
+        **reading_options(arguments, reference=arguments.reference),
     )
     result = compare_runs(arguments.old, arguments.new, **options)
     gate, not_again = keep(arguments, asked, result, judge(result, bounds, **asked.judging), options)
@@ -240,17 +187,6 @@ def _is_own(path: Path, kind: str) -> bool:
     with path.open("rb") as file:
         start = file.read(4096)
     return not start or re.search(_OWN[kind], start) is not None
-
-
-def _columns(arguments: argparse.Namespace) -> dict[str, str]:
-    names = {} if arguments.reference is None else {"reference": arguments.reference}
-    for item in (part for text in arguments.columns for part in text.split(",")):
-        what, _, name = item.partition("=")
-        if not what or not name:
-            raise InputError(f"--columns {item!r} is not of the form WHAT=NAME, such as id=question_id.")
-        if names.setdefault(what, name) != name:
-            raise InputError(f"two columns are named for {what}: {names[what]!r} and {name!r}.")
-    return names
 
 
 def _write(arguments: argparse.Namespace, result: "RunComparison", gate: "Gate | None") -> None:

@@ -33,6 +33,7 @@ class Asked:
     slices: Sequence[str] = ()
     normalize: str | Sequence[str] | None = None
     references: str | None = None
+    answers_only: bool = False
 
 
 def read_file(path: Path, rest: str, source: str, asked: Asked) -> Run:
@@ -101,6 +102,7 @@ def read_rows(
         columns=columns,
         slices=asked.slices,
         normalize=asked.normalize,
+        answers_only=asked.answers_only,
     )
     name = " ".join(filter(None, [*chosen.values(), column]))
     return replace(made, files=files), name or None

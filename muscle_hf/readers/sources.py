@@ -28,6 +28,7 @@ def read(
     split: str | None = None,
     normalize: str | Sequence[str] | None = None,
     references: str | None = None,
+    answers_only: bool = False,
 ) -> Run:
     """Read the evaluation of one model version.
 
@@ -64,6 +65,8 @@ def read(
             `same_answer.NAMES`; "none" compares them as they are spelled.
         references: File with the right answers of a table that has none, joined by id: "gold.csv" with a column
             `reference`, or "gold.csv:label".
+        answers_only: Read what a table has as answers, and leave its right answers and scores out; they need not be
+            there. What was read can be told apart, and not compared.
 
     Returns:
         The answers, task by task, and in `not_compared` the tasks of a folder that cannot be read, with the reasons.
@@ -81,7 +84,7 @@ def read(
         >>> task.ids.to_pylist(), task.answers.to_pylist()
         ([1], ['A'])
     """
-    asked = Asked(metric, filter, columns, slices, normalize, references)
+    asked = Asked(metric, filter, columns, slices, normalize, references, answers_only)
     named = split_source(str(source))
     path = named.path
     # What does nothing here was meant for something else.

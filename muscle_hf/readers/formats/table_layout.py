@@ -28,9 +28,18 @@ class Layout:
 
 
 def layout_of(
-    table: Columns, source: str, prediction: str | None, metric: str | None, named: dict[str, str]
+    table: Columns,
+    source: str,
+    prediction: str | None,
+    metric: str | None,
+    named: dict[str, str],
+    *,
+    answers_only: bool = False,
 ) -> Layout:
-    """Tell what the columns are; refuse names that a table does not have, and one without answers."""
+    """Tell what the columns are; refuse names that a table does not have, and one without answers.
+
+    With `answers_only` scores and right answers are left out, and need not be there.
+    """
     unknown = sorted(set(named) - set(FIELDS))
     if unknown:
         raise InputError(f"{quote(unknown[0])} is nothing that a column can be; choose from {', '.join(FIELDS)}.")
@@ -46,6 +55,11 @@ def layout_of(
     if metric == "accuracy" or (prediction is not None and "score" not in named):
         layout["score"] = None
     hint = f"it has {_listed(table.names)}. Other names are given with --columns, such as --columns id=question_id"
+    if answers_only:
+        layout |= {"score": None, "reference": None, "sample": None}
+        if layout["prediction"] is None:
+            raise NoTableError(f"{source} has no column 'prediction'; {hint}.")
+        return Layout(**layout)
     if layout["prediction"] is None and layout["score"] is None:
         raise NoTableError(f"{source} has no column 'prediction' and no 'score'; {hint}.")
     if layout["reference"] is None and layout["score"] is None:

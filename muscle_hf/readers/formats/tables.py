@@ -36,6 +36,7 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     slices: Sequence[str] = (),
     normalize: str | Sequence[str] | None = None,
+    answers_only: bool = False,
 ) -> TaskAnswers:
     """Read the answers of one model from a table.
 
@@ -45,10 +46,11 @@ def read_table(
 
     Without an id column, rows can be joined with those of the same `file` alone. The metric is a column of scores,
     "accuracy" to compare answers although there are scores, or one of `SCORERS` to score texts against their
-    references.
+    references. With `answers_only` neither scores nor references are read.
     """
     scorer = metric if metric in SCORERS and metric not in table.names else None
-    layout = layout_of(table, source, prediction, "accuracy" if scorer else metric, dict(columns or {}))
+    how = "accuracy" if scorer else metric
+    layout = layout_of(table, source, prediction, how, dict(columns or {}), answers_only=answers_only)
     missing = [name for name in slices if name not in table.names]
     if missing:
         there = listed(map(quote, table.names))
@@ -86,6 +88,8 @@ def read_table(
     held = {name: joined([block.pop(name) for block in blocks], name, source) for name in wanted}
     n = len(held[wanted[0]])
     answers = None if layout.prediction is None else held[layout.prediction]
+    if answers_only and pa.types.is_list(held[str(layout.prediction)].type):
+        raise InputError(f"{source}: {layout.prediction} holds lists of sampled answers; one answer each is needed.")
     references = None if layout.reference is None else held[layout.reference]
     ids = pa.array(np.arange(n)) if layout.id is None else _filled(_whole(held[layout.id], table), layout.id, source)
     refuse_kind(ids, layout.id or "", source)

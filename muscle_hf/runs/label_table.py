@@ -1,0 +1,278 @@
+"""The table in which people say who is right where two versions disagree: written for them, and read again."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ..errors import InputError
+from ..files import no_such_file, replaced
+from ..flips.number_texts import as_text
+from ..flips.same_answer import TEXTS, Spelling, of_kind
+from ..flips.spelled_otherwise import spelled_otherwise
+from ..readers.answers import label, short, some
+from ..readers.plain_rows import raw_rows
+from ..text import how_many, listed, quote
+from .disagreements import Disagreement, Disagreements
+
+OLD, NEW, BOTH, NEITHER = RIGHT = ("old", "new", "both", "neither")
+"""Which model may be right, as the column `right_model` has it."""
+
+ENDINGS = (".csv", ".jsonl")
+_WRITTEN = ("order", "task", "id", "question", "old_answer", "new_answer", "right_answer", "right_model", "draw")
+_NEEDED = ("id", "draw")
+
+
+class Label(NamedTuple):
+    """What somebody wrote beside a disagreement."""
+
+    place: int
+    """Of the disagreement in the order, from 0."""
+    right: str
+    """One of `RIGHT`."""
+    answer: str | None
+    """The right answer, where that was written."""
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that cannot be written, before any work: also one that is there, since it may hold labels."""
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path} is to be a file of a kind that nobody knows; let it end in .csv or .jsonl.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first.")
+    if path.exists():
+        raise InputError(f"{path} is there, and may hold labels, so it is not replaced; name another file.")
+
+
+def write_table(path: Path, rows: Sequence[Disagreement], draw: str, labels: Iterable[Label] = ()) -> None:
+    """Write some disagreements with empty columns for who is right; labels that there are already go into these."""
+    known = {given.place: given for given in labels}
+    columns = [name for name in _WRITTEN if name not in ("task", "question") or _has(rows, name)]
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        if path.suffix.lower() == ".csv":
+            writer.writeheader()
+        for row in rows:
+            given = known.get(row.order - 1)
+            content = vars(row) | {
+                "right_answer": given and given.answer,
+                "right_model": given.right if given and given.answer is None else None,
+                "draw": draw,
+            }
+            if path.suffix.lower() == ".csv":
+                writer.writerow(content)
+            else:
+                kept = {name: content[name] for name in columns}
+                file.write(f"{json.dumps(kept, ensure_ascii=False)}\n")
+
+
+def read_labels(path: Path, disagreements: Disagreements, *, normalized: bool = False) -> list[Label]:
+    """Read what was written into a table that `write_table` made of these very disagreements.
+
+    Args:
+        path: The table, in any format of rows; its order does not matter, and rows without a label may be gone.
+        disagreements: What the versions disagree on now.
+        normalized: Whether it was said what need not count when answers are compared.
+
+    Returns:
+        The labels, in the order in which the rows were drawn.
+
+    Raises:
+        InputError: Rows that are not of these disagreements, or stand twice; other answers than those that were
+            labelled; labels that contradict each other, or say the same as an answer in another spelling.
+    """
+    found = _places(path, list(_rows(path)), disagreements)
+    rows = disagreements.rows(list(found))
+    _check_answers(path, list(zip(rows, found.values(), strict=True)))
+    labels, otherwise = [], list[tuple[str, tuple[str | None, str | None]]]()
+    for row, cells in zip(rows, found.values(), strict=True):
+        pair = disagreements.pairs[disagreements.places[row.order - 1][0]]
+        written = _right(path, row, cells, pair.old.spelling)
+        if written is None:
+            continue
+        labels.append(written)
+        if written.right == NEITHER and written.answer is not None:
+            otherwise.append((written.answer, row.compared))
+    if not normalized:
+        _refuse_spelling(path, otherwise)
+    return sorted(labels)
+
+
+def counts(labels: Sequence[Label]) -> dict[str, int]:
+    """Count labels as `flips.labelling.from_labels` takes them."""
+    right = Counter(given.right for given in labels)
+    drawn = max((given.place for given in labels), default=-1) + 1
+    return {
+        "old_right": right[OLD],
+        "new_right": right[NEW],
+        "unchanged": right[BOTH] + right[NEITHER],
+        "skipped": drawn - len(labels),
+    }
+
+
+def _has(rows: Sequence[Disagreement], column: str) -> bool:
+    return any(getattr(row, column) is not None for row in rows)
+
+
+def _cell(cells: Mapping[str, Any], column: str) -> str:
+    """Give what a cell holds as a text; "" where nothing was written."""
+    value = cells.get(column)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return (label(value) or "").strip()
+
+
+def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) -> dict[int, Mapping[str, Any]]:
+    """Find the disagreement of each row."""
+    several = len(now.pairs) > 1
+    needed = [*_NEEDED, *(["task"] if several else [])]
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    if lacking := [name for name in needed if name not in columns]:
+        raise InputError(
+            f"{path} has no column {listed(map(quote, lacking))}, so it is no table that --output wrote; it has "
+            f"{listed(map(quote, columns)) or 'none'}."
+        )
+    draws = sorted({_cell(row, "draw") for row in table})
+    if len(draws) > 1 or not draws[0]:
+        raise InputError(
+            f"{path} has rows of more than one draw ({listed(map(quote, draws))}): leave 'draw' as it was written, and "
+            "tables of two draws apart."
+        )
+    keys = {_key(now, place, several): place for place in range(len(now))}
+    made: dict[int, Mapping[str, Any]] = {}
+    twice, unknown = list[str](), list[tuple[str, str]]()
+    for row in table:
+        key = (_cell(row, "task") if several else "", _cell(row, "id"))
+        place = keys.get(key)
+        if place is None:
+            unknown.append(key)
+        elif place in made:
+            twice.append(key[1])
+        else:
+            made[place] = row
+    if unknown:
+        there = _all_keys(now, several)
+        strangers = [key[1] for key in unknown if key not in there]
+        if strangers:
+            raise InputError(
+                f"{path}: {how_many(len(strangers), 'id')} of the table {_are(strangers)} in neither file, for instance "
+                f"{some(strangers)}. Is it the table of these files, and did a spreadsheet leave the ids alone?"
+            )
+        agreed = [key[1] for key in unknown]
+        raise InputError(
+            f"{path}: on {how_many(len(agreed), 'row')} of the table the versions give the same answer now, for "
+            f"instance on {some(agreed)}; the table was drawn from other answers. Draw a new one."
+        )
+    if twice:
+        raise InputError(
+            f"{path}: {how_many(len(twice), 'id')} stand{'s' if len(twice) == 1 else ''} more than once, for instance "
+            f"{some(twice)}; leave one row of each."
+        )
+    if draws[0] != now.draw:
+        _check_answers(path, list(zip(now.rows(list(made)), made.values(), strict=True)))
+        seed, _, rest = draws[0].partition(":")
+        raise InputError(
+            f"{path} was drawn from {rest.partition(':')[0] or 'other'} disagreements with seed {seed}, and now there "
+            f"are {len(now)} with seed {now.seed}, or other ones: the answers have changed, or were read with other "
+            "options. Draw a new table, or give files and options of the first."
+        )
+    return dict(sorted(made.items()))
+
+
+def seed_of(path: Path) -> int | None:
+    """Give the seed by which a table was drawn; None where it does not say so."""
+    for row in _rows(path):
+        seed, colon, _ = _cell(row, "draw").partition(":")
+        return int(seed) if colon and seed.lstrip("-").isdecimal() else None
+    raise InputError(f"{path} has no rows; a table that --output wrote is needed.")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise no_such_file(path)
+    return raw_rows(str(path), None, "train")
+
+
+def _key(now: Disagreements, place: int, several: bool) -> tuple[str, str]:
+    task, row = now.places[place]
+    return task if several else "", str(now.pairs[task].old.ids[row].as_py()).strip()
+
+
+def _all_keys(now: Disagreements, several: bool) -> set[tuple[str, str]]:
+    return {
+        (task if several else "", str(key).strip())
+        for task, pair in now.pairs.items()
+        for key in pair.old.ids.to_pylist()
+    }
+
+
+def _are(items: Sequence[Any]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _check_answers(path: Path, rows: Sequence[tuple[Disagreement, Mapping[str, Any]]]) -> None:
+    """Refuse a table with other answers than the files have."""
+    for row, cells in rows:
+        for name, answer in (("old_answer", row.old_answer), ("new_answer", row.new_answer)):
+            if name in cells and _lines(_cell(cells, name)) != _lines((answer or "").strip()):
+                raise InputError(
+                    f"{path}: {name} of id {quote(row.id)} is {quote(cells[name])}, and in the file {quote(answer)}. "
+                    "Labels are about the answers that they stand beside: draw a new table, or restore the column."
+                )
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _right(path: Path, row: Disagreement, cells: Mapping[str, Any], spelling: Spelling | None) -> Label | None:
+    """Tell who is right by what was written beside a disagreement; None where that is nothing."""
+    model, answer = _cell(cells, "right_model").lower(), _cell(cells, "right_answer")
+    if model and model not in RIGHT:
+        raise InputError(
+            f"{path}: right_model of id {quote(row.id)} is {quote(model)}, but must be {', '.join(RIGHT[:-1])} or "
+            f"{NEITHER}. A right answer goes into right_answer."
+        )
+    if not answer:
+        return Label(row.order - 1, model, None) if model else None
+    compared = _as_compared(answer, spelling)
+    shown = [(text or "").strip() for text in (row.old_answer, row.new_answer)]
+    same = [
+        _lines(answer) == _lines(text) or compared == (key or "").strip()
+        for text, key in zip(shown, row.compared, strict=True)
+    ]
+    right = OLD if same[0] else NEW if same[1] else NEITHER
+    if model and model != right:
+        raise InputError(
+            f"{path}: right_answer of id {quote(row.id)} is {quote(answer)}, by which right_model is {right}, and it "
+            f"says {model}; leave one of them empty."
+        )
+    return Label(row.order - 1, right, answer)
+
+
+def _as_compared(answer: str, spelling: Spelling | None) -> str:
+    """Spell a label as the answers were spelled before they were compared."""
+    if spelling is None:
+        return short(answer)
+    column = as_text(spelling.respell(pa.array([answer], pa.string())))
+    if not spelling.typed and spelling.kind != TEXTS:
+        column = of_kind(column, spelling.kind)
+    return short(column[0].as_py() or "")
+
+
+def _refuse_spelling(path: Path, labels: Sequence[tuple[str, tuple[str | None, str | None]]]) -> None:
+    """Refuse right answers that are one of the two answers but for their spelling."""
+    written = pa.array([answer for answer, _ in labels], pa.string())
+    for side in (0, 1):
+        answers = pa.array([compared[side] for _, compared in labels], pa.string())
+        if otherwise := spelled_otherwise(written, answers):
+            raise InputError(
+                f"{path}: {how_many(otherwise.rows, 'right answer')} {'is' if otherwise.rows == 1 else 'are'} an answer "
+                f"but for the spelling ({', '.join(otherwise.names)}), for instance {quote(otherwise.example[0])} for "
+                f"{quote(otherwise.example[1])}. Write it as the answer stands there, or old or new into right_model; "
+                "where the spelling tells two answers apart, neither."
+            )
