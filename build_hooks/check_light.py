@@ -30,6 +30,8 @@ WORDS = [
     ([*PAIR, "--max-nfr", "0.2"], 0, ""),
     ([*PAIR, "--max-nfr", "0.02"], 1, "--max-nfr 0.02"),
     (["power", "--questions", "500"], 0, ""),
+    (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--output", "labels.csv"], 0, "wrote labels.csv"),
+    (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--labels", "labels.csv"], 0, ""),
     ([*PAIR, "--png", "picture.png"], 2, 'pip install "muscle_hf[plots]"'),
     (["compare", "org/old", "org/new"], 2, 'pip install "muscle_hf[hub]"'),
     (["find"], 2, 'pip install "muscle_hf[hub]"'),

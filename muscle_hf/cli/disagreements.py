@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..runs.label_table import Label
 
 _MORE = (
-    "Nobody has to know a right answer beforehand: those in the files are left out. Rows are drawn at random, so that "
-    "those labelled speak for all; label them in their order, without a gap. Exit codes: 0 done, also where the labels "
-    "cannot tell, 2 bad input."
+    "Right answers in the files are left out, and need not be there. Rows are drawn at random, so that those labelled "
+    "speak for all; label them in their order, without a gap. Exit codes: 0 done, also where the labels cannot tell, "
+    "2 bad input."
 )
 _LABELS = 25
 _WIDTH = 40
@@ -127,8 +127,8 @@ def _write(
         return
     if labels and labels[-1].place >= len(rows):
         raise InputError(
-            f"--label {len(rows)} would leave labels out that {arguments.labels} has, up to row {labels[-1].place + 1} "
-            "of the order; ask for more."
+            f"--label {len(rows)} would leave out labels of {arguments.labels}, which has them up to row "
+            f"{labels[-1].place + 1} of the order; ask for more."
         )
     try:
         write_table(path, rows, found.draw, labels)

@@ -1,8 +1,7 @@
 """Exact limits of what a whole list holds, from rows drawn of it at random without replacement.
 
-Nothing is approximated but the search for the least favourable list, where there are many: the chances are those of the
-(multivariate) hypergeometric distribution, and a list that the drawn rows rule out is no candidate, so that the limits
-close in on the truth as all rows are drawn.
+The chances are those of the (multivariate) hypergeometric distribution, in the least favourable of all possible lists.
+A list that the drawn rows rule out is none of these, so that the limits close in on the truth as all rows are drawn.
 """
 
 import math
@@ -26,8 +25,8 @@ _ROUNDING = 1e-9
 def share_limits(count: int, drawn: int, size: int, level: float) -> tuple[int, int]:
     """Bound how many of a list are marked, of which `count` are among those drawn.
 
-    Either end is passed by the truth with a chance of (1 - level) / 2 at most: Clopper and Pearson's interval, for draws
-    without replacement (Konijn 1973).
+    The truth lies beyond either end with a chance of (1 - level) / 2 at most: Clopper and Pearson's interval, for
+    draws without replacement (Konijn 1973).
     """
     tail, least, most = 0.5 - level / 2, count, size - (drawn - count)
     low = _first(least, most, lambda marked: _at_least(count, drawn, marked, size) > tail)

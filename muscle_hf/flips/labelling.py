@@ -1,9 +1,9 @@
 """Which way does an update go, from a few labels on the answers that it changed?
 
 Accuracy changes only where the versions disagree, and how many rows that are is known without any label. So rows are
-drawn among these, and what is not known of the others is all that the intervals are about: they are of this very list of
-rows, and close up when all its disagreements are labelled. `benchmarks/labelling.py` measures how often 25 such labels
-tell the direction, and how often 25 on rows drawn from all.
+drawn among these, and the intervals are about those that are not labelled: they are of this very list of rows, and
+close up when all its disagreements are labelled. `benchmarks/labelling.py` measures how often 25 such labels tell the
+direction, and how often 25 on rows drawn from all.
 """
 
 import math
@@ -97,9 +97,10 @@ class Labelled:
             f"{self.old_right:,}, new answer right {self.new_right:,}, neither or both {self.unchanged:,}",
         ]
         if self.skipped:
+            have = "has" if self.skipped == 1 else "have"
             lines.append(
-                f"{how_many(self.skipped, 'row')} drawn before the last label {'has' if self.skipped == 1 else 'have'} "
-                "none: the intervals hold whatever is right there, and labels on them make them narrower"
+                f"{how_many(self.skipped, 'row')} before the last labelled one {have} no label: the intervals hold "
+                "whatever is right there, and are narrower with labels"
             )
         rows = [
             ("NFR ↓", self.negative_flip_rate, "", "%"),

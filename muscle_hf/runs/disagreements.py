@@ -75,8 +75,8 @@ class Disagreements:
 
     def __str__(self) -> str:
         """Say how many there are, of how many answers."""
-        share = f"{100 * len(self) / self.total:.1f} %"
-        return f"The versions disagree on {len(self):,} of {self.total:,} answers ({share}); only there can accuracy change."
+        count = f"{len(self):,} of {self.total:,} answers ({100 * len(self) / self.total:.1f} %)"
+        return f"The versions disagree on {count}; only there can accuracy change."
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything but the rows as a dictionary of plain Python values."""
@@ -177,7 +177,7 @@ def _with_answers(old: TaskAnswers, new: TaskAnswers, *, allow_missing: bool) ->
     for side in (old, new):
         if side.answers is None:
             raise InputError(
-                f"{side.source} holds scores, and no answer to each instance of which one can say that another differs."
+                f"{side.source} holds scores, and no answer to each instance that another could differ from."
             )
     return align(old, new, allow_missing=allow_missing)
 

@@ -139,8 +139,8 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
     draws = sorted({_cell(row, "draw") for row in table})
     if len(draws) > 1 or not draws[0]:
         raise InputError(
-            f"{path} has rows of more than one draw ({listed(map(quote, draws))}): leave 'draw' as it was written, and "
-            "tables of two draws apart."
+            f"{path} has rows of several draws, or of none ({listed(map(quote, draws))}): leave 'draw' as it was "
+            "written, and tables of two draws apart."
         )
     keys = {_key(now, place, several): place for place in range(len(now))}
     made: dict[int, Mapping[str, Any]] = {}
@@ -159,7 +159,7 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
         strangers = [key[1] for key in unknown if key not in there]
         if strangers:
             raise InputError(
-                f"{path}: {how_many(len(strangers), 'id')} of the table {_are(strangers)} in neither file, for instance "
+                f"{path}: {how_many(len(strangers), 'id')} of the table cannot be found in the files, for instance "
                 f"{some(strangers)}. Is it the table of these files, and did a spreadsheet leave the ids alone?"
             )
         agreed = [key[1] for key in unknown]
@@ -208,10 +208,6 @@ def _all_keys(now: Disagreements, several: bool) -> set[tuple[str, str]]:
         for task, pair in now.pairs.items()
         for key in pair.old.ids.to_pylist()
     }
-
-
-def _are(items: Sequence[Any]) -> str:
-    return "is" if len(items) == 1 else "are"
 
 
 def _check_answers(path: Path, rows: Sequence[tuple[Disagreement, Mapping[str, Any]]]) -> None:
@@ -271,8 +267,8 @@ def _refuse_spelling(path: Path, labels: Sequence[tuple[str, tuple[str | None, s
         answers = pa.array([compared[side] for _, compared in labels], pa.string())
         if otherwise := spelled_otherwise(written, answers):
             raise InputError(
-                f"{path}: {how_many(otherwise.rows, 'right answer')} {'is' if otherwise.rows == 1 else 'are'} an answer "
-                f"but for the spelling ({', '.join(otherwise.names)}), for instance {quote(otherwise.example[0])} for "
+                f"{path}: {how_many(otherwise.rows, 'label')} would be right with another spelling "
+                f"({', '.join(otherwise.names)}), for instance {quote(otherwise.example[0])} for "
                 f"{quote(otherwise.example[1])}. Write it as the answer stands there, or old or new into right_model; "
-                "where the spelling tells two answers apart, neither."
+                "neither, where the spelling makes another answer of it."
             )

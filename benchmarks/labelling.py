@@ -1,0 +1,164 @@
+"""How often do 25 labels tell which way an update goes: on disagreements, and on rows drawn from all?
+
+    python benchmarks/labelling.py
+    python benchmarks/labelling.py answers.csv --reference answer --columns v1 v2 v3 --labels 25 50
+
+Prints Markdown tables. The file is a wide table with right answers, by default the published answers of four models to
+12,018 questions of MMLU-Pro; every pair of its columns is an update. Nothing is drawn in the first two tables: each chance
+is the sum over all samples that k labels may give, weighed as draws without replacement weigh them. "Told" is that the
+95 % interval of the change of accuracy lies on the side where the truth is, "wrongly" that it lies on the other one, and
+"by the sign test" that the exact two-sided paired test on the same labels has p of 0.05 or less. The last table is about an
+update that breaks as much as it repairs, whose labels are looked at more than once.
+"""
+
+# ruff: noqa: T201 - a benchmark prints
+
+import argparse
+import csv
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muscle_hf.flips.finite_population import chance_below
+from muscle_hf.flips.intervals import wilson
+from muscle_hf.flips.paired_tests import coin_test
+from muscle_hf.flips.special import gammaln
+
+DATA = Path(__file__).parents[1] / "examples" / "data" / "mmlu_pro" / "answers.csv"
+LEVEL = 0.95
+NEUTRAL = (2_000, 500)
+"""Disagreements of the update that changes nothing, and how many of them go either way."""
+
+Edge = NDArray[np.int64]
+
+
+def by_interval(labels: int, size: int) -> Edge:
+    """Give for each number of labels of the one kind how many of the other tell the direction; out of reach, one more."""
+    return _edge(labels, lambda more, fewer: chance_below(0, more, fewer, labels, size, LEVEL) <= (1 - LEVEL) / 2)
+
+
+@cache
+def by_sign_test(labels: int) -> Edge:
+    """Give the same by the exact paired test."""
+    return _edge(labels, lambda more, fewer: more > fewer and coin_test(fewer, more) <= 1 - LEVEL)
+
+
+def _edge(labels: int, tells: Callable[[int, int], bool]) -> Edge:
+    """Search from the edge of one less: it never falls."""
+    edge, place = np.empty(labels + 1, np.int64), 0
+    for fewer in range(labels + 1):
+        while place <= labels - fewer and not tells(place, fewer):
+            place += 1
+        edge[fewer] = place
+    return edge
+
+
+def chance(edge: Edge, labels: int, more: int, fewer: int, size: int) -> float:
+    """Sum the chances of all samples at the edge or beyond it."""
+    logs = gammaln(np.arange(1, size + 2))
+    b, a = np.meshgrid(np.arange(labels + 1), np.arange(labels + 1), indexing="ij")
+    counts = [(more, a), (fewer, b), (size - more - fewer, labels - a - b)]
+    inside = (a >= edge[b]) & np.all([(count >= 0) & (count <= of) for of, count in counts], axis=0)
+    total = -(logs[size] - logs[labels] - logs[size - labels])
+    for of, count in counts:
+        kept = np.clip(count, 0, of)
+        total = total + logs[of] - logs[kept] - logs[of - kept]
+    return float(np.exp(total)[inside].sum())
+
+
+def read(path: Path, reference: str, columns: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Read each model's answers, and the right ones."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [row[name] for row in rows] for name in columns}, [row[reference] for row in rows]
+
+
+def columns_of(path: Path, reference: str) -> list[str]:
+    """Name the columns that hold answers: all but the right ones of which most values are of these."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = {row[reference] for row in rows}
+    return [name for name in rows[0] if name != reference and mean(row[name] in labels for row in rows) > 0.5]
+
+
+def updates(answers: dict[str, list[str]], right: list[str], sizes: Sequence[int]) -> None:
+    """Print for each pair of models how often so many labels tell the direction."""
+    n = len(right)
+    everywhere = {labels: by_interval(labels, n) for labels in sizes}
+    told: dict[int, list[list[float]]] = {labels: [] for labels in sizes}
+    print(f"{n:,} answers, {sizes[0]} labels: chances in %, by enumeration\n")
+    head = ["update", "disagree, %", "change, points", "told", "wrongly", "by the sign test", "rows from all: told"]
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for old, new in combinations(answers, 2):
+        rows = list(zip(answers[old], answers[new], right, strict=True))
+        differ = sum(before != after for before, after, _ in rows)
+        broken, repaired = (sum(row[side] == row[2] != row[1 - side] for row in rows) for side in (0, 1))
+        more, fewer = max(broken, repaired), min(broken, repaired)
+        for labels in sizes:
+            edge = by_interval(labels, differ)
+            shares = [
+                chance(edge, labels, more, fewer, differ),
+                chance(edge, labels, fewer, more, differ),
+                chance(by_sign_test(labels), labels, more, fewer, differ),
+                chance(everywhere[labels], labels, more, fewer, n),
+            ]
+            told[labels].append(shares)
+            if labels == sizes[0]:
+                cells = [f"{100 * differ / n:.1f}", f"{100 * (repaired - broken) / n:+.1f}"]
+                cells += [f"{100 * share:.1f}" for share in shares]
+                print(f"| {old} -> {new} | {' | '.join(cells)} |", flush=True)
+    print(f"\nAll {len(told[sizes[0]])} updates: mean (median, lowest to highest), %\n")
+    head = ["labels", "told", "wrongly", "by the sign test", "rows from all: told"]
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for labels, shares in told.items():
+        cells = [
+            f"{100 * mean(column):.1f} ({100 * median(column):.1f}, {100 * min(column):.1f} to {100 * max(column):.1f})"
+            for column in zip(*shares, strict=True)
+        ]
+        print(f"| {labels} | {' | '.join(cells)} |")
+
+
+def looks(sizes: Sequence[int], evaluations: int, seed: int) -> None:
+    """Print how often a neutral update is called better or worse by the first of several looks that tells."""
+    size, either = NEUTRAL
+    draw = np.random.default_rng(seed)
+    before = np.zeros((evaluations, 3), np.int64)
+    left = np.tile([either, either, size - 2 * either], (evaluations, 1))
+    stopped = np.zeros(evaluations, np.bool_)
+    print(
+        f"\nA neutral update, {size:,} disagreements, {either:,} of either kind; labels are looked at until they tell: "
+        f"{evaluations:,} evaluations, seed {seed}, 95 % interval\n\n| labels | told by now, % |\n|---|---|"
+    )
+    for labels in sizes:
+        more = labels - int(before[0].sum())
+        before += np.array([draw.multivariate_hypergeometric(row - done, more) for row, done in zip(left, before)])
+        edge = by_interval(labels, size)
+        up, down = before[:, 0], before[:, 1]
+        stopped |= (up >= edge[down]) | (down >= edge[up])
+        low, high = wilson(int(stopped.sum()), evaluations, LEVEL)
+        print(f"| {labels} | {100 * stopped.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}] |", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, nargs="?", default=DATA, help="a wide table with right answers")
+    parser.add_argument("--reference", default="answer", help="its column of right answers")
+    parser.add_argument("--columns", nargs="+", help="its columns of answers (default: all that hold such)")
+    parser.add_argument("--labels", type=int, nargs="+", default=[25, 50], help="numbers of labels")
+    parser.add_argument("--looks", type=int, nargs="+", default=[25, 50, 100], help="numbers of labels to look after")
+    parser.add_argument("--evaluations", type=int, default=10_000, help="how many are drawn of those")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    columns = options.columns or columns_of(options.path, options.reference)
+    updates(*read(options.path, options.reference, columns), options.labels)
+    looks(options.looks, options.evaluations, options.seed)
+
+
+if __name__ == "__main__":
+    main()
