@@ -4,18 +4,20 @@
     python benchmarks/labelling.py answers.csv --reference answer --columns v1 v2 v3 --labels 25 50
 
 Prints Markdown tables. The file is a wide table with right answers, by default the published answers of four models to
-12,018 questions of MMLU-Pro; every pair of its columns is an update. Nothing is drawn in the first two tables: each chance
-is the sum over all samples that k labels may give, weighed as draws without replacement weigh them. "Told" is that the
-95 % interval of the change of accuracy lies on the side where the truth is, "wrongly" that it lies on the other one, and
-"by the sign test" that the exact two-sided paired test on the same labels has p of 0.05 or less. The last table is about an
-update that breaks as much as it repairs, whose labels are looked at more than once.
+12,018 questions of MMLU-Pro; every pair of its columns is an update. But for the last table nothing is drawn: each
+chance is the sum over all samples that so many labels may give, weighed as draws without replacement weigh them.
+"Told" is that the 95 % interval of the change of accuracy lies on the side where the truth is, "wrongly" that it lies
+on the other one, and "by the sign test" that the exact two-sided paired test on the same labels has p of 0.05 or less.
+The table before the last is the first update again, did the versions disagree on fewer rows, of which as large a share
+is broken and repaired. The last one is about an update that breaks as much as it repairs, whose labels are looked at
+more than once.
 """
 
 # ruff: noqa: T201 - a benchmark prints
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +26,7 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from muscle_hf.flips.finite_population import chance_below
+from muscle_hf.flips.finite_population import telling_samples
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import coin_test
 from muscle_hf.flips.special import gammaln
@@ -33,26 +35,23 @@ DATA = Path(__file__).parents[1] / "examples" / "data" / "mmlu_pro" / "answers.c
 LEVEL = 0.95
 NEUTRAL = (2_000, 500)
 """Disagreements of the update that changes nothing, and how many of them go either way."""
+DISAGREE = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 Edge = NDArray[np.int64]
 
 
 def by_interval(labels: int, size: int) -> Edge:
-    """Give for each number of labels of the one kind how many of the other tell the direction; out of reach, one more."""
-    return _edge(labels, lambda more, fewer: chance_below(0, more, fewer, labels, size, LEVEL) <= (1 - LEVEL) / 2)
+    """Give for each number of labels of the one kind how many of the other tell the direction."""
+    return telling_samples(labels, size, LEVEL)
 
 
 @cache
 def by_sign_test(labels: int) -> Edge:
-    """Give the same by the exact paired test."""
-    return _edge(labels, lambda more, fewer: more > fewer and coin_test(fewer, more) <= 1 - LEVEL)
-
-
-def _edge(labels: int, tells: Callable[[int, int], bool]) -> Edge:
-    """Search from the edge of one less: it never falls."""
+    """Give the same by the exact paired test; where none tells, it is out of reach."""
     edge, place = np.empty(labels + 1, np.int64), 0
     for fewer in range(labels + 1):
-        while place <= labels - fewer and not tells(place, fewer):
+        # It never falls.
+        while place <= labels and (place <= fewer or coin_test(fewer, place) > 1 - LEVEL):
             place += 1
         edge[fewer] = place
     return edge
@@ -117,10 +116,27 @@ def updates(answers: dict[str, list[str]], right: list[str], sizes: Sequence[int
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for labels, shares in told.items():
         cells = [
-            f"{100 * mean(column):.1f} ({100 * median(column):.1f}, {100 * min(column):.1f} to {100 * max(column):.1f})"
-            for column in zip(*shares, strict=True)
+            f"{mean(column):.1f} ({median(column):.1f}, {min(column):.1f} to {max(column):.1f})"
+            for column in zip(*([100 * share for share in update] for update in shares), strict=True)
         ]
         print(f"| {labels} | {' | '.join(cells)} |")
+
+
+def rarer(answers: dict[str, list[str]], right: list[str], labels: int) -> None:
+    """Print the same of an update like the first one, did the versions disagree on fewer rows."""
+    n, (old, new) = len(right), list(answers)[:2]
+    rows = list(zip(answers[old], answers[new], right, strict=True))
+    flips = [sum(row[side] == row[2] != row[1 - side] for row in rows) for side in (1, 0)]
+    more, fewer = (count / sum(before != after for before, after, _ in rows) for count in sorted(flips, reverse=True))
+    print(f"\n{old} -> {new}, did they disagree on fewer of {n:,} rows: {labels} labels, told in %, by enumeration\n")
+    print("| disagree, % | on disagreements | on rows from all |\n|---|---|---|")
+    for share in DISAGREE:
+        size = round(share * n)
+        counts = round(more * size), round(fewer * size)
+        if size < labels:
+            continue
+        cells = [f"{100 * chance(by_interval(labels, of), labels, *counts, of):.1f}" for of in (size, n)]
+        print(f"| {100 * share:g} | {' | '.join(cells)} |", flush=True)
 
 
 def looks(sizes: Sequence[int], evaluations: int, seed: int) -> None:
@@ -131,12 +147,12 @@ def looks(sizes: Sequence[int], evaluations: int, seed: int) -> None:
     left = np.tile([either, either, size - 2 * either], (evaluations, 1))
     stopped = np.zeros(evaluations, np.bool_)
     print(
-        f"\nA neutral update, {size:,} disagreements, {either:,} of either kind; labels are looked at until they tell: "
+        f"\nA neutral update, {size:,} disagreements, {either:,} of either kind, labels looked at until they tell: "
         f"{evaluations:,} evaluations, seed {seed}, 95 % interval\n\n| labels | told by now, % |\n|---|---|"
     )
     for labels in sizes:
         more = labels - int(before[0].sum())
-        before += np.array([draw.multivariate_hypergeometric(row - done, more) for row, done in zip(left, before)])
+        before += np.array([draw.multivariate_hypergeometric(row, more) for row in left - before])
         edge = by_interval(labels, size)
         up, down = before[:, 0], before[:, 1]
         stopped |= (up >= edge[down]) | (down >= edge[up])
@@ -156,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     columns = options.columns or columns_of(options.path, options.reference)
-    updates(*read(options.path, options.reference, columns), options.labels)
+    content = read(options.path, options.reference, columns)
+    updates(*content, options.labels)
+    rarer(*content, options.labels[0])
     looks(options.looks, options.evaluations, options.seed)
 
 

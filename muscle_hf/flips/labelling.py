@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..text import how_many
-from .finite_population import chance_below, lowest_difference, share_limits
+from .finite_population import lowest_difference, share_limits
 from .inputs import check_level
 from .intervals import normal_quantile
 from .rates import p_equation, quotient, strict_json
@@ -164,8 +164,8 @@ def from_labels(
 
     Returns:
         Negative and positive flip rate and change of accuracy on all answers, with exact intervals: Clopper and
-        Pearson's for draws without replacement, and Buehler's (1957) for the change. The p-value is of the same test
-        as the latter: it is 1 - level or less just where 0 lies outside.
+        Pearson's for draws without replacement, and Buehler's (1957) for the change. The p-value is twice that of
+        Suissa and Shuster's exact unconditional test (1991), and 1 - level or less just where 0 lies outside.
 
     Raises:
         InputError: Counts that are none, or more labels than disagreements.
@@ -204,10 +204,9 @@ def from_labels(
             for name, count in (("old", old_right), ("new", new_right))
         }
         # What was skipped speaks against either direction.
-        against = {"up": (new_right, old_right + skipped), "down": (old_right, new_right + skipped)}
-        up, down = (lowest_difference(*sides, drawn, disagreements, level) for sides in against.values())
-        chances = [chance_below(0, *sides, drawn, disagreements, level) for sides in against.values()]
-        change, p_value = (up, -down), min(1.0, 2 * min(chances))
+        against = (new_right, old_right + skipped), (old_right, new_right + skipped)
+        up, down = (lowest_difference(*sides, drawn, disagreements, level) for sides in against)
+        change, p_value = (up.difference, -down.difference), min(1.0, 2 * min(up.chance, down.chance))
     else:
         ends = dict.fromkeys(("old", "new"), (0, disagreements))
         change, p_value = (-disagreements, disagreements), 1.0

@@ -41,7 +41,7 @@ def test_old_and_new_exchanged_give_the_opposite() -> None:
     ("labels", "verdict", "sentence"),
     [
         ((0, 0, 0), "cannot tell", "Cannot tell: there are no labels yet."),
-        ((2, 12, 11), "better", "Better: accuracy rises by 1.9 to 9.6 points (95 % interval, p = 0.0081)."),
+        ((2, 12, 11), "better", "Better: accuracy rises by 1.9 to 9.6 points (95 % interval, p = 0.0053)."),
         ((12, 2, 11), "worse", "Worse: accuracy falls by 1.9 to 9.6 points"),
         ((2, 5, 3), "cannot tell", "About 36 more labels would tell, if they are as these."),
         ((3, 3, 3), "cannot tell", "As many labels say either, so how many more would tell is not known."),
