@@ -18,7 +18,7 @@ from .special import gammaln
 # So far from its mean a count has no chance that would show: so many standard deviations, and that many more.
 _DEVIATIONS, _MORE = 7, 12
 # Up to so many lists with one difference each is looked at; of more some, and then closer around the least favourable.
-_EACH, _CLOSER = 96, 8
+_EACH, _NEARLY, _CLOSER = 96, 0.2, 4
 _HALVINGS = 60
 _ROUNDING = 1e-9
 # How near the score is found from which on samples tell.
@@ -124,9 +124,15 @@ def _worst_chance(edge: NDArray[np.int64], difference: int, least_of: _Kinds, dr
         for place in new:
             chances[place] = _chance(edge, place + difference, place, drawn, size)
         looked = sorted(chances)
-        best = looked.index(max(looked, key=lambda place: chances[place]))
-        low, high = looked[max(0, best - 1)], looked[min(len(looked) - 1, best + 1)]
-        places = [low + (high - low) * part // _CLOSER for part in range(_CLOSER + 1)]
+        heights = [-1.0, *(chances[place] for place in looked), -1.0]
+        least_high = (1 - _NEARLY) * max(heights)
+        peaks = [
+            index
+            for index in range(len(looked))
+            if heights[index + 1] >= max(least_high, heights[index], heights[index + 2])
+        ]
+        ends = [(looked[max(0, index - 1)], looked[min(len(looked) - 1, index + 1)]) for index in peaks]
+        places = [low + (high - low) * part // _CLOSER for low, high in ends for part in range(_CLOSER + 1)]
     return max(chances.values(), default=0.0)
 
 
@@ -135,7 +141,7 @@ def _grid(least: int, most: int, drawn: int) -> list[int]:
     if most - least < _EACH:
         return list(range(least, most + 1))
     # Counts spread as the root of their mean.
-    parts = 16 + math.ceil(2.5 * math.sqrt(drawn))
+    parts = 24 + math.ceil(4 * math.sqrt(drawn))
     return [least + math.floor((most - least) * (part / parts) ** 2) for part in range(parts + 1)]
 
 
