@@ -9,8 +9,6 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..files import no_such_file, refuse_pointer
-from ..hub.failures import failure_reason
-from ..hub.lookup import is_local, looking_up
 from ..hub.names import DATA_SET
 from ..text import one_line
 from .formats.columnar import Csv
@@ -39,6 +37,10 @@ def raw_rows(
                 raise InputError(f"{source} is a file, which has no {what} {value!r}; leave the {what} out.")
         yield from _rows_of_file(path)
         return
+    # They need huggingface_hub, which files do not.
+    from ..hub.failures import failure_reason
+    from ..hub.lookup import is_local, looking_up
+
     match = DATA_SET.fullmatch(source)
     if path.exists() or match is None or is_local(match["name"]):
         raise InputError(

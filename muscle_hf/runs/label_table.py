@@ -52,7 +52,10 @@ def write_table(path: Path, rows: Sequence[Disagreement], draw: str, labels: Ite
     """Write some disagreements with empty columns for who is right; labels that there are already go into these."""
     known = {given.place: given for given in labels}
     columns = [name for name in _WRITTEN if name not in ("task", "question") or _has(rows, name)]
-    with replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        replaced(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         if path.suffix.lower() == ".csv":
             writer.writeheader()
@@ -126,6 +129,11 @@ def _cell(cells: Mapping[str, Any], column: str) -> str:
     return (label(value) or "").strip()
 
 
+def _id(cells: Mapping[str, Any]) -> str:
+    """Give the id as it is: another one may differ in its spaces alone."""
+    return label(cells.get("id")) or ""
+
+
 def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) -> dict[int, Mapping[str, Any]]:
     """Find the disagreement of each row."""
     several = len(now.pairs) > 1
@@ -146,7 +154,7 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
     made: dict[int, Mapping[str, Any]] = {}
     twice, unknown = list[str](), list[tuple[str, str]]()
     for row in table:
-        key = (_cell(row, "task") if several else "", _cell(row, "id"))
+        key = (_cell(row, "task") if several else "", _id(row))
         place = keys.get(key)
         if place is None:
             unknown.append(key)
@@ -199,14 +207,12 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _key(now: Disagreements, place: int, several: bool) -> tuple[str, str]:
     task, row = now.places[place]
-    return task if several else "", str(now.pairs[task].old.ids[row].as_py()).strip()
+    return task if several else "", str(now.pairs[task].old.ids[row].as_py())
 
 
 def _all_keys(now: Disagreements, several: bool) -> set[tuple[str, str]]:
     return {
-        (task if several else "", str(key).strip())
-        for task, pair in now.pairs.items()
-        for key in pair.old.ids.to_pylist()
+        (task if several else "", str(key)) for task, pair in now.pairs.items() for key in pair.old.ids.to_pylist()
     }
 
 
@@ -222,7 +228,8 @@ def _check_answers(path: Path, rows: Sequence[tuple[Disagreement, Mapping[str, A
 
 
 def _lines(text: str) -> str:
-    return text.replace("\r\n", "\n")
+    """Make one text of what a spreadsheet, or a file that holds no lone surrogate, makes of a text."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "backslashreplace").decode()
 
 
 def _right(path: Path, row: Disagreement, cells: Mapping[str, Any], spelling: Spelling | None) -> Label | None:

@@ -114,6 +114,17 @@ def test_a_difference_that_the_drawn_rows_rule_out_has_no_chance() -> None:
     assert lowest_difference(9, 1, 10, 12, LEVEL) == (6, 0.0)
 
 
+@pytest.mark.parametrize("difference", [-0.9, -0.31, -0.04, 0.0, 0.02, 0.27, 0.8])
+def test_the_edge_of_a_score_leaves_no_sample_out(difference: float) -> None:
+    drawn = 15
+    for quantile in (0.0, 0.7, 1.96):
+        edge = finite_population._edge(drawn, difference, quantile)
+        for a, b in _samples(drawn):
+            score = float(finite_population._score(a, b, drawn, difference))
+            assert bool(a >= edge[b]) is (score >= quantile - 1e-9)
+        assert (np.diff(edge) >= 0).all()
+
+
 def test_of_many_lists_the_least_favourable_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     for more, fewer, drawn, size in [(8, 2, 25, 150), (20, 5, 60, 180), (3, 11, 25, 150), (12, 12, 25, 90)]:
         each = lowest_difference(more, fewer, drawn, size, LEVEL)

@@ -102,6 +102,20 @@ def test_long_answers_and_line_breaks_are_written_whole_and_told_apart(tmp_path:
     assert [label.right for label in read_labels(table, found)] == ["new"]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_odd_texts_come_back_as_they_were(ending: str, tmp_path: Path) -> None:
+    odd = ['a\rb, "c"', "=1+1", " x ", "\ud800", "\N{SNOWMAN}", "old", "null", "a\tb"]
+    for name, text in (("old", ""), ("new", "other")):
+        rows = [{"id": f" {place}", "prediction": f"{answer}{text}"} for place, answer in enumerate(odd)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = find_disagreements(str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl"))
+    rows = found.rows(range(len(found)))
+    assert len(rows) == len(odd)
+    labels = [Label(place, "old", row.old_answer) for place, row in enumerate(rows)]
+    write_table(tmp_path / f"t.{ending}", rows, found.draw, labels)
+    assert [label.right for label in read_labels(tmp_path / f"t.{ending}", found)] == ["old"] * len(odd)
+
+
 def test_a_number_may_be_written_as_the_file_may_write_it(tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("id,old,new\n1,7,8\n2,5,6\n")
     found = find_disagreements(f"{tmp_path}/answers.csv:old", f"{tmp_path}/answers.csv:new")
