@@ -278,7 +278,6 @@ STRATEGIES: dict[str, Strategy] = {
         "new",
         2000,
         needs=("old", "plain"),
-        is_model=False,
         against="plain",
     ),
     "eq1": LanguageStrategy("Eq. 1 (MUSCLE), on the whole text", compatible, {"completion_only_loss": False}),

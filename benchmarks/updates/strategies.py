@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import PrinterCallback, set_seed
 
 from muscle_hf.classifier.config import CompatibilityClassifierConfig
 from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
+from muscle_hf.teachers.live import FrozenModelTeacher
 
 from . import models
 from .models import Answers
@@ -178,10 +180,13 @@ def control(setting: Setting, _: Mapping[str, Any]) -> Outcome:
 
 
 def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
-    """Train the new model on with the trainer of this package; `texts` says that those without labels take part."""
+    """Train the new model on with the trainer of this package; `texts` says that those without labels take part.
+
+    With `average`, another new model, the mean of both one's logits teaches wherever the new model does.
+    """
     set_seed(setting.seed)
     chosen = dict(options)
-    has_texts = chosen.pop("texts", False)
+    has_texts, averaged = chosen.pop("texts", False), chosen.pop("average", None)
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
     more: dict[str, Any] = {}
     if has_texts:
@@ -201,18 +206,39 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
         **more,
     )
     trainer.remove_callback(PrinterCallback)
+    if averaged is not None:
+        trainer.teachers.new = _Average(trainer.teachers.new, models.load(setting.kept(averaged))[0])
     trainer.train()
     outcome = _of_student(setting, trainer.model, trainer.processing_class, trainer.state.global_step)
     outcome.texts = len(setting.task.unlabelled) if has_texts else 0
     return outcome
 
 
+class _Average:
+    """Two new models as one teacher, by the mean of their logits."""
+
+    shards = None
+
+    def __init__(self, teacher: Any, other: Any) -> None:
+        self.teachers = teacher, FrozenModelTeacher(other)
+
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        one, other = (teacher(inputs).logits for teacher in self.teachers)
+        return SimpleNamespace(logits=(one + other) / 2)
+
+
 def at_inference(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     """Ask both models each question: the bound, which nobody wants to pay for."""
     combine = {"surer": surer, "product": product}[options["both"]]
+
+    def new(questions: str) -> Answers:
+        first = setting.answers("plain", questions)
+        if "average" not in options:
+            return first
+        return Answers((first.logits + setting.answers(options["average"], questions).logits) / 2, first.classes)
+
     test, validation = (
-        combine(setting.answers("old", questions), setting.answers("plain", questions))
-        for questions in ("test", "validation")
+        combine(setting.answers("old", questions), new(questions)) for questions in ("test", "validation")
     )
     return Outcome(test, labels=_labels(setting.task), validation=validation)
 
@@ -283,16 +309,44 @@ STRATEGIES: dict[str, Strategy] = {
     "bound": Strategy("both models at inference, the surer answers", at_inference, {"both": "surer"}),
     "bound-product": Strategy("both at inference, product of probabilities", at_inference, {"both": "product"}),
     "bare": Strategy("new base, head untrained", bare, needs=("old",)),
-    "control": Strategy("control: as many steps of cross-entropy", control, is_reference=True),
     "texts-new": Strategy(
         "fair control: texts, new model's answers",
         compatible,
         _TEXTS | {"unlabelled_teacher": "new"},
         is_reference=True,
     ),
-    "texts-old": Strategy("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
     "texts-product": Strategy(
         "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
+    ),
+    "texts-old": Strategy("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "refresh": Strategy(
+        "refresh: a fresh model, the old one's hard answers", refresh, needs=("old",), is_reference=True
+    ),
+    "control": Strategy("control: as many steps of cross-entropy", control, is_reference=True),
+    "floor": _model(
+        "seed floor: another seed, against the plain update",
+        "new",
+        2000,
+        needs=("old", "plain"),
+        against="plain",
+    ),
+    "bound-average": Strategy(
+        "old model and two new ones at inference, product",
+        at_inference,
+        {"both": "product", "average": "floor"},
+        needs=("old", "plain", "floor"),
+    ),
+    "average-new": Strategy(
+        "texts, mean of two new models: control of the next",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "new", "average": "floor"},
+        needs=("old", "plain", "floor"),
+    ),
+    "average-product": Strategy(
+        "texts, product of old model and mean of two new ones",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "product", "average": "floor"},
+        needs=("old", "plain", "floor"),
     ),
     "eq1": Strategy("Eq. 1 (MUSCLE)", compatible),
     "eq1-ce": Strategy("Eq. 1 + cross-entropy .5", compatible, _HALF),
@@ -304,17 +358,6 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "product-ce": Strategy(
         "product of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "product"} | _HALF
-    ),
-    "floor": _model(
-        "seed floor: another seed, against the plain update",
-        "new",
-        2000,
-        needs=("old", "plain"),
-        is_model=False,
-        against="plain",
-    ),
-    "refresh": Strategy(
-        "refresh: a fresh model, the old one's hard answers", refresh, needs=("old",), is_reference=True
     ),
     "texts-surer": Strategy(
         "texts, surer model's answers", compatible, _TEXTS | {"unlabelled_teacher": "more_confident"}
