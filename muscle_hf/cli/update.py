@@ -19,7 +19,7 @@ _GROUPS = {
         *("test_share", "validation_share", "split_seed", "unlabelled_dataset", "unlabelled_split"),
     ),
     "what is asked": ("kind", "max_new_tokens", "answer_pattern", "normalization", "ask_batch_size"),
-    "training": ("task_epochs", "task_learning_rate", "task_target_modules", "control", "measure_flips"),
+    "training": ("task_epochs", "task_learning_rate", "task_target_modules", "search", "control", "measure_flips"),
     "the card": ("card_examples",),
 }
 _MORE = (
@@ -56,7 +56,7 @@ def _add(group: "argparse._ArgumentGroup", setting: "Field[Any]") -> None:
     elif setting.default is False:
         group.add_argument(option, action="store_true", help=text)
     else:
-        several = "+" if setting.name in ("task_target_modules", "columns") else None
+        several = "+" if setting.name in ("task_target_modules", "columns", "search") else None
         group.add_argument(option, nargs=several, metavar=_metavar(setting.name), help=text)
 
 
@@ -78,6 +78,7 @@ _METAVARS = {
     "normalization": "HOW",
     "rate": "X",
     "modules": "NAME",
+    "search": "OPTION=VALUES",
 }
 
 

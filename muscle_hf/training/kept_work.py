@@ -7,6 +7,9 @@ from ..prediction.kept_answers import count_kept, part_of
 from ..teachers.cache.files import MANIFEST, read_manifest
 from .kept_checkpoints import steps_done
 
+UNLABELLED_ANSWERS = "unlabelled_answers"
+"""Folder of the answers to unlabelled prompts, below that of the training."""
+
 
 def sentence(folder: Path, parts: Sequence[str]) -> str:
     """Say what the next call of the same command need not do again: parts such as "the control, step 37 of 120"."""
@@ -23,7 +26,7 @@ def left_of_training(folder: Path) -> str | None:
         parts.append(f"step {done[0]} of {done[1]}")
     else:
         # What comes before the first step.
-        answers = count_kept(folder / "unlabelled_answers")
+        answers = count_kept(folder / UNLABELLED_ANSWERS)
         if answers:
             parts.append(f"{answers:,} answers to unlabelled prompts")
         shards = left_of_cache(folder / "teacher_cache")

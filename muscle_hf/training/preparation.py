@@ -28,6 +28,7 @@ from .data import (
     with_weights,
 )
 from .hooks import prepare_rows, stand_in
+from .kept_work import UNLABELLED_ANSWERS
 from .old_endpoint import asker, old_endpoint
 from .packing import packed, truncated
 from .pair import ModelPair
@@ -232,7 +233,7 @@ def answered(
         ask_old=ask_old,
         ask_new=pair.asker("new", args, longest, accelerator),
         together=together,
-        folder=Path(args.output_dir) / "unlabelled_answers",
+        folder=Path(args.output_dir) / UNLABELLED_ANSWERS,
         fingerprint=fingerprint,
         block_size=block,
         show_progress=not args.disable_tqdm,

@@ -1,7 +1,7 @@
 """What the models answer to the test rows, as JSON Lines that `muscle-hf compare` reads."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,27 @@ from ..prediction.kept_answers import AnswersSoFar
 from ..training.old_endpoint import old_endpoint
 from .answer_pattern import with_parts
 from .plan import Plan
+from .rows import Example
 
 logger = logging.getLogger(__name__)
 
 
-def write_answers(plan: Plan, adapter: str, path: Path, *, old: bool, decided_by: Mapping[str, Any]) -> None:
-    """Ask a model the test rows, keep its answers batch by batch, and write them when all are there.
+def write_answers(
+    plan: Plan,
+    adapter: str,
+    path: Path,
+    *,
+    old: bool,
+    decided_by: Mapping[str, Any],
+    questions: Sequence[Example] | None = None,
+) -> None:
+    """Ask a model the test rows, or other ones, keep its answers batch by batch, and write them when all are there.
 
     `decided_by` is what decides the answers, beside the rows.
     """
     tokenizer = plan.old_tokenizer if old else plan.tokenizer
-    questions, settings = plan.data.test, plan.settings
+    settings = plan.settings
+    questions = plan.data.test if questions is None else questions
     normalization = None if plan.delimiter is None else settings.normalization
     asking = answer_file.Asking(plan.max_new_tokens, normalization, plan.delimiter)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from ..runs.page import write_html
 from ..runs.report import header, table_rows
 from ..version import library_versions
 from .plan import Plan
+from .search import OPTIMISTIC, Choice
 from .training import COMPATIBILITY as FOLDER
 from .training import FACTS
 
@@ -52,6 +53,7 @@ class Evidence:
     p_values: dict[str, dict[str, float]]
     report: RunComparison  # old model against compatibility adapter, in full
     warning: str | None  # that the old model is right on nothing, or that the new task adapter learned little
+    search: Choice | None = None  # what chose the options of the compatibility adapter
 
 
 def answers_of(output_dir: Path, contender: Contender) -> Path:
@@ -59,7 +61,7 @@ def answers_of(output_dir: Path, contender: Contender) -> Path:
     return output_dir / ANSWERS / f"{contender.key}.jsonl"
 
 
-def weigh(output_dir: Path, *, control: bool) -> Evidence:
+def weigh(output_dir: Path, *, control: bool, search: Choice | None = None) -> Evidence:
     """Compare every model's answers with the old one's."""
     contenders = [OLD, NEW, *([CONTROL] if control else []), COMPATIBILITY]
     answers = {contender.name: _read(answers_of(output_dir, contender)) for contender in contenders}
@@ -83,12 +85,18 @@ def weigh(output_dir: Path, *, control: bool) -> Evidence:
         },
         report=compare_runs(_run(output_dir, OLD), _run(output_dir, COMPATIBILITY)),
         warning=nothing_to_keep(comparisons[NEW.name]) or learned_little(comparisons[NEW.name]),
+        search=search,
     )
 
 
 def plain_update(output_dir: Path) -> Comparison:
     """Compare the new model with the old one, as soon as both have answered."""
-    old, new = (_read(answers_of(output_dir, contender)) for contender in (OLD, NEW))
+    return compared(*(answers_of(output_dir, contender) for contender in (OLD, NEW)))
+
+
+def compared(of_old: Path, of_new: Path) -> Comparison:
+    """Compare two files of answers to the same rows."""
+    old, new = _read(of_old), _read(of_new)
     answers = {"old": [row["prediction"] for row in old], "new": [row["prediction"] for row in new]}
     return compare(**answers, references=[row["reference"] for row in old])
 
@@ -143,6 +151,7 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
             {
                 "old_model_against": {name: json.loads(c.to_json()) for name, c in evidence.comparisons.items()},
                 "paired_p_values_of_the_compatibility_adapter": evidence.p_values,
+                **({} if evidence.search is None else {"search": evidence.search.as_dict()}),
                 "settings": asdict(plan.settings),
                 "made_from": dict(made_from),
                 "versions": library_versions(),
@@ -152,6 +161,9 @@ def write_evidence(plan: Plan, evidence: Evidence, source: Path, made_from: Mapp
         + "\n",
     )
     notes = [*([f"Warning: {evidence.warning}"] if evidence.warning else []), *_caveats(plan)]
+    if (search := evidence.search) is not None:
+        notes += [f"{_sentence(search.sentence())} {OPTIMISTIC}"]
+        notes += [f"on the validation rows, {name}: {figures}" for name, figures in search.rows_of_table().items()]
     notes.append("p in the table of models: exact two-sided paired tests against the compatibility adapter")
     report = replace(evidence.report, notes=(*notes, *evidence.report.notes))
     write_html(report, output_dir / REPORT, _models(evidence))
@@ -201,15 +213,24 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
         embedding_rows=facts.get("embedding_rows"),
         training=facts["training"]
         | ({"start": f"a new task adapter{trained}"} if trained else {})
+        | ({} if (search := evidence.search) is None else {"options": search.sentence()} | _validation(search))
         | {"answers in the comparison": asked},
         comparisons=evidence.comparisons,
         p_values=evidence.p_values,
         dataset=settings.dataset,
         repository=plan.config.hub_model_id,
         examples=first_flips(evidence.report, _EXAMPLES) if settings.card_examples else (),
-        caveats=(*([_sentence(evidence.warning)] if evidence.warning else []), *_caveats(plan)),
+        caveats=(
+            *([_sentence(evidence.warning)] if evidence.warning else []),
+            *([] if search is None else [f"{OPTIMISTIC}."]),
+            *_caveats(plan),
+        ),
         **_asked(plan),
     )
+
+
+def _validation(search: Choice) -> dict[str, str]:
+    return {f"validation of {name}": str(figures) for name, figures in search.rows_of_table().items()}
 
 
 _EXAMPLES = 3

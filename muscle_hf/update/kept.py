@@ -9,7 +9,7 @@ from .stage import FOLDER
 
 def what_is_kept(output_dir: Path) -> str:
     """Say in a sentence or two what the next call of the same command does not have to do again."""
-    marks = sorted((output_dir / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    marks = sorted((output_dir / FOLDER).rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     parts = [part for mark in marks if (part := _kept_of(mark, output_dir)) is not None]
     return sentence(output_dir, parts)
 

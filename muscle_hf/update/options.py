@@ -3,7 +3,8 @@
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from trl import SFTConfig
 
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flips.eval_metrics import better_when_greater
+from ..losses.presets import PRESETS
 from ..models.placement import refuse_places_in_each_process
 from ..models.splitting import refuse_other_ways
 from ..text import printable
@@ -20,6 +22,7 @@ from ..training.log import LossSums
 from ..training.precision import bf16_of_device
 from ..training.product import uses_product
 from .arguments import read_words
+from .search import Value, combinations, described, entries_of, read_grid, shown
 from .settings import REQUIRED, UpdateSettings, missing_options
 
 # What the command takes care of itself, or cannot do.
@@ -47,6 +50,21 @@ class Options:
     def output_dir(self) -> Path:
         """The folder that receives everything."""
         return Path(self.given["output_dir"])
+
+    @cached_property
+    def grid(self) -> dict[str, tuple[Value, ...]]:
+        """What is searched, each option with its values; empty without a search."""
+        return read_grid(self.settings.search or (), {option.name for option in fields(CompatibilityConfig)})
+
+    def with_values(self, values: Mapping[str, Value]) -> "Options":
+        """Return the options of a candidate of the search, whose values win over a preset's too."""
+        base, settings = self.compatibility_config(self.output_dir), self.settings
+        # A preset fills in whatever has the value of the default, and a candidate may try that.
+        filled = {name: getattr(base, name) for name in PRESETS.get(base.preset or "", ())}
+        if "learning_rate" in values and settings.new_adapter is None:
+            # All candidates start from one task adapter.
+            settings = replace(settings, task_learning_rate=settings.task_learning_rate or base.learning_rate)
+        return Options(settings, {**self.given, **filled, "preset": None, **values})
 
     def compatibility_config(self, folder: Path, **changes: Any) -> CompatibilityConfig:
         """Return the options of the compatibility training."""
@@ -93,6 +111,8 @@ def read_options(arguments: Sequence[str]) -> Options:
     own = {field.name for field in fields(UpdateSettings)}
     if isinstance(chosen.get("columns"), dict):  # as a YAML file may have them
         chosen["columns"] = [f"{what}={name}" for what, name in chosen["columns"].items()]
+    if "search" in chosen:
+        chosen["search"] = entries_of(chosen["search"])
     for name in ("task_target_modules", "columns"):
         if isinstance(chosen.get(name), str):
             chosen[name] = [chosen[name]]
@@ -195,12 +215,30 @@ def _check(options: Options) -> None:
         )
     options.cross_entropy_config(options.output_dir)
     _check_metric(config, options.settings)
+    _check_search(options)
     if config.n_gpu > 1 and "device_map" not in (config.model_init_kwargs or {}):
         raise ConfigurationError(
             f"{config.n_gpu} GPUs are visible, and one process trains on one. Start a process for each (accelerate "
             "launch -m muscle_hf update …), make one visible with CUDA_VISIBLE_DEVICES=0, or spread the model with "
             'model_init_kwargs={"device_map": "auto"}.'
         )
+
+
+def _check_search(options: Options) -> None:
+    """Refuse an option that all candidates would replace, and values that the training would refuse."""
+    settings = options.settings
+    trains_task = settings.new_adapter is None and settings.task_learning_rate is None
+    for name, values in options.grid.items():
+        if options.given.get(name) is not None and not (name == "learning_rate" and trains_task):
+            raise ConfigurationError(
+                f"{name}={options.given[name]} would do nothing: the search tries {', '.join(map(shown, values))}. "
+                "Leave one of them out."
+            )
+    for combination in combinations(options.grid) if options.grid else ():
+        try:
+            options.with_values(combination).compatibility_config(options.output_dir)
+        except MuscleError as error:
+            raise ConfigurationError(f"search: {described(combination)} is refused: {error}") from error
 
 
 def _check_metric(config: CompatibilityConfig, settings: UpdateSettings) -> None:

@@ -1,7 +1,9 @@
 """Everything that can be known before a weight is loaded: who and what there is, and whether it fits together."""
 
+import itertools
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedTokenizerBase
 
 from ..alignment.vocabulary_map import check_same_vocabulary
-from ..errors import ConfigurationError, InputError, UnsupportedAdapterError
+from ..errors import ConfigurationError, InputError, MuscleError, UnsupportedAdapterError
 from ..models.embedding_rows import refuse_tokens_without_rows
 from ..models.lm_head import check_lm_head
 from ..prediction.answer_file import longest_answer
@@ -35,6 +37,7 @@ from .models import (
 )
 from .options import Options
 from .rows import Example, read_examples, read_prompts
+from .search import SEARCH, Value, combinations, described
 from .settings import UpdateSettings
 from .splits import Splits, split_examples
 from .task_adapter import carried_over
@@ -84,6 +87,14 @@ class Plan:
             # Steps take the place of epochs, and epochs were asked for.
             "max_steps": config.max_steps if settings.task_epochs is None else -1,
         }
+
+    def with_values(self, values: Mapping[str, Value]) -> "Plan":
+        """Return the update with the options of a candidate of the search."""
+        options = self.options.with_values(values)
+        if self.config.teacher_cache != "none" and self.config.teacher_cache_dir is None:
+            cache = {"teacher_cache_dir": str(options.output_dir / SEARCH / "teacher_cache")}
+            options = replace(options, given={**options.given, **cache})
+        return replace(self, options=options, config=options.compatibility_config(options.output_dir))
 
     def compatibility_config(self, folder: Path) -> CompatibilityConfig:
         """Return the options of the compatibility training."""
@@ -181,7 +192,21 @@ def make_plan(options: Options) -> Plan:
         delimiter=delimiter,
     )
     _check_asked(plan)
+    for values in combinations(options.grid) if options.grid else ():
+        try:
+            _check_candidate(plan.with_values(values))
+        except MuscleError as error:
+            raise ConfigurationError(f"search: {described(values)} is refused: {error}") from error
     return plan
+
+
+def _check_candidate(plan: Plan) -> None:
+    plan.config.refuse_options_without_data(
+        unlabelled_dataset=bool(plan.unlabelled), flips_dataset=plan.settings.measure_flips, asks_old_model=True
+    )
+    if plan.unlabelled:
+        check_unlabelled(Dataset.from_list(list(plan.unlabelled)), teacher=plan.config.unlabelled_teacher)
+    _check_unlabelled_asked(plan)
 
 
 def _read_data(settings: UpdateSettings, weight: str | None) -> tuple[Splits, list[str]]:
@@ -247,17 +272,27 @@ def _of_endpoint(config: CompatibilityConfig) -> str:
 
 def _check_asked(plan: Plan) -> None:
     """Refuse prompts that a model could not be asked."""
-    sides = {"old": (plan.old_base, plan.old_tokenizer), "new": (plan.new_base, plan.tokenizer)}
-    for role, (base, tokenizer) in sides.items():
+    sides = _sides(plan)
+    asked = [("test", plan.data.test), *([("validation", plan.data.validation)] if plan.options.grid else [])]
+    for (role, (base, tokenizer)), (name, rows) in itertools.product(sides.items(), asked):
         try:
-            prompts = [example.prompt for example in plan.data.test]
+            prompts = [example.prompt for example in rows]
             if plan.delimiter is not None:
-                choices = [example.choices or () for example in plan.data.test]
+                choices = [example.choices or () for example in rows]
                 encode_choices_for(base.model, tokenizer, prompts, choices, plan.delimiter)
             else:
                 encode_for(base.model, tokenizer, prompts, int(plan.max_new_tokens or 0))
         except InputError as error:
-            raise InputError(f"the {role} model cannot be asked the test rows: {error}") from error
+            raise InputError(f"the {role} model cannot be asked the {name} rows: {error}") from error
+    _check_unlabelled_asked(plan)
+
+
+def _sides(plan: Plan) -> dict[str, tuple[Base, PreTrainedTokenizerBase]]:
+    return {"old": (plan.old_base, plan.old_tokenizer), "new": (plan.new_base, plan.tokenizer)}
+
+
+def _check_unlabelled_asked(plan: Plan) -> None:
+    sides = _sides(plan)
     teacher, config = plan.config.unlabelled_teacher, plan.compatibility_config(plan.options.output_dir)
     for role in [teacher] if teacher in sides else sides:
         if plan.unlabelled:

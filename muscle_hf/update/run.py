@@ -16,6 +16,7 @@ from ..models.processes import entered_by_main, from_every_process, on_main_proc
 from ..text import printable
 from ..training.kept_checkpoints import steps_done
 from .answering import write_answers
+from .candidates import Candidate, known_of_search, settled, with_choice
 from .evidence import (
     ANSWERS,
     CARD,
@@ -34,6 +35,8 @@ from .evidence import (
     write_evidence,
 )
 from .plan import Plan
+from .search import CHOICE, OPTIMISTIC, SEARCH, described
+from .searching import search, take
 from .stage import FOLDER, Stage
 from .stages import EVIDENCE, TASK, Stages
 from .training import (
@@ -78,18 +81,61 @@ def _run(stages: Stages, say: Say) -> Evidence:
         _ask(stages, OLD, say)
     _ask(stages, NEW, say)
     on_main_process(partial(_warn, plan, folder, say))
-    compatibility = on_main_process(lambda: stages.compatibility)
-    _train(compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
+    if plan.options.grid:
+        stages = _search(stages, say)
+        plan, steps = stages.plan, stages.plan.steps(task=False)
+    else:
+        compatibility = on_main_process(lambda: stages.compatibility)
+        _train(compatibility, say, steps, partial(train_compatibility_adapter, plan, new_adapter=new_adapter))
     if plan.settings.control:
         options, control = on_main_process(lambda: (control_options(plan, folder), stages.control))
         steps = options.get("max_steps", steps)
+        _make_way(stages, control, say)
         _train(control, say, steps, partial(train_control, plan, new_adapter=new_adapter, options=options))
     for contender in stages.contenders:
         if contender not in (OLD, NEW):
+            _make_way(stages, on_main_process(partial(stages.answers, contender)), say)
             _ask(stages, contender, say)
-    evidence = weigh(folder, control=plan.settings.control)
+    evidence = weigh(folder, control=plan.settings.control, search=stages.choice)
     on_main_process(partial(_write, stages, evidence))
     return evidence
+
+
+def _search(stages: Stages, say: Say) -> Stages:
+    """Search, and return the stages of the update with what was chosen, whose compatibility adapter is there."""
+
+    def train(candidate: Candidate) -> None:
+        plan, training = candidate.stages.plan, on_main_process(lambda: candidate.training)
+        make = partial(train_compatibility_adapter, plan, new_adapter=stages.adapter(NEW))
+        _train(training, say, plan.steps(task=False), make)
+
+    def ask(of: Stages, contender: Contender) -> None:
+        _ask(of, contender, say, validation=True)
+
+    choice = search(stages, train, ask)
+    on_main_process(lambda: say(f"{choice.sentence()}. {OPTIMISTIC}."))
+    chosen = with_choice(stages, choice)
+    compatibility = on_main_process(lambda: chosen.compatibility)
+    _make_way(chosen, compatibility, say)
+    _once(
+        compatibility,
+        say,
+        f"that of {described(choice.values)}",
+        lambda: on_main_process(partial(take, stages, choice)),
+    )
+    return chosen
+
+
+def _make_way(stages: Stages, stage: Stage, say: Say) -> None:
+    """Remove what was made of another choice of the search, such as one of fewer candidates, which all are kept."""
+
+    def discard() -> None:
+        if stage.started and stage.differences():
+            say(f"{stage.title}: made anew, because the search has chosen another candidate than before")
+            stage.discard()
+
+    if stages.choice is not None:
+        on_main_process(discard)
 
 
 def _warn(plan: Plan, folder: Path, say: Say) -> None:
@@ -142,11 +188,12 @@ def _way_out(plan: Plan) -> str:
     )
 
 
-def _ask(stages: Stages, contender: Contender, say: Say) -> None:
-    stage, plan = on_main_process(lambda: stages.answers(contender)), stages.plan
+def _ask(stages: Stages, contender: Contender, say: Say, *, validation: bool = False) -> None:
+    plan, of = stages.plan, stages.validation_answers if validation else stages.answers
+    stage, rows = on_main_process(partial(of, contender)), plan.data.validation if validation else plan.data.test
     old = contender is OLD
     ask = partial(write_answers, plan, stages.adapter(contender), stage.path, old=old, decided_by=stage.decided_by)
-    _once(stage, say, f"asking {len(plan.data.test)} rows", ask)
+    _once(stage, say, f"asking {len(rows)} rows", partial(ask, questions=rows))
 
 
 def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> None:
@@ -160,10 +207,15 @@ def _train(stage: Stage, say: Say, steps: int, train: Callable[..., None]) -> No
         _once(stage, say, what, partial(train, folder=folder))
     except DivergedError as error:
         on_main_process(stage.note_divergence)
+        way_out = (
+            "without a value of it in --search the other candidates go on."
+            if stage.name.startswith(SEARCH)
+            else "with another --learning-rate (--task-learning-rate for the task adapter) it begins this stage anew, "
+            f"and moves what it finds in {folder.name} to {folder.name}.diverged."
+        )
         raise DivergedError(
             f"{stage.title}: {error} Everything is kept. The same command goes on from a checkpoint, if there is one; "
-            "with another --learning-rate (--task-learning-rate for the task adapter) it begins this stage anew, and "
-            f"moves what it finds in {folder.name} to {folder.name}.diverged."
+            f"{way_out}"
         ) from error
     on_main_process(partial(clean, folder))
 
@@ -191,13 +243,15 @@ def check_folder(stages: Stages) -> None:
             f"output_dir={str(folder)!r} is no folder; name one, or one that is still to be made."
         )
     if not (folder / FOLDER).is_dir():
-        ours = (TASK, COMPATIBILITY.key, CONTROL.key, ANSWERS, CARD, COMPARISON, REPORT)
+        ours: tuple[str, ...] = (TASK, COMPATIBILITY.key, CONTROL.key, ANSWERS, CARD, COMPARISON, REPORT)
+        ours += (SEARCH, CHOICE) if stages.plan.options.grid else ()
         foreign = [name for name in ours if (folder / name).exists()]
         if foreign:
             raise ConfigurationError(
                 f"{folder} holds {foreign[0]}, which no update of this kind has made. Choose another --output-dir."
             )
-    known = list(stages.known())
+    stages = settled(stages)
+    known = [*stages.known(), *known_of_search(stages)]
     for stage in known:
         stage.claim()
     if not any(stage.name == EVIDENCE and stage.finished for stage in known):

@@ -67,6 +67,14 @@ class UpdateSettings:
     measure_flips: bool = _option(
         "ask the validation rows at each evaluation, so that --metric-for-best-model can be a rate of flips", False
     )
+    search: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "options of the method with values to try, such as temperature=1,2 cross_entropy_weight=0,0.5: "
+            "each combination is trained, and of those that are as accurate as the plain update on the validation "
+            "rows the one with the lowest relative negative flip rate there is taken"
+        },
+    )
     control: bool = _option("also train and ask an adapter of as many steps more with plain cross-entropy", True)
     card_examples: bool = _option(
         "show three flipped test rows on the card, with question and answers; they are published with it", False
@@ -95,6 +103,8 @@ class UpdateSettings:
         if self.answer_pattern is not None:
             self._check("answer_pattern", str, "a regular expression")
             compiled(self.answer_pattern)
+        if self.search is not None and not (self.search and all(isinstance(entry, str) for entry in self.search)):
+            raise ConfigurationError(f"search is {self.search!r}; options with values are needed: temperature=1,2.")
         modules = self.task_target_modules
         if modules is not None and (not modules or not all(isinstance(module, str) and module for module in modules)):
             raise ConfigurationError(f"task_target_modules is {modules!r}; names of layers are needed, or all-linear.")
@@ -137,6 +147,8 @@ class UpdateSettings:
                 raise ConfigurationError(f"{split} would do nothing without {data}; name both.")
         if self.measure_flips and not self.validation_share:
             raise ConfigurationError("measure_flips asks the validation rows, and validation_share is 0.")
+        if self.search is not None and not self.validation_share:
+            raise ConfigurationError("search chooses by the validation rows, and validation_share is 0.")
         if self.test_dataset is None:
             if self.test_share == 0:
                 raise ConfigurationError("test_share is 0 and there is no test_dataset, so nothing can be compared.")

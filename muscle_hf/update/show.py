@@ -1,6 +1,7 @@
 """What `muscle-hf update` prints: who meets on what, the stages, the table at the end; or what a dry run finds."""
 
 import contextlib
+import json
 import sys
 
 from rich.box import SIMPLE_HEAD
@@ -12,13 +13,16 @@ from ..card import against
 from ..flips.rates import p_equation
 from ..runs.cells import stacked
 from ..runs.report import header, table_rows
-from ..text import printable
+from ..text import how_many, printable
+from .candidates import Candidate, candidates_of, known_of_search, settled
 from .estimate import cache_bytes, device_memory, memory, readable, trainable_parameters, weight_bytes
 from .evidence import ANSWERS, CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, REPORT, Evidence
 from .models import Base
 from .plan import Plan
 from .run import check_folder
+from .search import Choice, combinations, shown
 from .stages import Stages, title_of_answers
+from .training import FACTS
 
 
 def say(line: str) -> None:
@@ -35,7 +39,14 @@ def announce(plan: Plan) -> None:
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in plan.data)
     how = "" if settings.test_dataset else f" (split by prompt, split_seed {settings.split_seed})"
     say(f"data: {sizes} rows{how}")
-    if plan.unlabelled:
+    grid = plan.options.grid
+    if grid:
+        tried = "; ".join(f"{name} {', '.join(map(shown, values))}" for name, values in grid.items())
+        rows = how_many(len(plan.data.validation), "validation row")
+        say(f"search: {how_many(len(combinations(grid)), 'candidate')}, of which {rows} choose one: {tried}")
+    if plan.unlabelled and not grid.keys().isdisjoint(("unlabelled_teacher", "unlabelled_ratio")):
+        say(f"unlabelled: {len(plan.unlabelled):,} prompts, drawn and answered as each candidate says")
+    elif plan.unlabelled:
         teacher = plan.config.unlabelled_teacher
         whose = "more_confident" if teacher == "product" else teacher
         how = ", learned from the product of both" if teacher == "product" else ""
@@ -48,6 +59,9 @@ def announce(plan: Plan) -> None:
 
 def conclude(plan: Plan, evidence: Evidence) -> None:
     """Print the table, a sentence on it, and where everything lies."""
+    if evidence.search is not None:
+        say(f"\n{len(evidence.search.candidates)} candidates on {evidence.search.rows:,} validation rows")
+        _print(_table_of_search(evidence.search))
     old = next(iter(evidence.comparisons.values()))
     say(f"\n{old.n:,} test rows, old model right on {100 * old.old_accuracy:.1f} %  (in brackets: 95 % intervals)")
     _print(_table(evidence, intervals=_console().width >= _WIDTH_OF_INTERVALS))
@@ -121,10 +135,20 @@ def _table(evidence: Evidence, *, intervals: bool) -> Table:
     return table
 
 
+def _table_of_search(search: Choice) -> Table:
+    table = Table("candidate", box=SIMPLE_HEAD)
+    for title in ("accuracy, %", "NFR, %", "relative NFR"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, figures in search.rows_of_table().items():
+        table.add_row(name, *figures.cells())
+    return table
+
+
 def dry_run(plan: Plan) -> None:
     """Print what an update would train, take and skip."""
     stages = Stages(plan)
     check_folder(stages)
+    stages = settled(stages)
     announce(plan)
     say(f"\n{_model('old base', plan.old_base)}\n{_model('new base', plan.new_base)}")
     trained, all_of_it = trainable_parameters(plan), plan.new_base.model.num_parameters()
@@ -149,17 +173,37 @@ def _model(name: str, base: Base) -> str:
 
 
 def _say_stages(plan: Plan, stages: Stages) -> None:
-    finished = {stage.name for stage in stages.known() if stage.finished}
+    finished = {stage.name for stage in (*stages.known(), *known_of_search(stages)) if stage.finished}
     lines = [] if stages.task is None else [(stages.task.name, stages.task.title, plan.steps(task=True))]
-    lines.append((COMPATIBILITY.key, "the compatibility adapter", plan.steps(task=False)))
-    if plan.settings.control:
-        lines.append((CONTROL.key, "the control", plan.steps(task=False)))
+    candidates = candidates_of(plan) if stages.choice is None else []
+    of_each = [(each.contender.key, each.contender.name, each.stages.plan.steps(task=False)) for each in candidates]
+    lines += of_each
+    steps = f"{stages.plan.steps(task=False):,} steps" if not candidates else "as many steps as the chosen candidate"
     say("")
-    for name, title, steps in lines:
-        say(f"{title}: {'finished before' if name in finished else f'{steps:,} steps'}")
+    for name, title, count in lines:
+        say(f"{title}: {'finished before' if name in finished else f'{count:,} steps'}")
+    if candidates:
+        _say_search(plan, candidates, [count for name, _, count in of_each if name not in finished])
+    else:
+        say(f"the compatibility adapter: {'finished before' if COMPATIBILITY.key in finished else steps}")
+    if plan.settings.control:
+        say(f"the control: {'finished before' if CONTROL.key in finished else steps}")
     for contender in stages.contenders:
         title, done = title_of_answers(contender), f"answers-{contender.key}" in finished
         say(f"{title}: {'finished before' if done else f'{len(plan.data.test):,} rows'}")
+
+
+def _say_search(plan: Plan, candidates: list[Candidate], steps: list[int]) -> None:
+    """Say what the candidates cost that are not trained yet, and how long one took that is."""
+    alone, rows = plan.steps(task=False), how_many(len(plan.data.validation), "validation row")
+    facts = [plan.options.output_dir / each.contender.key / FACTS for each in candidates]
+    times = [json.loads(path.read_text("utf-8"))["training"].get("time") for path in facts if path.exists()]
+    took = f"; the first of them took {times[0]}" if times and times[0] else ""
+    say(
+        f"the search: {how_many(len(steps), 'training')}, {sum(steps):,} steps in all, the time of "
+        f"{sum(steps) / alone:.3g} compatibility trainings without it{took}; each candidate, the old model and the "
+        f"plain update are asked {rows}"
+    )
 
 
 def _say_memory(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,15 @@ class Stage:
     def note_divergence(self) -> None:
         """Note that what it trained has diverged, so that other settings may begin it anew."""
         self._write(finished=False, diverged=True)
+
+    def discard(self) -> None:
+        """Remove what it made, and what it had begun; nothing where it has no mark."""
+        for output in map(self.output_dir.joinpath, self.outputs):
+            if output.parent == self.output_dir / self.name:
+                shutil.rmtree(output.parent, ignore_errors=True)
+            for path in output.parent.glob(f"{output.name}*"):  # with answers that are kept until all are there
+                path.unlink()
+        self.mark.unlink(missing_ok=True)
 
     def make_room(self, *, but: str) -> Path | None:
         """Move what has diverged with other settings aside; return where it is, or None where nothing has.

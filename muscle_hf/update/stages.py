@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from trl import SFTConfig
 from ..models.fingerprints import fingerprint_of_model
 from ..training.old_endpoint import OPTIONS, old_endpoint
 from ..version import __version__
-from .evidence import CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
+from .evidence import ANSWERS, CARD, COMPARISON, COMPATIBILITY, CONTROL, NEW, OLD, REPORT, Contender, answers_of
 from .models import Base
 from .plan import Plan
 from .rows import digest_of
+from .search import SEARCH, Choice
 from .stage import Stage
 from .training import FACTS, control_options
 
@@ -23,6 +25,9 @@ TASK = "task-adapter"
 
 EVIDENCE = "evidence"
 """Name of the last stage."""
+
+BY_SEARCH = "chosen by a search"
+"""What tells the compatibility adapter of a search from one that was trained for itself."""
 
 _WEIGHTS = "adapter_model.safetensors"
 # Options of a training that decide where, how fast and how talkatively it runs, but not what comes out of it.
@@ -50,9 +55,10 @@ _NOT_DECIDING = frozenset(
 class Stages:
     """The stages of an update, as the settings and the files of this moment decide them."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Remember the plan; nothing is written."""
+    def __init__(self, plan: Plan, choice: Choice | None = None) -> None:
+        """Remember the plan, and that of a search has chosen its options; nothing is written."""
         self.plan = plan
+        self.choice = choice
         self.output_dir = plan.options.output_dir
 
     @property
@@ -90,22 +96,38 @@ class Stages:
 
     @property
     def compatibility(self) -> Stage:
-        """The compatibility training; the task adapter has to be there."""
-        config = self.plan.compatibility_config(self.output_dir / COMPATIBILITY.key)
+        """The compatibility adapter, trained or taken from a search; the task adapter has to be there."""
+        stage = self.candidate(COMPATIBILITY, "the compatibility adapter")
+        return replace(stage, decided_by={**stage.decided_by, BY_SEARCH: True}) if self.plan.options.grid else stage
+
+    def candidate(self, contender: Contender, title: str | None = None) -> Stage:
+        """Return the training of a compatibility adapter; the task adapter has to be there."""
+        config = self.plan.compatibility_config(self.output_dir / contender.key)
         decided_by = {**self._models(OLD), **self._models(NEW), "measure_flips": self.plan.settings.measure_flips}
         if self.plan.unlabelled:
             decided_by |= {"unlabelled rows": digest_of(self.plan.unlabelled), **self._endpoint}
-        output = [f"{COMPATIBILITY.key}/{_WEIGHTS}", f"{COMPATIBILITY.key}/{FACTS}"]
-        return self._stage(COMPATIBILITY.key, "the compatibility adapter", output, decided_by | self._training(config))
+        output = [f"{contender.key}/{_WEIGHTS}", f"{contender.key}/{FACTS}"]
+        return self._stage(contender.key, title or contender.name, output, decided_by | self._training(config))
 
     def answers(self, contender: Contender) -> Stage:
-        """Return the stage in which a model is asked; its adapter has to be there."""
+        """Return the stage in which a model is asked the test rows; its adapter has to be there."""
+        path = answers_of(self.output_dir, contender)
+        return self._asking(f"answers-{contender.key}", title_of_answers(contender), path, contender, "test")
+
+    def validation_answers(self, contender: Contender) -> Stage:
+        """Return the stage in which a search asks a model the validation rows; its adapter has to be there."""
+        name = contender.key.removeprefix(f"{SEARCH}/")
+        path = self.output_dir / SEARCH / ANSWERS / f"{name}.jsonl"
+        title = f"the validation answers of {_named(contender)}"
+        return self._asking(f"{SEARCH}/{ANSWERS}-{name}", title, path, contender, "validation")
+
+    def _asking(self, name: str, title: str, path: Path, contender: Contender, rows: str) -> Stage:
         plan = self.plan
         base = plan.old_base if contender is OLD else plan.new_base
         decided_by = {
             **self._models(contender),
             "loaded with": _plain(dict(base.init_kwargs)),
-            "test rows": self._rows["test"],
+            f"{rows} rows": self._rows[rows],
             "kind": plan.settings.kind,
             "max_new_tokens": plan.max_new_tokens,
             "normalization": plan.settings.normalization,
@@ -115,9 +137,7 @@ class Stages:
             decided_by |= {"answer_pattern": plan.settings.answer_pattern}
         if contender is OLD:
             decided_by |= self._endpoint
-        path = answers_of(self.output_dir, contender)
-        output = [str(path.relative_to(self.output_dir))]
-        return self._stage(f"answers-{contender.key}", title_of_answers(contender), output, decided_by)
+        return self._stage(name, title, [str(path.relative_to(self.output_dir))], decided_by)
 
     @property
     def evidence(self) -> Stage:
@@ -133,14 +153,19 @@ class Stages:
         return self._stage(EVIDENCE, "the comparison", outputs, decided_by, is_quick=True)
 
     def known(self) -> Iterator[Stage]:
-        """Give every stage that can be told now: those whose adapters are there, in the order in which they run."""
+        """Give every stage that can be told now: those whose adapters are there, in the order in which they run.
+
+        Those of a search are told by [`known_of_search`], and until it has chosen there is no compatibility adapter.
+        """
         done = {OLD}
         if self.task is not None:
             yield self.task
         if self.task is None or self.task.finished:
             done.add(NEW)
-            yield self.compatibility
-            if self.compatibility.finished:
+            is_searching = bool(self.plan.options.grid) and self.choice is None
+            if not is_searching:
+                yield self.compatibility
+            if not is_searching and self.compatibility.finished:
                 done.add(COMPATIBILITY)
                 if CONTROL in self.contenders:
                     yield self.control
@@ -209,4 +234,9 @@ def _digest_of_file(path: Path) -> str:
 
 def title_of_answers(contender: Contender) -> str:
     """Name the stage in which a model is asked."""
-    return f"the answers of the {contender.name.partition(':')[0]}"
+    return f"the answers of {_named(contender)}"
+
+
+def _named(contender: Contender) -> str:
+    name = contender.name.partition(":")[0]
+    return name if contender.key.startswith(SEARCH) else f"the {name}"

@@ -35,7 +35,7 @@ from muscle_hf.errors import InputError
 from muscle_hf.prediction.engines.in_process import TransformersEngine
 
 torch.set_num_threads(1)
-folder, update, split_update, predict = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
+folder, update, split_update, predict, search = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 rank = int(os.environ["RANK"])
 seen = {}
 
@@ -48,6 +48,7 @@ def run(words):
 
 seen["update"] = run(update)
 seen["predict"] = run([*predict, "--output", str(folder / "together.jsonl")])
+seen["search"] = run(search)
 seen["refused"] = run([*predict, "--output", str(folder / "together.jsonl")])
 use_fsdp2()
 split, fully_shard = [], fsdp.fully_shard
@@ -86,6 +87,15 @@ def _update(folder: Path, out: str, size: int) -> list[str]:
     ]
 
 
+def _search(folder: Path, out: str, size: int) -> list[str]:
+    return [
+        *("update", "--old-adapter", str(folder / "task-on-v1"), "--new-base", str(folder / "base-v2")),
+        *("--new-adapter", str(folder / "one" / "task-adapter"), "--no-control", "--output-dir", str(folder / out)),
+        *("--dataset", _rows(folder / "few-rows.jsonl", 16), "--validation-share", "0.25", "--max-steps", "1"),
+        *("--per-device-train-batch-size", str(size), "--use-cpu", "true", "--search", "temperature=1,2"),
+    ]
+
+
 class _StoppedAtStep(TrainingProgress):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 5 and self.description == "compatibility adapter":
@@ -116,7 +126,9 @@ def test_two_processes_with_whole_or_split_models_go_on_to_the_files_of_one(
 
     predict = ["predict", str(tmp_path / "task-on-v1"), _rows(tmp_path / "few.jsonl", 3), "--batch-size", "1"]
     updates = [_update(tmp_path, out, 6) for out in ("several", "split")]
-    words = [json.dumps(each) for each in (*updates, predict)]
+    search = _search(tmp_path, "one-searched", 4)
+    assert main(search) == 0
+    words = [json.dumps(each) for each in (*updates, predict, _search(tmp_path, "two-searched", 2))]
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), *words]
     run_two(command, env=os.environ | {"PYTHONPATH": paths})
@@ -139,6 +151,13 @@ def test_two_processes_with_whole_or_split_models_go_on_to_the_files_of_one(
     evidence = [json.loads((tmp_path / run / "comparison.json").read_text("utf-8")) for run in _RUNS]
     for each in evidence[1:]:
         assert each["old_model_against"] == evidence[0]["old_model_against"]
+
+    assert [each["search"][0] for each in seen] == [0, 0] and seen[1]["search"][1] == ""
+    one, two = (tmp_path / name for name in ("one-searched", "two-searched"))
+    assert (one / "search.json").read_bytes() == (two / "search.json").read_bytes()
+    assert "the compatibility adapter: that of temperature=" in seen[0]["search"][1]
+    names = [sorted(str(path.relative_to(each)) for path in each.rglob("*")) for each in (one, two)]
+    assert names[0] == names[1]
 
     assert main([*predict, "--output", str(tmp_path / "alone.jsonl")]) == 0
     for name in ("together", "split"):
