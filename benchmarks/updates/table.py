@@ -37,8 +37,8 @@ NOTE = (
     "thread's processor time, without those of the models that a row starts from; of language models the answers to "
     "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Made with "
 )
-BEGIN, END = "<!-- cells -->", "<!-- end of cells -->"
-"""What stands around the tables in a page."""
+HEADING = "## The table\n"
+"""What the tables stand below in a page, up to the next heading or the end."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ def rendered(cells: Sequence[Cell]) -> str:
 
 
 def in_page(page: str, cells: Sequence[Cell]) -> str:
-    """Return a page with the tables between its two marks, in the place of what stands there."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"The page has no lines {BEGIN} and {END} for the table to stand between.")
-    return f"{before}{begin}\n\n{rendered(cells)}\n\n{end}{after}"
+    """Return a page with the tables below their heading, in the place of what stands there."""
+    before, heading, rest = page.partition(HEADING)
+    if not heading:
+        raise SystemExit(f"The page has no line {HEADING.strip()!r} for the tables to stand below.")
+    _, following, after = rest.partition("\n## ")
+    return f"{before}{heading}\n{rendered(cells)}\n{following}{after}"
 
 
 def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:

@@ -213,11 +213,13 @@ def test_the_page_of_evidence_shows_other_figures_than_the_committed_cells(updat
     assert updates.table.in_page(page, cells) == page, "python -m benchmarks.updates --into docs/evidence.md"
 
 
-def test_a_page_without_place_for_the_table_is_written_over(updates: SimpleNamespace) -> None:
-    with pytest.raises(SystemExit, match="has no lines"):
+def test_a_page_without_place_for_the_table_or_what_follows_it_is_written_over(updates: SimpleNamespace) -> None:
+    with pytest.raises(SystemExit, match="has no line '## The table'"):
         updates.table.in_page("# A page\n", [])
-    page = f"a\n{updates.table.BEGIN}\nold\n{updates.table.END}\nb\n"
-    assert updates.table.in_page(page, []) == page.replace("old", "\nNo cell is finished.\n")
+    made = "a\n\n## The table\n\nNo cell is finished.\n"
+    for after in ("", "\n## Next\n\nb\n"):
+        assert updates.table.in_page(f"a\n\n## The table\nold\n\nolder\n{after}", []) == made + after
+        assert updates.table.in_page(made + after, []) == made + after
 
 
 def test_linearised_figures_are_off_what_one_answer_more_or_less_changes(updates: SimpleNamespace) -> None:
