@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import language, language_rows, models, strategies
+from . import classifier_rows, language, language_rows, models
 from .smoke import SMOKE
 from .strategies import Strategy, Update
 
@@ -21,11 +21,11 @@ class Kind:
 
 _TEXT_TASKS = ("clinc150-text", "arithmetic")
 KINDS = {
-    "classifier": Kind(models, strategies.STRATEGIES, ("massive", "clinc150", "clinc150-oos")),
+    "classifier": Kind(models, classifier_rows.STRATEGIES, ("massive", "clinc150", "clinc150-oos")),
     "language": Kind(language, language_rows.STRATEGIES, _TEXT_TASKS),
     "two-tokenizers": Kind(language, language_rows.STRATEGIES_OF_TWO_TOKENIZERS, _TEXT_TASKS),
 }
-UPDATES: dict[str, Update] = {**strategies.UPDATES, **language_rows.UPDATES}
+UPDATES: dict[str, Update] = {**classifier_rows.UPDATES, **language_rows.UPDATES}
 
 
 def strategies_of(update: str) -> Mapping[str, Strategy]:

@@ -136,6 +136,28 @@ def _task(*parts: list[Row]) -> Task:
     return Task(*others, [row for row in unlabelled if row["text"] not in known], test)
 
 
+def made_texts(texts: Sequence[str], number: int) -> list[str]:
+    """Make texts of texts, no two alike and none of those given: words left out, halves joined, words exchanged."""
+    chance = random.Random(0)  # noqa: S311 - no secret
+    known, made = set(texts), list[str]()
+    for _ in range(100 * number):
+        if len(made) == number:
+            return made
+        words, others = (chance.choice(texts).split() for _ in range(2))
+        way = chance.randrange(3)
+        if way == 0:
+            words = [word for word in words if chance.random() > 0.2]
+        elif way == 1:
+            words = words[: chance.randint(1, len(words))] + others[chance.randrange(len(others)) :]
+        else:
+            words = [chance.choice(others) if chance.random() < 0.2 else word for word in words]
+        text = " ".join(words)
+        if text and text not in known:
+            known.add(text)
+            made.append(text)
+    raise ValueError(f"{number} texts cannot be made of {len(texts)}.")
+
+
 def small(task: Task, rows: int, classes: int = 4) -> Task:
     """Return a task with so few rows of each kind, of the commonest of the old model's classes."""
     common = {name for name, _ in Counter(row["intent"] for row in task.old_labelled).most_common(classes)}

@@ -28,6 +28,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     from benchmarks.updates import (
         __main__,
         cells,
+        classifier_rows,
         kinds,
         language,
         language_bases,
@@ -43,6 +44,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(
         main=__main__,
         cells=cells,
+        classifier_rows=classifier_rows,
         kinds=kinds,
         language=language,
         language_bases=language_bases,
@@ -71,12 +73,9 @@ def work(updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         return made
 
-    known = updates.strategies.STRATEGIES
-    for name in list(known):
-        if name in answers:
-            monkeypatch.setitem(known, name, replace(known[name], make=make(name)))
-        else:
-            monkeypatch.delitem(known, name)
+    kind = updates.kinds.KINDS["classifier"]
+    known = {name: replace(row, make=make(name)) for name, row in kind.strategies.items() if name in answers}
+    monkeypatch.setitem(updates.kinds.KINDS, "classifier", replace(kind, strategies=known))
 
     def save(folder: Path, model: Any, tokenizer: Any, kept: Any) -> None:
         folder.mkdir(parents=True)
@@ -84,14 +83,17 @@ def work(updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(updates.models, "save", save)
     monkeypatch.setattr(updates.run.time, "sleep", lambda _: pytest.fail("nobody else is at a cell"))
-    update = {"minilm": updates.strategies.UPDATES["minilm"]}
+    update = {"minilm": updates.classifier_rows.UPDATES["minilm"]}
     yield updates.run.Run(update, {"massive": task}, tmp_path, tmp_path / "results", tmp_path / "work")
 
 
 def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
     updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys, known = work.keys([0, 1], updates.strategies.STRATEGIES), updates.strategies.STRATEGIES
+    keys, known = (
+        work.keys([0, 1], updates.kinds.KINDS["classifier"].strategies),
+        updates.kinds.KINDS["classifier"].strategies,
+    )
     assert [key[2:] for key in keys[:3]] == [("old", 0), ("old", 1), ("plain", 0)]
 
     def killed(setting: Any, options: Any) -> None:
@@ -124,7 +126,7 @@ def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
     updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = updates.strategies.STRATEGIES
+    known = updates.kinds.KINDS["classifier"].strategies
 
     def fails(setting: Any, options: Any) -> None:
         raise ValueError("no such thing")
@@ -156,7 +158,7 @@ def test_time_that_is_up_starts_no_cell_and_a_cell_of_another_process_is_left_to
 def test_cells_of_other_settings_or_other_models_are_mixed(
     updates: SimpleNamespace, work: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = updates.strategies.STRATEGIES
+    known = updates.kinds.KINDS["classifier"].strategies
     work.work_off(work.keys([0], known), math.inf)
     with monkeypatch.context() as patch:
         patch.setitem(known, "eq1", replace(known["eq1"], options={"temperature": 1.0}))
@@ -263,8 +265,8 @@ def test_a_class_that_the_old_model_lacks_can_still_win_at_inference(updates: Si
     answers = updates.models.Answers
     old = answers(np.log(np.array([[0.9, 0.1], [0.6, 0.4]], dtype=np.float32)), ["a", "b"])
     new = answers(np.log(np.array([[0.1, 0.1, 0.8], [0.1, 0.7, 0.2]], dtype=np.float32)), ["b", "a", "c"])
-    assert updates.strategies.surer(old, new).names == ["a", "a"]
-    assert updates.strategies.product(old, new).names == ["c", "a"]  # .8² against .9 · .1; .6 · .7
+    assert updates.classifier_rows.surer(old, new).names == ["a", "a"]
+    assert updates.classifier_rows.product(old, new).names == ["c", "a"]  # .8² against .9 · .1; .6 · .7
 
 
 def test_the_surer_answer_is_not_taken_or_the_old_one_where_both_are_as_sure(
@@ -306,15 +308,25 @@ def test_a_base_is_made_twice_or_while_another_process_makes_it(
             raise KeyboardInterrupt
 
     made = updates.strategies.MadeBase(make, {"bits": 4})
-    work = replace(work, updates={"minilm": replace(updates.strategies.UPDATES["minilm"], made=made)})
+    work = replace(work, updates={"minilm": replace(updates.classifier_rows.UPDATES["minilm"], made=made)})
     with pytest.raises(KeyboardInterrupt):
         work.work_off(work.keys([0], ["plain"]), math.inf)
     assert not list((work.work / "bases").glob("*-l6")) and len(list(work.results.rglob("*.json"))) == 1  # the old one
     lock = work.work / "bases" / "minilm-l6.base"
     with updates.run.held_file(lock, "a test", "wait"):
         assert not work._run_if_free(work.keys([0], ["plain"])[-1])
-    assert work.work_off(work.keys([0, 1], updates.strategies.STRATEGIES), math.inf)
+    assert work.work_off(work.keys([0, 1], updates.kinds.KINDS["classifier"].strategies), math.inf)
     assert asked == [(work.bases / "minilm-l3", {"bits": 4})] * 2
+
+
+def test_made_up_texts_are_known_ones_or_twice_the_same(updates: SimpleNamespace) -> None:
+    texts = [row["text"] for row in updates.tasks.massive(None).unlabelled[:50]]
+    made = updates.tasks.made_texts(texts, 300)
+    assert len({*made}) == 300 and not {*made} & {*texts} and all(made)
+    assert {word for text in made for word in text.split()} <= {word for text in texts for word in text.split()}
+    assert made == updates.tasks.made_texts(texts, 300)
+    with pytest.raises(ValueError, match="2 texts cannot be made of 1"):
+        updates.tasks.made_texts(["word"], 2)
 
 
 @pytest.mark.parametrize("name", ["massive", "clinc150", "clinc150-oos", "clinc150-text", "arithmetic"])

@@ -1,0 +1,301 @@
+"""The rows of classifiers: models that others start from, references, strategies, and both models at inference."""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+
+from muscle_hf.classifier.config import CompatibilityClassifierConfig
+from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
+from muscle_hf.teachers.live import FrozenModelTeacher
+
+from . import models
+from .models import Answers
+from .strategies import Outcome, Setting, Strategy, Update
+from .tasks import Row, Task, made_texts
+
+UPDATES = {
+    "minilm": Update(
+        "paraphrase-MiniLM-L3 → all-MiniLM-L6, fine-tuned as a whole",
+        "minilm-l3",
+        "minilm-l6",
+        {"num_train_epochs": 12, "learning_rate": 3e-4, "warmup_steps": 50, "patience": 3},
+        {"max_steps": 600, "learning_rate": 1.5e-4, "warmup_steps": 20},
+    ),
+}
+
+
+class ClassifierRow(Strategy):
+    """A row of classifiers."""
+
+    def settings(self, update: Update, task: Task) -> dict[str, Any]:
+        """Return all that it was made with, as its cell says it; other settings are another row."""
+        made_of = {"rows": task.digest, **self.options}
+        if self.make in (bare, at_inference):
+            return made_of
+        is_task_model = self.make in (task_model, refresh)
+        training = update.task_training if is_task_model else update.second_training
+        return {**models.COMMON, **training, **made_of}
+
+
+def task_model(setting: Setting, options: Mapping[str, Any]) -> Outcome:
+    """Train a base on the task until validation stops improving."""
+    is_old, task = options["base"] == "old", setting.task
+    rows = task.old_labelled if is_old else task.labelled
+    validation = task.old_validation if is_old else task.validation
+    base = setting.update.old_base if is_old else setting.update.new_base
+    seed = setting.seed + options["seed_plus"]
+    return _until_it_stops(setting, base, rows, validation, seed, len(rows) + len(validation))
+
+
+def bare(setting: Setting, _: Mapping[str, Any]) -> Outcome:
+    """Ask the new base with a head that nobody has trained."""
+    set_seed(setting.seed)
+    classes = sorted({row["intent"] for row in setting.task.labelled})
+    model, tokenizer = models.load(setting.bases / setting.update.new_base, classes)
+    return Outcome(models.ask(model, tokenizer, _texts(setting.task.test)))
+
+
+def refresh(setting: Setting, _: Mapping[str, Any]) -> Outcome:
+    """Train a fresh new model on the old model's hard answers to all texts, without any label (UpgradeBench)."""
+    task = setting.task
+    old, tokenizer = models.load(setting.kept("old"))
+
+    def relabelled(rows: Sequence[Row]) -> list[Row]:
+        names = models.ask(old, tokenizer, _texts(rows)).names
+        return [{"text": row["text"], "intent": name} for row, name in zip(rows, names, strict=True)]
+
+    rows = relabelled([*task.labelled, *task.unlabelled])
+    seed = setting.seed + 3000
+    outcome = _until_it_stops(setting, setting.update.new_base, rows, relabelled(task.validation), seed, 0)
+    outcome.texts = len(rows) + len(task.validation)
+    return outcome
+
+
+def control(setting: Setting, _: Mapping[str, Any]) -> Outcome:
+    """Train the new model on with plain cross-entropy, for as many steps as every strategy."""
+    set_seed(setting.seed)
+    model, tokenizer = models.load(setting.kept("plain"))
+    training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
+    steps = models.fine_tune(model, tokenizer, setting.task.labelled, training)
+    return _of_student(setting, model, tokenizer, steps)
+
+
+def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
+    """Train the new model on with the trainer of this package; `texts` says that those without labels take part.
+
+    With `average`, another new model, the mean of both one's logits teaches wherever the new model does. So many
+    `made_texts` are made of those that are there.
+    """
+    set_seed(setting.seed)
+    chosen = dict(options)
+    has_texts, averaged, made = chosen.pop("texts", False), chosen.pop("average", None), chosen.pop("made_texts", 0)
+    training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
+    more: dict[str, Any] = {}
+    if has_texts:
+        texts = _texts(setting.task.unlabelled)
+        texts += made_texts(texts, made) if made else []
+        more["unlabelled_dataset"] = Dataset.from_dict({"text": texts})
+    labelled, validation = (
+        Dataset.from_list([{name: row[name] for name in ("text", "intent")} for row in rows])
+        for rows in (setting.task.labelled, setting.task.validation)
+    )
+    trainer = CompatibilityClassifierTrainer(
+        model=str(setting.kept("plain")),
+        old_model=str(setting.kept("old")),
+        args=CompatibilityClassifierConfig(
+            **training, **chosen, teacher_cache="memory", text_column="text", label_column="intent"
+        ),
+        train_dataset=labelled,
+        eval_dataset=validation,  # asked only where temperatures are fitted
+        **more,
+    )
+    trainer.remove_callback(PrinterCallback)
+    if averaged is not None:
+        trainer.teachers.new = _Average(trainer.teachers.new, models.load(setting.kept(averaged))[0])
+    trainer.train()
+    outcome = _of_student(setting, trainer.model, trainer.processing_class, trainer.state.global_step)
+    outcome.texts = len(setting.task.unlabelled) if has_texts else 0
+    return outcome
+
+
+class _Average:
+    """Two new models as one teacher, by the mean of their logits."""
+
+    shards = None
+
+    def __init__(self, teacher: Any, other: Any) -> None:
+        self.teachers = teacher, FrozenModelTeacher(other)
+
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        one, other = (teacher(inputs).logits for teacher in self.teachers)
+        return SimpleNamespace(logits=(one + other) / 2)
+
+
+def at_inference(setting: Setting, options: Mapping[str, Any]) -> Outcome:
+    """Ask both models each question: the bound, which nobody wants to pay for."""
+    combine = {"surer": surer, "product": product}[options["both"]]
+
+    def new(questions: str) -> Answers:
+        first = setting.answers("plain", questions)
+        if "average" not in options:
+            return first
+        return Answers((first.logits + setting.answers(options["average"], questions).logits) / 2, first.classes)
+
+    test, validation = (
+        combine(setting.answers("old", questions), new(questions)) for questions in ("test", "validation")
+    )
+    return Outcome(test, labels=_labels(setting.task), validation=validation)
+
+
+def in_classes(answers: Answers, classes: Sequence[str]) -> Answers:
+    """Return logits in the order of other classes, minus infinity where a model does not know one."""
+    logits = np.full((len(answers.logits), len(classes)), -np.inf, dtype=np.float32)
+    known = [classes.index(name) for name in answers.classes]
+    logits[:, known] = answers.logits
+    return Answers(logits, list(classes))
+
+
+def surer(old: Answers, new: Answers) -> Answers:
+    """Let the model answer whose likeliest class is likelier; the new one where they are as sure."""
+    old = in_classes(old, new.classes)
+    is_old = old.probabilities.max(-1) > new.probabilities.max(-1)
+    return Answers(np.where(is_old[:, None], old.logits, new.logits), new.classes)
+
+
+def product(old: Answers, new: Answers) -> Answers:
+    """Multiply both models' probabilities; a class that the old model does not know has the new model's alone."""
+    theirs, ours = (np.log(each.probabilities + 1e-12) for each in (in_classes(old, new.classes), new))
+    knows = np.isin(new.classes, old.classes)
+    return Answers(np.where(knows, theirs + ours, 2 * ours).astype(np.float32), new.classes)
+
+
+def _until_it_stops(
+    setting: Setting, base: str, rows: Sequence[Row], validation: Sequence[Row], seed: int, labels: int
+) -> Outcome:
+    set_seed(seed)
+    model, tokenizer = models.load(setting.bases / base, sorted({row["intent"] for row in rows}))
+    options = dict(setting.update.task_training)
+    patience = options.pop("patience")
+    training = models.arguments(setting.folder, seed, options)
+    steps = models.fine_tune(model, tokenizer, rows, training, validation, patience)
+    test, held = (models.ask(model, tokenizer, _texts(part)) for part in (setting.task.test, setting.task.validation))
+    return Outcome(test, steps, labels, 0, held, model, tokenizer)
+
+
+def _of_student(setting: Setting, model: Any, tokenizer: Any, steps: int) -> Outcome:
+    test, validation = (
+        models.ask(model, tokenizer, _texts(part)) for part in (setting.task.test, setting.task.validation)
+    )
+    return Outcome(test, int(steps), _labels(setting.task), validation=validation)
+
+
+def _labels(task: Task) -> int:
+    return len(task.labelled) + len(task.validation)
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    return [row["text"] for row in rows]
+
+
+def _model(title: str, base: str, seed_plus: int, **facts: Any) -> Strategy:
+    return ClassifierRow(
+        title, task_model, {"base": base, "seed_plus": seed_plus}, **{"needs": (), "is_model": True} | facts
+    )
+
+
+_HALF = {"cross_entropy_weight": 0.5}
+# Labelled rows hold on to the new model and to their labels; only who answers the texts differs between the rows.
+_TEXTS = {"mask": "none", "teacher": "new", "temperature": 1.0, "texts": True} | _HALF
+# In the order of worth: what costs least and tells most comes first.
+STRATEGIES: dict[str, Strategy] = {
+    "old": _model("old model", "old", 1000),
+    "plain": _model("plain update: the new model", "new", 0, needs=("old",), is_reference=True),
+    "bound": ClassifierRow("both models at inference, the surer answers", at_inference, {"both": "surer"}),
+    "bound-product": ClassifierRow("both at inference, product of probabilities", at_inference, {"both": "product"}),
+    "bare": ClassifierRow("new base, head untrained", bare, needs=("old",)),
+    "texts-new": ClassifierRow(
+        "fair control: texts, new model's answers",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "new"},
+        is_reference=True,
+    ),
+    "texts-product": ClassifierRow(
+        "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
+    ),
+    "texts-old": ClassifierRow("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "refresh": ClassifierRow(
+        "refresh: a fresh model, the old one's hard answers", refresh, needs=("old",), is_reference=True
+    ),
+    "control": ClassifierRow("control: as many steps of cross-entropy", control, is_reference=True),
+    "floor": _model(
+        "seed floor: another seed, against the plain update",
+        "new",
+        2000,
+        needs=("old", "plain"),
+        against="plain",
+    ),
+    "bound-average": ClassifierRow(
+        "old model and two new ones at inference, product",
+        at_inference,
+        {"both": "product", "average": "floor"},
+        needs=("old", "plain", "floor"),
+    ),
+    "average-new": ClassifierRow(
+        "texts, mean of two new models: control of the next",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "new", "average": "floor"},
+        needs=("old", "plain", "floor"),
+    ),
+    "average-product": ClassifierRow(
+        "texts, product of old model and mean of two new ones",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "product", "average": "floor"},
+        needs=("old", "plain", "floor"),
+    ),
+    "made-new": ClassifierRow(
+        "texts and made-up ones, new model's answers: control of the next",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "new", "made_texts": 8000},
+    ),
+    "made-product": ClassifierRow(
+        "texts and made-up ones, product of both models",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "product", "made_texts": 8000},
+    ),
+    "made-average": ClassifierRow(
+        "texts and made-up ones, product of old model and mean of two new ones",
+        compatible,
+        _TEXTS | {"unlabelled_teacher": "product", "average": "floor", "made_texts": 8000},
+        needs=("old", "plain", "floor"),
+    ),
+    "eq1": ClassifierRow("Eq. 1 (MUSCLE)", compatible),
+    "eq1-ce": ClassifierRow("Eq. 1 + cross-entropy .5", compatible, _HALF),
+    "focal-ce": ClassifierRow(
+        "focal distillation (PCT) + cross-entropy .5", compatible, {"mask": "none", "focal_beta": 5.0} | _HALF
+    ),
+    "ensemble-ce": ClassifierRow(
+        "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | _HALF
+    ),
+    "product-ce": ClassifierRow(
+        "product of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "product"} | _HALF
+    ),
+    "texts-surer": ClassifierRow(
+        "texts, surer model's answers", compatible, _TEXTS | {"unlabelled_teacher": "more_confident"}
+    ),
+    "old-ce": ClassifierRow("old model everywhere + cross-entropy .5", compatible, {"mask": "none"} | _HALF),
+    "new": ClassifierRow(
+        "new model everywhere (a second control)", compatible, {"mask": "none", "teacher": "new"}, is_reference=True
+    ),
+    "old-right-ce": ClassifierRow("old right + cross-entropy .5", compatible, {"mask": "old_right"} | _HALF),
+    "old-better-ce": ClassifierRow("old better (Xie) + cross-entropy .5", compatible, {"mask": "old_better"} | _HALF),
+    "likelihood-ce": ClassifierRow(
+        "token likelihood + cross-entropy .5", compatible, {"mask": "token_likelihood"} | _HALF
+    ),
+    "surer-ce": ClassifierRow(
+        "surer of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "more_confident"} | _HALF
+    ),
+}
