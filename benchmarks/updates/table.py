@@ -135,7 +135,7 @@ def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:
     for name, row in rows.items():
         _refuse_mixed(name, row, rows)
     against = {name: rows[known[name].against] for name in rows}
-    found = {name: _figures(row, against[name]) for name, row in rows.items() if name != known[name].against}
+    found = {name: figures(row, against[name]) for name, row in rows.items() if name != known[name].against}
     references = {name: row for name, row in rows.items() if known[name].is_reference and name in found}
     old = rows.get("old", {})
     n = cells[0].n
@@ -169,9 +169,10 @@ def _refuse_mixed(name: str, row: Mapping[int, Cell], rows: Mapping[str, Mapping
                 raise SystemExit(f"{cell.key} was made from another {need!r} than is there; run it again.")
 
 
-def _figures(
+def figures(
     row: Mapping[int, Cell], against: Mapping[int, Cell], seeds: Iterable[int] | None = None
 ) -> dict[str, Estimate]:
+    """Return the figures of a row from its cells and those that it can lose answers of, by seed."""
     used = sorted(row if seeds is None else seeds)
     old, new = (np.stack([flags(part[seed].right, part[seed].n) for seed in used]) for part in (against, row))
     for seed, was_right, is_right in zip(used, old, new, strict=True):
@@ -193,8 +194,8 @@ def _best_reference(
         seeds = rows[name].keys() & row.keys()
         if other == name or not seeds or len(seeds) < min(len(rows[name]), 2):
             continue
-        theirs = found[other] if seeds == row.keys() else _figures(row, rows["old"], seeds)
-        ours = found[name] if seeds == rows[name].keys() else _figures(rows[name], rows["old"], seeds)
+        theirs = found[other] if seeds == row.keys() else figures(row, rows["old"], seeds)
+        ours = found[name] if seeds == rows[name].keys() else figures(rows[name], rows["old"], seeds)
         if best is None or theirs["relative"].mean < best[2]["relative"].mean:
             best = other, ours, theirs
     return best

@@ -209,10 +209,30 @@ def test_the_flags_of_a_cell_are_lost(updates: SimpleNamespace) -> None:
 
 
 def test_the_page_of_evidence_shows_other_figures_than_the_committed_cells(updates: SimpleNamespace) -> None:
-    root = Path(__file__).parents[2]
-    page = (root / "docs" / "evidence.md").read_text(encoding="utf-8")
-    cells = list(updates.cells.read_all(root / "benchmarks" / "updates" / "results"))
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    cells = list(updates.cells.read_all(ROOT / "benchmarks" / "updates" / "results"))
     assert updates.table.in_page(page, cells) == page, "python -m benchmarks.updates --into docs/evidence.md"
+
+
+def test_the_readme_claims_other_figures_than_the_committed_cells(updates: SimpleNamespace) -> None:
+    rows: dict[str, dict[int, Any]] = {}
+    for cell in updates.cells.read_all(ROOT / "benchmarks" / "updates" / "results"):
+        if (cell.update, cell.task) == ("minilm", "massive"):
+            rows.setdefault(cell.strategy, {})[cell.seed] = cell
+    plain, product, control, bound = (
+        updates.table.figures(rows[name], rows["old"])["nfr"]
+        for name in ("plain", "texts-product", "texts-new", "bound")
+    )
+    low, high = (control - product).interval()
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for claim in (
+        f"the plain update breaks {100 * plain.mean:.1f} % of the answers",
+        f'(`preset="product"`) breaks {100 * product.mean:.1f} % at the same accuracy',
+        f"breaks {100 * control.mean:.1f} %: {100 * (control - product).mean:.1f} points more "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})",
+        f"Both models asked together break {100 * bound.mean:.1f} %",
+    ):
+        assert claim in readme
 
 
 def test_a_page_without_place_for_the_table_or_what_follows_it_is_written_over(updates: SimpleNamespace) -> None:
