@@ -150,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.smoke:
         return _smoke(options)
     if options.into is not None:
+        if not options.into.is_file():
+            raise SystemExit(f"There is no page {options.into} for the table; name one with a heading '## The table'.")
         return _put_into(options.into, options.results)
     if options.table:
         return _show(options.results)
@@ -194,4 +196,8 @@ def _show(results: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted. Finished cells are kept; the same command goes on.")
+        sys.exit(130)

@@ -235,5 +235,7 @@ def _more(old_right: int, new_right: int, labelled: int, disagreements: int, lev
     spread = (old_right + new_right) / labelled - difference**2
     # Of an endless list; of this one, the more are labelled the less is left to chance.
     needed = spread * ((normal_quantile(level) + normal_quantile(2 * _POWER - 1)) / difference) ** 2
+    # However clear they are: so many of one direction no coin gives in a row.
+    needed = max(needed, math.ceil(math.log2(2 / (1 - level))) * labelled / (old_right + new_right))
     needed = needed * disagreements / (needed + disagreements - 1)
     return min(max(1, math.ceil(needed) - labelled), disagreements - labelled)

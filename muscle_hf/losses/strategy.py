@@ -187,7 +187,15 @@ class StrategyOptions:
                     "out."
                 )
             options["mask"] = mask
-        strategy = Strategy(**options)
+        try:
+            strategy = Strategy(**options)
+        except ConfigurationError as error:
+            if self.preset is None:
+                raise
+            by_preset = ", ".join(sorted(PRESETS[self.preset]))
+            raise ConfigurationError(
+                f"{error} preset={self.preset!r} sets {by_preset}, where they are at their defaults."
+            ) from None
         if strategy.cross_entropy_weight == 1:
             raise ConfigurationError(
                 "cross_entropy_weight=1.0 leaves no weight for either teacher; use trl.SFTTrainer or "

@@ -173,7 +173,8 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
         agreed = [key[1] for key in unknown]
         raise InputError(
             f"{path}: on {how_many(len(agreed), 'row')} of the table the versions give the same answer now, for "
-            f"instance on {some(agreed)}; the table was drawn from other answers. Draw a new one."
+            f"instance on {some(agreed)}; the table was drawn from other answers or by other ids. Give "
+            "--columns as when it was drawn, or draw a new one."
         )
     if twice:
         raise InputError(
@@ -223,7 +224,8 @@ def _check_answers(path: Path, rows: Sequence[tuple[Disagreement, Mapping[str, A
             if name in cells and _lines(_cell(cells, name)) != _lines((answer or "").strip()):
                 raise InputError(
                     f"{path}: {name} of id {quote(row.id)} is {quote(cells[name])}, and in the file {quote(answer)}. "
-                    "Labels are about the answers that they stand beside: draw a new table, or restore the column."
+                    "Labels are about the answers that they stand beside: restore the column, give OLD and NEW in the "
+                    "order of the table, or draw a new one."
                 )
 
 

@@ -149,6 +149,12 @@ class Figures:
         ratio = "undefined" if math.isnan(relative) else f"{relative:.2f}"
         return f"{100 * self.accuracy:.1f}", f"{100 * self.negative_flip_rate:.1f}", ratio
 
+    @property
+    def rank(self) -> float:
+        """The relative NFR, an undefined one as 0: the lower the better."""
+        relative = self.relative_negative_flip_rate
+        return 0.0 if math.isnan(relative) else relative
+
     def __str__(self) -> str:
         """Write them on one line."""
         return "accuracy {} %, NFR {} %, relative NFR {}".format(*self.cells())
@@ -168,8 +174,7 @@ def choose(candidates: Sequence[Figures], bound: float) -> tuple[int, bool]:
     reaching = [number for number in numbers if candidates[number].accuracy >= bound]
     if not reaching:
         return max(numbers, key=lambda number: candidates[number].accuracy), False
-    relative = [candidate.relative_negative_flip_rate for candidate in candidates]
-    return min(reaching, key=lambda number: 0.0 if math.isnan(relative[number]) else relative[number]), True
+    return min(reaching, key=lambda number: candidates[number].rank), True
 
 
 OPTIMISTIC = (
@@ -207,7 +212,12 @@ class Choice:
             return f"{said}: none is as accurate as the plain update ({bound}), so the most accurate one was taken"
         reaching = sum(figures.accuracy >= self.plain.accuracy for _, figures in self.candidates)
         fit = "all" if reaching == count else f"the {reaching}"
-        return f"{said}: the lowest relative NFR of {fit} that are as accurate as the plain update ({bound}) or more"
+        said += f": the lowest relative NFR of {fit} that are as accurate as the plain update ({bound}) or more"
+        lowest = self.candidates[self.chosen][1].rank
+        equal = sum(
+            figures.accuracy >= self.plain.accuracy and figures.rank == lowest for _, figures in self.candidates
+        )
+        return said if equal == 1 else f"{said}, which {how_many(equal, 'candidate')} have: the first was taken"
 
     def rows_of_table(self) -> dict[str, Figures]:
         """Give all figures by name, the chosen one marked."""

@@ -44,6 +44,9 @@ def test_old_and_new_exchanged_give_the_opposite() -> None:
         ((2, 12, 11), "better", "Better: accuracy rises by 1.9 to 9.6 points (95 % interval, p = 0.0053)."),
         ((12, 2, 11), "worse", "Worse: accuracy falls by 1.9 to 9.6 points"),
         ((2, 5, 3), "cannot tell", "About 36 more labels would tell, if they are as these."),
+        ((0, 1, 0), "cannot tell", "About 5 more labels would tell"),  # six of one kind, as a coin gives one in 32
+        ((0, 4, 0), "cannot tell", "About 2 more labels would tell"),
+        ((0, 6, 0), "better", "Better: accuracy rises by"),
         ((3, 3, 3), "cannot tell", "As many labels say either, so how many more would tell is not known."),
         ((100, 90, 110), "worse", "Worse: accuracy falls by 0.5 points. All disagreements are labelled, so nothing"),
         ((90, 90, 120), "no change", "No change: as many answers break as are repaired."),

@@ -42,3 +42,10 @@ def test_a_preset_taken_up_from_a_saved_config_stays_what_it_was(tmp_path: Path)
         output_dir=str(tmp_path), report_to="none", use_cpu=True, preset="product", mask=config.mask
     )
     assert again.strategy() == config.strategy()
+
+
+def test_an_option_that_contradicts_a_preset_is_refused_with_what_the_preset_set(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"mask='old_right'.* preset='product' sets cross_entropy_weight, mask"
+    ):
+        CompatibilityConfig(output_dir=str(tmp_path), use_cpu=True, preset="product", mask="old_right")
