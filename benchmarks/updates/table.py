@@ -145,7 +145,7 @@ def _of_task(update: str, task: str, cells: Sequence[Cell]) -> str:
         head += f"; old model {100 * float(np.mean([cell.accuracy for cell in old.values()])):.1f} % right"
     lines = [
         _line(
-            f"{known[name].title} (`{name}`)",
+            f"{known[name].title} ({name})",
             name,
             rows,
             found[name],

@@ -120,7 +120,7 @@ def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
     updates.main.main(["--table", "--results", str(work.results)])
     shown = capsys.readouterr().out
     assert "(n = 4 test questions; old model 50.0 % right)" in shown
-    assert "| plain update: the new model (`plain`) | 2 | 75.00 [" in shown
+    assert "| plain update: the new model (plain) | 2 | 75.00 [" in shown
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
@@ -405,6 +405,6 @@ def test_every_way_of_training_runs_on_tiny_models(
     assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
     shown = capsys.readouterr().out
     assert "smoke/massive/refresh, seed 0:" in shown and "failed" not in shown
-    assert "| Eq. 1 (MUSCLE) (`eq1`) | 1 |" in shown
+    assert "| Eq. 1 (MUSCLE) (eq1) | 1 |" in shown
     assert "smoke-language/clinc150-text/random-start, seed 0:" in shown
-    assert "| Eq. 1 (MUSCLE), on the whole text (`eq1`) | 1 |" in shown
+    assert "| Eq. 1 (MUSCLE), on the whole text (eq1) | 1 |" in shown
