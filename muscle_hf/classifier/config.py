@@ -86,8 +86,8 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
 
         teacher_cache: "memory" asks the teachers once about each row of the training set and keeps their logits, 4
             bytes for each class of either model and each instance or word, in each process those of the rows that it
-            has met: every epoch but the first is a third shorter. A training that is gone on with asks again, and its
-            weights are then the same up to rounding. "none" (default) asks at each step.
+            has met. A training that is gone on with asks again, and its weights are then the same up to rounding.
+            "none" (default) asks at each step.
 
         > Parameters that control flips in the loop
 

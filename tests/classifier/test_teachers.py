@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification, BertForTokenClassificati
 from muscle_hf.classifier.config import CompatibilityClassifierConfig
 from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
 from muscle_hf.errors import ConfigurationError
+from muscle_hf.teachers.live import SharedBaseTeacher
 
 TOKENIZER, OLD_TOKENIZER = tiny_tokenizer(), tiny_tokenizer(TEXTS[:2], vocabulary_size=270, add_beginning=True)
 ROWS = [{"text": TEXTS[i % 7][i % 3 :], "label": NAMES[i % 3]} for i in range(10)]
@@ -66,6 +67,17 @@ def test_rows_of_a_stream_are_remembered_by_numbers_that_they_do_not_have(tmp_pa
     stream = IterableDataset.from_generator(lambda: iter(ROWS))
     with pytest.raises(ConfigurationError, match="a stream has none"):
         _trainer(tmp_path, stream, teacher_cache="memory", max_steps=1)
+
+
+def test_a_memory_that_split_models_do_not_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SplitTeacher(SharedBaseTeacher):
+        def __init__(self, student: torch.nn.Module) -> None:
+            super().__init__(student)
+            self.shards = object()  # type: ignore[assignment]
+
+    monkeypatch.setattr("muscle_hf.classifier.trainer.SharedBaseTeacher", SplitTeacher)
+    with pytest.raises(ConfigurationError, match='teacher_cache="memory" would be ignored'):
+        _trainer(tmp_path, Dataset.from_list(ROWS), teacher_cache="memory", max_steps=1)
 
 
 def test_a_cache_that_classifiers_do_not_have_is_refused(tmp_path: Path) -> None:
