@@ -14,8 +14,8 @@ from muscle_hf.teachers.live import FrozenModelTeacher
 
 from . import models
 from .models import Answers
-from .strategies import Outcome, Setting, Strategy, Update
-from .tasks import Row, Task, made_texts
+from .strategies import HALF, TEXTS, Outcome, Setting, Strategy, Update
+from .tasks import Row, Task, made_texts, texts_of
 
 UPDATES = {
     "minilm": Update(
@@ -56,7 +56,7 @@ def bare(setting: Setting, _: Mapping[str, Any]) -> Outcome:
     set_seed(setting.seed)
     classes = sorted({row["intent"] for row in setting.task.labelled})
     model, tokenizer = models.load(setting.bases / setting.update.new_base, classes)
-    return Outcome(models.ask(model, tokenizer, _texts(setting.task.test)))
+    return Outcome(models.ask(model, tokenizer, texts_of(setting.task.test)))
 
 
 def refresh(setting: Setting, _: Mapping[str, Any]) -> Outcome:
@@ -65,7 +65,7 @@ def refresh(setting: Setting, _: Mapping[str, Any]) -> Outcome:
     old, tokenizer = models.load(setting.kept("old"))
 
     def relabelled(rows: Sequence[Row]) -> list[Row]:
-        names = models.ask(old, tokenizer, _texts(rows)).names
+        names = models.ask(old, tokenizer, texts_of(rows)).names
         return [{"text": row["text"], "intent": name} for row, name in zip(rows, names, strict=True)]
 
     rows = relabelled([*task.labelled, *task.unlabelled])
@@ -96,7 +96,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
     more: dict[str, Any] = {}
     if has_texts:
-        texts = _texts(setting.task.unlabelled)
+        texts = texts_of(setting.task.unlabelled)
         texts += made_texts(texts, made) if made else []
         more["unlabelled_dataset"] = Dataset.from_dict({"text": texts})
     labelled, validation = (
@@ -148,7 +148,7 @@ def at_inference(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     test, validation = (
         combine(setting.answers("old", questions), new(questions)) for questions in ("test", "validation")
     )
-    return Outcome(test, labels=_labels(setting.task), validation=validation)
+    return Outcome(test, labels=setting.task.labels, validation=validation)
 
 
 def in_classes(answers: Answers, classes: Sequence[str]) -> Answers:
@@ -182,23 +182,17 @@ def _until_it_stops(
     patience = options.pop("patience")
     training = models.arguments(setting.folder, seed, options)
     steps = models.fine_tune(model, tokenizer, rows, training, validation, patience)
-    test, held = (models.ask(model, tokenizer, _texts(part)) for part in (setting.task.test, setting.task.validation))
+    test, held = (
+        models.ask(model, tokenizer, texts_of(part)) for part in (setting.task.test, setting.task.validation)
+    )
     return Outcome(test, steps, labels, 0, held, model, tokenizer)
 
 
 def _of_student(setting: Setting, model: Any, tokenizer: Any, steps: int) -> Outcome:
     test, validation = (
-        models.ask(model, tokenizer, _texts(part)) for part in (setting.task.test, setting.task.validation)
+        models.ask(model, tokenizer, texts_of(part)) for part in (setting.task.test, setting.task.validation)
     )
-    return Outcome(test, int(steps), _labels(setting.task), validation=validation)
-
-
-def _labels(task: Task) -> int:
-    return len(task.labelled) + len(task.validation)
-
-
-def _texts(rows: Sequence[Row]) -> list[str]:
-    return [row["text"] for row in rows]
+    return Outcome(test, int(steps), setting.task.labels, validation=validation)
 
 
 def _model(title: str, base: str, seed_plus: int, **facts: Any) -> Strategy:
@@ -207,9 +201,6 @@ def _model(title: str, base: str, seed_plus: int, **facts: Any) -> Strategy:
     )
 
 
-_HALF = {"cross_entropy_weight": 0.5}
-# Labelled rows hold on to the new model and to their labels; only who answers the texts differs between the rows.
-_TEXTS = {"mask": "none", "teacher": "new", "temperature": 1.0, "texts": True} | _HALF
 # In the order of worth: what costs least and tells most comes first.
 STRATEGIES: dict[str, Strategy] = {
     "old": _model("old model", "old", 1000),
@@ -220,13 +211,13 @@ STRATEGIES: dict[str, Strategy] = {
     "texts-new": ClassifierRow(
         "fair control: texts, new model's answers",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "new"},
+        TEXTS | {"unlabelled_teacher": "new"},
         is_reference=True,
     ),
     "texts-product": ClassifierRow(
-        "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
+        "texts, product of both models' probabilities", compatible, TEXTS | {"unlabelled_teacher": "product"}
     ),
-    "texts-old": ClassifierRow("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "texts-old": ClassifierRow("texts, old model's answers", compatible, TEXTS | {"unlabelled_teacher": "old"}),
     "refresh": ClassifierRow(
         "refresh: a fresh model, the old one's hard answers", refresh, needs=("old",), is_reference=True
     ),
@@ -247,55 +238,55 @@ STRATEGIES: dict[str, Strategy] = {
     "average-new": ClassifierRow(
         "texts, mean of two new models: control of the next",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "new", "average": "floor"},
+        TEXTS | {"unlabelled_teacher": "new", "average": "floor"},
         needs=("old", "plain", "floor"),
     ),
     "average-product": ClassifierRow(
         "texts, product of old model and mean of two new ones",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "product", "average": "floor"},
+        TEXTS | {"unlabelled_teacher": "product", "average": "floor"},
         needs=("old", "plain", "floor"),
     ),
     "made-new": ClassifierRow(
         "texts and made-up ones, new model's answers: control of the next",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "new", "made_texts": 8000},
+        TEXTS | {"unlabelled_teacher": "new", "made_texts": 8000},
     ),
     "made-product": ClassifierRow(
         "texts and made-up ones, product of both models",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "product", "made_texts": 8000},
+        TEXTS | {"unlabelled_teacher": "product", "made_texts": 8000},
     ),
     "made-average": ClassifierRow(
         "texts and made-up ones, product of old model and mean of two new ones",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "product", "average": "floor", "made_texts": 8000},
+        TEXTS | {"unlabelled_teacher": "product", "average": "floor", "made_texts": 8000},
         needs=("old", "plain", "floor"),
     ),
     "eq1": ClassifierRow("Eq. 1 (MUSCLE)", compatible),
-    "eq1-ce": ClassifierRow("Eq. 1 + cross-entropy .5", compatible, _HALF),
+    "eq1-ce": ClassifierRow("Eq. 1 + cross-entropy .5", compatible, HALF),
     "focal-ce": ClassifierRow(
-        "focal distillation (PCT) + cross-entropy .5", compatible, {"mask": "none", "focal_beta": 5.0} | _HALF
+        "focal distillation (PCT) + cross-entropy .5", compatible, {"mask": "none", "focal_beta": 5.0} | HALF
     ),
     "ensemble-ce": ClassifierRow(
-        "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | _HALF
+        "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | HALF
     ),
     "product-ce": ClassifierRow(
-        "product of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "product"} | _HALF
+        "product of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "product"} | HALF
     ),
     "texts-surer": ClassifierRow(
-        "texts, surer model's answers", compatible, _TEXTS | {"unlabelled_teacher": "more_confident"}
+        "texts, surer model's answers", compatible, TEXTS | {"unlabelled_teacher": "more_confident"}
     ),
-    "old-ce": ClassifierRow("old model everywhere + cross-entropy .5", compatible, {"mask": "none"} | _HALF),
+    "old-ce": ClassifierRow("old model everywhere + cross-entropy .5", compatible, {"mask": "none"} | HALF),
     "new": ClassifierRow(
         "new model everywhere (a second control)", compatible, {"mask": "none", "teacher": "new"}, is_reference=True
     ),
-    "old-right-ce": ClassifierRow("old right + cross-entropy .5", compatible, {"mask": "old_right"} | _HALF),
-    "old-better-ce": ClassifierRow("old better (Xie) + cross-entropy .5", compatible, {"mask": "old_better"} | _HALF),
+    "old-right-ce": ClassifierRow("old right + cross-entropy .5", compatible, {"mask": "old_right"} | HALF),
+    "old-better-ce": ClassifierRow("old better (Xie) + cross-entropy .5", compatible, {"mask": "old_better"} | HALF),
     "likelihood-ce": ClassifierRow(
-        "token likelihood + cross-entropy .5", compatible, {"mask": "token_likelihood"} | _HALF
+        "token likelihood + cross-entropy .5", compatible, {"mask": "token_likelihood"} | HALF
     ),
     "surer-ce": ClassifierRow(
-        "surer of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "more_confident"} | _HALF
+        "surer of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "more_confident"} | HALF
     ),
 }

@@ -17,7 +17,8 @@ from trl import SFTConfig
 from muscle_hf.demo.task import CompletionTrainer, exact_match
 from muscle_hf.prediction.generate import generate_answers
 
-from .tasks import Row
+from .strategies import quiet_arguments
+from .tasks import Row, share_right
 
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 COMMON = {
@@ -42,24 +43,17 @@ class Texts:
 
     def accuracy(self, rows: Sequence[Row]) -> float:
         """Return the share of the rows that it is right on, word for word."""
-        return float(np.mean([name == row["intent"] for name, row in zip(self.names, rows, strict=True)]))
+        return share_right(self.names, rows)
 
 
 def arguments(folder: Path, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return training arguments that write nothing, beside those that matter."""
     return {
-        "output_dir": str(folder),
-        "seed": seed,
+        **quiet_arguments(folder, seed),
         "per_device_eval_batch_size": _ASKED_AT_ONCE,
         "max_length": None,
         "gradient_checkpointing": False,
         "loss_type": "nll",
-        "use_cpu": not torch.cuda.is_available(),
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         **COMMON,
         **options,
     }

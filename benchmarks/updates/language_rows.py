@@ -17,8 +17,8 @@ from muscle_hf.training.trainer import CompatibilityTrainer
 from . import language
 from .language import Texts
 from .language_bases import rounded, trained_on
-from .strategies import MadeBase, Outcome, Setting, Strategy, Update
-from .tasks import Row, Task
+from .strategies import HALF, TEXTS, MadeBase, Outcome, Setting, Strategy, Update
+from .tasks import Row, Task, texts_of
 
 _TASK = {"max_steps": 300, "eval_steps": 60, "patience": 2, "learning_rate": 1e-3, "warmup_steps": 20}
 _SECOND = {"max_steps": 200, "learning_rate": 5e-4, "warmup_steps": 20}
@@ -96,7 +96,7 @@ def at_inference(setting: Setting, _: Mapping[str, Any]) -> Outcome:
         surer(setting.answers("old", questions), setting.answers("plain", questions))
         for questions in ("test", "validation")
     )
-    return Outcome(test, labels=_labels(setting.task), validation=validation)
+    return Outcome(test, labels=setting.task.labels, validation=validation)
 
 
 def surer(old: Texts, new: Texts) -> Texts:
@@ -132,7 +132,7 @@ def _relabelled(setting: Setting, *parts: Sequence[Row]) -> list[list[Row]]:
     """Put the old model's answers in the place of labels."""
     old, tokenizer = language.load(setting.base(setting.update.old_base), setting.kept("old"))
     longest = language.longest_answer(tokenizer, setting.task.labelled)
-    answers = [language.ask(old, tokenizer, _texts(rows), longest).names for rows in parts]
+    answers = [language.ask(old, tokenizer, texts_of(rows), longest).names for rows in parts]
     return [
         [{"text": row["text"], "intent": name} for row, name in zip(rows, names, strict=True)]
         for rows, names in zip(parts, answers, strict=True)
@@ -146,7 +146,7 @@ def control(setting: Setting, _: Mapping[str, Any]) -> Outcome:
     model, tokenizer = language.load(base, setting.kept("plain"), trained=True)
     training = language.arguments(setting.folder, setting.seed, setting.update.second_training)
     steps = language.fine_tune(model, tokenizer, setting.task.labelled, training)
-    return _asked(setting, model, tokenizer, steps=steps, labels=_labels(setting.task))
+    return _asked(setting, model, tokenizer, steps=steps, labels=setting.task.labels)
 
 
 def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
@@ -189,7 +189,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
         trainer.model,
         trainer.processing_class,
         steps=int(trainer.state.global_step),
-        labels=_labels(task),
+        labels=task.labels,
         texts=len(task.unlabelled) if has_texts else 0,
     )
 
@@ -228,16 +228,10 @@ def _until_it_stops(
 def _asked(setting: Setting, model: Any, tokenizer: Any, **facts: int) -> Outcome:
     task = setting.task
     longest = language.longest_answer(tokenizer, task.labelled)
-    test, validation = (language.ask(model, tokenizer, _texts(part), longest) for part in (task.test, task.validation))
+    test, validation = (
+        language.ask(model, tokenizer, texts_of(part), longest) for part in (task.test, task.validation)
+    )
     return Outcome(test, **facts, validation=validation, model=model, tokenizer=tokenizer)
-
-
-def _labels(task: Task) -> int:
-    return len(task.labelled) + len(task.validation)
-
-
-def _texts(rows: Sequence[Row]) -> list[str]:
-    return [row["text"] for row in rows]
 
 
 def _model(title: str, base: str, seed_plus: int, **facts: Any) -> Strategy:
@@ -246,9 +240,6 @@ def _model(title: str, base: str, seed_plus: int, **facts: Any) -> Strategy:
     )
 
 
-_HALF = {"cross_entropy_weight": 0.5}
-# Labelled rows hold on to the new model and to their labels; only who answers the texts differs between the rows.
-_TEXTS = {"mask": "none", "teacher": "new", "temperature": 1.0, "texts": True} | _HALF
 # In the order of worth: what costs least and tells most comes first.
 STRATEGIES: dict[str, Strategy] = {
     "old": _model("old model", "old", 1000),
@@ -257,15 +248,15 @@ STRATEGIES: dict[str, Strategy] = {
     "texts-new": LanguageStrategy(
         "fair control: texts, new model's answers",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "new"},
+        TEXTS | {"unlabelled_teacher": "new"},
         is_reference=True,
     ),
     "texts-product": LanguageStrategy(
-        "texts, product of both models' probabilities", compatible, _TEXTS | {"unlabelled_teacher": "product"}
+        "texts, product of both models' probabilities", compatible, TEXTS | {"unlabelled_teacher": "product"}
     ),
-    "texts-old": LanguageStrategy("texts, old model's answers", compatible, _TEXTS | {"unlabelled_teacher": "old"}),
+    "texts-old": LanguageStrategy("texts, old model's answers", compatible, TEXTS | {"unlabelled_teacher": "old"}),
     "texts-surer": LanguageStrategy(
-        "texts, surer model's answers", compatible, _TEXTS | {"unlabelled_teacher": "more_confident"}
+        "texts, surer model's answers", compatible, TEXTS | {"unlabelled_teacher": "more_confident"}
     ),
     "control": LanguageStrategy("control: as many steps of cross-entropy", control, is_reference=True),
     "refresh": LanguageStrategy(
@@ -281,11 +272,11 @@ STRATEGIES: dict[str, Strategy] = {
         against="plain",
     ),
     "eq1": LanguageStrategy("Eq. 1 (MUSCLE), on the whole text", compatible, {"completion_only_loss": False}),
-    "eq1-ce": LanguageStrategy("Eq. 1 + cross-entropy .5", compatible, _HALF),
+    "eq1-ce": LanguageStrategy("Eq. 1 + cross-entropy .5", compatible, HALF),
     "random-start": LanguageStrategy(
         "product on texts, from a random adapter",
         compatible,
-        _TEXTS | {"unlabelled_teacher": "product", "start": "random"},
+        TEXTS | {"unlabelled_teacher": "product", "start": "random"},
     ),
 }
 

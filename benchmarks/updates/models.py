@@ -20,7 +20,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from .tasks import Row
+from .strategies import quiet_arguments
+from .tasks import Row, share_right
 
 COMMON = {
     "per_device_train_batch_size": 32,
@@ -52,21 +53,14 @@ class Answers:
 
     def accuracy(self, rows: Sequence[Row]) -> float:
         """Return the share of the rows that it is right on."""
-        return float(np.mean([name == row["intent"] for name, row in zip(self.names, rows, strict=True)]))
+        return share_right(self.names, rows)
 
 
 def arguments(folder: Path, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return training arguments that write nothing, beside those that matter."""
     return {
-        "output_dir": str(folder),
-        "seed": seed,
+        **quiet_arguments(folder, seed),
         "per_device_eval_batch_size": 128,
-        "use_cpu": not torch.cuda.is_available(),
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         **COMMON,
         **options,
     }

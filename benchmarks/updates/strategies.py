@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from .tasks import Row, Task
 
 
@@ -107,3 +109,22 @@ class Strategy:
     def settings(self, update: Update, task: Task) -> dict[str, Any]:
         """Return all that it was made with, as its cell says it; other settings are another row."""
         raise NotImplementedError
+
+
+HALF = {"cross_entropy_weight": 0.5}
+TEXTS = {"mask": "none", "teacher": "new", "temperature": 1.0, "texts": True} | HALF
+"""Labelled rows hold on to the new model and to their labels; only who answers the texts differs between the rows."""
+
+
+def quiet_arguments(folder: Path, seed: int) -> dict[str, Any]:
+    """Return training arguments that write and show nothing, of any trainer."""
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }

@@ -33,6 +33,11 @@ class Task:
     test: list[Row]
 
     @property
+    def labels(self) -> int:
+        """How many labelled rows the new model takes, those of the validation included."""
+        return len(self.labelled) + len(self.validation)
+
+    @property
     def references(self) -> list[str]:
         """The right answers of the test."""
         return [row["intent"] for row in self.test]
@@ -42,6 +47,16 @@ class Task:
         """A digest of all rows: another one is another task under the same name."""
         parts = [[(row["text"], row["intent"]) for row in getattr(self, part.name)] for part in fields(self)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def texts_of(rows: Sequence[Row]) -> list[str]:
+    """Return the texts of rows."""
+    return [row["text"] for row in rows]
+
+
+def share_right(answers: Sequence[str], rows: Sequence[Row]) -> float:
+    """Return the share of the rows that are answered rightly, word for word."""
+    return sum(answer == row["intent"] for answer, row in zip(answers, rows, strict=True)) / len(rows)
 
 
 def shuffled(rows: Sequence[Row]) -> list[Row]:

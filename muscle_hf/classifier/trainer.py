@@ -248,8 +248,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
         if self._of_training is not None and self.new_teacher.shards is not None:
             raise ConfigurationError(
-                'teacher_cache="memory" would be ignored: processes that ask a split model together do not remember the '
-                "same rows. Leave it out, or train without FSDP and ZeRO-3."
+                'teacher_cache="memory" would be ignored: processes that ask a split model together do not remember '
+                "the same rows. Leave it out, or train without FSDP and ZeRO-3."
             )
         rows = list(islice(labelled_rows(self.train_dataset), _FIRST_ROWS))
         inputs = prepared_batch(self, self.data_collator(rows))
