@@ -16,10 +16,10 @@ def compiled(pattern: str) -> re.Pattern[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigurationError(f"answer_pattern={pattern!r} is no regular expression: {error}.") from None
+        raise ConfigurationError(f"answer_pattern='{pattern}' is no regular expression: {error}.") from None
     if expression.groups > 1:
         raise ConfigurationError(
-            f"answer_pattern={pattern!r} has {expression.groups} groups, and one is compared; write the others as "
+            f"answer_pattern='{pattern}' has {expression.groups} groups, and one is compared; write the others as "
             "(?:…)."
         )
     return expression
@@ -44,12 +44,12 @@ def check_right_answers(questions: "Sequence[Question]", pattern: re.Pattern[str
     missing = [question for question, part in zip(questions, parts, strict=True) if not part]
     if missing:
         raise InputError(
-            f"{missing[0].place}: answer_pattern={pattern.pattern!r} finds nothing in the right answer "
+            f"{missing[0].place}: answer_pattern='{pattern.pattern}' finds nothing in the right answer "
             f"{quote(missing[0].answer or '')}, nor in {len(missing) - 1} more of the {len(parts)} test rows. Give a "
             "pattern that finds something in each, or leave these rows out."
         )
     first = quote(parts[0])
-    return f"answers are compared by what {pattern.pattern!r} finds in them first: {first} in the first test row's"
+    return f"answers are compared by what '{pattern.pattern}' finds in them first: {first} in the first test row's"
 
 
 def with_parts(rows: Iterable[Mapping[str, Any]], pattern: re.Pattern[str]) -> Iterator[dict[str, Any]]:
