@@ -28,10 +28,13 @@ if TYPE_CHECKING:
         UnsupportedAdapterError,
     )
     from .flips.comparison import Comparison, compare, compare_correct
+    from .flips.coupled import coupled_estimate
+    from .flips.coupled_result import CoupledEstimate
     from .flips.power import power
     from .flips.power_result import Power
     from .flips.score_comparison import ScoreComparison, compare_scores
     from .hub.find import find_adapters
+    from .losses.coupled_pairs import coupled_pair_loss
     from .models.load import load_adapter
     from .prediction.choose import choose_answers
     from .prediction.engines.endpoint import OpenAIEngine
@@ -54,6 +57,7 @@ __all__ = [
     "CompatibilityConfig",
     "CompatibilityTrainer",
     "ConfigurationError",
+    "CoupledEstimate",
     "DivergedError",
     "EndpointError",
     "HubError",
@@ -74,6 +78,8 @@ __all__ = [
     "compare_correct",
     "compare_runs",
     "compare_scores",
+    "coupled_estimate",
+    "coupled_pair_loss",
     "find_adapters",
     "generate_answers",
     "load_adapter",
@@ -92,6 +98,7 @@ _HOMES = {
     "CompatibilityConfig": "training.config",
     "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",
+    "CoupledEstimate": "flips.coupled_result",
     "DivergedError": "errors",
     "EndpointError": "errors",
     "HubError": "errors",
@@ -112,6 +119,8 @@ _HOMES = {
     "compare_correct": "flips.comparison",
     "compare_runs": "runs.compare",
     "compare_scores": "flips.score_comparison",
+    "coupled_estimate": "flips.coupled",
+    "coupled_pair_loss": "losses.coupled_pairs",
     "find_adapters": "hub.find",
     "generate_answers": "prediction.generate",
     "load_adapter": "models.load",

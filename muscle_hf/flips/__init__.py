@@ -2,6 +2,19 @@
 
 from .agreements import Agreement, agreement
 from .comparison import Comparison, compare, compare_correct
+from .coupled import coupled_estimate
+from .coupled_result import CoupledEstimate, CoupledPart
 from .score_comparison import ScoreComparison, compare_scores
 
-__all__ = ["Agreement", "Comparison", "ScoreComparison", "agreement", "compare", "compare_correct", "compare_scores"]
+__all__ = [
+    "Agreement",
+    "Comparison",
+    "CoupledEstimate",
+    "CoupledPart",
+    "ScoreComparison",
+    "agreement",
+    "compare",
+    "compare_correct",
+    "compare_scores",
+    "coupled_estimate",
+]

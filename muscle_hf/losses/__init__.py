@@ -4,6 +4,7 @@ from ..packages import required
 
 with required("train", "muscle_hf.losses"):
     from .compatibility import CompatibilityLoss, compatibility_loss
+    from .coupled_pairs import coupled_pair_loss
     from .divergences import DIVERGENCES, Divergence
     from .logits import IGNORE_INDEX, next_token_labels
     from .masks import MASKS, Mask, ModelScores, Scores
@@ -21,5 +22,6 @@ __all__ = [
     "Scores",
     "Strategy",
     "compatibility_loss",
+    "coupled_pair_loss",
     "next_token_labels",
 ]

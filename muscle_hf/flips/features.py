@@ -1,0 +1,106 @@
+"""Columns of features, as users have them: taken as one table of floats with names, or refused with the column."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigurationError, InputError
+
+Numbers: TypeAlias = NDArray[np.float64]
+# A column whose distance from the others is this share of its spread is made of them; float32 rounds by 1e-7.
+_DEPENDENT = 1e-6
+
+
+@dataclass(frozen=True)
+class Features:
+    """Columns of one part of a model, float64, (n, columns), with their names."""
+
+    part: str
+    names: tuple[str, ...]
+    values: Numbers
+
+    def standardized(self) -> tuple[Numbers, Numbers]:
+        """Give the columns with mean 0 and spread 1 behind a column of ones, and the way back.
+
+        The second array, (columns + 1, columns + 1), makes of the coefficients of those the coefficients of the
+        columns as they were, the intercept first.
+        """
+        means, spreads = self.values.mean(0), self.values.std(0)
+        back = np.diag([1.0, *(1 / spreads)])
+        back[0, 1:] = -means / spreads
+        return np.column_stack([np.ones(len(self.values)), (self.values - means) / spreads]), back
+
+
+def take_features(part: str, columns: Any, n: int) -> Features:
+    """Take n rows of features: an array, (n, columns) or (n,), or a mapping or data frame of name -> column.
+
+    Raises:
+        InputError: No column, another number of rows, what is no finite number, a column that never changes.
+        ConfigurationError: A column that is a linear combination of others of the same part.
+    """
+    if isinstance(columns, Mapping) or hasattr(columns, "keys"):
+        named = {str(name): np.asarray(columns[name]) for name in columns.keys()}  # noqa: SIM118 - data frames too
+    else:
+        table = np.asarray(columns)
+        if table.ndim not in (1, 2):
+            raise InputError(f"{part} has shape {table.shape}, but must be (rows, columns) or a mapping of columns")
+        table = table[:, None] if table.ndim == 1 else table
+        named = {f"{part}[{place}]": table[:, place] for place in range(table.shape[1])}
+    if not named:
+        raise InputError(f"{part} has no column; give at least one feature")
+    features = Features(part, tuple(named), np.column_stack([_column(part, *item, n) for item in named.items()]))
+    _refuse_dependent(features)
+    return features
+
+
+def own_columns(features: Features, beside: Features) -> tuple[str, ...]:
+    """Name the columns of one part that are no linear combination of those of another part."""
+    base, _ = beside.standardized()
+    columns, _ = features.standardized()
+    pairs = zip(features.names, columns.T[1:], strict=True)
+    return tuple(name for name, column in pairs if not _is_made_of(column, base))
+
+
+def _column(part: str, name: str, values: NDArray[Any], n: int) -> Numbers:
+    if values.shape != (n,):
+        raise InputError(
+            f"The {part} column {name!r} has shape {values.shape}, and there are {n} labels: give one number a row"
+        )
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"The {part} column {name!r} holds {values.tolist()[0]!r}, but must hold numbers; make a column of 0 and "
+            "1 for each class of a text"
+        ) from None
+    wrong = np.flatnonzero(~np.isfinite(column))
+    if len(wrong):
+        raise InputError(
+            f"Row {wrong[0]} of the {part} column {name!r} is {float(column[wrong[0]])!r} ({len(wrong)} such in all), "
+            "but every feature must be finite: give what was not measured a number, and mark it in a column of its own"
+        )
+    if np.ptp(column) == 0:
+        raise InputError(
+            f"The {part} column {name!r} is {float(column[0]):g} in every row, so nothing can be learned from it: "
+            "leave it out (the intercept is there already)"
+        )
+    return column
+
+
+def _refuse_dependent(features: Features) -> None:
+    columns, _ = features.standardized()
+    for place, name in enumerate(features.names):
+        if _is_made_of(columns[:, place + 1], columns[:, : place + 1]):
+            raise ConfigurationError(
+                f"not identified: the {features.part} column {name!r} is a linear combination of "
+                f"{', '.join(map(repr, features.names[:place]))}, so that no data tell their coefficients apart; "
+                "leave one of them out"
+            )
+
+
+def _is_made_of(column: Numbers, base: Numbers) -> bool:
+    rest = column - base @ np.linalg.lstsq(base, column, rcond=None)[0]
+    return bool(rest.std() < _DEPENDENT)

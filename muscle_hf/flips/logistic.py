@@ -1,0 +1,156 @@
+"""Logistic models by maximum likelihood, without SciPy: one of weighted rows, and the product of two.
+
+In the product, a label needs two things that nobody saw, r and s, with log odds u = a + b x and v = c + d z:
+
+    P(label) = r s,    r = expit(u),  s = expit(v)
+
+With r* = P(r | label) and s*, which are 1 where there is a label, and r (1 - s) / (1 - r s) and s (1 - r) / (1 - r s)
+where there is none, the gradients with respect to u and v are r* - r and s* - s, and the observed information is
+r (1 - r) - r* (1 - r*), s (1 - s) - s* (1 - s*) and, off the diagonal, r* s* where there is no label (Louis 1982).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .special import expit, log_expit
+
+Numbers: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+_STEPS = 500
+_HALVINGS = 40
+# Of columns with a spread of 1, coefficients that change by more in one step have lost their way; the farther off they
+# are, the longer a step may be, or a maximum at infinity would take thousands.
+_LONGEST_STEP = 4.0
+# What the next step would gain at the end, in units of the log-likelihood.
+_GAIN = 1e-9
+# Both parts stand still where no coefficient moves by more.
+_SETTLED = 1e-6
+# At the start, how much of a label is selection's: log P(label) is shared out so.
+_SHARES = (0.5, 0.1, 0.9)
+
+
+class Slopes(NamedTuple):
+    """A log-likelihood at a point, its gradient, and the information: minus its second derivatives."""
+
+    value: float
+    gradient: Numbers
+    information: Numbers
+
+
+class Posterior(NamedTuple):
+    """What a label says of what nobody saw: P(r | label), P(s | label), and the log-likelihood of each row."""
+
+    relevant: Numbers
+    selected: Numbers
+    log_likelihood: Numbers
+
+
+def maximize(function: Callable[[Numbers], Slopes], start: Numbers) -> tuple[Numbers, Slopes]:
+    """Climb to a maximum by Newton's method, along the size of each curvature where it has the wrong sign.
+
+    Where a maximum lies at infinity, it stops where next to nothing is left to gain.
+    """
+    point, here = start, function(start)
+    for _ in range(_STEPS):
+        curvatures, directions = np.linalg.eigh(here.information)
+        sizes = np.maximum(np.abs(curvatures), 1e-12 * max(1.0, float(np.abs(curvatures).max())))
+        step = directions @ ((directions.T @ here.gradient) / sizes)
+        gain = float(here.gradient @ step)
+        if gain < _GAIN:
+            return point, here
+        step *= min(1.0, max(_LONGEST_STEP, float(np.abs(point).max())) / float(np.abs(step).max()))
+        for _ in range(_HALVINGS):
+            there = function(point + step)
+            if there.value >= here.value + 1e-4 * float(here.gradient @ step):
+                break
+            step = step / 2
+        else:  # rounding is all that is left
+            return point, here
+        point, here = point + step, there
+    raise InputError(
+        f"The likelihood still rose after {_STEPS} steps: leave out features that say nearly the same, or that hold a "
+        "few numbers far away from all others"
+    )
+
+
+def logistic(labels: Flags, columns: Numbers, weights: Numbers, start: Numbers) -> tuple[Numbers, Slopes]:
+    """Fit P(label) = expit(columns @ coefficients) to weighted rows; the coefficients come first."""
+
+    def slopes(coefficients: Numbers) -> Slopes:
+        odds = columns @ coefficients
+        p = expit(odds)
+        value = float(weights @ np.where(labels, log_expit(odds), log_expit(-odds)))
+        spread = weights * p * expit(-odds)
+        return Slopes(value, columns.T @ (weights * (labels - p)), columns.T @ (spread[:, None] * columns))
+
+    return maximize(slopes, start)
+
+
+def posterior(labels: Flags, u: Numbers, v: Numbers) -> Posterior:
+    """Work out what each label says, from the log odds of both parts."""
+    log_r, log_s, log_not_r, log_not_s = log_expit(u), log_expit(v), log_expit(-u), log_expit(-v)
+    # 1 - r s = (1 - r) + r (1 - s): no digits are lost where both are nearly 1.
+    log_none = np.logaddexp(log_not_r, log_r + log_not_s)
+    return Posterior(
+        np.where(labels, 1.0, np.exp(log_r + log_not_s - log_none)),
+        np.where(labels, 1.0, np.exp(log_s + log_not_r - log_none)),
+        np.where(labels, log_r + log_s, log_none),
+    )
+
+
+def product_slopes(labels: Flags, x: Numbers, z: Numbers, coefficients: Numbers) -> Slopes:
+    """Work out the log-likelihood of the product and its slopes; the coefficients of x come before those of z."""
+    u, v = x @ coefficients[: x.shape[1]], z @ coefficients[x.shape[1] :]
+    r, s, after = expit(u), expit(v), posterior(labels, u, v)
+    of_r = r * expit(-u) - after.relevant * (1 - after.relevant)
+    of_s = s * expit(-v) - after.selected * (1 - after.selected)
+    both = np.where(labels, 0.0, after.relevant * after.selected)
+    off_diagonal = x.T @ (both[:, None] * z)
+    information = np.block([[x.T @ (of_r[:, None] * x), off_diagonal], [off_diagonal.T, z.T @ (of_s[:, None] * z)]])
+    gradient = np.concatenate([x.T @ (after.relevant - r), z.T @ (after.selected - s)])
+    return Slopes(float(after.log_likelihood.sum()), gradient, information)
+
+
+def product(labels: Flags, x: Numbers, z: Numbers) -> tuple[Numbers, Slopes]:
+    """Fit P(label) = expit(x @ b) expit(z @ d), from several starts; b comes before d.
+
+    The likelihood may have more than one maximum: the highest one that is found is given. Columns have mean 0 and
+    spread 1, behind a column of ones.
+    """
+    log_share = float(np.log(labels.mean()))
+    ones = np.ones(len(labels))
+    slopes = [logistic(labels, columns, ones, np.zeros(columns.shape[1]))[0][1:] for columns in (x, z)]
+    ends = []
+    for share in _SHARES:
+        at = [np.exp(log_share * (1 - share)), np.exp(log_share * share)]
+        intercepts = [float(np.log(p / (1 - p))) for p in at]
+        for scale in (1.0, 0.0):
+            parts = [np.array([a, *(scale * b)]) for a, b in zip(intercepts, slopes, strict=True)]
+            ends.append(maximize(lambda point: product_slopes(labels, x, z, point), np.concatenate(parts)))
+    return max(ends, key=lambda end: end[1].value)
+
+
+def alternate(labels: Flags, x: Numbers, z: Numbers, weigh: Callable[[Numbers], Numbers]) -> tuple[Numbers, Numbers]:
+    """Fit both parts to the labels in turns, each weighing the other's rows without one by its log odds.
+
+    `weigh` makes weights of the log odds of the other part. Ends where neither part moves, with the coefficients and
+    the information of the two weighted likelihoods.
+    """
+    b, d = np.zeros(x.shape[1]), np.zeros(z.shape[1])
+    for _ in range(_STEPS):
+        before = np.concatenate([b, d])
+        b, of_b = logistic(labels, x, np.where(labels, 1.0, weigh(z @ d)), b)
+        d, of_d = logistic(labels, z, np.where(labels, 1.0, weigh(x @ b)), d)
+        if float(np.abs(np.concatenate([b, d]) - before).max()) < _SETTLED:
+            none = np.zeros((len(b), len(d)))
+            information = np.block([[of_b.information, none], [none.T, of_d.information]])
+            return np.concatenate([b, d]), information
+    raise InputError(
+        f"The two parts had not settled after {_STEPS} turns of weighing each other: leave out features that tell "
+        'labelled rows from others nearly without a mistake, or take method="product"'
+    )
