@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .flips.comparison import Comparison, compare, compare_correct
     from .flips.coupled import coupled_estimate
     from .flips.coupled_result import CoupledEstimate
+    from .flips.knowledge import knowledge_of
+    from .flips.negative_bias import YesNoComparison, compare_yes_no
     from .flips.power import power
     from .flips.power_result import Power
     from .flips.score_comparison import ScoreComparison, compare_scores
@@ -73,15 +75,18 @@ __all__ = [
     "TransformersEngine",
     "UnsupportedAdapterError",
     "VLLMEngine",
+    "YesNoComparison",
     "choose_answers",
     "compare",
     "compare_correct",
     "compare_runs",
     "compare_scores",
+    "compare_yes_no",
     "coupled_estimate",
     "coupled_pair_loss",
     "find_adapters",
     "generate_answers",
+    "knowledge_of",
     "load_adapter",
     "power",
     "push_adapter",
@@ -114,15 +119,18 @@ _HOMES = {
     "TransformersEngine": "prediction.engines.in_process",
     "UnsupportedAdapterError": "errors",
     "VLLMEngine": "prediction.engines.offline",
+    "YesNoComparison": "flips.negative_bias",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",
     "compare_correct": "flips.comparison",
     "compare_runs": "runs.compare",
     "compare_scores": "flips.score_comparison",
+    "compare_yes_no": "flips.negative_bias",
     "coupled_estimate": "flips.coupled",
     "coupled_pair_loss": "losses.coupled_pairs",
     "find_adapters": "hub.find",
     "generate_answers": "prediction.generate",
+    "knowledge_of": "flips.knowledge",
     "load_adapter": "models.load",
     "power": "flips.power",
     "push_adapter": "publishing.push",

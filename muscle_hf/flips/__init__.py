@@ -4,6 +4,8 @@ from .agreements import Agreement, agreement
 from .comparison import Comparison, compare, compare_correct
 from .coupled import coupled_estimate
 from .coupled_result import CoupledEstimate, CoupledPart
+from .knowledge import knowledge_of
+from .negative_bias import YesNoComparison, compare_yes_no
 from .score_comparison import ScoreComparison, compare_scores
 
 __all__ = [
@@ -12,9 +14,12 @@ __all__ = [
     "CoupledEstimate",
     "CoupledPart",
     "ScoreComparison",
+    "YesNoComparison",
     "agreement",
     "compare",
     "compare_correct",
     "compare_scores",
+    "compare_yes_no",
     "coupled_estimate",
+    "knowledge_of",
 ]

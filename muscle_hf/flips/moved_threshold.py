@@ -1,0 +1,125 @@
+"""What a moved threshold between yes and no would repair, with no training: fitted on some rows, tried on others."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .comparison import Comparison, compare_correct
+from .intervals import Numbers
+from .rates import where_true
+from .yes_no_answers import NEGATIVE, POSITIVE, YesNoAnswers
+
+_FOLDS = 10
+
+Codes = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdRepairs:
+    """What would become of the new model's answers, were its threshold moved.
+
+    It then says no where its score, log p(no) - log p(yes), is above the threshold. The rows are dealt into ten folds
+    (fewer where there are fewer rows of a right answer), with a fixed seed and in the same proportions of right
+    answers; the threshold of each fold gives most right answers on the *other* folds (of several such, the nearest to
+    0), so that no row has a part in the threshold that it is tried with.
+    """
+
+    threshold: float
+    """Fitted on all rows: the one to use. It is in nats."""
+    folds: int
+    answers: YesNoAnswers
+    """What the new model would say: accuracy, bias and d' with their intervals."""
+    change: Comparison
+    """The new model's answers as they are ("old") against those at the moved thresholds ("new")."""
+    negative_flips: int
+    """Of the update, as it is."""
+    repaired: NDArray[np.int64] = field(repr=False)
+    """Positions of negative flips of the update that would be right, rising, counted from 0."""
+    broken: NDArray[np.int64] = field(repr=False)
+    """Positions that are right now and would be wrong."""
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Give everything but the positions as a dictionary of plain Python values."""
+        low, high = self.change.confidence_interval("accuracy_change", level)
+        return {
+            "threshold": self.threshold,
+            "folds": self.folds,
+            "negative_flips": self.negative_flips,
+            "repaired": len(self.repaired),
+            "broken": len(self.broken),
+            "accuracy_change": {"estimate": self.change.accuracy_change, "low": low, "high": high},
+            "answers": self.answers.to_dict(level),
+        }
+
+
+def threshold_repairs(scores: Numbers, gold: Codes, said: Codes, old_right: NDArray[np.bool_]) -> ThresholdRepairs:
+    """Try a moved threshold on rows that it was not fitted on.
+
+    Scores are log p(no) - log p(yes) of the new model; `gold` and `said` are codes of the right answers and of the new
+    model's own, and both right answers are there.
+    """
+    _check_direction(scores, said)
+    is_positive = gold == POSITIVE
+    folds = min(_FOLDS, int(is_positive.sum()), int((~is_positive).sum()))
+    moved = np.empty(len(gold), np.int8)
+    if folds < 2:
+        raise InputError(
+            "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer has "
+            "to be that of two or more instances; leave the scores out"
+        )
+    fold = np.empty(len(gold), np.int64)
+    draw = np.random.default_rng(0)
+    for rows in (np.flatnonzero(is_positive), np.flatnonzero(~is_positive)):
+        fold[draw.permutation(rows)] = np.arange(len(rows)) % folds
+    for number in range(folds):
+        held_out = fold == number
+        threshold = best_threshold(scores[~held_out], is_positive[~held_out])
+        moved[held_out] = np.where(scores[held_out] > threshold, NEGATIVE, POSITIVE)
+    right, would_be = said == gold, moved == gold
+    counts = np.bincount(gold.astype(np.int64) * 3 + moved, minlength=6)[:6].reshape(2, 3)
+    negative_flips = old_right & ~right
+    return ThresholdRepairs(
+        threshold=best_threshold(scores, is_positive),
+        folds=folds,
+        answers=YesNoAnswers(counts),
+        change=compare_correct(old=right, new=would_be),
+        negative_flips=int(np.count_nonzero(negative_flips)),
+        repaired=where_true(negative_flips & would_be),
+        broken=where_true(right & ~would_be),
+    )
+
+
+def best_threshold(scores: Numbers, is_positive: NDArray[np.bool_]) -> float:
+    """Find the threshold, half-way between two scores, that gives most right answers; of several the nearest to 0.
+
+    One that calls everything yes, or no, is as far beyond the last score as the widest gap is half.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, positive = scores[order], is_positive[order]
+    # Right answers where the first k are called yes and the others no.
+    right = np.concatenate([[0], np.cumsum(positive)]) + np.concatenate([np.cumsum(~positive[::-1])[::-1], [0]])
+    gaps = np.diff(ordered)
+    beyond = float(gaps.max()) / 2 if len(gaps) and gaps.max() > 0 else 1.0
+    edges = np.concatenate([[ordered[0] - beyond], ordered[:-1] + gaps / 2, [ordered[-1] + beyond]])
+    # Between equal scores there is no threshold.
+    possible = np.concatenate([[True], gaps > 0, [True]])
+    # 0 itself is one, and the best where it is as good.
+    at_0 = int(np.count_nonzero((scores <= 0) == is_positive))
+    most = max(at_0, int(right[possible].max()))
+    if at_0 == most:
+        return 0.0
+    best = edges[possible & (right == most)]
+    return float(best[np.argmin(np.abs(best))])
+
+
+def _check_direction(scores: Numbers, said: Codes) -> None:
+    """Refuse scores of the other sign, which would turn every answer round."""
+    means = [scores[said == answer] for answer in (POSITIVE, NEGATIVE)]
+    if all(map(len, means)) and means[0].mean() > means[1].mean():
+        raise InputError(
+            "new_scores are higher where the new model says yes than where it says no, but must be log p(no) - "
+            "log p(yes); turn their sign round, or give scores of these very answers"
+        )

@@ -1,0 +1,86 @@
+"""What a moved threshold would repair: by brute force, and on rows that it was not fitted on."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muscle_hf.errors import InputError
+from muscle_hf.flips.moved_threshold import best_threshold
+from muscle_hf.flips.negative_bias import YesNoComparison, compare_yes_no
+
+ROWS = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=30)
+
+
+@given(ROWS)
+def test_the_best_threshold_is_the_one_of_all_that_gives_most_right_answers(rows: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in rows], np.float64)
+    positive = np.array([flag for _, flag in rows])
+
+    def right(threshold: float) -> int:
+        return int(np.count_nonzero((scores <= threshold) == positive))
+
+    best = best_threshold(scores, positive)
+    assert right(best) == max(right(threshold) for threshold in np.arange(-5, 5.5, 0.5))
+    if right(0.0) == right(best):
+        assert best == 0.0
+
+
+def drifted(by: float, n: int = 2_000, noise: float = 0.3) -> YesNoComparison:
+    draw = np.random.default_rng(4)
+    gold = np.repeat([1, 0], n // 2)
+    latent = draw.normal(np.where(gold == 1, 0.9, -0.9))
+    scores = [-2 * latent + moved + noise * draw.normal(size=n) for moved in (0.0, by)]
+    old, new = ((side <= 0).astype(int) for side in scores)
+    return compare_yes_no(
+        old=old, new=new, references=gold, positive=1, negative=0, old_scores=scores[0], new_scores=scores[1]
+    )
+
+
+def test_what_only_drifted_is_mostly_repaired_and_what_did_not_is_left_alone() -> None:
+    b = drifted(1.8)
+    repairs = b.threshold_repairs
+    assert repairs is not None
+    assert repairs.folds == 10
+    assert repairs.threshold == pytest.approx(1.8, abs=0.5)
+    assert len(repairs.repaired) > 0.9 * len(b.negative_flips)
+    assert set(repairs.repaired.tolist()) <= set(b.negative_flips.tolist())
+    assert repairs.answers.accuracy == pytest.approx(b.old.accuracy, abs=0.02)
+    assert abs(repairs.answers.bias) < 0.1 < b.new.bias
+    assert repairs.change.new_accuracy == repairs.answers.accuracy
+    assert b.score_shift == pytest.approx(1.8, abs=0.05)
+    low, high = b.confidence_interval("score_shift")
+    assert low < 1.8 < high
+    told = str(b)
+    assert "log p(no) - log p(yes) moved by +1.8" in told
+    assert f"would repair {len(repairs.repaired)} of the {len(b.negative_flips)} broken answers" in told
+    still = drifted(0.0).threshold_repairs
+    assert still is not None
+    low, high = still.change.confidence_interval("accuracy_change")
+    assert low < 0 < high
+
+
+def test_scores_of_noise_repair_nothing_on_rows_that_they_were_not_fitted_on() -> None:
+    draw = np.random.default_rng(5)
+    gold = np.repeat([1, 0], 100)
+    gains, fitted = [], []
+    for _ in range(40):
+        scores = draw.normal(size=200)
+        said = (scores <= 0).astype(int)
+        b = compare_yes_no(old=gold, new=said, references=gold, positive=1, negative=0, new_scores=scores)
+        assert b.threshold_repairs is not None
+        gains.append(b.threshold_repairs.change.accuracy_change)
+        seemingly = (scores <= b.threshold_repairs.threshold) == gold
+        fitted.append(float(seemingly.mean()) - b.new.accuracy)
+    # The spread of the mean is some 0.005.
+    assert np.mean(gains) < 0.015 < 0.03 < np.mean(fitted)
+
+
+def test_no_threshold_is_fitted_where_a_right_answer_is_absent_or_there_once() -> None:
+    b = compare_yes_no(old=["yes"] * 2, new=["yes", "no"], references=["yes"] * 2, new_scores=[-1.0, 1.0])
+    assert b.threshold_repairs is None
+    assert b.undefined
+    with pytest.raises(InputError, match="has to be that of two or more instances"):
+        compare_yes_no(
+            old=["yes", "no", "no"], new=["yes", "no", "no"], references=["yes", "no", "no"], new_scores=[-1, 1, 1]
+        )
