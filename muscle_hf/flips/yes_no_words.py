@@ -183,7 +183,7 @@ def as_text(b: Compared) -> str:
 
 def _is_shifted(b: Compared, level: float) -> bool:
     low, high = b.confidence_interval("shift", level)
-    return low > 0 or high < 0
+    return bool(low > 0 or high < 0)
 
 
 def _rarest(side: YesNoAnswers) -> str:
