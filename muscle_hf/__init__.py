@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .prediction.engines.in_process import TransformersEngine
     from .prediction.engines.offline import VLLMEngine
     from .prediction.generate import generate_answers
+    from .prediction.sample import sample_answers
     from .publishing.push import push_adapter
     from .readers.sources import read
     from .runs.compare import compare_runs
@@ -92,6 +93,7 @@ __all__ = [
     "push_adapter",
     "push_metrics",
     "read",
+    "sample_answers",
 ]
 
 # Where each public name lives: name -> module of this package.
@@ -136,6 +138,7 @@ _HOMES = {
     "push_adapter": "publishing.push",
     "push_metrics": "spaces.push",
     "read": "readers.sources",
+    "sample_answers": "prediction.sample",
 }
 
 

@@ -7,6 +7,7 @@ with required("train", "muscle_hf.prediction"):
     from .engines import Engine, OpenAIEngine, TransformersEngine, VLLMEngine
     from .generate import Answers, generate_answers
     from .prompts import Prompt
+    from .sample import Samples, sample_answers
 
 __all__ = [
     "Answers",
@@ -14,8 +15,10 @@ __all__ = [
     "Engine",
     "OpenAIEngine",
     "Prompt",
+    "Samples",
     "TransformersEngine",
     "VLLMEngine",
     "choose_answers",
     "generate_answers",
+    "sample_answers",
 ]

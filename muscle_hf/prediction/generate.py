@@ -1,8 +1,8 @@
 """Greedy answers of a causal language model on a data set; `asking` says why no batch size decides them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -104,17 +104,9 @@ def generate_answers(
     check_numbers(tie_margin, max_new_tokens=max_new_tokens, batch_size=batch_size)
     margin = tie_margin_of(model, tie_margin)
     rows = encode_for(model, tokenizer, prompts, max_new_tokens)
-    config = _greedy_config(model, tokenizer, max_new_tokens)
-    generations: dict[int, _Generation] = {}
-    longest_first = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    with asking(model, config), progress_bar(len(rows), description, disable=not show_progress) as bar:
-        for start in range(0, len(rows), batch_size):
-            indices = longest_first[start : start + batch_size]
-            for index, generation in zip(indices, _generate(model, [rows[i] for i in indices], config), strict=True):
-                near_tie = generation.smallest_gap < margin and len(indices) > 1
-                generations[index] = _generate(model, [rows[index]], config)[0] if near_tie else generation
-            bar.update(len(indices))
-    ordered = [generations[index] for index in range(len(rows))]
+    ordered = generate_rows(
+        model, tokenizer, rows, lambda _: Chooser(margin), max_new_tokens, batch_size, show_progress, description
+    )
     refuse_nan(generation.log_likelihood for generation in ordered)
     return Answers(
         texts=[continuation(tokenizer, row, generation.tokens) for row, generation in zip(rows, ordered, strict=True)],
@@ -127,54 +119,97 @@ def generate_answers(
 
 
 @dataclass(frozen=True)
-class _Generation:
-    tokens: list[int]  # without the end token
+class Generation:
+    """The tokens of one answer, without the end token."""
+
+    tokens: list[int]
     log_likelihood: float  # with the end token
-    smallest_gap: float  # between the two best tokens, over all steps
+    near_tie: bool  # whether rounding could have decided one of its steps
     finished: bool
 
 
-class _Recorder:
-    """A logits processor that changes nothing and notes the best log-probability of each step, and its lead.
+@dataclass
+class Chooser:
+    """A logits processor that notes of each step the token's log-probability, and whether rounding could change it.
 
-    `output_scores` of `generate` would keep steps x batch x vocabulary numbers: gigabytes for a large model.
+    This one leaves the choice to `generate`, which takes the best; another has a `choose` of its own. `output_scores`
+    of `generate` would keep steps x batch x vocabulary numbers: gigabytes for a large model.
     """
 
-    def __init__(self) -> None:
-        self.log_probabilities: list[torch.Tensor] = []
-        self.gaps: list[torch.Tensor] = []
+    margin: float
+    log_probabilities: list[torch.Tensor] = field(default_factory=list)
+    near_ties: list[torch.Tensor] = field(default_factory=list)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        choice, chosen_scores, near_tie = self.choose(scores)
+        self.log_probabilities.append(chosen_scores - scores.logsumexp(-1))
+        self.near_ties.append(near_tie)
+        return choice
+
+    def choose(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give what is largest at the chosen token, the scores of the chosen tokens, and whether each is a near-tie.
+
+        Args:
+            scores: Logits of a step, shape (rows, vocabulary).
+        """
         best, second = scores.topk(2).values.unbind(-1)
-        self.log_probabilities.append(best - scores.logsumexp(-1))
-        self.gaps.append(best - second)
-        return scores
+        return scores, best, best - second < self.margin
+
+
+def generate_rows(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[list[int]],
+    chooser_of: Callable[[Sequence[int]], Chooser],
+    max_new_tokens: int,
+    batch_size: int,
+    show_progress: bool,
+    description: str,
+) -> list[Generation]:
+    """Answer rows of tokens in batches, the longest first, those with a near-tie again alone.
+
+    Args:
+        chooser_of: Gives what chooses the tokens of a batch, from the places of its rows in `rows`.
+    """
+    config = _greedy_config(model, tokenizer, max_new_tokens)
+    generations: dict[int, Generation] = {}
+    longest_first = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    with asking(model, config), progress_bar(len(rows), description, disable=not show_progress) as bar:
+        for start in range(0, len(rows), batch_size):
+            indices = longest_first[start : start + batch_size]
+            batch = _generate(model, [rows[index] for index in indices], config, chooser_of(indices))
+            for index, generation in zip(indices, batch, strict=True):
+                again = generation.near_tie and len(indices) > 1
+                generations[index] = (
+                    _generate(model, [rows[index]], config, chooser_of([index]))[0] if again else generation
+                )
+            bar.update(len(indices))
+    return [generations[index] for index in range(len(rows))]
 
 
 def _generate(
-    model: PreTrainedModel | PeftModel, rows: Sequence[Sequence[int]], config: GenerationConfig
-) -> list[_Generation]:
+    model: PreTrainedModel | PeftModel, rows: Sequence[Sequence[int]], config: GenerationConfig, chooser: Chooser
+) -> list[Generation]:
     width = max(map(len, rows))
     input_ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + list(row) for row in rows])
     attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    recorder = _Recorder()
     device = base_model(model).device
     sequences: torch.Tensor = model.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
         generation_config=config,
-        logits_processor=LogitsProcessorList([recorder]),
+        logits_processor=LogitsProcessorList([chooser]),
         synced_gpus=False,  # processes that share a split model ask it `in_step`
     )
-    log_probabilities = torch.stack(recorder.log_probabilities, 1).tolist()
-    gaps = torch.stack(recorder.gaps, 1).tolist()
+    log_probabilities = torch.stack(chooser.log_probabilities, 1).tolist()
+    near_ties = torch.stack(chooser.near_ties, 1).tolist()
     ends = set(config.eos_token_id or ())
     generations = []
-    for tokens, logs, leads in zip(sequences[:, width:].tolist(), log_probabilities, gaps, strict=True):
+    for tokens, logs, ties in zip(sequences[:, width:].tolist(), log_probabilities, near_ties, strict=True):
         length = next((step for step, token in enumerate(tokens) if token in ends), len(tokens))
         finished = length < len(tokens)
         steps = length + finished
-        generations.append(_Generation(tokens[:length], math.fsum(logs[:steps]), min(leads[:steps]), finished))
+        generations.append(Generation(tokens[:length], math.fsum(logs[:steps]), any(ties[:steps]), finished))
     return generations
 
 
