@@ -21,6 +21,9 @@ Args:
 
 Returns:
     negative_flip_rate (float): Old right, new wrong, as a share of all examples. 0 to 1, lower is better.
+    balanced_negative_flip_rate (float): The mean over classes of right answers of the share of their examples that are
+        negative flips, so that a rare class counts as much as a common one. 0 to 1, lower is better; nan where the
+        references are no classes but texts or numbers, nearly each its own.
     positive_flip_rate (float): Old wrong, new right, as a share of all examples. 0 to 1, higher is better.
     inconsistency_flip_rate (float): The new answer is wrong and not the one that the old model gave: negative flips,
         and examples that both got wrong with different answers. 0 to 1, lower is better.
@@ -41,6 +44,8 @@ Returns:
     p_value (float): Exact two-sided paired test (McNemar's, as a binomial) of "as many broken as repaired". It is 1
         where nothing flips.
     confidence_interval (list of two floats): Of the negative flip rate (Wilson's).
+    balanced_confidence_interval (list of two floats): Of the balanced negative flip rate (a tilted bootstrap within
+        classes).
 
 Examples:
 
@@ -66,6 +71,13 @@ Examples:
     >>> results["negative_flip_rate"], results["positive_flip_rate"], results["inconsistency_flip_rate"]
     (0.25, 0.25, 0.5)
 
+    A class with few examples breaks; the plain rate hardly shows it.
+
+    >>> old = ["weather"] * 18 + ["alarm"] * 2
+    >>> results = negative_flips.compute(predictions=["weather"] * 20, old_predictions=old, references=old)
+    >>> results["negative_flip_rate"], results["balanced_negative_flip_rate"]
+    (0.1, 0.5)
+
     Batch by batch, as the answers come.
 
     >>> negative_flips.add_batch(predictions=[1, 2], old_predictions=[1, 1], references=[1, 1])
@@ -85,5 +97,9 @@ class NegativeFlips(metric.Metric):
 
     def _compute(self, *, predictions, old_predictions, references, level=0.95):
         compared = compare(old=old_predictions, new=predictions, references=references)
-        interval = list(compared.confidence_interval("negative_flip_rate", level=level))
-        return keys.figures_of(compared, keys.OF_FLIPS) | {"confidence_interval": interval}
+        plain, balanced = (
+            list(compared.confidence_interval(name, level=level))
+            for name in ("negative_flip_rate", "balanced_negative_flip_rate")
+        )
+        intervals = {"confidence_interval": plain, "balanced_confidence_interval": balanced}
+        return keys.figures_of(compared, keys.OF_FLIPS) | intervals

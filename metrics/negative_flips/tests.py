@@ -10,6 +10,7 @@ test_cases = [
         "references": [0, 0, 1, 0],
         "result": {
             "negative_flip_rate": 0.25,
+            "balanced_negative_flip_rate": (1 / 3 + 0) / 2,
             "positive_flip_rate": 0.25,
             "inconsistency_flip_rate": 0.25,
             "accuracy": 0.75,
@@ -30,6 +31,7 @@ test_cases = [
         "references": ["7", "7", "yes", "yes"],
         "result": {
             "negative_flip_rate": 0.5,
+            "balanced_negative_flip_rate": (1 + 0) / 2,
             "positive_flip_rate": 0.0,
             "inconsistency_flip_rate": 0.75,
             "accuracy": 0.25,
@@ -50,6 +52,7 @@ test_cases = [
         "references": [1, 2],
         "result": {
             "negative_flip_rate": 0.0,
+            "balanced_negative_flip_rate": nan,
             "positive_flip_rate": 0.0,
             "inconsistency_flip_rate": 0.0,
             "accuracy": 1.0,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from . import clusters as clusters_
 from . import intervals
 from .agreements import KAPPA
+from .classes import Classes
 from .clusters import ClusterCells
 from .decisions import change_limits
 from .inputs import Values, equal, number, take_answers, take_clusters, take_flags
@@ -76,6 +77,8 @@ class Comparison(Result):
     """Positions that were wrong and are right now, rising, counted from 0."""
     by_cluster: ClusterCells | None = field(default=None, repr=False)
     """The cells of each cluster; None where no clusters were given."""
+    by_class: Classes | None = field(default=None, repr=False)
+    """What broke in each class of right answers; None where these are not known."""
 
     _SCHEMA: ClassVar[str] = "muscle_hf.comparison"
 
@@ -119,6 +122,14 @@ class Comparison(Result):
     """(acc2 - acc1) / acc1: the share of what was right by which the right answers grow or shrink."""
     negative_flip_rate = share("↓", lambda c: (c._negative, c.n))
     """NFR = #(c1 and not c2) / N (Yan 2021; MUSCLE 3.1)."""
+    balanced_negative_flip_rate = Rate(
+        "↓",
+        lambda c: c.by_class.balanced if c.by_class else math.nan,
+        lambda c, level, _: c.by_class.interval(level),
+        lambda c, level, _: c.by_class.interval(level, cautious=True),
+        applies=lambda c: bool(c.by_class),
+    )
+    """Mean over classes of right answers of #(negative flips of the class) / #(rows of the class); see `Classes`."""
     positive_flip_rate = share("↑", lambda c: (c._positive, c.n))
     """PFR = #(not c1 and c2) / N (Yan 2021; MUSCLE 3.1)."""
     flip_rate = share("↓", lambda c: (c._negative + c._positive, c.n))
@@ -245,12 +256,13 @@ def compare(*, old: Values, new: Values, references: Values, clusters: Values | 
             _warn_of_spelling(name, answers, list(right))
     numbered = number(before, after)
     chance, error = intervals.chance_agreement(*numbered, same)
-    by_cluster = None
+    by_cluster = ids = None
     if clusters is not None:
         influence = intervals.kappa_influence(*numbered, same, chance)
         ids = take_clusters(clusters, len(same), old)
         by_cluster = ClusterCells.of(ids, old_right, new_right, same, influence)
-    return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error, by_cluster)
+    by_class = Classes.of(right, (before, after), old_right, new_right, ids)
+    return _comparison(old_right, new_right, int(np.count_nonzero(same)), chance, error, by_cluster, by_class)
 
 
 def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> None:
@@ -322,6 +334,7 @@ def _comparison(
     chance: float,
     error: float,
     by_cluster: ClusterCells | None,
+    by_class: Classes | None = None,
 ) -> Comparison:
     both_right = int(np.count_nonzero(old_right & new_right))
     negative, positive = where_true(old_right & ~new_right), where_true(new_right & ~old_right)
@@ -335,6 +348,7 @@ def _comparison(
         negative_flips=negative,
         positive_flips=positive,
         by_cluster=by_cluster,
+        by_class=by_class,
     )
 
 

@@ -6,10 +6,12 @@ from ..errors import ConfigurationError
 from .comparison import Comparison, compare
 from .inputs import Values, is_number
 
+BALANCED = "balanced_negative_flip_rate"
 # What is logged -> the rate of the comparison between the old model and the student, where the student is "new".
 _OF_STUDENT = {
     "accuracy": "new_accuracy",
     "negative_flip_rate": "negative_flip_rate",
+    BALANCED: BALANCED,
     "positive_flip_rate": "positive_flip_rate",
     "inconsistency_flip_rate": "inconsistency_flip_rate",
     "relative_negative_flip_rate": "relative_negative_flip_rate",
@@ -32,12 +34,27 @@ def flip_metrics(
 ) -> dict[str, float]:
     """Return what an evaluation logs: the student's accuracy and flips, and those of the plain update.
 
-    All columns are as `muscle_hf.compare` takes them. Names begin with the prefix; what is undefined is nan.
+    All columns are as `muscle_hf.compare` takes them. Names begin with the prefix; what is undefined is nan, and the
+    balanced rate is left out where the right answers are no classes.
     """
     of_student = compare(old=old, new=student, references=references)
     of_update = compare(old=old, new=new, references=references)
     metrics = {f"{prefix}_{name}": getattr(of_student, rate) for name, rate in _OF_STUDENT.items()}
+    if not of_student.by_class:
+        del metrics[f"{prefix}_{BALANCED}"]
     return metrics | {f"{prefix}_{name}": getattr(of_update, rate) for name, rate in _OF_UPDATE.items()}
+
+
+def refuse_without_classes(metric: str | None, references: Values) -> None:
+    """Refuse to choose the best checkpoint by the balanced rate where the right answers are no classes."""
+    if metric is None or metric.removeprefix("eval_") != BALANCED:
+        return
+    classes = compare(old=references, new=references, references=references).by_class
+    if classes is not None and classes.unfit:
+        raise ConfigurationError(
+            f"metric_for_best_model={metric} is a mean over classes of right answers, and of the data set "
+            f'{classes.unfit}. Choose by "eval_negative_flip_rate".'
+        )
 
 
 def better_when_greater(metric: str) -> bool | None:

@@ -32,6 +32,8 @@ class Rate:
     interval: Callable[[Any, float, int], Interval]
     limits: Callable[[Any, float, int], Interval] | None = None
     """The interval that verdicts are made from; None where it is the same."""
+    applies: Callable[[Any], bool] = lambda result: True
+    """Whether a result can have it at all; tables for people leave it out where not."""
 
     @overload
     def __get__(self, result: None, owner: type) -> Self: ...
@@ -127,6 +129,8 @@ class Result:
               exact paired test leaves, so that 0 lies outside just where that test's p-value is below 1 - level.
             - `relative_negative_flip_rate` and `relative_accuracy_change`: the values that a score test with
               continuity correction does not reject.
+            - `balanced_negative_flip_rate`: a bootstrap within classes, smoothed and tilted (Efron 1981), whose
+              distribution is worked out and not drawn; see `muscle_hf.flips.tilted`.
             - `kappa`: large-sample normal interval (Fleiss, Cohen and Everitt 1969).
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
@@ -163,6 +167,8 @@ class Result:
             - A count over a count: the exact one of Clopper and Pearson (1934).
             - `accuracy_change`: the changes that an approximate unconditional test (Storer and Kim 1990) does not
               reject; at level 0.95 it errs in at most 2.4 % of cases on a side (`benchmarks/decide.py`).
+            - `balanced_negative_flip_rate`: that of `confidence_interval`, with half a flip more at the upper end and
+              half a flip less at the lower one.
             - Means of a `ScoreComparison`: the wider of the bootstrap and Student's interval. No interval of a mean
               knows of what no value shows, so where few instances change by much this one errs more often.
             - Other rates: that of `confidence_interval`.
@@ -256,9 +262,10 @@ class Result:
 
     def __str__(self) -> str:
         """Show the rates as a table for people, with 95 % intervals and the direction in which each gets better."""
-        width = max(map(len, self._rates()))
+        rates = {name: rate for name, rate in self._rates().items() if rate.applies(self)}
+        width = max(map(len, rates))
         lines = [*self._headline(), f"{'':{width}}    estimate   95 % interval"]
-        for name, rate in self._rates().items():
+        for name, rate in rates.items():
             estimate, (low, high) = getattr(self, name), self.confidence_interval(name)
             shown = "undefined" if math.isnan(estimate) else f"{estimate:z8.4f}"
             bounds = "" if math.isnan(low) else f"   {low:z.4f} to {high:z.4f}"

@@ -7,13 +7,14 @@ from importlib.resources import files
 
 from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
-from ..flips.rates import p_equation
+from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
 from ..runs.page.figures import bar, counted, mosaic
 from ..runs.page.html import KINDS, bounds, number, percent, plain, typeset
 
 _MEANINGS = {
     "negative_flip_rate": "right before, wrong now",
+    "balanced_negative_flip_rate": "the same, each class of right answers counting alike",
     "positive_flip_rate": "wrong before, right now",
     "inconsistency_flip_rate": "wrong now, and not the answer given before",
     "accuracy": "share that the new model gets right",
@@ -129,8 +130,10 @@ def _same(compared: Agreement) -> str:
 def _measures(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str], level: float) -> str:
     rows = ""
     for key, name in keys.items():
-        interval = bounds(name, *compared.confidence_interval(name, level))
-        better = getattr(type(compared), name).better.strip()
+        rate: Rate = getattr(type(compared), name)
+        if not rate.applies(compared):
+            continue
+        interval, better = bounds(name, *compared.confidence_interval(name, level)), rate.better.strip()
         meaning = _MEANINGS_OF_SCORES.get(key) if isinstance(compared, ScoreComparison) else None
         title = key.replace("_", "_<wbr>")  # where a narrow screen may break the line
         rows += (

@@ -9,6 +9,7 @@ from ..flips.score_comparison import ScoreComparison
 # Key of the metric -> attribute of the comparison.
 OF_FLIPS = {
     "negative_flip_rate": "negative_flip_rate",
+    "balanced_negative_flip_rate": "balanced_negative_flip_rate",
     "positive_flip_rate": "positive_flip_rate",
     "inconsistency_flip_rate": "inconsistency_flip_rate",
     "accuracy": "new_accuracy",

@@ -13,7 +13,6 @@ from transformers import Trainer
 from ..card.files import AdapterCard
 from ..card.lineage import Lineage
 from ..flips.comparison import Comparison
-from ..flips.eval_metrics import direction_of_best
 from ..hub.failures import hub_failures
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
@@ -26,7 +25,7 @@ from ..runs.run_comparison import RunComparison
 from .arguments import set_aside
 from .checkpoints import begun_at, is_of_command, load_finished, losing_nothing
 from .flips_evaluation import FlipsEvaluation
-from .flips_in_the_loop import is_below_bound, no_improvement, warn_without_best_checkpoint
+from .flips_in_the_loop import check_best, is_below_bound, no_improvement, warn_without_best_checkpoint
 from .full_disk import saving_whole
 from .hooks import send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
@@ -137,7 +136,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())
-            direction_of_best(self.args.metric_for_best_model, self.args.greater_is_better)
+            check_best(self.args, self.flips.questions.references)
             self.flips.ask_old_and_new()
         self._make_ready()
         try:

@@ -5,13 +5,13 @@ The trainers' base measures and logs them, see [`TrainerBase`][muscle_hf.trainin
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import ConfigurationError
-from ..flips.eval_metrics import is_allowed_best
+from ..flips.eval_metrics import direction_of_best, is_allowed_best, refuse_without_classes
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,12 @@ def choose_when_to_evaluate(args: Any, evaluates: bool, measures_flips: bool) ->
             f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
             "questions of a flips_dataset, or leave eval_strategy out."
         )
+
+
+def check_best(args: Any, references: Sequence[Any]) -> None:
+    """Refuse a metric for the best checkpoint that would choose the worst one, or that these rows do not have."""
+    direction_of_best(args.metric_for_best_model, args.greater_is_better)
+    refuse_without_classes(args.metric_for_best_model, references)
 
 
 def is_below_bound(metrics: Mapping[str, float], min_accuracy: float | None, prefix: str) -> bool:

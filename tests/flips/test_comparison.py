@@ -59,6 +59,8 @@ def test_hand_computed_example_does_not_drift() -> None:
         "accuracy_change": -1 / 10,
         "relative_accuracy_change": -1 / 5,
         "negative_flip_rate": 2 / 10,
+        # Of the four whose right answer is a, one breaks, and of the six of b another.
+        "balanced_negative_flip_rate": (1 / 4 + 1 / 6) / 2,
         "positive_flip_rate": 1 / 10,
         "flip_rate": 3 / 10,
         "inconsistency_flip_rate": (2 + 2) / 10,

@@ -15,6 +15,7 @@ from muscle_hf.flips.eval_metrics import (
     direction_of_best,
     flip_metrics,
     is_allowed_best,
+    refuse_without_classes,
 )
 
 REFERENCES = ["a"] * 10
@@ -25,6 +26,7 @@ STUDENT = ["a"] * 5 + ["b", "a", "a", "b", "c"]
 EXPECTED = {
     "accuracy": 0.7,
     "negative_flip_rate": 0.1,  # 5
+    "balanced_negative_flip_rate": 0.1,  # all of one class
     "positive_flip_rate": 0.2,  # 6, 7
     "inconsistency_flip_rate": 0.2,  # 5 and 9, where b became c
     "relative_negative_flip_rate": 0.1 / (0.6 * 0.3),
@@ -48,6 +50,19 @@ def test_class_numbers_are_answers_too() -> None:
         old=number(OLD), new=number(NEW), student=number(STUDENT), references=number(REFERENCES), prefix="test"
     )
     assert metrics == {f"test_{name}": pytest.approx(value, rel=1e-12) for name, value in EXPECTED.items()}
+
+
+def test_texts_to_be_found_log_no_balanced_rate_and_none_can_choose_by_it() -> None:
+    metrics = flip_metrics(old=["b", "c"], new=["a", "c"], student=["a", "c"], references=["a", "c"])
+    assert "eval_negative_flip_rate" in metrics
+    assert "eval_balanced_negative_flip_rate" not in metrics
+    for metric in ("eval_balanced_negative_flip_rate", "balanced_negative_flip_rate"):
+        assert better_when_greater(metric) is False
+        with pytest.raises(ConfigurationError, match=r"2 rows have 2 different .* no classes"):
+            refuse_without_classes(metric, ["a", "c"])
+        refuse_without_classes(metric, REFERENCES)
+    refuse_without_classes("eval_negative_flip_rate", ["a", "c"])
+    refuse_without_classes(None, ["a", "c"])
 
 
 def test_columns_of_other_lengths_are_refused() -> None:

@@ -6,7 +6,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from ...flips.coin import CoinFlips, GroupedCoinFlips
-from ...flips.rates import p_equation
+from ...flips.rates import Rate, p_equation
 from ...flips.score_comparison import ScoreComparison
 from ...text import how_many
 from ...version import __version__
@@ -40,6 +40,7 @@ _RATES = {
     "new_mean": ("mean score of the new model", ""),
     "mean_change": ("mean change of the score", "new minus old"),
     "negative_flip_rate": ("negative flip rate, NFR", "right before, wrong now"),
+    "balanced_negative_flip_rate": ("class-balanced NFR", "the same, each class of right answers counting alike"),
     "positive_flip_rate": ("positive flip rate, PFR", "wrong before, right now"),
     "flip_rate": ("flip rate", "negative and positive flips together"),
     "inconsistency_flip_rate": ("inconsistency flip rate", "wrong now, and another answer than before"),
@@ -258,9 +259,11 @@ def _rates(part: Part, level: float, *, alone: bool) -> str:
         label, meaning = _RATES.get(name, (name.replace("_", " "), ""))
         if part.has_scores:
             meaning = _MEANINGS_OF_SCORES.get(name, meaning)
-        better = getattr(type(part.comparison), name).better
+        kind: Rate = getattr(type(part.comparison), name)
+        if not kind.applies(part.comparison):
+            continue
         interval = "" if math.isnan(value["low"]) else bounds(name, value["low"], value["high"])
-        rows.append([f"{label} {better}".strip(), number(name, value["estimate"]), interval, meaning])
+        rows.append([f"{label} {kind.better}".strip(), number(name, value["estimate"]), interval, meaning])
     titles = ["rate", "estimate", f"{100 * level:g} % interval", "meaning"]
     table = grid(f"Rates of {part.name}", titles, rows, words=3)
     return table if alone else f"<details><summary>{name_of(part.name)}</summary>{table}</details>"
