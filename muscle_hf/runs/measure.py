@@ -5,48 +5,22 @@ A `Table` holds what has to be known of each instance; `measure` makes a `Part` 
 Source: Bartoš et al. (2023, arXiv 2310.04153) for the coin-flip view.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..flips.clusters import mean_interval as clustered_mean_interval
 from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
-from ..flips.inputs import number_from_0
-from ..flips.intervals import mean_interval
 from ..flips.score_comparison import ScoreComparison, compare_scores
-from ..readers.answers import Positions, TaskAnswers, codes, some
-from ..readers.identical import identical
-from ..readers.join import Aligned, align
+from ..readers.answers import Positions, TaskAnswers, codes
+from ..readers.join import Aligned
 from ..readers.metric_names import is_right_or_wrong
 from ..readers.missing import without_answer
 from .reliable_change import ReliableChange, reliable_change
-
-
-@dataclass(frozen=True)
-class SeedFloor:
-    """The flips that mere retraining or sampling makes, measured on runs of one and the same version."""
-
-    runs: int
-    """How many runs of the same version were compared with each other."""
-    negative_flip_rate: float
-    """Mean negative flip rate over the ordered pairs of these runs; the positive flip rate is the same by symmetry."""
-    low: float
-    high: float
-    excess: float
-    """Negative flip rate of the update minus the floor."""
-    excess_low: float
-    excess_high: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as a dictionary of plain Python values."""
-        return dict(vars(self))
+from .seed_floor import SeedFloor, flips_among
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +210,12 @@ def tabulate(
     if sampled and tolerance is None:
         rule = reliable_change(pair, level)
         table = replace(table, tolerance=rule.threshold, reliable_change=rule)
-    return _with_floor(table, pair, seed_floor, by_position, allow_identical) if seed_floor else table
+    if seed_floor:
+        flips = flips_among(
+            seed_floor, pair, table.tolerance, by_position=by_position, allow_identical=allow_identical
+        )
+        table = replace(table, floor=flips, floor_runs=len(seed_floor))
+    return table
 
 
 def _labels(pair: Aligned) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
@@ -285,7 +264,9 @@ def measure(
         test=test,
         cluster=table.cluster,
         seed_floor=(
-            None if table.floor is None else _floor(compared, table.floor[rows], table.floor_runs, level, clusters)
+            None
+            if table.floor is None
+            else SeedFloor.of(compared, table.floor[rows], table.floor_runs, level, clusters)
         ),
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,
@@ -337,54 +318,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted
-
-
-def _with_floor(
-    table: Table, pair: Aligned, runs: Sequence[TaskAnswers], by_position: bool, allow_identical: bool
-) -> Table:
-    if len(runs) < 2:
-        raise InputError("a seed floor needs two or more runs of the same version; got one.")
-    joins: list[TaskAnswers] = []
-    for run in runs:
-        # Instances beyond the compared ones do no harm, those that lack do.
-        joined = align(pair.old, run, allow_missing=not by_position, by_position=by_position)
-        if len(joined.old) < len(pair.old):
-            missing = pair.old.ids.filter(pc.invert(pc.is_in(pair.old.ids, value_set=joined.old.ids)))
-            raise InputError(
-                f"the seed floor {run.source} lacks {len(missing)} of the {len(pair.old)} compared ids, for instance "
-                f"{some(missing)}, or has them with another document or right answer: every run must have answered "
-                "the same instances."
-            )
-        joins.append(joined.new)
-    for before, after in itertools.combinations(joins, 2):
-        same = None if allow_identical else identical(pair.old.task, before, after)
-        if same is not None and not same.in_part:
-            raise InputError(
-                "two runs of the seed floor are one, so they show nothing of what retraining or sampling changes. "
-                f"{same.message}. Log-likelihoods and greedy answers do not change with the seed of sampling: give "
-                "runs that were trained with other seeds. --allow-identical (allow_identical=True) accepts these."
-            )
-    columns = [run.values() for run in joins]
-    flips = np.zeros(len(table))
-    for first, second in itertools.permutations(columns, 2):
-        flips[compare_scores(old=first, new=second, tolerance=table.tolerance).negative_flips] += 1
-    return replace(table, floor=flips / (len(runs) * (len(runs) - 1)), floor_runs=len(runs))
-
-
-def _floor(
-    compared: Comparison | ScoreComparison,
-    values: NDArray[np.float64],
-    runs: int,
-    level: float,
-    clusters: NDArray[np.int64] | None,
-) -> SeedFloor:
-    def bound(values: NDArray[np.float64]) -> tuple[float, float]:
-        if clusters is None or compared.clusters == compared.n:
-            return mean_interval(values, level, seed=0)
-        return clustered_mean_interval(values, number_from_0(clusters), level)
-
-    flipped = np.zeros(len(values))
-    flipped[compared.negative_flips] = 1.0
-    excess = flipped - values
-    (low, high), (excess_low, excess_high) = bound(values), bound(excess)
-    return SeedFloor(runs, float(values.mean()), low, high, float(excess.mean()), excess_low, excess_high)
