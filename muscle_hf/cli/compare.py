@@ -61,6 +61,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "p, intervals and gate take its values as independent, not the answers",
     )
     statistics.add_argument(
+        "--yes-no",
+        metavar="YES,NO",
+        help="the questions are yes/no questions, and these answers mean yes and no: say whether the update turned "
+        "answers towards one of them, whether ability fell, and what a moved threshold would repair",
+    )
+    statistics.add_argument(
+        "--yes-no-scores",
+        action="append",
+        metavar="COLUMN",
+        help="column of a table with log p(no) - log p(yes) of each answer; given twice, for OLD and NEW (logged "
+        "samples of lm-evaluation-harness have it by themselves)",
+    )
+    statistics.add_argument(
         "--seed-floor",
         nargs="+",
         default=[],
@@ -116,6 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         by_position=arguments.by_position,
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,
+        yes_no_scores=arguments.yes_no_scores,
         references=arguments.references,
         **reading_options(arguments, reference=arguments.reference),
     )

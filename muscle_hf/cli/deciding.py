@@ -21,6 +21,7 @@ BOUNDS = {
     "relative_margin": "how far accuracy may fall as a share of the old accuracy, such as 0.02 for 2 %% of it",
     "max_nfr": "highest negative flip rate, 0 to 1",
     "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
+    "max_bias_shift": "how far the bias of yes/no answers (--yes-no) may move, to either side, such as 0.1",
     "max_regression": "highest mean regression of the scores that fell",
     "stop_at": "Bayes factor at which an evaluation that grows may stop, such as 20, however often one looks: broken "
     "if the update breaks more than it repairs, kept if it repairs more",
@@ -33,6 +34,7 @@ _SAID = {
     "test": "two-sided",
     "missing": None,
     "cluster": None,
+    "yes_no": None,
     "gate_on": "interval",
     "undecided": None,
 }

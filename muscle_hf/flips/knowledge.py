@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .inputs import Values, is_number, take_answers
 
-Codes: TypeAlias = NDArray[np.int8]
+Codes: TypeAlias = NDArray[np.int64]
 
 KNOWLEDGE = CORRECT, INCORRECT, INSUFFICIENT = ("correct", "incorrect", "insufficient")
 """What a model knows: the right answer, a wrong one, or none."""
@@ -101,7 +101,7 @@ def take_knowledge(name: str, knowledge: Values, n: int) -> Codes:
                 "knowledge_of gives these, from answers to an open form of the question. Leave instances of which it "
                 "is not known out of all columns"
             )
-    return np.array([places[group] for group in groups], np.int8)
+    return np.array([places[group] for group in groups], np.int64)
 
 
 def refuse_circular(name: str, groups: Codes, gold: Codes, said: Mapping[str, Codes]) -> None:
@@ -120,7 +120,7 @@ def refuse_circular(name: str, groups: Codes, gold: Codes, said: Mapping[str, Co
         return
     for whose, codes in said.items():
         cells = np.zeros((9, 3), np.bool_)
-        cells[gold.astype(np.int64) * 3 + codes, groups] = True
+        cells[gold * 3 + codes, groups] = True
         if cells.sum(axis=1).max() <= 1:
             raise InputError(
                 f"{name} follows from the right answers and the {whose} model's answers, for each of the "

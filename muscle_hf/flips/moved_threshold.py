@@ -10,11 +10,9 @@ from ..errors import InputError
 from .comparison import Comparison, compare_correct
 from .intervals import Numbers
 from .rates import where_true
-from .yes_no_answers import NEGATIVE, POSITIVE, YesNoAnswers
+from .yes_no_answers import NEGATIVE, POSITIVE, Codes, YesNoAnswers
 
 _FOLDS = 10
-
-Codes = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ def threshold_repairs(scores: Numbers, gold: Codes, said: Codes, old_right: NDAr
     _check_direction(scores, said)
     is_positive = gold == POSITIVE
     folds = min(_FOLDS, int(is_positive.sum()), int((~is_positive).sum()))
-    moved = np.empty(len(gold), np.int8)
+    moved = np.empty(len(gold), np.int64)
     if folds < 2:
         raise InputError(
             "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer has "
@@ -79,7 +77,7 @@ def threshold_repairs(scores: Numbers, gold: Codes, said: Codes, old_right: NDAr
         threshold = best_threshold(scores[~held_out], is_positive[~held_out])
         moved[held_out] = np.where(scores[held_out] > threshold, NEGATIVE, POSITIVE)
     right, would_be = said == gold, moved == gold
-    counts = np.bincount(gold.astype(np.int64) * 3 + moved, minlength=6)[:6].reshape(2, 3)
+    counts = np.bincount(gold * 3 + moved, minlength=6).reshape(2, 3)
     negative_flips = old_right & ~right
     return ThresholdRepairs(
         threshold=best_threshold(scores, is_positive),

@@ -7,7 +7,7 @@ questions, and d' and c of signal detection, which part ability from lean.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from . import yes_no_rates as rates
 from .inputs import Values, take_answers, take_scores
-from .intervals import Interval, Numbers, mean_interval
+from .intervals import Interval, Numbers, change_interval, mean_interval
 from .knowledge import KNOWLEDGE, refuse_circular, take_knowledge
-from .moved_threshold import Codes, ThresholdRepairs, threshold_repairs
+from .moved_threshold import ThresholdRepairs, threshold_repairs
 from .paired_tests import coin_test
 from .rates import Rate, Result, where_true
 from .yes_no_answers import (
     NEGATIVE,
     NEITHER,
     POSITIVE,
+    Codes,
     Counts,
     Label,
     Labels,
@@ -34,6 +35,7 @@ from .yes_no_answers import (
     check_kind,
     check_labels,
     code_answers,
+    counted,
     refuse_other_references,
     take_labels,
 )
@@ -42,6 +44,12 @@ from .yes_no_answers import (
 def _change(name: str, interval: Callable[["YesNoComparison", float, int], Interval], **more: Any) -> Rate:
     """Make the change of a rate that both models have."""
     return Rate(" ", lambda c: getattr(c.new, name) - getattr(c.old, name), interval, **more)
+
+
+def _of_size(interval: Interval) -> Interval:
+    """Bound the size of what is bounded."""
+    low, high = interval
+    return max(0.0, low, -high), max(abs(low), abs(high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +101,12 @@ class YesNoComparison(Result):
         return both, new, old, int(cells.sum()) - both - new - old
 
     @property
+    def _right(self) -> rates.Pair:
+        both = int(self.cells[POSITIVE, POSITIVE, POSITIVE] + self.cells[NEGATIVE, NEGATIVE, NEGATIVE])
+        new, old = len(self.positive_flips), len(self.negative_flips)
+        return both, new, old, self.n - both - new - old
+
+    @property
     def _misses(self) -> rates.Pair:
         return self._pair(POSITIVE, NEGATIVE)
 
@@ -104,12 +118,27 @@ class YesNoComparison(Result):
     def _false_alarms(self) -> rates.Pair:
         return self._pair(NEGATIVE, POSITIVE)
 
+    accuracy_change = _change("accuracy", lambda c, level, _: change_interval(c._right, level))
+    """Accuracy of the new model minus that of the old one."""
+    false_negative_rate_change = _change("false_negative_rate", lambda c, level, _: change_interval(c._misses, level))
+    """FNR of the new model minus that of the old one."""
+    false_positive_rate_change = _change(
+        "false_positive_rate", lambda c, level, _: change_interval(c._false_alarms, level)
+    )
+    """FPR of the new model minus that of the old one."""
     shift = _change(
         "bias",
         lambda c, level, _: rates.shift_interval(c._misses, c._false_alarms, level),
         limits=lambda c, level, _: rates.shift_limits(c._misses, c._false_alarms, level),
     )
     """Bias of the new model minus that of the old one, from -2 to 2: above 0 the update leans more to no."""
+    shift_size = Rate(
+        " ",
+        lambda c: abs(c.shift),
+        lambda c, level, _: _of_size(rates.shift_interval(c._misses, c._false_alarms, level)),
+        lambda c, level, _: _of_size(rates.shift_limits(c._misses, c._false_alarms, level)),
+    )
+    """How far the bias moved, to whichever side: what a gate bounds."""
     sensitivity_change = _change(
         "sensitivity",
         lambda c, level, seed: rates.sensitivity_change_interval(c._hits, c._false_alarms, level, seed),
@@ -267,47 +296,55 @@ def compare_yes_no(
             raise InputError(f"{name} alone would do nothing: give {beside[0]}, those of the new model, as well")
     before, after, right = take_answers(old=old, new=new, references=references)
     check_kind({"references": right, "old": before, "new": after}, yes, no)
-    gold, _ = code_answers(right, yes, no)
+    gold = code_answers(right, yes, no, {})
     refuse_other_references(right, gold, yes, no)
-    (said_before, old_unknown), (said_after, new_unknown) = (code_answers(side, yes, no) for side in (before, after))
-    said = {"old": said_before, "new": said_after}
-    whole = _compared(gold, said_before, said_after, yes, no, old_unknown, new_unknown)
+    unknown: dict[Any, int] = {}
+    said_before, said_after = (code_answers(side, yes, no, unknown) for side in (before, after))
+    said = {name: np.minimum(codes, NEITHER) for name, codes in (("old", said_before), ("new", said_after))}
+    whole = compare_codes(gold, said_before, said_after, yes, no, unknown)
     more: dict[str, Any] = {}
     if knowledge is not None:
         groups = take_knowledge("knowledge", knowledge, len(gold))
         refuse_circular("knowledge", groups, gold, said)
         more["by_knowledge"] = {
-            name: _compared(gold[rows], said_before[rows], said_after[rows], yes, no)
+            name: compare_codes(gold[rows], said_before[rows], said_after[rows], yes, no, unknown)
             for name, rows in zip(KNOWLEDGE, (groups == place for place in range(3)), strict=True)
         }
         if old_knowledge is not None:
             old_groups = take_knowledge("old_knowledge", old_knowledge, len(gold))
             refuse_circular("old_knowledge", old_groups, gold, said)
-            table = np.bincount(old_groups.astype(np.int64) * 3 + groups, minlength=9).reshape(3, 3).tolist()
+            table = np.bincount(old_groups * 3 + groups, minlength=9).reshape(3, 3).tolist()
             more["knowledge_changes"] = {
                 name: dict(zip(KNOWLEDGE, row, strict=True)) for name, row in zip(KNOWLEDGE, table, strict=True)
             }
     if new_scores is not None:
-        more |= _of_scores(old_scores, new_scores, gold, said_before, said_after, whole.undefined)
-    return YesNoComparison(**{**vars(whole), **more})
+        columns = {"new_scores": new_scores} | ({} if old_scores is None else {"old_scores": old_scores})
+        (after_scores, *before_scores), _ = take_scores(**columns)
+        if len(after_scores) != len(gold):
+            raise InputError(
+                f"old has {len(gold)}, new_scores has {len(after_scores)}: all must hold the same instances in the "
+                "same order"
+            )
+        return with_scores(replace(whole, **more), gold, said["new"], after_scores, *before_scores)
+    return replace(whole, **more)
 
 
-def _compared(
+def compare_codes(
     gold: Codes,
     said_before: Codes,
     said_after: Codes,
     positive: frozenset[Label],
     negative: frozenset[Label],
-    old_unknown: Mapping[Any, int] | None = None,
-    new_unknown: Mapping[Any, int] | None = None,
+    unknown: Mapping[Any, int],
 ) -> YesNoComparison:
-    """Count instances by their codes."""
-    cells = np.bincount(gold.astype(np.int64) * 9 + said_before * 3 + said_after, minlength=18).reshape(2, 3, 3)
-    was_right, is_right = said_before == gold, said_after == gold
+    """Compare answers by their codes, see `code_answers`."""
+    before, after = np.minimum(said_before, NEITHER), np.minimum(said_after, NEITHER)
+    cells = np.bincount(gold * 9 + before * 3 + after, minlength=18).reshape(2, 3, 3)
+    was_right, is_right = before == gold, after == gold
     return YesNoComparison(
         cells=cells,
-        old=YesNoAnswers(cells.sum(axis=2), old_unknown or {}),
-        new=YesNoAnswers(cells.sum(axis=1), new_unknown or {}),
+        old=YesNoAnswers(cells.sum(axis=2), counted(said_before, unknown)),
+        new=YesNoAnswers(cells.sum(axis=1), counted(said_after, unknown)),
         negative_flips=where_true(was_right & ~is_right),
         positive_flips=where_true(is_right & ~was_right),
         positive=positive,
@@ -315,19 +352,12 @@ def _compared(
     )
 
 
-def _of_scores(
-    old_scores: Values | None,
-    new_scores: Values,
-    gold: Codes,
-    said_before: Codes,
-    said_after: Codes,
-    undefined: str | None,
-) -> dict[str, Any]:
-    columns = {"new_scores": new_scores} | ({} if old_scores is None else {"old_scores": old_scores})
-    (after, *before), _ = take_scores(**columns)
-    if len(after) != len(gold):
-        raise InputError(
-            f"old has {len(gold)}, new_scores has {len(after)}: all must hold the same instances in the same order"
-        )
-    repairs = None if undefined else threshold_repairs(after, gold, said_after, said_before == gold)
-    return {"threshold_repairs": repairs} | ({"score_changes": after - before[0]} if before else {})
+def with_scores(
+    compared: YesNoComparison, gold: Codes, said: Codes, new_scores: Numbers, old_scores: Numbers | None = None
+) -> YesNoComparison:
+    """Add what scores say to a comparison, `said` being the codes of the new model's answers."""
+    was_right = said == gold
+    was_right[compared.negative_flips], was_right[compared.positive_flips] = True, False
+    repairs = None if compared.undefined else threshold_repairs(new_scores, gold, said, was_right)
+    changes = None if old_scores is None else new_scores - old_scores
+    return replace(compared, threshold_repairs=repairs, score_changes=changes)

@@ -1,7 +1,6 @@
 """What one model says to yes/no questions, and the labels that yes and no are given by."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
@@ -19,9 +18,11 @@ Label: TypeAlias = str | int
 Labels: TypeAlias = Label | Iterable[Label]
 """One label, or several that mean the same."""
 Counts: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[np.int64]
+"""What each answer is taken for."""
 
 POSITIVE, NEGATIVE, NEITHER = range(3)
-"""What an answer is taken for."""
+"""What an answer is taken for; those above `NEITHER` are answers that are neither label."""
 _SHOWN = 5  # of the answers that are neither
 
 
@@ -172,20 +173,28 @@ def check_labels(positive: frozenset[Label], negative: frozenset[Label]) -> None
 
 
 def code_answers(
-    answers: Answers, positive: frozenset[Label], negative: frozenset[Label]
-) -> tuple[NDArray[np.int8], dict[Any, int]]:
-    """Say of each answer what it is taken for, and count those that are neither label, the commonest first."""
-    if isinstance(answers, np.ndarray):
-        codes = np.full(len(answers), NEITHER, np.int8)
-        for code, labels in ((POSITIVE, positive), (NEGATIVE, negative)):
-            codes[np.isin(answers, np.array(list(labels), np.int64))] = code
-        distinct, counts = np.unique(answers[codes == NEITHER], return_counts=True)
-        unknown = dict(zip(distinct.tolist(), counts.tolist(), strict=True))
-    else:
-        code_of = dict.fromkeys(positive, POSITIVE) | dict.fromkeys(negative, NEGATIVE)
-        codes = np.fromiter((code_of.get(answer, NEITHER) for answer in answers), np.int8, len(answers))
-        unknown = Counter(answer for answer in answers if answer is not None and answer not in code_of)
-    return codes, dict(sorted(unknown.items(), key=lambda item: -item[1]))
+    answers: Iterable[Any], positive: frozenset[Label], negative: frozenset[Label], unknown: dict[Any, int]
+) -> Codes:
+    """Say of each answer what it is taken for.
+
+    A missing one is `NEITHER`; one that is neither label has a number above, which is added to `unknown`.
+    """
+    code_of: dict[Any, int] = dict.fromkeys(positive, POSITIVE) | dict.fromkeys(negative, NEGATIVE) | {None: NEITHER}
+
+    def code(answer: Any) -> int:
+        known = code_of.get(answer)
+        return unknown.setdefault(answer, NEITHER + 1 + len(unknown)) if known is None else known
+
+    values = answers.tolist() if isinstance(answers, np.ndarray) else answers
+    return np.fromiter(map(code, values), np.int64)
+
+
+def counted(codes: Codes, unknown: Mapping[Any, int]) -> dict[Any, int]:
+    """Count the answers that are neither label, the commonest first."""
+    numbers, counts = np.unique(codes[codes > NEITHER], return_counts=True)
+    answers = list(unknown)
+    pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+    return dict(sorted(((answers[number - NEITHER - 1], count) for number, count in pairs), key=lambda item: -item[1]))
 
 
 def check_kind(columns: Mapping[str, Answers], positive: frozenset[Label], negative: frozenset[Label]) -> None:
@@ -203,10 +212,10 @@ def check_kind(columns: Mapping[str, Answers], positive: frozenset[Label], negat
 
 
 def refuse_other_references(
-    references: Answers, codes: NDArray[np.int8], positive: frozenset[Label], negative: frozenset[Label]
+    references: Answers, codes: Codes, positive: frozenset[Label], negative: frozenset[Label]
 ) -> None:
     """Refuse right answers that are neither label."""
-    others = np.flatnonzero(codes == NEITHER)
+    others = np.flatnonzero(codes >= NEITHER)
     if not len(others):
         return
     place = int(others[0])

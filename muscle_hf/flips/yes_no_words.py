@@ -1,7 +1,7 @@
 """A comparison of yes/no answers in sentences, and both models' rates as rows: the same for every report."""
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .rates import p_equation
 from .yes_no_answers import YesNoAnswers, shown_unknown, spelling_hint
@@ -12,39 +12,49 @@ Compared: TypeAlias = Any
 WIDE = 1.0
 """From so many units an interval of d' or c is called wide: one unit is the distance that parts 50 % from 84 %."""
 
+
+class Row(NamedTuple):
+    """A row of a table: a rate of both models, and how it changed."""
+
+    title: str
+    rate: str
+    change: str
+    """The rate of the change."""
+    scale: float
+    form: str
+    """How numbers are written; those of the change have a sign before them."""
+
+
 ROWS = (
-    ("accuracy, %", "accuracy", None),
-    ("FNR, %: says no where yes is right", "false_negative_rate", None),
-    ("FPR, %: says yes where no is right", "false_positive_rate", None),
-    ("bias = FNR - FPR; above 0: leans to no", "bias", "shift"),
-    ("d', how well it can tell", "sensitivity", "sensitivity_change"),
-    ("c, where it cuts; above 0: leans to no", "criterion", "criterion_change"),
+    Row("accuracy ↑, %", "accuracy", "accuracy_change", 100, "z.1f"),
+    Row("FNR, %: no where yes is right", "false_negative_rate", "false_negative_rate_change", 100, "z.1f"),
+    Row("FPR, %: yes where no is right", "false_positive_rate", "false_positive_rate_change", 100, "z.1f"),
+    Row("bias, FNR - FPR: > 0 leans to no", "bias", "shift", 1, "+z.3f"),
+    Row("d' ↑: how well it can tell", "sensitivity", "sensitivity_change", 1, "z.2f"),
+    Row("c, where it cuts: > 0 leans to no", "criterion", "criterion_change", 1, "+z.2f"),
 )
-"""What a table shows: title, rate of both models, rate of the change where it has one."""
+"""What a table shows."""
 
 
-def figure(result: YesNoAnswers | Compared, name: str, level: float, *, sign: bool = False) -> str:
-    """Show a rate with its interval: shares in percent, the others in their unit."""
+def figure(result: YesNoAnswers | Compared, name: str, level: float, scale: float, form: str) -> str:
+    """Show a rate with its interval."""
     value, (low, high) = getattr(result, name), result.confidence_interval(name, level)
     if math.isnan(value):
         return "undefined"
-    scale, form = (100, "z.1f") if name in ("accuracy", "false_negative_rate", "false_positive_rate") else (1, "+z.3f")
-    form = f"{'+' if sign else ''}z.2f" if name.startswith("sensitivity") else form
-    form = "+z.2f" if name.startswith("criterion") else form
     return f"{scale * value:{form}} [{scale * low:{form}}, {scale * high:{form}}]"
 
 
-def rows_of(b: Compared, level: float = 0.95) -> list[list[str]]:
-    """Give the rows of a table: title, old, new, change."""
-    return [
-        [
-            title,
-            figure(b.old, name, level),
-            figure(b.new, name, level),
-            "" if change is None else figure(b, change, level, sign=True),
-        ]
-        for title, name, change in ROWS
-    ]
+def signed(form: str) -> str:
+    """Write a number of a form with its sign."""
+    return f"+{form.removeprefix('+')}"
+
+
+def _rows(b: Compared, level: float) -> list[list[str]]:
+    rows = []
+    for row in ROWS:
+        sides = [figure(side, row.rate, level, row.scale, row.form) for side in (b.old, b.new)]
+        rows.append([row.title, *sides, figure(b, row.change, level, row.scale, signed(row.form))])
+    return rows
 
 
 def direction(b: Compared, level: float = 0.95) -> str:
@@ -139,7 +149,7 @@ def knowledge(b: Compared, level: float = 0.95) -> list[str]:
     """Say the shift of each group by knowledge, and how knowledge changed."""
     lines = []
     for name, group in b.by_knowledge.items():
-        shown = "undefined" if math.isnan(group.shift) else figure(group, "shift", level)
+        shown = figure(group, "shift", level, 1, "+z.3f")
         bias = "" if math.isnan(group.shift) else f", bias {group.old.bias:+z.3f} -> {group.new.bias:+z.3f}"
         lines.append(f"knowledge {name}: {group.n:,} questions{bias}, shift {shown}")
     if b.knowledge_changes is not None:
@@ -169,7 +179,7 @@ def as_text(b: Compared) -> str:
     """Lay out sentences, table and cautions as plain text."""
     gold = b.cells.sum(axis=(1, 2)).tolist()
     head = f"{b.n:,} yes/no questions, right answer yes {gold[0]:,}, no {gold[1]:,}"
-    rows = [["", "old", "new", "change"], *rows_of(b)]
+    rows = [["", "old", "new", "change"], *_rows(b, 0.95)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(

@@ -96,6 +96,11 @@ class TaskAnswers:
     no such kind, see `identical`. Without it, long `answers` and `scores` tell."""
     likelihoods: bool = False
     """Whether `outputs` are of log-likelihoods; otherwise of generated texts."""
+    first_choices: Column | None = field(default=None, repr=False)
+    """The text of the first of two choices, of which `answers` are the numbers; None where there are not two."""
+    second_choices: Column | None = field(default=None, repr=False)
+    margins: NDArray[np.float64] | None = field(default=None, repr=False)
+    """By how much each second choice is preferred: what it is chosen by, as its log-likelihood, less the first's."""
     slices: Mapping[str, Column] = field(default_factory=dict, repr=False)
     """Column name -> the group of each instance, as strings, null where it has none."""
     columns: tuple[str, ...] = ()
@@ -128,6 +133,7 @@ class TaskAnswers:
     def take(self, positions: Positions, ids: Column | None = None) -> "TaskAnswers":
         """Give the rows at some positions, in that order; their ids need not be taken where these are at hand."""
         columns = ("answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
+        columns += ("first_choices", "second_choices", "margins")
         indices = pa.array(positions)
         changed: dict[str, Any] = {
             name: column[positions] if isinstance(column, np.ndarray) else _taken(column, indices)

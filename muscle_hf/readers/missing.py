@@ -21,7 +21,8 @@ _TREATED = {
     WRONG: "counted as wrong",
     HARNESS_ERROR: "counted as errors of the harness, in no rate",
 }
-_FILLED = ("ids", "references", "documents", "targets")
+_CHOICES = ("first_choices", "second_choices")
+_FILLED = ("ids", "references", "documents", "targets", *_CHOICES)
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,13 @@ def _take(side: TaskAnswers, positions: Positions) -> TaskAnswers:
     taken = side.take(np.maximum(positions, 0))
     gone = pa.array(lacking)
     changed: dict[str, Any] = {}
-    for name in ("ids", "answers", "references", "documents", "targets", "prompts", "outputs"):
+    for name in ("ids", "answers", "references", "documents", "targets", "prompts", "outputs", *_CHOICES):
         if (column := getattr(taken, name)) is not None:
             changed[name] = _blank(column, gone)
     if taken.scores is not None:
         changed["scores"] = np.where(lacking, np.nan, taken.scores)
+    if taken.margins is not None:
+        changed["margins"] = np.where(lacking, np.nan, taken.margins)
     slices = {name: _blank(column, gone) for name, column in taken.slices.items()}
     rows = None if taken.rows is None else np.where(lacking, -1, taken.rows)
     return replace(taken, **changed, slices=slices, rows=rows)

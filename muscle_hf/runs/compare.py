@@ -11,6 +11,7 @@ from ..errors import ArgumentError, InputError
 from ..flips.inputs import is_number
 from ..flips.paired_tests import check_test
 from ..flips.stopping import check_stop_at
+from ..flips.yes_no_answers import Labels
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike
@@ -20,6 +21,7 @@ from ..readers.selection import both_sides, choose_tasks
 from ..text import quote
 from .matching import match_tasks
 from .run_comparison import RunComparison
+from .yes_no import take_pair
 
 __all__ = ["RunComparison", "Source", "compare_runs"]
 
@@ -44,6 +46,8 @@ def compare_runs(
     missing: str | None = None,
     by_position: bool = False,
     allow_identical: bool = False,
+    yes_no: str | tuple[Labels, Labels] | None = None,
+    yes_no_scores: str | Sequence[str] | None = None,
     **reading: Any,
 ) -> RunComparison:
     """Compare what two model versions answered: what broke, what was repaired, where, and can it be chance?
@@ -78,6 +82,10 @@ def compare_runs(
         by_position: Join row by row, for files without ids.
         allow_identical: Accept that old and new, or two runs of the seed floor, share what two models cannot, such as
             log-likelihoods to the last digit; the notes say it then. Otherwise that is told first, and no gate passes.
+        yes_no: What means yes and what means no, such as ("yes", "no") or "yes,no", each a label or a set of labels:
+            then every row has `yes_no`, a `YesNoComparison` that says whether the update turned answers towards no.
+        yes_no_scores: Column of tables that holds log p(no) - log p(yes) of each answer, or two: the old one's, then
+            the new one's. Logged samples of lm-evaluation-harness have it by themselves.
         reading: Options of `read` for all sources that are not read yet. `run` and `filter` may be pairs: old and new.
             A seed floor takes the old one's filter.
 
@@ -106,6 +114,8 @@ def compare_runs(
     columns = [by] if isinstance(by, str) else list(by)
     read_columns = list(dict.fromkeys([*columns, *([] if cluster is None else [cluster])]))
     sources = (old, new, *seed_floor)
+    labels = None if yes_no is None else take_pair(yes_no)
+    of_scores = _score_columns(yes_no_scores, cluster, is_asked=labels is not None)
     useless = [name for name, value in reading.items() if value]
     if useless and all(isinstance(source, Run) for source in sources):
         raise InputError(f"everything is read already, so {', '.join(useless)} would do nothing; give them to read().")
@@ -115,7 +125,10 @@ def compare_runs(
             both_sides("run", reading.pop("run", None)), both_sides("filter", reading.pop("filter", None)), strict=True
         )
     ]
-    first, second = (_read(source, read_columns, tasks, how) for source, how in zip((old, new), sides, strict=True))
+    first, second = (
+        _read(source, list(dict.fromkeys([*read_columns, *filter(None, [column])])), tasks, how)
+        for source, how, column in zip((old, new), sides, of_scores, strict=True)
+    )
     floors = [_read(source, (), (), sides[0] | {"run": None}) for source in seed_floor]
     first, second, *floors = alike([first, second, *floors])
     for run in (first, second):
@@ -157,6 +170,8 @@ def compare_runs(
         allow_missing=allow_missing,
         allow_identical=allow_identical,
         origins=[run.origin for run in (first, second, *floors)],
+        yes_no=labels,
+        yes_no_scores=of_scores,
     )
     return _held(result, margin, stop_at)
 
@@ -171,6 +186,25 @@ def _held(result: RunComparison, margin: float | None, stop_at: float | None) ->
     if margin is not None or stop_at is not None:
         held.gate  # noqa: B018 - raises
     return held
+
+
+def _score_columns(
+    columns: str | Sequence[str] | None, cluster: str | None, *, is_asked: bool
+) -> tuple[str | None, str | None]:
+    """Name the columns of scores of yes/no answers, on both sides; refuse what they would do nothing for."""
+    if is_asked and cluster is not None:
+        raise InputError(
+            "--yes-no (yes_no=) takes every answer as independent of the others, and --cluster (cluster=) does not; "
+            "give one of both."
+        )
+    if columns is None:
+        return None, None
+    if not is_asked:
+        raise InputError("--yes-no-scores (yes_no_scores=) would do nothing without --yes-no (yes_no=).")
+    named = [columns] if isinstance(columns, str) else list(columns)
+    if not 1 <= len(named) <= 2:
+        raise InputError(f"yes_no_scores names {len(named)} columns; give one, or one for each side: old, then new.")
+    return named[0], named[-1]
 
 
 def _read(source: Source, slices: Sequence[str], tasks: str | Sequence[str], options: Mapping[str, Any]) -> Run:

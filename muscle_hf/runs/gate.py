@@ -263,8 +263,7 @@ def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
         raise _no_row(outcomes, bound, [row for row, _ in rows])
     having = [(row, part) for row, part in chosen if RATES[bound.rate].rate(part)]
     if not having:
-        kind = "scores" if RATES[bound.rate].scores else "answers"
-        raise InputError(f"{bound}: {quote(bound.where)} has no {bound.rate[4:]}, which only {kind} have.")
+        raise InputError(f"{bound}: {quote(bound.where)} {RATES[bound.rate].lacking(bound.rate)}.")
     if bound.rate == "min_accuracy_change" and any(not part.has_scores for _, part in having):
         if abs(bound.value) > 1:
             raise InputError(f"{bound}: accuracy is from 0 to 1, so its change is from -1 to 1; one point is 0.01.")

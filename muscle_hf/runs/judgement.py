@@ -101,7 +101,7 @@ def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on:
 def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judgement:
     """Keep that a bound is kept only where it were, had the harness not failed and the update broken what it lacks."""
     errors = f"{how_many(part.harness_errors, 'error')} of the harness"
-    if part.worst_case is None:
+    if part.worst_case is None or RATES[judged.bound.rate].of_yes_no:
         told = f"cannot tell for {errors}, whose scores nobody knows"
     else:
         worst = Part.of(part.name, part.metric, part.worst_case, level=level, prior=part.coin.prior)
@@ -113,8 +113,9 @@ def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judg
 
 
 def _figures(bound: Bound, part: Part, level: float) -> Figures:
-    name = RATES[bound.rate].rate(part) or ""
-    return Figures(getattr(part.comparison, name), *part.comparison.decision_interval(name, level), bound.value)
+    kind = RATES[bound.rate]
+    name, result = kind.rate(part) or "", kind.result(part)
+    return Figures(getattr(result, name), *result.decision_interval(name, level), bound.value)
 
 
 def _is_broken(bound: Bound, figures: Figures) -> bool:
@@ -194,6 +195,9 @@ def _by_bayes_factor(bound: Bound, row: str, part: Part, family: int) -> Judgeme
 
 def _undefined(bound: Bound, row: str, part: Part, figures: Figures) -> Judgement:
     """Judge a rate that is undefined, or has no interval."""
+    if RATES[bound.rate].of_yes_no and part.yes_no is not None:
+        fact = RATES[bound.rate].words(part, figures).fact
+        return _judgement(bound, row, part, figures, CANNOT_TELL, f"{fact}: cannot tell, {part.yes_no.undefined}")
     fact = RATES[bound.rate].words(part, figures).fact
     nothing = RATES[bound.rate].nothing_can_flip(part) if math.isnan(figures.estimate) else None
     if nothing:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..flips.comparison import Comparison
 from ..flips.intervals import relative_interval
+from ..flips.rates import Result
 from ..flips.ratio import relative_limits
 from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
 from ..text import how_many
@@ -59,6 +60,7 @@ class Unit(NamedTuple):
 
 
 PERCENT, POINTS, PLAIN = Unit(" %", 100.0, 1, "f"), Unit(" points", 100.0, 1, "f"), Unit("")
+BIAS = Unit("", 1.0, 3, "f")
 
 
 class Words(NamedTuple):
@@ -95,13 +97,27 @@ class Kind:
     without_a_flip: Callable[[Part, float, float], float] = lambda part, bound, level: 0
     """The fewest independent instances like those of a row that keep a bound, were there no negative flip, given bound
     and level; infinity where no number does, 0 where nobody knows."""
+    of_yes_no: bool = False
+    """Whether it is a rate of the yes/no answers, which are there where somebody said what means yes and no."""
     settling: Callable[[Part, float, float], int | None] | None = None
     """How many independent instances with the flip rates of a row would settle a bound, `POWER` of the time, given
     bound and level; None where no number would. Where there is no such function the interval has to say it."""
 
     def rate(self, part: Part) -> str | None:
         """Give the name of the rate of a row; None where it has none."""
+        if self.of_yes_no and part.yes_no is None:
+            return None
         return self.scores if part.has_scores else self.answers
+
+    def result(self, part: Part) -> Result:
+        """Give what the rate of a row is read from."""
+        return part.yes_no if self.of_yes_no and part.yes_no is not None else part.comparison
+
+    def lacking(self, rate: str) -> str:
+        """Say why a row has no such rate."""
+        if self.of_yes_no:
+            return f"has no {rate[4:]}, for which --yes-no (yes_no=) says what means yes and no"
+        return f"has no {rate[4:]}, which only {'scores' if self.scores else 'answers'} have"
 
     def is_beyond(self, value: float, bound: float) -> bool:
         """Say whether a value is on the bad side of a bound; on the bound it is not, and nan neither."""
@@ -176,6 +192,18 @@ def _evidence(part: Part, figures: Figures) -> Words:
     fact += f"{bayes_factor(flips)} against a neutral update, prior {flips.prior_text}"
     broken, kept = "stop: the update breaks more than it repairs", "stop: it repairs more than it breaks"
     return Words(fact, kept, broken, "it changes anything: go on")
+
+
+def _bias(part: Part, figures: Figures) -> Words:
+    size, _, bound = figures.texts(BIAS)
+    answers = part.yes_no
+    moved = "" if answers is None or not answers.shift else f" towards {'no' if answers.shift > 0 else 'yes'}"
+    fact = f"the bias of yes/no answers is undefined on {_all(part)}"
+    if answers is not None and not math.isnan(answers.shift):
+        _, interval, _ = figures.texts(BIAS)
+        fact = f"the bias of {_all(part)} moved by {size}{interval}{moved}"
+        fact += f" ({answers.old.bias:+z.3f} -> {answers.new.bias:+z.3f})"
+    return Words(fact, f"by at most {bound}", f"by more than {bound}", f"by at most {bound}")
 
 
 def _unit_of_change(part: Part) -> Unit:
@@ -299,6 +327,18 @@ RATES = {
         lambda part: PERCENT,
         is_highest=False,
         without_a_flip=_share_without_a_flip,
+    ),
+    "max_bias_shift": Kind(
+        "shift_size",
+        "shift_size",
+        0,
+        2,
+        "a size from 0 to 2, such as 0.1, by which the bias of yes/no answers may move to either side",
+        "shift of bias",
+        "shift of bias",
+        _bias,
+        lambda part: BIAS,
+        of_yes_no=True,
     ),
     STOP_AT: Kind(
         "p_value",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
+from ..flips.negative_bias import YesNoComparison
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..readers.answers import Positions, TaskAnswers, codes
 from ..readers.join import Aligned
@@ -21,6 +22,7 @@ from ..readers.metric_names import is_right_or_wrong
 from ..readers.missing import without_answer
 from .reliable_change import ReliableChange, reliable_change
 from .seed_floor import SeedFloor, flips_among
+from .yes_no import YesNoTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class Part:
     worst_case: Comparison | None = None
     """What the comparison would be at worst, had the harness not failed: the old model right on each of them that it
     lacks, the new model wrong. None without errors, and of scores, which have no worst."""
+    yes_no: YesNoComparison | None = None
+    """What the update changed on yes/no questions; None where nobody said that they are such."""
 
     @classmethod
     def of(
@@ -108,6 +112,7 @@ class Part:
             "seed_floor": self.seed_floor and self.seed_floor.to_dict(),
             "reliable_change": self.reliable_change and self.reliable_change.to_dict(),
             **({"harness_errors": self.harness_errors} if self.harness_errors else {}),
+            **({"yes_no": _within(self.yes_no.to_dict(level))} if self.yes_no else {}),
         }
 
 
@@ -138,6 +143,8 @@ class Table:
     """The number of each instance's cluster, the same in all tasks; None where each is taken for itself."""
     error_clusters: NDArray[np.int64] | None = None
     """The same of each error of the harness."""
+    yes_no: YesNoTable | None = None
+    """What answers are taken for, of yes/no questions."""
 
     def __len__(self) -> int:
         """Say how many instances there are."""
@@ -161,6 +168,7 @@ class Table:
             cluster=tables[0].cluster,
             clusters=_concatenated([table.clusters for table in tables]),
             error_clusters=_concatenated([table.error_clusters for table in tables]),
+            yes_no=YesNoTable.joined([table.yes_no for table in tables]),
         )
 
 
@@ -271,6 +279,8 @@ def measure(
         # The rule is worked out on all instances of the task; for a slice of them it stays the same.
         reliable_change=table.reliable_change,
     )
+    if table.yes_no is not None:
+        part = replace(part, yes_no=table.yes_no.compared(positions))
     if table.errors is None:
         return part
     old_errors, new_errors = (side if errors is None else side[errors] for side in table.errors)
@@ -282,6 +292,13 @@ def measure(
             clusters = np.concatenate([clusters, failed])
         worst = compare_correct(**sides, clusters=clusters)
     return replace(part, harness_errors=len(old_errors), worst_case=worst)
+
+
+def _within(content: Any) -> Any:
+    """Leave out of a document what the one that it stands in says already."""
+    if not isinstance(content, dict):
+        return content
+    return {key: _within(value) for key, value in content.items() if key not in ("schema", "schema_version", "level")}
 
 
 def _worst(old: TaskAnswers, new: TaskAnswers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
 from ..flips.rates import strict_json
+from ..flips.yes_no_answers import Labels
 from ..readers.answers import Origin, Positions, TaskAnswers
 from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
@@ -23,6 +24,7 @@ from ..readers.task_notes import grouped
 from ..text import how_many
 from .clusters import columns_of, repeats, with_clusters, without_column
 from .measure import Part, Table, holm, measure, tabulate
+from .yes_no import yes_no_tables
 
 SCHEMA = "muscle_hf.run_comparison"
 SCHEMA_VERSION = 2
@@ -117,6 +119,8 @@ class Outcomes:
         allow_missing: bool,
         allow_identical: bool,
         origins: Sequence[Origin] = (),
+        yes_no: tuple[Labels, Labels] | None = None,
+        yes_no_scores: tuple[str | None, str | None] = (None, None),
     ) -> Self:
         """Compare the aligned answers of each task; names and sources are those of the old and the new model.
 
@@ -143,6 +147,12 @@ class Outcomes:
                 f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for "
                 "scores, so leave it out."
             )
+        if yes_no is not None:
+            answered, told = yes_no_tables(pairs, yes_no, yes_no_scores)
+            tables |= {name: replace(tables[name], yes_no=table) for name, table in answered.items()}
+            notes = [*notes, *told]
+            for column in set(filter(None, yes_no_scores)) - set(by):
+                pairs = without_column(pairs, column)
         if cluster is None:
             notes = [*notes, *repeats(pairs)]
         else:

@@ -28,7 +28,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "test": TESTS,
     "missing": MISSING,
 }
-_OPTIONS = ("level", *_WORDS, "cluster")
+_OPTIONS = ("level", *_WORDS, "cluster", "yes_no")
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,12 @@ class Policy:
     test: str | None = None
     missing: str | None = None
     cluster: str | None = None
+    yes_no: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Give what it says to `compare_runs`: `compare_runs(old, new, **policy.options)`."""
-        names = ("level", "test", "missing", "cluster")
+        names = ("level", "test", "missing", "cluster", "yes_no")
         return {name: value for name in names if (value := getattr(self, name)) is not None} | {"by": self.by}
 
     @property
@@ -75,7 +76,7 @@ def read_policy(path: str | Path) -> Policy:
       search team, reason: …}`, or a list of these. A tier, an owner and a reason may also stand beside the bounds of a
       row, or at the top of the file: then they are for all below that say nothing else;
     - `required_tasks`, a list of tasks without which nothing is judged;
-    - options: `level`, `gate_on`, `undecided`, `test`, `missing`, `cluster`.
+    - options: `level`, `gate_on`, `undecided`, `test`, `missing`, `cluster`, `yes_no`.
 
     Names are taken as they are written: `no` is no truth value here.
 

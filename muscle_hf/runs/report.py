@@ -16,6 +16,7 @@ from ..text import escape_markdown, how_many, listed, markdown_table
 from .cells import Cell, Change, Estimate, HistoryShown
 from .measure import Part
 from .outcomes import Outcomes
+from .yes_no_report import told_of_yes_no, yes_no_notes, yes_no_tables_of
 
 # Column title, attribute of `Comparison`, direction in which it gets better.
 COLUMNS = (
@@ -134,7 +135,8 @@ def notes_of(outcomes: Outcomes) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name, reason in outcomes.not_compared.items():
         alike.setdefault(reason, []).append(name)
-    return [*(f"{', '.join(names)}: not compared: {reason}" for reason, names in alike.items()), *outcomes.notes]
+    lacking = [f"{', '.join(names)}: not compared: {reason}" for reason, names in alike.items()]
+    return [*lacking, *yes_no_notes(outcomes), *outcomes.notes]
 
 
 def _sentence(part: Part) -> str:
@@ -273,7 +275,8 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
         told = [*gate.sentences, *gate.kept_sentences, *gate.notes]
         told += [f"History: {line}" for line in (gate.history.lines if gate.history else ())]
         blocks += ["\n".join(f"- {escape_markdown(line)}" for line in told)] if told else []
-    blocks += [escape_markdown(line) for line in verdict(outcomes)]
+    blocks += [escape_markdown(line) for line in [*verdict(outcomes), *told_of_yes_no(outcomes)]]
+    blocks += [markdown_table(head, rows) for head, rows in yes_no_tables_of(outcomes)]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
     notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
     notes += notes_of(outcomes)

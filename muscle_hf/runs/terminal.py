@@ -15,6 +15,7 @@ from ..text import printable
 from .cells import Cell, stacked
 from .outcomes import Outcomes
 from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lines, update_tables, verdict, warnings_of
+from .yes_no_report import told_of_yes_no, yes_no_tables_of
 
 # Wide enough for every column, so that what is piped is never cut or broken.
 _PIPED_WIDTH = 10_000
@@ -33,10 +34,10 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
     console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
     if gate:
         _show_gate(gate, console, None if plain else SIMPLE_HEAD)
-    for line in verdict(outcomes):
+    for line in [*verdict(outcomes), *told_of_yes_no(outcomes)]:
         console.print(_text(line, style="bold"))
     narrow = False
-    for head, rows in update_tables(outcomes):
+    for head, rows in [*yes_no_tables_of(outcomes), *update_tables(outcomes)]:
         # The fullest that the terminal is wide enough for.
         for layout in _LAYOUTS:
             table = _table(head, rows[:_MOST_ROWS], layout, box=None if plain else SIMPLE_HEAD)

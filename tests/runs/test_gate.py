@@ -30,6 +30,7 @@ VALUES = {
     "max_nfr": st.floats(0, 1),
     "max_relative_nfr": st.floats(0, 1e9),
     "max_regression": st.floats(0, 1e9),
+    "max_bias_shift": st.floats(0, 2),
     "min_accuracy_change": st.floats(-1, 1, exclude_min=True),  # a fall of all is refused as a slip of the pen
     "stop_at": st.floats(1, 1e300, exclude_min=True),
     "min_relative_accuracy_change": st.floats(-1, 1),

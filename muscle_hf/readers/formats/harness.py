@@ -4,6 +4,7 @@ What differs between versions: up to 0.4.2 a file is one JSON array, without has
 neither its filter nor its metrics. A task with several filters has a line for each document and filter.
 """
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from .harness_sample import (
     number_of,
     output_of,
     text_of,
+    two_choices,
 )
 from .jsonlines import read_array, read_at, read_objects
 from .opening import opened
@@ -101,7 +103,8 @@ class _Reader:
         self.places = (array("q"), array("q"))
         # Fields of the documents have a mark, because one may be called "answer" or "id".
         self.slices = {f"doc.{name}": name for name in slices}
-        self.blocks = Blocks(("id", "answer", *HASHES, *self.slices))
+        self.blocks = Blocks(("id", "answer", "choice.0", "choice.1", *HASHES, *self.slices))
+        self.margins = array("d")
         self.columns: tuple[str, ...] = ()
         self.contradicted = 0
 
@@ -129,6 +132,8 @@ class _Reader:
         answer, text_index = answer_of(row, self.metric, self.declared.delimiter)
         if text_index:
             self.contradicted += contradicts(row, answer, self.metric, score, self.declared.delimiter)
+        choices = two_choices(row, self.metric, self.declared.delimiter) if text_index else None
+        self.margins.append(math.nan if choices is None else choices[2])
         self.scores.append(score)
         output, self.likelihoods = output_of(where, row)
         self.outputs.append(output)
@@ -137,6 +142,7 @@ class _Reader:
         values = {
             "id": key,
             "answer": answer,
+            **dict(zip(("choice.0", "choice.1"), (None, None) if choices is None else choices[:2], strict=True)),
             "doc_hash": str(row["doc_hash"]) if "doc_hash" in row else hash_of(canonical(row["doc"])),
             "target_hash": str(row["target_hash"]) if "target_hash" in row else hash_of(row["target"]),
             "prompt_hash": str(row["prompt_hash"]) if "prompt_hash" in row else hash_of(arguments_of(row)[0][0]),
@@ -150,6 +156,16 @@ class _Reader:
         count = self.seen[doc_id] = self.seen.get(doc_id, 0) + 1
         names = list(self.declared.filters)
         return names[count - 1] if count <= len(names) else f"filter {count}"
+
+    def _choices(self, columns: Mapping[str, pa.Array]) -> dict[str, Any]:
+        """Give both choices where each sample has two."""
+        if self.contradicted or np.isnan(self.margins).any():
+            return {}
+        texts = {
+            name: columns[f"choice.{place}"].cast(pa.string())
+            for place, name in enumerate(("first_choices", "second_choices"))
+        }
+        return {**texts, "margins": np.array(self.margins)}
 
     def finish(self, task: str) -> TaskAnswers:
         if not self.filters:
@@ -207,6 +223,7 @@ class _Reader:
             targets=columns["target_hash"],
             prompts=columns["prompt_hash"],
             outputs=digest_column(self.outputs),
+            **self._choices(columns),
             likelihoods=self.likelihoods,
             slices={
                 field_name: columns[name].cast(pa.string())

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...text import listed, quote
@@ -91,27 +92,13 @@ def choose_metric(where: str, row: Mapping[str, Any], wanted: str | None) -> tup
 
 def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any, bool]:
     """Give the answer of a sample, and whether it is the number of a choice."""
-    filtered, arguments = row["filtered_resps"], arguments_of(row)
+    filtered = row["filtered_resps"]
     pairs = [_likelihood(item) for item in filtered]
     if len(pairs) > 1 and None not in pairs:
-        values = np.array(pairs, dtype=np.float64)
-        count = len(values)
-        if [len(argument) > 1 for argument in arguments] != [True] * count:
-            raise IndexError(f"{count} log-likelihoods for {len(arguments)} requests of context and choice")
-        if "acc_mutual_info" in row and count % 2 == 0:
-            # The second half are the same choices without their question.
-            count //= 2
-            values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
+        values = _values_of_choices(row, pairs, metric, delimiter)
         if metric == "exact_match":
             return _greedy(row, delimiter), False
-        if metric in ("acc_norm", "acc_bytes"):
-            if _in_context(arguments):
-                return None, False  # the contexts hold the choices, and no one knows where
-            choices = _choices(row, delimiter)[:count]
-            sizes = [len(text.encode()) if metric == "acc_bytes" else len(text) for text in choices]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = values / np.array(sizes, dtype=np.float64)
-        return int(np.argmax(values)), True
+        return (None, False) if values is None else (int(np.argmax(values)), True)
     if pairs and None not in pairs:
         return _greedy(row, delimiter), False  # one log-likelihood is a score, no answer
     answer = filtered[0] if isinstance(filtered, list) and filtered else filtered
@@ -121,6 +108,44 @@ def answer_of(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[Any,
         responses = _responses(row["resps"])
         return f"{_INVALID} {responses[0] if len(responses) == 1 else json.dumps(responses)}", False
     return answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True), False
+
+
+def _values_of_choices(
+    row: Mapping[str, Any], pairs: Sequence[float | None], metric: str, delimiter: str
+) -> NDArray[np.float64] | None:
+    """Give what the choices are chosen by, the largest; None where the contexts hold them, and no one knows where."""
+    arguments = arguments_of(row)
+    values = np.array(pairs, dtype=np.float64)
+    count = len(values)
+    if [len(argument) > 1 for argument in arguments] != [True] * count:
+        raise IndexError(f"{count} log-likelihoods for {len(arguments)} requests of context and choice")
+    if "acc_mutual_info" in row and count % 2 == 0:
+        # The second half are the same choices without their question.
+        count //= 2
+        values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
+    if metric not in ("acc_norm", "acc_bytes"):
+        return values
+    if _in_context(arguments):
+        return None
+    choices = _choices(row, delimiter)[:count]
+    sizes = [len(text.encode()) if metric == "acc_bytes" else len(text) for text in choices]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return values / np.array(sizes, dtype=np.float64)
+
+
+def two_choices(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[str, str, float] | None:
+    """Give the texts of two choices, and by how much the second is preferred; None where there are not two.
+
+    That is the difference of their log-likelihoods, or of what the metric makes of these before it chooses.
+    """
+    filtered = row["filtered_resps"]
+    if not isinstance(filtered, list) or len(filtered) not in (2, 4):
+        return None
+    values = _values_of_choices(row, [_likelihood(item) for item in filtered], metric, delimiter)
+    if values is None or len(values) != 2 or not np.isfinite(values).all() or _in_context(arguments_of(row)):
+        return None
+    first, second = (text.strip() for text in _choices(row, delimiter)[:2])
+    return first, second, float(values[1] - values[0])
 
 
 def _greedy(row: Mapping[str, Any], delimiter: str) -> str | None:

@@ -14,6 +14,7 @@ from ..cells import Cell, Estimate
 from ..measure import Part
 from ..outcomes import Outcomes
 from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
+from ..yes_no_report import told_of_yes_no, yes_no_tables_of
 from .figures import bar, counted, ends, mosaic, whisker
 from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
 from .tables import grid
@@ -74,6 +75,7 @@ def page_fields(
         tables.insert(0, ("tasks", "Tasks", "task", [*pooled, *ordered]))
     links = [("gate", "Gate")] if gate else []
     links += [("history", "History")] if gate and gate.history else []
+    links += [("yes-no", "Yes or no")] if told_of_yes_no(outcomes) else []
     links += [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
     links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
     told = "".join(f"<p>{typeset(text)}</p>" for text in verdict(outcomes))
@@ -102,7 +104,7 @@ def page_fields(
         "verdict": told,
         "gate": _gate(gate) if gate else "",
         "links": "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in links),
-        "heads": figures,
+        "heads": f"{figures}{_yes_no(outcomes)}",
         "chance": _chance(heads, outcomes),
         "rates": "".join(_rates(part, outcomes.level, alone=len(heads) == 1) for part in heads),
         "tables": "".join(sections),
@@ -139,6 +141,18 @@ def _gate(gate: GateShown) -> str:
         f'class="sign" aria-hidden="true">{gate.mark}</span> {plain(gate.title)}</h2><p>{typeset(gate.reason)}</p>'
         f"{tables}{told}{_list(gate.notes)}</section>"
     )
+
+
+def _yes_no(outcomes: Outcomes) -> str:
+    """Show what the update changed on yes/no questions; nothing where nobody said that they are such."""
+    told = told_of_yes_no(outcomes)
+    if not told:
+        return ""
+    tables = "".join(
+        grid("Yes or no", [*map(plain, head)], [[name_of(first), *map(cell_html, others)] for first, *others in rows])
+        for head, rows in yes_no_tables_of(outcomes)
+    )
+    return f'<section aria-labelledby="yes-no"><h2 id="yes-no">Yes or no</h2>{_list(told)}{tables}</section>'
 
 
 def _list(lines: Sequence[str]) -> str:
