@@ -224,7 +224,7 @@ def refuse_other_references(
     raise InputError(
         f"references[{place}] is {value!r} ({len(others):,} of {len(references):,} are neither), but each must be "
         f"{_shown(positive)} or {_shown(negative)}{spelling_hint([value], positive, negative)}; name all labels with "
-        "positive and negative, and leave other questions out"
+        "positive and negative (--yes-no), and leave other questions out"
     )
 
 

@@ -126,8 +126,8 @@ def _drawn_change(pair: Pair, seed: int) -> Numbers:
 
 
 def _odds_quantiles(said: Numbers, rest: Numbers) -> Numbers:
-    whole = said + rest
-    return np.where(said < rest, _normal_quantiles(said / whole), -_normal_quantiles(rest / whole))
+    quantiles = _normal_quantiles(np.minimum(said, rest) / (said + rest))
+    return np.where(said < rest, quantiles, -quantiles)
 
 
 def _normal_quantiles(shares: Numbers) -> Numbers:

@@ -74,15 +74,14 @@ class YesNoTable:
 
 def take_pair(yes_no: Any) -> tuple[frozenset[Label], frozenset[Label]]:
     """Take the labels of yes and of no, as `compare_runs` has them; answers of files are compared as texts."""
-    if isinstance(yes_no, str):
-        yes_no = yes_no.split(",")
-    if not isinstance(yes_no, (list, tuple)) or len(yes_no) != 2 or "" in yes_no:
+    both = yes_no.split(",") if isinstance(yes_no, str) else yes_no
+    if not isinstance(both, (list, tuple)) or len(both) != 2 or "" in both:
         raise InputError(
-            f"yes_no is {quote(yes_no)}, but must be what means yes and what means no, such as --yes-no yes,no "
+            f"yes_no is {yes_no!r}, but must be what means yes and what means no, such as --yes-no yes,no "
             "(yes_no=('yes', 'no'))."
         )
     positive, negative = (
-        _as_texts(take_labels(name, labels)) for name, labels in zip(("yes_no[0]", "yes_no[1]"), yes_no, strict=True)
+        _as_texts(take_labels(name, labels)) for name, labels in zip(("yes_no[0]", "yes_no[1]"), both, strict=True)
     )
     check_labels(positive, negative)
     return positive, negative
