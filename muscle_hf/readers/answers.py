@@ -132,8 +132,8 @@ class TaskAnswers:
 
     def take(self, positions: Positions, ids: Column | None = None) -> "TaskAnswers":
         """Give the rows at some positions, in that order; their ids need not be taken where these are at hand."""
-        columns = ("answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs")
-        columns += ("first_choices", "second_choices", "margins")
+        columns = ["answers", "references", "scores", "samples", "documents", "targets", "prompts", "outputs"]
+        columns += ["first_choices", "second_choices", "margins"]
         indices = pa.array(positions)
         changed: dict[str, Any] = {
             name: column[positions] if isinstance(column, np.ndarray) else _taken(column, indices)

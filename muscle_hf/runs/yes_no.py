@@ -56,7 +56,7 @@ class YesNoTable:
         known = [table for table in tables if table is not None]
         if not known or len(known) < len(tables):
             return None
-        columns = {
+        columns: dict[str, Any] = {
             name: _concatenated([getattr(table, name) for table in known])
             for name in ("gold", "old", "new", "old_scores", "new_scores")
         }
