@@ -1,0 +1,345 @@
+"""Negative flips of which a person checked some: how many did the model make, and how many the grader?
+
+Flips are cut into one or two strata, and drawn from each at random without replacement, so that the chance of each to
+be drawn is known: of the h-th stratum n_h / N_h. With k_h real ones among those drawn, the estimate
+
+    sum_h N_h k_h / n_h
+
+is Horvitz and Thompson's (1952), unbiased however the strata were made. The interval of these very answers is exact:
+it has every count of real flips that some strata with as many might give (`lowest_total`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..text import how_many
+from .inputs import check_level
+from .intervals import Interval, Numbers, wilson
+from .labelling import Estimated
+from .rates import quotient, strict_json
+from .special import gammaln
+
+SCHEMA_VERSION = 1
+# So many ways to share a total out between two strata are all looked at; of more some, then all around the best.
+_EACH = 400
+_ROUNDING = 1e-9
+
+
+class Stratum(NamedTuple):
+    """Negative flips that had the same chance to be drawn, and what came of those that were."""
+
+    size: int
+    """How many there are."""
+    broken: int
+    """Checked ones of which the new answer is in fact wrong: the update broke them."""
+    graders: int
+    """Checked ones of which the new answer is in fact right: the grader made them."""
+    skipped: int = 0
+    """Drawn ones without a verdict; the interval holds whatever they are."""
+
+    @property
+    def drawn(self) -> int:
+        """How many were drawn."""
+        return self.broken + self.graders + self.skipped
+
+    @property
+    def checked(self) -> int:
+        """How many have a verdict."""
+        return self.broken + self.graders
+
+    @property
+    def probability(self) -> float:
+        """The chance of each to be drawn."""
+        return quotient(self.drawn, self.size)
+
+
+@dataclass(frozen=True)
+class AuditedRate:
+    """A negative flip rate, corrected by what a person checked; made by `audited_rate`. `print` shows it in words."""
+
+    n: int
+    """Answers of either version."""
+    strata: tuple[Stratum, ...]
+    """The negative flips as they were drawn, the likeliest mistakes of the grader first."""
+    level: float
+    """Level of all intervals."""
+    negative_flip_rate: Estimated
+    """Flips that are real among all answers, with the exact interval for these very answers; it closes up when all
+    flips are checked."""
+    graders_share: Estimated
+    """The share of the negative flips that the grader made."""
+    independent: bool = True
+    """Whether answers are independent; of answers in clusters no interval for other questions is known."""
+
+    @property
+    def negative_flips(self) -> int:
+        """Negative flips as they are marked."""
+        return sum(stratum.size for stratum in self.strata)
+
+    @property
+    def marked_rate(self) -> float:
+        """The negative flip rate as it is marked."""
+        return self.negative_flips / self.n
+
+    @property
+    def checked(self) -> int:
+        """Flips with a verdict."""
+        return sum(stratum.checked for stratum in self.strata)
+
+    def confidence_interval(self, name: str = "negative_flip_rate", level: float | None = None) -> Interval:
+        """Bound the corrected rate of other questions like these, not of these very answers alone.
+
+        To what was not checked comes what the choice of the questions leaves open: the distances of Wilson's bounds
+        and of the exact ones from the estimate are combined by their squares (MOVER, Zou and Donner 2008).
+
+        Args:
+            name: "negative_flip_rate".
+            level: Its level, by default that of the audit.
+
+        Returns:
+            The bounds; nan where answers stand in clusters, or nothing was checked.
+        """
+        if name != "negative_flip_rate":
+            raise InputError(f"an audit corrects the negative_flip_rate alone, and has no {name!r}.")
+        given = self if level is None or level == self.level else from_verdicts(
+            n=self.n, strata=self.strata, level=level, independent=self.independent
+        )  # fmt: skip
+        value, low, high = given.negative_flip_rate
+        if math.isnan(value) or not self.independent:
+            return math.nan, math.nan
+        least, most = wilson(value * self.n, self.n, given.level)
+        down, up = math.hypot(value - least, value - low), math.hypot(most - value, high - value)
+        return max(0.0, value - down), min(1.0, value + up)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as a dictionary of plain Python values; undefined numbers are nan."""
+        return {
+            "schema": "muscle_hf.audit",
+            "schema_version": SCHEMA_VERSION,
+            "n": self.n,
+            "negative_flips": self.negative_flips,
+            "checked": self.checked,
+            "level": self.level,
+            "marked_negative_flip_rate": self.marked_rate,
+            "negative_flip_rate": self.negative_flip_rate.to_dict()
+            | {"interval_of_questions": list(self.confidence_interval())},
+            "graders_share": self.graders_share.to_dict(),
+            "strata": [stratum._asdict() | {"probability": stratum.probability} for stratum in self.strata],
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON, with null for what is undefined."""
+        return strict_json(self.to_dict(), indent=indent)
+
+    @property
+    def lines(self) -> list[str]:
+        """Say what was checked and found, and what that makes of the rate."""
+        broken, graders = (sum(getattr(stratum, name) for stratum in self.strata) for name in ("broken", "graders"))
+        skipped = sum(stratum.skipped for stratum in self.strata)
+        told = [
+            f"{how_many(self.checked, 'verdict')} on {how_many(self.negative_flips, 'negative flip')}: {graders:,} made "
+            f"by the grader, {broken:,} by the update"
+            + (f"; {skipped:,} drawn and without a verdict" if skipped else "")
+        ]
+        if len(self.strata) > 1:
+            told[0] += f" ({' and '.join(f'{item.drawn:,} drawn of {item.size:,}' for item in self.strata)})"
+        value, low, high = self.negative_flip_rate
+        bounds = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        shown = "undefined" if math.isnan(value) else f"{100 * value:.1f} %"
+        told.append(
+            f"audited NFR: {shown} of these answers {bounds}, marked {100 * self.marked_rate:.1f} %"
+        )
+        least, most = self.confidence_interval()
+        if not math.isnan(least):
+            told.append(f"of other questions like these: [{100 * least:.1f}, {100 * most:.1f}]")
+        told.append(
+            "Corrected are the negative flips. What else may be marked wrongly (right answers that are none, old answers "
+            "that were right and not recognised) is as the grader marked it."
+        )
+        return told
+
+    def __str__(self) -> str:
+        """Say what was checked and found, and what that makes of the rate."""
+        return "\n".join(self.lines)
+
+
+def from_verdicts(
+    *, n: int, strata: Sequence[Stratum], level: float = 0.95, independent: bool = True
+) -> AuditedRate:
+    """Correct a negative flip rate by verdicts on flips that were drawn at random without replacement from strata.
+
+    Args:
+        n: How many answers there are of either version.
+        strata: One or two, with all negative flips between them.
+        level: Level of the interval.
+        independent: Whether the answers are independent.
+
+    Returns:
+        The corrected rate. Where a stratum has nothing checked the estimate is nan, and the interval holds all that
+        it may be.
+
+    Raises:
+        InputError: More or fewer strata, counts that are none, more drawn than there are.
+
+    Example:
+        >>> from muscle_hf.flips.audit import Stratum, from_verdicts
+        >>> audit = from_verdicts(n=50, strata=[Stratum(21, broken=0, graders=8), Stratum(2, broken=2, graders=0)])
+        >>> audit.negative_flip_rate
+        Estimated(value=0.04, low=0.04, high=0.16)
+    """
+    check_level(level)
+    if not 0 < len(strata) < 3:
+        raise InputError(f"{len(strata)} strata were given; negative flips are drawn from one or two.")
+    for stratum in strata:
+        if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in stratum):
+            raise InputError(f"{stratum} holds something that is no count.")
+        if stratum.drawn > stratum.size:
+            raise InputError(f"{stratum}: {stratum.drawn} are drawn of {stratum.size}.")
+    flips = sum(stratum.size for stratum in strata)
+    if flips > n or n < 1:
+        raise InputError(f"{flips} negative flips of {n} answers: there are more answers than flips.")
+    kept = [stratum for stratum in strata if stratum.size] or [Stratum(0, 0, 0)]
+    total = sum(
+        quotient(stratum.size * stratum.broken, stratum.checked) if stratum.size else 0.0 for stratum in kept
+    )
+    sizes, drawn = [stratum.size for stratum in kept], [stratum.drawn for stratum in kept]
+    low = lowest_total([stratum.broken for stratum in kept], drawn, sizes, level)
+    high = flips - lowest_total([stratum.graders for stratum in kept], drawn, sizes, level)
+    return AuditedRate(
+        n,
+        tuple(strata),
+        level,
+        Estimated(total / n, low / n, high / n),
+        Estimated(quotient(flips - total, flips), quotient(flips - high, flips), quotient(flips - low, flips)),
+        independent,
+    )
+
+
+def lowest_total(counts: Sequence[int], drawn: Sequence[int], sizes: Sequence[int], level: float) -> int:
+    """Bound from below how many of all rows are marked, from rows drawn from one or two strata.
+
+    The truth is lower with a chance of (1 - level) / 2 at most. Samples are ordered by the estimate of the total, and
+    a total is left out where no way to share it out between the strata, of those that the drawn rows leave possible,
+    gives so high an estimate or a higher one with a larger chance. A stratum of which nothing was drawn tells nothing.
+
+    Args:
+        counts: Marked rows among those drawn, one for each stratum.
+        drawn: Rows drawn of each.
+        sizes: Rows of each.
+        level: Level of the interval of which this is the lower end.
+    """
+    told = [place for place, count in enumerate(drawn) if count]
+    if not told:
+        return 0
+    places = told if len(told) == 2 else [told[0], told[0]]
+    first, second = ((counts[place], drawn[place], sizes[place]) for place in places)
+    if len(told) == 1:
+        second = (0, 0, 0)
+    tail = 0.5 - level / 2
+    low = first[0] + second[0]
+    high = first[2] - (first[1] - first[0]) + second[2] - (second[1] - second[0])
+    while low < high:
+        middle = (low + high) // 2
+        if _most_likely(first, second, middle) > tail:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+_Drawn = tuple[int, int, int]
+"""Marked among the drawn, drawn, all."""
+
+
+def _most_likely(first: _Drawn, second: _Drawn, total: int) -> float:
+    """Give the largest chance of an estimate as high as this one, over all ways to share out a total."""
+    (a, n, size), (b, m, other) = first, second
+    least, most = max(a, total - (other - (m - b))), min(size - (n - a), total - b)
+    step = max(1, (most - least) // _EACH)
+    places = np.unique(np.append(np.arange(least, most + 1, step), most))
+    chances = _as_high(first, second, places, total)
+    best = int(places[int(chances.argmax())])
+    if step > 1:
+        places = np.arange(max(least, best - step), min(most, best + step) + 1)
+        chances = np.append(chances, _as_high(first, second, places, total))
+    return float(chances.max())
+
+
+def _as_high(first: _Drawn, second: _Drawn, marked: NDArray[np.int64], total: int) -> Numbers:
+    """Give the chance of so high an estimate for numbers of marked rows in the first stratum."""
+    (a, n, size), (b, m, other) = first, second
+    weight, weight_2 = size / n, other / m if m else 0.0
+    counts = np.arange(n + 1)
+    if m:
+        needed = np.ceil((weight * (a - counts) + weight_2 * b) / weight_2 - _ROUNDING).clip(0, m + 1).astype(int)
+    else:
+        needed = np.where(counts >= a, 0, 1)
+    tails = np.cumsum(_chances(total - marked, m, other)[:, ::-1], axis=1)[:, ::-1]
+    tails = np.concatenate([tails, np.zeros((len(marked), 1))], axis=1)
+    chance: Numbers = (_chances(marked, n, size) * tails[:, needed]).sum(axis=1)
+    return chance
+
+
+def _chances(marked: NDArray[np.int64], drawn: int, size: int) -> Numbers:
+    """Give the hypergeometric chances of 0 to `drawn` marked rows, one row for each number of marked ones."""
+    counts, all_marked = np.arange(drawn + 1)[None, :], marked[:, None]
+    rest, unmarked = drawn - counts, size - all_marked
+    inside = (counts <= all_marked) & (rest <= unmarked)
+    logs = _choose(size, all_marked, np.where(inside, counts, 0)) + _choose(size, unmarked, np.where(inside, rest, 0))
+    return np.where(inside, np.exp(logs - _choose(size, np.int64(size), np.int64(drawn))), 0.0)
+
+
+def _choose(size: int, n: NDArray[np.int64] | np.int64, k: NDArray[np.int64] | np.int64) -> Numbers:
+    logs = _log_factorials(size)
+    chosen: Numbers = logs[n] - logs[k] - logs[n - k]
+    return chosen
+
+
+@lru_cache(maxsize=8)
+def _log_factorials(size: int) -> Numbers:
+    logs: Numbers = gammaln(np.arange(1, size + 2))
+    return logs
+
+
+def strata_of(chances: Numbers) -> int:
+    """Say how many of the flips, the likeliest mistakes of the grader first, make the first stratum.
+
+    The cut is where the standard error is smallest (Dalenius 1950), were the chances right: at the least
+    sum_h N_h sqrt(q_h (1 - q_h)). Flips with the same chance stay together; 0 where one stratum is as good.
+    """
+    size = len(chances)
+    bounded = _bounded(chances)
+    sums, counts = np.cumsum(bounded), np.arange(1, size + 1)
+    first = np.sqrt(sums * (counts - sums).clip(0))
+    left, rest = size - counts, sums[-1] - sums if size else sums
+    errors = first + np.sqrt((rest * (left - rest)).clip(0))
+    cuts = np.flatnonzero(bounded[:-1] - bounded[1:] > _ROUNDING)
+    if not len(cuts):
+        return 0
+    best = cuts[int(errors[cuts].argmin())]
+    return int(best) + 1 if errors[best] < errors[-1] * (1 - 1e-6) else 0
+
+
+def allocation(chances: Sequence[Numbers], drawn: int) -> list[int]:
+    """Share a sample out among strata: by N_h sqrt(q_h (1 - q_h)) (Neyman 1934), two or all of each at least."""
+    sizes = [len(part) for part in chances]
+    if len(sizes) == 1:
+        return [min(drawn, sizes[0])]
+    shares = [float(np.sqrt(q * (1 - q)) * len(part)) for part in chances for q in [_bounded(part).mean()]]
+    least, most = min(2, sizes[0]), drawn - min(2, sizes[1])
+    first = round(drawn * shares[0] / sum(shares))
+    # What one stratum has no room for goes to the other.
+    first = max(least, drawn - sizes[1], min(first, most, sizes[0]))
+    return [first, min(drawn - first, sizes[1])]
+
+
+def _bounded(chances: Numbers) -> Numbers:
+    """Take no model for surer than this, so that no stratum is left without a share; what is unknown is even."""
+    return np.clip(np.where(np.isnan(chances), 0.5, chances), 0.05, 0.95)

@@ -1,0 +1,150 @@
+"""How much of what is marked wrong goes with how an answer is written, and not with what it says?
+
+An answer is marked right if it is right *and* the grader recognises it. A logistic model of the marks of both versions
+has the marks' own features (is the answer fenced?), what speaks for its being right (do other models get it right?),
+and a level for each of three groups: old answers, new ones where the old answer is marked right, and the others. What
+the model says of a new answer as it stands, p, is held beside what it says of the same answer written as the old one
+was, r. Of an answer that is marked wrong, the chance that it would be marked right in the old form is then
+
+    (r - p) / (1 - p),  and 0 where r < p,
+
+the excess fraction of epidemiology. The model is ours. Its coefficients have Jeffreys' prior (Firth 1993), so that they
+are finite with few rows and where a form is never recognised; with one feature of two values that adds half an answer
+to each cell. A product P(right) P(recognised), which `flips/coupled.py` fits, is not used here: only r - p can be told
+from marks, not how many answers the grader misses in either form, and with some fifty rows the product is ruled by
+its starting point.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .special import expit, log_expit
+
+Numbers: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+_STEPS = 200
+_HALVINGS = 30
+_LONGEST_STEP = 5.0
+_CLOSE = 1e-8
+# A column whose distance from the others is this share of its spread is made of them.
+_DEPENDENT = 1e-7
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What marks say of the form of answers; made by `recognition`."""
+
+    chances: Numbers
+    """Of each new answer that is marked wrong where the old one is marked right: the chance, by the model, that the
+    grader made this negative flip; nan where the marks say nothing of the form that changed."""
+    contributions: Numbers
+    """By how much each change of form lowers the log odds of being marked right, (flips, recognised_by)."""
+    unknown: tuple[int, ...]
+    """Columns of form of which the marks say nothing: what they hold follows from the version, or other columns."""
+    slopes: Numbers
+    """Log odds of each column of form, nan where they are unknown."""
+
+
+def recognition(
+    old_right: Flags, new_right: Flags, old_form: Numbers, new_form: Numbers, old_rest: Numbers, new_rest: Numbers
+) -> Recognition:
+    """Tell from all marks of two versions what a changed form may have cost each answer that broke.
+
+    Args:
+        old_right: Whether each old answer is marked right, (n,).
+        new_right: The same of the new ones.
+        old_form: Features by which the grader may recognise the old answers, (n, features).
+        new_form: The same of the new ones.
+        old_rest: Features that speak for being right, (n, features).
+        new_rest: The same of the new answers.
+    """
+    n, forms = old_form.shape
+    groups = np.zeros((2 * n, 3))
+    groups[:n, 0] = 1
+    groups[n:, 1] = old_right
+    groups[n:, 2] = ~old_right
+    groups = groups[:, groups.any(0)]
+    columns = np.concatenate([np.vstack([old_form, new_form]), np.vstack([old_rest, new_rest])], axis=1)
+    spreads = columns.std(0)
+    columns = (columns - columns.mean(0)) / np.where(spreads > 0, spreads, 1)
+    # What speaks for being right comes before the form, so that the form is not told for what is said by the rest.
+    order = [*range(forms, columns.shape[1]), *range(forms)]
+    kept = _independent(groups, columns, order)
+    labels = np.concatenate([old_right, new_right])
+    found = jeffreys_logistic(labels, np.concatenate([groups, columns[:, kept]], axis=1))
+    slopes = np.full(columns.shape[1], np.nan)
+    slopes[kept] = found[groups.shape[1] :]
+    flips = np.flatnonzero(old_right & ~new_right)
+    known = np.nan_to_num(slopes)
+    odds = (groups[n:] @ found[: groups.shape[1]] + columns[n:] @ known)[flips]
+    changes = (columns[n:] - columns[:n])[flips][:, :forms]
+    contributions = -(changes * known[:forms])
+    before, after = expit(odds + contributions.sum(1)), expit(odds)
+    chances = np.maximum(0.0, (before - after) / expit(-odds))
+    unknown = tuple(np.flatnonzero(np.isnan(slopes[:forms])).tolist())
+    changed = (np.abs(changes[:, list(unknown)]) > 0).any(1)
+    return Recognition(
+        np.where(changed, np.nan, chances),
+        contributions,
+        unknown,
+        slopes[:forms] / np.where(spreads > 0, spreads, 1)[:forms],
+    )
+
+
+def jeffreys_logistic(labels: Flags, columns: Numbers) -> Numbers:
+    """Fit P(label) = expit(columns @ coefficients) with Jeffreys' prior, the bias correction of Firth (1993).
+
+    The columns are no linear combinations of each other. Rows that are alike are counted, so that many cost little.
+    """
+    rows, where, counts = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
+    right = np.bincount(where.reshape(-1), weights=labels, minlength=len(rows))
+    weights = counts.astype(np.float64)
+
+    def height(coefficients: Numbers) -> tuple[float, Numbers]:
+        odds = rows @ coefficients
+        spread = weights * expit(odds) * expit(-odds)
+        information = rows.T @ (spread[:, None] * rows)
+        likelihood = float(right @ log_expit(odds) + (weights - right) @ log_expit(-odds))
+        sign, size = np.linalg.slogdet(information)
+        return (likelihood + size / 2 if sign > 0 else -np.inf), information
+
+    point = np.zeros(rows.shape[1])
+    value, information = height(point)
+    for _ in range(_STEPS):
+        odds = rows @ point
+        p = expit(odds)
+        inverse = np.linalg.pinv(information, hermitian=True)
+        leverages = weights * p * (1 - p) * np.einsum("ij,jk,ik->i", rows, inverse, rows)
+        step = inverse @ (rows.T @ (right - weights * p + leverages * (0.5 - p)))
+        step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-300))
+        for _ in range(_HALVINGS):
+            there, found = height(point + step)
+            if there >= value - _CLOSE:
+                break
+            step = step / 2
+        else:
+            break
+        point, value, information = point + step, there, found
+        if float(np.abs(step).max()) < _CLOSE:
+            break
+    return point
+
+
+def _independent(groups: Numbers, columns: Numbers, order: list[int]) -> list[int]:
+    """Choose the columns that are no linear combination of the groups and of columns before them, in rising order."""
+    base, _ = np.linalg.qr(groups)
+    kept = []
+    for place in order:
+        column = columns[:, place]
+        # Twice, since one pass leaves what rounding makes.
+        rest = column - base @ (base.T @ column)
+        rest = rest - base @ (base.T @ rest)
+        size = float(np.linalg.norm(rest))
+        if size > _DEPENDENT * max(float(np.linalg.norm(column)), 1e-300):
+            base = np.concatenate([base, (rest / size)[:, None]], axis=1)
+            kept.append(place)
+    return sorted(kept)
