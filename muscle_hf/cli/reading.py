@@ -44,7 +44,7 @@ def configure_reading(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
         default=[],
         metavar="WHAT=NAME",
         help="another column name, such as id=question_id; WHAT: id, prediction, reference, score, choices, question, "
-        "sample; repeat it or separate by commas",
+        "sample, response (the whole text); repeat it or separate by commas",
     )
     reading.add_argument(
         "--normalize",

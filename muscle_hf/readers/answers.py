@@ -38,6 +38,8 @@ class Text(NamedTuple):
     question: str | None
     reference: str | None
     answer: str | None
+    response: str | None = None
+    """The whole text that the model gave, where the file has it beside the answer that was taken out of it."""
 
 
 class Filter(NamedTuple):

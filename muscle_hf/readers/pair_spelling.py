@@ -65,9 +65,9 @@ def _respelled(side: TaskAnswers, spelling: Spelling) -> TaskAnswers:
 
 
 def _shown(texts: Sequence[Text], spelling: Spelling) -> list[Text]:
-    questions, references, answers = zip(*texts, strict=True) if texts else ((), (), ())
+    questions, references, answers, responses = zip(*texts, strict=True) if texts else ((), (), (), ())
     columns = (spelling.shown(answer_column(values)).to_pylist() for values in (references, answers))
-    return [Text(*text) for text in zip(questions, *columns, strict=True)]
+    return [Text(*text) for text in zip(questions, *columns, responses, strict=True)]
 
 
 def spelling_notes(old: TaskAnswers, new: TaskAnswers) -> list[str]:

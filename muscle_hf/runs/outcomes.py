@@ -54,6 +54,9 @@ class Instance:
     old_score: float
     new_score: float
     slices: Mapping[str, str | None]
+    old_response: str | None = None
+    """The whole text that the old model gave, where a file has it beside the answer."""
+    new_response: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as a dictionary of plain Python values."""
@@ -267,6 +270,8 @@ class Outcomes:
                     old_score=float(table.old[place]),
                     new_score=float(table.new[place]),
                     slices={name: values[row] for name, values in groups.items()},
+                    old_response=before.response,
+                    new_response=after.response,
                 )
 
     def to_dict(self) -> dict[str, Any]:

@@ -195,6 +195,8 @@ def test_every_kind_of_instance_is_named_rightly() -> None:
         "old_score": 1.0,
         "new_score": 0.0,
         "slices": {},
+        "old_response": None,
+        "new_response": None,
     }
 
 

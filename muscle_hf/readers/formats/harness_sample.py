@@ -255,8 +255,8 @@ def text_of(row: Mapping[str, Any], metric: str, delimiter: str) -> Text:
         choices = [] if _in_context(arguments_of(row)) else _choices(row, delimiter)
         return Text(question, _right_choices(target, choices, numbers=False), answer)
     response = next(iter(_responses(row["resps"])), "")
-    return Text(question, target, answer if response.strip() in (answer.strip(), "") or answer.startswith(_INVALID)
-                else f"{answer}\n\n{response}")  # fmt: skip
+    alone = response.strip() in (answer.strip(), "") or answer.startswith(_INVALID)
+    return Text(question, target, answer if alone else f"{answer}\n\n{response}", response)
 
 
 def _right_choices(target: str, choices: Sequence[str], *, numbers: bool) -> str:

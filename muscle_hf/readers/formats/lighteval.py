@@ -273,8 +273,9 @@ def _text(row: Mapping[str, Any]) -> Text:
     doc, choices = row["doc"], row["doc"].get("choices") or []
     gold = [str(choices[index]) if 0 <= index < len(choices) else str(index) for index in _gold(row)]
     answer, index = _answer(row)
+    whole = None if index is not None else _first_text(row["model_response"], "text")
     if index is not None:
         answer = None if len(gold) == len(choices) else f"{index}: {choices[index]}"
-    elif answer is not None and (whole := _first_text(row["model_response"], "text")) not in (None, answer):
+    elif answer is not None and whole not in (None, answer):
         answer = f"{answer}\n\n{whole}"
-    return Text(doc.get("original_query") or doc["query"], " / ".join(gold) or None, answer)
+    return Text(doc.get("original_query") or doc["query"], " / ".join(gold) or None, answer, whole)

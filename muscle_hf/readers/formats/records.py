@@ -238,4 +238,4 @@ def _text(record: Record) -> Text:
     right = record.reference
     if isinstance(right, list):
         right = " / ".join(str(label(item)) for item in right)
-    return Text(record.question, label(right), answer)
+    return Text(record.question, label(right), answer, label(record.output))

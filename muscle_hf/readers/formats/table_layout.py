@@ -6,7 +6,7 @@ from ...errors import InputError
 from ...text import listed, quote
 from .columnar import Columns
 
-FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample")
+FIELDS = ("id", "prediction", "reference", "score", "choices", "question", "sample", "response")
 """What a column may be, by its default name."""
 
 
@@ -25,6 +25,8 @@ class Layout:
     choices: str | None
     question: str | None
     sample: str | None
+    response: str | None = None
+    """The whole text of which the prediction is what was taken out."""
 
 
 def layout_of(

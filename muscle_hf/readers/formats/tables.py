@@ -311,7 +311,7 @@ def _grouped(rows: TaskAnswers, sample: Column) -> TaskAnswers:
 
 def _texts(table: Columns, layout: Layout, positions: Positions, source: str, spelling: Spelling) -> list[Text]:
     """Read question, right answer and answer of some rows again, whole."""
-    wanted = [layout.question, layout.reference, layout.prediction, layout.choices]
+    wanted = [layout.question, layout.reference, layout.prediction, layout.choices, layout.response]
     names = list(dict.fromkeys(name for name in wanted if name))
     if not names:
         return [Text(None, None, None)] * len(positions)
@@ -338,6 +338,8 @@ def _texts(table: Columns, layout: Layout, positions: Positions, source: str, sp
             _shown(row.get(layout.question or ""), None),
             _shown(row.get(layout.reference or ""), choices),
             _shown(row.get(layout.prediction or ""), choices),
+            # A column of answers as well is respelled above, and no whole text.
+            None if layout.response in (None, layout.prediction) else _shown(row.get(str(layout.response)), None),
         )
     return texts
 

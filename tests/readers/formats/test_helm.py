@@ -125,7 +125,7 @@ def test_instances_and_predictions_beside_the_file_are_shown_and_checked(tmp_pat
     summarised = _run(tmp_path / "x", [_row("a", 1.0)], instances=[_instance("a")], display_predictions=[said])
     raw = _run(tmp_path / "y", [_row("a", 1.0)], scenario_state={"request_states": states})
     for file in (summarised, raw):
-        assert _task(file).read_texts(np.array([0])) == [("qa", "B", "right\n\n B")]
+        assert _task(file).read_texts(np.array([0])) == [("qa", "B", "right\n\n B", " B")]
     other = _run(tmp_path / "z", [_row("a", 1.0)], instances=[_instance("a", input={"text": "another"})])
     with pytest.raises(InputError, match="documents of 1 of 1"):
         compare_runs(raw, other)

@@ -75,7 +75,7 @@ def test_a_true_log_is_counted_as_its_json_says(library: bool, monkeypatch: pyte
         (task,) = read_log(Head(file), "t", metric=None, slices=["continent"])
         assert dict(zip(task.ids.to_pylist(), task.scores, strict=True)) == right
         assert task.slices["continent"].to_pylist() == ["Europe"] * 3 + ["elsewhere"] * 3
-        assert task.read_texts(np.array([3])) == [("Capital of Peru?", "Lima", "Lima")]
+        assert task.read_texts(np.array([3])) == [("Capital of Peru?", "Lima", "Lima", "Lima")]
     result = compare_runs(LOGS / "old", LOGS / "new", by="continent")
     found = result.overall.comparison
     assert [len(found.negative_flips), len(found.positive_flips)] == [
@@ -194,7 +194,7 @@ def test_messages_are_one_question_although_their_ids_differ(tmp_path: Path) -> 
         for key, text in (("u", "Why?"), ("v", "Why?"), ("w", "How?"))
     )
     assert first.documents == same.documents != other.documents
-    assert first.read_texts(np.array([0])) == [("Why?", "a", "x\n\na")]
+    assert first.read_texts(np.array([0])) == [("Why?", "a", "x\n\na", "a")]
 
 
 def test_the_newest_log_of_each_task_counts_and_a_folder_of_two_models_is_refused(tmp_path: Path) -> None:

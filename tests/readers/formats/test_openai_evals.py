@@ -104,7 +104,7 @@ def test_prompts_that_differ_are_noted_and_right_answers_that_differ_refused(tmp
         return _write(tmp_path / name, _events(asked, _match(0, True, expected=expected)), {})
 
     first = record("a.jsonl", [{"role": "user", "content": "q"}], ["a", "b"])
-    assert _task(first).read_texts(np.array([0])) == [("q", "a / b", "a\n\nx")]
+    assert _task(first).read_texts(np.array([0])) == [("q", "a / b", "a\n\nx", "x")]
     notes = compare_runs(first, record("b.jsonl", "q", ["a", "b"])).notes
     assert any("1 of 1 prompts differ" in note for note in notes)
     with pytest.raises(InputError, match="right answers of 1 of 1"):

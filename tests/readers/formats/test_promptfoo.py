@@ -66,7 +66,7 @@ def test_flips_are_those_that_the_json_holds(tmp_path: Path) -> None:
         sum(after[test] and not before[test] for test in before),
     ]
     assert {part.name for part in result.slices["language"]} == {"de", "en"}
-    assert _task(files[0]).read_texts(np.array([3])) == [("Say q3", '["equals", "x"]', "x")]
+    assert _task(files[0]).read_texts(np.array([3])) == [("Say q3", '["equals", "x"]', "x", None)]
 
 
 @pytest.mark.parametrize(

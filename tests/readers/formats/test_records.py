@@ -78,7 +78,10 @@ def test_records_that_cannot_be_one_table_are_refused(records: list[Record], wor
 def test_texts_are_read_again_and_not_held() -> None:
     made = _made(*(Record(n, {"f1": 1}, "A", ["A", "B"], f"q{n}", output=f"It is A{n}") for n in range(3)))
     shown = made.read_texts(np.array([2, 0]))
-    assert shown == [Text("q2", "A / B", "A\n\nIt is A2"), Text("q0", "A / B", "A\n\nIt is A0")]
+    assert shown == [
+        Text("q2", "A / B", "A\n\nIt is A2", "It is A2"),
+        Text("q0", "A / B", "A\n\nIt is A0", "It is A0"),
+    ]
 
 
 def test_a_file_that_has_changed_is_not_shown_as_what_was_compared() -> None:

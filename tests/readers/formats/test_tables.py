@@ -189,7 +189,7 @@ def test_columns_of_other_names_are_found_by_what_they_are(tmp_path: Path, write
     names = {"id": "key", "prediction": "said", "reference": "gold", "question": "asked"}
     found = task(write(tmp_path / "answers", data), columns=names)
     assert found.ids.to_pylist() == ["1"]
-    assert found.read_texts(np.array([0])) == [("Why?", "A", "A")]
+    assert found.read_texts(np.array([0])) == [("Why?", "A", "A", None)]
 
 
 @each_format
@@ -202,7 +202,7 @@ def test_slices_are_read_as_text_and_gaps_stay_gaps(tmp_path: Path, write: Write
 def test_choices_show_what_a_number_stands_for(tmp_path: Path) -> None:
     data: Rows = [{"id": 1, "prediction": 1, "reference": 0, "choices": ["cat", "dog"], "question": "Which?"}]
     found = task(write_jsonl(tmp_path / "a", data))
-    assert found.read_texts(np.array([0])) == [("Which?", "0: cat", "1: dog")]
+    assert found.read_texts(np.array([0])) == [("Which?", "0: cat", "1: dog", None)]
 
 
 def test_a_question_that_is_a_conversation_does_not_stop_the_report(tmp_path: Path) -> None:
@@ -556,27 +556,27 @@ def test_texts_are_whole_wherever_a_row_went(
             found, places = found.take(np.array(chosen)), [places[i] for i in chosen]
     shown = found.read_texts(np.arange(len(places))[::-1])
     assert [tuple(text) for text in shown] == [
-        (table[i]["question"], table[i]["reference"], table[i]["prediction"]) for i in places[::-1]
+        (table[i]["question"], table[i]["reference"], table[i]["prediction"], None) for i in places[::-1]
     ]
 
 
 @pytest.mark.parametrize("write", [WRITERS[0], WRITERS[2]])
 def test_every_sampled_answer_is_shown_with_what_it_stands_for(tmp_path: Path, write: Writer) -> None:
     data: Rows = [{"id": 1, "prediction": [1, None, 9], "reference": 0, "choices": ["cat", "dog"]}]
-    assert task(write(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "0: cat", "1: dog\n(none)\n9")]
+    assert task(write(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "0: cat", "1: dog\n(none)\n9", None)]
 
 
 def test_choices_in_a_csv_are_json(tmp_path: Path) -> None:
     data: Rows = [{"id": 1, "prediction": 1, "reference": 0, "choices": json.dumps(["cat", "dög"])}]
-    assert task(write_csv(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "0: cat", "1: dög")]
+    assert task(write_csv(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "0: cat", "1: dög", None)]
     data[0]["choices"] = "[not json"
-    assert task(write_csv(tmp_path / "b", data)).read_texts(np.array([0])) == [(None, "0", "1")]
+    assert task(write_csv(tmp_path / "b", data)).read_texts(np.array([0])) == [(None, "0", "1", None)]
 
 
 def test_an_answer_of_thousands_of_digits_is_no_number_of_a_choice(tmp_path: Path) -> None:
     long = "9" * 5000
     data: Rows = [{"id": 1, "prediction": long, "reference": "٣", "choices": ["cat", "dog"]}]
-    assert task(write_jsonl(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "٣", long)]
+    assert task(write_jsonl(tmp_path / "a", data)).read_texts(np.array([0])) == [(None, "٣", long, None)]
 
 
 def test_a_file_that_shrank_in_between_is_not_shown_as_if_it_had_not(tmp_path: Path) -> None:
@@ -771,3 +771,10 @@ def test_the_csv_of_this_test_is_what_pythons_own_writer_reads(tmp_path: Path) -
     """A check of the test's writer: other programs read its files the same."""
     text = write_csv(tmp_path / "a", rows('say "A", or\nB')).read_text(encoding="utf-8")
     assert next(iter(csv.DictReader(io.StringIO(text, newline=""))))["prediction"] == 'say "A", or\nB'
+
+
+@each_format
+def test_a_whole_text_beside_the_answer_is_shown_as_it_was_written(tmp_path: Path, write: Writer) -> None:
+    data: Rows = [{"id": 1, "prediction": "A", "reference": "A", "said": "```\n The answer is A. \n```"}]
+    found = task(write(tmp_path / "a", data), columns={"response": "said"}, normalize="case")
+    assert found.read_texts(np.array([0])) == [(None, "a", "a", "```\n The answer is A. \n```")]
