@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TeacherError,
         UnsupportedAdapterError,
     )
+    from .flips.audit import AuditedRate
     from .flips.comparison import Comparison, compare, compare_correct
     from .flips.coupled import coupled_estimate
     from .flips.coupled_result import CoupledEstimate
@@ -46,14 +47,18 @@ if TYPE_CHECKING:
     from .prediction.sample import sample_answers
     from .publishing.push import push_adapter
     from .readers.sources import read
+    from .runs.audited import audited_rate
     from .runs.compare import compare_runs
     from .runs.run_comparison import RunComparison
+    from .runs.suspects import suspect_flips
+    from .runs.suspects_shown import Suspects
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
     from .training.trainer import CompatibilityTrainer
 
 __all__ = [
     "ArgumentError",
+    "AuditedRate",
     "Comparison",
     "CompatibilityClassifierConfig",
     "CompatibilityClassifierTrainer",
@@ -72,11 +77,13 @@ __all__ = [
     "Power",
     "RunComparison",
     "ScoreComparison",
+    "Suspects",
     "TeacherError",
     "TransformersEngine",
     "UnsupportedAdapterError",
     "VLLMEngine",
     "YesNoComparison",
+    "audited_rate",
     "choose_answers",
     "compare",
     "compare_correct",
@@ -94,11 +101,13 @@ __all__ = [
     "push_metrics",
     "read",
     "sample_answers",
+    "suspect_flips",
 ]
 
 # Where each public name lives: name -> module of this package.
 _HOMES = {
     "ArgumentError": "errors",
+    "AuditedRate": "flips.audit",
     "Comparison": "flips.comparison",
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",
@@ -117,11 +126,13 @@ _HOMES = {
     "Power": "flips.power_result",
     "RunComparison": "runs.run_comparison",
     "ScoreComparison": "flips.score_comparison",
+    "Suspects": "runs.suspects_shown",
     "TeacherError": "errors",
     "TransformersEngine": "prediction.engines.in_process",
     "UnsupportedAdapterError": "errors",
     "VLLMEngine": "prediction.engines.offline",
     "YesNoComparison": "flips.negative_bias",
+    "audited_rate": "runs.audited",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",
     "compare_correct": "flips.comparison",
@@ -139,6 +150,7 @@ _HOMES = {
     "push_metrics": "spaces.push",
     "read": "readers.sources",
     "sample_answers": "prediction.sample",
+    "suspect_flips": "runs.suspects",
 }
 
 

@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 # So many ways to share a total out between two strata are all looked at; of more some, then all around the best.
 _EACH = 400
 _ROUNDING = 1e-9
+# Two strata are made where they leave so much of the standard error.
+_WORTH_IT = 0.95
 
 
 class Stratum(NamedTuple):
@@ -144,8 +146,8 @@ class AuditedRate:
         broken, graders = (sum(getattr(stratum, name) for stratum in self.strata) for name in ("broken", "graders"))
         skipped = sum(stratum.skipped for stratum in self.strata)
         told = [
-            f"{how_many(self.checked, 'verdict')} on {how_many(self.negative_flips, 'negative flip')}: {graders:,} made "
-            f"by the grader, {broken:,} by the update"
+            f"{how_many(self.checked, 'verdict')} on {how_many(self.negative_flips, 'negative flip')}: {graders:,} "
+            f"made by the grader, {broken:,} by the update"
             + (f"; {skipped:,} drawn and without a verdict" if skipped else "")
         ]
         if len(self.strata) > 1:
@@ -153,15 +155,13 @@ class AuditedRate:
         value, low, high = self.negative_flip_rate
         bounds = f"[{100 * low:.1f}, {100 * high:.1f}]"
         shown = "undefined" if math.isnan(value) else f"{100 * value:.1f} %"
-        told.append(
-            f"audited NFR: {shown} of these answers {bounds}, marked {100 * self.marked_rate:.1f} %"
-        )
+        told.append(f"audited NFR: {shown} of these answers {bounds}, marked {100 * self.marked_rate:.1f} %")
         least, most = self.confidence_interval()
         if not math.isnan(least):
             told.append(f"of other questions like these: [{100 * least:.1f}, {100 * most:.1f}]")
         told.append(
-            "Corrected are the negative flips. What else may be marked wrongly (right answers that are none, old answers "
-            "that were right and not recognised) is as the grader marked it."
+            "Corrected are the negative flips alone: what else may be marked wrongly (new answers marked right, old "
+            "ones marked either way) is as the grader has it."
         )
         return told
 
@@ -170,9 +170,7 @@ class AuditedRate:
         return "\n".join(self.lines)
 
 
-def from_verdicts(
-    *, n: int, strata: Sequence[Stratum], level: float = 0.95, independent: bool = True
-) -> AuditedRate:
+def from_verdicts(*, n: int, strata: Sequence[Stratum], level: float = 0.95, independent: bool = True) -> AuditedRate:
     """Correct a negative flip rate by verdicts on flips that were drawn at random without replacement from strata.
 
     Args:
@@ -206,9 +204,7 @@ def from_verdicts(
     if flips > n or n < 1:
         raise InputError(f"{flips} negative flips of {n} answers: there are more answers than flips.")
     kept = [stratum for stratum in strata if stratum.size] or [Stratum(0, 0, 0)]
-    total = sum(
-        quotient(stratum.size * stratum.broken, stratum.checked) if stratum.size else 0.0 for stratum in kept
-    )
+    total = sum(quotient(stratum.size * stratum.broken, stratum.checked) if stratum.size else 0.0 for stratum in kept)
     sizes, drawn = [stratum.size for stratum in kept], [stratum.drawn for stratum in kept]
     low = lowest_total([stratum.broken for stratum in kept], drawn, sizes, level)
     high = flips - lowest_total([stratum.graders for stratum in kept], drawn, sizes, level)
@@ -242,7 +238,7 @@ def lowest_total(counts: Sequence[int], drawn: Sequence[int], sizes: Sequence[in
     first, second = ((counts[place], drawn[place], sizes[place]) for place in places)
     if len(told) == 1:
         second = (0, 0, 0)
-    tail = 0.5 - level / 2
+    tail = (0.5 - level / 2) * (1 - _ROUNDING)  # in doubt a total stays
     low = first[0] + second[0]
     high = first[2] - (first[1] - first[0]) + second[2] - (second[1] - second[0])
     while low < high:
@@ -324,20 +320,21 @@ def strata_of(chances: Numbers) -> int:
     if not len(cuts):
         return 0
     best = cuts[int(errors[cuts].argmin())]
-    return int(best) + 1 if errors[best] < errors[-1] * (1 - 1e-6) else 0
+    return int(best) + 1 if errors[best] < errors[-1] * _WORTH_IT else 0
 
 
 def allocation(chances: Sequence[Numbers], drawn: int) -> list[int]:
     """Share a sample out among strata: by N_h sqrt(q_h (1 - q_h)) (Neyman 1934), two or all of each at least."""
     sizes = [len(part) for part in chances]
+    drawn = min(drawn, sum(sizes))
     if len(sizes) == 1:
-        return [min(drawn, sizes[0])]
+        return [drawn]
     shares = [float(np.sqrt(q * (1 - q)) * len(part)) for part in chances for q in [_bounded(part).mean()]]
     least, most = min(2, sizes[0]), drawn - min(2, sizes[1])
     first = round(drawn * shares[0] / sum(shares))
     # What one stratum has no room for goes to the other.
     first = max(least, drawn - sizes[1], min(first, most, sizes[0]))
-    return [first, min(drawn - first, sizes[1])]
+    return [first, drawn - first]
 
 
 def _bounded(chances: Numbers) -> Numbers:

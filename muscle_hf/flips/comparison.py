@@ -79,6 +79,8 @@ class Comparison(Result):
     """The cells of each cluster; None where no clusters were given."""
     by_class: Classes | None = field(default=None, repr=False)
     """What broke in each class of right answers; None where these are not known."""
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = field(default=None, repr=False)
+    """Whether the old and the new model are right on each instance; None where only counts are known."""
 
     _SCHEMA: ClassVar[str] = "muscle_hf.comparison"
 
@@ -349,6 +351,7 @@ def _comparison(
         positive_flips=positive,
         by_cluster=by_cluster,
         by_class=by_class,
+        right=(old_right, new_right),
     )
 
 

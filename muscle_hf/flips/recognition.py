@@ -1,18 +1,19 @@
 """How much of what is marked wrong goes with how an answer is written, and not with what it says?
 
 An answer is marked right if it is right *and* the grader recognises it. A logistic model of the marks of both versions
-has the marks' own features (is the answer fenced?), what speaks for its being right (do other models get it right?),
-and a level for each of three groups: old answers, new ones where the old answer is marked right, and the others. What
-the model says of a new answer as it stands, p, is held beside what it says of the same answer written as the old one
-was, r. Of an answer that is marked wrong, the chance that it would be marked right in the old form is then
+has the form of each answer (is it fenced?), what speaks for its being right (do other models get it right?), and a
+level for each of three groups: old answers, new ones where the old answer is marked right, and the other new ones.
+What the model says of a new answer as it stands, p, is held beside what it says of the same answer in the form of the
+old one, r. Of an answer that is marked wrong, the chance that it would be marked right in the old form is then
 
     (r - p) / (1 - p),  and 0 where r < p,
 
-the excess fraction of epidemiology. The model is ours. Its coefficients have Jeffreys' prior (Firth 1993), so that they
-are finite with few rows and where a form is never recognised; with one feature of two values that adds half an answer
-to each cell. A product P(right) P(recognised), which `flips/coupled.py` fits, is not used here: only r - p can be told
-from marks, not how many answers the grader misses in either form, and with some fifty rows the product is ruled by
-its starting point.
+the excess fraction of epidemiology. The model is ours. Its coefficients have Jeffreys' prior (Firth 1993), so that
+they are finite with few rows and where a form is never recognised; where the groups and one feature leave nothing to
+be shared, that adds half an answer to either mark of each cell. A product P(right) P(recognised), which
+`flips/coupled.py` fits, is not used: how many answers the grader misses in the old form as well cannot be told from
+marks, and with some fifty rows the two intercepts of a product trade places freely, while r and p are held by the
+counts themselves.
 """
 
 from dataclasses import dataclass

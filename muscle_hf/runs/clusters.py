@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ from ..readers.answers import Column, TaskAnswers, codes, some
 from ..readers.join import Aligned
 from ..text import listed, quote
 from .measure import Table
+
+Features: TypeAlias = tuple[Mapping[str, Column], Mapping[str, Column]]
+"""Columns of the old and of the new answers."""
 
 # Questions that stand twice are told from this share of instances on; a data set with a few is no reason to ask.
 _TOLD_FROM = 0.05
@@ -69,6 +73,25 @@ def without_column(pairs: Mapping[str, Aligned], column: str) -> dict[str, Align
         return replace(side, slices={name: labels for name, labels in side.slices.items() if name != column})
 
     return {name: replace(pair, old=left(pair.old), new=left(pair.new)) for name, pair in pairs.items()}
+
+
+def set_aside(
+    pairs: Mapping[str, Aligned], features: Sequence[str], others: Sequence[str | None]
+) -> tuple[dict[str, Features], dict[str, Aligned]]:
+    """Give the columns that are features of answers, and the answers without those that are nothing else."""
+    if not features:
+        return {}, dict(pairs)
+    held: dict[str, Features] = {
+        name: (_chosen(pair.old, features), _chosen(pair.new, features)) for name, pair in pairs.items()
+    }
+    left = dict(pairs)
+    for column in features:
+        left = left if column in others else without_column(left, column)
+    return held, left
+
+
+def _chosen(side: TaskAnswers, columns: Sequence[str]) -> dict[str, Column]:
+    return {name: side.slices[name] for name in columns if name in side.slices}
 
 
 def repeats(pairs: Mapping[str, Aligned]) -> list[str]:

@@ -40,6 +40,7 @@ def compare_runs(
     prior: tuple[float, float] = (1.0, 1.0),
     test: str = "two-sided",
     cluster: str | None = None,
+    features: str | Sequence[str] = (),
     margin: float | None = None,
     stop_at: float | None = None,
     allow_missing: bool = False,
@@ -68,6 +69,8 @@ def compare_runs(
         cluster: A column, as in `by`, that says which instances belong together, such as the paraphrases of one
             question: p, all intervals and the gate then take clusters as independent, and not instances. Every
             instance must have a value, the same in both; one value is one cluster, in whichever task it stands.
+        features: Columns to keep of both sides for `suspect_flips`, such as "has_code_fence"; nothing is sliced by
+            them.
         margin: How far accuracy, or the mean of the one task's scores, may fall, such as 0.01 for one point: the
             result then has a `verdict`, and every report shows it.
         stop_at: The Bayes factor at which an evaluation that is looked at while it grows may stop, such as 20. The
@@ -112,7 +115,8 @@ def compare_runs(
     check_test(test)
     check_name(missing)
     columns = [by] if isinstance(by, str) else list(by)
-    read_columns = list(dict.fromkeys([*columns, *([] if cluster is None else [cluster])]))
+    kept = [features] if isinstance(features, str) else list(features)
+    read_columns = list(dict.fromkeys([*columns, *([] if cluster is None else [cluster]), *kept]))
     sources = (old, new, *seed_floor)
     labels = None if yes_no is None else take_pair(yes_no)
     of_scores = _score_columns(yes_no_scores, cluster, is_asked=labels is not None)
@@ -169,6 +173,7 @@ def compare_runs(
         not_compared=not_compared,
         allow_missing=allow_missing,
         allow_identical=allow_identical,
+        features=kept,
         origins=[run.origin for run in (first, second, *floors)],
         yes_no=labels,
         yes_no_scores=of_scores,

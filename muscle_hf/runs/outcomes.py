@@ -22,7 +22,7 @@ from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
 from ..text import how_many
-from .clusters import columns_of, repeats, with_clusters, without_column
+from .clusters import Features, columns_of, repeats, set_aside, with_clusters, without_column
 from .measure import Part, Table, holm, measure, tabulate
 from .yes_no import yes_no_tables
 
@@ -98,6 +98,8 @@ class Outcomes:
     """Task name -> the aligned answers."""
     tables: Mapping[str, Table] = field(repr=False)
     """Task name -> what is known of each instance, in the same order."""
+    features: Mapping[str, Features] = field(default_factory=dict, repr=False)
+    """Task name -> columns that were read for `suspect_flips`, of the old and of the new answers."""
     origins: tuple[Origin, ...] = ()
     """Where the old and the new model's answers come from, then those of each run of the seed floor."""
 
@@ -121,6 +123,7 @@ class Outcomes:
         not_compared: Mapping[str, str],
         allow_missing: bool,
         allow_identical: bool,
+        features: Sequence[str] = (),
         origins: Sequence[Origin] = (),
         yes_no: tuple[Labels, Labels] | None = None,
         yes_no_scores: tuple[str | None, str | None] = (None, None),
@@ -150,6 +153,7 @@ class Outcomes:
                 f"tolerance is {tolerance!r}, but there are only right and wrong answers to compare; it is for "
                 "scores, so leave it out."
             )
+        held, pairs = set_aside(pairs, features, others=[*by, cluster, *yes_no_scores])
         if yes_no is not None:
             answered, told = yes_no_tables(pairs, yes_no, yes_no_scores)
             tables |= {name: replace(tables[name], yes_no=table) for name, table in answered.items()}
@@ -204,6 +208,7 @@ class Outcomes:
             identical=() if allow_identical else tuple(item for item in identical if not item.in_part),
             pairs=pairs,
             tables=tables,
+            features=held,
             origins=tuple(origins),
         )
 
