@@ -52,7 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List or write disagreements, or judge by labels."""
     from ..runs.disagreements import find_disagreements
-    from ..runs.label_table import check_target, read_labels
+    from ..runs.filled_table import check_target
+    from ..runs.label_table import read_labels
 
     _check(arguments)
     if arguments.output is not None:

@@ -42,6 +42,13 @@ class Text(NamedTuple):
     """The whole text that the model gave, where the file has it beside the answer that was taken out of it."""
 
 
+def with_response(answer: str | None, response: str | None) -> str | None:
+    """Show the whole text below the answer that was taken out of it, where that is not all of it."""
+    if (response or "").strip() in ("", (answer or "").strip()):
+        return answer
+    return response if answer is None else f"{answer}\n\n{response}"
+
+
 class Filter(NamedTuple):
     """Which of its filters' answers a file of lm-evaluation-harness was read for."""
 

@@ -71,7 +71,7 @@ def audited_rate(
         strata = [_stratum(len(keys), list(told.values()), 0)]
     else:
         drawn = {(flip.task, flip.id): draw.stratum(place) for place, flip in zip(draw.places, draw, strict=True)}
-        if {(flip.task, flip.id) for flip in draw.suspects} != set(keys) or draw.suspects.n != n:
+        if {(flip.task, flip.id) for flip in draw.flips} != set(keys) or draw.n != n:
             raise InputError("draw is of another comparison, which has other negative flips.")
         if strange := [key for key in told if key not in drawn]:
             raise InputError(

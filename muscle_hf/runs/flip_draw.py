@@ -13,16 +13,34 @@ import numpy as np
 
 from ..errors import InputError
 from ..flips.audit import allocation, strata_of
-from .suspects_shown import Suspect, Suspects
 
 _LEAST = 4  # of which two strata get two each
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One negative flip, and how likely the grader made it."""
+
+    task: str | None
+    """None where there is one task alone."""
+    id: str | int
+    """Of a `Comparison`, the position."""
+    chance: float
+    """That it is the grader's, by the model; nan where the marks say nothing of the form that changed."""
+    reasons: tuple[str, ...]
+    """What changed in the form of the answer, what weighs most first."""
+    row: int
+    """Its row in the task."""
 
 
 @dataclass(frozen=True, eq=False)
 class FlipDraw:
     """Flips to check, in the order in which to do so; made by `Suspects.draw`."""
 
-    suspects: Suspects = field(repr=False)
+    flips: tuple[Suspect, ...] = field(repr=False)
+    """All negative flips, the most suspect first."""
+    n: int
+    """Answers of either version."""
     count: int
     """How many were asked for."""
     seed: int
@@ -41,7 +59,7 @@ class FlipDraw:
 
     def __iter__(self) -> Iterator[Suspect]:
         """Give them, in the order in which to check them."""
-        return (self.suspects[place] for place in self.places)
+        return (self.flips[place] for place in self.places)
 
     def stratum(self, place: int) -> int:
         """Give the stratum of a flip, by its place among the suspects."""
@@ -53,7 +71,7 @@ class FlipDraw:
         return [self.drawn[part] / self.sizes[part] for part in map(self.stratum, self.places)]
 
 
-def draw_flips(suspects: Suspects, count: int, *, seed: int = 0) -> FlipDraw:
+def draw_flips(flips: tuple[Suspect, ...], n: int, count: int, *, seed: int = 0) -> FlipDraw:
     """Draw so many of the flips, as many from each stratum as its size and its doubt ask for."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise InputError(
@@ -61,22 +79,23 @@ def draw_flips(suspects: Suspects, count: int, *, seed: int = 0) -> FlipDraw:
         )
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise InputError(f"seed is {seed!r}, but must be an int.")
-    chances = np.array([flip.chance for flip in suspects], dtype=np.float64)
+    chances = np.array([flip.chance for flip in flips], dtype=np.float64)
     first = strata_of(chances) if _LEAST <= count < len(chances) else 0
     parts = [range(first), range(first, len(chances))] if first else [range(len(chances))]
     drawn = allocation([chances[part.start : part.stop] for part in parts], count)
-    keys = [_key(flip, seed) for flip in suspects]
+    keys = [_key(flip, seed) for flip in flips]
     chosen = [
         place for part, size in zip(parts, drawn, strict=True) for place in sorted(part, key=keys.__getitem__)[:size]
     ]
     return FlipDraw(
-        suspects,
+        flips,
+        n,
         count,
         seed,
         tuple(sorted(chosen, key=keys.__getitem__)),
         tuple(map(len, parts)),
         tuple(drawn),
-        f"{seed}:{count}:{len(chances)}:{_digest(suspects, first)}",
+        f"{seed}:{count}:{len(chances)}:{_digest(flips, n, first)}",
     )
 
 
@@ -84,7 +103,7 @@ def _key(flip: Suspect, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{flip.task or ''}\0{flip.id}".encode(), digest_size=16).digest()
 
 
-def _digest(suspects: Suspects, first: int) -> str:
+def _digest(flips: tuple[Suspect, ...], n: int, first: int) -> str:
     """Give a digest of all flips and of which are in the first stratum, whatever the order of the files."""
-    lines = [repr((flip.task or "", str(flip.id), place < first)) for place, flip in enumerate(suspects)]
-    return hashlib.blake2b("\n".join([str(suspects.n), *sorted(lines)]).encode(), digest_size=6).hexdigest()
+    lines = [repr((flip.task or "", str(flip.id), place < first)) for place, flip in enumerate(flips)]
+    return hashlib.blake2b("\n".join([str(n), *sorted(lines)]).encode(), digest_size=6).hexdigest()

@@ -1,28 +1,24 @@
 """The table in which people say who is right where two versions disagree: written for them, and read again."""
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from ..errors import InputError
-from ..files import no_such_file, replaced
 from ..flips.number_texts import as_text
 from ..flips.same_answer import TEXTS, Spelling, of_kind
 from ..flips.spelled_otherwise import spelled_otherwise
-from ..readers.answers import label, short, some
-from ..readers.plain_rows import raw_rows
-from ..text import how_many, listed, quote
+from ..readers.answers import short, some
+from ..text import how_many, quote
 from .disagreements import Disagreement, Disagreements
+from .filled_table import cell, check_answers, check_columns, draw_of, id_of, lines, read_rows, write_rows
 
 OLD, NEW, BOTH, NEITHER = RIGHT = ("old", "new", "both", "neither")
 """Which model may be right, as the column `right_model` has it."""
 
-ENDINGS = (".csv", ".jsonl")
 _WRITTEN = ("order", "task", "id", "question", "old_answer", "new_answer", "right_answer", "right_model", "draw")
 _NEEDED = ("id", "draw")
 
@@ -38,39 +34,19 @@ class Label(NamedTuple):
     """The right answer, where that was written."""
 
 
-def check_target(path: Path) -> None:
-    """Refuse a file that cannot be written, before any work: also one that is there, since it may hold labels."""
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path} is to be a file of a kind that nobody knows; let it end in .csv or .jsonl.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first.")
-    if path.exists():
-        raise InputError(f"{path} is there, and may hold labels, so it is not replaced; name another file.")
-
-
 def write_table(path: Path, rows: Sequence[Disagreement], draw: str, labels: Iterable[Label] = ()) -> None:
     """Write some disagreements with empty columns for who is right; labels that there are already go into these."""
     known = {given.place: given for given in labels}
     columns = [name for name in _WRITTEN if name not in ("task", "question") or _has(rows, name)]
-    with (
-        replaced(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        if path.suffix.lower() == ".csv":
-            writer.writeheader()
-        for row in rows:
-            given = known.get(row.order - 1)
-            content = vars(row) | {
-                "right_answer": given and given.answer,
-                "right_model": given.right if given and given.answer is None else None,
-                "draw": draw,
-            }
-            if path.suffix.lower() == ".csv":
-                writer.writerow(content)
-            else:
-                kept = {name: content[name] for name in columns}
-                file.write(f"{json.dumps(kept, ensure_ascii=False)}\n")
+    write_rows(path, columns, (_filled(row, known.get(row.order - 1), draw) for row in rows))
+
+
+def _filled(row: Disagreement, given: Label | None, draw: str) -> dict[str, Any]:
+    return vars(row) | {
+        "right_answer": given and given.answer,
+        "right_model": given.right if given and given.answer is None else None,
+        "draw": draw,
+    }
 
 
 def read_labels(path: Path, disagreements: Disagreements, *, normalized: bool = False) -> list[Label]:
@@ -88,7 +64,7 @@ def read_labels(path: Path, disagreements: Disagreements, *, normalized: bool = 
         InputError: Rows that are not of these disagreements, or stand twice; other answers than those that were
             labelled; labels that contradict each other, or say the same as an answer in another spelling.
     """
-    found = _places(path, list(_rows(path)), disagreements)
+    found = _places(path, list(read_rows(path)), disagreements)
     rows = disagreements.rows(list(found))
     _check_answers(path, list(zip(rows, found.values(), strict=True)))
     labels, otherwise = [], list[tuple[str, tuple[str | None, str | None]]]()
@@ -121,40 +97,17 @@ def _has(rows: Sequence[Disagreement], column: str) -> bool:
     return any(getattr(row, column) is not None for row in rows)
 
 
-def _cell(cells: Mapping[str, Any], column: str) -> str:
-    """Give what a cell holds as a text; "" where nothing was written."""
-    value = cells.get(column)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return (label(value) or "").strip()
-
-
-def _id(cells: Mapping[str, Any]) -> str:
-    """Give the id as it is: another one may differ in its spaces alone."""
-    return label(cells.get("id")) or ""
-
-
 def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) -> dict[int, Mapping[str, Any]]:
     """Find the disagreement of each row."""
     several = len(now.pairs) > 1
     needed = [*_NEEDED, *(["task"] if several else [])]
-    columns = list(dict.fromkeys(name for row in table for name in row))
-    if lacking := [name for name in needed if name not in columns]:
-        raise InputError(
-            f"{path} has no column {listed(map(quote, lacking))}, so it is no table that --output wrote; it has "
-            f"{listed(map(quote, columns)) or 'none'}."
-        )
-    draws = sorted({_cell(row, "draw") for row in table})
-    if len(draws) > 1 or not draws[0]:
-        raise InputError(
-            f"{path} has rows of several draws, or of none ({listed(map(quote, draws))}): leave 'draw' as it was "
-            "written, and tables of two draws apart."
-        )
+    check_columns(path, table, needed, "--output")
+    draw = draw_of(path, table)
     keys = {_key(now, place, several): place for place in range(len(now))}
     made: dict[int, Mapping[str, Any]] = {}
     twice, unknown = list[str](), list[tuple[str, str]]()
     for row in table:
-        key = (_cell(row, "task") if several else "", _id(row))
+        key = (cell(row, "task") if several else "", id_of(row))
         place = keys.get(key)
         if place is None:
             unknown.append(key)
@@ -181,9 +134,9 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
             f"{path}: {how_many(len(twice), 'id')} stand{'s' if len(twice) == 1 else ''} more than once, for instance "
             f"{some(twice)}; leave one row of each."
         )
-    if draws[0] != now.draw:
+    if draw != now.draw:
         _check_answers(path, list(zip(now.rows(list(made)), made.values(), strict=True)))
-        seed, _, rest = draws[0].partition(":")
+        seed, _, rest = draw.partition(":")
         raise InputError(
             f"{path} was drawn from {rest.partition(':')[0] or 'other'} disagreements with seed {seed}, and now there "
             f"are {len(now)} with seed {now.seed}, or other ones: the answers have changed, or were read with other "
@@ -194,16 +147,10 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
 
 def seed_of(path: Path) -> int | None:
     """Give the seed by which a table was drawn; None where it does not say so."""
-    for row in _rows(path):
-        seed, colon, _ = _cell(row, "draw").partition(":")
+    for row in read_rows(path):
+        seed, colon, _ = cell(row, "draw").partition(":")
         return int(seed) if colon and seed.lstrip("-").isdecimal() else None
     raise InputError(f"{path} has no rows; a table that --output wrote is needed.")
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise no_such_file(path)
-    return raw_rows(str(path), None, "train")
 
 
 def _key(now: Disagreements, place: int, several: bool) -> tuple[str, str]:
@@ -220,23 +167,12 @@ def _all_keys(now: Disagreements, several: bool) -> set[tuple[str, str]]:
 def _check_answers(path: Path, rows: Sequence[tuple[Disagreement, Mapping[str, Any]]]) -> None:
     """Refuse a table with other answers than the files have."""
     for row, cells in rows:
-        for name, answer in (("old_answer", row.old_answer), ("new_answer", row.new_answer)):
-            if name in cells and _lines(_cell(cells, name)) != _lines((answer or "").strip()):
-                raise InputError(
-                    f"{path}: {name} of id {quote(row.id)} is {quote(cells[name])}, and in the file {quote(answer)}. "
-                    "Labels are about the answers that they stand beside: restore the column, give OLD and NEW in the "
-                    "order of the table, or draw a new one."
-                )
-
-
-def _lines(text: str) -> str:
-    """Make one text of what a spreadsheet, or a file that holds no lone surrogate, makes of a text."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "backslashreplace").decode()
+        check_answers(path, row.id, {"old_answer": row.old_answer, "new_answer": row.new_answer}, cells)
 
 
 def _right(path: Path, row: Disagreement, cells: Mapping[str, Any], spelling: Spelling | None) -> Label | None:
     """Tell who is right by what was written beside a disagreement; None where that is nothing."""
-    model, answer = _cell(cells, "right_model").lower(), _cell(cells, "right_answer")
+    model, answer = cell(cells, "right_model").lower(), cell(cells, "right_answer")
     if model and model not in RIGHT:
         raise InputError(
             f"{path}: right_model of id {quote(row.id)} is {quote(model)}, but must be {', '.join(RIGHT[:-1])} or "
@@ -247,7 +183,7 @@ def _right(path: Path, row: Disagreement, cells: Mapping[str, Any], spelling: Sp
     compared = _as_compared(answer, spelling)
     shown = [(text or "").strip() for text in (row.old_answer, row.new_answer)]
     same = [
-        _lines(answer) == _lines(text) or compared == (key or "").strip()
+        lines(answer) == lines(text) or compared == (key or "").strip()
         for text, key in zip(shown, row.compared, strict=True)
     ]
     right = OLD if same[0] else NEW if same[1] else NEITHER

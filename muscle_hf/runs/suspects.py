@@ -16,8 +16,9 @@ from ..flips.paired_tests import coin_test
 from ..flips.recognition import recognition
 from ..text import listed, quote
 from .answer_features import FORMS, RIGHTNESS, Feature, column_feature, given_feature, text_features
+from .flip_draw import Suspect
 from .outcomes import Outcomes, plain_ids
-from .suspects_shown import FormEvidence, Suspect, Suspects, graded_tasks
+from .suspects_shown import FormEvidence, Suspects, graded_tasks
 
 # A built-in form that nobody named counts if the update changes it so one-sidedly, over their number (Bonferroni).
 _CHANGED = 0.05
@@ -63,7 +64,7 @@ def suspect_flips(
         >>> fence = [0] * 7, [1, 0, 1, 0, 0, 0, 1]
         >>> suspects = muscle_hf.suspect_flips(c, {"fence": fence})
         >>> [(flip.id, round(flip.chance, 2), flip.reasons) for flip in suspects]
-        [(0, 0.56, ('fence',)), (2, 0.56, ('fence',)), (4, 0.0, ())]
+        [(0, 0.64, ('fence',)), (2, 0.64, ('fence',)), (4, 0.0, ())]
     """
     tasks, old_right, new_right, keys = _marks(result)
     n = len(old_right)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,28 +11,10 @@ from ..errors import InputError
 from ..flips.comparison import Comparison
 from ..flips.rates import strict_json
 from ..text import how_many, listed
+from .flip_draw import FlipDraw, Suspect, draw_flips
 from .outcomes import Instance, Outcomes
 
-if TYPE_CHECKING:
-    from .flip_draw import FlipDraw
-
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """One negative flip, and how likely the grader made it."""
-
-    task: str | None
-    """None where there is one task alone."""
-    id: str | int
-    """Of a `Comparison`, the position."""
-    chance: float
-    """That it is the grader's, by the model; nan where the marks say nothing of the form that changed."""
-    reasons: tuple[str, ...]
-    """What changed in the form of the answer, what weighs most first."""
-    row: int
-    """Its row in the task."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +86,14 @@ class Suspects:
         """How many flips the changed form explains, by the model; nan where the marks say nothing of it."""
         return float(sum(flip.chance for flip in self.flips))
 
-    def draw(self, count: int, *, seed: int = 0) -> "FlipDraw":
+    def draw(self, count: int, *, seed: int = 0) -> FlipDraw:
         """Draw flips to check by hand, each with a known chance above 0; see `audited_rate`.
 
         Args:
             count: How many; all where there are fewer. Two at least.
             seed: Of the draw. The same flips and seed give the same draw, whatever the order of the files.
         """
-        from .flip_draw import draw_flips
-
-        return draw_flips(self, count, seed=seed)
+        return draw_flips(self.flips, self.n, count, seed=seed)
 
     def instances(self, places: Sequence[int]) -> list[Instance]:
         """Read some of them with their texts, by their places here; of compared runs alone."""

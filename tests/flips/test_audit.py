@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from statistics import fmean
 
 import numpy as np
@@ -32,15 +33,16 @@ def test_the_corrected_rate_is_unbiased_over_all_samples(real: tuple[int, int]) 
     sizes, drawn = (7, 5), (3, 2)
     flips = [[True] * count + [False] * (size - count) for count, size in zip(real, sizes, strict=True)]
     samples = itertools.product(*(itertools.combinations(part, n) for part, n in zip(flips, drawn, strict=True)))
+    counts = Counter(tuple(map(sum, both)) for both in samples)
     rates = [
         from_verdicts(
             n=40,
-            strata=[Stratum(size, sum(seen), len(seen) - sum(seen)) for size, seen in zip(sizes, both, strict=True)],
+            strata=[Stratum(*row) for row in zip(sizes, seen, np.subtract(drawn, seen).tolist(), strict=True)],
             level=0.5,
         ).negative_flip_rate.value
-        for both in samples
+        for seen in counts
     ]
-    assert fmean(rates) == pytest.approx(sum(real) / 40)
+    assert fmean(rates, counts.values()) == pytest.approx(sum(real) / 40)
 
 
 @pytest.mark.parametrize("strata", SMALL)

@@ -10,7 +10,8 @@ import pytest
 
 from muscle_hf.errors import InputError
 from muscle_hf.runs.disagreements import Disagreements, find_disagreements
-from muscle_hf.runs.label_table import Label, check_target, counts, read_labels, seed_of, write_table
+from muscle_hf.runs.filled_table import check_target
+from muscle_hf.runs.label_table import Label, counts, read_labels, seed_of, write_table
 
 Row = dict[str, Any]
 Change = Callable[[list[Row]], object]

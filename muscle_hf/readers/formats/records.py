@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...text import listed, quote
-from ..answers import Column, Positions, TaskAnswers, Text, digest, label
+from ..answers import Column, Positions, TaskAnswers, Text, digest, label, with_response
 from ..identical import answer_digest, digest_column, likelihoods_digest
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
@@ -232,10 +232,8 @@ def _texts(records: Callable[[], Iterable[Record]], positions: Positions, source
 
 def _text(record: Record) -> Text:
     answer = None if record.answer is None else str(record.answer)
-    output = label(record.output) or ""
-    if output.strip() not in ("", (answer or "").strip()):
-        answer = output if answer is None else f"{answer}\n\n{output}"
+    output = label(record.output)
     right = record.reference
     if isinstance(right, list):
         right = " / ".join(str(label(item)) for item in right)
-    return Text(record.question, label(right), answer, label(record.output))
+    return Text(record.question, label(right), with_response(answer, output), output)

@@ -16,7 +16,7 @@ from ...flips.same_answer import Spelling, parse_names, trimmed
 from ...flips.scorers import SCORERS, score_texts
 from ...flips.spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
 from ...text import listed, quote
-from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some
+from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some, with_response
 from ..identical import long_answers
 from ..metric_names import higher_is_better, is_grade
 from .answer_columns import alike, empty_note, held_by, is_number, refuse_kind, settled
@@ -334,12 +334,13 @@ def _texts(table: Columns, layout: Layout, positions: Positions, source: str, sp
     texts: list[Text] = [Text(None, None, None)] * len(positions)
     for index, row in zip(order.tolist(), rows, strict=True):
         choices = _choices(row.get(layout.choices or ""))
+        response = None if layout.response in (None, layout.prediction) else row.get(str(layout.response))
+        said = _shown(response, None)
         texts[index] = Text(
             _shown(row.get(layout.question or ""), None),
             _shown(row.get(layout.reference or ""), choices),
-            _shown(row.get(layout.prediction or ""), choices),
-            # A column of answers as well is respelled above, and no whole text.
-            None if layout.response in (None, layout.prediction) else _shown(row.get(str(layout.response)), None),
+            with_response(_shown(row.get(layout.prediction or ""), choices), said),
+            said,
         )
     return texts
 

@@ -777,4 +777,5 @@ def test_the_csv_of_this_test_is_what_pythons_own_writer_reads(tmp_path: Path) -
 def test_a_whole_text_beside_the_answer_is_shown_as_it_was_written(tmp_path: Path, write: Writer) -> None:
     data: Rows = [{"id": 1, "prediction": "A", "reference": "A", "said": "```\n The answer is A. \n```"}]
     found = task(write(tmp_path / "a", data), columns={"response": "said"}, normalize="case")
-    assert found.read_texts(np.array([0])) == [(None, "a", "a", "```\n The answer is A. \n```")]
+    said = "```\n The answer is A. \n```"
+    assert found.read_texts(np.array([0])) == [(None, "a", f"a\n\n{said}", said)]
