@@ -23,6 +23,7 @@ from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
 from ..text import how_many
 from .clusters import Features, columns_of, repeats, set_aside, with_clusters, without_column
+from .instance import Instance as Instance
 from .measure import Part, Table, holm, measure, tabulate
 from .yes_no import yes_no_tables
 
@@ -37,30 +38,6 @@ NO_GROUP = "(none)"
 # gone through from its beginning for every block, and memory has to stay small.
 _BLOCK = 2_000
 _CHARACTERS = 30_000_000
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One instance with what both models said."""
-
-    task: str
-    id: str | int
-    kind: str
-    """"negative_flip", "positive_flip", "both_right", "both_wrong"; of scores also "unchanged"."""
-    question: str | None
-    reference: str | None
-    old_answer: str | None
-    new_answer: str | None
-    old_score: float
-    new_score: float
-    slices: Mapping[str, str | None]
-    old_response: str | None = None
-    """The whole text that the old model gave, where a file has it beside the answer."""
-    new_response: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give everything as a dictionary of plain Python values."""
-        return vars(self) | {"slices": dict(self.slices)}
 
 
 @dataclass(frozen=True, eq=False)
