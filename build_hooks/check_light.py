@@ -22,6 +22,8 @@ INSTALLERS = {"pip", "setuptools", "wheel"}
 DATA = Path(__file__).parents[1] / "examples" / "data" / "mmlu_pro" / "answers.csv"
 PAIR = ["compare", f"{DATA}:Llama-2-7b-hf", f"{DATA}:Meta-Llama-3-8B", "--reference", "answer"]
 PAIR += ["--columns", "id=question_id", "--by", "category"]
+PRIME = DATA.parents[1] / "llmdrift_prime" / "answers.csv"
+JUDGES = ["compare", f"{PRIME}:gpt-4-0314", f"{PRIME}:gpt-4-0613", "--reference", "answer", "--yes-no", "yes,no"]
 # Command with what it needs to begin -> exit code, and what its one line of complaint has to hold.
 WORDS = [
     (PAIR, 0, ""),
@@ -29,6 +31,7 @@ WORDS = [
     ([*PAIR, "--markdown", "--html", "page.html", "--jsonl", "flips.jsonl"], 0, ""),
     ([*PAIR, "--max-nfr", "0.2"], 0, ""),
     ([*PAIR, "--max-nfr", "0.02"], 1, "--max-nfr 0.02"),
+    ([*JUDGES, "--max-bias-shift", "0.1"], 1, "--max-bias-shift 0.1"),
     (["power", "--questions", "500"], 0, ""),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--output", "labels.csv"], 0, "wrote labels.csv"),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--labels", "labels.csv"], 0, ""),

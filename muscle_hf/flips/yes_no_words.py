@@ -104,7 +104,7 @@ def ability(b: Compared, level: float = 0.95) -> str | None:
         )
     if low > 0:
         return f"It tells yes from no better: {moved}."
-    return f"That it tells yes from no less well, or better, is not shown: {moved}."
+    return f"No change shows in how well it tells yes from no: {moved}."
 
 
 def threshold(b: Compared, level: float = 0.95) -> str | None:
