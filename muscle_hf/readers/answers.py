@@ -234,12 +234,18 @@ def _taken(column: Column, indices: Column) -> Column:
 
 def codes(*columns: Column) -> list[NDArray[np.int64]]:
     """Number the values of non-empty columns of one type, so that equal numbers mean equal values; null is -1."""
+    return numbered(*columns)[1]
+
+
+def numbered(*columns: Column) -> tuple[Column, list[NDArray[np.int64]]]:
+    """Give the different values of some columns, and the columns as the places of these, as `codes` does."""
     joined = pa.chunked_array(columns).dictionary_encode()
     # Arrow gives all chunks one dictionary, without a promise; to unify them would look at every value again.
     if not all(chunk.dictionary.equals(joined.chunk(0).dictionary) for chunk in joined.chunks[1:]):
         joined = joined.unify_dictionaries()
     indices = [chunk.indices.cast(pa.int64()) for chunk in joined.chunks]
-    return [(pc.fill_null(chunk, -1) if chunk.null_count else chunk).to_numpy() for chunk in indices]
+    places = [(pc.fill_null(chunk, -1) if chunk.null_count else chunk).to_numpy() for chunk in indices]
+    return joined.chunk(0).dictionary, places
 
 
 def answer_column(values: Sequence[Any]) -> Column:

@@ -16,10 +16,11 @@ from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
 from ..flips.negative_bias import YesNoComparison
 from ..flips.score_comparison import ScoreComparison, compare_scores
-from ..readers.answers import Positions, TaskAnswers, codes
+from ..readers.answers import Column, Positions, TaskAnswers, codes, numbered
 from ..readers.join import Aligned
 from ..readers.metric_names import is_right_or_wrong
 from ..readers.missing import without_answer
+from .classes import with_names
 from .reliable_change import ReliableChange, reliable_change
 from .seed_floor import SeedFloor, flips_among
 from .yes_no import YesNoTable
@@ -130,6 +131,8 @@ class Table:
     """Whether both gave the same answer; None where answers are not known."""
     labels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
     """Old, new and right answers as numbers, where an answer is right by being equal to the reference."""
+    names: Column | None = None
+    """The answers of which these are the places."""
     tolerance: float = 0.0
     reliable_change: ReliableChange | None = None
     floor: NDArray[np.float64] | None = None
@@ -190,7 +193,7 @@ def tabulate(
     the reliable-change rule where scores are shares of right sampled answers. The runs of the seed floor are of one
     version, and no two of them one run unless that is accepted.
     """
-    labels = _labels(pair)
+    names, labels = _labels(pair)
     if labels and pair.new.references is not None and pair.new.references.equals(pair.old.references):
         # The same as `values`, without a second look at texts.
         old, new = (((side == labels[2]) & (side >= 0)).astype(np.float64) for side in labels[:2])
@@ -211,7 +214,7 @@ def tabulate(
     )
     if answers and pair.old.answers is not None and pair.new.answers is not None:
         if labels:
-            table = replace(table, labels=labels, same_answer=labels[0] == labels[1])
+            table = replace(table, labels=labels, names=names, same_answer=labels[0] == labels[1])
         else:
             before, after = codes(pair.old.answers, pair.new.answers)
             table = replace(table, same_answer=before == after)
@@ -226,15 +229,17 @@ def tabulate(
     return table
 
 
-def _labels(pair: Aligned) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+def _labels(
+    pair: Aligned,
+) -> tuple[Column | None, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None]:
     """Number the old, new and right answers, no answer being -1; None where scores say what is right."""
     old, new = pair.old, pair.new
     if old.scores is not None or new.scores is not None or old.references is None:
-        return None
+        return None, None
     if old.answers is None or new.answers is None:
-        return None
-    before, after, right = codes(old.answers, new.answers, old.references)
-    return before, after, right
+        return None, None
+    names, (before, after, right) = numbered(old.answers, new.answers, old.references)
+    return names, (before, after, right)
 
 
 def measure(
@@ -259,7 +264,7 @@ def measure(
         compared = compare_scores(old=old, new=new, tolerance=table.tolerance, clusters=clusters)
     elif table.labels is not None:
         before, after, right = (column[rows] for column in table.labels)
-        compared = compare(old=before, new=after, references=right, clusters=clusters)
+        compared = with_names(compare(old=before, new=after, references=right, clusters=clusters), table.names)
     else:
         same = None if table.same_answer is None else table.same_answer[rows]
         compared = compare_correct(old=old > 0, new=new > 0, same_answer=same, clusters=clusters)
@@ -335,3 +340,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted
+
+
+def adjusted(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Give rows of one table with their p-values adjusted."""
+    values = holm([part.p_value for part in parts])
+    return tuple(replace(part, adjusted_p_value=value) for part, value in zip(parts, values, strict=True))

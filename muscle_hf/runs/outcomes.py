@@ -7,32 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
+from ..flips.comparison import Comparison
 from ..flips.rates import strict_json
+from ..flips.score_comparison import ScoreComparison
 from ..flips.yes_no_answers import Labels
 from ..readers.answers import Origin, Positions, TaskAnswers
 from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
-from ..text import how_many
-from .clusters import Features, columns_of, repeats, set_aside, with_clusters, without_column
+from .classes import classes_dict
+from .clusters import Features, repeats, set_aside, with_clusters, without_column
 from .instance import Instance as Instance
-from .measure import Part, Table, holm, measure, tabulate
+from .measure import Part, Table, adjusted, measure, tabulate
+from .slicing import slice_notes, sliced_by
 from .yes_no import yes_no_tables
 
 SCHEMA = "muscle_hf.run_comparison"
 SCHEMA_VERSION = 2
 """Version of what `Outcomes.to_dict` gives; it rises when a field is renamed, removed or changes its meaning."""
-
-NO_GROUP = "(none)"
-"""Name of the slice of instances that have no value in the column."""
 
 # Texts are read for this many instances at first, then for as many as hold about so many characters: a table has to be
 # gone through from its beginning for every block, and memory has to stay small.
@@ -144,7 +141,7 @@ class Outcomes:
             pairs = pairs if cluster in by else without_column(pairs, cluster)
             notes = [*notes, *told]
         rows: dict[str, Any] = {"level": level, "prior": prior, "test": test}
-        tasks = _adjusted([measure(name, table, **rows) for name, table in tables.items()])
+        tasks = adjusted([measure(name, table, **rows) for name, table in tables.items()])
         graded = [name for name, table in tables.items() if not table.has_scores]
         pooled = None
         if len(graded) > 1:
@@ -155,8 +152,8 @@ class Outcomes:
             lost = [column for column in by if column not in sliced]
             notes = [*notes, *(f"no compared task has a column {column!r} to slice by" for column in lost)]
             by = [column for column in by if column in sliced]
-        slices = {column: _slices(column, pairs, tables, rows) for column in by}
-        notes = [*notes, *(note for column in slices for note in _slice_notes(column, pairs))]
+        slices = {column: sliced_by(column, pairs, tables, rows) for column in by}
+        notes = [*notes, *(note for column in slices for note in slice_notes(column, pairs))]
         groups: dict[str, Sequence[Part]] = {"task": tasks, **slices}
         return cls(
             old_name=names[0],
@@ -193,6 +190,11 @@ class Outcomes:
     def overall(self) -> Part | None:
         """The one row that speaks for everything: the pooled one or the only task; None for several with scores."""
         return self.pooled or (self.tasks[0] if len(self.tasks) == 1 else None)
+
+    @property
+    def compared(self) -> dict[str, Comparison | ScoreComparison]:
+        """Task -> its comparison."""
+        return {part.name: part.comparison for part in self.tasks}
 
     @property
     def parts(self) -> Iterator[tuple[str, Part]]:
@@ -273,7 +275,8 @@ class Outcomes:
             }
             counted = self.pairs[part.name].missing
             missing = {"missing": counted.to_dict()} if counted else {}
-            tasks.append(part.to_dict(self.level) | {"ids": flipped} | missing)
+            classes = classes_dict(part.comparison, self.level)
+            tasks.append(part.to_dict(self.level) | {"ids": flipped} | missing | classes)
         return {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
@@ -311,75 +314,6 @@ def _task_notes(pairs: Mapping[str, Aligned], tables: Mapping[str, Table]) -> di
         ]
         for name, pair in pairs.items()
     }
-
-
-def _slices(
-    column: str, pairs: Mapping[str, Aligned], tables: Mapping[str, Table], rows: Mapping[str, Any]
-) -> tuple[Part, ...]:
-    """Compare within each group of a column; right and wrong answers of all tasks together, scores task by task."""
-    groups = {
-        name: values
-        for name, pair in pairs.items()
-        if (values := pair.old.slices.get(column, pair.new.slices.get(column))) is not None
-    }
-    if not groups:
-        raise InputError(
-            f"no task has a column {column!r} to slice by; there are: {', '.join(columns_of(pairs)) or 'none'}."
-        )
-    graded = [name for name in groups if not tables[name].has_scores]
-    scored = [name for name in groups if tables[name].has_scores]
-    parts = []
-    for names in [graded, *([name] for name in scored)]:
-        if not names:
-            continue
-        table = Table.pooled([tables[name] for name in names]) if len(names) > 1 else tables[names[0]]
-        labels = pa.chunked_array([groups[name] for name in names]).combine_chunks().dictionary_encode()
-        numbers = pc.fill_null(labels.indices.cast(pa.int64()), -1).to_numpy()
-        # Beside other tasks a group of scores has the name of its task before its own.
-        task = names[0] if names is not graded and len(scored) + bool(graded) > 1 else None
-        prefix = f"{task}: " if task else ""
-        order = np.argsort(numbers, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-            number = int(numbers[places[0]])
-            group = labels.dictionary[number].as_py() if number >= 0 else None
-            name = prefix + (NO_GROUP if group is None else group)
-            errors = None if table.errors is None else _errors_of(group, column, [pairs[name] for name in names])
-            part = measure(name, table, places, errors, **rows)
-            parts.append(replace(part, task=task, group=group))
-    return _adjusted(sorted(parts, key=lambda part: (-part.comparison.negative_flip_rate, part.name)))
-
-
-def _errors_of(group: str | None, column: str, pairs: Sequence[Aligned]) -> NDArray[np.bool_]:
-    """Tell which errors of the harness belong to a group of a slice column, task after task."""
-    flags = []
-    for old, new in (pair.errors for pair in pairs if pair.errors):
-        labels = old.slices.get(column, new.slices.get(column))
-        flags.append(np.array([label == group for label in (labels.to_pylist() if labels else [None] * len(old))]))
-    return np.concatenate(flags)
-
-
-def _slice_notes(column: str, pairs: Mapping[str, Aligned]) -> list[str]:
-    """Say which instances no slice holds, and where both files disagree about the group of one."""
-    notes = []
-    for name, pair in pairs.items():
-        old, new = pair.old.slices.get(column), pair.new.slices.get(column)
-        if old is None and new is None:
-            notes.append(
-                f"{name}: has no column {column!r}, so its {len(pair.old):,} instances are in none of its slices"
-            )
-        elif old is not None and new is not None:
-            count = len(pair.old) - (pc.sum(pc.equal(old.fill_null(""), new.fill_null(""))).as_py() or 0)
-            if count:
-                notes.append(
-                    f"{name}: {column!r} differs between both files on {how_many(count, 'instance')}; the old "
-                    "one counts"
-                )
-    return notes
-
-
-def _adjusted(parts: Sequence[Part]) -> tuple[Part, ...]:
-    adjusted = holm([part.p_value for part in parts])
-    return tuple(replace(part, adjusted_p_value=value) for part, value in zip(parts, adjusted, strict=True))
 
 
 def plain_ids(ids: pa.Array) -> list[str | int]:

@@ -14,10 +14,13 @@ from ..flips.score_comparison import ScoreComparison
 from ..readers.identical import one_run
 from ..text import escape_markdown, how_many, listed, markdown_table
 from .cells import Cell, Change, Estimate, HistoryShown
+from .classes import HEAD, are_shown, classes_of, classes_shown
 from .measure import Part
 from .outcomes import Outcomes
 from .yes_no_report import told_of_yes_no, yes_no_notes, yes_no_tables_of
 
+MOST_CLASSES = 10
+"""Classes of a task in a terminal and in Markdown."""
 # Column title, attribute of `Comparison`, direction in which it gets better.
 COLUMNS = (
     ("accuracy", "new_accuracy", "↑"),
@@ -25,6 +28,7 @@ COLUMNS = (
     ("PFR", "positive_flip_rate", "↑"),
     ("inconsistency", "inconsistency_flip_rate", "↓"),
 )
+BALANCED = "balanced_negative_flip_rate"
 RELATIVE = ("relative NFR", "relative_negative_flip_rate", "↓")
 
 
@@ -167,12 +171,16 @@ def _sentence(part: Part) -> str:
     return text
 
 
-def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> tuple[list[str], list[list[Cell]]]:
+def update_table(
+    parts: Sequence[Part], title: str, *, level: float = 0.95, of_tasks: bool = False
+) -> tuple[list[str], list[list[Cell]]]:
     """Lay out rows of one kind, all of answers or all of scores: the titles, and the cells of each row.
 
-    Rates are in percent, means and the relative NFR are not. A seed floor adds its columns where any row has one.
+    Rates are in percent, means and the relative NFR are not. A seed floor adds its columns where any row has one, and
+    tasks with classes of very different sizes that of the rate in which each counts the same.
     """
     scores, floor = parts[0].has_scores, any(part.seed_floor for part in parts)
+    balanced = of_tasks and any(are_shown(part.comparison) for part in parts)
     clustered = any(part.comparison.clusters is not None for part in parts)
     head = [
         title,
@@ -181,11 +189,12 @@ def update_table(parts: Sequence[Part], title: str, *, level: float = 0.95) -> t
         "NFR ↓, %",
     ]
     head += ["seed floor, %", "above floor, %"] if floor else []
+    head += ["balanced NFR ↓, %"] if balanced else []
     head += ["PFR ↑, %", *(["gain ↑", "regression ↓"] if scores else ["relative NFR ↓"]), "p", "p, Holm"]
-    return head, [_update_row(part, level, floor) for part in parts]
+    return head, [_update_row(part, level, floor, balanced) for part in parts]
 
 
-def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
+def _update_row(part: Part, level: float, floor: bool, balanced: bool) -> list[Cell]:
     compared = part.comparison
     before: list[Cell]
     after: list[Cell]
@@ -201,6 +210,8 @@ def _update_row(part: Part, level: float, floor: bool) -> list[Cell]:
             _estimate(seeds.negative_flip_rate, seeds.low, seeds.high),
             _estimate(seeds.excess, seeds.excess_low, seeds.excess_high),
         ]
+    if balanced:
+        floors.append(rate(compared, BALANCED, level=level) if classes_of(compared) else "")
     nfr, pfr = (rate(compared, f"{sign}_flip_rate", level=level) for sign in ("negative", "positive"))
     p_values = p_number(part.p_value), p_number(part.adjusted_p_value)
     n = f"{part.n:,}" if compared.clusters is None else f"{part.n:,} in {compared.clusters:,}"
@@ -216,7 +227,8 @@ def update_tables(outcomes: Outcomes) -> list[tuple[list[str], list[list[Cell]]]
         for scores in (False, True):
             chosen = [part for part in parts if part.has_scores == scores]
             if chosen:
-                tables.append(update_table(chosen, title, level=outcomes.level))
+                of_tasks = parts is blocks[0][1]
+                tables.append(update_table(chosen, title, level=outcomes.level, of_tasks=of_tasks))
     return tables
 
 
@@ -278,6 +290,9 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
     blocks += [escape_markdown(line) for line in [*verdict(outcomes), *told_of_yes_no(outcomes)]]
     blocks += [markdown_table(head, rows) for head, rows in yes_no_tables_of(outcomes)]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
+    for shown in classes_shown(outcomes.compared, outcomes.level, MOST_CLASSES):
+        blocks += [escape_markdown(shown.told), markdown_table(HEAD, shown.rows)]
+        blocks += [escape_markdown(note) for note in shown.notes]
     notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
     notes += notes_of(outcomes)
     blocks.append("\n".join(f"- {escape_markdown(line)}" for line in [interval_note(outcomes), *notes]))
@@ -300,6 +315,8 @@ def interval_note(outcomes: Outcomes) -> str:
             f". Intervals and p take clusters of one {outcomes.cluster} as independent, not the answers in them; the "
             "coin-flip view knows no clusters and is too sure of itself"
         )
+    if any(are_shown(part.comparison) for part in outcomes.tasks):
+        note += ". Balanced NFR: the mean over classes of right answers of the NFR of each"
     if True in kinds:
         note += ". Of scores p goes by the ranks of changes and the interval by their mean, so they may differ"
     return note

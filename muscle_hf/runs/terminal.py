@@ -13,8 +13,19 @@ from rich.text import Text
 
 from ..text import printable
 from .cells import Cell, stacked
+from .classes import HEAD, classes_shown
 from .outcomes import Outcomes
-from .report import GateShown, coin_lines, interval_note, notes_of, reliable_lines, update_tables, verdict, warnings_of
+from .report import (
+    MOST_CLASSES,
+    GateShown,
+    coin_lines,
+    interval_note,
+    notes_of,
+    reliable_lines,
+    update_tables,
+    verdict,
+    warnings_of,
+)
 from .yes_no_report import told_of_yes_no, yes_no_tables_of
 
 # Wide enough for every column, so that what is piped is never cut or broken.
@@ -38,16 +49,20 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
         console.print(_text(line, style="bold"))
     narrow = False
     for head, rows in [*yes_no_tables_of(outcomes), *update_tables(outcomes)]:
-        # The fullest that the terminal is wide enough for.
-        for layout in _LAYOUTS:
-            table = _table(head, rows[:_MOST_ROWS], layout, box=None if plain else SIMPLE_HEAD)
-            if _width(console, table) <= console.width:
-                break
+        table, layout = _fitting(head, rows[:_MOST_ROWS], console)
         console.print()
         console.print(table)
         narrow |= layout in ("short", "least")
         if len(rows) > _MOST_ROWS:
             console.print(_text(f"… and {len(rows) - _MOST_ROWS} rows more; --json, --markdown and --html have all"))
+    for classes in classes_shown(outcomes.compared, outcomes.level, MOST_CLASSES):
+        console.print()
+        console.print(_text(classes.told))
+        table, layout = _fitting(HEAD, classes.rows, console)
+        console.print(table)
+        narrow |= layout in ("short", "least")
+        for line in classes.notes:
+            console.print(_text(line))
     console.print()
     for line in [f"coin-flip view, {line}" for line in coin_lines(outcomes)] + reliable_lines(outcomes):
         console.print(_text(line))
@@ -77,6 +92,15 @@ def _show_gate(gate: GateShown, console: Console, box: Box | None) -> None:
     for line in gate.history.lines if gate.history else ():
         console.print(_text(f"history: {line}"))
     console.print()
+
+
+def _fitting(head: Sequence[str], rows: Sequence[Sequence[Cell]], console: Console) -> tuple[Table, str]:
+    """Lay out a table in the fullest way that the terminal is wide enough for, and say in which."""
+    for layout in _LAYOUTS:
+        table = _table(head, rows, layout, box=SIMPLE_HEAD if console.is_terminal else None)
+        if _width(console, table) <= console.width:
+            break
+    return table, layout
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], layout: str, box: Box | None) -> Table:

@@ -11,10 +11,12 @@ from ...flips.score_comparison import ScoreComparison
 from ...text import how_many
 from ...version import __version__
 from ..cells import Cell, Estimate
+from ..classes import are_shown
 from ..measure import Part
 from ..outcomes import Outcomes
 from ..report import GateShown, bayes_factor, notes_of, update_table, verdict, warnings_of
 from ..yes_no_report import told_of_yes_no, yes_no_tables_of
+from .classes import classes_section
 from .figures import bar, counted, ends, mosaic, whisker
 from .html import KINDS, bounds, cell_html, clean, name_of, number, percent, plain, round_up, typeset
 from .tables import grid
@@ -77,6 +79,7 @@ def page_fields(
     links += [("history", "History")] if gate and gate.history else []
     links += [("yes-no", "Yes or no")] if told_of_yes_no(outcomes) else []
     links += [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
+    links += [("classes", "Classes")] if any(are_shown(part.comparison) for part in outcomes.tasks) else []
     links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
     told = "".join(f"<p>{typeset(text)}</p>" for text in verdict(outcomes))
     notes = "".join(f'<li dir="auto">{plain(note)}</li>' for note in notes_of(outcomes))
@@ -107,7 +110,7 @@ def page_fields(
         "heads": f"{figures}{_yes_no(outcomes)}",
         "chance": _chance(heads, outcomes),
         "rates": "".join(_rates(part, outcomes.level, alone=len(heads) == 1) for part in heads),
-        "tables": "".join(sections),
+        "tables": "".join(sections) + classes_section(outcomes),
         "notes": notes and f'<section aria-labelledby="notes"><h2 id="notes">Notes</h2><ul>{notes}</ul></section>',
         "level": f"{100 * outcomes.level:g} %",
         "version": plain(__version__),
@@ -299,7 +302,7 @@ def _tables(parts: Sequence[Part], column: str, outcomes: Outcomes, key: str) ->
 
 
 def _table(parts: Sequence[Part], column: str, outcomes: Outcomes, *, by: bool) -> str:
-    head, cells = update_table(parts, column, level=outcomes.level)
+    head, cells = update_table(parts, column, level=outcomes.level, of_tasks=not by)
     floors = [part.seed_floor.negative_flip_rate if part.seed_floor else math.nan for part in parts]
     bounds = [part.comparison.confidence_interval("negative_flip_rate", outcomes.level) for part in parts]
     top = round_up(max(value for value in (0.0, *floors, *(high for _, high in bounds)) if not math.isnan(value)))
