@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 
@@ -12,7 +11,8 @@ from muscle_hf.classifier.config import CompatibilityClassifierConfig
 from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
 from muscle_hf.teachers.live import FrozenModelTeacher
 
-from . import models
+from . import combining, models
+from .combining import Validation
 from .models import Answers
 from .strategies import HALF, TEXTS, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task, made_texts, texts_of
@@ -137,7 +137,9 @@ class _Average:
 
 def at_inference(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     """Ask both models each question: the bound, which nobody wants to pay for."""
-    combine = {"surer": surer, "product": product}[options["both"]]
+    combine = combining.WAYS[options["both"]]
+    held = tuple(setting.answers(name, "validation") for name in ("old", "plain"))
+    known = Validation(*held, [row["intent"] for row in setting.task.validation])
 
     def new(questions: str) -> Answers:
         first = setting.answers("plain", questions)
@@ -146,31 +148,9 @@ def at_inference(setting: Setting, options: Mapping[str, Any]) -> Outcome:
         return Answers((first.logits + setting.answers(options["average"], questions).logits) / 2, first.classes)
 
     test, validation = (
-        combine(setting.answers("old", questions), new(questions)) for questions in ("test", "validation")
+        combine(setting.answers("old", questions), new(questions), known) for questions in ("test", "validation")
     )
     return Outcome(test, labels=setting.task.labels, validation=validation)
-
-
-def in_classes(answers: Answers, classes: Sequence[str]) -> Answers:
-    """Return logits in the order of other classes, minus infinity where a model does not know one."""
-    logits = np.full((len(answers.logits), len(classes)), -np.inf, dtype=np.float32)
-    known = [classes.index(name) for name in answers.classes]
-    logits[:, known] = answers.logits
-    return Answers(logits, list(classes))
-
-
-def surer(old: Answers, new: Answers) -> Answers:
-    """Let the model answer whose likeliest class is likelier; the new one where they are as sure."""
-    old = in_classes(old, new.classes)
-    is_old = old.probabilities.max(-1) > new.probabilities.max(-1)
-    return Answers(np.where(is_old[:, None], old.logits, new.logits), new.classes)
-
-
-def product(old: Answers, new: Answers) -> Answers:
-    """Multiply both models' probabilities; a class that the old model does not know has the new model's alone."""
-    theirs, ours = (np.log(each.probabilities + 1e-12) for each in (in_classes(old, new.classes), new))
-    knows = np.isin(new.classes, old.classes)
-    return Answers(np.where(knows, theirs + ours, 2 * ours).astype(np.float32), new.classes)
 
 
 def _until_it_stops(
@@ -207,6 +187,10 @@ STRATEGIES: dict[str, Strategy] = {
     "plain": _model("plain update: the new model", "new", 0, needs=("old",), is_reference=True),
     "bound": ClassifierRow("both models at inference, the surer answers", at_inference, {"both": "surer"}),
     "bound-product": ClassifierRow("both at inference, product of probabilities", at_inference, {"both": "product"}),
+    "bound-mean": ClassifierRow("both at inference, mean of probabilities", at_inference, {"both": "mean"}),
+    "bound-latent": ClassifierRow(
+        "both at inference, likeliest truth behind both answers", at_inference, {"both": "latent truth"}
+    ),
     "bare": ClassifierRow("new base, head untrained", bare, needs=("old",)),
     "texts-new": ClassifierRow(
         "fair control: texts, new model's answers",

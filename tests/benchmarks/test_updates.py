@@ -29,6 +29,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         __main__,
         cells,
         classifier_rows,
+        combining,
         kinds,
         language,
         language_bases,
@@ -45,6 +46,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         main=__main__,
         cells=cells,
         classifier_rows=classifier_rows,
+        combining=combining,
         kinds=kinds,
         language=language,
         language_bases=language_bases,
@@ -285,8 +287,25 @@ def test_a_class_that_the_old_model_lacks_can_still_win_at_inference(updates: Si
     answers = updates.models.Answers
     old = answers(np.log(np.array([[0.9, 0.1], [0.6, 0.4]], dtype=np.float32)), ["a", "b"])
     new = answers(np.log(np.array([[0.1, 0.1, 0.8], [0.1, 0.7, 0.2]], dtype=np.float32)), ["b", "a", "c"])
-    assert updates.classifier_rows.surer(old, new).names == ["a", "a"]
-    assert updates.classifier_rows.product(old, new).names == ["c", "a"]  # .8² against .9 · .1; .6 · .7
+    held = updates.combining.Validation(old, new, ["c", "a"])
+    ways = {name: way(old, new, held).names for name, way in updates.combining.WAYS.items()}
+    assert ways["surer"] == ["a", "a"]
+    assert ways["product"] == ["c", "a"]  # .8² against .9 · .1; .6 · .7
+    assert ways["mean"] == ["c", "a"]  # .8 against (.9 + .1) / 2; (.6 + .7) / 2
+
+
+def test_the_truth_behind_both_answers_follows_from_how_often_classes_are_confused(updates: SimpleNamespace) -> None:
+    def saying(names: str) -> Any:
+        return updates.models.Answers(np.eye(2, dtype=np.float32)[[("ab").index(name) for name in names]], ["a", "b"])
+
+    # The old model calls every a a b, the new one is right on 6 of 8 of either class.
+    held = updates.combining.Validation(saying("b" * 16), saying("aaaaaabb" + "bbbbbbaa"), "a" * 8 + "b" * 8)
+    found = updates.combining.latent_truth(saying("ab"), saying("ba"), held)
+    # Of 5 rows a class that lean, as many are right as of all: of the old model 8.5 of 17, of the new one 12.5 of 17.
+    right = 5 * 12.5 / 17
+    of_new = np.array([6 + right, 7 - right]) / 13
+    assert found.logits[1].tolist() == pytest.approx(np.log(10.5 / 13 / 2 * of_new).tolist())
+    assert found.logits[0].tolist() == pytest.approx(np.log(2.5 / 13 / 2 * of_new[::-1]).tolist())
 
 
 def test_the_surer_answer_is_not_taken_or_the_old_one_where_both_are_as_sure(
