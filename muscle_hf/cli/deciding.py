@@ -20,6 +20,7 @@ BOUNDS = {
     "margin": "how far accuracy, or the mean score, may fall, such as 0.01 for one point",
     "relative_margin": "how far accuracy may fall as a share of the old accuracy, such as 0.02 for 2 %% of it",
     "max_nfr": "highest negative flip rate, 0 to 1",
+    "max_balanced_nfr": "highest negative flip rate, 0 to 1, where each class of right answers counts the same",
     "max_relative_nfr": "highest relative negative flip rate; 1 is that of independent errors",
     "max_bias_shift": "how far the bias of yes/no answers (--yes-no) may move, to either side, such as 0.1",
     "max_regression": "highest mean regression of the scores that fell",

@@ -42,6 +42,16 @@ def classes_of(compared: Compared) -> Classes | None:
     return found or None
 
 
+def why_no_classes(compared: Compared) -> str:
+    """Say why right and wrong answers have no classes."""
+    found = compared.by_class if isinstance(compared, Comparison) else None
+    if found is not None and found.unfit:
+        return found.unfit
+    return (
+        "these are known of a single task (its name, or '*'), where an answer is right by being equal to the right one"
+    )
+
+
 def are_shown(compared: Compared) -> bool:
     """Say whether reports show classes: where the largest has many times the rows of the smallest.
 

@@ -120,7 +120,7 @@ class Gate:
 
     def _empty_bounds(self) -> list[Bound]:
         """Give the bounds that allow everything, as where somebody writes 1 for 1 %."""
-        most = {"max_nfr": 1, "min_relative_accuracy_change": -1}
+        most = {"max_nfr": 1, "max_balanced_nfr": 1, "min_relative_accuracy_change": -1}
         bounds = {str(judged.bound): judged.bound for judged in self.judgements}
         return [bound for bound in bounds.values() if most.get(bound.rate) == bound.value]
 
@@ -263,7 +263,7 @@ def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
         raise _no_row(outcomes, bound, [row for row, _ in rows])
     having = [(row, part) for row, part in chosen if RATES[bound.rate].rate(part)]
     if not having:
-        raise InputError(f"{bound}: {quote(bound.where)} {RATES[bound.rate].lacking(bound.rate)}.")
+        raise InputError(f"{bound}: {quote(bound.where)} {RATES[bound.rate].lacking(bound.rate, chosen[0][1])}.")
     if bound.rate == "min_accuracy_change" and any(not part.has_scores for _, part in having):
         if abs(bound.value) > 1:
             raise InputError(f"{bound}: accuracy is from 0 to 1, so its change is from -1 to 1; one point is 0.01.")

@@ -101,7 +101,10 @@ def _hold(bound: Bound, rows: Sequence[tuple[str, Part]], level: float, gate_on:
 def _at_worst(judged: Judgement, part: Part, level: float, gate_on: str) -> Judgement:
     """Keep that a bound is kept only where it were, had the harness not failed and the update broken what it lacks."""
     errors = f"{how_many(part.harness_errors, 'error')} of the harness"
-    if part.worst_case is None or RATES[judged.bound.rate].of_yes_no:
+    kind = RATES[judged.bound.rate]
+    if kind.of_classes:
+        told = f"cannot tell for {errors}, of whose classes nobody knows"
+    elif part.worst_case is None or kind.of_yes_no:
         told = f"cannot tell for {errors}, whose scores nobody knows"
     else:
         worst = Part.of(part.name, part.metric, part.worst_case, level=level, prior=part.coin.prior)

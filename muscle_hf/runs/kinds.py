@@ -11,6 +11,7 @@ from ..flips.rates import Result
 from ..flips.ratio import relative_limits
 from ..flips.sample_size import MOST_QUESTIONS, questions_for_change, questions_for_share, questions_without_a_flip
 from ..text import how_many
+from .classes import classes_of, why_no_classes
 from .measure import Part
 from .report import bayes_factor
 
@@ -99,13 +100,15 @@ class Kind:
     and level; infinity where no number does, 0 where nobody knows."""
     of_yes_no: bool = False
     """Whether it is a rate of the yes/no answers, which are there where somebody said what means yes and no."""
+    of_classes: bool = False
+    """Whether it is a mean over classes of right answers."""
     settling: Callable[[Part, float, float], int | None] | None = None
     """How many independent instances with the flip rates of a row would settle a bound, `POWER` of the time, given
     bound and level; None where no number would. Where there is no such function the interval has to say it."""
 
     def rate(self, part: Part) -> str | None:
         """Give the name of the rate of a row; None where it has none."""
-        if self.of_yes_no and part.yes_no is None:
+        if (self.of_yes_no and part.yes_no is None) or (self.of_classes and not classes_of(part.comparison)):
             return None
         return self.scores if part.has_scores else self.answers
 
@@ -113,10 +116,12 @@ class Kind:
         """Give what the rate of a row is read from."""
         return part.yes_no if self.of_yes_no and part.yes_no is not None else part.comparison
 
-    def lacking(self, rate: str) -> str:
+    def lacking(self, rate: str, part: Part) -> str:
         """Say why a row has no such rate."""
         if self.of_yes_no:
             return f"has no {rate[4:]}, for which --yes-no (yes_no=) says what means yes and no"
+        if self.of_classes and not part.has_scores:
+            return f"has no {rate[4:]}, a mean over classes of right answers: {why_no_classes(part.comparison)}"
         return f"has no {rate[4:]}, which only {'scores' if self.scores else 'answers'} have"
 
     def is_beyond(self, value: float, bound: float) -> bool:
@@ -141,6 +146,14 @@ def _nfr(part: Part, figures: Figures) -> Words:
     estimate, interval, bound = figures.texts(PERCENT)
     verb = "lowers" if part.has_scores else "breaks"
     fact = f"the update {verb} {part.coin.negative:,} of {_all(part)}, {estimate} %{interval}"
+    return Words(fact, f"at most {bound} %", f"more than {bound} %", f"at most {bound} %")
+
+
+def _balanced(part: Part, figures: Figures) -> Words:
+    estimate, interval, bound = figures.texts(PERCENT)
+    classes = classes_of(part.comparison)
+    fact = f"the update breaks {estimate} %{interval} of {len(classes or ()):,} classes, each counting the same"
+    fact += f" ({part.coin.negative:,} of {_all(part)})"
     return Words(fact, f"at most {bound} %", f"more than {bound} %", f"at most {bound} %")
 
 
@@ -277,6 +290,18 @@ RATES = {
         lambda part: PERCENT,
         without_a_flip=_nfr_without_a_flip,
         settling=lambda part, bound, level: questions_for_share(_flip_rates(part)[0], bound, level=level, power=POWER),
+    ),
+    "max_balanced_nfr": Kind(
+        "balanced_negative_flip_rate",
+        None,
+        0,
+        1,
+        "a rate from 0 to 1, such as 0.05 for 5 % of each class on average",
+        "balanced NFR",
+        "",
+        _balanced,
+        lambda part: PERCENT,
+        of_classes=True,
     ),
     "max_relative_nfr": Kind(
         "relative_negative_flip_rate",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import pyarrow as pa
 import pytest
 from jsonschema import Draft202012Validator
 
-from muscle_hf import compare_runs
+from muscle_hf import InputError, compare_runs
 from muscle_hf.readers.answers import Run, TaskAnswers
+from muscle_hf.runs.bounds import Bound
+from muscle_hf.runs.gate import judge
 from muscle_hf.runs.page import render_html
+from muscle_hf.runs.policy import read_policy
 from muscle_hf.runs.run_comparison import RunComparison
 
 SCHEMA = json.loads((resources.files("muscle_hf") / "run_comparison.schema.json").read_text(encoding="utf-8"))
@@ -137,6 +141,58 @@ def test_no_answer_is_no_class_and_slices_have_their_own_rate_without_a_column()
         ]
         assert getattr(part.comparison, "balanced_negative_flip_rate") == pytest.approx(np.mean(rates))  # noqa: B009
     assert str(result).count("balanced NFR ↓, %") == 1
+
+
+def test_a_bound_holds_the_rate_in_which_classes_count_the_same() -> None:
+    result = compared({"intents": answers(INTENTS)})
+    for value, verdict, told in (
+        (0.05, "broken", "more than 5 %"),
+        (0.3, "cannot tell", "whether at most 30 %"),
+        (0.6, "kept", "at most 60 %"),
+    ):
+        (judged,) = judge(result, [Bound("max_balanced_nfr", "all", value)]).judgements
+        assert judged.verdict == verdict
+        assert judged.estimate == pytest.approx(BALANCED)
+        assert "of 3 classes, each counting the same (13 of 104 answers)" in judged.message
+        assert told in judged.message
+        assert judged.cells[0] == "balanced NFR"
+    (judged,) = judge(result, [Bound("max_balanced_nfr", "*", 0.3)], gate_on="estimate").judgements
+    assert judged.verdict == "broken"
+    document = json.loads(result.to_json()) | {
+        "gate": judge(result, [Bound("max_balanced_nfr", "all", 0.3)]).to_dict()
+    }
+    assert not list(Draft202012Validator(SCHEMA).iter_errors(document))
+    assert "allows 100 %" in " ".join(judge(result, [Bound("max_balanced_nfr", "all", 1)]).notes)
+
+
+def test_a_bound_where_there_are_no_classes_is_refused_with_the_reason() -> None:
+    texts = ([f"text {i}" for i in range(40)], [f"text {i}" for i in range(40)], ["x"] * 40)
+    result = compared({"texts": texts, "intents": answers(INTENTS)})
+    bounds = {where: Bound("max_balanced_nfr", where, 0.3) for where in ("all", "texts", "intents", "*")}
+    with pytest.raises(InputError, match=r"'texts' has no balanced_nfr.*40 different right answers.*no classes"):
+        judge(result, [bounds["texts"]])
+    with pytest.raises(InputError, match=r"'all' has no balanced_nfr.*known of a single task"):
+        judge(result, [bounds["all"]])
+    # Of each task that has them, as for other rates that only some have.
+    assert [judged.row for judged in judge(result, [bounds["*"], bounds["intents"]]).judgements] == ["intents"] * 2
+
+
+def test_a_policy_can_ask_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("max_balanced_nfr: {value: 0.05, owner: support}")
+    policy = read_policy(file)
+    assert judge(compared({"intents": answers(INTENTS)}), policy.bounds, **policy.judging).verdict == "broken"
+
+
+def test_errors_of_the_harness_leave_a_rate_of_classes_open(tmp_path: Path) -> None:
+    gold, old, new = answers({"weather": (80, 70, 0), "taxi": (10, 10, 0)})
+    for name, said in (("old", old), ("new", [*new[:-1], None])):
+        rows = [{"id": row, "reference": gold[row], "prediction": answer} for row, answer in enumerate(said)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    result = compare_runs(tmp_path / "old.jsonl", tmp_path / "new.jsonl", missing="harness-error")
+    (judged,) = judge(result, [Bound("max_balanced_nfr", "all", 0.5)]).judgements
+    assert judged.verdict == "cannot tell"
+    assert "1 error of the harness, of whose classes nobody knows" in judged.message
 
 
 def test_scores_know_no_classes() -> None:

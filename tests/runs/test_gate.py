@@ -28,6 +28,7 @@ CELLS = st.tuples(*[st.integers(0, 12)] * 4).filter(sum)
 ROW_NAMES = st.text(min_size=1)
 VALUES = {
     "max_nfr": st.floats(0, 1),
+    "max_balanced_nfr": st.floats(0, 1),
     "max_relative_nfr": st.floats(0, 1e9),
     "max_regression": st.floats(0, 1e9),
     "max_bias_shift": st.floats(0, 2),
@@ -137,6 +138,7 @@ def test_each_bound_is_on_its_own_rate() -> None:
     assert isinstance(both, Comparison)
     for rate, value, step in (
         ("max_nfr", 0.1, -1e-9),
+        ("max_balanced_nfr", 0.1, -1e-9),  # all of one class
         ("max_relative_nfr", both.relative_negative_flip_rate, -1e-9),
         ("min_accuracy_change", -0.05, 1e-9),
     ):
