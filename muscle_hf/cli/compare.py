@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .deciding import configure_gate, keep, read_asked
 from .reading import configure_reading, reading_options
+from .suspects import check_suspects, configure_suspects, feature_columns, with_suspects
 
 if TYPE_CHECKING:
     from ..runs.gate import Gate
@@ -99,6 +100,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="Beta prior on the probability that a flip is negative (default: 1 1)",
     )
 
+    configure_suspects(parser)
+
     output = parser.add_argument_group("output")
     printed = output.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print JSON in place of a table")
@@ -121,19 +124,21 @@ def run(arguments: argparse.Namespace) -> int:
     asked = read_asked(arguments)
     bounds = asked.bounds
     _check_targets(arguments)
+    check_suspects(arguments)
     options = dict(
         asked.comparing,
         seed_floor=arguments.seed_floor,
         tolerance=arguments.tolerance,
         prior=tuple(arguments.prior),
         by_position=arguments.by_position,
+        features=feature_columns(arguments),
         allow_identical=arguments.allow_identical,
         metric=arguments.metric,
         yes_no_scores=arguments.yes_no_scores,
         references=arguments.references,
         **reading_options(arguments, reference=arguments.reference),
     )
-    result = compare_runs(arguments.old, arguments.new, **options)
+    result = with_suspects(arguments, compare_runs(arguments.old, arguments.new, **options))
     gate, not_again = keep(arguments, asked, result, judge(result, bounds, **asked.judging), options)
     held = gate if bounds else None
     _write(arguments, result, held)
@@ -157,6 +162,8 @@ def run(arguments: argparse.Namespace) -> int:
                 f"muscle-hf compare: note: a bound without a task holds the pooled answers; {', '.join(scored)} with "
                 "scores can be bounded by name or with '*:'\n"
             )
+        if bounds and result.audit:
+            sys.stderr.write("muscle-hf compare: note: the gate judges the NFR as it is marked, not the audited one\n")
         if bounds and result.not_compared:
             names = listed(result.not_compared)
             sys.stderr.write(f"muscle-hf compare: note: the gate does not judge what was not compared: {names}\n")
@@ -168,7 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_targets(arguments: argparse.Namespace) -> None:
     """Refuse files that cannot be written, or that would take the place of what is read."""
-    others = filter(None, [arguments.policy, arguments.check, arguments.references])
+    others = filter(None, [arguments.policy, arguments.check, arguments.references, arguments.verdicts])
     read = list(map(str, [arguments.old, arguments.new, *arguments.seed_floor, *others]))
     taken = {Path(source).resolve(): source for source in read}
     # What stands before a column, or before the choice of some rows.

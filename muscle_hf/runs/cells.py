@@ -74,6 +74,24 @@ class Point(NamedTuple):
     """Accuracy of the new model in percent, or its mean score."""
 
 
+class GraderShown(NamedTuple):
+    """What reports show of the grader's own mistakes; made by `RunComparison.with_suspects`."""
+
+    audit: list[str]
+    """What verdicts of a person make of the NFR, in sentences; empty where there are none."""
+    suspects: list[str]
+    """What the update changed in the form of answers, and what marks can tell of it."""
+    head: list[str]
+    """Titles of the columns of the list."""
+    rows: list[list[str]]
+    """Negative flips, the likeliest mistakes of the grader first; empty where no list was asked for."""
+
+    @property
+    def table(self) -> list[tuple[list[str], list[list["Cell"]]]]:
+        """The list as a table, none where it is empty."""
+        return [(self.head, [list[Cell](row) for row in self.rows])] if self.rows else []
+
+
 class HistoryShown(NamedTuple):
     """What reports show of the decisions before this one; made by `history.record`."""
 

@@ -20,6 +20,7 @@ from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned
 from ..readers.not_compared import each_task
 from ..readers.task_notes import grouped
+from .cells import GraderShown
 from .classes import classes_dict
 from .clusters import Features, repeats, set_aside, with_clusters, without_column
 from .instance import Instance as Instance
@@ -74,6 +75,8 @@ class Outcomes:
     """Task name -> what is known of each instance, in the same order."""
     features: Mapping[str, Features] = field(default_factory=dict, repr=False)
     """Task name -> columns that were read for `suspect_flips`, of the old and of the new answers."""
+    grader: GraderShown | None = None
+    """What was found of the grader's own mistakes, for reports; None where nobody asked."""
     origins: tuple[Origin, ...] = ()
     """Where the old and the new model's answers come from, then those of each run of the seed floor."""
 

@@ -287,12 +287,17 @@ def markdown(outcomes: Outcomes, gate: GateShown | None = None) -> str:
         told = [*gate.sentences, *gate.kept_sentences, *gate.notes]
         told += [f"History: {line}" for line in (gate.history.lines if gate.history else ())]
         blocks += ["\n".join(f"- {escape_markdown(line)}" for line in told)] if told else []
-    blocks += [escape_markdown(line) for line in [*verdict(outcomes), *told_of_yes_no(outcomes)]]
+    grader = outcomes.grader
+    audited = grader.audit if grader else []
+    blocks += [escape_markdown(line) for line in [*verdict(outcomes), *audited, *told_of_yes_no(outcomes)]]
     blocks += [markdown_table(head, rows) for head, rows in yes_no_tables_of(outcomes)]
     blocks += [markdown_table(head, rows) for head, rows in update_tables(outcomes)]
     for shown in classes_shown(outcomes.compared, outcomes.level, MOST_CLASSES):
         blocks += [escape_markdown(shown.told), markdown_table(HEAD, shown.rows)]
         blocks += [escape_markdown(note) for note in shown.notes]
+    if grader:
+        blocks.append("\n".join(f"- Suspects: {escape_markdown(line)}" for line in grader.suspects))
+        blocks += [markdown_table(head, rows) for head, rows in grader.table]
     notes = [*(f"Coin-flip view: {line}" for line in coin_lines(outcomes)), *reliable_lines(outcomes)]
     notes += notes_of(outcomes)
     blocks.append("\n".join(f"- {escape_markdown(line)}" for line in [interval_note(outcomes), *notes]))

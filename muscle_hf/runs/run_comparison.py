@@ -1,18 +1,21 @@
 """What an update changed on everything that was compared, with its verdict, as text, page, picture and data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .cells import GraderShown
 from .outcomes import Outcomes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ..flips.audit import AuditedRate
     from .gate import Gate
     from .report import GateShown
+    from .suspects_shown import Suspects
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,24 @@ class RunComparison(Outcomes):
     """How far accuracy, or the mean score, may fall; None where nobody said."""
     stop_at: float | None = None
     """The Bayes factor at which an evaluation that is looked at while it grows may stop; None where it is not."""
+
+    suspects: "Suspects | None" = None
+    """Negative flips, the grader's likeliest mistakes first; None where nobody asked, see `with_suspects`."""
+    audit: "AuditedRate | None" = None
+    """The negative flip rate, corrected by what a person checked; None where nobody did."""
+
+    def with_suspects(
+        self, suspects: "Suspects", audit: "AuditedRate | None" = None, *, count: int = 50
+    ) -> "RunComparison":
+        """Give the same comparison with what was found of the grader's mistakes, for every report and the data.
+
+        Args:
+            suspects: What `suspect_flips` made of this comparison.
+            audit: What `audited_rate` made of verdicts on its flips.
+            count: How many of the suspects reports list.
+        """
+        shown = GraderShown(audit.lines if audit else [], suspects.lines, suspects.head, suspects.rows(count))
+        return replace(self, suspects=suspects, audit=audit, grader=shown)
 
     @cached_property
     def gate(self) -> "Gate":
@@ -75,10 +96,12 @@ class RunComparison(Outcomes):
         """Give everything but the texts as a dictionary of plain Python values.
 
         Returns:
-            What `muscle_hf/run_comparison.schema.json` describes; `gate` is there where the comparison has a margin.
-            Undefined numbers are nan.
+            What `muscle_hf/run_comparison.schema.json` describes; `gate` is there where the comparison has a margin,
+            `suspects` and `audit` after `with_suspects`. Undefined numbers are nan.
         """
-        return super().to_dict() | ({"gate": self.gate.to_dict()} if self._is_held else {})
+        found = {"suspects": self.suspects, "audit": self.audit}
+        told = {name: value.to_dict() for name, value in found.items() if value is not None}
+        return super().to_dict() | told | ({"gate": self.gate.to_dict()} if self._is_held else {})
 
     def to_markdown(self, gate: "Gate | None" = None) -> str:
         """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.

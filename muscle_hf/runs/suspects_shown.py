@@ -15,6 +15,7 @@ from .flip_draw import FlipDraw, Suspect, draw_flips
 from .outcomes import Instance, Outcomes
 
 SCHEMA_VERSION = 1
+_HEAD = ["suspect", "chance", "what changed in its form"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FormEvidence:
             return f"{told}; more in {self.broken:,} of {flips:,} broken answers"
         (right, of), (others, of_others) = self.recognised, self.others_recognised
         return (
-            f"{self.phrase}: {int(self.new):,} of {n:,} new answers, {int(self.old):,} of the old ones; new in "
+            f"{self.phrase}: {_count(self.new)} of {n:,} new answers, {_count(self.old)} of the old ones; new in "
             f"{self.broken:,} of {flips:,} broken answers. Marked right: {right:,} of {of:,} with it, {others:,} of "
             f"{of_others:,} without"
         )
@@ -171,14 +172,23 @@ class Suspects:
         """Say what the marks can tell, and list the first."""
         return "\n".join([*self.lines, *map(" ".join, self.rows(10))])
 
+    @property
+    def head(self) -> list[str]:
+        """Titles of the columns of `rows`."""
+        return ["task", *_HEAD] if self.flips and self.flips[0].task is not None else _HEAD
+
     def rows(self, count: int) -> list[list[str]]:
-        """Lay the first out as a table: place, task where there are several, id, chance, reasons."""
+        """Lay the first out as a table: task where there are several, id, chance, reasons."""
         table = []
-        for place, flip in enumerate(self.flips[:count], start=1):
+        for flip in self.flips[:count]:
             chance = "unknown" if math.isnan(flip.chance) else f"{flip.chance:.2f}"
-            key = [flip.task, str(flip.id)] if flip.task is not None else [str(flip.id)]
-            table.append([str(place), *key, chance, "; ".join(flip.reasons) or "nothing changed in its form"])
+            key = [str(flip.id)] if flip.task is None else [flip.task, str(flip.id)]
+            table.append([*key, chance, "; ".join(flip.reasons) or "nothing changed in its form"])
         return table
+
+
+def _count(count: float) -> str:
+    return f"{int(count):,}" if count else "none"
 
 
 def graded_tasks(outcomes: Outcomes) -> list[str]:

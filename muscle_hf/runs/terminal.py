@@ -45,7 +45,8 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
     console.print(_text(f"{outcomes.old_name} -> {outcomes.new_name}", style="dim"))
     if gate:
         _show_gate(gate, console, None if plain else SIMPLE_HEAD)
-    for line in [*verdict(outcomes), *told_of_yes_no(outcomes)]:
+    grader = outcomes.grader
+    for line in [*verdict(outcomes), *(grader.audit if grader else []), *told_of_yes_no(outcomes)]:
         console.print(_text(line, style="bold"))
     narrow = False
     for head, rows in [*yes_no_tables_of(outcomes), *update_tables(outcomes)]:
@@ -66,6 +67,16 @@ def show(outcomes: Outcomes, console: Console, gate: GateShown | None = None) ->
     console.print()
     for line in [f"coin-flip view, {line}" for line in coin_lines(outcomes)] + reliable_lines(outcomes):
         console.print(_text(line))
+    if grader:
+        console.print()
+        for line in grader.suspects:
+            console.print(_text(f"suspects: {line}"))
+        for head, rows in grader.table:
+            table = _table(head, rows, "wide", box=None if plain else SIMPLE_HEAD)
+            if _width(console, table) > console.width:
+                table = _table(head, rows, "broken up", box=None if plain else SIMPLE_HEAD)
+            console.print(table)
+        console.print()
     if narrow:
         console.print(_text("A wider terminal shows intervals too; so do --json, --markdown and --html."))
     console.print(_text(interval_note(outcomes), style="dim"))

@@ -16,10 +16,12 @@ from jsonschema import Draft202012Validator
 from muscle_hf.flips.rates import strict_json
 from muscle_hf.readers.identical import find_identical
 from muscle_hf.readers.join import Aligned
+from muscle_hf.runs.audited import audited_rate
 from muscle_hf.runs.gate import GATE_ON, RATES, judge, parse_bound
 from muscle_hf.runs.measure import Part
 from muscle_hf.runs.outcomes import SCHEMA, SCHEMA_VERSION
 from muscle_hf.runs.run_comparison import RunComparison
+from muscle_hf.runs.suspects import suspect_flips
 
 SCHEMA_FILE = json.loads((resources.files("muscle_hf") / "run_comparison.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)
@@ -54,6 +56,14 @@ def _samples() -> Iterator[tuple[str, RunComparison]]:
         "one instance",
         compared({"summaries": {"old": [0.5], "new": [0.25], "first": [0.5], "second": [0.25]}}, floor=RUNS),
     )
+
+    found = compared({"quiz": QUIZ, "trivia": QUIZ})
+    fence = [0] * 24, [1, 0] * 12
+    suspects = suspect_flips(found, {"fence": fence, "words": ([3] * 24, [5, 4, 6] * 8)})
+    draw = suspects.draw(3)
+    yield "suspects", found.with_suspects(suspects)
+    verdicts = dict.fromkeys([(flip.task, flip.id) for flip in draw][:2], True)
+    yield "audit", found.with_suspects(suspects, audited_rate(found, verdicts, draw=draw))
 
 
 SAMPLES = dict(_samples())

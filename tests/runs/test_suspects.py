@@ -61,7 +61,7 @@ def test_a_fence_that_is_never_recognised_ranks_no_fenced_answer_above_another(g
     # 3 of 3 new answers without a fence are still marked right: about 3.5 / 4, and 21 of 23 is the truth.
     assert suspects.explained == pytest.approx(23 * 0.87, abs=0.2)
     said = str(suspects)
-    assert "44 of 50 new answers, 0 of the old ones; new in 23 of 23 broken answers" in said
+    assert "44 of 50 new answers, none of the old ones; new in 23 of 23 broken answers" in said
     assert "Marked right: 0 of 44 with it, 5 of 6 without" in said
     assert "never recognised, so the marks do not tell which of these answers are right; only a person can" in said
     assert "all 23 are equally suspect" in said

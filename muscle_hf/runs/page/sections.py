@@ -78,6 +78,7 @@ def page_fields(
     links = [("gate", "Gate")] if gate else []
     links += [("history", "History")] if gate and gate.history else []
     links += [("yes-no", "Yes or no")] if told_of_yes_no(outcomes) else []
+    links += [("grader", "The grader")] if outcomes.grader else []
     links += [("chance", "Chance"), ("rates", "Rates"), *((key, title) for key, title, *_ in tables)]
     links += [("classes", "Classes")] if any(are_shown(part.comparison) for part in outcomes.tasks) else []
     links += [("instances", "Instances"), *([("notes", "Notes")] if notes_of(outcomes) else [])]
@@ -107,7 +108,7 @@ def page_fields(
         "verdict": told,
         "gate": _gate(gate) if gate else "",
         "links": "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in links),
-        "heads": f"{figures}{_yes_no(outcomes)}",
+        "heads": f"{figures}{_yes_no(outcomes)}{_grader(outcomes)}",
         "chance": _chance(heads, outcomes),
         "rates": "".join(_rates(part, outcomes.level, alone=len(heads) == 1) for part in heads),
         "tables": "".join(sections) + classes_section(outcomes),
@@ -156,6 +157,21 @@ def _yes_no(outcomes: Outcomes) -> str:
         for head, rows in yes_no_tables_of(outcomes)
     )
     return f'<section aria-labelledby="yes-no"><h2 id="yes-no">Yes or no</h2>{_list(told)}{tables}</section>'
+
+
+def _grader(outcomes: Outcomes) -> str:
+    """Show what was found of the grader's own mistakes; nothing where nobody asked."""
+    if (shown := outcomes.grader) is None:
+        return ""
+    title = "The grader's mistakes"
+    tables = "".join(
+        grid(title, [*map(plain, head)], [[name_of(str(cell)) for cell in row] for row in rows])
+        for head, rows in shown.table
+    )
+    return (
+        f'<section aria-labelledby="grader"><h2 id="grader">{plain(title)}</h2>{_list(shown.audit)}'
+        f"{_list(shown.suspects)}{tables}</section>"
+    )
 
 
 def _list(lines: Sequence[str]) -> str:
