@@ -42,6 +42,7 @@ def test_the_wheel_holds_metrics_data_models_and_types(installed: Path) -> None:
         "metrics/negative_flips/negative_flips.py",
         "metrics/negative_flips/README.md",
         "metrics/consistency/consistency.py",
+        "metrics/negative_bias/negative_bias.py",
         *(
             f"metrics/smooth_compatibility/{file}"
             for file in ("smooth_compatibility.py", "README.md", "app.py", "requirements.txt", "tests.py")

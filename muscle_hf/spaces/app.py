@@ -8,8 +8,17 @@ from typing import Any
 import gradio as gr
 
 from ..flips.scorers import SCORERS
-from .examples import CAPITALS, CLASSES, ERRORS, GRADES, SUMMARIES, TRAFFIC
-from .pages import SCORES, Given, Options, View, consistency, negative_flips, smooth_compatibility
+from .examples import CAPITALS, CLAIMS, CLASSES, ERRORS, GRADES, SUMMARIES, SUPPORTED, TRAFFIC
+from .pages import (
+    SCORES,
+    Given,
+    Options,
+    View,
+    consistency,
+    negative_bias,
+    negative_flips,
+    smooth_compatibility,
+)
 
 _KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
@@ -27,7 +36,11 @@ class Page:
     show: Callable[..., tuple[Any, ...]]
     """Takes the values of the page, and gives the findings, the rows and the report."""
     examples: Mapping[str, tuple[Any, ...]]
-    """Title -> both tables, and, where scores are compared, how."""
+    """Title -> both tables, and what the boxes of `more` hold."""
+    more: Callable[[], list[Any]] = list
+    """Makes the boxes that this page alone has, of what comes after the tables."""
+    normalizes: bool = True
+    """Whether spellings of answers may count as the same."""
 
 
 def _shown(view: View) -> tuple[Any, ...]:
@@ -57,6 +70,38 @@ def _show_scores(  # type: ignore[no-untyped-def]
     return _shown(smooth_compatibility(old, new, options, scorer=scorer, tolerance=tolerance))
 
 
+def _show_yes_no(  # type: ignore[no-untyped-def]
+    old_text,
+    old_file,
+    new_text,
+    new_file,
+    positive="yes",
+    negative="no",
+    columns="",
+    allow_missing=False,
+    by_position=False,
+    normalize="",
+):
+    old, new = Given(old_text, old_file), Given(new_text, new_file)
+    options = Options(columns, allow_missing, by_position, normalize)
+    return _shown(negative_bias(old, new, options, positive=positive, negative=negative))
+
+
+def _scoring() -> list[Any]:
+    tolerance = "Tolerance: changes up to this size count as none"
+    return [
+        gr.Dropdown([*SCORERS, SCORES], value="rouge1", label="Scorer"),
+        gr.Number(0.0, minimum=0.0, step=0.01, label=tolerance),
+    ]
+
+
+def _labels() -> list[Any]:
+    return [
+        gr.Textbox("yes", label="Yes is", placeholder="yes, true"),
+        gr.Textbox("no", label="No is", placeholder="no, false"),
+    ]
+
+
 PAGES = {
     "negative_flips": Page(
         "Which answers did the update break? Give the predictions of both models as CSV or JSON Lines with `id`, "
@@ -74,6 +119,15 @@ PAGES = {
         _show_answers(consistency),
         {"Plain traffic, CSV": TRAFFIC, "With right answers, JSON Lines": ERRORS},
     ),
+    "negative_bias": Page(
+        "Did the update turn yes/no answers towards no, or lose the ability to tell? Give the predictions of both "
+        "models as CSV or JSON Lines with `id`, `prediction` and `reference`, and name the labels.",
+        "id,prediction,reference\n1,yes,no",
+        "Flipped rows",
+        _show_yes_no,
+        {"Is it said? CSV": (*CLAIMS, "yes", "no"), "Supported or not, JSON Lines": (*SUPPORTED, "1", "0")},
+        _labels,
+    ),
     "smooth_compatibility": Page(
         "Which texts did the update make worse? Give the texts of both models as CSV or JSON Lines with `id`, "
         "`prediction` and `reference`, or scores of your own as `id` and `score`.",
@@ -81,13 +135,15 @@ PAGES = {
         "Changed rows, the worst first",
         _show_scores,
         {"Summaries by ROUGE-1, CSV": (*SUMMARIES, "rouge1", 0.0), "Scores, JSON Lines": (*GRADES, SCORES, 0.02)},
+        _scoring,
+        normalizes=False,
     ),
 }
 
 
 def build_page(name: str, card: Path) -> Any:
     """Build the page of a metric; `card` is the README.md of its Space."""
-    page, title, has_scores = PAGES[name], name.replace("_", " ").capitalize(), name == "smooth_compatibility"
+    page, title = PAGES[name], name.replace("_", " ").capitalize()
     about = card.read_text(encoding="utf-8").split("---", 2)[2]
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.Markdown(f"# {title}\n{page.question}")
@@ -99,18 +155,16 @@ def build_page(name: str, card: Path) -> Any:
                     file = gr.File(label=f"{side}: or upload", file_types=_KINDS, height=140)
                     file.upload(lambda: "", outputs=text, show_progress="hidden", api_visibility="private")
                     given += [text, file]
-        if has_scores:
-            tolerance = "Tolerance: changes up to this size count as none"
+        if page.more is not list:
             with gr.Row():
-                given.append(gr.Dropdown([*SCORERS, SCORES], value="rouge1", label="Scorer"))
-                given.append(gr.Number(0.0, minimum=0.0, step=0.01, label=tolerance))
+                given += page.more()
         with gr.Accordion("Options", open=False):
             options = [
                 gr.Textbox(label="Column names, where they differ", placeholder="id=question_id, reference=gold"),
                 gr.Checkbox(label="Leave out rows that only one file has"),
                 gr.Checkbox(label="Join row by row, for files without ids"),
             ]
-            if not has_scores:
+            if page.normalizes:
                 spelling = "case, whitespace, quotes, numbers; or none"
                 options.append(gr.Textbox(label="What need not count", placeholder=spelling))
         button = gr.Button("Compare", variant="primary")

@@ -107,3 +107,41 @@ GRADES = (
 {"id": "d", "score": 0.90}
 """,
 )
+CLAIMS = (
+    """\
+id,question,prediction,reference
+1,Is it said that the hotel has a pool?,yes,yes
+2,Is it said that breakfast is free?,yes,yes
+3,Is it said that dogs may come?,yes,yes
+4,Is it said that the beach is near?,no,yes
+5,Is it said that there is a lift?,no,no
+6,Is it said that cards are taken?,yes,no
+7,Is it said that rooms have balconies?,no,no
+8,Is it said that parking is free?,yes,no
+""",
+    """\
+id,prediction,reference
+1,yes,yes
+2,no,yes
+3,no,yes
+4,no,yes
+5,no,no
+6,no,no
+7,no,no
+8,yes,no
+""",
+)
+SUPPORTED = (
+    """\
+{"id": "a", "prediction": 1, "reference": 1}
+{"id": "b", "prediction": 1, "reference": 1}
+{"id": "c", "prediction": 0, "reference": 0}
+{"id": "d", "prediction": 0, "reference": 0}
+""",
+    """\
+{"id": "a", "prediction": 1, "reference": 1}
+{"id": "b", "prediction": 0, "reference": 1}
+{"id": "c", "prediction": null, "reference": 0}
+{"id": "d", "prediction": 0, "reference": 0}
+""",
+)

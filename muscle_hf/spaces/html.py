@@ -1,14 +1,16 @@
 """A comparison as a piece of HTML that a page takes in: verdict, tiles, quadrants, measures with intervals, notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
+from ..flips.negative_bias import YesNoComparison
 from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
+from ..flips.yes_no_words import figure, rows_of
 from ..runs.page.figures import bar, counted, mosaic
 from ..runs.page.html import KINDS, bounds, number, percent, plain, typeset
 
@@ -33,6 +35,12 @@ _MEANINGS = {
     "old_mean_score": "of the old model",
     "mean_change": "new minus old score, over all rows",
 }
+# Title, rate of both models, its change, form.
+_OF_YES_NO = (
+    ("Bias, above 0 towards no", "bias", "shift", "+z.2f"),
+    ("Ability d' ↑", "sensitivity", "sensitivity_change", "z.2f"),
+    ("Cut c, above 0 towards no", "criterion", "criterion_change", "+z.2f"),
+)
 _MEANINGS_OF_SCORES = {"negative_flip_rate": "the score fell", "positive_flip_rate": "the score rose"}
 
 
@@ -55,12 +63,28 @@ def problem_html(message: str) -> str:
 
 def result_html(shown: Shown, compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str]) -> str:
     """Show a comparison."""
-    told = "".join(f"<p>{typeset(text)}</p>" for text in shown.verdict)
-    listed = "".join(f'<li dir="auto">{plain(note)}</li>' for note in shown.notes)
-    notes = f'<ul class="notes">{listed}</ul>' if listed else ""
     picture = _same(compared) if isinstance(compared, Agreement) else _split(compared)
     tiles, measures = (part(compared, keys, shown.level) for part in (_tiles, _measures))
-    return _piece(f'<div class="verdict">{told}</div>{tiles}{picture}{measures}{notes}')
+    return _whole(shown, tiles, picture, measures)
+
+
+def yes_no_html(shown: Shown, compared: YesNoComparison, answers: Comparison) -> str:
+    """Show yes/no answers: both models' bias, ability and cut; `answers` has the same ones, right or wrong."""
+    tiles = []
+    for title, name, change, form in _OF_YES_NO if compared.undefined is None else ():
+        both = f"{getattr(compared.old, name):{form}} -> {getattr(compared.new, name):{form}}"
+        note = f"Change {figure(compared, change, shown.level, sign=True)}"
+        tiles.append((title, typeset(both), typeset(note)))
+    chance = plain(p_equation(compared.p_value))
+    tiles.append(("Can it be chance?", chance, "Exact paired test of yes to no against no to yes"))
+    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in ("old", "new", "change"))
+    rows = "".join(
+        f'<tr><th scope="row">{plain(title)}</th>'
+        + "".join(f'<td class="number">{typeset(cell)}</td>' for cell in cells)
+        + "</tr>"
+        for title, *cells in rows_of(compared, shown.level)
+    )
+    return _whole(shown, _dl(tiles), _split(answers), _table("Rates", f'<th scope="col">rate</th>{head}', rows))
 
 
 def _tiles(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str], level: float) -> str:
@@ -95,8 +119,12 @@ def _tiles(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str
         tiles.append(
             ("Can it be chance?", plain(p_equation(compared.p_value)), "Exact paired test on the flips, two-sided")
         )
+    return _dl(tiles)
+
+
+def _dl(tiles: Iterable[tuple[str, str, str]]) -> str:
     body = "".join(
-        f'<div><dt>{title}</dt><dd class="figure">{figure}</dd><dd>{note}</dd></div>' for title, figure, note in tiles
+        f'<div><dt>{title}</dt><dd class="figure">{value}</dd><dd>{note}</dd></div>' for title, value, note in tiles
     )
     return f'<dl class="tiles">{body}</dl>'
 
@@ -141,11 +169,24 @@ def _measures(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[
             f'<td class="number">{number(name, getattr(compared, name))}</td>'
             f'<td class="number">{"" if interval == "undefined" else interval}</td></tr>'
         )
+    columns = ("value", f"{100 * level:g} % interval")
+    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in columns)
+    return _table("Measures", f'<th scope="col">measure</th>{head}', rows)
+
+
+def _table(label: str, head: str, rows: str) -> str:
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Measures"><table><thead><tr><th scope="col">'
-        'measure</th><th scope="col" class="number">value</th><th scope="col" class="number">'
-        f"{100 * level:g} % interval</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _whole(shown: Shown, tiles: str, picture: str, table: str) -> str:
+    """Put the words around what is shown."""
+    told = "".join(f"<p>{typeset(text)}</p>" for text in shown.verdict)
+    listed = "".join(f'<li dir="auto">{plain(note)}</li>' for note in shown.notes)
+    notes = f'<ul class="notes">{listed}</ul>' if listed else ""
+    return _piece(f'<div class="verdict">{told}</div>{tiles}{picture}{table}{notes}')
 
 
 def _piece(body: str) -> str:

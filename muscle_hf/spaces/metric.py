@@ -8,7 +8,7 @@ A metric module imports this module and not the class, since evaluate takes the 
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -51,30 +51,39 @@ class Metric(evaluate.Metric):  # type: ignore[misc]  # evaluate counts as untyp
     """What answers may be beside strings: "int64" (class ids) or "float64" (scores; float32 is too coarse)."""
     OPTIONAL: ClassVar[frozenset[str]] = frozenset({"references"})
     """Inputs that may be left out, for all examples; evaluate knows no such, so that their columns hold None."""
+    COLUMNS: ClassVar[tuple[str, ...]] = ()
+    """Further inputs, of strings, each of which may be left out, beside references that may not."""
     URLS: ClassVar[tuple[str, ...]] = (PAPER,)
 
     def _info(self) -> evaluate.MetricInfo:
         names = ("predictions", "old_predictions", "references")
+        more = {name: datasets.Value("string") for name in self.COLUMNS}
         return evaluate.MetricInfo(
             description=self.DESCRIPTION,
             citation=CITATION,
             inputs_description=self.INPUTS,
             features=[
-                datasets.Features({name: datasets.Value(kind) for name in names}) for kind in (self.NUMBER, "string")
+                datasets.Features({name: datasets.Value(kind) for name in names} | more)
+                for kind in (self.NUMBER, "string")
             ],
             reference_urls=list(self.URLS),
         )
 
+    def compute(self, *, predictions: Any = None, references: Any = None, **more: Any) -> dict[str, Any] | None:
+        """Compute the metric of what was collected, and of what is given."""
+        # evaluate wants every input named beside predictions, also those that are left out.
+        return super().compute(predictions=predictions, references=references, **dict.fromkeys(self.COLUMNS) | more)
+
     def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
         """Add the answers of both models to a batch of examples, and the right ones."""
-        _write_answers(self, {"predictions": predictions, "references": references, **more}, optional=self.OPTIONAL)
+        _write_answers(self, {"predictions": predictions, "references": references, **more})
 
     def add(self, *, prediction: Any = None, reference: Any = None, **more: Any) -> None:
         """Add the answers of both models to one example, and the right one; the old answer as `old_predictions`."""
         columns = {"predictions": [prediction], **{name: [answer] for name, answer in more.items()}}
         if reference is not None:
             columns["references"] = [reference]
-        _write_answers(self, columns, optional=self.OPTIONAL)
+        _write_answers(self, columns)
 
     def _finalize(self) -> None:
         # Before evaluate reads what was collected: no answer came to tell the type of examples without any.
@@ -82,31 +91,31 @@ class Metric(evaluate.Metric):  # type: ignore[misc]  # evaluate counts as untyp
             _start_writing(self, "string")
         super()._finalize()
 
-    def given(self, references: Sequence[Any]) -> Sequence[Any] | None:
-        """Return the references that were collected, or None where there is none; all examples need one, or none."""
-        known = sum(reference is not None for reference in references)
-        if 0 < known < len(references):
+    def given(self, values: Sequence[Any], column: str = "references") -> Sequence[Any] | None:
+        """Return what was collected of an input, or None where there is nothing; all examples need it, or none."""
+        known = sum(value is not None for value in values)
+        if 0 < known < len(values):
             raise InputError(
-                f"{self.name} got references for {known} of {len(references)} examples: give them with every batch, "
+                f"{self.name} got {column} for {known} of {len(values)} examples: give them with every batch, "
                 "or with none."
             )
-        return references if known else None
+        return values if known else None
 
 
-def _write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collection[str]) -> None:
+def _write_answers(metric: Any, columns: Mapping[str, Any]) -> None:
     """Add aligned columns of answers to what a metric module has collected, checked and unchanged.
 
     Examples that hold nothing but None say neither number nor string. The first ones are held back until an answer
     tells, or until what was collected is read.
     """
-    names = metric._feature_names()
+    names, more = metric._feature_names(), metric.COLUMNS
     number = next(kind for kind in _NUMBERS if any(f["predictions"].dtype == kind for f in metric.features))
     unknown = sorted(set(columns) - set(names))
     if unknown:
         raise InputError(f"{metric.name} does not take {', '.join(unknown)}: its inputs are {', '.join(names)}.")
     refuse_other_order(**{name: columns[name] for name in names if columns.get(name) is not None})
     given = {name: _as_list(name, columns[name]) for name in names if columns.get(name) is not None}
-    missing = [name for name in names if name not in given and name not in optional]
+    missing = [name for name in names if name not in given and name not in {*metric.OPTIONAL, *more}]
     if missing:
         raise InputError(f"{metric.name} needs {', '.join(missing)}: its inputs are {', '.join(names)}.")
     lengths = {name: len(values) for name, values in given.items()}
@@ -120,7 +129,12 @@ def _write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collect
         where = given["references"].index(None)
         raise InputError(f"references[{where}] is None: leave out the examples whose right answer is not known.")
 
-    kinds = {name: kind for name, values in given.items() if (kind := _kind_of(name, values, number))}
+    for name in given.keys() & more:
+        odd = next((value for value in given[name] if not isinstance(value, str | None)), None)
+        if odd is not None:
+            raise InputError(f"{name} must hold strings; got {type(odd).__name__} {odd!r}.")
+    answers = {name: values for name, values in given.items() if name not in more}
+    kinds = {name: kind for name, values in answers.items() if (kind := _kind_of(name, values, number))}
     writer = metric.writer
     expected = None if writer is None else metric.selected_feature_format["predictions"].dtype
     if len(set(kinds.values()) | ({expected} - {None})) > 1:
@@ -137,17 +151,18 @@ def _write_answers(metric: Any, columns: Mapping[str, Any], *, optional: Collect
 
     if kind == "int64":
         # Booleans and numpy's ints are stored as the ints they are equal to.
-        given = {name: [None if value is None else int(value) for value in values] for name, values in given.items()}
-        for name, values in given.items():
+        answers = {n: [None if value is None else int(value) for value in values] for n, values in answers.items()}
+        for name, values in answers.items():
             for value in values:
                 if value is not None and not -(2**63) <= value < 2**63:
                     raise InputError(
                         f"{name} has an int that does not fit in 64 bits ({value}): pass strings instead."
                     )
     elif kind == "float64":
-        given = {name: [_score(name, at, value) for at, value in enumerate(values)] for name, values in given.items()}
+        answers = {n: [_score(n, at, value) for at, value in enumerate(values)] for n, values in answers.items()}
     if writer is None:
         _start_writing(metric, kind)
+    given |= answers
     metric.writer.write_batch({name: given.get(name, [None] * size) for name in names})
 
 

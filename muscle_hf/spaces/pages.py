@@ -18,8 +18,10 @@ import numpy as np
 from ..errors import InputError, MuscleError
 from ..flips.agreements import Agreement, agreement
 from ..flips.comparison import Comparison
+from ..flips.negative_bias import compare_yes_no
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..flips.scorers import SCORERS
+from ..flips.yes_no_words import cautions, sentences
 from ..readers.answers import Positions, codes
 from ..readers.join import Aligned, align
 from ..runs.outcomes import Instance
@@ -27,10 +29,19 @@ from ..runs.report import verdict, warnings_of
 from ..runs.run_comparison import RunComparison
 from ..text import printable
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
-from .html import Shown, problem_html, result_html
-from .keys import OF_AGREEMENT, OF_CONSISTENCY, OF_FLIPS, OF_SCORES, figures_of
+from .html import Shown, problem_html, result_html, yes_no_html
+from .keys import OF_AGREEMENT, OF_BIAS, OF_CONSISTENCY, OF_FLIPS, OF_SCORES, figures_of
 
-__all__ = ["SCORES", "Given", "Options", "View", "consistency", "negative_flips", "smooth_compatibility"]
+__all__ = [
+    "SCORES",
+    "Given",
+    "Options",
+    "View",
+    "consistency",
+    "negative_bias",
+    "negative_flips",
+    "smooth_compatibility",
+]
 
 SCORES = "the column score"
 """The choice of a scorer that takes the scores of the files as they are."""
@@ -92,18 +103,59 @@ def negative_flips(old: Given, new: Given, options: Options = _AS_THEY_ARE) -> V
     """
     with opened(old, new) as files:
         result = compare_files(files, options, answers=True)
-        part = result.tasks[0]
-        compared = part.comparison
-        if isinstance(compared, ScoreComparison):
-            raise InputError(
-                "the files hold scores, not right and wrong answers; give a column prediction and a column reference, "
-                "or compare the scores with the metric smooth_compatibility."
-            )
+        part, compared = result.tasks[0], _right_or_wrong(result)
         places = np.concatenate([compared.negative_flips, compared.positive_flips])
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
         shown = Shown(result.level, _words(result), [*map(on_the_page, result.notes), *told])
         figures = figures_of(compared, OF_FLIPS)
         return View(result_html(shown, compared, OF_FLIPS), rows, _report(result), figures)
+
+
+@_told
+def negative_bias(
+    old: Given,
+    new: Given,
+    options: Options = _AS_THEY_ARE,
+    *,
+    positive: str | None = "yes",
+    negative: str | None = "no",
+) -> View:
+    """Show whether an update turned yes/no answers towards one side: `id, prediction, reference` in a table.
+
+    Args:
+        old: Predictions of the old model.
+        new: Those of the new model.
+        options: How they are read and joined.
+        positive: The label of yes, or several, with commas between them.
+        negative: The label of no, or several.
+
+    Returns:
+        What the page shows; where the input cannot be compared, the reason.
+
+    Example:
+        >>> view = negative_bias(Given("id,prediction,reference\\n1,yes,yes\\n2,no,no"),
+        ...                      Given("id,prediction,reference\\n1,no,yes\\n2,no,no"))
+        >>> view.figures["shift"], view.rows["data"]
+        (1.0, [['1', 'right → wrong', 'yes', 'yes', 'no']])
+    """
+    with opened(old, new) as files:
+        result = compare_files(files, options, answers=True)
+        part, compared = result.tasks[0], _right_or_wrong(result)
+        everything = list(result.instances(part.name, np.arange(compared.n)))
+        answers = compare_yes_no(
+            old=[row.old_answer for row in everything],
+            new=[row.new_answer for row in everything],
+            references=[row.reference for row in everything],
+            positive=_labels("Yes is", positive),
+            negative=_labels("No is", negative),
+        )
+        places = [*compared.negative_flips.tolist(), *compared.positive_flips.tolist()]
+        changed = (everything[place] for place in places[:_MOST_ROWS])
+        rows, told = _rows(changed, len(places), _of_answers, whole=_WHOLE)
+        notes = [*cautions(answers), *map(on_the_page, result.notes), *told]
+        words = [*map(on_the_page, warnings_of(result)), *sentences(answers)]
+        html = yes_no_html(Shown(result.level, words, notes), answers, compared)
+        return View(html, rows, _report(result), figures_of(answers, OF_BIAS))
 
 
 @_told
@@ -180,6 +232,25 @@ def smooth_compatibility(
         rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_scores, whole=_WHOLE)
         shown = Shown(result.level, words, [*map(on_the_page, result.notes), *told])
         return View(result_html(shown, compared, OF_SCORES), rows, _report(result), figures_of(compared, OF_SCORES))
+
+
+def _right_or_wrong(result: RunComparison) -> Comparison:
+    """Give the comparison of answers, or refuse scores."""
+    compared = result.tasks[0].comparison
+    if isinstance(compared, ScoreComparison):
+        raise InputError(
+            "the files hold scores, not right and wrong answers; give a column prediction and a column reference, "
+            "or compare the scores with the metric smooth_compatibility."
+        )
+    return compared
+
+
+def _labels(title: str, labels: str | None) -> set[str]:
+    """Take labels apart."""
+    found = {part.strip() for part in (labels or "").split(",")} - {""}
+    if not found:
+        raise InputError(f'"{title}" is empty; name the label, or several with commas between them.')
+    return found
 
 
 def _plain_consistency(files: Sequence[File], options: Options) -> View:

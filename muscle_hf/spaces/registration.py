@@ -24,7 +24,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-METRICS = frozenset({"consistency", "negative_flips", "smooth_compatibility"})
+METRICS = frozenset({"consistency", "negative_bias", "negative_flips", "smooth_compatibility"})
 """The metric modules that `evaluate.load` finds by name."""
 
 _TARGET = "evaluate.loading"

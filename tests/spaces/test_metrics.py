@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import yaml
 
-from muscle_hf import ConfigurationError, InputError, compare_scores
+from muscle_hf import ConfigurationError, InputError, compare_scores, compare_yes_no
+from muscle_hf.flips.knowledge import KNOWLEDGE
 from muscle_hf.spaces import pages as space_page
 from muscle_hf.spaces import registration
 
@@ -28,8 +29,13 @@ ANSWERS = {"predictions": [1, 0, 2], "old_predictions": [1, 1, 0], "references":
 TEXTS = {"predictions": ["a b", "c"], "old_predictions": ["a", "c"], "references": ["a b", "d"]}
 SCORES = {"predictions": [0.75, 0.25, 0.5], "old_predictions": [0.5, 0.5, 0.5]}
 # What a module can be asked for; options stand beside the inputs.
-USES: dict[str, dict[str, Any]] = {"smooth_compatibility": {**TEXTS, "scorer": "rouge1"}}
-INPUTS = ("predictions", "old_predictions", "references")
+USES: dict[str, dict[str, Any]] = {
+    "smooth_compatibility": {**TEXTS, "scorer": "rouge1"},
+    "negative_bias": {**ANSWERS, "knowledge": ["correct"] * 3, "positive": 1, "negative": [0, 2]},
+}
+INPUTS = ("predictions", "old_predictions", "references", "knowledge")
+# What the boxes of a page hold beside its tables.
+BOXES = {"smooth_compatibility": ["rouge1", None], "negative_bias": ["yes", "no"]}
 
 each_metric = pytest.mark.parametrize("name", sorted(FOLDERS))
 each_metric_of_answers = pytest.mark.parametrize("name", ["consistency", "negative_flips"])
@@ -109,8 +115,8 @@ def test_known_results(name: str, case: dict[str, Any], how: str) -> None:
     elif how == "add":
         for row in zip(*inputs.values(), strict=True):
             example = dict(zip(inputs, row, strict=True))
-            single = {"prediction": example.pop("predictions"), "old_predictions": example.pop("old_predictions")}
-            metric.add(**single, **({"reference": example["references"]} if example else {}))
+            names = {"predictions": "prediction", "references": "reference"}
+            metric.add(**{names.get(key, key): value for key, value in example.items()})
     result = metric.compute(**options) if how.startswith("add") else metric.compute(**inputs, **options)
     assert {key: result[key] for key in case["result"]} == pytest.approx(case["result"], nan_ok=True)
 
@@ -153,7 +159,6 @@ def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPat
     assert compare is options["fn"]
     # What is clicked, and what the API of the Space is called with: one value for each argument.
     assert len(given["inputs"]) == len(inspect.signature(compare).parameters)
-    how = ["rouge1", None] if name == "smooth_compatibility" else []
     for example in examples:
         findings, *_ = compare(*example)
         assert 'class="tiles"' in findings
@@ -163,7 +168,7 @@ def test_the_page_of_the_space_computes(name: str, monkeypatch: pytest.MonkeyPat
         report = gradio.DownloadButton.call_args.kwargs
         assert report["visible"] == bool(report["value"]) == ("reference" in example[0] or "score" in example[0])
     # An untouched box gives None.
-    findings, *_ = compare(None, None, None, None, *how, None)
+    findings, *_ = compare(None, None, None, None, *BOXES.get(name, []), None)
     assert "Not compared:" in findings
     assert not gradio.Dataframe.call_args.kwargs["visible"]
 
@@ -175,7 +180,11 @@ def test_the_page_of_the_space_and_the_metric_give_the_same_figures(name: str) -
         "old_predictions": ["a", "c", "c", "x", "y"],
         "references": ["a", "b", "c", "d", "e"],
     }
-    scorer = {"scorer": "exact_match"} if name == "smooth_compatibility" else {}
+    options: dict[str, dict[str, Any]] = {
+        "smooth_compatibility": {"scorer": "exact_match"},
+        "negative_bias": {"positive": ["a", "b", "c"], "negative": ["d", "e"]},
+    }
+    how = options.get(name, {})
     old, new = (
         "".join(
             json.dumps({"id": row, "prediction": answer, "reference": right}) + "\n"
@@ -183,8 +192,9 @@ def test_the_page_of_the_space_and_the_metric_give_the_same_figures(name: str) -
         )
         for side in ("old_predictions", "predictions")
     )
-    shown = getattr(space_page, name)(space_page.Given(old), space_page.Given(new), **scorer).figures
-    result = _load(name).compute(**answers, **scorer)
+    boxes = {key: ", ".join(value) if isinstance(value, list) else value for key, value in how.items()}
+    shown = getattr(space_page, name)(space_page.Given(old), space_page.Given(new), **boxes).figures
+    result = _load(name).compute(**answers, **how)
     figures = {key: value for key, value in result.items() if not key.endswith("_interval")}
     assert shown == pytest.approx(figures, nan_ok=True)
 
@@ -247,6 +257,31 @@ def test_consistency_gives_more_only_where_references_are_given(consistency: eva
     assert {type(value) for value in result.values()} == {float}
     # And the first call's lack of references must not stick.
     assert list(consistency.compute(**plain)) == ["agreement", "kappa"]
+
+
+def test_negative_bias_gives_plain_numbers_and_groups_only_where_knowledge_is_given() -> None:
+    metric = _load("negative_bias")
+    plain = {key: value for key, value in USES["negative_bias"].items() if key != "knowledge"}
+    without, result = metric.compute(**plain), metric.compute(**USES["negative_bias"])
+    groups = {f"{name}_{key}" for name in KNOWLEDGE for key in ("examples", "bias", "shift")}
+    assert result.keys() - without.keys() == groups
+    assert {key for key, value in result.items() if type(value) is int} == {
+        *("negative_flips", "positive_flips", "broken_to_negative", "broken_to_positive", "no_answers"),
+        *("old_no_answers", "correct_examples", "incorrect_examples", "insufficient_examples"),
+    }
+    assert {type(value) for value in result.values()} == {int, float, list}
+    json.dumps(result)
+    # And knowledge does not stick from one call to the next.
+    assert metric.compute(**plain).keys() == without.keys()
+
+
+def test_the_shift_has_the_interval_of_the_comparison_at_each_level() -> None:
+    answers = {"predictions": ["no", "no", "no"], "old_predictions": ["yes", "yes", "no"]}
+    right = ["yes", "yes", "no"]
+    compared = compare_yes_no(old=answers["old_predictions"], new=answers["predictions"], references=right)
+    for level in (0.5, 0.95):
+        result = _load("negative_bias").compute(**answers, references=right, level=level)
+        assert result["shift_interval"] == list(compared.confidence_interval("shift", level))
 
 
 def test_smooth_compatibility_gives_the_promised_keys_in_plain_types(smooth: evaluate.EvaluationModule) -> None:
@@ -318,6 +353,9 @@ def test_plain_scores_combine_with_themselves_only_as_evaluate_passes_no_options
 
 
 def test_modules_combine_where_their_inputs_agree() -> None:
+    words = {"predictions": ["no", "no"], "old_predictions": ["yes", "no"], "references": ["yes", "no"]}
+    joined = evaluate.combine(["negative_flips", "negative_bias"]).compute(**words)
+    assert (joined["negative_flip_rate"], joined["shift"]) == (0.5, 1)
     both = evaluate.combine(["negative_flips", "consistency"])
     result = both.compute(**ANSWERS)
     assert result["negative_flips"] == 1
@@ -442,6 +480,34 @@ def test_a_second_batch_of_another_kind_is_refused(flips: evaluate.EvaluationMod
     with pytest.raises(InputError, match="after int64 in what was added before"):
         flips.add_batch(predictions=["a"], old_predictions=["a"], references=["a"])
     assert flips.compute()["negative_flips"] == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"references": [1, 1, 3]}, r"references\[2\] is 3 \(1 of 3 are neither\)"),
+        ({"references": None}, "negative_bias needs references"),
+        ({"knowledge": ["correct", 1, "correct"]}, "knowledge must hold strings; got int 1"),
+        ({"knowledge": ["correct", "much", "correct"]}, r"knowledge\[1\] is 'much'"),
+        ({"knowledge": ["correct", None, "correct"]}, "got knowledge for 2 of 3 examples"),
+        ({"knowledge": ["correct"]}, "equally long; got 3 predictions, 3 references, 3 old_predictions, 1 knowledge"),
+        ({"positive": "yes"}, "is a string and one an int|negative .* an int"),
+        ({"positive": [0, 1]}, "0 is a positive and a negative label"),
+    ],
+)
+def test_what_is_no_yes_or_no_or_no_knowledge_is_refused(inputs: dict[str, Any], message: str) -> None:
+    metric = _load("negative_bias", keep_in_memory=True)
+    with pytest.raises(InputError, match=message):
+        metric.compute(**USES["negative_bias"] | inputs)
+    assert metric.compute(**USES["negative_bias"])["negative_flips"] == 1
+
+
+def test_knowledge_with_some_batches_only_is_refused() -> None:
+    metric = _load("negative_bias")
+    metric.add_batch(**ANSWERS, knowledge=["correct"] * 3)
+    metric.add(prediction=1, old_predictions=1, reference=1)
+    with pytest.raises(InputError, match="got knowledge for 3 of 4 examples"):
+        metric.compute(positive=1, negative=[0, 2])
 
 
 def test_references_with_some_batches_only_are_refused(consistency: evaluate.EvaluationModule) -> None:

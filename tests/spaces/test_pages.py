@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from muscle_hf.spaces.pages import SCORES, Given, Options, View, consistency, negative_flips, smooth_compatibility
+from muscle_hf.spaces.pages import (
+    SCORES,
+    Given,
+    Options,
+    View,
+    consistency,
+    negative_bias,
+    negative_flips,
+    smooth_compatibility,
+)
 
 OLD = "id,prediction,reference\n1,a,a\n2,b,b\n3,c,x\n4,d,d\n"
 NEW = "id,prediction,reference\n4,d,d\n3,x,x\n1,a,a\n2,c,b\n"
@@ -281,6 +290,60 @@ def test_a_csv_file_and_json_lines_are_compared_as_texts() -> None:
     view = consistency(Given("id,prediction\n1,7\n"), Given(lines({"id": 1, "prediction": 7})))
     assert view.figures is not None, words(view)
     assert view.figures["agreement"] == 1
+
+
+# Negative bias
+
+
+def test_a_turn_towards_no_is_said_first_with_both_biases_and_every_flip() -> None:
+    right = ["yes", "yes", "yes", "no", "no"]
+    old, new = (
+        lines(*({"id": n, "prediction": said, "reference": gold} for n, (said, gold) in enumerate(rows)))
+        for rows in (zip(right, right, strict=True), zip(["yes", "no", None, "no", "no"], right, strict=True))
+    )
+    view = negative_bias(Given(old), Given(new))
+    assert view.figures is not None, words(view)
+    assert (view.figures["shift"], view.figures["broken_to_negative"], view.figures["no_answers"]) == (1 / 3, 1, 1)
+    assert view.rows["data"] == [["1", "right → wrong", "yes", "yes", "no"], ["2", *view.rows["data"][1][1:]]]
+    shown = words(view).replace("\xa0", " ")
+    assert "+0.00 → +0.33" in shown
+    assert '2 right answers broke, 1 to "no", 1 to no answer' in shown
+    assert "the new model has no yes or no on 1, 1 missing" in shown
+    assert view.report is not None
+
+
+def test_labels_are_several_and_numbers_are_labels() -> None:
+    old = lines({"id": 1, "prediction": 1, "reference": 1}, {"id": 2, "prediction": 0, "reference": 0})
+    new = lines({"id": 1, "prediction": 2, "reference": 1}, {"id": 2, "prediction": 0, "reference": 0})
+    view = negative_bias(Given(old), Given(new), positive="1", negative="0, 2")
+    assert view.figures is not None, words(view)
+    assert view.figures["shift"] == 1
+
+
+def test_right_answers_of_one_kind_show_no_bias_and_say_why() -> None:
+    old, new = "id,prediction,reference\n1,yes,yes\n", "id,prediction,reference\n1,no,yes\n"
+    view = negative_bias(Given(old), Given(new))
+    assert "the right answer of no instance is negative" in words(view)
+    assert view.rows["data"] == [["1", "right → wrong", "yes", "yes", "no"]]
+
+
+@pytest.mark.parametrize(
+    ("table", "boxes", "told"),
+    [
+        (OLD, {}, "references[0] is 'a' (4 of 4 are neither)"),
+        (OLD, {}, 'name all labels under "Yes is" and "No is"'),
+        (OLD, {"positive": " , "}, '"Yes is" is empty'),
+        (OLD, {"negative": None}, '"No is" is empty'),
+        (OLD, {"positive": "a,b", "negative": "b,d,x"}, "'b' is a positive and a negative label"),
+        ("id,score\n1,0.5\n", {}, "the files hold scores"),
+    ],
+)
+def test_what_is_no_yes_or_no_is_a_sentence_in_the_words_of_the_page(
+    table: str, boxes: dict[str, Any], told: str
+) -> None:
+    view = negative_bias(Given(table), Given(table.replace("2,b", "2,c").replace("0.5", "0.7")), **boxes)
+    assert told in words(view)
+    assert view.figures is None
 
 
 # Smooth compatibility

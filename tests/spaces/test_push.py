@@ -29,6 +29,7 @@ found = {}
 asked = {
     "negative_flips": dict(predictions=[0, 1, 1, 0], old_predictions=[0, 0, 1, 1], references=[0, 0, 1, 0]),
     "consistency": dict(predictions=["a", "b", "b", "a"], old_predictions=["a", "b", "a", "a"]),
+    "negative_bias": dict(predictions=["no", "no"], old_predictions=["yes", "no"], references=["yes", "no"]),
     "smooth_compatibility": dict(predictions=["a b", "c"], old_predictions=["a", "d"], references=["a b", "d"],
                                  scorer="exact_match"),
 }
@@ -86,6 +87,7 @@ def test_each_space_is_loaded_by_evaluate_with_empty_caches_and_gives_the_right_
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     flips, same, smooth = (found[name] for name in ("negative_flips", "consistency", "smooth_compatibility"))
+    assert (found["negative_bias"]["shift"], found["negative_bias"]["broken_to_negative"]) == (1, 1)
     assert (flips["negative_flip_rate"], flips["positive_flip_rate"], flips["accuracy"]) == (0.25, 0.25, 0.75)
     assert (same["agreement"], same["kappa"]) == (0.75, 0.5)
     assert (smooth["negative_flips"], smooth["positive_flips"], smooth["mean_score"]) == (1, 1, 0.5)
@@ -104,10 +106,10 @@ def test_a_failure_in_the_middle_names_what_is_there_and_a_second_call_finishes(
         server.clear_faults()
     assert failed["error"] == "HubError"
     assert "cut/negative_flips" in failed["message"]
-    assert failed["message"].endswith("Pushed before: cut/consistency.")
+    assert failed["message"].endswith("Pushed before: cut/consistency, cut/negative_bias.")
     assert "\n" not in failed["message"]
     assert not server.exists("cut/smooth_compatibility", "space")
-    assert [space["changed"] for space in push(worker, "cut")["result"]] == [False, True, True]
+    assert [space["changed"] for space in push(worker, "cut")["result"]] == [False, False, True, True]
     assert contents("negative_flips").items() <= server.files("cut/negative_flips", "space").items()
 
 
@@ -196,7 +198,7 @@ def test_the_folder_of_a_space_holds_nothing_that_is_not_its_own(name: str) -> N
 def test_names_that_cannot_be_are_refused_before_the_hub_is_asked() -> None:
     assert chosen_metrics() == sorted(METRICS)
     for names in (["rouge"], []):
-        with pytest.raises(ConfigurationError, match="choose from consistency, negative_flips, smooth_compatibility"):
+        with pytest.raises(ConfigurationError, match="choose from consistency, negative_bias, negative_flips"):
             push_metrics("acme", names=names)
     for namespace in ("a/b", "", "a b", "-a"):
         with pytest.raises(ConfigurationError):
