@@ -490,7 +490,7 @@ def test_a_second_batch_of_another_kind_is_refused(flips: evaluate.EvaluationMod
         ({"knowledge": ["correct", 1, "correct"]}, "knowledge must hold strings; got int 1"),
         ({"knowledge": ["correct", "much", "correct"]}, r"knowledge\[1\] is 'much'"),
         ({"knowledge": ["correct", None, "correct"]}, "got knowledge for 2 of 3 examples"),
-        ({"knowledge": ["correct"]}, "equally long; got 3 predictions, 3 references, 3 old_predictions, 1 knowledge"),
+        ({"knowledge": ["correct"]}, "equally long; got 3 predictions, 3 old_predictions, 3 references, 1"),
         ({"positive": "yes"}, "is a string and one an int|negative .* an int"),
         ({"positive": [0, 1]}, "0 is a positive and a negative label"),
     ],
