@@ -4,15 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TypeAlias
 
 from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
 from ..flips.negative_bias import YesNoComparison
 from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
-from ..flips.yes_no_words import figure, rows_of
+from ..flips.yes_no_words import figure, signed
+from ..runs.cells import Cell
 from ..runs.page.figures import bar, counted, mosaic
-from ..runs.page.html import KINDS, bounds, number, percent, plain, typeset
+from ..runs.page.html import KINDS, bounds, cell_html, number, percent, plain, typeset
+from ..runs.page.tables import grid
+
+CellTable: TypeAlias = tuple[list[str], list[list[Cell]]]
+"""Titles, and the cells of each row."""
 
 _MEANINGS = {
     "negative_flip_rate": "right before, wrong now",
@@ -68,23 +74,18 @@ def result_html(shown: Shown, compared: Comparison | ScoreComparison | Agreement
     return _whole(shown, tiles, picture, measures)
 
 
-def yes_no_html(shown: Shown, compared: YesNoComparison, answers: Comparison) -> str:
+def yes_no_html(shown: Shown, compared: YesNoComparison, answers: Comparison, table: CellTable) -> str:
     """Show yes/no answers: both models' bias, ability and cut; `answers` has the same ones, right or wrong."""
     tiles = []
     for title, name, change, form in _OF_YES_NO if compared.undefined is None else ():
         both = f"{getattr(compared.old, name):{form}} -> {getattr(compared.new, name):{form}}"
-        note = f"Change {figure(compared, change, shown.level, sign=True)}"
-        tiles.append((title, typeset(both), typeset(note)))
+        tiles.append(
+            (title, typeset(both), typeset(f"Change {figure(compared, change, shown.level, 1, signed(form))}"))
+        )
     chance = plain(p_equation(compared.p_value))
     tiles.append(("Can it be chance?", chance, "Exact paired test of yes to no against no to yes"))
-    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in ("old", "new", "change"))
-    rows = "".join(
-        f'<tr><th scope="row">{plain(title)}</th>'
-        + "".join(f'<td class="number">{typeset(cell)}</td>' for cell in cells)
-        + "</tr>"
-        for title, *cells in rows_of(compared, shown.level)
-    )
-    return _whole(shown, _dl(tiles), _split(answers), _table("Rates", f'<th scope="col">rate</th>{head}', rows))
+    head, rows = table
+    return _whole(shown, _dl(tiles), _split(answers), grid("Rates", head, [[*map(cell_html, row)] for row in rows]))
 
 
 def _tiles(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[str, str], level: float) -> str:
@@ -169,15 +170,10 @@ def _measures(compared: Comparison | ScoreComparison | Agreement, keys: Mapping[
             f'<td class="number">{number(name, getattr(compared, name))}</td>'
             f'<td class="number">{"" if interval == "undefined" else interval}</td></tr>'
         )
-    columns = ("value", f"{100 * level:g} % interval")
-    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in columns)
-    return _table("Measures", f'<th scope="col">measure</th>{head}', rows)
-
-
-def _table(label: str, head: str, rows: str) -> str:
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Measures"><table><thead><tr><th scope="col">'
+        'measure</th><th scope="col" class="number">value</th><th scope="col" class="number">'
+        f"{100 * level:g} % interval</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

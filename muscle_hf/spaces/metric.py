@@ -72,7 +72,9 @@ class Metric(evaluate.Metric):  # type: ignore[misc]  # evaluate counts as untyp
     def compute(self, *, predictions: Any = None, references: Any = None, **more: Any) -> dict[str, Any] | None:
         """Compute the metric of what was collected, and of what is given."""
         # evaluate wants every input named beside predictions, also those that are left out.
-        return super().compute(predictions=predictions, references=references, **dict.fromkeys(self.COLUMNS) | more)
+        named = {"predictions": predictions, "references": references, **dict.fromkeys(self.COLUMNS), **more}
+        result: dict[str, Any] | None = super().compute(**named)
+        return result
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
         """Add the answers of both models to a batch of examples, and the right ones."""

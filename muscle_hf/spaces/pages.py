@@ -18,15 +18,15 @@ import numpy as np
 from ..errors import InputError, MuscleError
 from ..flips.agreements import Agreement, agreement
 from ..flips.comparison import Comparison
-from ..flips.negative_bias import compare_yes_no
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..flips.scorers import SCORERS
-from ..flips.yes_no_words import cautions, sentences
+from ..flips.yes_no_words import cautions
 from ..readers.answers import Positions, codes
 from ..readers.join import Aligned, align
 from ..runs.outcomes import Instance
 from ..runs.report import verdict, warnings_of
 from ..runs.run_comparison import RunComparison
+from ..runs.yes_no_report import told_of_yes_no, yes_no_tables_of
 from ..text import printable
 from .files import File, Given, Options, answers_alone, compare_files, has_references, on_the_page, opened
 from .html import Shown, problem_html, result_html, yes_no_html
@@ -139,22 +139,16 @@ def negative_bias(
         (1.0, [['1', 'right → wrong', 'yes', 'yes', 'no']])
     """
     with opened(old, new) as files:
-        result = compare_files(files, options, answers=True)
+        labels = _labels("Yes is", positive), _labels("No is", negative)
+        result = compare_files(files, options, answers=True, yes_no=labels)
         part, compared = result.tasks[0], _right_or_wrong(result)
-        everything = list(result.instances(part.name, np.arange(compared.n)))
-        answers = compare_yes_no(
-            old=[row.old_answer for row in everything],
-            new=[row.new_answer for row in everything],
-            references=[row.reference for row in everything],
-            positive=_labels("Yes is", positive),
-            negative=_labels("No is", negative),
-        )
-        places = [*compared.negative_flips.tolist(), *compared.positive_flips.tolist()]
-        changed = (everything[place] for place in places[:_MOST_ROWS])
-        rows, told = _rows(changed, len(places), _of_answers, whole=_WHOLE)
-        notes = [*cautions(answers), *map(on_the_page, result.notes), *told]
-        words = [*map(on_the_page, warnings_of(result)), *sentences(answers)]
-        html = yes_no_html(Shown(result.level, words, notes), answers, compared)
+        answers = part.yes_no
+        assert answers is not None  # noqa: S101 - what is no yes/no question was refused
+        places = np.concatenate([compared.negative_flips, compared.positive_flips])
+        rows, told = _rows(result.instances(part.name, places[:_MOST_ROWS]), len(places), _of_answers, whole=_WHOLE)
+        words = [*map(on_the_page, warnings_of(result)), *told_of_yes_no(result)]
+        shown = Shown(result.level, words, [*cautions(answers), *map(on_the_page, result.notes), *told])
+        html = yes_no_html(shown, answers, compared, yes_no_tables_of(result)[0])
         return View(html, rows, _report(result), figures_of(answers, OF_BIAS))
 
 

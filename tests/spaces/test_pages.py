@@ -330,12 +330,12 @@ def test_right_answers_of_one_kind_show_no_bias_and_say_why() -> None:
 @pytest.mark.parametrize(
     ("table", "boxes", "told"),
     [
-        (OLD, {}, "references[0] is 'a' (4 of 4 are neither)"),
+        (OLD, {}, "is 'a' (4 of 4 are neither)"),
         (OLD, {}, 'name all labels under "Yes is" and "No is"'),
         (OLD, {"positive": " , "}, '"Yes is" is empty'),
         (OLD, {"negative": None}, '"No is" is empty'),
         (OLD, {"positive": "a,b", "negative": "b,d,x"}, "'b' is a positive and a negative label"),
-        ("id,score\n1,0.5\n", {}, "the files hold scores"),
+        ("id,score\n1,0.5\n", {}, "the files have scores"),
     ],
 )
 def test_what_is_no_yes_or_no_is_a_sentence_in_the_words_of_the_page(
