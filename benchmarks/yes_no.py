@@ -8,8 +8,9 @@ evidence, of mean d'/2 on questions with yes as the right answer and -d'/2 on th
 truths are all pairs of an old and a new model among a few d' and c, so that rates of yes go from 1 to 99 %. Nominal is
 that 95 % of intervals hold the truth, and that 2.5 % lie beyond it on each side.
 
-The second table has the truth of the shift on a bound: how often a gate wrongly says that it is kept, or broken. The
-third holds what is promised of a moved threshold against what it gives on new rows.
+Accuracy and its change are those of `compare`, which intervals.py measures. The second table has the truth of the
+shift on a bound: how often a gate wrongly says that it is kept, or broken. The third holds what is promised of a moved
+threshold against what it gives on new rows.
 """
 
 # ruff: noqa: T201 - a benchmark prints
@@ -32,9 +33,8 @@ ABILITIES = (0.5, 2.5)
 CUTS = (-1.0, 0.0, 1.0)
 CORRELATION = 0.5
 """Of the evidence of old and new model on one question."""
-OF_ONE = ("accuracy", "false_negative_rate", "false_positive_rate", "bias", "sensitivity", "criterion")
+OF_ONE = ("false_negative_rate", "false_positive_rate", "bias", "sensitivity", "criterion")
 OF_BOTH = (
-    "accuracy_change",
     "false_negative_rate_change",
     "false_positive_rate_change",
     "shift",
@@ -51,11 +51,10 @@ class Model(NamedTuple):
     ability: float
     cut: float
 
-    def truth(self, share: float = 0.5) -> dict[str, float]:
-        """Give the rates that endless questions would show, with yes as the right answer of a share of them."""
+    def truth(self) -> dict[str, float]:
+        """Give the rates that endless questions would show."""
         hits, false_alarms = ndtr(self.ability / 2 - self.cut), ndtr(-self.ability / 2 - self.cut)
         return {
-            "accuracy": share * hits + (1 - share) * (1 - false_alarms),
             "false_negative_rate": 1 - hits,
             "false_positive_rate": false_alarms,
             "bias": 1 - hits - false_alarms,
@@ -100,7 +99,7 @@ def coverage(size: tuple[int, int], draws: int, seed: int) -> dict[str, list[tup
     known: dict[bytes, dict[str, tuple[float, float]]] = {}
     misses: dict[str, list[tuple[float, float]]] = {}
     for place, models in enumerate(pairs()):
-        old, new = (model.truth(size[0] / sum(size)) for model in models)
+        old, new = (model.truth() for model in models)
         truths = {f"old {name}": old[name] for name in OF_ONE} | {f"new {name}": new[name] for name in OF_ONE}
         truths |= {change: new[name] - old[name] for change, name in zip(OF_BOTH, OF_ONE, strict=True)}
         below, above = dict.fromkeys(truths, 0), dict.fromkeys(truths, 0)

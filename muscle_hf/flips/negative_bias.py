@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import yes_no_rates as rates
-from .inputs import Values, take_answers, take_scores
-from .intervals import Interval, Numbers, change_interval, mean_interval
+from .inputs import Values, refuse_other_order, take_answers, take_scores
+from .intervals import Interval, Numbers, change_interval, mean_interval, newcombe
 from .knowledge import KNOWLEDGE, refuse_circular, take_knowledge
 from .moved_threshold import ThresholdRepairs, threshold_repairs
 from .paired_tests import coin_test
@@ -120,11 +120,9 @@ class YesNoComparison(Result):
 
     accuracy_change = _change("accuracy", lambda c, level, _: change_interval(c._right, level))
     """Accuracy of the new model minus that of the old one."""
-    false_negative_rate_change = _change("false_negative_rate", lambda c, level, _: change_interval(c._misses, level))
+    false_negative_rate_change = _change("false_negative_rate", lambda c, level, _: newcombe(c._misses, level))
     """FNR of the new model minus that of the old one."""
-    false_positive_rate_change = _change(
-        "false_positive_rate", lambda c, level, _: change_interval(c._false_alarms, level)
-    )
+    false_positive_rate_change = _change("false_positive_rate", lambda c, level, _: newcombe(c._false_alarms, level))
     """FPR of the new model minus that of the old one."""
     shift = _change(
         "bias",
@@ -294,6 +292,13 @@ def compare_yes_no(
     ):
         if alone is not None and beside[1] is None:
             raise InputError(f"{name} alone would do nothing: give {beside[0]}, those of the new model, as well")
+    columns = {
+        "knowledge": knowledge,
+        "old_knowledge": old_knowledge,
+        "old_scores": old_scores,
+        "new_scores": new_scores,
+    }
+    refuse_other_order(old=old, **{name: values for name, values in columns.items() if values is not None})
     before, after, right = take_answers(old=old, new=new, references=references)
     check_kind({"references": right, "old": before, "new": after}, yes, no)
     gold = code_answers(right, yes, no, {})
@@ -318,8 +323,8 @@ def compare_yes_no(
                 name: dict(zip(KNOWLEDGE, row, strict=True)) for name, row in zip(KNOWLEDGE, table, strict=True)
             }
     if new_scores is not None:
-        columns = {"new_scores": new_scores} | ({} if old_scores is None else {"old_scores": old_scores})
-        (after_scores, *before_scores), _ = take_scores(**columns)
+        both = {"new_scores": new_scores} | ({} if old_scores is None else {"old_scores": old_scores})
+        (after_scores, *before_scores), _ = take_scores(**both)
         if len(after_scores) != len(gold):
             raise InputError(
                 f"old has {len(gold)}, new_scores has {len(after_scores)}: all must hold the same instances in the "

@@ -135,6 +135,8 @@ class Result:
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
               than 5,000 values the normal interval, and under 2 nan.
+            - Rates of yes/no answers: shares and their changes as above, bias and its shift by squares of how far the
+              bounds of two such reach (MOVER), d' and c by a Bayesian bootstrap within each right answer.
 
         Where clusters were given, counts, changes and kappa have the same intervals by an effective number of
         instances (Korn and Graubard 1998), and means Student's interval of the clusters' sums. A single cluster leaves

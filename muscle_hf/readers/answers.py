@@ -109,7 +109,7 @@ class TaskAnswers:
     """The text of the first of two choices, of which `answers` are the numbers; None where there are not two."""
     second_choices: Column | None = field(default=None, repr=False)
     margins: NDArray[np.float64] | None = field(default=None, repr=False)
-    """By how much each second choice is preferred: what it is chosen by, as its log-likelihood, less the first's."""
+    """Log-likelihood of each second choice less that of the first; None where choices are made by something else."""
     slices: Mapping[str, Column] = field(default_factory=dict, repr=False)
     """Column name -> the group of each instance, as strings, null where it has none."""
     columns: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -208,6 +209,13 @@ def test_labels_of_any_type_give_the_same(yes: Any, no: Any, positive: Any, nega
         old, new, gold = (np.array(column) for column in zip(*plain, strict=True))
         b = compare_yes_no(old=old, new=new, references=gold, positive=positive, negative=negative)
         assert b.cells.tolist() == expected
+
+
+def test_columns_of_pandas_in_another_order_are_refused_whichever_they_are() -> None:
+    old = pd.Series(["yes", "no"])
+    other = pd.Series([1.0, -1.0], index=[1, 0])
+    with pytest.raises(InputError, match="new_scores has the labels of old in another order"):
+        compare_yes_no(old=old, new=old, references=old, new_scores=other)
 
 
 def test_an_absent_class_gives_the_shares_that_exist_and_the_reason_for_the_rest() -> None:

@@ -113,7 +113,7 @@ def test_a_task_of_other_questions_is_named_and_left_out_of_it() -> None:
 # Scores --------------------------------------------------------------------------------------------------------------
 
 
-def _judged(path: Path, moved: float, model: int) -> Path:
+def _judged(path: Path, moved: float, model: int, metric: str = "acc") -> Path:
     """Write samples of a judge whose scores moved, the choices "no" and "yes" in this order, as of BoolQ."""
     draw = np.random.default_rng(7)
     gold = np.repeat([1, 0], 60)
@@ -121,7 +121,13 @@ def _judged(path: Path, moved: float, model: int) -> Path:
     return write(
         path / "samples_boolq_2026-01-01T00-00-00.000000.jsonl",
         [
-            choice(i, [-1.0 - value + moved / 2, -1.0 + value - moved / 2], target=int(right), texts=("no", "yes"))
+            choice(
+                i,
+                [-1.0 - value + moved / 2, -1.0 + value - moved / 2],
+                target=int(right),
+                texts=("no ", "yes"),
+                **{metric: float((value > moved / 2) == right)},
+            )
             for i, (value, right) in enumerate(zip(latent.tolist(), gold.tolist(), strict=True))
         ],
     )
@@ -143,6 +149,11 @@ def test_two_choices_of_the_harness_bring_labels_right_answers_and_scores(tmp_pa
     told = str(result)
     assert "would repair" in told
     assert "not known without scores" not in told
+    # By likelihoods over lengths something else is chosen by than these.
+    by_length = [_judged(tmp_path / f"n{model}", 0.0, model, metric="acc_norm") for model in (1, 2)]
+    (part,) = compare_runs(*by_length, yes_no="yes,no").tasks
+    assert part.yes_no is not None
+    assert part.yes_no.threshold_repairs is None
     # Other choices than yes and no are no yes/no questions.
     with pytest.raises(InputError, match=r"is 'yes' .120 of 120 are neither.*, but each must be 'true'"):
         compare_runs(old, new, yes_no="true,false")

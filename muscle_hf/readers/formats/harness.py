@@ -158,8 +158,8 @@ class _Reader:
         return names[count - 1] if count <= len(names) else f"filter {count}"
 
     def _choices(self, columns: Mapping[str, pa.Array]) -> dict[str, Any]:
-        """Give both choices where each sample has two."""
-        if self.contradicted or np.isnan(self.margins).any():
+        """Give both choices where each sample has two, and how they compare where that is what was chosen by."""
+        if self.contradicted or columns["choice.0"].null_count:
             return {}
         texts = {
             name: columns[f"choice.{place}"].cast(pa.string())

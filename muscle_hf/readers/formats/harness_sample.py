@@ -20,6 +20,8 @@ _KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "fi
 # Documents have no common field for what was asked; these are looked for in this order, before the whole prompt.
 _QUESTIONS = ("question", "query", "problem", "goal", "ctx", "instruction", "prompt", "sentence", "text", "input")
 _INVALID = "[invalid]"
+# Metrics that choose by a log-likelihood over a length.
+_BY_LENGTH = ("acc_norm", "acc_bytes")
 
 
 class NoMetricError(InputError):
@@ -123,7 +125,7 @@ def _values_of_choices(
         # The second half are the same choices without their question.
         count //= 2
         values = values[:count] - values[count:] if metric == "acc_mutual_info" else values[:count]
-    if metric not in ("acc_norm", "acc_bytes"):
+    if metric not in _BY_LENGTH:
         return values
     if _in_context(arguments):
         return None
@@ -134,9 +136,9 @@ def _values_of_choices(
 
 
 def two_choices(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[str, str, float] | None:
-    """Give the texts of two choices, and by how much the second is preferred; None where there are not two.
+    """Give the texts of two choices, and the second's log-likelihood less the first's; None where there are not two.
 
-    That is the difference of their log-likelihoods, or of what the metric makes of these before it chooses.
+    That is nan where it is not what the metric chooses by, as where lengths are divided by.
     """
     filtered = row["filtered_resps"]
     if not isinstance(filtered, list) or len(filtered) not in (2, 4):
@@ -145,7 +147,7 @@ def two_choices(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[st
     if values is None or len(values) != 2 or not np.isfinite(values).all() or _in_context(arguments_of(row)):
         return None
     first, second = (text.strip() for text in _choices(row, delimiter)[:2])
-    return first, second, float(values[1] - values[0])
+    return first, second, math.nan if metric in _BY_LENGTH else float(values[1] - values[0])
 
 
 def _greedy(row: Mapping[str, Any], delimiter: str) -> str | None:
