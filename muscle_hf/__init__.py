@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from .flips.coupled import coupled_estimate
     from .flips.coupled_result import CoupledEstimate
     from .flips.knowledge import knowledge_of
-    from .flips.negative_bias import YesNoComparison, compare_yes_no
+    from .flips.negative_bias import compare_yes_no
     from .flips.power import power
     from .flips.power_result import Power
     from .flips.score_comparison import ScoreComparison, compare_scores
+    from .flips.yes_no_comparison import YesNoComparison
     from .hub.find import find_adapters
     from .losses.coupled_pairs import coupled_pair_loss
     from .models.load import load_adapter
@@ -131,7 +132,7 @@ _HOMES = {
     "TransformersEngine": "prediction.engines.in_process",
     "UnsupportedAdapterError": "errors",
     "VLLMEngine": "prediction.engines.offline",
-    "YesNoComparison": "flips.negative_bias",
+    "YesNoComparison": "flips.yes_no_comparison",
     "audited_rate": "runs.audited",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",

@@ -5,8 +5,9 @@ from .comparison import Comparison, compare, compare_correct
 from .coupled import coupled_estimate
 from .coupled_result import CoupledEstimate, CoupledPart
 from .knowledge import knowledge_of
-from .negative_bias import YesNoComparison, compare_yes_no
+from .negative_bias import compare_yes_no
 from .score_comparison import ScoreComparison, compare_scores
+from .yes_no_comparison import YesNoComparison
 
 __all__ = [
     "Agreement",

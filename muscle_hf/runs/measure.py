@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
-from ..flips.negative_bias import YesNoComparison
 from ..flips.score_comparison import ScoreComparison, compare_scores
+from ..flips.yes_no_comparison import YesNoComparison
 from ..readers.answers import Column, Positions, TaskAnswers, codes, numbered
 from ..readers.join import Aligned
 from ..readers.metric_names import is_right_or_wrong

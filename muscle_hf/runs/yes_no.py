@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.intervals import Numbers
-from ..flips.negative_bias import YesNoComparison, compare_codes, with_scores
+from ..flips.negative_bias import compare_codes, with_scores
 from ..flips.number_texts import as_text
 from ..flips.yes_no_answers import (
     NEGATIVE,
@@ -28,6 +28,7 @@ from ..flips.yes_no_answers import (
     refuse_other_references,
     take_labels,
 )
+from ..flips.yes_no_comparison import YesNoComparison
 from ..readers.answers import Column, TaskAnswers
 from ..readers.join import Aligned
 from ..text import listed, quote

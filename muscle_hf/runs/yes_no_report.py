@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from ..flips.negative_bias import YesNoComparison
 from ..flips.rates import p_number
 from ..flips.yes_no_answers import YesNoAnswers
+from ..flips.yes_no_comparison import YesNoComparison
 from ..flips.yes_no_words import ROWS, cautions, sentences, signed
 from .cells import Cell, Change, Estimate
 from .measure import Part

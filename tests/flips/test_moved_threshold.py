@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.moved_threshold import best_threshold
-from muscle_hf.flips.negative_bias import YesNoComparison, compare_yes_no
+from muscle_hf.flips.negative_bias import compare_yes_no
+from muscle_hf.flips.yes_no_comparison import YesNoComparison
 
 ROWS = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=30)
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.negative_bias import YesNoComparison, compare_yes_no
+from muscle_hf.flips.negative_bias import compare_yes_no
 from muscle_hf.flips.special import ndtri
+from muscle_hf.flips.yes_no_comparison import YesNoComparison
 
 PRIME = Path(__file__).parents[2] / "examples" / "data" / "llmdrift_prime" / "answers.csv"
 
