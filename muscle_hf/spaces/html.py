@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
-from ..flips.negative_bias import YesNoComparison
 from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
+from ..flips.yes_no_comparison import YesNoComparison
 from ..flips.yes_no_words import figure, signed
 from ..runs.cells import Cell
 from ..runs.page.figures import bar, counted, mosaic
