@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple, TypeAlias
 
+from ..text import how_many
 from .rates import p_equation
 from .yes_no_answers import YesNoAnswers, shown_unknown, spelling_hint
 
@@ -63,10 +64,13 @@ def direction(b: Compared, level: float = 0.95) -> str:
         return f"Bias, shift, d' and c are undefined: {b.undefined}."
     low, high = b.confidence_interval("shift", level)
     moved = f"bias {b.old.bias:+z.3f} -> {b.new.bias:+z.3f}, shift {b.shift:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
-    if low > 0:
-        return f'The update turned answers towards "no": {moved}.'
-    if high < 0:
-        return f'The update turned answers towards "yes": {moved}.'
+    if not low <= 0 <= high:
+        side = "no" if low > 0 else "yes"
+        # The interval of tables errs more often where answers are few.
+        least, most = b.decision_interval("shift", level)
+        if least <= 0 <= most:
+            return f'So few questions cannot tell whether the update turned answers towards "{side}": {moved}.'
+        return f'The update turned answers towards "{side}": {moved}.'
     return f"The update shows no shift towards either answer: {moved}."
 
 
@@ -84,7 +88,7 @@ def flips(b: Compared) -> str:
     ]
     went = f", {', '.join(parts)}" if parts else ""
     return (
-        f"{broken:,} right answers broke{went}. Of all answers {b.to_negative:,} went from yes to no and "
+        f"{how_many(broken, 'right answer')} broke{went}. Of all answers {b.to_negative:,} went from yes to no and "
         f"{b.to_positive:,} from no to yes, {p_equation(b.p_value)}."
     )
 
@@ -113,6 +117,8 @@ def threshold(b: Compared, level: float = 0.95) -> str | None:
     if repairs is None:
         return None
     before, after = b.new.accuracy, repairs.answers.accuracy
+    if not repairs.threshold:
+        return "No moved threshold would give more right answers: at 0 nats, where it is, there are most."
     low, high = repairs.change.confidence_interval("accuracy_change", level)
     return (
         f"A threshold moved to {repairs.threshold:+.3g} nats, fitted on other rows than those it is tried on "
@@ -141,7 +147,8 @@ def cautions(b: Compared, level: float = 0.95) -> list[str]:
             if side.unknown:
                 parts.append(f"{sum(side.unknown.values()):,} neither label: {shown_unknown(side.unknown)}")
             hint = spelling_hint(side.unknown, b.positive, b.negative)
-            told.append(f"the {which} model has no yes or no on {side.no_answers:,}, {'; '.join(parts)}{hint}")
+            questions = how_many(side.no_answers, "question")
+            told.append(f"the {which} model says neither yes nor no on {questions}: {'; '.join(parts)}{hint}")
     return told
 
 

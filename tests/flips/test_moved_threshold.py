@@ -55,10 +55,12 @@ def test_what_only_drifted_is_mostly_repaired_and_what_did_not_is_left_alone() -
     told = str(b)
     assert "log p(no) - log p(yes) moved by +1.8" in told
     assert f"would repair {len(repairs.repaired)} of the {len(b.negative_flips)} broken answers" in told
-    still = drifted(0.0).threshold_repairs
+    never = drifted(0.0)
+    still = never.threshold_repairs
     assert still is not None
     low, high = still.change.confidence_interval("accuracy_change")
     assert low < 0 < high
+    assert ("No moved threshold would" in str(never)) is (still.threshold == 0)
 
 
 def test_scores_of_noise_repair_nothing_on_rows_that_they_were_not_fitted_on() -> None:

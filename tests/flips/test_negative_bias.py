@@ -73,11 +73,15 @@ def test_a_reader_is_told_the_direction_the_ability_and_what_a_wide_interval_res
         '476 right answers broke, 476 to "no". Of all answers 622 went from yes to no and 0 from no to yes',
         "It also tells yes from no less well: d' 2.50 -> 0.79",
         "rests on the 13 of 1,000 answers that are yes",
-        "the old model has no yes or no on 4, 4 missing",
+        "the old model says neither yes nor no on 4 questions: 4 missing",
     ):
         assert part in told
     told = str(prime("gpt-3.5-turbo-0301", "gpt-3.5-turbo-0613"))
     assert 'towards "yes"' in told
+    few = compared([("yes", "no", "yes"), ("yes", "no", "no")])
+    assert few.confidence_interval("shift")[0] > 0
+    assert 'So few questions cannot tell whether the update turned answers towards "no"' in str(few)
+    assert "1 right answer broke, 1 to" in str(few)
     assert "It tells yes from no better" in told
 
 
@@ -237,8 +241,8 @@ def test_answers_in_another_spelling_are_counted_and_shown_but_not_bent() -> Non
     assert b.new.unknown == {"NO": 2, "Yes.": 1}
     assert b.broken_to_neither == 4
     assert (
-        "the new model has no yes or no on 4, 1 missing; 3 neither label: 'NO' (2), 'Yes.' (1) (the same label in "
-        "another spelling is not guessed: 'NO', 'Yes.')"
+        "the new model says neither yes nor no on 4 questions: 1 missing; 3 neither label: 'NO' (2), 'Yes.' (1) (the "
+        "same label in another spelling is not guessed: 'NO', 'Yes.')"
     ) in str(b)
 
 

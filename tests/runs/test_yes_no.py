@@ -95,7 +95,7 @@ def test_slices_tasks_and_their_pool_have_their_own_rows_and_the_json_is_what_th
         )
         assert part.yes_no.to_dict() == alone.to_dict()
     told = str(result)
-    assert "the new model has no yes or no on 4, 2 missing; 2 neither label: 'Yes.' (2)" in told
+    assert "the new model says neither yes nor no on 4 questions: 2 missing; 2 neither label: 'Yes.' (2)" in told
     assert "broken to no" in told
 
 
