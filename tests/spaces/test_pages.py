@@ -308,7 +308,7 @@ def test_a_turn_towards_no_is_said_first_with_both_biases_and_every_flip() -> No
     shown = words(view).replace("\xa0", " ")
     assert "+0.00 → +0.33" in shown
     assert '2 right answers broke, 1 to "no", 1 to no answer' in shown
-    assert "the new model has no yes or no on 1, 1 missing" in shown
+    assert "the new model says neither yes nor no on 1 question: 1 missing" in shown
     assert view.report is not None
 
 
