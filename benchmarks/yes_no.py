@@ -158,7 +158,7 @@ def thresholds(
         gold, scores = scores_of(size)
         said = np.where(scores > 0, NEGATIVE, POSITIVE)
         b = with_scores(compare_codes(gold, gold, said, *_LABELS, {}), gold, said, scores)
-        repairs = b.threshold_repairs
+        repairs = b.moved_threshold
         assert repairs is not None  # noqa: S101 - both right answers are there
         right, more = scores_of(fresh)
         truth = float(

@@ -16,7 +16,7 @@ _FOLDS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class ThresholdRepairs:
+class MovedThreshold:
     """What would become of the new model's answers, were its threshold moved.
 
     It then says no where its score, log p(no) - log p(yes), is above the threshold. The rows are dealt into ten folds
@@ -53,7 +53,7 @@ class ThresholdRepairs:
         }
 
 
-def threshold_repairs(scores: Numbers, gold: Codes, said: Codes, old_right: NDArray[np.bool_]) -> ThresholdRepairs:
+def moved_threshold(scores: Numbers, gold: Codes, said: Codes, old_right: NDArray[np.bool_]) -> MovedThreshold:
     """Try a moved threshold on rows that it was not fitted on.
 
     Scores are log p(no) - log p(yes) of the new model; `gold` and `said` are codes of the right answers and of the new
@@ -79,7 +79,7 @@ def threshold_repairs(scores: Numbers, gold: Codes, said: Codes, old_right: NDAr
     right, would_be = said == gold, moved == gold
     counts = np.bincount(gold * 3 + moved, minlength=6).reshape(2, 3)
     negative_flips = old_right & ~right
-    return ThresholdRepairs(
+    return MovedThreshold(
         threshold=best_threshold(scores, is_positive),
         folds=folds,
         answers=YesNoAnswers(counts),

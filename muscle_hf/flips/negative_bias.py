@@ -15,7 +15,7 @@ from ..errors import InputError
 from .inputs import Values, refuse_other_order, take_answers, take_scores
 from .intervals import Numbers
 from .knowledge import KNOWLEDGE, refuse_circular, take_knowledge
-from .moved_threshold import threshold_repairs
+from .moved_threshold import moved_threshold
 from .rates import where_true
 from .yes_no_answers import (
     NEITHER,
@@ -62,7 +62,8 @@ def compare_yes_no(
             Groups that follow from the answers compared here are refused, see `muscle_hf.flips.knowledge`.
         old_knowledge: What the old model knew; then `knowledge_changes` has the table of both.
         old_scores: log p(no) - log p(yes) of the old model, shape (n,), in nats; then `score_shift` is defined.
-        new_scores: The same of the new model; then `threshold_repairs` says what a moved threshold would repair.
+        new_scores: The same of the new model; then `threshold_repairs` says how many broken answers a moved threshold
+            would repair, and `moved_threshold` what else it would do.
 
     Returns:
         The comparison: both models' rates, shift, directions of the flips, each with its interval.
@@ -164,6 +165,6 @@ def with_scores(
     """Add what scores say to a comparison, `said` being the codes of the new model's answers."""
     was_right = said == gold
     was_right[compared.negative_flips], was_right[compared.positive_flips] = True, False
-    repairs = None if compared.undefined else threshold_repairs(new_scores, gold, said, was_right)
+    moved = None if compared.undefined else moved_threshold(new_scores, gold, said, was_right)
     changes = None if old_scores is None else new_scores - old_scores
-    return replace(compared, threshold_repairs=repairs, score_changes=changes)
+    return replace(compared, moved_threshold=moved, score_changes=changes)

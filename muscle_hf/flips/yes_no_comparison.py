@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import yes_no_rates as rates
 from .intervals import Interval, Numbers, change_interval, mean_interval, newcombe
-from .moved_threshold import ThresholdRepairs
+from .moved_threshold import MovedThreshold
 from .paired_tests import coin_test
 from .rates import Rate, Result
 from .yes_no_answers import NEGATIVE, NEITHER, POSITIVE, Counts, Label, YesNoAnswers, absent
@@ -52,8 +52,8 @@ class YesNoComparison(Result):
     where `knowledge` was not given."""
     knowledge_changes: Mapping[str, Mapping[str, int]] | None = field(default=None, repr=False)
     """What the old model knew -> what the new one knows -> how many questions; None without `old_knowledge`."""
-    threshold_repairs: ThresholdRepairs | None = None
-    """What a moved threshold would repair; None without `new_scores`, or where a right answer is absent."""
+    moved_threshold: MovedThreshold | None = None
+    """What a moved threshold would do; None without `new_scores`, or where a right answer is absent."""
     score_changes: Numbers | None = field(default=None, repr=False)
     """log p(no) - log p(yes) of the new model minus that of the old one, in nats; None without both scores."""
 
@@ -163,6 +163,14 @@ class YesNoComparison(Result):
         """How many negative flips have no answer now, or one that is neither label."""
         return int(self.cells[POSITIVE, POSITIVE, NEITHER] + self.cells[NEGATIVE, NEGATIVE, NEITHER])
 
+    @property
+    def threshold_repairs(self) -> int | None:
+        """How many negative flips one moved threshold would repair with no retraining, fitted on other rows.
+
+        None without `new_scores`, or where a right answer is absent; `moved_threshold` has what it would break.
+        """
+        return None if self.moved_threshold is None else len(self.moved_threshold.repaired)
+
     def _details(self) -> dict[str, Any]:
         return {
             "p_value": self.p_value,
@@ -186,7 +194,7 @@ class YesNoComparison(Result):
         Returns:
             `schema` ("muscle_hf.yes_no_comparison"), `schema_version`, `n`, `level`; `rates`, each with `estimate`,
             `low` and `high`; `p_value`, `flips`, `broken`, `answers_changed`, `labels`, `undefined`; `old` and `new`,
-            each with `rates` and `counts`; `by_knowledge`, `knowledge_changes` and `threshold_repairs` where there are
+            each with `rates` and `counts`; `by_knowledge`, `knowledge_changes` and `moved_threshold` where there are
             any. Undefined numbers are nan.
 
         Raises:
@@ -197,8 +205,8 @@ class YesNoComparison(Result):
             content["by_knowledge"] = {name: group.to_dict(level) for name, group in self.by_knowledge.items()}
         if self.knowledge_changes is not None:
             content["knowledge_changes"] = {name: dict(counts) for name, counts in self.knowledge_changes.items()}
-        if self.threshold_repairs is not None:
-            content["threshold_repairs"] = self.threshold_repairs.to_dict(level)
+        if self.moved_threshold is not None:
+            content["moved_threshold"] = self.moved_threshold.to_dict(level)
         return content
 
     def __str__(self) -> str:

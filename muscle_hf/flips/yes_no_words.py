@@ -113,7 +113,7 @@ def ability(b: Compared, level: float = 0.95) -> str | None:
 
 def threshold(b: Compared, level: float = 0.95) -> str | None:
     """Say what a moved threshold would repair; None without scores."""
-    repairs = b.threshold_repairs
+    repairs = b.moved_threshold
     if repairs is None:
         return None
     before, after = b.new.accuracy, repairs.answers.accuracy

@@ -40,9 +40,10 @@ def drifted(by: float, n: int = 2_000, noise: float = 0.3) -> YesNoComparison:
 
 def test_what_only_drifted_is_mostly_repaired_and_what_did_not_is_left_alone() -> None:
     b = drifted(1.8)
-    repairs = b.threshold_repairs
+    repairs = b.moved_threshold
     assert repairs is not None
     assert repairs.folds == 10
+    assert b.threshold_repairs == len(repairs.repaired)
     assert repairs.threshold == pytest.approx(1.8, abs=0.5)
     assert len(repairs.repaired) > 0.9 * len(b.negative_flips)
     assert set(repairs.repaired.tolist()) <= set(b.negative_flips.tolist())
@@ -56,7 +57,7 @@ def test_what_only_drifted_is_mostly_repaired_and_what_did_not_is_left_alone() -
     assert "log p(no) - log p(yes) moved by +1.8" in told
     assert f"would repair {len(repairs.repaired)} of the {len(b.negative_flips)} broken answers" in told
     never = drifted(0.0)
-    still = never.threshold_repairs
+    still = never.moved_threshold
     assert still is not None
     low, high = still.change.confidence_interval("accuracy_change")
     assert low < 0 < high
@@ -71,9 +72,9 @@ def test_scores_of_noise_repair_nothing_on_rows_that_they_were_not_fitted_on() -
         scores = draw.normal(size=200)
         said = (scores <= 0).astype(int)
         b = compare_yes_no(old=gold, new=said, references=gold, positive=1, negative=0, new_scores=scores)
-        assert b.threshold_repairs is not None
-        gains.append(b.threshold_repairs.change.accuracy_change)
-        seemingly = (scores <= b.threshold_repairs.threshold) == gold
+        assert b.moved_threshold is not None
+        gains.append(b.moved_threshold.change.accuracy_change)
+        seemingly = (scores <= b.moved_threshold.threshold) == gold
         fitted.append(float(seemingly.mean()) - b.new.accuracy)
     # The spread of the mean is some 0.005.
     assert np.mean(gains) < 0.015 < 0.03 < np.mean(fitted)

@@ -144,8 +144,8 @@ def test_two_choices_of_the_harness_bring_labels_right_answers_and_scores(tmp_pa
     assert b.new.accuracy == part.comparison.new_accuracy
     assert b.score_shift == pytest.approx(2.0, abs=0.1)
     assert b.confidence_interval("shift")[0] > 0.2
-    assert b.threshold_repairs is not None
-    assert len(b.threshold_repairs.repaired) > 0.8 * len(b.negative_flips)
+    assert b.moved_threshold is not None
+    assert len(b.moved_threshold.repaired) > 0.8 * len(b.negative_flips)
     told = str(result)
     assert "would repair" in told
     assert "not known without scores" not in told
@@ -201,8 +201,8 @@ def test_columns_of_a_table_give_scores_one_for_each_side(tmp_path: Path) -> Non
     b = result.tasks[0].yes_no
     assert b is not None
     assert b.score_shift == pytest.approx(np.mean([0, 1.5, 1.5, 0, 1, 1, 1, 3]))
-    assert b.threshold_repairs is not None
-    assert 0.5 < b.threshold_repairs.threshold < 2
+    assert b.moved_threshold is not None
+    assert 0.5 < b.moved_threshold.threshold < 2
     assert "s1" not in result.pairs["judge"].old.slices
 
 
