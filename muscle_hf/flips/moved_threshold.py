@@ -57,17 +57,11 @@ def moved_threshold(scores: Numbers, gold: Codes, said: Codes, old_right: NDArra
     """Try a moved threshold on rows that it was not fitted on.
 
     Scores are log p(no) - log p(yes) of the new model; `gold` and `said` are codes of the right answers and of the new
-    model's own, and both right answers are there.
+    model's own, and `may_be_fitted`.
     """
-    _check_direction(scores, said)
     is_positive = gold == POSITIVE
     folds = min(_FOLDS, int(is_positive.sum()), int((~is_positive).sum()))
     moved = np.empty(len(gold), np.int64)
-    if folds < 2:
-        raise InputError(
-            "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer has "
-            "to be that of two or more instances; leave the scores out"
-        )
     fold = np.empty(len(gold), np.int64)
     draw = np.random.default_rng(0)
     for rows in (np.flatnonzero(is_positive), np.flatnonzero(~is_positive)):
@@ -88,6 +82,11 @@ def moved_threshold(scores: Numbers, gold: Codes, said: Codes, old_right: NDArra
         repaired=where_true(negative_flips & would_be),
         broken=where_true(right & ~would_be),
     )
+
+
+def may_be_fitted(gold: Codes) -> bool:
+    """Tell whether each right answer is that of two or more instances, so that there are others to fit it on."""
+    return int(np.bincount(gold, minlength=2).min()) >= 2
 
 
 def best_threshold(scores: Numbers, is_positive: NDArray[np.bool_]) -> float:
@@ -113,7 +112,7 @@ def best_threshold(scores: Numbers, is_positive: NDArray[np.bool_]) -> float:
     return float(best[np.argmin(np.abs(best))])
 
 
-def _check_direction(scores: Numbers, said: Codes) -> None:
+def check_direction(scores: Numbers, said: Codes) -> None:
     """Refuse scores of the other sign, which would turn every answer round."""
     means = [scores[said == answer] for answer in (POSITIVE, NEGATIVE)]
     if all(map(len, means)) and means[0].mean() > means[1].mean():

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .inputs import Values, refuse_other_order, take_answers, take_scores
 from .intervals import Numbers
 from .knowledge import KNOWLEDGE, refuse_circular, take_knowledge
-from .moved_threshold import moved_threshold
+from .moved_threshold import check_direction, may_be_fitted, moved_threshold
 from .rates import where_true
 from .yes_no_answers import (
     NEITHER,
@@ -132,6 +132,12 @@ def compare_yes_no(
                 f"old has {len(gold)}, new_scores has {len(after_scores)}: all must hold the same instances in the "
                 "same order"
             )
+        check_direction(after_scores, said["new"])
+        if whole.undefined is None and not may_be_fitted(gold):
+            raise InputError(
+                "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer "
+                "has to be that of two or more instances; leave the scores out"
+            )
         return with_scores(replace(whole, **more), gold, said["new"], after_scores, *before_scores)
     return replace(whole, **more)
 
@@ -162,9 +168,12 @@ def compare_codes(
 def with_scores(
     compared: YesNoComparison, gold: Codes, said: Codes, new_scores: Numbers, old_scores: Numbers | None = None
 ) -> YesNoComparison:
-    """Add what scores say to a comparison, `said` being the codes of the new model's answers."""
+    """Add what scores say to a comparison, `said` being the codes of the new model's answers.
+
+    Where a right answer is that of fewer than two instances, no threshold is fitted.
+    """
     was_right = said == gold
     was_right[compared.negative_flips], was_right[compared.positive_flips] = True, False
-    moved = None if compared.undefined else moved_threshold(new_scores, gold, said, was_right)
+    moved = moved_threshold(new_scores, gold, said, was_right) if may_be_fitted(gold) else None
     changes = None if old_scores is None else new_scores - old_scores
     return replace(compared, moved_threshold=moved, score_changes=changes)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.intervals import Numbers
+from ..flips.moved_threshold import check_direction
 from ..flips.negative_bias import compare_codes, with_scores
 from ..flips.number_texts import as_text
 from ..flips.yes_no_answers import (
@@ -70,6 +71,7 @@ class YesNoTable:
         compared = compare_codes(gold, old, new, self.positive, self.negative, self.unknown)
         if rows is not None or self.new_scores is None:
             return compared
+        check_direction(self.new_scores, np.minimum(new, NEITHER))
         return with_scores(compared, gold, np.minimum(new, NEITHER), self.new_scores, self.old_scores)
 
 

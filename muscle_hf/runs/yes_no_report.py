@@ -34,7 +34,8 @@ def yes_no_notes(outcomes: Outcomes) -> list[str]:
     """Say what has to be known of these figures."""
     heads = _heads(outcomes)
     notes = [f"{before}{line}" for before, b in heads for line in cautions(b, outcomes.level)]
-    if any(b.moved_threshold is None and b.undefined is None for _, b in heads):
+    without = [b for _, b in heads if b.moved_threshold is None and b.undefined is None]
+    if any(b.cells.sum(axis=(1, 2)).min() > 1 for b in without):
         notes.append(_NO_SCORES)
     return notes
 

@@ -154,6 +154,18 @@ def test_two_choices_of_the_harness_bring_labels_right_answers_and_scores(tmp_pa
     (part,) = compare_runs(*by_length, yes_no="yes,no").tasks
     assert part.yes_no is not None
     assert part.yes_no.threshold_repairs is None
+    # One question with yes as its right answer leaves none to fit a threshold on.
+    rare = [
+        write(
+            tmp_path / f"r{model}" / "samples_boolq_2026-01-01T00-00-00.000000.jsonl",
+            [choice(i, [-1.0, -2.0 - model], target=int(not i), texts=("no", "yes")) for i in range(4)],
+        )
+        for model in (1, 2)
+    ]
+    (part,) = compare_runs(*rare, yes_no="yes,no").tasks
+    assert part.yes_no is not None
+    assert part.yes_no.score_shift == pytest.approx(1.0)
+    assert part.yes_no.threshold_repairs is None
     # Other choices than yes and no are no yes/no questions.
     with pytest.raises(InputError, match=r"is 'yes' .120 of 120 are neither.*, but each must be 'true'"):
         compare_runs(old, new, yes_no="true,false")

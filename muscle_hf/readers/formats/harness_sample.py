@@ -138,16 +138,17 @@ def _values_of_choices(
 def two_choices(row: Mapping[str, Any], metric: str, delimiter: str) -> tuple[str, str, float] | None:
     """Give the texts of two choices, and the second's log-likelihood less the first's; None where there are not two.
 
-    That is nan where it is not what the metric chooses by, as where lengths are divided by.
+    That is nan where it is no finite number, or not what the metric chooses by, as where lengths are divided by.
     """
     filtered = row["filtered_resps"]
     if not isinstance(filtered, list) or len(filtered) not in (2, 4):
         return None
     values = _values_of_choices(row, [_likelihood(item) for item in filtered], metric, delimiter)
-    if values is None or len(values) != 2 or not np.isfinite(values).all() or _in_context(arguments_of(row)):
+    if values is None or len(values) != 2 or _in_context(arguments_of(row)):
         return None
     first, second = (text.strip() for text in _choices(row, delimiter)[:2])
-    return first, second, math.nan if metric in _BY_LENGTH else float(values[1] - values[0])
+    known = metric not in _BY_LENGTH and np.isfinite(values).all()
+    return first, second, float(values[1] - values[0]) if known else math.nan
 
 
 def _greedy(row: Mapping[str, Any], delimiter: str) -> str | None:
