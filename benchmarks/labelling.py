@@ -1,16 +1,21 @@
 """How often do 25 labels tell which way an update goes: on disagreements, and on rows drawn from all?
 
     python benchmarks/labelling.py
+    python benchmarks/labelling.py --only audits
     python benchmarks/labelling.py answers.csv --reference answer --columns v1 v2 v3 --labels 25 50
 
 Prints Markdown tables. The file is a wide table with right answers, by default the published answers of four models to
-12,018 questions of MMLU-Pro; every pair of its columns is an update. But for the last table nothing is drawn: each
-chance is the sum over all samples that so many labels may give, weighed as draws without replacement weigh them.
-"Told" is that the 95 % interval of the change of accuracy lies on the side where the truth is, "wrongly" that it lies
-on the other one, and "by the sign test" that the exact two-sided paired test on the same labels has p of 0.05 or less.
-The table before the last is the first update again, did the versions disagree on fewer rows, of which as large a share
-is broken and repaired. The last one is about an update that breaks as much as it repairs, whose labels are looked at
-more than once.
+12,018 questions of MMLU-Pro; every pair of its columns is an update. Of the first tables nothing is drawn: each chance
+is the sum over all samples that so many labels may give, weighed as draws without replacement weigh them. "Told" is
+that the 95 % interval of the change of accuracy lies on the side where the truth is, "wrongly" that it lies on the
+other one, and "by the sign test" that the exact two-sided paired test on the same labels has p of 0.05 or less. The
+third table is the first update again, did the versions disagree on fewer rows, of which as large a share is broken and
+repaired. The fourth is about an update that breaks as much as it repairs, whose labels are looked at more than once.
+
+The last table is about negative flips of which a person checks some (`audited_rate`): how often the truth lies inside
+the interval of the audited NFR, of these very answers and of all questions like them, and how far the estimate is off
+on average, with suspects ranked well, not at all, by a model that is sure and tosses a coin, and by one that is mostly
+wrong.
 """
 
 # ruff: noqa: T201 - a benchmark prints
@@ -26,6 +31,7 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
+from muscle_hf.flips.audit import Stratum, allocation, from_verdicts, strata_of
 from muscle_hf.flips.finite_population import telling_samples
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import coin_test
@@ -160,6 +166,62 @@ def looks(sizes: Sequence[int], evaluations: int, seed: int) -> None:
         print(f"| {labels} | {100 * stopped.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}] |", flush=True)
 
 
+AUDITS = ((50, 0.4, 0.9, 10), (500, 0.2, 0.8, 20), (2_000, 0.1, 0.5, 50), (2_000, 0.02, 0.1, 20))
+"""Answers, how many of them are negative flips as marked, share of these that the grader made, flips to check."""
+RANKINGS = {"well": (0.9, 0.2), "not at all": (0.0, 0.0), "sure, by a coin": (0.5, 0.5), "hostile": (0.2, 0.9)}
+"""How often a model says .95 of the grader's flips, and how often of the others; else it says .05."""
+
+
+@cache
+def audited(n: int, strata: tuple[Stratum, ...]) -> tuple[float, float, float, float, float]:
+    """Give estimate, interval of these answers and interval of questions like them."""
+    audit = from_verdicts(n=n, strata=strata, level=LEVEL)
+    return *audit.negative_flip_rate, *audit.confidence_interval()
+
+
+def audits(evaluations: int, seed: int) -> None:
+    """Print how often the truth lies beyond the interval of an audit, whatever the ranking."""
+    draw = np.random.default_rng(seed)
+    print(
+        f"\nNegative flips of which some are checked: {evaluations:,} evaluations each, seed {seed}; truth inside the "
+        "95 % interval in %, and the mean error of the audited NFR in points with its standard error\n"
+    )
+    head = [
+        "answers",
+        "NFR, %",
+        "the grader's, %",
+        "checked",
+        "ranked",
+        "these answers",
+        "such questions",
+        "mean error",
+    ]
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for n, marked, share, count in AUDITS:
+        for name, said in RANKINGS.items():
+            inside, errors = np.zeros(2), []
+            for _ in range(evaluations):
+                flips = int(draw.binomial(n, marked))
+                graders = draw.random(flips) < share
+                chances = np.where(draw.random(flips) < np.where(graders, *said), 0.95, 0.05)
+                order = np.argsort(-chances, kind="stable")
+                cut = strata_of(chances[order]) if count < flips else 0
+                parts = [order[:cut], order[cut:]] if cut else [order]
+                sizes = allocation([chances[part] for part in parts], count)
+                strata = []
+                for part, size in zip(parts, sizes, strict=True):
+                    seen = int(graders[draw.permutation(part)[:size]].sum())
+                    strata.append(Stratum(len(part), size - seen, seen))
+                value, low, high, least, most = audited(n, tuple(strata))
+                truth = (flips - graders.sum()) / n
+                inside += [low - 1e-12 <= truth <= high + 1e-12, least <= marked * (1 - share) <= most]
+                errors.append(100 * (value - truth))
+            cells = [f"{n:,}", f"{100 * marked:g}", f"{100 * share:g}", str(count), name]
+            cells += [f"{100 * part / evaluations:.1f}" for part in inside]
+            error = np.std(errors) / len(errors) ** 0.5
+            print(f"| {' | '.join(cells)} | {np.mean(errors):+.2f} ± {error:.2f} |", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,13 +231,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[25, 50], help="numbers of labels")
     parser.add_argument("--looks", type=int, nargs="+", default=[25, 50, 100], help="numbers of labels to look after")
     parser.add_argument("--evaluations", type=int, default=10_000, help="how many are drawn of those")
+    parser.add_argument("--audits", type=int, default=2_000, help="how many are drawn for each row of the last table")
+    parser.add_argument("--only", choices=["audits"], help="print the last table alone")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.only:
+        audits(options.audits, options.seed)
+        return
     columns = options.columns or columns_of(options.path, options.reference)
     content = read(options.path, options.reference, columns)
     updates(*content, options.labels)
     rarer(*content, options.labels[0])
     looks(options.looks, options.evaluations, options.seed)
+    audits(options.audits, options.seed)
 
 
 if __name__ == "__main__":

@@ -96,29 +96,38 @@ class AuditedRate:
         return sum(stratum.checked for stratum in self.strata)
 
     def confidence_interval(self, name: str = "negative_flip_rate", level: float | None = None) -> Interval:
-        """Bound the corrected rate of other questions like these, not of these very answers alone.
+        """Bound the corrected rate of all questions like these, not of these very answers alone.
 
         To what was not checked comes what the choice of the questions leaves open: the distances of Wilson's bounds
-        and of the exact ones from the estimate are combined by their squares (MOVER, Zou and Donner 2008).
+        from the estimate, of the rate and of the share of real flips in each stratum (there for draws without
+        replacement), are combined by their squares (MOVER, Zou and Donner 2008). Near its level on average, as
+        `Comparison.confidence_interval`, where the interval of `negative_flip_rate` is never below it.
 
         Args:
             name: "negative_flip_rate".
             level: Its level, by default that of the audit.
 
         Returns:
-            The bounds; nan where answers stand in clusters, or nothing was checked.
+            The bounds; nan where answers stand in clusters, or a stratum has nothing checked.
+
+        Raises:
+            InputError: Another rate, or a level that is none.
         """
         if name != "negative_flip_rate":
             raise InputError(f"an audit corrects the negative_flip_rate alone, and has no {name!r}.")
-        given = self if level is None or level == self.level else from_verdicts(
-            n=self.n, strata=self.strata, level=level, independent=self.independent
-        )  # fmt: skip
-        value, low, high = given.negative_flip_rate
+        level = self.level if level is None else level
+        check_level(level)
+        value = self.negative_flip_rate.value
         if math.isnan(value) or not self.independent:
             return math.nan, math.nan
-        least, most = wilson(value * self.n, self.n, given.level)
-        down, up = math.hypot(value - least, value - low), math.hypot(most - value, high - value)
-        return max(0.0, value - down), min(1.0, value + up)
+        least, most = wilson(value * self.n, self.n, level)
+        down, up = [value - least], [most - value]
+        for stratum in filter(lambda part: part.size, self.strata):
+            share = stratum.broken / stratum.checked
+            low, high = _share_interval(stratum, level)
+            down.append((share - low) * stratum.size / self.n)
+            up.append((high - share) * stratum.size / self.n)
+        return max(0.0, value - math.hypot(*down)), min(1.0, value + math.hypot(*up))
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as a dictionary of plain Python values; undefined numbers are nan."""
@@ -216,6 +225,20 @@ def from_verdicts(*, n: int, strata: Sequence[Stratum], level: float = 0.95, ind
         Estimated(quotient(flips - total, flips), quotient(flips - high, flips), quotient(flips - low, flips)),
         independent,
     )
+
+
+def _share_interval(stratum: Stratum, level: float) -> Interval:
+    """Bound the share of real flips in a stratum by Wilson's interval, for draws without replacement."""
+    if stratum.size == stratum.drawn:
+        ends = stratum.broken, stratum.broken + stratum.skipped
+        return ends[0] / stratum.size, ends[1] / stratum.size
+    # So many answers drawn with replacement leave as much open.
+    drawn = stratum.drawn * (stratum.size - 1) / (stratum.size - stratum.drawn)
+    low, high = (
+        wilson(count * drawn / stratum.drawn, drawn, level)[side]
+        for side, count in enumerate((stratum.broken, stratum.broken + stratum.skipped))
+    )
+    return low, high
 
 
 def lowest_total(counts: Sequence[int], drawn: Sequence[int], sizes: Sequence[int], level: float) -> int:

@@ -22,7 +22,7 @@ def test_a_chance_is_the_share_of_all_samples() -> None:
 def test_every_pair_of_models_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{i},{'AB'[i % 2]},{'A' if i % 3 else 'B'},A,{'AB'[i % 5 == 0]}" for i in range(40)]
     (tmp_path / "answers.csv").write_text("\n".join(["id,right,v1,v2,v3", *rows]))
-    arguments = ["--reference", "right", "--labels", "5", "--looks", "5", "8", "--evaluations", "20"]
+    arguments = ["--reference", "right", "--labels", "5", "--looks", "5", "8", "--evaluations", "20", "--audits", "1"]
     runpy.run_path(BENCHMARK)["main"]([str(tmp_path / "answers.csv"), *arguments])
     shown = capsys.readouterr().out
     assert "40 answers, 5 labels: chances in %, by enumeration" in shown
@@ -31,3 +31,9 @@ def test_every_pair_of_models_is_a_row(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert "All 3 updates" in shown
     assert "| 8 |" in shown
+
+
+def test_an_audit_is_a_row_for_each_ranking(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(BENCHMARK)["main"](["--only", "audits", "--audits", "2"])
+    shown = capsys.readouterr().out
+    assert [shown.count(f"| {name} |") for name in ("well", "not at all", "sure, by a coin", "hostile")] == [4] * 4
