@@ -24,6 +24,9 @@ PAIR = ["compare", f"{DATA}:Llama-2-7b-hf", f"{DATA}:Meta-Llama-3-8B", "--refere
 PAIR += ["--columns", "id=question_id", "--by", "category"]
 PRIME = DATA.parents[1] / "llmdrift_prime" / "answers.csv"
 JUDGES = ["compare", f"{PRIME}:gpt-4-0314", f"{PRIME}:gpt-4-0613", "--reference", "answer", "--yes-no", "yes,no"]
+LEETCODE = DATA.parents[1] / "llmdrift_leetcode" / "verdicts.csv"
+GRADED = ["compare", *(f"{LEETCODE}@model=gpt-4-{date}" for date in ("0314", "0613")), "--suspects", "5"]
+GRADED += ["--metric", "accepted_as_written", "--recognised-by", "has_code_fence"]
 # Command with what it needs to begin -> exit code, and what its one line of complaint has to hold.
 WORDS = [
     (PAIR, 0, ""),
@@ -32,6 +35,8 @@ WORDS = [
     ([*PAIR, "--max-nfr", "0.2"], 0, ""),
     ([*PAIR, "--max-nfr", "0.02"], 1, "--max-nfr 0.02"),
     ([*JUDGES, "--max-bias-shift", "0.1"], 1, "--max-bias-shift 0.1"),
+    ([*GRADED, "--to-check", "check.csv"], 0, "wrote check.csv"),
+    ([*GRADED, "--verdicts", "check.csv"], 2, "no verdicts"),
     (["power", "--questions", "500"], 0, ""),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--output", "labels.csv"], 0, "wrote labels.csv"),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--labels", "labels.csv"], 0, ""),

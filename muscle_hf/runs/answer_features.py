@@ -78,6 +78,8 @@ class Feature:
     old: Numbers
     new: Numbers
     is_flag: bool
+    is_log: bool = False
+    """Whether it is the logarithm of 1 more than what people are shown."""
 
 
 def _is_nothing(extracted: str | None) -> bool:
@@ -108,7 +110,7 @@ def text_features(outcomes: Outcomes, tasks: Sequence[str], names: Sequence[str]
         return []
     old, new = (np.array(values, dtype=np.float64).reshape(-1, len(kinds)) for values in sides)
     return [
-        Feature(name, kind.phrase, old[:, place], new[:, place], kind.is_flag)
+        Feature(name, kind.phrase, old[:, place], new[:, place], kind.is_flag, is_log=not kind.is_flag)
         for place, (name, kind) in enumerate(kinds.items())
         # Where the text is the answer, it is there or not, and that says nothing of an extraction.
         if name != "nothing_extracted" or (whole and extracted)

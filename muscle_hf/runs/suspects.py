@@ -187,7 +187,7 @@ def _reasons(
             continue
         if form.is_flag:
             told.append(form.phrase if new else f"no {form.phrase}")
-        elif form.name == "length":
+        elif form.is_log:
             told.append(f"{np.expm1(old):.0f} -> {np.expm1(new):.0f} characters")
         else:
             told.append(f"{form.phrase} {old:g} -> {new:g}")
@@ -195,21 +195,22 @@ def _reasons(
 
 
 def _evidence(form: Feature, slope: float, old_right: Flags, new_right: Flags) -> FormEvidence:
-    flips = old_right & ~new_right
-    old, new = form.old, form.new
-    if form.name == "length":
-        old, new = np.expm1(old), np.expm1(new)
-    counted = form.is_flag
-    with_it, without = new > 0, new <= 0
+    old, new = (np.expm1(side) if form.is_log else side for side in (form.old, form.new))
+    # Of a form of which marks say nothing, by what became of it.
+    is_missed = bool(slope > 0 if slope == slope else new.mean() < old.mean())
+    guilty = [side <= 0 if is_missed else side > 0 for side in (old, new)]
+    never = guilty[1].any() and not new_right[guilty[1]].any() and not old_right[guilty[0]].any()
     return FormEvidence(
         name=form.name,
         phrase=form.phrase if form.name == form.phrase else f"{form.name}, {form.phrase}",
         is_flag=form.is_flag,
-        old=float(np.count_nonzero(old) if counted else np.median(old)),
-        new=float(np.count_nonzero(new) if counted else np.median(new)),
-        broken=int(np.count_nonzero(flips & (new > old))),
-        recognised=_counted(new_right, with_it) if counted else (0, 0),
-        others_recognised=_counted(new_right, without) if counted else (0, 0),
+        old=float(np.count_nonzero(old) if form.is_flag else np.median(old)),
+        new=float(np.count_nonzero(new) if form.is_flag else np.median(new)),
+        is_missed=is_missed,
+        broken=int(np.count_nonzero(old_right & ~new_right & (new < old if is_missed else new > old))),
+        recognised=_counted(new_right, new > 0) if form.is_flag else (0, 0),
+        others_recognised=_counted(new_right, new <= 0) if form.is_flag else (0, 0),
+        never_recognised=bool(form.is_flag and never),
         slope=slope,
     )
 

@@ -28,28 +28,29 @@ class FormEvidence:
     old: float
     """How many old answers have it; of a feature that is no yes or no, the median."""
     new: float
+    is_missed: bool
+    """Whether it counts against an answer that it lacks it, or has less of it."""
     broken: int
-    """Broken answers that have it and whose old one has it not; of others, in which it grew."""
+    """Broken answers that changed so that it counts against them: which have it and whose old one has it not, or have
+    more of it; where it is missed the other way round."""
     recognised: tuple[int, int]
     """New answers that have it: marked right, and all. (0, 0) where it is no yes or no."""
     others_recognised: tuple[int, int]
     """The same of new answers that have it not."""
+    never_recognised: bool
+    """Whether none of the answers, old or new, that have it (where it is missed: that lack it) is marked right."""
     slope: float
     """Log odds of being marked right, for 1 of it; nan where marks say nothing of it."""
-
-    @property
-    def never_recognised(self) -> bool:
-        """Whether no new answer that has it is marked right."""
-        return self.recognised[1] > 0 and not self.recognised[0]
 
     def sentence(self, n: int, flips: int) -> str:
         """Say how often it is there, before and after, and how often it goes with being marked right."""
         if not self.is_flag:
             told = f"{self.phrase}: median {self.old:.4g} -> {self.new:.4g}"
-            return f"{told}; more in {self.broken:,} of {flips:,} broken answers"
+            return f"{told}; {'less' if self.is_missed else 'more'} in {self.broken:,} of {flips:,} broken answers"
         (right, of), (others, of_others) = self.recognised, self.others_recognised
+        changed = "gone from" if self.is_missed else "new in"
         return (
-            f"{self.phrase}: {_count(self.new)} of {n:,} new answers, {_count(self.old)} of the old ones; new in "
+            f"{self.phrase}: {_count(self.new)} of {n:,} new answers, {_count(self.old)} of the old ones; {changed} "
             f"{self.broken:,} of {flips:,} broken answers. Marked right: {right:,} of {of:,} with it, {others:,} of "
             f"{of_others:,} without"
         )
@@ -126,9 +127,9 @@ class Suspects:
                 f"{names}: follows from the version, or from other features, so the marks say nothing of it; only a "
                 "person can tell"
             )
-        never = [form for form in self.forms if form.is_flag and form.never_recognised and not math.isnan(form.slope)]
+        never = [form for form in self.forms if form.never_recognised and not math.isnan(form.slope)]
         if never:
-            names = listed(form.name for form in never)
+            names = listed(f"without {form.name}" if form.is_missed else form.name for form in never)
             who = f"{listed(self.speak_for_right)} may, or a person" if self.speak_for_right else "only a person can"
             told.append(f"{names}: never recognised, so the marks do not tell which of these answers are right; {who}")
         if not self.forms:

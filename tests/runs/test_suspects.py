@@ -103,6 +103,22 @@ def test_a_hostile_ranking_changes_who_is_drawn_and_not_what_the_rate_is_on_aver
     assert np.mean(rates) == pytest.approx(0.04, abs=3 * np.std(rates) / 80**0.5 + 1e-9)
 
 
+def test_a_form_that_was_recognised_once_is_not_said_to_be_never() -> None:
+    c = muscle_hf.compare_correct(old=[1] * 8, new=[0, 0, 0, 1, 1, 1, 1, 0])
+    for old, said in (([0] * 8, True), ([0] * 7 + [1], False)):
+        suspects = muscle_hf.suspect_flips(c, {"fence": (old, [1, 1, 1, 0, 0, 0, 0, 1])})
+        assert suspects.forms[0].never_recognised is said and ("never recognised" in str(suspects)) is said
+
+
+def test_a_form_that_the_grader_misses_is_told_as_gone() -> None:
+    c = muscle_hf.compare_correct(old=[1] * 8, new=[0, 0, 0, 1, 1, 1, 1, 0])
+    suspects = muscle_hf.suspect_flips(c, {"hashes": ([1] * 8, [0, 0, 0, 1, 1, 1, 1, 1])})
+    assert [flip.reasons for flip in suspects] == [("no hashes",)] * 3 + [()]
+    said = str(suspects)
+    assert "hashes: 5 of 8 new answers, 8 of the old ones; gone from 3 of 4 broken answers" in said
+    assert "without hashes: never recognised" in said
+
+
 # From texts ----------------------------------------------------------------------------------------------------------
 
 
