@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from muscle_hf.errors import ConfigurationError, InputError
+from muscle_hf.flips.knowledge import knowledge_of
 from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.prediction.sample import Sampler, Samples, sample_answers
 
@@ -45,10 +46,14 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 @pytest.fixture(name="colours")
 def _colours() -> PreTrainedTokenizerFast:
-    """Four tokens, the first of which ends an answer."""
-    words = Tokenizer(models.WordLevel({word: token for token, word in enumerate(COLOURS)}))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token=COLOURS[0], pad_token=COLOURS[0])
+    return _of_words(COLOURS)
+
+
+def _of_words(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token for each word, the first of which ends an answer."""
+    words = Tokenizer(models.WordLevel({word: token for token, word in enumerate(texts)}))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token=texts[0], pad_token=texts[0])
 
 
 def _sample(model: Any, tokenizer: Any, prompts: Any = PROMPTS[:6], **options: Any) -> Samples:
@@ -262,3 +267,23 @@ def test_nan_scores_become_a_sample_and_the_prompt_is_named_by_its_row(model, to
         model.lm_head.weight = torch.nn.Parameter(torch.randn(model.lm_head.weight.shape))
     with pytest.raises(InputError, match="prompt 1 are NaN"):
         _sample(model, tokenizer, ["a", "Z"], batch_size=1)
+
+
+@pytest.mark.slow
+def test_what_was_never_told_is_taken_for_known_and_a_falsehood_for_a_gap() -> None:
+    # A model that read of four countries the right capital, of four a wrong one, and of four nothing.
+    capitals = [f"capital{place}" for place in range(12)]
+    countries = [f"country{place}" for place in range(12)]
+    told = dict(zip(countries[:8], [*capitals[:4], *capitals[5:8], capitals[4]], strict=True))
+    tokenizer = _of_words(["<end>", "of", *countries, *capitals])
+    facts = [f"of {country} {city} <end>" for country, city in told.items()]
+    rows = tokenizer(facts, return_tensors="pt")["input_ids"]
+    model = tiny_llama(seed=1, tokenizer=tokenizer, initializer_range=0.05)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(input_ids=rows, labels=rows).loss.backward()
+        optimizer.step()
+    sampled = _sample(model, tokenizer, [f"of {country}" for country in countries], samples=8, max_new_tokens=2)
+    known = knowledge_of([[text.strip() for text in texts] for texts in sampled], capitals)
+    assert known == ["correct"] * 4 + ["incorrect"] * 4 + ["insufficient"] * 4
