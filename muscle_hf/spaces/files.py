@@ -152,15 +152,20 @@ def compare_files(files: Sequence[File], options: Options, *, answers: bool = Fa
         reading["metric"] = "accuracy"
     if any(tables):
         reading |= {"columns": columns, "normalize": options.normalize}
-    runs = [_named(read(file.path, **reading), file.name) for file in files]
+    runs = [_named(read(file.path, **reading), file) for file in files]
     return compare_runs(*runs, allow_missing=options.allow_missing, by_position=options.by_position, **how)
 
 
-def _named(run: Run, name: str) -> Run:
+def _named(run: Run, file: File) -> Run:
     """Name a run as the visitor knows it; a file holds one task."""
-    task = next(iter(run.tasks.values()))
+    task, name = next(iter(run.tasks.values())), file.name
+
+    def named(notes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(note.replace(str(file.path), name) for note in notes)
+
     # Rows without ids are those of one file, wherever it lies.
-    return Run(name, name, {"all": replace(task, task="all", source=name)}, run.notes)
+    task = replace(task, task="all", source=name, notes=named(task.notes), empty_notes=named(task.empty_notes))
+    return Run(name, name, {"all": task}, named(run.notes))
 
 
 def answers_alone(file: File, options: Options) -> TaskAnswers:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def test_an_answer_that_is_missing_is_named_and_its_column_stays() -> None:
     old = lines({"id": 1, "prediction": 1, "reference": 1})
     new = lines({"id": 1, "prediction": None, "reference": 1})
     assert negative_flips(Given(old), Given(new)).rows["data"] == [["1", "right → wrong", "1", "1", "(no answer)"]]
+
+
+@pytest.mark.parametrize("page", [negative_flips, consistency, negative_bias])
+def test_a_note_on_a_file_names_its_place_on_the_server(page: Any) -> None:
+    old, new = "id,prediction,reference\n1,yes,yes\n2,no,no\n", "id,prediction,reference\n1,yes,yes\n2,,no\n"
+    view = page(Given(old), Given(new))
+    assert "New model: 1 empty answer counts as wrong" in words(view)
+    assert view.report is not None
+    for shown in (words(view), Path(view.report).read_text(encoding="utf-8")):
+        assert tempfile.gettempdir() not in shown
 
 
 def test_answers_are_compared_although_there_are_scores() -> None:
