@@ -1,7 +1,7 @@
 """An interval of the mean of rates of classes of very different sizes: the bootstrap within classes, tilted.
 
 Drawn again from its own rows, a class without a flip never has one, and one of three rows has none or all in most
-draws: such an interval is far too short (`benchmarks/intervals.py` measures it). So classes are drawn with rates that
+draws: such an interval is far too short (`benchmarks/classes.py` measures it). So classes are drawn with rates that
 are smoothed a little towards their mean, and these are tilted: a bound is the mean of the rates under which what was
 found would be as extreme as the level says. They are moved along the family that moves a class the more the fewer rows
 it has, since there the data say least. Where there is one class, this is the mid-p form of the exact interval.
