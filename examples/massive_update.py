@@ -54,9 +54,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "mean of both + cross-entropy": {"mask": "none", "teacher": "ensemble", "cross_entropy_weight": 0.5},
 }
 
-# Column of a table of answers -> whose they are.
-WRITTEN = {"new": "new model (plain update)", "control": CONTROL, "compatible": "Eq. 1 + cross-entropy"}
-
 
 def rows(name: str, split: str | None = None, limit: int | None = None) -> list[dict[str, str]]:
     """Read one file; with `split`, only the rows that the old model was trained on ("old") or those added later."""
@@ -186,17 +183,6 @@ def update(seed: int, args: argparse.Namespace, folder: Path) -> tuple[list[str]
     return [row["intent"] for row in test], answers(*old, test), found
 
 
-def write_answers(path: Path, test: list[dict[str, str]], old: list[str], found: dict[str, list[str]]) -> None:
-    """Write what the models answer to each text, beside the right answer."""
-    models = {"old": old, **{column: found[name] for column, name in WRITTEN.items()}}
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "intent", *models])
-        writer.writerows(
-            zip((row["id"] for row in test), (row["intent"] for row in test), *models.values(), strict=True)
-        )
-
-
 def p_against_control(gold: list[str], old: list[str], one: list[str], control: list[str]) -> float:
     """Test on the same texts whether a model breaks fewer old right answers than the control does, or more."""
     kept = [[not (o == g and a != g) for g, o, a in zip(gold, old, found, strict=True)] for found in (control, one)]
@@ -223,9 +209,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[muscle_hf.Comparis
     parser.add_argument("--old-base", help="a pretrained base for the old model, such as bert-base-uncased")
     parser.add_argument("--new-base", help="a pretrained base for the new model, such as roberta-base")
     parser.add_argument("--measure-on", default="test", choices=("dev", "test"), help="choose options on dev")
-    parser.add_argument(
-        "--answers", type=Path, help="write the last seed's answers into a table for muscle-hf compare"
-    )
     parser.add_argument("--rows", type=int, help="take only so many rows of each file, to try the script out")
     args = parser.parse_args(argv)
     results: dict[str, list[muscle_hf.Comparison]] = {}
@@ -245,8 +228,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[muscle_hf.Comparis
                 f"{name:42} {comparison.new_accuracy:8.2%} {comparison.negative_flip_rate:7.2%} "
                 f"({low:.2%} to {high:.2%}) {comparison.relative_negative_flip_rate:9.3f} {p_value:17.3g}"
             )
-    if args.answers:
-        write_answers(args.answers, rows(args.measure_on, None, args.rows), old, found)
     print(f"\nmean of {args.seeds} seeds with its 95 % interval (Student's t); the change is that of each seed")  # noqa: T201
     print(f"{'':42} accuracy, %     NFR, %     NFR against control   relative NFR")  # noqa: T201
     for name, of_seeds in results.items():
