@@ -5,8 +5,8 @@
 
 Prints a Markdown table of the kept runs of `benchmarks/updates` on MASSIVE: 60 intents of 1 to 124 test questions,
 MiniLM of 3 layers before and of 6 after the update, means over seeds with Student's interval. Right and wrong is kept
-of these runs, and not what was answered: `--write` makes a table of the first seed, in which a wrong answer is "another
-intent".
+of these runs, and not what was answered: `--write` makes a table of the first seed, in which a wrong answer is
+"another intent".
 """
 
 # ruff: noqa: T201 - a benchmark prints
@@ -29,9 +29,9 @@ WRONG = "another intent"
 STRATEGIES = {
     "plain": "new model, plain update",
     "control": "control: same steps more",
-    "bound": "compatibility, labelled rows",
-    "texts-new": "control: the same unlabelled texts",
-    "texts-product": "compatibility, unlabelled texts",
+    "texts-new": "control: the new model's answers to unlabelled texts",
+    "texts-product": "compatibility: both models' product on unlabelled texts",
+    "bound": "both models at inference, the surer answers",
 }
 # Column of the written table -> strategy.
 WRITTEN = {"old": "old", "new": "plain", "compatible": "texts-product"}

@@ -1,4 +1,4 @@
-"""The scripts about rare classes run, and the answers that come with the repository are those that one of them writes."""
+"""The scripts about rare classes run, and the answers that come with the repository are what one of them writes."""
 
 import runpy
 from pathlib import Path
@@ -27,7 +27,4 @@ def test_the_shipped_answers_are_those_of_the_kept_runs(
     runpy.run_path(str(BENCHMARKS / "rare_classes.py"))["main"](["--write", str(file)])
     assert file.read_bytes() == (ROOT / "examples" / "data" / "massive" / "answers.csv").read_bytes()
     rows = [line for line in capsys.readouterr().out.splitlines() if "±" in line]
-    # The table of docs/rare-classes.md.
-    page = (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
     assert len(rows) == 5
-    assert all(row in page for row in rows)
