@@ -21,13 +21,13 @@ from .special import expit, log_expit
 Numbers: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
-_STEPS = 500
+_STEPS = 300
 _HALVINGS = 40
 # Of columns with a spread of 1, coefficients that change by more in one step have lost their way; the farther off they
 # are, the longer a step may be, or a maximum at infinity would take thousands.
 _LONGEST_STEP = 4.0
 # What the next step would gain at the end, in units of the log-likelihood.
-_GAIN = 1e-9
+_GAIN = 1e-8
 # Both parts stand still where no coefficient moves by more.
 _SETTLED = 1e-6
 # At the start, how much of a label is selection's: log P(label) is shared out so.
@@ -50,19 +50,35 @@ class Posterior(NamedTuple):
     log_likelihood: Numbers
 
 
-def maximize(function: Callable[[Numbers], Slopes], start: Numbers) -> tuple[Numbers, Slopes]:
+class Summit(NamedTuple):
+    """Where a climb ended, and whether there was nothing left to gain."""
+
+    point: Numbers
+    slopes: Slopes
+    is_reached: bool
+
+    def reached(self) -> tuple[Numbers, Slopes]:
+        """Give point and slopes, or refuse."""
+        if self.is_reached:
+            return self.point, self.slopes
+        raise InputError(
+            f"The likelihood still rose after {_STEPS} steps: leave out features that say nearly the same, or that "
+            "hold a few numbers far away from all others"
+        )
+
+
+def climb(function: Callable[[Numbers], Slopes], start: Numbers) -> Summit:
     """Climb to a maximum by Newton's method, along the size of each curvature where it has the wrong sign.
 
-    Where a maximum lies at infinity, it stops where next to nothing is left to gain.
+    Where a maximum lies at infinity, it ends where next to nothing is left to gain.
     """
     point, here = start, function(start)
     for _ in range(_STEPS):
         curvatures, directions = np.linalg.eigh(here.information)
-        sizes = np.maximum(np.abs(curvatures), 1e-12 * max(1.0, float(np.abs(curvatures).max())))
+        sizes = np.maximum(np.abs(curvatures), 1e-14 * max(1.0, float(np.abs(curvatures).max())))
         step = directions @ ((directions.T @ here.gradient) / sizes)
-        gain = float(here.gradient @ step)
-        if gain < _GAIN:
-            return point, here
+        if float(here.gradient @ step) < _GAIN:
+            return Summit(point, here, is_reached=True)
         step *= min(1.0, max(_LONGEST_STEP, float(np.abs(point).max())) / float(np.abs(step).max()))
         for _ in range(_HALVINGS):
             there = function(point + step)
@@ -70,12 +86,9 @@ def maximize(function: Callable[[Numbers], Slopes], start: Numbers) -> tuple[Num
                 break
             step = step / 2
         else:  # rounding is all that is left
-            return point, here
+            return Summit(point, here, is_reached=True)
         point, here = point + step, there
-    raise InputError(
-        f"The likelihood still rose after {_STEPS} steps: leave out features that say nearly the same, or that hold a "
-        "few numbers far away from all others"
-    )
+    return Summit(point, here, is_reached=False)
 
 
 def logistic(labels: Flags, columns: Numbers, weights: Numbers, start: Numbers) -> tuple[Numbers, Slopes]:
@@ -88,7 +101,7 @@ def logistic(labels: Flags, columns: Numbers, weights: Numbers, start: Numbers) 
         spread = weights * p * expit(-odds)
         return Slopes(value, columns.T @ (weights * (labels - p)), columns.T @ (spread[:, None] * columns))
 
-    return maximize(slopes, start)
+    return climb(slopes, start).reached()
 
 
 def posterior(labels: Flags, u: Numbers, v: Numbers) -> Posterior:
@@ -131,8 +144,8 @@ def product(labels: Flags, x: Numbers, z: Numbers) -> tuple[Numbers, Slopes]:
         intercepts = [float(np.log(p / (1 - p))) for p in at]
         for scale in (1.0, 0.0):
             parts = [np.array([a, *(scale * b)]) for a, b in zip(intercepts, slopes, strict=True)]
-            ends.append(maximize(lambda point: product_slopes(labels, x, z, point), np.concatenate(parts)))
-    return max(ends, key=lambda end: end[1].value)
+            ends.append(climb(lambda point: product_slopes(labels, x, z, point), np.concatenate(parts)))
+    return max(ends, key=lambda end: end.slopes.value).reached()
 
 
 def alternate(labels: Flags, x: Numbers, z: Numbers, weigh: Callable[[Numbers], Numbers]) -> tuple[Numbers, Numbers]:
