@@ -170,13 +170,22 @@ def write(path: Path, queries: int, documents: int, seed: int) -> None:
     retrieval = retrieve(2 * queries, documents, seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["part", "query", "labelled", "old_rank", *RELEVANCE, "relevant"])
+        table.writerow(["part", "query", "document", "labelled", "old_rank", *RELEVANCE, "relevant"])
         for row, query in enumerate(retrieval.query):
             for place in range(retrieval.relevant.shape[1]):
                 similar = [f"{retrieval.features[name][row, place]:.3f}" for name in RELEVANCE]
                 known = [int(retrieval.labelled[row, place]), int(retrieval.old_rank[row, place])]
                 part = "train" if row < queries else "test"
-                table.writerow([part, query, *known, *similar, int(retrieval.relevant[row, place])])
+                table.writerow(
+                    [
+                        part,
+                        query,
+                        retrieval.document[row, place],
+                        *known,
+                        *similar,
+                        int(retrieval.relevant[row, place]),
+                    ]
+                )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,6 +29,8 @@ class Retrieval:
 
     query: NDArray[np.int64]
     """The number of each query in the test set, (queries,)."""
+    document: NDArray[np.int64]
+    """The number of each document in the training set."""
     relevant: Flags
     labelled: Flags
     """One document a query, if it is among these: the first relevant one of the old ranking."""
@@ -43,7 +45,7 @@ class Retrieval:
         """Give some of the queries."""
         features = {name: values[rows] for name, values in self.features.items()}
         cells = (self.relevant[rows], self.labelled[rows], self.old_rank[rows])
-        return Retrieval(self.query[rows], *cells, features, self.score_of_positive[rows], {})
+        return Retrieval(self.query[rows], self.document[rows], *cells, features, self.score_of_positive[rows], {})
 
 
 def words(text: str) -> list[str]:
@@ -66,7 +68,8 @@ def retrieve(queries: int, documents: int, seed: int) -> Retrieval:
     draw = np.random.default_rng(seed)
     tests, trains = read_intents("test"), read_intents("train")
     query = draw.choice(len(tests), queries, replace=False)
-    asked, known = [tests[i] for i in query], [trains[i] for i in draw.choice(len(trains), documents, replace=False)]
+    document = draw.choice(len(trains), documents, replace=False)
+    asked, known = [tests[i] for i in query], [trains[i] for i in document]
     texts = [row["text"] for row in asked], [row["text"] for row in known]
     relevant = np.array([row["intent"] for row in asked])[:, None] == np.array([row["intent"] for row in known])[None]
     counts = _counts(*texts, words)
@@ -89,6 +92,7 @@ def retrieve(queries: int, documents: int, seed: int) -> Retrieval:
         features[f"{name}_to_best"] = features[name] - scores[name].max(axis=1, keepdims=True)
     return Retrieval(
         query=query,
+        document=document[first],
         relevant=of_first(relevant) > 0,
         labelled=first == labelled,
         old_rank=of_first(old_rank),

@@ -26,8 +26,8 @@ _HALVINGS = 40
 # Of columns with a spread of 1, coefficients that change by more in one step have lost their way; the farther off they
 # are, the longer a step may be, or a maximum at infinity would take thousands.
 _LONGEST_STEP = 4.0
-# What the next step would gain at the end, in units of the log-likelihood.
-_GAIN = 1e-8
+# What the next step would gain at the end, in units of the log-likelihood; and where it is clear which start is best.
+_GAIN, _NEARLY = 1e-8, 1e-2
 # Both parts stand still where no coefficient moves by more.
 _SETTLED = 1e-6
 # At the start, how much of a label is selection's: log P(label) is shared out so.
@@ -43,11 +43,16 @@ class Slopes(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What a label says of what nobody saw: P(r | label), P(s | label), and the log-likelihood of each row."""
+    """What a label says of what nobody saw, for each row."""
 
     relevant: Numbers
+    """r*, P(r | label)."""
     selected: Numbers
+    """s*, P(s | label)."""
     log_likelihood: Numbers
+    spread_of_relevance: Numbers
+    """r (1 - r)."""
+    spread_of_selection: Numbers
 
 
 class Summit(NamedTuple):
@@ -67,17 +72,17 @@ class Summit(NamedTuple):
         )
 
 
-def climb(function: Callable[[Numbers], Slopes], start: Numbers) -> Summit:
+def climb(function: Callable[[Numbers], Slopes], start: Numbers, least_gain: float) -> Summit:
     """Climb to a maximum by Newton's method, along the size of each curvature where it has the wrong sign.
 
-    Where a maximum lies at infinity, it ends where next to nothing is left to gain.
+    It ends where the next step would gain less than that, which it also does on the way to a maximum at infinity.
     """
     point, here = start, function(start)
     for _ in range(_STEPS):
         curvatures, directions = np.linalg.eigh(here.information)
         sizes = np.maximum(np.abs(curvatures), 1e-14 * max(1.0, float(np.abs(curvatures).max())))
         step = directions @ ((directions.T @ here.gradient) / sizes)
-        if float(here.gradient @ step) < _GAIN:
+        if float(here.gradient @ step) < least_gain:
             return Summit(point, here, is_reached=True)
         step *= min(1.0, max(_LONGEST_STEP, float(np.abs(point).max())) / float(np.abs(step).max()))
         for _ in range(_HALVINGS):
@@ -101,31 +106,34 @@ def logistic(labels: Flags, columns: Numbers, weights: Numbers, start: Numbers) 
         spread = weights * p * expit(-odds)
         return Slopes(value, columns.T @ (weights * (labels - p)), columns.T @ (spread[:, None] * columns))
 
-    return climb(slopes, start).reached()
+    return climb(slopes, start, _GAIN).reached()
 
 
 def posterior(labels: Flags, u: Numbers, v: Numbers) -> Posterior:
     """Work out what each label says, from the log odds of both parts."""
-    log_r, log_s, log_not_r, log_not_s = log_expit(u), log_expit(v), log_expit(-u), log_expit(-v)
+    log_r, log_s = log_expit(u), log_expit(v)
+    log_not_r, log_not_s = log_r - u, log_s - v
     # 1 - r s = (1 - r) + r (1 - s): no digits are lost where both are nearly 1.
     log_none = np.logaddexp(log_not_r, log_r + log_not_s)
     return Posterior(
         np.where(labels, 1.0, np.exp(log_r + log_not_s - log_none)),
         np.where(labels, 1.0, np.exp(log_s + log_not_r - log_none)),
         np.where(labels, log_r + log_s, log_none),
+        np.exp(log_r + log_not_r),
+        np.exp(log_s + log_not_s),
     )
 
 
 def product_slopes(labels: Flags, x: Numbers, z: Numbers, coefficients: Numbers) -> Slopes:
     """Work out the log-likelihood of the product and its slopes; the coefficients of x come before those of z."""
     u, v = x @ coefficients[: x.shape[1]], z @ coefficients[x.shape[1] :]
-    r, s, after = expit(u), expit(v), posterior(labels, u, v)
-    of_r = r * expit(-u) - after.relevant * (1 - after.relevant)
-    of_s = s * expit(-v) - after.selected * (1 - after.selected)
+    after = posterior(labels, u, v)
+    of_r = after.spread_of_relevance - after.relevant * (1 - after.relevant)
+    of_s = after.spread_of_selection - after.selected * (1 - after.selected)
     both = np.where(labels, 0.0, after.relevant * after.selected)
     off_diagonal = x.T @ (both[:, None] * z)
     information = np.block([[x.T @ (of_r[:, None] * x), off_diagonal], [off_diagonal.T, z.T @ (of_s[:, None] * z)]])
-    gradient = np.concatenate([x.T @ (after.relevant - r), z.T @ (after.selected - s)])
+    gradient = np.concatenate([x.T @ (after.relevant - expit(u)), z.T @ (after.selected - expit(v))])
     return Slopes(float(after.log_likelihood.sum()), gradient, information)
 
 
@@ -138,14 +146,18 @@ def product(labels: Flags, x: Numbers, z: Numbers) -> tuple[Numbers, Slopes]:
     log_share = float(np.log(labels.mean()))
     ones = np.ones(len(labels))
     slopes = [logistic(labels, columns, ones, np.zeros(columns.shape[1]))[0][1:] for columns in (x, z)]
-    ends = []
+    starts = []
     for share in _SHARES:
         at = [np.exp(log_share * (1 - share)), np.exp(log_share * share)]
         intercepts = [float(np.log(p / (1 - p))) for p in at]
         for scale in (1.0, 0.0):
-            parts = [np.array([a, *(scale * b)]) for a, b in zip(intercepts, slopes, strict=True)]
-            ends.append(climb(lambda point: product_slopes(labels, x, z, point), np.concatenate(parts)))
-    return max(ends, key=lambda end: end.slopes.value).reached()
+            starts.append([np.array([a, *(scale * b)]) for a, b in zip(intercepts, slopes, strict=True)])
+
+    def slopes_at(point: Numbers) -> Slopes:
+        return product_slopes(labels, x, z, point)
+
+    ends = [climb(slopes_at, np.concatenate(start), _NEARLY) for start in starts]
+    return climb(slopes_at, max(ends, key=lambda end: end.slopes.value).point, _GAIN).reached()
 
 
 def alternate(labels: Flags, x: Numbers, z: Numbers, weigh: Callable[[Numbers], Numbers]) -> tuple[Numbers, Numbers]:

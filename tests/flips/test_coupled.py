@@ -263,7 +263,7 @@ def test_a_climb_without_an_end_is_refused() -> None:
         return Slopes(float(np.sqrt(point[0])), 0.5 / np.sqrt(point), np.zeros((1, 1)))
 
     with pytest.raises(InputError, match="still rose after 300 steps"):
-        climb(rising, np.ones(1)).reached()
+        climb(rising, np.ones(1), 1e-8).reached()
 
 
 def test_a_start_that_leads_nowhere_does_not_hide_the_maximum() -> None:
