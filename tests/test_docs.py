@@ -68,13 +68,14 @@ def _models_of(page: str, folder: Path) -> None:
         from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
 
         new_task_adapter(load_base(BASE_V2)).save_pretrained(folder / "demo_output" / "new")
-    if page == "classifiers.md":
-        from tiny_classifiers import tiny_classifier
+    if page in ("classifiers.md", "missing-labels.md"):
+        from tiny_classifiers import NAMES, tiny_classifier
         from tiny_models import tiny_tokenizer
 
+        name, classes = ("classifier", NAMES) if page == "classifiers.md" else ("reranker", ("no", "yes"))
         for version in (1, 2):
-            tiny_classifier(version, tiny_tokenizer()).save_pretrained(folder / f"classifier-v{version}")
-            tiny_tokenizer().save_pretrained(folder / f"classifier-v{version}")
+            tiny_classifier(version, tiny_tokenizer(), classes).save_pretrained(folder / f"{name}-v{version}")
+            tiny_tokenizer().save_pretrained(folder / f"{name}-v{version}")
     if page == "README.md":
         from tiny_updates import make_update
 

@@ -16,6 +16,8 @@ INTERCEPT = "intercept"
 _NO_INFORMATION = 1e-4
 # Probabilities that move by less along a direction of length 1 are at 0 or 1 already.
 _AT_THE_END = 1e-3
+# A fit that went farther along one is on its way to a step from 0 to 1, of which a few rows lie on the edge.
+_FAR = 50.0
 # A coefficient belongs to a direction that has this share of its length.
 _SHARE = 1e-3
 # Of what the fit went along a direction without an end, coefficients with this share of it have no end either.
@@ -51,7 +53,8 @@ def coefficients_at(point: Numbers, information: Numbers, relevance: Features, s
     odds = x @ point[: len(of_x)], z @ point[len(of_x) :]
     for direction in directions[:, is_open].T:
         moved = (x @ direction[: len(of_x)], odds[0]), (z @ direction[len(of_x) :], odds[1])
-        if max(float(np.abs(change * expit(at) * expit(-at)).max()) for change, at in moved) > _AT_THE_END:
+        changes = max(float(np.abs(change * expit(at) * expit(-at)).max()) for change, at in moved)
+        if changes > _AT_THE_END and abs(float(direction @ point)) < _FAR:
             loads = np.abs(lengths @ direction)
             raise ConfigurationError(
                 "not identified: the likelihood stays the same along "

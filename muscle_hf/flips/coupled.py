@@ -26,8 +26,11 @@ from .inputs import is_number, refuse_other_order
 from .logistic import Flags, Numbers, alternate, posterior, product, product_slopes
 from .special import expit
 
-MOST_WEIGHT = 100.0
-"""No row counts more often: weights grow without a bound where selection is nearly sure, or nearly ruled out."""
+MOST_WEIGHT = 10.0
+"""No row counts more often: a few rows that were hardly ever seen would otherwise outweigh all others.
+
+In `benchmarks/selection.py` models trained with a bound of 100 were no better than naive ones, and with 10 they were.
+"""
 
 _TEMPERATURE = 2.0
 # exp of more is no float.
@@ -57,7 +60,7 @@ def coupled_estimate(
             pool. At least one must not be among the relevance columns, nor a linear combination of them.
         method: "product" (default), the likelihood of P(relevant) P(selected), or "weights", the paper's.
         temperature: T of the paper's weights. Defaults to 2.0, as in its code; "product" has none.
-        max_weight: The largest weight of a row, over 1. Defaults to 100; the paper's code has no bound (math.inf).
+        max_weight: The largest weight of a row, over 1. Defaults to 10; the paper's code has no bound (math.inf).
 
     Returns:
         Both models, the probability that each row is relevant, weights to train with, and what identifies them.
@@ -89,7 +92,7 @@ def coupled_estimate(
             f'temperature={temperature!r} would be ignored by method="product"; leave it out, or take method="weights"'
         )
     if not isinstance(max_weight, (int, float)) or not max_weight > 1:
-        raise ConfigurationError(f"max_weight is {max_weight!r}, but must be a number above 1, such as 100")
+        raise ConfigurationError(f"max_weight is {max_weight!r}, but must be a number above 1, such as 10")
     y = _take_labels(labels)
     _refuse_other_rows(labels, relevance, selection)
     of_r, of_s = take_features("relevance", relevance, len(y)), take_features("selection", selection, len(y))
@@ -123,7 +126,8 @@ def coupled_estimate(
         warnings.warn(
             f"separation: the likelihood is largest where {', '.join(separated_by)} would be infinite, so that some "
             "probabilities of 0 and 1 are a limit and no finding. Where selection is 0 (a format that was never "
-            "recognised), a missing label says nothing, and relevance rests on its own features alone",
+            "recognised), a missing label says nothing, and relevance rests on its own features alone; where it is 1, "
+            "a missing label says irrelevant",
             stacklevel=2,
         )
     u, v = x @ point[: x.shape[1]], z @ point[x.shape[1] :]

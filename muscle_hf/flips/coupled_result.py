@@ -109,7 +109,7 @@ class CoupledEstimate:
         if self.separated_by:
             lines.append(
                 f"separated: {', '.join(self.separated_by)} would be infinite, so that probabilities of 0 and 1 are a "
-                "limit and no finding; where selection is 0, a missing label says nothing"
+                "limit and no finding: where selection is 0, a missing label says nothing"
             )
         estimates = self._estimates()
         width = max(map(len, estimates))

@@ -111,7 +111,7 @@ def test_units_and_the_order_of_rows_and_columns_change_nothing_else(estimate: C
 def test_weights_of_the_product_teach_relevance_and_not_what_was_selected(estimate: CoupledEstimate) -> None:
     r, s = np.asarray(estimate.relevance), np.asarray(estimate.selection)
     labelled, unlabelled = 1 / s, (1 - r) / (1 - r * s)
-    np.testing.assert_allclose(estimate.weights, np.minimum(np.where(LABELS, labelled, unlabelled), 100))
+    np.testing.assert_allclose(estimate.weights, np.minimum(np.where(LABELS, labelled, unlabelled), 10))
     # On average a row counts r times as relevant and 1 - r times as not: once in all.
     np.testing.assert_allclose(r * s * labelled + (1 - r * s) * unlabelled, 1)
     columns = np.column_stack([np.ones(N), X, U])
