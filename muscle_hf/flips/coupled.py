@@ -12,6 +12,7 @@ The product is ours; its likelihood tells r from s only by a feature that drives
 logistic, and that they are independent given their features, is assumed and cannot be seen in the labels.
 """
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigurationError, InputError, unknown_option
-from .coefficients import INTERCEPT, Coefficients, coefficients_at
+from .coefficients import Coefficients, coefficients_at
 from .coupled_result import METHODS, CoupledEstimate, CoupledPart
-from .features import own_columns, take_features
+from .features import INTERCEPT, own_columns, take_features
 from .inputs import is_number, refuse_other_order
 from .logistic import Flags, Numbers, alternate, posterior, product, product_slopes
 from .special import expit
@@ -91,10 +92,10 @@ def coupled_estimate(
         raise ConfigurationError(
             f'temperature={temperature!r} would be ignored by method="product"; leave it out, or take method="weights"'
         )
-    if not isinstance(max_weight, (int, float)) or not max_weight > 1:
+    if not (is_number(max_weight) or max_weight == math.inf) or max_weight <= 1:
         raise ConfigurationError(f"max_weight is {max_weight!r}, but must be a number above 1, such as 10")
     y = _take_labels(labels)
-    _refuse_other_rows(labels, relevance, selection)
+    _refuse_other_rows(labels, relevance=relevance, selection=selection)
     of_r, of_s = take_features("relevance", relevance, len(y)), take_features("selection", selection, len(y))
     identified_by = own_columns(of_s, of_r)
     if not identified_by:
@@ -193,9 +194,9 @@ def _take_labels(labels: Iterable[Any]) -> Flags:
     return flags
 
 
-def _refuse_other_rows(labels: Any, *parts: Any) -> None:
+def _refuse_other_rows(labels: Any, **parts: Any) -> None:
     """Refuse pandas columns in another order than the labels."""
-    for part in parts:
-        if isinstance(part, Mapping) or hasattr(part, "keys"):
-            for name in part.keys():  # noqa: SIM118 - data frames too
-                refuse_other_order(labels=labels, **{str(name): part[name]})
+    for part, columns in parts.items():
+        if isinstance(columns, Mapping) or hasattr(columns, "keys"):
+            for name in columns.keys():  # noqa: SIM118 - data frames too
+                refuse_other_order(labels=labels, **{f"{part}[{name!r}]": columns[name]})

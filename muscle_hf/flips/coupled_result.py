@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .coefficients import INTERCEPT
+from .features import INTERCEPT
 from .inputs import check_level
 from .intervals import Interval, normal_quantile
 

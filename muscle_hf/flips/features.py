@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, InputError
 
+INTERCEPT = "intercept"
 Numbers: TypeAlias = NDArray[np.float64]
 # A column whose distance from the others is this share of its spread is made of them; float32 rounds by 1e-7.
 _DEPENDENT = 1e-6
@@ -51,6 +52,8 @@ def take_features(part: str, columns: Any, n: int) -> Features:
         named = {f"{part}[{place}]": table[:, place] for place in range(table.shape[1])}
     if not named:
         raise InputError(f"{part} has no column; give at least one feature")
+    if INTERCEPT in named:
+        raise InputError(f"{part} has a column {INTERCEPT!r}, and each part has an intercept of its own; rename it")
     features = Features(part, tuple(named), np.column_stack([_column(part, *item, n) for item in named.items()]))
     _refuse_dependent(features)
     return features

@@ -208,6 +208,7 @@ _BAD: dict[str, tuple[dict[str, Any], type[MuscleError], str]] = {
     "a feature that never changes": ({"selection": {"u": np.ones(N)}}, InputError, "column 'u' is 1 in every row"),
     "words as features": ({"selection": {"u": ["a"] * N}}, InputError, "column 'u' holds 'a'"),
     "another length": ({"selection": {"u": U[1:]}}, InputError, r"has shape \(3999,\), and there are 4000 labels"),
+    "a column with the name of the intercept": ({"relevance": {"intercept": X}}, InputError, "rename it"),
     "no feature": ({"selection": {}}, InputError, "selection has no column"),
     "three dimensions": ({"relevance": np.ones((2, 2, 2))}, InputError, "must be .rows, columns."),
     "an unknown method": ({"method": "wieghts"}, ConfigurationError, "Did you mean 'weights'"),
@@ -220,7 +221,7 @@ _BAD: dict[str, tuple[dict[str, Any], type[MuscleError], str]] = {
             "relevance": pd.DataFrame({"x": X}).iloc[::-1],
         },
         InputError,
-        "x has the labels of labels in another order",
+        r"relevance\['x'\] has the labels of labels in another order",
     ),
 }
 
@@ -241,7 +242,7 @@ def test_a_name_that_is_no_coefficient_is_refused_with_those_there_are(estimate:
 @pytest.mark.slow
 def test_frames_arrays_and_lists_give_the_same(estimate: CoupledEstimate) -> None:
     frame = muscle_hf.coupled_estimate(
-        pd.Series(LABELS), relevance=pd.DataFrame({"x": X}), selection=pd.DataFrame({"u": U})
+        pd.Series(LABELS), relevance=pd.DataFrame({"x": X}), selection=pd.DataFrame({"labels": U})
     )
     array = muscle_hf.coupled_estimate(LABELS.astype(float).tolist(), relevance=X[:, None], selection=U)
     for e in (frame, array):
