@@ -37,7 +37,8 @@ def configure_suspects(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="what speaks for an answer's being right: gold_in_text, or a column, such as the marks of a laxer grader",
+        help="what speaks for an answer's being right: gold_in_text, or a column, such as the marks of a laxer grader "
+        "(default: gold_in_text, where there are texts)",
     )
     group.add_argument(
         "--to-check",
@@ -86,7 +87,9 @@ def with_suspects(arguments: argparse.Namespace, result: "RunComparison") -> "Ru
     from ..runs.suspects import suspect_flips
     from ..runs.verdict_table import drawn_as, read_verdicts
 
-    suspects = suspect_flips(result, _names(arguments.recognised_by) or None, right_by=_names(arguments.right_by))
+    suspects = suspect_flips(
+        result, _names(arguments.recognised_by) or None, right_by=_names(arguments.right_by) or None
+    )
     audit = None
     if arguments.verdicts is not None:
         count, seed = drawn_as(arguments.verdicts)

@@ -33,6 +33,8 @@ _LONGEST_STEP = 5.0
 _CLOSE = 1e-8
 # A column whose distance from the others is this share of its spread is made of them.
 _DEPENDENT = 1e-7
+# In standard deviations of a column.
+_STRANGE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ class Recognition:
     contributions: Numbers
     """By how much each change of form lowers the log odds of being marked right, (flips, recognised_by)."""
     unknown: tuple[int, ...]
-    """Columns of form of which the marks say nothing: what they hold follows from the version, or other columns."""
+    """Columns of form of which the marks say nothing: what they hold follows from the version, or from what speaks for
+    being right."""
+    together: tuple[int, ...]
+    """Columns of form that always go with others, and are told with these."""
     slopes: Numbers
-    """Log odds of each column of form, nan where they are unknown."""
+    """Log odds of each column of form, nan where they are unknown or told with others."""
 
 
 def recognition(
@@ -86,12 +91,21 @@ def recognition(
     contributions = -(changes * known[:forms])
     before, after = expit(odds + contributions.sum(1)), expit(odds)
     chances = np.maximum(0.0, (before - after) / expit(-odds))
-    unknown = tuple(np.flatnonzero(np.isnan(slopes[:forms])).tolist())
-    changed = (np.abs(changes[:, list(unknown)]) > 0).any(1)
+    # The new answer as it would be in the form of the old one.
+    rewritten = columns[n:][flips]
+    rewritten[:, :forms] = columns[:n][flips][:, :forms]
+    dropped = np.setdiff1d(np.arange(columns.shape[1]), kept)
+    base = np.concatenate([groups, columns[:, kept]], axis=1)
+    made_of = np.linalg.lstsq(base, columns[:, dropped], rcond=None)[0]
+    of_flips = np.concatenate([groups[n:][flips], rewritten[:, kept]], axis=1)
+    # No data have such an answer, so that nothing is known of it, where it holds not what all of these do.
+    strange = np.abs(of_flips @ made_of - rewritten[:, dropped]) > _STRANGE
+    told = [(place, bool(strange[:, index].any())) for index, place in enumerate(dropped.tolist()) if place < forms]
     return Recognition(
-        np.where(changed, np.nan, chances),
+        np.where(strange.any(1), np.nan, chances),
         contributions,
-        unknown,
+        tuple(place for place, is_strange in told if is_strange),
+        tuple(place for place, is_strange in told if not is_strange),
         slopes[:forms] / np.where(spreads > 0, spreads, 1)[:forms],
     )
 

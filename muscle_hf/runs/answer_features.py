@@ -60,7 +60,7 @@ FORMS: dict[str, Kind] = {
     "bold": Kind("bold type (**)", lambda answered: "**" in answered.text),
     "thinking": Kind("a thinking part (</think>)", lambda answered: "</think>" in answered.text),
     "other_alphabet": Kind("another alphabet than the Latin one", lambda answered: not _latin(answered.text)),
-    "nothing_extracted": Kind("nothing that was extracted", lambda answered: _is_nothing(answered.extracted)),
+    "nothing_extracted": Kind("no answer extracted", lambda answered: _is_nothing(answered.extracted)),
     "length": Kind("characters", lambda answered: float(np.log1p(len(answered.text))), is_flag=False),
 }
 """By which a grader may or may not recognise an answer."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from ..flips.audit import allocation, strata_of
+from ..flips.strata import allocation, strata_of
 
 _LEAST = 4  # of which two strata get two each
 

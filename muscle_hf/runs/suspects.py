@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..flips.comparison import Comparison
 from ..flips.paired_tests import coin_test
-from ..flips.recognition import recognition
+from ..flips.recognition import Recognition, recognition
 from ..text import listed, quote
 from .answer_features import FORMS, RIGHTNESS, Feature, column_feature, given_feature, text_features
 from .flip_draw import Suspect
@@ -30,7 +30,7 @@ _Key: TypeAlias = Callable[[int], tuple[str | None, str | int, int]]
 
 
 def suspect_flips(
-    result: Outcomes | Comparison, recognised_by: Named | None = None, *, right_by: Named = ()
+    result: Outcomes | Comparison, recognised_by: Named | None = None, *, right_by: Named | None = None
 ) -> Suspects:
     """Rank negative flips by how likely the grader made them, and say what makes each suspect.
 
@@ -49,7 +49,7 @@ def suspect_flips(
             booleans. None takes the built-in ones that the update changes.
         right_by: What speaks for an answer's being right, in the same way: the built-in "gold_in_text", columns, such
             as the marks of a laxer grader, or of other models on the question; of a mapping also one array of the
-            questions.
+            questions. None takes the built-in one where there are texts.
 
     Returns:
         The flips, the likeliest mistakes of the grader first; flips of the same chance in the order of the file.
@@ -68,8 +68,7 @@ def suspect_flips(
     """
     tasks, old_right, new_right, keys = _marks(result)
     n = len(old_right)
-    forms, unchanged = _forms(result, tasks, recognised_by, n)
-    rest = _features(result, tasks, right_by, n, of_question=True)
+    forms, rest, unchanged = _read(result, tasks, recognised_by, right_by, n)
     if shared := {form.name for form in forms} & {feature.name for feature in rest}:
         raise InputError(
             f"{listed(map(quote, sorted(shared)))} is to be what the grader recognises, and what speaks for being "
@@ -77,7 +76,7 @@ def suspect_flips(
         )
     flips = np.flatnonzero(old_right & ~new_right)
     if not len(flips):
-        return Suspects(n, (), (), tuple(item.name for item in rest), unchanged, result)
+        return Suspects(n, (), (), tuple(item.name for item in rest), tuple(unchanged), result)
     told = recognition(old_right, new_right, *_sides(forms, n), *_sides(rest, n))
     # What the marks say nothing of comes first; rounding makes no order.
     chances = np.round(told.chances, 9)
@@ -86,12 +85,13 @@ def suspect_flips(
     for place in order.tolist():
         row = int(flips[place])
         task, key, row_of_task = keys(row)
-        reasons = _reasons(forms, row, told.contributions[place], told.unknown)
+        reasons = _reasons(forms, row, told, place)
         ranked.append(Suspect(task, key, float(told.chances[place]), reasons, row_of_task))
     evidence = tuple(
-        _evidence(form, float(slope), old_right, new_right) for form, slope in zip(forms, told.slopes, strict=True)
+        _evidence(form, float(told.slopes[place]), place in told.together, old_right, new_right)
+        for place, form in enumerate(forms)
     )
-    return Suspects(n, tuple(ranked), evidence, tuple(item.name for item in rest), unchanged, result)
+    return Suspects(n, tuple(ranked), evidence, tuple(item.name for item in rest), tuple(unchanged), result)
 
 
 def _marks(result: Outcomes | Comparison) -> tuple[list[str], Flags, Flags, _Key]:
@@ -116,54 +116,74 @@ def _marks(result: Outcomes | Comparison) -> tuple[list[str], Flags, Flags, _Key
 
 
 def _forms(
-    result: Outcomes | Comparison, tasks: Sequence[str], named: Named | None, n: int
-) -> tuple[list[Feature], tuple[str, ...]]:
+    named: Named | None, built_in: Sequence[Feature], features: list[Feature]
+) -> tuple[list[Feature], list[str]]:
     """Give the features of form, and the names of built-in ones that are left out because the update changes none."""
     if named is not None:
-        features = _features(result, tasks, named, n)
         if not features:
             raise InputError("recognised_by names no feature; leave it out for those that the update changes.")
-        return features, ()
-    built_in = [] if isinstance(result, Comparison) else text_features(result, tasks, list(FORMS))
+        return features, []
     if not built_in:
         raise InputError(
             "there are no texts to read features from; name columns or give arrays with recognised_by "
             "(--recognised-by)."
         )
     changed = [feature for feature in built_in if _p_of_change(feature) <= _CHANGED / len(built_in)]
-    return changed, tuple(feature.name for feature in built_in if feature not in changed)
+    return changed, [feature.name for feature in built_in if feature not in changed]
 
 
 def _p_of_change(feature: Feature) -> float:
-    more, fewer = (
-        int(np.count_nonzero(change > 0)) for change in (feature.new - feature.old, feature.old - feature.new)
-    )
-    return coin_test(fewer, more)
+    change = feature.new - feature.old
+    return coin_test(int(np.count_nonzero(change < 0)), int(np.count_nonzero(change > 0)))
 
 
-def _features(
-    result: Outcomes | Comparison, tasks: Sequence[str], named: Named, n: int, *, of_question: bool = False
-) -> list[Feature]:
-    if isinstance(named, Mapping):
-        return [given_feature(str(name), values, n, of_question=of_question) for name, values in named.items()]
+def _read(
+    result: Outcomes | Comparison, tasks: Sequence[str], named: Named | None, right_by: Named | None, n: int
+) -> tuple[list[Feature], list[Feature], list[str]]:
+    """Give features of form, those that speak for being right, and built-in forms that are left out."""
+    asked = [_names(result, given) for given in (named, right_by)]
+    # A column of the files comes before a built-in feature of that name.
+    columns = {} if isinstance(result, Comparison) else result.features
+    read = {name for sides in columns.values() for name in sides[0]}
+    wanted = [*(FORMS if named is None else asked[0]), *(RIGHTNESS if right_by is None else asked[1])]
+    built_in = [name for name in dict.fromkeys(wanted) if name in FORMS | RIGHTNESS and name not in read]
+    known = {}
+    if not isinstance(result, Comparison):
+        known = {feature.name: feature for feature in text_features(result, tasks, built_in)}
+    chosen: list[list[Feature]] = []
+    for given, names in zip((named, right_by), asked, strict=True):
+        if isinstance(given, Mapping):
+            of_question = given is right_by
+            chosen.append(
+                [given_feature(str(name), values, n, of_question=of_question) for name, values in given.items()]
+            )
+            continue
+        if isinstance(result, Comparison):  # which nothing was named of
+            chosen.append([])
+            continue
+        if lacking := [name for name in names if name in built_in and name not in known]:
+            raise InputError(
+                f"{listed(map(quote, lacking))} cannot be read from these files: there are no texts, or none beside "
+                "the extracted answers."
+            )
+        chosen.append([known.get(name) or column_feature(result, tasks, name) for name in names])
+    forms, unchanged = _forms(named, [known[name] for name in FORMS if name in known], chosen[0])
+    if right_by is None:
+        chosen[1] = [known[name] for name in RIGHTNESS if name in known]
+    return forms, chosen[1], unchanged
+
+
+def _names(result: Outcomes | Comparison, named: Named | None) -> list[str]:
+    """Give the names of features that are to be read."""
+    if named is None or isinstance(named, Mapping):
+        return []
     names = list(dict.fromkeys([named] if isinstance(named, str) else named))
     if names and isinstance(result, Comparison):
         raise InputError(
             f"a Comparison holds no texts and no columns, so {quote(names[0])} cannot be read; give a mapping of name "
             "-> (old values, new values)."
         )
-    if not names or isinstance(result, Comparison):
-        return []
-    # A column of the files comes before a built-in feature of that name.
-    read = {name for columns in result.features.values() for name in columns[0]}
-    built_in = [name for name in names if name in FORMS | RIGHTNESS and name not in read]
-    known = {feature.name: feature for feature in text_features(result, tasks, built_in)}
-    if lacking := [name for name in built_in if name not in known]:
-        raise InputError(
-            f"{listed(map(quote, lacking))} cannot be read from these files: there are no texts, or none beside the "
-            "extracted answers."
-        )
-    return [known[name] if name in known else column_feature(result, tasks, name) for name in names]
+    return names
 
 
 def _sides(features: Sequence[Feature], n: int) -> list[NDArray[np.float64]]:
@@ -174,16 +194,20 @@ def _sides(features: Sequence[Feature], n: int) -> list[NDArray[np.float64]]:
     ]
 
 
-def _reasons(
-    forms: Sequence[Feature], row: int, weights: NDArray[np.float64], unknown: Sequence[int]
-) -> tuple[str, ...]:
-    """Say which changes of form count against the grader, what weighs most first; what is unknown before."""
-    order = sorted(range(len(forms)), key=lambda place: (place not in unknown, -weights[place], place))
+def _reasons(forms: Sequence[Feature], row: int, found: Recognition, flip: int) -> tuple[str, ...]:
+    """Say which changes of form count against the grader: first what is unknown, then what weighs most."""
+    weights = found.contributions[flip]
+    # What is told with others has no weight of its own.
+    counts = [
+        place in found.unknown or weights[place] > 0 or (place in found.together and weights.sum() > 0)
+        for place in range(len(forms))
+    ]
+    order = sorted(range(len(forms)), key=lambda place: (place not in found.unknown, -weights[place], place))
     told = []
     for place in order:
         form = forms[place]
         old, new = float(form.old[row]), float(form.new[row])
-        if old == new or (weights[place] <= 0 and place not in unknown):
+        if old == new or not counts[place]:
             continue
         if form.is_flag:
             told.append(form.phrase if new else f"no {form.phrase}")
@@ -194,7 +218,7 @@ def _reasons(
     return tuple(told)
 
 
-def _evidence(form: Feature, slope: float, old_right: Flags, new_right: Flags) -> FormEvidence:
+def _evidence(form: Feature, slope: float, is_together: bool, old_right: Flags, new_right: Flags) -> FormEvidence:
     old, new = (np.expm1(side) if form.is_log else side for side in (form.old, form.new))
     # Of a form of which marks say nothing, by what became of it.
     is_missed = bool(slope > 0 if slope == slope else new.mean() < old.mean())
@@ -212,6 +236,7 @@ def _evidence(form: Feature, slope: float, old_right: Flags, new_right: Flags) -
         others_recognised=_counted(new_right, new <= 0) if form.is_flag else (0, 0),
         never_recognised=bool(form.is_flag and never),
         slope=slope,
+        goes_with_others=is_together,
     )
 
 

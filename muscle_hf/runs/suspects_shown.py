@@ -40,7 +40,9 @@ class FormEvidence:
     never_recognised: bool
     """Whether none of the answers, old or new, that have it (where it is missed: that lack it) is marked right."""
     slope: float
-    """Log odds of being marked right, for 1 of it; nan where marks say nothing of it."""
+    """Log odds of being marked right, for 1 of it; nan where marks say nothing of it, or it is told with others."""
+    goes_with_others: bool
+    """Whether it always goes with other features, and is told with these."""
 
     def sentence(self, n: int, flips: int) -> str:
         """Say how often it is there, before and after, and how often it goes with being marked right."""
@@ -120,12 +122,14 @@ class Suspects:
         told = [form.sentence(self.n, count) for form in self.forms]
         if self.unchanged:
             told.append(f"not changed by the update, and left out: {listed(self.unchanged)}")
-        unknown = [form for form in self.forms if math.isnan(form.slope)]
+        if together := [form.name for form in self.forms if form.goes_with_others]:
+            told.append(f"{listed(together)}: always goes with the others, and is told with these")
+        unknown = [form for form in self.forms if math.isnan(form.slope) and not form.goes_with_others]
         if unknown:
             names = listed(form.name for form in unknown)
             told.append(
-                f"{names}: follows from the version, or from other features, so the marks say nothing of it; only a "
-                "person can tell"
+                f"{names}: follows from the version, or from what speaks for being right, so the marks say nothing "
+                "of it; only a person can tell"
             )
         never = [form for form in self.forms if form.never_recognised and not math.isnan(form.slope)]
         if never:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from muscle_hf.errors import InputError
-from muscle_hf.flips.audit import Stratum, allocation, from_verdicts, lowest_total, strata_of
+from muscle_hf.flips.audit import Stratum, from_verdicts
 from muscle_hf.flips.finite_population import share_limits
+from muscle_hf.flips.strata import allocation, lowest_total, strata_of
 
 SMALL = [((7, 3), (5, 2)), ((6, 6), (4, 2)), ((9, 4), (2, 2)), ((8, 3), (8, 5))]
 

@@ -68,11 +68,22 @@ def test_a_form_of_all_new_answers_and_no_old_one_is_unknown_and_not_guilty() ->
     assert np.isnan(found.chances).all() and np.isnan(found.slopes).all()
 
 
-def test_a_column_that_follows_from_another_is_unknown_and_the_other_is_not() -> None:
+def test_forms_that_always_go_together_are_told_as_one() -> None:
+    # Each fenced answer lacks the hashes that all others have: to take the fence off is to have them again.
     fence = np.array([1.0, 0, 1, 0, 0, 1, 0, 0])
-    old = np.zeros((8, 2))
-    found = told(flags("1" * 8), flags("01010111"), old, np.column_stack([fence, 2 * fence]))
-    assert found.unknown == (1,)
+    marks = flags("1" * 8), flags("01010111")
+    alone = told(*marks, np.zeros(8), fence)
+    old, new = np.column_stack([np.zeros(8), np.ones(8)]), np.column_stack([fence, 1 - fence])
+    both = told(*marks, old, new)
+    assert (both.unknown, both.together) == ((), (1,))
+    assert both.chances == pytest.approx(alone.chances)
+
+
+def test_a_form_that_follows_from_what_speaks_for_right_is_unknown() -> None:
+    fence = np.array([1.0, 0, 1, 0, 0, 1, 0, 0])
+    found = told(flags("1" * 8), flags("01010111"), np.zeros(8), fence, np.zeros((8, 1)), fence[:, None])
+    assert found.unknown == (0,)
+    assert np.isnan(found.chances).tolist() == [True, True, False]
 
 
 def test_an_answer_whose_form_is_as_before_is_no_suspect() -> None:
