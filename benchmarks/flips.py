@@ -82,6 +82,7 @@ def main() -> None:
     millions, one = int(10_000_000 * scale), int(1_000_000 * scale)
     cases: list[tuple[str, Callable[[], list[Any]], Callable[[list[Any]], object], Callable[..., object]]] = [
         ("ints, 150 classes, arrays", lambda: integers(millions, 150), _compare, loop),
+        ("ints, 1,000 classes, arrays", lambda: integers(one, 1000), _compare, loop),
         ("ints, a million classes, arrays", lambda: integers(millions, 1_000_000), _compare, loop),
         (
             "right or wrong, arrays",

@@ -45,10 +45,8 @@ def flip_metrics(
     return metrics | {f"{prefix}_{name}": getattr(of_update, rate) for name, rate in _OF_UPDATE.items()}
 
 
-def refuse_without_classes(metric: str | None, references: Values) -> None:
+def refuse_without_classes(metric: str, references: Values) -> None:
     """Refuse to choose the best checkpoint by the balanced rate where the right answers are no classes."""
-    if metric is None or metric.removeprefix("eval_") != BALANCED:
-        return
     classes = compare(old=references, new=references, references=references).by_class
     if classes is not None and classes.unfit:
         raise ConfigurationError(

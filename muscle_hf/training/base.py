@@ -136,7 +136,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._pushes.start_training()
         if self.flips is not None and self.args.eval_strategy != "no":
             refuse_tensor_parallelism(self.get_tp_size())
-            check_best(self.args, self.flips.questions.references)
+            check_best(self.args, self.flips)
             self.flips.ask_old_and_new()
         self._make_ready()
         try:

@@ -5,13 +5,16 @@ The trainers' base measures and logs them, see [`TrainerBase`][muscle_hf.trainin
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import ConfigurationError
-from ..flips.eval_metrics import direction_of_best, is_allowed_best, refuse_without_classes
+from ..flips.eval_metrics import BALANCED, direction_of_best, is_allowed_best, refuse_without_classes
+
+if TYPE_CHECKING:
+    from .flips_evaluation import FlipsEvaluation
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +35,12 @@ def choose_when_to_evaluate(args: Any, evaluates: bool, measures_flips: bool) ->
         )
 
 
-def check_best(args: Any, references: Sequence[Any]) -> None:
-    """Refuse a metric for the best checkpoint that would choose the worst one, or that these rows do not have."""
-    direction_of_best(args.metric_for_best_model, args.greater_is_better)
-    refuse_without_classes(args.metric_for_best_model, references)
+def check_best(args: Any, flips: "FlipsEvaluation") -> None:
+    """Refuse a metric for the best checkpoint that would choose the worst one, or that the rows do not have."""
+    metric = args.metric_for_best_model
+    direction_of_best(metric, args.greater_is_better)
+    if metric is not None and metric.removeprefix("eval_") == BALANCED:
+        refuse_without_classes(metric, flips.questions.references)
 
 
 def is_below_bound(metrics: Mapping[str, float], min_accuracy: float | None, prefix: str) -> bool:

@@ -61,8 +61,6 @@ def test_texts_to_be_found_log_no_balanced_rate_and_none_can_choose_by_it() -> N
         with pytest.raises(ConfigurationError, match=r"2 rows have 2 different .* no classes"):
             refuse_without_classes(metric, ["a", "c"])
         refuse_without_classes(metric, REFERENCES)
-    refuse_without_classes("eval_negative_flip_rate", ["a", "c"])
-    refuse_without_classes(None, ["a", "c"])
 
 
 def test_columns_of_other_lengths_are_refused() -> None:

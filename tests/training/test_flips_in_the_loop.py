@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +25,20 @@ from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.teachers.live import holding
 from muscle_hf.training.base import TrainerBase
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
+from muscle_hf.training.flips_in_the_loop import check_best
 
 TOKENIZER = tiny_tokenizer()
 ROWS = [{"prompt": f"transfer {n} dollars\n", "completion": ["savings", "checking"][n % 2]} for n in range(8)]
+
+
+def test_the_rate_of_classes_chooses_no_checkpoint_where_right_answers_are_none() -> None:
+    def flips(references: list[str]) -> Any:
+        return SimpleNamespace(questions=SimpleNamespace(references=references))
+
+    args = SimpleNamespace(metric_for_best_model="eval_balanced_negative_flip_rate", greater_is_better=False)
+    check_best(args, flips(["savings", "checking"] * 4))
+    with pytest.raises(ConfigurationError, match=r"8 rows have 8 different right answers.*eval_negative_flip_rate"):
+        check_best(args, flips([f"text {row}" for row in range(8)]))
 
 
 class LoopTrainer(TrainerBase, SFTTrainer):
