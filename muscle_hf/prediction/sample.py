@@ -163,7 +163,7 @@ class Sampler(Chooser):
         numbers = np.stack([stream.standard_exponential(scores.shape[-1]) for stream in self.streams])
         inputs = torch.empty(0)  # which neither of the warpers reads
         logs = TemperatureLogitsWarper(self.temperature)(inputs, scores).log_softmax(-1)
-        race = logs.exp() / torch.from_numpy(numbers).to(logs.device, logs.dtype)
+        race = logs.exp() / torch.from_numpy(numbers).to(logs.dtype).to(logs.device)
         kept = torch.ones_like(race, dtype=torch.bool)
         if self.top_p < 1:
             kept = TopPLogitsWarper(self.top_p)(inputs, logs).isfinite()
@@ -176,7 +176,7 @@ class Sampler(Chooser):
         margin = self.margin / self.temperature
         if not margin:
             return torch.zeros(len(logs), dtype=torch.bool, device=logs.device)
-        rivals = (race >= race.gather(-1, drawn) * math.exp(-margin)).scatter(-1, drawn, False)
+        rivals = (race > race.gather(-1, drawn) * math.exp(-margin)).scatter(-1, drawn, False)
         if self.top_p == 1:
             return rivals.any(-1)
         # A cut lets go what has mass enough above it. The mass of some tokens, m, moves by at most margin m (1 - m).
