@@ -42,7 +42,7 @@ class CoupledEstimate:
     labelled: int
     """How many of them have a label."""
     relevance: CoupledPart
-    """The model of P(relevant)."""
+    """The model of P(relevant): a `CoupledPart`."""
     selection: CoupledPart
     """The model of P(selected), that somebody looked."""
     probability_relevant: NDArray[np.float64] = field(repr=False)
