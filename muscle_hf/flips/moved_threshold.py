@@ -29,7 +29,7 @@ class MovedThreshold:
     """Fitted on all rows: the one to use. It is in nats."""
     folds: int
     answers: YesNoAnswers
-    """What the new model would say: accuracy, bias and d' with their intervals."""
+    """What the new model would say. Intervals of these, and of `change`, take the thresholds for given."""
     change: Comparison
     """The new model's answers as they are ("old") against those at the moved thresholds ("new")."""
     negative_flips: int
@@ -39,17 +39,19 @@ class MovedThreshold:
     broken: NDArray[np.int64] = field(repr=False)
     """Positions that are right now and would be wrong."""
 
-    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
-        """Give everything but the positions as a dictionary of plain Python values."""
-        low, high = self.change.confidence_interval("accuracy_change", level)
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the positions as a dictionary of plain Python values.
+
+        Without intervals: how far the threshold itself may be off is in none of them.
+        """
         return {
             "threshold": self.threshold,
             "folds": self.folds,
             "negative_flips": self.negative_flips,
             "repaired": len(self.repaired),
             "broken": len(self.broken),
-            "accuracy_change": {"estimate": self.change.accuracy_change, "low": low, "high": high},
-            "answers": self.answers.to_dict(level),
+            "accuracy": self.answers.accuracy,
+            "bias": self.answers.bias,
         }
 
 

@@ -206,7 +206,7 @@ class YesNoComparison(Result):
         if self.knowledge_changes is not None:
             content["knowledge_changes"] = {name: dict(counts) for name, counts in self.knowledge_changes.items()}
         if self.moved_threshold is not None:
-            content["moved_threshold"] = self.moved_threshold.to_dict(level)
+            content["moved_threshold"] = self.moved_threshold.to_dict()
         return content
 
     def __str__(self) -> str:

@@ -111,7 +111,7 @@ def ability(b: Compared, level: float = 0.95) -> str | None:
     return f"No change shows in how well it tells yes from no: {moved}."
 
 
-def threshold(b: Compared, level: float = 0.95) -> str | None:
+def threshold(b: Compared) -> str | None:
     """Say what a moved threshold would repair; None without scores."""
     repairs = b.moved_threshold
     if repairs is None:
@@ -119,13 +119,11 @@ def threshold(b: Compared, level: float = 0.95) -> str | None:
     before, after = b.new.accuracy, repairs.answers.accuracy
     if not repairs.threshold:
         return "No moved threshold would give more right answers: at 0 nats, where it is, there are most."
-    low, high = repairs.change.confidence_interval("accuracy_change", level)
     return (
         f"A threshold moved to {repairs.threshold:+.3g} nats, fitted on other rows than those it is tried on "
         f"({repairs.folds} folds), would repair {len(repairs.repaired):,} of the {repairs.negative_flips:,} broken "
         f"answers and break {len(repairs.broken):,} others, with no retraining: accuracy {100 * before:z.1f} -> "
-        f"{100 * after:z.1f} %, {100 * (after - before):+z.1f} points [{100 * low:+z.1f}, {100 * high:+z.1f}], bias "
-        f"{repairs.answers.bias:+z.3f}."
+        f"{100 * after:z.1f} %, bias {b.new.bias:+z.3f} -> {repairs.answers.bias:+z.3f}."
     )
 
 
@@ -178,7 +176,7 @@ def scores(b: Compared, level: float = 0.95) -> str | None:
 
 def sentences(b: Compared, level: float = 0.95) -> list[str]:
     """Give all of it in sentences, what matters most first."""
-    told = [direction(b, level), flips(b), ability(b, level), scores(b, level), threshold(b, level)]
+    told = [direction(b, level), flips(b), ability(b, level), scores(b, level), threshold(b)]
     return [sentence for sentence in told if sentence]
 
 
