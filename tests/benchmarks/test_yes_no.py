@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "yes_no.py"
 @pytest.mark.slow
 def test_every_interval_and_the_threshold_are_held_to_a_truth(capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(SCRIPT))
-    script["main"](["--sizes", "20:10", "--draws", "1", "--thresholds", "1"])
+    script["main"](["--sizes", "20:10", "--draws", "1", "--thresholds", "2"])
     shown = capsys.readouterr().out
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("| 20 + 10")
