@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import InputError
+from ..flips.classes import Classes
 from ..flips.comparison import Comparison
 from ..flips.rates import strict_json
 from ..runs.outcomes import Instance
@@ -29,6 +30,7 @@ _NEEDED = ("title", "name_of_this", "plain_update", "control", "task", "version"
 _TEXTS = (*_NEEDED, "base_import", "split", "license", "adapter_type", "evaluated_split")
 _LISTS = ("tags", "language", "caveats")
 _IDS = ("repository", "dataset", "evaluated_on")
+_OF_CLASSES = ("n", "old_right", "broken")
 _BASES = ("new_base", "new_adapter", "old_base", "old_adapter")
 
 
@@ -126,6 +128,9 @@ def _comparison(one: Comparison, only: Sequence[str] = ()) -> dict[str, Any]:
     found = one.to_dict(LEVEL)
     if only:
         found["rates"] = {name: found["rates"][name] for name in only}
+    if one.by_class:
+        # Without their names, which may be nobody's business.
+        found["classes"] = {name: getattr(one.by_class, name).tolist() for name in _OF_CLASSES}
     return found | {"chance_agreement": one.chance_agreement, "kappa_standard_error": one.kappa_standard_error}
 
 
@@ -142,6 +147,7 @@ def _read_comparison(found: Mapping[str, Any]) -> Comparison:
         kappa_standard_error=_number(found["kappa_standard_error"]),
         negative_flips=negative,
         positive_flips=positive,
+        by_class=_read_classes(found["classes"]) if "classes" in found else None,
     )
     flips = np.concatenate([negative, positive])
     is_sound = min(right, wrong) >= 0 and read.n > 0 and (same is None or 0 <= same <= wrong)
@@ -152,6 +158,13 @@ def _read_comparison(found: Mapping[str, Any]) -> Comparison:
     ):
         raise InputError("the counts of a comparison contradict each other")
     return read
+
+
+def _read_classes(found: Mapping[str, Any]) -> Classes:
+    n, right, broken = (np.array(found[name], np.int64) for name in _OF_CLASSES)
+    if not (n.shape == right.shape == broken.shape and (n > 0).all() and ((broken >= 0) & (broken <= right)).all()):
+        raise InputError("the counts of the classes of a comparison contradict each other")
+    return Classes(tuple(range(len(n))), n, right, broken)
 
 
 def _instance(found: Mapping[str, Any]) -> Instance:

@@ -241,7 +241,8 @@ def test_no_field_of_a_card_is_lost_in_its_record(tmp_path: Path) -> None:
     further = {"embedding_rows": 321, "base_import": "from tiny import BASE", "task": "text-classification"}
     names = {"name_of_this": "compatibility", "plain_update": "plain", "control": "longer", "version": "0.0.9"}
     # Without a row of this adapter there is no picture.
-    other = compare(old=["a"], new=["b"], references=["a"])
+    other = compare(old=["a", "a"], new=["b", "a"], references=["a", "a"])
+    assert other.balanced_negative_flip_rate == 0.5
     card = _full(**further, **names, comparisons={"other": other}).public()
     card.write(tmp_path)
     again = AdapterCard.read(tmp_path)
