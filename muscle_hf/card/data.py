@@ -203,4 +203,5 @@ def _public_instance(one: Instance) -> Instance:
         if isinstance(value := getattr(one, each.name), str) and each.name != "kind"
     }
     slices = {public(name): None if value is None else public(value) for name, value in one.slices.items()}
-    return replace(one, **texts, slices=slices)
+    # Whole texts stand below the answers that were taken out of them.
+    return replace(one, **texts | {"slices": slices, "old_response": None, "new_response": None})

@@ -59,6 +59,8 @@ def audited_rate(
     keys, n = flip_keys(result)
     places = {key: place for place, key in enumerate(keys)}
     told = {_known(key, places, result): _flag(key, value) for key, value in verdicts.items()}
+    if len(told) < len(verdicts):
+        raise InputError("two verdicts are on one negative flip, named as id and as (task, id); leave one of them.")
     if keys and not told:
         raise InputError("there are no verdicts; check some of the negative flips first.")
     if draw is None:

@@ -272,6 +272,12 @@ def test_verdicts_that_say_nothing_are_refused(verdicts: dict[Any, Any], said: s
         muscle_hf.audited_rate(c, verdicts)
 
 
+def test_two_verdicts_on_one_flip_are_refused() -> None:
+    c = muscle_hf.compare_correct(old=[1] * 3, new=[0, 1, 1])
+    with pytest.raises(InputError, match="two verdicts are on one negative flip"):
+        muscle_hf.audited_rate(c, {(None, 0): True, 0: False})
+
+
 def test_verdicts_on_what_was_not_drawn_and_draws_of_other_files_are_refused() -> None:
     c = muscle_hf.compare_correct(old=[1] * 12, new=[0] * 6 + [1] * 6)
     fence = [0] * 12, [1, 1, 1, 0, 0, 0] * 2
