@@ -32,7 +32,8 @@ HEAD = (
 
 NOTE = (
     "Means over seeds with 95 % intervals over seeds and test questions together (*: one seed, over questions alone). "
-    "The best reference is that of plain update, controls and refresh which has the lowest relative NFR; recovery is "
+    "The best reference is that of plain update, controls and refresh with the lowest relative NFR, but none that "
+    "is less accurate than the plain update beyond chance: a copy of the old model would break nothing. Recovery is "
     "(accuracy - bare base) / (plain update - bare base); labels include those of the validation; minutes are of one "
     "thread's processor time, without those of the models that a row starts from; of language models the answers to "
     "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Made with "
@@ -188,17 +189,28 @@ def _best_reference(
     references: Mapping[str, Mapping[int, Cell]],
     found: Mapping[str, Mapping[str, Estimate]],
 ) -> tuple[str, dict[str, Estimate], dict[str, Estimate]] | None:
-    """Return the reference that loses least on the seeds that both have, and both rows' figures on these seeds."""
+    """Return the reference that loses least on the seeds that both have, and both rows' figures on these seeds.
+
+    A reference that is less accurate than the plain update, beyond chance, is none.
+    """
     best = None
     for other, row in references.items():
         seeds = rows[name].keys() & row.keys()
-        if other == name or not seeds or len(seeds) < min(len(rows[name]), 2):
+        if other == name or not seeds or len(seeds) < min(len(rows[name]), 2) or _is_less_accurate(other, rows):
             continue
         theirs = found[other] if seeds == row.keys() else figures(row, rows["old"], seeds)
         ours = found[name] if seeds == rows[name].keys() else figures(rows[name], rows["old"], seeds)
         if best is None or theirs["relative"].mean < best[2]["relative"].mean:
             best = other, ours, theirs
     return best
+
+
+def _is_less_accurate(name: str, rows: Mapping[str, Mapping[int, Cell]]) -> bool:
+    plain = rows.get("plain", {})
+    if not (seeds := rows[name].keys() & plain.keys()):
+        return False
+    ours, theirs = (figures(row, rows["old"], seeds)["accuracy"] for row in (rows[name], plain))
+    return (ours - theirs).interval()[1] < 0
 
 
 def _line(
