@@ -11,8 +11,8 @@ it has every count of real flips that some strata with as many might give (`stra
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from ..errors import InputError
 from ..text import how_many
@@ -25,7 +25,8 @@ from .strata import lowest_total
 SCHEMA_VERSION = 1
 
 
-class Stratum(NamedTuple):
+@dataclass(frozen=True)
+class Stratum:
     """Negative flips that had the same chance to be drawn, and what came of those that were."""
 
     size: int
@@ -133,7 +134,7 @@ class AuditedRate:
             "negative_flip_rate": self.negative_flip_rate.to_dict()
             | {"interval_of_questions": list(self.confidence_interval())},
             "graders_share": self.graders_share.to_dict(),
-            "strata": [stratum._asdict() | {"probability": stratum.probability} for stratum in self.strata],
+            "strata": [asdict(stratum) | {"probability": stratum.probability} for stratum in self.strata],
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -196,7 +197,7 @@ def from_verdicts(*, n: int, strata: Sequence[Stratum], level: float = 0.95, ind
     if not 0 < len(strata) < 3:
         raise InputError(f"{len(strata)} strata were given; negative flips are drawn from one or two.")
     for stratum in strata:
-        if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in stratum):
+        if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in astuple(stratum)):
             raise InputError(f"{stratum} holds something that is no count.")
         if stratum.drawn > stratum.size:
             raise InputError(f"{stratum}: {stratum.drawn} are drawn of {stratum.size}.")

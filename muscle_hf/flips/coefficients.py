@@ -1,7 +1,7 @@
 """From a maximum of a likelihood to named coefficients: their standard errors, and those that have no finite value."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ _SHARE = 1e-3
 _WENT = 0.1
 
 
-class Coefficients(NamedTuple):
+@dataclass(frozen=True)
+class Coefficients:
     """Coefficients of both parts in the units of their columns; those of relevance first, each intercept before."""
 
     names: tuple[str, ...]

@@ -15,6 +15,7 @@ logistic, and that they are independent given their features, is assumed and can
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def coupled_estimate(
         )
     fitted = coefficients_at(point, information, of_r, of_s)
     if method == "weights":  # whose curvature is that of no likelihood
-        fitted = fitted._replace(errors=np.full_like(fitted.errors, np.nan))
+        fitted = replace(fitted, errors=np.full_like(fitted.errors, np.nan))
     separated_by = tuple(name for name, is_so in zip(fitted.names, fitted.separated, strict=True) if is_so)
     if separated_by:
         warnings.warn(
