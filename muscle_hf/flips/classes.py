@@ -139,7 +139,12 @@ class Classes:
         return mean_of_rates(self.broken / effect, self.n / effect, level, cautious=cautious)
 
     def interval_of(self, place: int, level: float) -> Interval:
-        """Bound the rate of one class by Wilson's interval."""
+        """Bound the rate of one class by Wilson's interval; nan where its rows stand in clusters.
+
+        How far clusters make the rows of a single class alike is not known.
+        """
+        if self.spread is not None and self.spread.sizes.max() > 1:
+            return math.nan, math.nan
         return wilson(float(self.broken[place]), float(self.n[place]), level)
 
     def worst_first(self) -> list[int]:

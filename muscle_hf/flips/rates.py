@@ -135,8 +135,9 @@ class Result:
             - Means of a `ScoreComparison`: percentile bootstrap over instances (2,000 resamples; the two scores of an
               instance stay together), for `mean_gain` and `mean_regression` among those that rose or fell; over more
               than 5,000 values the normal interval, and under 2 nan.
-            - Rates of yes/no answers: shares and their changes as above, bias and its shift by squares of how far the
-              bounds of two such reach (MOVER), d' and c by a Bayesian bootstrap within each right answer.
+            - Rates of yes/no answers: shares and the change of accuracy as above; changes of FNR and FPR by Newcombe's
+              interval alone; bias and its shift by squares of how far the bounds of two such reach (MOVER); d' and c
+              by a Bayesian bootstrap within each right answer; `score_shift` as means.
 
         Where clusters were given, counts, changes and kappa have the same intervals by an effective number of
         instances (Korn and Graubard 1998), and means Student's interval of the clusters' sums. A single cluster leaves
@@ -173,6 +174,8 @@ class Result:
               half a flip less at the lower one.
             - Means of a `ScoreComparison`: the wider of the bootstrap and Student's interval. No interval of a mean
               knows of what no value shows, so where few instances change by much this one errs more often.
+            - Rates of yes/no answers: changes of accuracy, FNR and FPR as `accuracy_change` above, bias and its shift by
+              squares of how far the exact bounds of shares, or those of changes, reach.
             - Other rates: that of `confidence_interval`.
 
         Where clusters were given, counts and changes are taken as of the effective number of instances. For counts

@@ -23,15 +23,16 @@ Codes: TypeAlias = NDArray[np.int64]
 
 POSITIVE, NEGATIVE, NEITHER = range(3)
 """What an answer is taken for; those above `NEITHER` are answers that are neither label."""
+_NAMES = ("positive", "negative")
 _SHOWN = 5  # of the answers that are neither
 
 
-def absent(counts: Any, names: tuple[str, str] = ("positive", "negative")) -> str | None:
+def absent(counts: Any) -> str | None:
     """Say which right answer no instance has, given how many have each; None where both are there."""
-    missing = [name for name, count in zip(names, counts, strict=True) if not count]
+    missing = [name for name, count in zip(_NAMES, counts, strict=True) if not count]
     if not missing:
         return None
-    if len(missing) == len(names):
+    if len(missing) == len(_NAMES):
         return "there is no instance"
     return (
         f"the right answer of no instance is {missing[0]}: a lean towards one answer cannot be told from ability then"
@@ -129,10 +130,9 @@ class YesNoAnswers(Result):
     """c = -(z(H) + z(F)) / 2: where it cuts, in the same unit; above 0 it leans to no."""
 
     def _details(self) -> dict[str, Any]:
-        names = ("positive", "negative")
         table = {
-            gold: dict(zip((*names, "neither"), self.counts[row].tolist(), strict=True))
-            for row, gold in enumerate(names)
+            gold: dict(zip((*_NAMES, "neither"), self.counts[row].tolist(), strict=True))
+            for row, gold in enumerate(_NAMES)
         }
         return {
             "counts": table,
@@ -167,7 +167,7 @@ def check_labels(positive: frozenset[Label], negative: frozenset[Label]) -> None
         )
     if _holds_strings(positive) is not _holds_strings(negative):
         raise InputError(
-            f"positive is {_shown(positive)} and negative {_shown(negative)}: one is a string and one an int; give "
+            f"positive is {shown_labels(positive)} and negative {shown_labels(negative)}: one is a string and one an int; give "
             "labels of the type of the answers"
         )
 
@@ -205,7 +205,7 @@ def check_kind(columns: Mapping[str, Answers], positive: frozenset[Label], negat
         if example is not None and isinstance(example, str) is not strings:
             kinds = ("ints", "strings")
             raise InputError(
-                f"{name} holds {kinds[not strings]}, but the labels {_shown(positive)} and {_shown(negative)} are "
+                f"{name} holds {kinds[not strings]}, but the labels {shown_labels(positive)} and {shown_labels(negative)} are "
                 f"{kinds[strings]}: give labels of the type of the answers, such as positive="
                 f"{'1, negative=0' if strings else repr('yes') + ', negative=' + repr('no')}"
             )
@@ -223,7 +223,7 @@ def refuse_other_references(
     value = value.item() if isinstance(value, np.generic) else value
     raise InputError(
         f"references[{place}] is {value!r} ({len(others):,} of {len(references):,} are neither), but each must be "
-        f"{_shown(positive)} or {_shown(negative)}{spelling_hint([value], positive, negative)}; name all labels with "
+        f"{shown_labels(positive)} or {shown_labels(negative)}{spelling_hint([value], positive, negative)}; name all labels with "
         "positive and negative (--yes-no), and leave other questions out"
     )
 
@@ -256,5 +256,6 @@ def _holds_strings(labels: frozenset[Label]) -> bool:
     return isinstance(next(iter(labels)), str)
 
 
-def _shown(labels: frozenset[Label]) -> str:
+def shown_labels(labels: frozenset[Label]) -> str:
+    """Show the labels that mean the same."""
     return " or ".join(sorted(map(repr, labels)))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import yes_no_rates as rates
+from .decisions import change_limits
 from .intervals import Interval, Numbers, change_interval, mean_interval, newcombe
 from .moved_threshold import MovedThreshold
 from .paired_tests import coin_test
@@ -94,11 +95,23 @@ class YesNoComparison(Result):
     def _false_alarms(self) -> rates.Pair:
         return self._pair(NEGATIVE, POSITIVE)
 
-    accuracy_change = _change("accuracy", lambda c, level, _: change_interval(c._right, level))
+    accuracy_change = _change(
+        "accuracy",
+        lambda c, level, _: change_interval(c._right, level),
+        limits=lambda c, level, _: change_limits(c._right, level),
+    )
     """Accuracy of the new model minus that of the old one."""
-    false_negative_rate_change = _change("false_negative_rate", lambda c, level, _: newcombe(c._misses, level))
+    false_negative_rate_change = _change(
+        "false_negative_rate",
+        lambda c, level, _: newcombe(c._misses, level),
+        limits=lambda c, level, _: change_limits(c._misses, level),
+    )
     """FNR of the new model minus that of the old one."""
-    false_positive_rate_change = _change("false_positive_rate", lambda c, level, _: newcombe(c._false_alarms, level))
+    false_positive_rate_change = _change(
+        "false_positive_rate",
+        lambda c, level, _: newcombe(c._false_alarms, level),
+        limits=lambda c, level, _: change_limits(c._false_alarms, level),
+    )
     """FPR of the new model minus that of the old one."""
     shift = _change(
         "bias",

@@ -66,9 +66,7 @@ def direction(b: Compared, level: float = 0.95) -> str:
     moved = f"bias {b.old.bias:+z.3f} -> {b.new.bias:+z.3f}, shift {b.shift:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
     if not low <= 0 <= high:
         side = "no" if low > 0 else "yes"
-        # The interval of tables errs more often where answers are few.
-        least, most = b.decision_interval("shift", level)
-        if least <= 0 <= most:
+        if not _is_shifted(b, level):
             return f'So few questions cannot tell whether the update turned answers towards "{side}": {moved}.'
         return f'The update turned answers towards "{side}": {moved}.'
     return f"The update shows no shift towards either answer: {moved}."
@@ -82,7 +80,7 @@ def flips(b: Compared) -> str:
         for count, where in (
             (b.broken_to_negative, 'to "no"'),
             (b.broken_to_positive, 'to "yes"'),
-            (b.broken_to_neither, "to no answer"),
+            (b.broken_to_neither, "to neither"),
         )
         if count
     ]
@@ -197,8 +195,9 @@ def as_text(b: Compared) -> str:
 
 
 def _is_shifted(b: Compared, level: float) -> bool:
-    low, high = b.confidence_interval("shift", level)
-    return bool(low > 0 or high < 0)
+    # The interval of tables errs more often where answers are few.
+    ends = b.confidence_interval("shift", level), b.decision_interval("shift", level)
+    return not any(low <= 0 <= high for low, high in ends)
 
 
 def _rarest(side: YesNoAnswers) -> str:

@@ -1,6 +1,6 @@
 """A negative flip rate, corrected by what a person found of the flips that were drawn for it."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,8 +57,10 @@ def audited_rate(
         (0.4, 0.1)
     """
     keys, n = flip_keys(result)
-    places = {key: place for place, key in enumerate(keys)}
-    told = {_known(key, places, result): _flag(key, value) for key, value in verdicts.items()}
+    by_id: dict[Any, list[_Key]] = {}
+    for marked in keys:
+        by_id.setdefault(marked[1], []).append(marked)
+    told = {_known(key, by_id): _flag(key, value) for key, value in verdicts.items()}
     if len(told) < len(verdicts):
         raise InputError("two verdicts are on one negative flip, named as id and as (task, id); leave one of them.")
     if keys and not told:
@@ -103,18 +105,18 @@ def _flag(key: Hashable, value: Any) -> bool:
     return bool(value)
 
 
-def _known(key: Any, places: Mapping[_Key, int], result: Outcomes | Comparison) -> _Key:
-    """Find the flip that a verdict is on."""
-    if isinstance(key, tuple) and key in places:
+def _known(key: Any, by_id: Mapping[Any, Sequence[_Key]]) -> _Key:
+    """Find the flip that a verdict is on, named by its id or as (task, id)."""
+    if isinstance(key, tuple) and len(key) == 2 and key in by_id.get(key[1], ()):
         return key
     if isinstance(key, np.generic):
         key = key.item()
-    called = [found for found in places if found[1] == key]
-    if len(called) == 1:
-        return called[0]
-    if called:
+    flips = by_id.get(key, ())
+    if len(flips) == 1:
+        return flips[0]
+    if flips:
         raise InputError(f"{quote(key)} is a negative flip of several tasks; name it as (task, id).")
     # Ids of files are often texts that look like numbers.
-    alike = [found for found in places if str(found[1]) == str(key)]
-    hint = f"; did you mean {alike[0][1]!r}?" if alike else "."
+    alike = next((other for other in by_id if str(other) == str(key)), None)
+    hint = "." if alike is None else f"; did you mean {alike!r}?"
     raise InputError(f"there is a verdict on {quote(key)}, which is no negative flip{hint}")

@@ -27,6 +27,7 @@ from ..flips.yes_no_answers import (
     check_labels,
     code_answers,
     refuse_other_references,
+    shown_labels,
     take_labels,
 )
 from ..flips.yes_no_comparison import YesNoComparison
@@ -118,7 +119,7 @@ def yes_no_tables(
         right, before, after = sides
         gold = code_answers(right, positive, negative, {})
         if len(pairs) > 1 and not (gold < NEITHER).any():
-            others[name] = f"no right answer is {_shown(positive)} or {_shown(negative)}"
+            others[name] = f"no right answer is {shown_labels(positive)} or {shown_labels(negative)}"
             continue
         try:
             refuse_other_references(right, gold, positive, negative)
@@ -228,7 +229,3 @@ def _number(text: str | None) -> float | None:
 def _concatenated(columns: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     known = [column for column in columns if column is not None]
     return np.concatenate(known) if len(known) == len(columns) else None
-
-
-def _shown(labels: frozenset[Label]) -> str:
-    return " or ".join(sorted(map(repr, labels)))

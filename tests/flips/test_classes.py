@@ -257,6 +257,9 @@ def test_an_interval_by_clusters_is_that_of_fewer_rows_and_the_plain_one_where_e
     assert 1.8 * narrow < width < 4 * narrow
     one = compare(old=gold, new=new, references=gold, clusters=np.zeros(390, int))
     assert one.confidence_interval(NAME) == one.decision_interval(NAME) == (0.0, 1.0)
+    # Of a single class it is not known how alike clusters make its rows: no interval, rather than one too short.
+    assert alone.by_class.interval_of(0, 0.95) == plain.by_class.interval_of(0, 0.95)
+    assert np.isnan(together.by_class.interval_of(0, 0.95)).all()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muscle_hf.errors import InputError
+from muscle_hf.flips.comparison import compare
 from muscle_hf.flips.negative_bias import compare_yes_no
 from muscle_hf.flips.special import ndtri
 from muscle_hf.flips.yes_no_comparison import YesNoComparison
@@ -187,6 +188,28 @@ def test_an_estimate_lies_in_its_interval_and_a_verdict_has_the_wider_one(triple
         if not math.isnan(value):
             assert low - 1e-9 <= value <= high + 1e-9
             assert least - 1e-9 <= value <= most + 1e-9
+
+
+def test_the_same_change_of_accuracy_has_the_same_intervals_as_in_a_plain_comparison() -> None:
+    draw = np.random.default_rng(4)
+    gold, old, new = (draw.choice(["yes", "no"], 80, p=[p, 1 - p]).tolist() for p in (0.5, 0.6, 0.3))
+    b, c = compare_yes_no(old=old, new=new, references=gold), compare(old=old, new=new, references=gold)
+    assert b.confidence_interval("accuracy_change") == c.confidence_interval("accuracy_change")
+    assert b.decision_interval("accuracy_change") == c.decision_interval("accuracy_change")
+    of_yes = [place for place, right in enumerate(gold) if right == "yes"]
+    c = compare(**{name: [side[place] for place in of_yes] for name, side in (("old", old), ("new", new))},
+                references=["yes"] * len(of_yes))  # fmt: skip
+    low, high = c.decision_interval("accuracy_change")
+    assert b.decision_interval("false_negative_rate_change") == pytest.approx((-high, -low))
+
+
+def test_ability_does_not_fall_also_where_so_few_questions_tell_no_shift() -> None:
+    # The interval of tables of the shift lies above 0, and that of verdicts does not.
+    cells = {("yes", "yes", "yes"): 8, ("yes", "no", "yes"): 7, ("no", "no", "no"): 14, ("no", "yes", "no"): 1}
+    b = compared([row for row, count in cells.items() for _ in range(count)])
+    (low, _), (least, _) = b.confidence_interval("shift"), b.decision_interval("shift")
+    assert low > 0 >= least
+    assert "So few questions" in str(b) and "Its ability fell" in str(b)
 
 
 # Types, missing answers, absent classes ------------------------------------------------------------------------------

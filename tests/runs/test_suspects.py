@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -270,6 +271,14 @@ def test_verdicts_that_say_nothing_are_refused(verdicts: dict[Any, Any], said: s
     c = muscle_hf.compare_correct(old=[1] * 10, new=[0] * 4 + [1] * 6)
     with pytest.raises(InputError, match=said):
         muscle_hf.audited_rate(c, verdicts)
+
+
+def test_verdicts_on_many_flips_cost_no_look_at_all_flips_each() -> None:
+    count = 10_000  # of which all pairs would take ten seconds
+    c = muscle_hf.compare_correct(old=[1] * count, new=[0] * count)
+    began = time.process_time()
+    assert muscle_hf.audited_rate(c, dict.fromkeys(range(count), True)).negative_flip_rate == (0, 0, 0)
+    assert time.process_time() - began < 2
 
 
 def test_two_verdicts_on_one_flip_are_refused() -> None:
