@@ -151,15 +151,15 @@ def _chance(edge: NDArray[np.int64], more: int, fewer: int, drawn: int, size: in
     a = _likely(more, drawn, size)[None, :]
     rest, left = drawn - a - b, size - more - fewer
     inside = (a >= edge[b]) & (rest >= 0) & (rest <= left)
-    logs = _choose(size, more, a) + _choose(size, fewer, b) - _choose(size, size, np.int64(drawn))
-    return float(np.exp(logs[inside] + _choose(size, left, rest[inside])).sum())
+    logs = log_choose(size, more, a) + log_choose(size, fewer, b) - log_choose(size, size, drawn)
+    return float(np.exp(logs[inside] + log_choose(size, left, rest[inside])).sum())
 
 
 def _at_least(count: int, drawn: int, marked: int, size: int) -> float:
     """Give the chance of so many marked rows, or more, among those drawn."""
     counts = _likely(marked, drawn, size)
-    logs = _choose(size, marked, counts) + _choose(size, size - marked, drawn - counts)
-    return float(np.exp(logs - _choose(size, size, np.int64(drawn)))[counts >= count].sum())
+    logs = log_choose(size, marked, counts) + log_choose(size, size - marked, drawn - counts)
+    return float(np.exp(logs - log_choose(size, size, drawn))[counts >= count].sum())
 
 
 def _likely(marked: int, drawn: int, size: int) -> NDArray[np.int64]:
@@ -170,7 +170,7 @@ def _likely(marked: int, drawn: int, size: int) -> NDArray[np.int64]:
     return np.arange(low, min(marked, drawn, math.ceil(mean + reach)) + 1)
 
 
-def _choose(size: int, n: int, k: NDArray[np.int64] | np.int64) -> Numbers:
+def log_choose(size: int, n: NDArray[np.int64] | int, k: NDArray[np.int64] | int) -> Numbers:
     """Give the log of how many ways there are to choose k of n, at most `size`."""
     logs = _log_factorials(size)
     chosen: Numbers = logs[n] - logs[k] - logs[n - k]

@@ -174,8 +174,8 @@ class Result:
               half a flip less at the lower one.
             - Means of a `ScoreComparison`: the wider of the bootstrap and Student's interval. No interval of a mean
               knows of what no value shows, so where few instances change by much this one errs more often.
-            - Rates of yes/no answers: changes of accuracy, FNR and FPR as `accuracy_change` above, bias and its shift by
-              squares of how far the exact bounds of shares, or those of changes, reach.
+            - Rates of yes/no answers: changes of accuracy, FNR and FPR as `accuracy_change` above; bias and its shift
+              by squares of how far the exact bounds of shares, or those of changes, reach.
             - Other rates: that of `confidence_interval`.
 
         Where clusters were given, counts and changes are taken as of the effective number of instances. For counts

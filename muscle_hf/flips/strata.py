@@ -4,13 +4,12 @@ Sources: Dalenius (1950) for the cut, Neyman (1934) for the shares of the sample
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .finite_population import log_choose
 from .intervals import Numbers
-from .special import gammaln
 
 # So many ways to share a total out between two strata are all looked at; of more some, then all around the best.
 _EACH = 400
@@ -89,20 +88,10 @@ def _chances(marked: NDArray[np.int64], drawn: int, size: int) -> Numbers:
     counts, all_marked = np.arange(drawn + 1)[None, :], marked[:, None]
     rest, unmarked = drawn - counts, size - all_marked
     inside = (counts <= all_marked) & (rest <= unmarked)
-    logs = _choose(size, all_marked, np.where(inside, counts, 0)) + _choose(size, unmarked, np.where(inside, rest, 0))
-    return np.where(inside, np.exp(logs - _choose(size, np.int64(size), np.int64(drawn))), 0.0)
-
-
-def _choose(size: int, n: NDArray[np.int64] | np.int64, k: NDArray[np.int64] | np.int64) -> Numbers:
-    logs = _log_factorials(size)
-    chosen: Numbers = logs[n] - logs[k] - logs[n - k]
-    return chosen
-
-
-@lru_cache(maxsize=8)
-def _log_factorials(size: int) -> Numbers:
-    logs: Numbers = gammaln(np.arange(1, size + 2))
-    return logs
+    logs = log_choose(size, all_marked, np.where(inside, counts, 0)) + log_choose(
+        size, unmarked, np.where(inside, rest, 0)
+    )
+    return np.where(inside, np.exp(logs - log_choose(size, size, drawn)), 0.0)
 
 
 def strata_of(chances: Numbers) -> int:

@@ -167,8 +167,8 @@ def check_labels(positive: frozenset[Label], negative: frozenset[Label]) -> None
         )
     if _holds_strings(positive) is not _holds_strings(negative):
         raise InputError(
-            f"positive is {shown_labels(positive)} and negative {shown_labels(negative)}: one is a string and one an int; give "
-            "labels of the type of the answers"
+            f"positive is {shown_labels(positive)} and negative {shown_labels(negative)}: one is a string and one an "
+            "int; give labels of the type of the answers"
         )
 
 
@@ -205,9 +205,9 @@ def check_kind(columns: Mapping[str, Answers], positive: frozenset[Label], negat
         if example is not None and isinstance(example, str) is not strings:
             kinds = ("ints", "strings")
             raise InputError(
-                f"{name} holds {kinds[not strings]}, but the labels {shown_labels(positive)} and {shown_labels(negative)} are "
-                f"{kinds[strings]}: give labels of the type of the answers, such as positive="
-                f"{'1, negative=0' if strings else repr('yes') + ', negative=' + repr('no')}"
+                f"{name} holds {kinds[not strings]}, but the labels {shown_labels(positive)} and "
+                f"{shown_labels(negative)} are {kinds[strings]}: give labels of the type of the answers, such as "
+                f"positive={'1, negative=0' if strings else repr('yes') + ', negative=' + repr('no')}"
             )
 
 
@@ -223,8 +223,8 @@ def refuse_other_references(
     value = value.item() if isinstance(value, np.generic) else value
     raise InputError(
         f"references[{place}] is {value!r} ({len(others):,} of {len(references):,} are neither), but each must be "
-        f"{shown_labels(positive)} or {shown_labels(negative)}{spelling_hint([value], positive, negative)}; name all labels with "
-        "positive and negative (--yes-no), and leave other questions out"
+        f"{shown_labels(positive)} or {shown_labels(negative)}{spelling_hint([value], positive, negative)}; name all "
+        "labels with positive and negative (--yes-no), and leave other questions out"
     )
 
 

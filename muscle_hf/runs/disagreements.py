@@ -4,7 +4,6 @@ The order is one at random, made of seed, task and id alone: it is the same what
 first k rows of it are a simple random sample of all disagreements, for any k that was chosen beforehand.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from ..readers.selection import both_sides
 from ..readers.sources import read
 from ..readers.task_notes import grouped
 from .matching import match_tasks
+from .random_order import digest_of, order_key
 
 SCHEMA_VERSION = 1
 
@@ -205,10 +205,9 @@ def _keyed(pairs: Mapping[str, Aligned], seed: int) -> Iterator[tuple[bytes, str
     """Give each disagreement with the key of its place in the order: a digest of seed, task and id."""
     for task, pair in pairs.items():
         rows = _differing(pair)
-        # A task that stands alone has the name of its file, which may be another one tomorrow.
-        beginning = f"{seed}\0{task if len(pairs) > 1 else ''}\0"
+        name = task if len(pairs) > 1 else None
         for row, key in zip(rows.tolist(), pair.old.ids.take(pa.array(rows)).to_pylist(), strict=True):
-            yield hashlib.blake2b(f"{beginning}{key}".encode(), digest_size=16).digest(), task, row
+            yield order_key(seed, name, key), task, row
 
 
 def _digest(pairs: Mapping[str, Aligned]) -> str:
@@ -220,4 +219,4 @@ def _digest(pairs: Mapping[str, Aligned]) -> str:
         ids = pair.old.ids.take(pa.array(rows)).to_pylist()
         name = task if len(pairs) > 1 else ""
         lines += [repr((name, str(key), *both)) for key, *both in zip(ids, *columns, strict=True)]
-    return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=6).hexdigest()
+    return digest_of(sorted(lines))

@@ -5,7 +5,6 @@ at random that seed, task and id make: the same whatever the order of the files.
 the number asked for, beforehand.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..flips.strata import allocation, strata_of
+from .random_order import digest_of, order_key
 
 _LEAST = 4  # of which two strata get two each
 
@@ -83,7 +83,7 @@ def draw_flips(flips: tuple[Suspect, ...], n: int, count: int, *, seed: int = 0)
     first = strata_of(chances) if _LEAST <= count < len(chances) else 0
     parts = [range(first), range(first, len(chances))] if first else [range(len(chances))]
     drawn = allocation([chances[part.start : part.stop] for part in parts], count)
-    keys = [_key(flip, seed) for flip in flips]
+    keys = [order_key(seed, flip.task, flip.id) for flip in flips]
     chosen = [
         place for part, size in zip(parts, drawn, strict=True) for place in sorted(part, key=keys.__getitem__)[:size]
     ]
@@ -99,11 +99,7 @@ def draw_flips(flips: tuple[Suspect, ...], n: int, count: int, *, seed: int = 0)
     )
 
 
-def _key(flip: Suspect, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed}\0{flip.task or ''}\0{flip.id}".encode(), digest_size=16).digest()
-
-
 def _digest(flips: tuple[Suspect, ...], n: int, first: int) -> str:
     """Give a digest of all flips and of which are in the first stratum, whatever the order of the files."""
     lines = [repr((flip.task or "", str(flip.id), place < first)) for place, flip in enumerate(flips)]
-    return hashlib.blake2b("\n".join([str(n), *sorted(lines)]).encode(), digest_size=6).hexdigest()
+    return digest_of([str(n), *sorted(lines)])
