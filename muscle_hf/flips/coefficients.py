@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
-from .features import INTERCEPT, Features, Numbers
+from .features import INTERCEPT, Features
+from .intervals import Numbers
 from .special import expit
 
 # Less information on a coefficient, of a column with spread 1, is none: its standard error would be over 100.

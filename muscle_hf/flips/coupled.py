@@ -25,7 +25,8 @@ from .coefficients import Coefficients, coefficients_at
 from .coupled_result import METHODS, CoupledEstimate, CoupledPart
 from .features import INTERCEPT, own_columns, take_features
 from .inputs import is_number, refuse_other_order
-from .logistic import Flags, Numbers, alternate, posterior, product, product_slopes
+from .intervals import Numbers
+from .logistic import Flags, alternate, posterior, product, product_slopes
 from .special import expit
 
 MOST_WEIGHT = 10.0

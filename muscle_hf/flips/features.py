@@ -1,16 +1,17 @@
 """Columns of features, as users have them: taken as one table of floats with names, or refused with the column."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, InputError
+from .intervals import Numbers
 
 INTERCEPT = "intercept"
-Numbers: TypeAlias = NDArray[np.float64]
 # A column whose distance from the others is this share of its spread is made of them; float32 rounds by 1e-7.
 _DEPENDENT = 1e-6
 
@@ -63,8 +64,23 @@ def own_columns(features: Features, beside: Features) -> tuple[str, ...]:
     """Name the columns of one part that are no linear combination of those of another part."""
     base, _ = beside.standardized()
     columns, _ = features.standardized()
-    pairs = zip(features.names, columns.T[1:], strict=True)
-    return tuple(name for name, column in pairs if not _is_made_of(column, base))
+    places = range(1, columns.shape[1])
+    return tuple(features.names[place - 1] for place in places if independent(base, columns[:, [place]]))
+
+
+def independent(base: Numbers, columns: Numbers) -> list[int]:
+    """Choose the columns, of spread 1 or 0, that are no linear combination of the base and of those chosen before."""
+    directions, _ = np.linalg.qr(base)
+    chosen = []
+    for place, column in enumerate(columns.T):
+        # Twice, since one pass leaves what rounding makes.
+        rest = column - directions @ (directions.T @ column)
+        rest = rest - directions @ (directions.T @ rest)
+        size = float(np.linalg.norm(rest))
+        if size > _DEPENDENT * math.sqrt(len(column)):
+            directions = np.concatenate([directions, (rest / size)[:, None]], axis=1)
+            chosen.append(place)
+    return chosen
 
 
 def _column(part: str, name: str, values: NDArray[Any], n: int) -> Numbers:
@@ -95,15 +111,11 @@ def _column(part: str, name: str, values: NDArray[Any], n: int) -> Numbers:
 
 def _refuse_dependent(features: Features) -> None:
     columns, _ = features.standardized()
+    chosen = independent(columns[:, :1], columns[:, 1:])
     for place, name in enumerate(features.names):
-        if _is_made_of(columns[:, place + 1], columns[:, : place + 1]):
+        if place not in chosen:
             raise ConfigurationError(
                 f"not identified: the {features.part} column {name!r} is a linear combination of "
                 f"{', '.join(map(repr, features.names[:place]))}, so that no data tell their coefficients apart; "
                 "leave one of them out"
             )
-
-
-def _is_made_of(column: Numbers, base: Numbers) -> bool:
-    rest = column - base @ np.linalg.lstsq(base, column, rcond=None)[0]
-    return bool(rest.std() < _DEPENDENT)

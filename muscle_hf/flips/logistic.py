@@ -1,4 +1,4 @@
-"""Logistic models by maximum likelihood, without SciPy: one of weighted rows, and the product of two.
+"""Logistic models without SciPy: one of weighted rows, one with Jeffreys' prior, and the product of two.
 
 In the product, a label needs two things that nobody saw, r and s, with log odds u = a + b x and v = c + d z:
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .intervals import Numbers
 from .special import expit, log_expit
 
-Numbers: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
 _STEPS = 300
@@ -28,6 +28,8 @@ _HALVINGS = 40
 _LONGEST_STEP = 4.0
 # What the next step would gain at the end, in units of the log-likelihood; and where it is clear which start is best.
 _GAIN, _NEARLY = 1e-8, 1e-2
+# The same of a fit whose probabilities are compared with each other.
+_GAIN_OF_EXACT = 1e-13
 # Both parts stand still where no coefficient moves by more.
 _SETTLED = 1e-6
 # At the start, how much of a label is selection's: log P(label) is shared out so.
@@ -107,6 +109,32 @@ def logistic(labels: Flags, columns: Numbers, weights: Numbers, start: Numbers) 
         return Slopes(value, columns.T @ (weights * (labels - p)), columns.T @ (spread[:, None] * columns))
 
     return climb(slopes, start, _GAIN).reached()
+
+
+def jeffreys_logistic(labels: Flags, columns: Numbers) -> Numbers:
+    """Fit P(label) = expit(columns @ coefficients) with Jeffreys' prior, the bias correction of Firth (1993).
+
+    What is climbed is the log-likelihood with half the log determinant of its information, by steps of this
+    information. The columns are no linear combinations of each other. Rows that are alike are counted, so that many
+    cost little.
+    """
+    rows, where, counts = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
+    right = np.bincount(where.reshape(-1), weights=labels, minlength=len(rows))
+    weights = counts.astype(np.float64)
+
+    def slopes(coefficients: Numbers) -> Slopes:
+        odds = rows @ coefficients
+        p = expit(odds)
+        spread = weights * p * expit(-odds)
+        information = rows.T @ (spread[:, None] * rows)
+        inverse = np.linalg.pinv(information, hermitian=True)
+        leverages = spread * np.einsum("ij,ij->i", rows @ inverse, rows)
+        sign, size = np.linalg.slogdet(information)
+        value = float(right @ log_expit(odds) + (weights - right) @ log_expit(-odds) + size / 2)
+        gradient = rows.T @ (right - weights * p + leverages * (0.5 - p))
+        return Slopes(value if sign > 0 else -np.inf, gradient, information)
+
+    return climb(slopes, np.zeros(rows.shape[1]), _GAIN_OF_EXACT).reached()[0]
 
 
 def posterior(labels: Flags, u: Numbers, v: Numbers) -> Posterior:

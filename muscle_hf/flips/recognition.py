@@ -17,22 +17,14 @@ counts themselves.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .special import expit, log_expit
+from .features import independent
+from .intervals import Numbers
+from .logistic import Flags, jeffreys_logistic
+from .special import expit
 
-Numbers: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
-
-_STEPS = 200
-_HALVINGS = 30
-_LONGEST_STEP = 5.0
-_CLOSE = 1e-8
-# A column whose distance from the others is this share of its spread is made of them.
-_DEPENDENT = 1e-7
 # In standard deviations of a column.
 _STRANGE = 1e-5
 
@@ -79,14 +71,14 @@ def recognition(
     columns = (columns - columns.mean(0)) / np.where(spreads > 0, spreads, 1)
     # What speaks for being right comes before the form, so that the form is not told for what is said by the rest.
     order = [*range(forms, columns.shape[1]), *range(forms)]
-    kept = _independent(groups, columns, order)
+    kept = sorted(order[place] for place in independent(groups, columns[:, order]))
     labels = np.concatenate([old_right, new_right])
-    found = jeffreys_logistic(labels, np.concatenate([groups, columns[:, kept]], axis=1))
+    coefficients = jeffreys_logistic(labels, np.concatenate([groups, columns[:, kept]], axis=1))
     slopes = np.full(columns.shape[1], np.nan)
-    slopes[kept] = found[groups.shape[1] :]
+    slopes[kept] = coefficients[groups.shape[1] :]
     flips = np.flatnonzero(old_right & ~new_right)
     known = np.nan_to_num(slopes)
-    odds = (groups[n:] @ found[: groups.shape[1]] + columns[n:] @ known)[flips]
+    odds = (groups[n:] @ coefficients[: groups.shape[1]] + columns[n:] @ known)[flips]
     changes = (columns[n:] - columns[:n])[flips][:, :forms]
     contributions = -(changes * known[:forms])
     before, after = expit(odds + contributions.sum(1)), expit(odds)
@@ -108,58 +100,3 @@ def recognition(
         tuple(place for place, is_strange in told if not is_strange),
         slopes[:forms] / np.where(spreads > 0, spreads, 1)[:forms],
     )
-
-
-def jeffreys_logistic(labels: Flags, columns: Numbers) -> Numbers:
-    """Fit P(label) = expit(columns @ coefficients) with Jeffreys' prior, the bias correction of Firth (1993).
-
-    The columns are no linear combinations of each other. Rows that are alike are counted, so that many cost little.
-    """
-    rows, where, counts = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
-    right = np.bincount(where.reshape(-1), weights=labels, minlength=len(rows))
-    weights = counts.astype(np.float64)
-
-    def height(coefficients: Numbers) -> tuple[float, Numbers]:
-        odds = rows @ coefficients
-        spread = weights * expit(odds) * expit(-odds)
-        information = rows.T @ (spread[:, None] * rows)
-        likelihood = float(right @ log_expit(odds) + (weights - right) @ log_expit(-odds))
-        sign, size = np.linalg.slogdet(information)
-        return (likelihood + size / 2 if sign > 0 else -np.inf), information
-
-    point = np.zeros(rows.shape[1])
-    value, information = height(point)
-    for _ in range(_STEPS):
-        odds = rows @ point
-        p = expit(odds)
-        inverse = np.linalg.pinv(information, hermitian=True)
-        leverages = weights * p * (1 - p) * np.einsum("ij,jk,ik->i", rows, inverse, rows)
-        step = inverse @ (rows.T @ (right - weights * p + leverages * (0.5 - p)))
-        step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-300))
-        for _ in range(_HALVINGS):
-            there, found = height(point + step)
-            if there >= value - _CLOSE:
-                break
-            step = step / 2
-        else:
-            break
-        point, value, information = point + step, there, found
-        if float(np.abs(step).max()) < _CLOSE:
-            break
-    return point
-
-
-def _independent(groups: Numbers, columns: Numbers, order: list[int]) -> list[int]:
-    """Choose the columns that are no linear combination of the groups and of columns before them, in rising order."""
-    base, _ = np.linalg.qr(groups)
-    kept = []
-    for place in order:
-        column = columns[:, place]
-        # Twice, since one pass leaves what rounding makes.
-        rest = column - base @ (base.T @ column)
-        rest = rest - base @ (base.T @ rest)
-        size = float(np.linalg.norm(rest))
-        if size > _DEPENDENT * max(float(np.linalg.norm(column)), 1e-300):
-            base = np.concatenate([base, (rest / size)[:, None]], axis=1)
-            kept.append(place)
-    return sorted(kept)

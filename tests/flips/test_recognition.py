@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from muscle_hf.flips.recognition import jeffreys_logistic, recognition
+from muscle_hf.flips.logistic import jeffreys_logistic
+from muscle_hf.flips.recognition import recognition
 
 NONE = np.zeros((0, 0))
 
