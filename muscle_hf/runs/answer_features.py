@@ -7,17 +7,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..flips.intervals import Numbers
 from ..readers.answers import Column
 from ..text import listed, quote
+from .number_columns import TRUTH_VALUES, numbers_of
 from .outcomes import Outcomes
-
-Numbers: TypeAlias = NDArray[np.float64]
 
 _LETTERS = 400  # of a text that tell its alphabet
 
@@ -136,27 +135,9 @@ def column_feature(outcomes: Outcomes, tasks: Sequence[str], name: str) -> Featu
                     f"built in are {listed(map(quote, (*FORMS, *RIGHTNESS)))}, and columns there are: {there}. Have "
                     "columns read with compare_runs(…, features=[…])."
                 )
-            values.append(_numbers(columns[name].to_pylist(), name, side.source))
+            values.append(numbers_of(side, name, columns[name], "a number, or true or false,", TRUTH_VALUES))
     old, new = map(np.concatenate, sides)
     return given_feature(name, (old, new), len(old))
-
-
-def _numbers(values: Sequence[str | None], name: str, source: str) -> Numbers:
-    words = {"true": 1.0, "false": 0.0}
-    made = []
-    for row, value in enumerate(values):
-        text = "" if value is None else value.strip().lower()
-        try:
-            number = words[text] if text in words else float(text)
-        except ValueError:
-            number = np.nan
-        if not np.isfinite(number):
-            raise InputError(
-                f"{source}: column {quote(name)} holds {quote(value)} in row {row + 1}; a feature is a number, or "
-                "true or false, for every answer."
-            )
-        made.append(number)
-    return np.array(made)
 
 
 def given_feature(name: str, values: Any, n: int, *, of_question: bool = False) -> Feature:

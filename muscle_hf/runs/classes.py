@@ -38,15 +38,15 @@ def with_names(compared: Comparison, names: Column | None) -> Comparison:
 
 def classes_of(compared: Compared) -> Classes | None:
     """Give the classes of a comparison; None where its right answers are none, or not known."""
-    found = compared.by_class if isinstance(compared, Comparison) else None
-    return found or None
+    classes = compared.by_class if isinstance(compared, Comparison) else None
+    return classes or None
 
 
 def why_no_classes(compared: Compared) -> str:
     """Say why right and wrong answers have no classes."""
-    found = compared.by_class if isinstance(compared, Comparison) else None
-    if found is not None and found.unfit:
-        return found.unfit
+    classes = compared.by_class if isinstance(compared, Comparison) else None
+    if classes is not None and classes.unfit:
+        return classes.unfit
     return (
         "these are known of a single task (its name, or '*'), where an answer is right by being equal to the right one"
     )

@@ -141,7 +141,7 @@ def _read(
     result: Outcomes | Comparison, tasks: Sequence[str], named: Named | None, right_by: Named | None, n: int
 ) -> tuple[list[Feature], list[Feature], list[str]]:
     """Give features of form, those that speak for being right, and built-in forms that are left out."""
-    asked = [_names(result, given) for given in (named, right_by)]
+    asked = [_names(result, features) for features in (named, right_by)]
     # A column of the files comes before a built-in feature of that name.
     columns = {} if isinstance(result, Comparison) else result.features
     read = {name for sides in columns.values() for name in sides[0]}
@@ -151,11 +151,11 @@ def _read(
     if not isinstance(result, Comparison):
         known = {feature.name: feature for feature in text_features(result, tasks, built_in)}
     chosen: list[list[Feature]] = []
-    for given, names in zip((named, right_by), asked, strict=True):
-        if isinstance(given, Mapping):
-            of_question = given is right_by
+    for features, names in zip((named, right_by), asked, strict=True):
+        if isinstance(features, Mapping):
+            of_question = features is right_by
             chosen.append(
-                [given_feature(str(name), values, n, of_question=of_question) for name, values in given.items()]
+                [given_feature(str(name), values, n, of_question=of_question) for name, values in features.items()]
             )
             continue
         if isinstance(result, Comparison):  # which nothing was named of
@@ -194,28 +194,28 @@ def _sides(features: Sequence[Feature], n: int) -> list[NDArray[np.float64]]:
     ]
 
 
-def _reasons(forms: Sequence[Feature], row: int, found: Recognition, flip: int) -> tuple[str, ...]:
+def _reasons(forms: Sequence[Feature], row: int, told: Recognition, flip: int) -> tuple[str, ...]:
     """Say which changes of form count against the grader: first what is unknown, then what weighs most."""
-    weights = found.contributions[flip]
+    weights = told.contributions[flip]
     # What is told with others has no weight of its own.
     counts = [
-        place in found.unknown or weights[place] > 0 or (place in found.together and weights.sum() > 0)
+        place in told.unknown or weights[place] > 0 or (place in told.together and weights.sum() > 0)
         for place in range(len(forms))
     ]
-    order = sorted(range(len(forms)), key=lambda place: (place not in found.unknown, -weights[place], place))
-    told = []
+    order = sorted(range(len(forms)), key=lambda place: (place not in told.unknown, -weights[place], place))
+    reasons = []
     for place in order:
         form = forms[place]
         old, new = float(form.old[row]), float(form.new[row])
         if old == new or not counts[place]:
             continue
         if form.is_flag:
-            told.append(form.phrase if new else f"no {form.phrase}")
+            reasons.append(form.phrase if new else f"no {form.phrase}")
         elif form.is_log:
-            told.append(f"{np.expm1(old):.0f} -> {np.expm1(new):.0f} characters")
+            reasons.append(f"{np.expm1(old):.0f} -> {np.expm1(new):.0f} characters")
         else:
-            told.append(f"{form.phrase} {old:g} -> {new:g}")
-    return tuple(told)
+            reasons.append(f"{form.phrase} {old:g} -> {new:g}")
+    return tuple(reasons)
 
 
 def _evidence(form: Feature, slope: float, is_together: bool, old_right: Flags, new_right: Flags) -> FormEvidence:

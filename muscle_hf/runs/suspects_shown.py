@@ -96,6 +96,12 @@ class Suspects:
         Args:
             count: How many; all where there are fewer. Two at least.
             seed: Of the draw. The same flips and seed give the same draw, whatever the order of the files.
+
+        Returns:
+            The flips to check, in that order; `probabilities` has the chance of each to be drawn.
+
+        Raises:
+            InputError: A count below 2, a seed that is no int.
         """
         return draw_flips(self.flips, self.n, count, seed=seed)
 

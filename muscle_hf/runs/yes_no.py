@@ -34,6 +34,7 @@ from ..flips.yes_no_comparison import YesNoComparison
 from ..readers.answers import Column, TaskAnswers
 from ..readers.join import Aligned
 from ..text import listed, quote
+from .number_columns import numbers_of
 
 Said: TypeAlias = list[str | None]
 
@@ -206,24 +207,7 @@ def _of_column(side: TaskAnswers, column: str) -> Numbers:
             f"{side.source} has no column {quote(column)} with log p(no) - log p(yes); there are: "
             f"{listed(map(quote, side.columns)) or 'none'}."
         )
-    values = []
-    for place, text in enumerate(labels.to_pylist()):
-        value = _number(text)
-        if value is None:
-            raise InputError(
-                f"{side.source}: {quote(column)} holds {quote(text)} for id {quote(side.ids[place].as_py())}, but "
-                "must hold log p(no) - log p(yes), a finite number, of every answer."
-            )
-        values.append(value)
-    return np.array(values)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+    return numbers_of(side, column, labels, "log p(no) - log p(yes), a finite number,")
 
 
 def _concatenated(columns: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:

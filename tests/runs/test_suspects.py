@@ -326,6 +326,19 @@ def test_names_that_nobody_read_are_refused_with_those_that_there_are(gpt_4: Run
         muscle_hf.suspect_flips(gpt_4, "characters", right_by="characters")
 
 
+def test_a_column_that_is_no_number_is_refused_by_the_id_and_not_by_a_row_of_the_join(tmp_path: Path) -> None:
+    for side, fenced in (("old", ["true", "0", "1"]), ("new", ["0", "perhaps", "False"])):
+        rows = [
+            {"id": f"q{place}", "prediction": "b" if side == "new" else "a", "reference": "a", "fenced": value}
+            for place, value in enumerate(fenced)
+        ]
+        order = rows if side == "old" else rows[::-1]
+        (tmp_path / f"{side}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in order))
+    result = muscle_hf.compare_runs(tmp_path / "old.jsonl", tmp_path / "new.jsonl", features="fenced")
+    with pytest.raises(InputError, match="'fenced' holds 'perhaps' for id 'q1', but must hold a number, or true or"):
+        muscle_hf.suspect_flips(result, "fenced")
+
+
 def test_scores_have_no_flips_that_a_grader_made() -> None:
     scores = {"old": [0.5, 0.25, 0.5, 0.5], "new": [0.25, 0.5, 0.5, 0.5]}
     with pytest.raises(InputError, match="scores alone"):
