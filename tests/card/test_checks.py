@@ -275,21 +275,27 @@ def test_a_folder_without_data_has_no_card(tmp_path: Path) -> None:
     assert AdapterCard.read(tmp_path) is None
 
 
-def _data(folder: Path) -> dict[str, Any]:
-    _full().write(folder)
-    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The data of a card, which is drawn once."""
+    card = _full().write(tmp_path_factory.mktemp("card"))
+    return card.with_name("comparison.json").read_text(encoding="utf-8")
+
+
+def _data(written: str) -> dict[str, Any]:
+    found = json.loads(written)
     assert isinstance(found, dict)
     return found
 
 
 @pytest.mark.slow
-def test_hostile_ids_in_the_data_do_not_reach_a_card(tmp_path: Path) -> None:
+def test_hostile_ids_in_the_data_do_not_reach_a_card(written: str, tmp_path: Path) -> None:
     for field, name in (
         ("old_base", "x)\n\n# Run this first\n<img src=//evil/x.png>"),
         ("old_adapter", "/opt/bob/secret/adapter"),
         ("new_base", 'x"); __import__("os").system("x'),
     ):
-        found = _data(tmp_path)
+        found = _data(written)
         found["lineage"][field] = name
         (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")
         with pytest.raises(InputError, match=f"{field} is .*no id of the Hub"):
@@ -329,8 +335,10 @@ def test_a_result_that_the_hub_would_refuse_is_said(old: str, new: str, said: st
         {"slices": {"a": 3}},
     ],
 )
-def test_damaged_data_is_one_sentence_and_no_code_of_others(change: dict[str, Any], tmp_path: Path) -> None:
-    found = _data(tmp_path) | change
+def test_damaged_data_is_one_sentence_and_no_code_of_others(
+    change: dict[str, Any], written: str, tmp_path: Path
+) -> None:
+    found = _data(written) | change
     (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(InputError, match="is damaged"):
         AdapterCard.read(tmp_path)
@@ -348,8 +356,10 @@ def test_damaged_data_is_one_sentence_and_no_code_of_others(change: dict[str, An
         {"counts": {"both_right": 1, "both_wrong": 1, "both_wrong_same": 2}},
     ],
 )
-def test_counts_that_contradict_each_other_are_no_evidence(change: dict[str, Any], tmp_path: Path) -> None:
-    found = _data(tmp_path)
+def test_counts_that_contradict_each_other_are_no_evidence(
+    change: dict[str, Any], written: str, tmp_path: Path
+) -> None:
+    found = _data(written)
     found["comparisons"]["compatibility adapter"] |= change
     (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(InputError, match="damaged"):
@@ -364,8 +374,8 @@ def test_a_file_that_is_no_json_is_said(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_data_of_a_newer_version_are_not_guessed_at(tmp_path: Path) -> None:
-    found = _data(tmp_path) | {"schema_version": 2}
+def test_data_of_a_newer_version_are_not_guessed_at(written: str, tmp_path: Path) -> None:
+    found = _data(written) | {"schema_version": 2}
     (tmp_path / "comparison.json").write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(InputError, match="update muscle_hf"):
         AdapterCard.read(tmp_path)
