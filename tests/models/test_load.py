@@ -2,14 +2,18 @@
 
 import json
 import logging
+import os
 import pickle
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fresh
 import pytest
 import torch
 from local_hub import Fault, Hub, User, hub, run_client
@@ -582,8 +586,9 @@ def test_options_without_a_meaning_are_refused(
 
 # From the Hub --------------------------------------------------------------------------------------------------------
 
+# What loads is imported once, and each line that asks is answered by a process that knows nothing of the others.
 CLIENT = """
-import json, logging, sys, time
+import json, logging, os, sys, time
 import torch
 from muscle_hf.errors import MuscleError
 from muscle_hf.models.load import load_adapter
@@ -591,26 +596,45 @@ from muscle_hf.models.load import load_adapter
 time.sleep = lambda seconds: None  # The client waits for 23 seconds before it says that there is no network.
 logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=open("log.txt", "a"))
 tokens = torch.tensor([json.loads(sys.argv[1])])
-results = []
-for name, options in json.loads(sys.argv[2]):
-    try:
-        with torch.no_grad():
-            results.append(load_adapter(name, **options)(tokens).logits[0, -1].tolist())
-    except MuscleError as error:
-        results.append(f"{type(error).__name__}: {error}")
-print(json.dumps(results))
+while line := sys.stdin.readline():
+    if process := os.fork():
+        os.waitpid(process, 0)
+        continue
+    results = []
+    for name, options in json.loads(line):
+        try:
+            with torch.no_grad():
+                results.append(load_adapter(name, **options)(tokens).logits[0, -1].tolist())
+        except MuscleError as error:
+            results.append(f"{type(error).__name__}: {error}")
+    print(json.dumps(results), flush=True)
+    logging.shutdown()
+    os._exit(0)
 """
+Ask = Callable[..., tuple[list[Any], str]]
 
 
-def _client(hub: Hub, home: Path, *asked: tuple[str, dict[str, Any]]) -> tuple[list[Any], str]:
-    """What a client gets for each adapter, the logits or the error, and what it warned of."""
+@contextmanager
+def _client(hub: Hub, home: Path) -> Iterator[Ask]:
+    """Ask for adapters, each time in a new process: give the logits or the error of each, and what was warned of."""
     home.mkdir(exist_ok=True)
-    arguments = (json.dumps(TOKENS["input_ids"][0].tolist()), json.dumps(asked))
-    done = run_client(CLIENT, hub, home=home, arguments=arguments)
-    assert done.returncode == 0, done.stderr
-    log = (home / "log.txt").read_text(encoding="utf-8")
-    (home / "log.txt").unlink()
-    return json.loads(done.stdout), log
+    command = [sys.executable, "-c", CLIENT, json.dumps(TOKENS["input_ids"][0].tolist())]
+    process = fresh.Process(command, env=hub.environment(home=home), cwd=home)
+
+    def ask(*asked: tuple[str, dict[str, Any]]) -> tuple[list[Any], str]:
+        process.stdin.write(f"{json.dumps(asked)}\n")
+        process.stdin.flush()
+        # What a process that died before its answer said stands in the errors, which the end of the client gives.
+        answer = process.stdout.readline()
+        log = (home / "log.txt").read_text(encoding="utf-8")
+        os.truncate(home / "log.txt", 0)
+        return json.loads(answer), log
+
+    try:
+        yield ask
+    finally:
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -688,7 +712,8 @@ def test_adapters_of_the_hub_load_or_say_in_one_line_why_not(shipped: tuple[Hub,
         ("acme/task-on-another", {}, "HubError.*acme/base-v2 has no revision 'bbbb.*base_revision"),
         ("acme/task-on-another", {"base_revision": "main"}, expected),
     ]
-    results, log = _client(running, tmp_path / "home", *((name, options) for name, options, _ in cases))
+    with _client(running, tmp_path / "home") as ask:
+        results, log = ask(*((name, options) for name, options, _ in cases))
     for (name, options, what), result in zip(cases, results, strict=True):
         if isinstance(what, str):
             assert re.fullmatch(f"{what}.*", str(result)), (name, options, result)
@@ -707,13 +732,20 @@ def test_adapters_of_the_hub_load_or_say_in_one_line_why_not(shipped: tuple[Hub,
 def test_without_a_network_the_cache_serves_and_an_empty_one_says_so(
     shipped: tuple[Hub, Path], tmp_path: Path
 ) -> None:
-    running, folder = shipped
+    _, folder = shipped
     asked = ("acme/task", {})
-    assert _client(running, tmp_path / "home", asked)[0] == [_last_logits(folder)]
-    with hub() as gone:
-        pass  # nothing listens at its address any more
-    # What was loaded before still loads; what was not is told as a missing network, not as a missing adapter.
-    results, _ = _client(gone, tmp_path / "home", asked, ("acme/other", {}))
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": "acme/base-v2"}
+    with ExitStack() as stack:
+        with hub(tokens={"token-of-ann": User("ann", orgs=("acme",))}) as going:
+            going.create("acme/base-v2", files=_files(folder / "base"))
+            adapter = _files(folder / "adapter") | {"adapter_config.json": json.dumps(config).encode()}
+            going.create("acme/task", files=adapter)
+            ask = stack.enter_context(_client(going, tmp_path / "home"))
+            assert ask(asked)[0] == [_last_logits(folder)]
+        # Nothing listens at its address any more. What was loaded before still loads; what was not is told as a
+        # missing network, not as a missing adapter.
+        results, _ = ask(asked, ("acme/other", {}))
     assert results[0] == _last_logits(folder)
     assert re.fullmatch("HubError: could not load the adapter .* .no folder here.: .* cannot be reached.*", results[1])
 
@@ -725,7 +757,8 @@ def test_a_folder_that_has_the_name_of_the_base_is_not_taken_in_silence(
     running, folder = shipped
     # The process works in its home.
     shutil.copytree(folder / "base", tmp_path / "home" / "acme" / "base-v2")
-    results, log = _client(running, tmp_path / "home", ("acme/no-commit", {}))
+    with _client(running, tmp_path / "home") as ask:
+        results, log = ask(("acme/no-commit", {}))
     assert results == [_last_logits(folder)]
     assert "the base acme/base-v2 that acme/no-commit names is a folder of this machine as well" in log
 
@@ -734,19 +767,20 @@ def test_a_folder_that_has_the_name_of_the_base_is_not_taken_in_silence(
 def test_a_broken_download_is_one_line_and_the_next_try_finishes_it(shipped: tuple[Hub, Path], tmp_path: Path) -> None:
     running, folder = shipped
     asked = ("acme/task", {})
-    for fault, words in (
-        (Fault(status=503, path="adapter_model", times=None), "failure of its own .503."),
-        (Fault(status=429, path="base-v2/resolve", times=None), "too many requests"),
-    ):
-        running.fault(fault)
-        results, _ = _client(running, tmp_path / "home", asked)
-        running.clear_faults()
-        assert re.fullmatch(
-            f"HubError: could not load the (adapter|base model) .* .no folder here.: .*{words}.*", str(results[0])
-        )
-    # One that is cut in the middle is taken up by the client itself.
-    running.fault(Fault(cut_after_bytes=1000, method="GET", path="[0-9a-f]{64}", times=1))
-    assert _client(running, tmp_path / "home", asked)[0] == [_last_logits(folder)]
+    with _client(running, tmp_path / "home") as ask:
+        for fault, words in (
+            (Fault(status=503, path="adapter_model", times=None), "failure of its own .503."),
+            (Fault(status=429, path="base-v2/resolve", times=None), "too many requests"),
+        ):
+            running.fault(fault)
+            results, _ = ask(asked)
+            running.clear_faults()
+            assert re.fullmatch(
+                f"HubError: could not load the (adapter|base model) .* .no folder here.: .*{words}.*", str(results[0])
+            )
+        # One that is cut in the middle is taken up by the client itself.
+        running.fault(Fault(cut_after_bytes=1000, method="GET", path="[0-9a-f]{64}", times=1))
+        assert ask(asked)[0] == [_last_logits(folder)]
     assert 0 in [status for _, _, status in running.requests]
 
 
@@ -767,9 +801,8 @@ def test_the_base_is_taken_at_the_commit_that_the_adapter_was_trained_on(
     push = "from huggingface_hub import upload_folder; upload_folder(repo_id='acme/moving-base', folder_path='base')"
     done = run_client(push, running, token="token-of-ann", home=tmp_path)  # noqa: S106 - of the local Hub
     assert done.returncode == 0, done.stderr
-    results, log = _client(
-        running, tmp_path / "home", ("acme/on-moving", {}), ("acme/on-moving", {"base_revision": "main"})
-    )
+    with _client(running, tmp_path / "home") as ask:
+        results, log = ask(("acme/on-moving", {}), ("acme/on-moving", {"base_revision": "main"}))
     assert results == [_last_logits(folder), moved]
     assert moved != _last_logits(folder)
     assert f"trained on commit {commit}" in log
