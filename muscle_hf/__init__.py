@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .readers.sources import read
     from .runs.audited import audited_rate
     from .runs.compare import compare_runs
+    from .runs.preference_pairs import flip_pairs
     from .runs.run_comparison import RunComparison
     from .runs.suspects import suspect_flips
     from .runs.suspects_shown import Suspects
@@ -94,6 +95,7 @@ __all__ = [
     "coupled_estimate",
     "coupled_pair_loss",
     "find_adapters",
+    "flip_pairs",
     "generate_answers",
     "knowledge_of",
     "load_adapter",
@@ -143,6 +145,7 @@ _HOMES = {
     "coupled_estimate": "flips.coupled",
     "coupled_pair_loss": "losses.coupled_pairs",
     "find_adapters": "hub.find",
+    "flip_pairs": "runs.preference_pairs",
     "generate_answers": "prediction.generate",
     "knowledge_of": "flips.knowledge",
     "load_adapter": "models.load",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -98,3 +98,18 @@ def nearest_choice(complaint: str) -> str | None:
     if found is None:
         return None
     return next(iter(get_close_matches(found[1], re.findall(r"[\w.-]+", found[2]), n=1, cutoff=0.75)), None)
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Write a conversation as a text to be shown."""
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def loosely(prompt: str | Sequence[Mapping[str, Any]]) -> str:
+    """Return a text that prompts share which differ in case and white space alone.
+
+    Example:
+        >>> loosely("What is\\n2 + 2? ") == loosely("what is 2 + 2?")
+        True
+    """
+    return " ".join((prompt if isinstance(prompt, str) else conversation(prompt)).split()).casefold()

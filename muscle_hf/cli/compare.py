@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .deciding import configure_gate, keep, read_asked
+from .pairs import check_pairs, configure_pairs, is_own_file, made_pairs, write_pairs
 from .reading import configure_reading, reading_options
 from .suspects import check_suspects, configure_suspects, feature_columns, with_suspects
 
@@ -101,6 +102,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     configure_suspects(parser)
+    configure_pairs(parser)
 
     output = parser.add_argument_group("output")
     printed = output.add_mutually_exclusive_group()
@@ -125,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     bounds = asked.bounds
     _check_targets(arguments)
     check_suspects(arguments)
+    check_pairs(arguments)
     options = dict(
         asked.comparing,
         seed_floor=arguments.seed_floor,
@@ -139,9 +142,11 @@ def run(arguments: argparse.Namespace) -> int:
         **reading_options(arguments, reference=arguments.reference),
     )
     result = with_suspects(arguments, compare_runs(arguments.old, arguments.new, **options))
+    pairs = made_pairs(arguments, result)
     gate, not_again = keep(arguments, asked, result, judge(result, bounds, **asked.judging), options)
     held = gate if bounds else None
     _write(arguments, result, held)
+    write_pairs(arguments, pairs)
     # A reader that has seen enough, such as `head`, must not turn a broken gate into another exit code.
     with contextlib.suppress(BrokenPipeError):
         if arguments.json:
@@ -175,14 +180,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_targets(arguments: argparse.Namespace) -> None:
     """Refuse files that cannot be written, or that would take the place of what is read."""
-    others = filter(None, [arguments.policy, arguments.check, arguments.references, arguments.verdicts])
+    others = filter(
+        None, [arguments.policy, arguments.check, arguments.references, arguments.verdicts, arguments.pairs_held_out]
+    )
     read = list(map(str, [arguments.old, arguments.new, *arguments.seed_floor, *others]))
     taken = {Path(source).resolve(): source for source in read}
     # What stands before a column, or before the choice of some rows.
     for source in read:
         for match in re.finditer("[:@]", source):
             taken.setdefault(Path(source[: match.start()]).resolve(), source)
-    for name in ("html", "png", "jsonl", "decision", "history"):
+    for name in ("html", "png", "jsonl", "pairs", "decision", "history"):
         path: Path | None = getattr(arguments, name)
         if path is None:
             continue
@@ -205,6 +212,8 @@ def _check_targets(arguments: argparse.Namespace) -> None:
 
 def _is_own(path: Path, kind: str) -> bool:
     """Tell whether a file is one that this command writes, or an empty one."""
+    if kind == "pairs":
+        return is_own_file(path)
     with path.open("rb") as file:
         start = file.read(4096)
     return not start or re.search(_OWN[kind], start) is not None

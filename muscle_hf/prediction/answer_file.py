@@ -16,12 +16,11 @@ from ..hub.adapter_files import AdapterFiles
 from ..hub.base_files import BaseFiles
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..models.in_step import in_step
-from ..text import printable
+from ..text import conversation, printable
 from .engines.in_process import TransformersEngine
 from .engines.interface import Engine, Normalization
 from .kept_answers import AnswersSoFar
 from .questions import Question, delimiter_of
-from .row import conversation
 
 # Batches of choices between two savings; a batch of generated answers takes longer, and is kept at once.
 _KEPT_AFTER = 4

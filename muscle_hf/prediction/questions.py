@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from ..text import listed, printable
+from ..text import conversation, listed, printable
 from .layouts import KNOWN_SHAPES, NAME_THEM, Layout, Use, layout_of, shown
 from .prompts import Prompt
-from .row import HALF, conversation, read_row
+from .row import HALF, read_row
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,6 @@ def delimiter_of(questions: Sequence[Question]) -> str:
             f"{other.number + 1}; let all completions begin alike."
         )
     return next(iter(delimiters))
-
-
-def loosely(prompt: Prompt) -> str:
-    """Return a text that prompts share which differ in case and white space alone.
-
-    Example:
-        >>> loosely("What is\\n2 + 2? ") == loosely("what is 2 + 2?")
-        True
-    """
-    return " ".join((prompt if isinstance(prompt, str) else conversation(prompt)).split()).casefold()
 
 
 def described(layout: Layout, first: Question) -> str:

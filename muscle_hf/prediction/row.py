@@ -1,7 +1,7 @@
 """One row of a task, read: what is asked, the right answer, the choices; a fault is named with the row's place."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
@@ -151,8 +151,3 @@ def _choice(place: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
         f"{place}: {name} is {shown(value)}; give the number of the right choice, from 0 to {len(choices) - 1}, or "
         f"its text, which must be one of the choices: {shown(list(choices))}."
     )
-
-
-def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Write a conversation as a text to be shown."""
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)

@@ -99,7 +99,10 @@ def text_features(outcomes: Outcomes, tasks: Sequence[str], names: Sequence[str]
         for place, instance in enumerate(outcomes.instances(task, np.arange(len(pair.old)))):
             answers = (instance.old_answer, instance.new_answer)
             responses = (instance.old_response, instance.new_response)
-            whole |= responses != (None, None)
+            whole |= any(
+                response is not None and response.strip() != (answer or "").strip()
+                for answer, response in zip(answers, responses, strict=True)
+            )
             any_text |= answers != (None, None)
             for values, answer, response, column in zip(sides, answers, responses, taken, strict=True):
                 text = (answer if response is None else response) or ""

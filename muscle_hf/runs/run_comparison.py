@@ -1,5 +1,6 @@
 """What an update changed on everything that was compared, with its verdict, as text, page, picture and data."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from .cells import GraderShown
 from .outcomes import Outcomes
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from matplotlib.figure import Figure
 
     from ..flips.audit import AuditedRate
@@ -47,6 +49,39 @@ class RunComparison(Outcomes):
         """
         shown = GraderShown(audit.lines if audit else [], suspects.lines, suspects.head, suspects.rows(count))
         return replace(self, suspects=suspects, audit=audit, grader=shown)
+
+    def preference_pairs(
+        self,
+        task: str | None = None,
+        chosen: str = "old",
+        max_length_ratio: float | None = None,
+        held_out: Iterable[Any] | None = None,
+    ) -> "Dataset":
+        """Make preference pairs of the negative flips, for `trl.DPOTrainer`; rejected is the new model's answer.
+
+        Both are the whole texts that the models wrote (`Instance.old_response`), the prompt is the question as the
+        file has it. What is left out, and how much longer chosen answers are, is logged, and is the description of
+        the data set (`pairs.info.description`). `muscle_hf.flip_pairs` makes them of lists, also from samples.
+
+        Args:
+            task: Of this task alone; None: of all tasks with right and wrong answers.
+            chosen: "old": the old model's answer. "reference": the right answer as the file has it.
+            max_length_ratio: Leave out pairs in which one answer is more than so many times as long as the other, in
+                words (in characters where texts have no spaces); from 1 up. None: keep all.
+            held_out: Prompts of the test set, or its rows, such as a `flips_dataset`: pairs of these are refused.
+
+        Returns:
+            A data set with `prompt`, `chosen`, `rejected`, `id` (of several tasks "task:id") and `chosen_from`; empty,
+            with these columns, where nothing flipped.
+
+        Raises:
+            InputError: The files have no whole texts or no questions, there is no such task, a question is one of the
+                test set.
+            MissingPackageError: datasets is not installed.
+        """
+        from .preference_pairs import pairs_as_dataset
+
+        return pairs_as_dataset(self, task, chosen, max_length_ratio, held_out)
 
     @cached_property
     def gate(self) -> "Gate":

@@ -10,9 +10,7 @@ from trl.data_utils import get_dataset_column_names
 
 from ..errors import ConfigurationError, InputError
 from ..prediction.prompts import Prompt
-from ..prediction.questions import loosely
-from ..prediction.row import conversation
-from ..text import quote
+from ..text import conversation, loosely, quote
 
 logger = logging.getLogger(__name__)
 

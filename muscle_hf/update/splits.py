@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..errors import InputError
-from ..prediction.questions import loosely
-from ..text import quote
+from ..text import loosely, quote
 from .rows import Example, key_of
 
 

@@ -24,6 +24,9 @@ from .chosen_rows import advice
 from .columnar import Columns
 from .table_layout import FIELDS, Layout, layout_of
 
+# What the whole texts are kept by beside the columns of a file, none of which can be called so.
+_SAID = "\0response"
+
 
 def read_table(
     table: Columns,
@@ -322,11 +325,13 @@ def _texts(table: Columns, layout: Layout, positions: Positions, source: str, sp
         size = len(block[names[0]])
         inside = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + size)] - start
         columns = {name: block[name].take(pa.array(inside)) for name in names}
+        # As the model wrote it, also where it is compared in another spelling.
+        said = {_SAID: columns[layout.response]} if layout.response else {}
         for name in (layout.reference, layout.prediction):
             if name:  # What is shown is what was compared.
                 columns[name] = spelling.shown(columns[name])
-        taken = {name: column.to_pylist() for name, column in columns.items()}
-        return [{name: taken[name][row] for name in names} for row in range(len(inside))]
+        taken = {name: column.to_pylist() for name, column in (columns | said).items()}
+        return [{name: taken[name][row] for name in taken} for row in range(len(inside))]
 
     rows = [row for block in table.scan(names, pick) for row in block]
     if len(rows) != len(positions):
@@ -334,8 +339,7 @@ def _texts(table: Columns, layout: Layout, positions: Positions, source: str, sp
     texts: list[Text] = [Text(None, None, None)] * len(positions)
     for index, row in zip(order.tolist(), rows, strict=True):
         choices = _choices(row.get(layout.choices or ""))
-        response = None if layout.response in (None, layout.prediction) else row.get(str(layout.response))
-        said = _shown(response, None)
+        said = _shown(row.get(_SAID), None)
         texts[index] = Text(
             _shown(row.get(layout.question or ""), None),
             _shown(row.get(layout.reference or ""), choices),
