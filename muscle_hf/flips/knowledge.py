@@ -8,15 +8,13 @@ negative bias (arXiv 2511.10881); how they are told apart here is ours.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError
 from .inputs import Values, is_number, take_answers
-
-Codes: TypeAlias = NDArray[np.int64]
+from .yes_no_answers import Codes
 
 KNOWLEDGE = CORRECT, INCORRECT, INSUFFICIENT = ("correct", "incorrect", "insufficient")
 """What a model knows: the right answer, a wrong one, or none."""

@@ -114,11 +114,12 @@ def best_threshold(scores: Numbers, is_positive: NDArray[np.bool_]) -> float:
     return float(best[np.argmin(np.abs(best))])
 
 
-def check_direction(scores: Numbers, said: Codes) -> None:
-    """Refuse scores of the other sign, which would turn every answer round."""
+def check_direction(which: str, scores: Numbers, said: Codes) -> None:
+    """Refuse scores of the other sign, of the "old" or the "new" model, which would turn every answer round."""
     means = [scores[said == answer] for answer in (POSITIVE, NEGATIVE)]
     if all(map(len, means)) and means[0].mean() > means[1].mean():
         raise InputError(
-            "new_scores are higher where the new model says yes than where it says no, but must be log p(no) - "
-            "log p(yes); turn their sign round, or give scores of these very answers"
+            f"the scores of the {which} model ({which}_scores=, --yes-no-scores) are higher where it says yes than "
+            "where it says no, but must be log p(no) - log p(yes); turn their sign round, or give scores of these "
+            "very answers"
         )

@@ -132,7 +132,8 @@ def compare_yes_no(
                 f"old has {len(gold)}, new_scores has {len(after_scores)}: all must hold the same instances in the "
                 "same order"
             )
-        check_direction(after_scores, said["new"])
+        for which, scores in zip(("new", "old"), (after_scores, *before_scores), strict=False):
+            check_direction(which, scores, said[which])
         if whole.undefined is None and not may_be_fitted(gold):
             raise InputError(
                 "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer "

@@ -73,7 +73,9 @@ class YesNoTable:
         compared = compare_codes(gold, old, new, self.positive, self.negative, self.unknown)
         if rows is not None or self.new_scores is None:
             return compared
-        check_direction(self.new_scores, np.minimum(new, NEITHER))
+        for which, scores, said in (("new", self.new_scores, new), ("old", self.old_scores, old)):
+            if scores is not None:
+                check_direction(which, scores, np.minimum(said, NEITHER))
         return with_scores(compared, gold, np.minimum(new, NEITHER), self.new_scores, self.old_scores)
 
 

@@ -11,7 +11,7 @@ from ..flips.comparison import Comparison
 from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
 from ..flips.yes_no_comparison import YesNoComparison
-from ..flips.yes_no_words import figure, signed
+from ..flips.yes_no_words import ROWS, figure, signed
 from ..runs.cells import Cell
 from ..runs.page.figures import bar, counted, mosaic
 from ..runs.page.html import KINDS, bounds, cell_html, number, percent, plain, typeset
@@ -41,12 +41,12 @@ _MEANINGS = {
     "old_mean_score": "of the old model",
     "mean_change": "new minus old score, over all rows",
 }
-# Title, rate of both models, its change, form.
-_OF_YES_NO = (
-    ("Bias, above 0 towards no", "bias", "shift", "+z.2f"),
-    ("Ability d' ↑", "sensitivity", "sensitivity_change", "z.2f"),
-    ("Cut c, above 0 towards no", "criterion", "criterion_change", "+z.2f"),
-)
+# Rate of both models -> title.
+_OF_YES_NO = {
+    "bias": "Bias, above 0 towards no",
+    "sensitivity": "Ability d' ↑",
+    "criterion": "Cut c, above 0 towards no",
+}
 _MEANINGS_OF_SCORES = {"negative_flip_rate": "the score fell", "positive_flip_rate": "the score rose"}
 
 
@@ -77,11 +77,10 @@ def result_html(shown: Shown, compared: Comparison | ScoreComparison | Agreement
 def yes_no_html(shown: Shown, compared: YesNoComparison, answers: Comparison, table: CellTable) -> str:
     """Show yes/no answers: both models' bias, ability and cut; `answers` has the same ones, right or wrong."""
     tiles = []
-    for title, name, change, form in _OF_YES_NO if compared.undefined is None else ():
-        both = f"{getattr(compared.old, name):{form}} -> {getattr(compared.new, name):{form}}"
-        tiles.append(
-            (title, typeset(both), typeset(f"Change {figure(compared, change, shown.level, 1, signed(form))}"))
-        )
+    for row in (row for row in ROWS if row.rate in _OF_YES_NO and compared.undefined is None):
+        both = " -> ".join(f"{getattr(side, row.rate):{row.form}}" for side in (compared.old, compared.new))
+        change = figure(compared, row.change, shown.level, row.scale, signed(row.form))
+        tiles.append((_OF_YES_NO[row.rate], typeset(both), typeset(f"Change {change}")))
     chance = plain(p_equation(compared.p_value))
     tiles.append(("Can it be chance?", chance, "Exact paired test of yes to no against no to yes"))
     head, rows = table

@@ -294,6 +294,10 @@ def test_answers_in_another_spelling_are_counted_and_shown_but_not_bent() -> Non
         ({"knowledge": "correct"}, "knowledge must be a list"),
         ({"old_knowledge": ["correct", "correct"]}, "old_knowledge alone would do nothing"),
         ({"old_scores": [0.1, 0.2]}, "old_scores alone would do nothing"),
+        (
+            {"new": ["yes", "no"], "old_scores": [1.0, -1.0], "new_scores": [-1.0, 1.0]},
+            "scores of the old model .* are higher where it says yes",
+        ),
         ({"new_scores": [0.1]}, "old has 2, new_scores has 1"),
         ({"new_scores": [0.1, math.nan]}, r"new_scores\[1\] is nan"),
         ({"new_scores": [2.0, -2.0]}, "turn their sign round"),

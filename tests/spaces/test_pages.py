@@ -317,7 +317,7 @@ def test_a_turn_towards_no_is_said_first_with_both_biases_and_every_flip() -> No
     assert (view.figures["shift"], view.figures["broken_to_negative"], view.figures["no_answers"]) == (1 / 3, 1, 1)
     assert view.rows["data"] == [["1", "right → wrong", "yes", "yes", "no"], ["2", *view.rows["data"][1][1:]]]
     shown = words(view).replace("\xa0", " ")
-    assert "+0.00 → +0.33" in shown
+    assert "+0.000 → +0.333" in shown
     assert '2 right answers broke, 1 to "no", 1 to neither' in shown
     assert "the new model says neither yes nor no on 1 question: 1 missing" in shown
     assert view.report is not None

@@ -43,7 +43,7 @@ _RATES = {
     "new_mean": ("mean score of the new model", ""),
     "mean_change": ("mean change of the score", "new minus old"),
     "negative_flip_rate": ("negative flip rate, NFR", "right before, wrong now"),
-    "balanced_negative_flip_rate": ("class-balanced NFR", "the same, each class of right answers counting alike"),
+    "balanced_negative_flip_rate": ("balanced NFR", "the same, each class of right answers counting alike"),
     "positive_flip_rate": ("positive flip rate, PFR", "wrong before, right now"),
     "flip_rate": ("flip rate", "negative and positive flips together"),
     "inconsistency_flip_rate": ("inconsistency flip rate", "wrong now, and another answer than before"),
