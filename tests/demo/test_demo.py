@@ -424,28 +424,31 @@ def test_an_interrupted_demo_goes_on_and_leaves_an_adapter_that_plain_peft_loads
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 8])
 def test_a_training_that_goes_on_within_an_epoch_draws_another_order(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = DemoSettings(training_rows=160, validation_rows=16, task_epochs=2)
     job = jobs_of(STORY, settings)[0]
     work.do(job, tmp_path / "whole", settings)
     on_step_end = TrainingProgress.on_step_end
+    for last in (3, 8):
+        pieces = tmp_path / f"to step {last}"
 
-    def interrupted(self: TrainingProgress, args: object, state: Any, control: object, **more: object) -> None:
-        on_step_end(self, args, state, control, **more)
-        if state.global_step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+        def interrupted(
+            self: TrainingProgress, args: object, state: Any, control: object, last: int = last, **more: object
+        ) -> None:
+            on_step_end(self, args, state, control, **more)
+            if state.global_step == last:
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(TrainingProgress, "on_step_end", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        work.do(job, tmp_path / "pieces", settings)
-    assert f"step {step} of 10" in what_is_kept(tmp_path / "pieces")
-    monkeypatch.undo()
-    work.do(job, tmp_path / "pieces", settings)
-    weights = [tmp_path / name / NEW.folder / "adapter_model.safetensors" for name in ("whole", "pieces")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingProgress, "on_step_end", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                work.do(job, pieces, settings)
+        assert f"step {last} of 10" in what_is_kept(pieces)
+        work.do(job, pieces, settings)
+        weights = [folder / NEW.folder / "adapter_model.safetensors" for folder in (tmp_path / "whole", pieces)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 @pytest.mark.slow

@@ -117,23 +117,26 @@ SHARING = [
 READING_WHOLE = ["Bloom", "LFM2", "Llama 4, chunks of 6"]
 
 
-def _assert_scores_are_right(model: Any, batch_size: int = 5, **tolerance: float) -> None:
+def _assert_scores_are_right(model: Any, *batch_sizes: int, **tolerance: float) -> None:
     tokenizer = tiny_tokenizer()
-    chosen = choose_answers(model, tokenizer, PROMPTS, CHOICES, batch_size=batch_size, show_progress=False)
-    for scores, prompt, choices in zip(chosen.scores, PROMPTS, CHOICES, strict=True):
-        expected = [reference_score(model, tokenizer, prompt, " " + choice) for choice in choices]
-        np.testing.assert_allclose(scores, expected, **tolerance)
+    expected = [
+        [reference_score(model, tokenizer, prompt, " " + choice) for choice in choices]
+        for prompt, choices in zip(PROMPTS, CHOICES, strict=True)
+    ]
+    for batch_size in batch_sizes or (5,):
+        chosen = choose_answers(model, tokenizer, PROMPTS, CHOICES, batch_size=batch_size, show_progress=False)
+        for scores, alone in zip(chosen.scores, expected, strict=True):
+            np.testing.assert_allclose(scores, alone, **tolerance, err_msg=f"batches of {batch_size}")
 
 
 class TestModels:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", SHARING)
-    @pytest.mark.parametrize("batch_size", [1, 5, 64])
-    def test_a_model_that_shares_scores_otherwise_than_alone(self, name, batch_size) -> None:
+    def test_a_model_that_shares_scores_otherwise_than_alone(self, name) -> None:
         model = _family(name)
         with torch.no_grad():
             assert can_share(model)
-        _assert_scores_are_right(model, batch_size, rtol=1e-5)
+        _assert_scores_are_right(model, 1, 5, 64, rtol=1e-5)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", ["Llama", "GPT-2", "Mistral, window 5", "Phi 3, longrope"])
@@ -142,12 +145,11 @@ class TestModels:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", READING_WHOLE)
-    @pytest.mark.parametrize("batch_size", [1, 5])
-    def test_a_model_that_cannot_share_is_made_to(self, name, batch_size) -> None:
+    def test_a_model_that_cannot_share_is_made_to(self, name) -> None:
         model = _family(name)
         with torch.no_grad():
             assert not can_share(model)
-        _assert_scores_are_right(model, batch_size, rtol=1e-5)
+        _assert_scores_are_right(model, 1, 5, rtol=1e-5)
 
     @pytest.mark.parametrize("name", ["Mistral, window 5", "Gemma 3, window 5", "Phi 3, longrope"])
     def test_these_models_would_not_show_what_they_are_for(self, name, monkeypatch) -> None:
