@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ TABLES = {"v1.csv": "id,prediction,reference\n1,A,A\n2,B,B\n", "v2.csv": "id,pre
 # Relative names of two parts: folders, and names that somebody's repositories may have.
 NAMES = ("team/base-v1", "team/base-v2", "team/task-v1", "team/task-v2", "team/clf-v1", "team/clf-v2", "team/out")
 
-# Runs snippets one after the other in one process, and says of each what it tried to reach.
+# Runs snippets one after the other in one process, and says of each what it tried to reach; or each in a fork of its
+# own, and those of one kind beside each other, since each of them waits.
 PROGRAM = """
 import contextlib, gc, io, json, os, sys
 import request_counter
@@ -70,10 +71,15 @@ def predict(adapter="team/task-v1", data="rows.jsonl", *more):
     Path("answers.jsonl").unlink(missing_ok=True)
     return main(["predict", adapter, data, "--output", "answers.jsonl", *more])
 
-beside = []
+beside, forked = [], os.environ.get("FORKED_AND_BESIDE_EACH_OTHER")
+if forked:
+    import muscle_hf.prediction, muscle_hf.publishing, muscle_hf.update.run  # once, and not in each of them
 for name, code in json.loads(sys.stdin.read()).items():
-    if "BESIDE_EACH_OTHER" in os.environ and (process := os.fork()):
-        beside.append(process)
+    if forked and (process := os.fork()):
+        if name.startswith(forked):
+            beside.append(process)
+        else:
+            os.waitpid(process, 0)
         continue
     os.chdir(home)
     gc.freeze()  # each training asks for a whole collection of garbage
@@ -88,7 +94,7 @@ for name, code in json.loads(sys.stdin.read()).items():
         _telemetry._TELEMETRY_QUEUE.join()
     found = {"attempts": list(request_counter.attempts), "said": said.getvalue(), "error": error}
     print("FOUND", json.dumps({"name": name, "result": names.get("result"), **found}), flush=True)
-    if "BESIDE_EACH_OTHER" in os.environ:
+    if forked:
         os._exit(0)
 for process in beside:
     os.waitpid(process, 0)
@@ -278,9 +284,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def of_local_names(folder: Path, running: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    home = tmp_path_factory.mktemp("home")
-    return _run(LOCAL | BROKEN, folder, running.environment(home=home))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that has what CACHED needs once `of_local_names` is there."""
+    return tmp_path_factory.mktemp("home")
+
+
+CACHED = {
+    "cached: load_adapter": "result = type(muscle_hf.load_adapter('org/adapter')).__name__",
+    "cached: predict": "result = predict('org/adapter')",
+    "cached: trainer": "trainer('org/base', 'team/base-v1', 'org/adapter', output_dir='o5').train()",
+    "cached: trainer, as a whole": "trainer('org/adapter', 'org/base', None, None, output_dir='o6').train()",
+    "cached: update --dry-run": "result = update('--dry-run', old='org/adapter')",
+}
+
+
+@pytest.fixture(scope="module")
+def of_local_names(folder: Path, running: Hub, home: Path) -> dict[str, dict[str, Any]]:
+    return _run(LOCAL | BROKEN | CACHED, folder, running.environment(home=home))
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -356,11 +376,21 @@ def pushed(folder: Path, of_local_names: dict[str, dict[str, Any]]) -> Path:
     return folder
 
 
-def test_without_a_network_a_missing_id_is_one_line_after_one_try(pushed: Path, tmp_path: Path, running: Hub) -> None:
+@pytest.fixture(scope="module")
+def without_a_network(pushed: Path, running: Hub, home: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """An address where nobody listens, and what came of each snippet there."""
     with _nobody() as endpoint:
-        environment = running.environment("hf_" + "x" * 20, home=tmp_path) | {"HF_ENDPOINT": endpoint}
-        found = _run({name: FORGET + code for name, code in MISSING.items()}, pushed, environment)
-    _check_told_once(found, f"{endpoint} cannot be reached; check the network, the proxy and HF_ENDPOINT")
+        environment = running.environment("hf_" + "x" * 20, home=home) | {"HF_ENDPOINT": endpoint}
+        snippets = {name: FORGET + code for name, code in (MISSING | CACHED).items()}
+        return endpoint, _run(snippets, pushed, environment)
+
+
+def test_without_a_network_a_missing_id_is_one_line_after_one_try(
+    without_a_network: tuple[str, dict[str, dict[str, Any]]],
+) -> None:
+    endpoint, found = without_a_network
+    told = f"{endpoint} cannot be reached; check the network, the proxy and HF_ENDPOINT"
+    _check_told_once({name: found[name] for name in MISSING}, told)
 
 
 @contextmanager
@@ -374,25 +404,52 @@ def _nobody() -> Iterator[str]:
 FEW = {name: FORGET + MISSING[name] for name in ("find", "compare", "predict, adapter", "update, base", "push")}
 
 
-def test_an_unknown_host_is_one_line_after_one_try(pushed: Path, tmp_path: Path, running: Hub) -> None:
-    environment = running.environment("hf_" + "x" * 20, home=tmp_path) | {"HF_ENDPOINT": "http://nowhere.invalid"}
-    _check_told_once(_run(FEW, pushed, environment), "http://nowhere.invalid cannot be reached")
+# How the Hub is out of reach: the scheme of its address, and what a proxy says, unless it is silent or there is none.
+WAYS: dict[str, tuple[str, str | None]] = {
+    "unknown host": ("http", "no proxy"),
+    "bad gateway": ("http", "502 Bad Gateway"),
+    "forbidden": ("https", "403 Forbidden"),
+    "silence": ("https", None),
+}
 
 
-@pytest.mark.parametrize(
-    ("scheme", "status"), [("https", "403 Forbidden"), ("http", "502 Bad Gateway"), ("https", None)]
-)
-def test_a_proxy_that_refuses_or_is_silent_is_one_line_after_one_try(
-    pushed: Path, tmp_path: Path, running: Hub, scheme: str, status: str | None
+@pytest.fixture(scope="module")
+def out_of_reach(
+    pushed: Path, running: Hub, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What came of each snippet by each way; an address is read at an import, and a proxy in each fork."""
+    found: dict[str, dict[str, dict[str, Any]]] = {way: {} for way in WAYS}
+    for scheme in ("http", "https"):
+        environment = running.environment("hf_" + "x" * 20, home=tmp_path_factory.mktemp("home"))
+        environment |= {"HF_ENDPOINT": f"{scheme}://hub.invalid", "FORKED_AND_BESIDE_EACH_OTHER": "silence"}
+        with ExitStack() as stack:
+            snippets = {}
+            for way in [way for way in WAYS if WAYS[way][0] == scheme]:
+                changes = {} if way == "unknown host" else stack.enter_context(_proxy(WAYS[way][1]))
+                for name, code in FEW.items():
+                    snippets[f"{way}: {name}"] = f"os.environ.update({changes}); {code}"
+            for name, one in _run(snippets, pushed, environment).items():
+                way, _, name = name.partition(": ")
+                found[way][name] = one
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hub_out_of_reach_is_one_line_after_one_try(
+    out_of_reach: dict[str, dict[str, dict[str, Any]]], way: str
 ) -> None:
+    assert sorted(out_of_reach[way]) == sorted(FEW)
+    said = {"unknown host": "http://hub.invalid cannot be reached", "silence": "did not answer within 2.5 seconds"}
+    _check_told_once(out_of_reach[way], said.get(way, "cannot be reached"))
+
+
+@contextmanager
+def _proxy(status: str | None) -> Iterator[dict[str, str]]:
+    """Give the environment of a client of a proxy that refuses, or says nothing."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         threading.Thread(target=_refuse, args=(server, status), daemon=True).start()
-        environment = running.environment("hf_" + "x" * 20, home=tmp_path)
-        environment |= {"HF_ENDPOINT": f"{scheme}://hub.example", "NO_PROXY": ""}
         proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
-        environment |= {} if status else {"BESIDE_EACH_OTHER": "yes"}  # each of them waits
-        found = _run(FEW, pushed, environment, HTTP_PROXY=proxy, HTTPS_PROXY=proxy)
-    _check_told_once(found, "cannot be reached" if status else "did not answer within 2.5 seconds")
+        yield {"NO_PROXY": "", "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
 
 
 def _refuse(server: socket.socket, status: str | None) -> None:
@@ -412,28 +469,21 @@ def _refuse(server: socket.socket, status: str | None) -> None:
             connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
 
-CACHED = {
-    "load_adapter": "result = type(muscle_hf.load_adapter('org/adapter')).__name__",
-    "predict": "result = predict('org/adapter')",
-    "trainer": "trainer('org/base', 'team/base-v1', 'org/adapter', output_dir='o5').train()",
-    "trainer, as a whole": "trainer('org/adapter', 'org/base', None, None, output_dir='o6').train()",
-    "update --dry-run": "result = update('--dry-run', old='org/adapter')",
-}
-
-
 def test_what_is_in_the_cache_is_loaded_without_asking_offline_and_after_one_try_without_a_network(
-    pushed: Path, tmp_path: Path, running: Hub
+    pushed: Path,
+    running: Hub,
+    home: Path,
+    of_local_names: dict[str, dict[str, Any]],
+    without_a_network: tuple[str, dict[str, dict[str, Any]]],
 ) -> None:
-    environment = running.environment(home=tmp_path)
-    filled = _run(CACHED, pushed, environment)
+    filled = {name: of_local_names[name] for name in CACHED}
     assert [one["error"] for one in filled.values()] == [None] * len(CACHED), filled
-    offline = _run(CACHED | MISSING, pushed, environment, HF_HUB_OFFLINE="1")
+    offline = _run(CACHED | MISSING, pushed, running.environment(home=home), HF_HUB_OFFLINE="1")
     for name, one in offline.items():
         assert one["attempts"] == [], name
-        if name in CACHED and name not in MISSING:
+        if name in CACHED:
             assert one["error"] is None and one["result"] == filled[name]["result"], one
-    with _nobody() as nobody:
-        alone = _run({name: FORGET + code for name, code in CACHED.items()}, pushed, environment, HF_ENDPOINT=nobody)
-    for name, one in alone.items():
+    for name in CACHED:
+        one = without_a_network[1][name]
         assert one["error"] is None and one["result"] == filled[name]["result"], one
         assert len(one["attempts"]) <= 3, (name, one["attempts"])
