@@ -173,7 +173,7 @@ def test_a_data_set_is_read_by_its_id(told: dict[str, Row]) -> None:
     assert found["name"] == "org/answers"
     task = found["tasks"]["answers"]
     assert (task["ids"], task["answers"], task["references"]) == ([0, 1], ["A", "B"], ["A", "A"])
-    assert task["texts"] == [["What?", "A", "A", None], ["What?", "A", "B", None]]
+    assert task["texts"] == [["What?", "A", "A", None], ["What?", "A", "B", None]]  # no column of whole texts
     assert task["slices"] == {"subject": ["law", "law"]}
 
 
