@@ -27,6 +27,7 @@ JUDGES = ["compare", f"{PRIME}:gpt-4-0314", f"{PRIME}:gpt-4-0613", "--reference"
 LEETCODE = DATA.parents[1] / "llmdrift_leetcode" / "verdicts.csv"
 GRADED = ["compare", *(f"{LEETCODE}@model=gpt-4-{date}" for date in ("0314", "0613")), "--suspects", "5"]
 GRADED += ["--metric", "accepted_as_written", "--recognised-by", "has_code_fence"]
+BROKEN = ["compare", *(str(DATA.parents[1] / "gsm8k" / f"gpt3-{size}.jsonl") for size in ("6b", "175b"))]
 # Command with what it needs to begin -> exit code, and what its one line of complaint has to hold.
 WORDS = [
     (PAIR, 0, ""),
@@ -37,6 +38,7 @@ WORDS = [
     ([*JUDGES, "--max-bias-shift", "0.1"], 1, "--max-bias-shift 0.1"),
     ([*GRADED, "--to-check", "check.csv"], 0, "wrote check.csv"),
     ([*GRADED, "--verdicts", "check.csv"], 2, "no verdicts"),
+    ([*BROKEN, "--pairs", "pairs.jsonl"], 0, "88 pairs of 88 negative flips"),
     (["power", "--questions", "500"], 0, ""),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--output", "labels.csv"], 0, "wrote labels.csv"),
     (["disagreements", *PAIR[1:3], "--columns", "id=question_id", "--labels", "labels.csv"], 0, ""),

@@ -68,6 +68,11 @@ def _models_of(page: str, folder: Path) -> None:
         from muscle_hf.demo.task import BASE_V2, load_base, new_task_adapter
 
         new_task_adapter(load_base(BASE_V2)).save_pretrained(folder / "demo_output" / "new")
+    if page == "learn-from-what-broke.md":
+        from tiny_models import tiny_llama, tiny_tokenizer
+
+        tiny_llama(seed=1, tokenizer=tiny_tokenizer()).save_pretrained(folder / "new-model")
+        tiny_tokenizer().save_pretrained(folder / "new-model")
     if page in ("classifiers.md", "missing-labels.md"):
         from tiny_classifiers import NAMES, tiny_classifier
         from tiny_models import tiny_tokenizer
