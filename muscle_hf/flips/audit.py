@@ -104,6 +104,13 @@ class AuditedRate:
 
         Raises:
             InputError: Another rate, or a level that is none.
+
+        Example:
+            >>> from muscle_hf.flips.audit import Stratum, from_verdicts
+            >>> audit = from_verdicts(n=50, strata=[Stratum(21, broken=0, graders=8), Stratum(2, broken=2, graders=0)])
+            >>> low, high = audit.confidence_interval()
+            >>> f"{audit.negative_flip_rate.value:.2f} ({low:.3f} to {high:.3f})"
+            '0.04 (0.011 to 0.178)'
         """
         if name != "negative_flip_rate":
             raise InputError(f"an audit corrects the negative_flip_rate alone, and has no {name!r}.")

@@ -46,7 +46,12 @@ class RunComparison(Outcomes):
             suspects: What `suspect_flips` made of this comparison.
             audit: What `audited_rate` made of verdicts on its flips.
             count: How many of the suspects reports list.
+
+        Raises:
+            InputError: Suspects of another comparison.
         """
+        if getattr(suspects.result, "tasks", None) is not self.tasks:
+            raise InputError("the suspects are those of another comparison; make them of this one with suspect_flips.")
         shown = GraderShown(audit.lines if audit else [], suspects.lines, suspects.head, suspects.rows(count))
         return replace(self, suspects=suspects, audit=audit, grader=shown)
 

@@ -102,6 +102,13 @@ class Suspects:
 
         Raises:
             InputError: A count below 2, a seed that is no int.
+
+        Example:
+            >>> import muscle_hf
+            >>> c = muscle_hf.compare_correct(old=[1] * 8, new=[0] * 4 + [1] * 4)
+            >>> draw = muscle_hf.suspect_flips(c, {"fence": ([0] * 8, [1, 1, 0, 0] * 2)}).draw(2)
+            >>> len(draw), draw.probabilities
+            (2, [0.5, 0.5])
         """
         return draw_flips(self.flips, self.n, count, seed=seed)
 

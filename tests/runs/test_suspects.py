@@ -339,6 +339,15 @@ def test_a_column_that_is_no_number_is_refused_by_the_id_and_not_by_a_row_of_the
         muscle_hf.suspect_flips(result, "fenced")
 
 
+def test_suspects_of_another_comparison_are_not_shown_as_those_of_this_one(gpt_4: RunComparison) -> None:
+    others = muscle_hf.suspect_flips(leetcode(GPT_35), "has_code_fence")
+    with pytest.raises(InputError, match="those of another comparison"):
+        gpt_4.with_suspects(others)
+    c = muscle_hf.compare_correct(old=[1, 1], new=[0, 1])
+    with pytest.raises(InputError, match="those of another comparison"):
+        gpt_4.with_suspects(muscle_hf.suspect_flips(c, {"fence": ([0, 0], [1, 0])}))
+
+
 def test_scores_have_no_flips_that_a_grader_made() -> None:
     scores = {"old": [0.5, 0.25, 0.5, 0.5], "new": [0.25, 0.5, 0.5, 0.5]}
     with pytest.raises(InputError, match="scores alone"):
