@@ -38,14 +38,22 @@ from muscle_hf.training.kept_checkpoints import (
 from muscle_hf.training.settings_of_run import refuse_another_way
 from muscle_hf.training.written_checkpoints import InterimCheckpoints, _seal
 
-BY_EPOCH = {"max_steps": -1, "num_train_epochs": 3, "eval_strategy": "epoch", "save_strategy": "epoch"}
+# Two steps an epoch; "steps" has what comes before the first checkpoint.
+BY_EPOCH = {
+    "max_steps": -1,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 6,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+}
 BY_STEPS = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3}
 BEST = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
 # Of what falls the highest is wanted, so that the best checkpoint is not the last one.
 WORSE = BEST | {"greater_is_better": True, "save_total_limit": 1}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "nothing saved": {"max_steps": 8},
-    "one epoch": {"max_steps": -1, "num_train_epochs": 1, "save_strategy": "epoch", "per_device_train_batch_size": 2},
+    # Within an epoch of three steps, at its end, and within the next one.
+    "nothing saved": {"max_steps": 5},
+    "one epoch": {"max_steps": -1, "num_train_epochs": 1, "save_strategy": "epoch", "per_device_train_batch_size": 3},
     "epochs": BY_EPOCH | WORSE,
     "steps": BY_STEPS | WORSE,
     "best": BY_EPOCH | WORSE | {"save_strategy": "best"},
@@ -117,7 +125,7 @@ def test_a_training_that_was_interrupted_comes_to_other_weights(
         with pytest.raises(KeyboardInterrupt):
             train_and_save(trainer)
         # Whether "best" saves is known after the evaluation, so that another step comes before it can be saved.
-        late = options.get("save_strategy") == "best" and step == 6
+        late = options.get("save_strategy") == "best" and step == 4
         assert steps_done(folder) == (step + late, whole.max_steps)
         resumed = _trained(update, folder, **options)
         assert _same_weights(folder, tmp_path / "whole")
@@ -266,7 +274,7 @@ def test_a_folder_that_was_moved_forgets_the_best_checkpoint(update: Update, tmp
     _trained(update, tmp_path / "whole", **options)
     trainer = _trainer(update, tmp_path / "here", **options)
     add = trainer.add_callback
-    trainer.add_callback = lambda callback: (add(callback), add(_At(8, _interrupt)))
+    trainer.add_callback = lambda callback: (add(callback), add(_At(5, _interrupt)))
     with pytest.raises(KeyboardInterrupt):
         train_and_save(trainer)
     shutil.move(tmp_path / "here", tmp_path / "there")
