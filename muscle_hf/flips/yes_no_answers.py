@@ -223,8 +223,8 @@ def refuse_other_references(
     value = value.item() if isinstance(value, np.generic) else value
     raise InputError(
         f"references[{place}] is {value!r} ({len(others):,} of {len(references):,} are neither), but each must be "
-        f"{shown_labels(positive)} or {shown_labels(negative)}{spelling_hint([value], positive, negative)}; name all "
-        "labels with positive and negative (--yes-no), and leave other questions out"
+        f"{shown_labels(positive)} or {shown_labels(negative)}{spelling_hint([value], positive, negative)}; name "
+        "both labels with --yes-no (positive= and negative= take several each), and leave other questions out"
     )
 
 

@@ -35,7 +35,9 @@ _ON_THE_PAGE = {
     "with --columns id=NAME (columns=)": 'under "Column names"',
     "with --columns, such as --columns id=question_id": 'under "Column names", such as id=question_id',
     "with --by-position (by_position=True)": 'with "Join row by row"',
-    "name all labels with positive and negative (--yes-no)": 'name all labels under "Yes is" and "No is"',
+    "name both labels with --yes-no (positive= and negative= take several each)": (
+        'name all labels under "Yes is" and "No is"'
+    ),
     "--yes-no (yes_no=): ": "",
     "--allow-missing (allow_missing=True)": '"Leave out rows that only one file has"',
 }
