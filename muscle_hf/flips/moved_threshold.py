@@ -114,12 +114,25 @@ def best_threshold(scores: Numbers, is_positive: NDArray[np.bool_]) -> float:
     return float(best[np.argmin(np.abs(best))])
 
 
-def check_direction(which: str, scores: Numbers, said: Codes) -> None:
-    """Refuse scores of the other sign, of the "old" or the "new" model, which would turn every answer round."""
-    means = [scores[said == answer] for answer in (POSITIVE, NEGATIVE)]
-    if all(map(len, means)) and means[0].mean() > means[1].mean():
-        raise InputError(
-            f"the scores of the {which} model ({which}_scores=, --yes-no-scores) are higher where it says yes than "
-            "where it says no, but must be log p(no) - log p(yes); turn their sign round, or give scores of these "
-            "very answers"
-        )
+def check_scores(which: str, scores: Numbers, said: Codes) -> None:
+    """Refuse scores that are not those of the "old" or "new" answers: of another sign, unit or model, or all alike.
+
+    An answer is yes where log p(no) - log p(yes) is below 0. Near 0 another pass may say otherwise: of either answer
+    a twentieth, or one.
+    """
+    given = f"the scores of the {which} model ({which}_scores=, --yes-no-scores)"
+    advice = (
+        "scores must be log p(no) - log p(yes) of these very answers, the old model's and the new model's each in a "
+        "column of its own. If the model cuts elsewhere than at 0, subtract where from its scores"
+    )
+    if {POSITIVE, NEGATIVE} <= set(said.tolist()) and (scores == scores[0]).all():
+        raise InputError(f"{given} are all {scores[0]:g}; {advice}")
+    told = {answer: said == answer for answer in (POSITIVE, NEGATIVE)}
+    against = {POSITIVE: told[POSITIVE] & (scores > 0), NEGATIVE: told[NEGATIVE] & (scores < 0)}
+    all_turned = sum(int(part.sum()) for part in against.values()) == sum(int(part.sum()) for part in told.values())
+    for answer, name, side in ((POSITIVE, "yes", "above"), (NEGATIVE, "no", "below")):
+        turned, answers = int(against[answer].sum()), int(told[answer].sum())
+        if turned > (0 if all_turned else max(1, 0.05 * answers)):
+            raise InputError(
+                f"{given} are {side} 0 for {turned:,} of the {answers:,} answers that are {name}; {advice}"
+            )

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .inputs import Values, refuse_other_order, take_answers, take_scores
 from .intervals import Numbers
 from .knowledge import KNOWLEDGE, refuse_circular, take_knowledge
-from .moved_threshold import check_direction, may_be_fitted, moved_threshold
+from .moved_threshold import check_scores, may_be_fitted, moved_threshold
 from .rates import where_true
 from .yes_no_answers import (
     NEITHER,
@@ -71,7 +71,7 @@ def compare_yes_no(
     Raises:
         InputError: Nothing to compare, unequal lengths, a right answer that is neither label, labels that overlap or
             are of another type than the answers, knowledge of another name, or made from these answers; scores that
-            are not finite or of the other sign; `old_knowledge` or `old_scores` alone.
+            are not finite, or whose sign says otherwise than the answers; `old_knowledge` or `old_scores` alone.
 
     Example:
         >>> import muscle_hf
@@ -133,7 +133,7 @@ def compare_yes_no(
                 "same order"
             )
         for which, scores in zip(("new", "old"), (after_scores, *before_scores), strict=False):
-            check_direction(which, scores, said[which])
+            check_scores(which, scores, said[which])
         if whole.undefined is None and not may_be_fitted(gold):
             raise InputError(
                 "new_scores: a threshold is fitted on other rows than those that it is tried on, so each right answer "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..flips.intervals import Numbers
-from ..flips.moved_threshold import check_direction
+from ..flips.moved_threshold import check_scores
 from ..flips.negative_bias import compare_codes, with_scores
 from ..flips.number_texts import as_text
 from ..flips.yes_no_answers import (
@@ -75,7 +75,7 @@ class YesNoTable:
             return compared
         for which, scores, said in (("new", self.new_scores, new), ("old", self.old_scores, old)):
             if scores is not None:
-                check_direction(which, scores, np.minimum(said, NEITHER))
+                check_scores(which, scores, np.minimum(said, NEITHER))
         return with_scores(compared, gold, np.minimum(new, NEITHER), self.new_scores, self.old_scores)
 
 

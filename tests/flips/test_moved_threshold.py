@@ -88,3 +88,31 @@ def test_no_threshold_is_fitted_where_a_right_answer_is_absent_or_there_once() -
         compare_yes_no(
             old=["yes", "no", "no"], new=["yes", "no", "no"], references=["yes", "no", "no"], new_scores=[-1, 1, 1]
         )
+
+
+def test_scores_of_other_answers_or_of_another_unit_move_a_threshold() -> None:
+    draw = np.random.default_rng(0)
+    is_no = np.repeat([False, True], 200)
+    evidence = np.where(is_no, 1.0, -1.0) + draw.normal(size=400)
+    old, new = evidence, evidence + 1.2 + 0.2 * draw.normal(size=400)
+    names = np.array(["yes", "no"])
+    answers = {"old": names[(old > 0) * 1], "new": names[(new > 0) * 1], "references": names[is_no * 1]}
+    nearly = np.where(np.arange(400) % 50 == 0, -new, new)  # another pass: one in fifty says otherwise
+    for scores in ((old, new), (old, nearly)):
+        compared = compare_yes_no(**answers, old_scores=scores[0], new_scores=scores[1])
+        assert compared.threshold_repairs
+    other = {
+        "exchanged": (new, old),
+        "the new model's for both": (new, new),
+        "probabilities of no": (old, 1 / (1 + np.exp(-new))),
+        "log p(no) alone": (old, -np.log1p(np.exp(-new))),
+        "numbers of the rows": (old, np.arange(400.0)),
+        "shuffled": (old, draw.permutation(new)),
+        "all alike": (old, np.zeros(400)),
+        "of the other sign": (old, -new),
+        "the old model's of the other sign": (-old, new),
+    }
+    for name, (before, after) in other.items():
+        with pytest.raises(InputError, match="of these very answers"):
+            compare_yes_no(**answers, old_scores=before, new_scores=after)
+            pytest.fail(name)  # told as the case that passed

@@ -296,11 +296,12 @@ def test_answers_in_another_spelling_are_counted_and_shown_but_not_bent() -> Non
         ({"old_scores": [0.1, 0.2]}, "old_scores alone would do nothing"),
         (
             {"new": ["yes", "no"], "old_scores": [1.0, -1.0], "new_scores": [-1.0, 1.0]},
-            "scores of the old model .* are higher where it says yes",
+            "scores of the old model .* are above 0 for 1 of the 1 answers that are yes",
         ),
         ({"new_scores": [0.1]}, "old has 2, new_scores has 1"),
         ({"new_scores": [0.1, math.nan]}, r"new_scores\[1\] is nan"),
-        ({"new_scores": [2.0, -2.0]}, "turn their sign round"),
+        ({"new_scores": [2.0, -2.0]}, "log p.no. - log p.yes. of these very answers"),
+        ({"new_scores": [0.5, 0.5]}, "are all 0.5"),
     ],
 )
 def test_bad_input_is_refused_with_what_to_give(columns: dict[str, Any], message: str) -> None:
