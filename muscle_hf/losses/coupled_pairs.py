@@ -1,6 +1,7 @@
 """The loss of pairs whose negative nobody may have looked at, weighed by the model of the other part (CET)."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ def coupled_pair_loss(
         The mean over the pairs, a scalar. The weights lie above 1 and are not divided by their sum.
 
     Raises:
-        InputError: Shapes that do not fit, or no pair.
-        ConfigurationError: A temperature that is not positive, a largest weight not above 1.
+        InputError: Scores that are no tensors, shapes that do not fit, or no pair.
+        ConfigurationError: A temperature that is no positive number, a largest weight that is none above 1.
 
     Example:
         >>> scores = torch.tensor([[0.0, 0.0]])  # undecided, so log 2 before it is weighed
@@ -38,14 +39,18 @@ def coupled_pair_loss(
         >>> round(loss.item() / math.log(2), 3)
         3.718
     """
+    for name, given in (("scores", scores), ("other_scores", other_scores)):
+        if not isinstance(given, Tensor):
+            kind = type(given).__name__
+            raise InputError(f"{name} has the type {kind}, but must be a tensor, such as torch.as_tensor({name})")
     if scores.shape[-1:] != (2,) or other_scores.shape != scores.shape or not scores.numel():
         raise InputError(
             f"scores have shape {tuple(scores.shape)} and other_scores {tuple(other_scores.shape)}, but both must be "
             "(pairs, 2), with the score of the positive before that of the negative"
         )
-    if not 0 < temperature < math.inf:
+    if not isinstance(temperature, Real | Tensor) or not 0 < temperature < math.inf:
         raise ConfigurationError(f"temperature is {temperature!r}, but must be a number above 0, such as 2.0")
-    if not max_weight > 1:
+    if not isinstance(max_weight, Real | Tensor) or not max_weight > 1:
         raise ConfigurationError(f"max_weight is {max_weight!r}, but must be a number above 1, such as 100.0")
     with torch.no_grad():
         # 1 / (1 - sigmoid(a)) = 1 + exp(a), which does not divide by 0 where the sigmoid rounds to 1.

@@ -12,7 +12,7 @@ from ..readers.answers import some
 from ..text import how_many, quote
 from .flip_draw import FlipDraw
 from .outcomes import Outcomes
-from .suspects import flip_keys
+from .suspects import flip_keys, kind_of
 
 _Key: TypeAlias = tuple[str | None, str | int]
 
@@ -46,8 +46,8 @@ def audited_rate(
         The corrected rate and its intervals.
 
     Raises:
-        InputError: A verdict that is no bool, on what is no negative flip or was not drawn; verdicts on some flips
-            without a draw; no verdict; a draw of another comparison.
+        InputError: Arguments of another kind; a verdict that is no bool, on what is no negative flip or was not drawn;
+            verdicts on some flips without a draw; no verdict; a draw of another comparison.
 
     Example:
         >>> import muscle_hf
@@ -57,6 +57,15 @@ def audited_rate(
         (0.4, 0.1)
     """
     keys, n = flip_keys(result)
+    if not hasattr(verdicts, "items"):  # a Series has them as well
+        raise InputError(
+            f"verdicts is {kind_of(verdicts)}, but must be a mapping of negative flips -> True (the new answer is in "
+            "fact right) or False, such as {flip.id: True}; of several tasks {(flip.task, flip.id): True}."
+        )
+    if draw is not None and not isinstance(draw, FlipDraw):
+        raise InputError(
+            f"draw is {kind_of(draw)}, but must be the whole draw, just as suspect_flips(…).draw(…) gave it."
+        )
     by_id: dict[Any, list[_Key]] = {}
     for marked in keys:
         by_id.setdefault(marked[1], []).append(marked)

@@ -263,13 +263,26 @@ def _rows(outcomes: Outcomes, bound: Bound) -> list[tuple[str, Part]]:
         raise _no_row(outcomes, bound, [row for row, _ in rows])
     having = [(row, part) for row, part in chosen if RATES[bound.rate].rate(part)]
     if not having:
-        raise InputError(f"{bound}: {quote(bound.where)} {RATES[bound.rate].lacking(bound.rate, chosen[0][1])}.")
+        raise InputError(f"{bound}: {quote(bound.where)} {_no_rate(outcomes, bound, chosen[0][1])}.")
     if bound.rate == "min_accuracy_change" and any(not part.has_scores for _, part in having):
         if abs(bound.value) > 1:
             raise InputError(f"{bound}: accuracy is from 0 to 1, so its change is from -1 to 1; one point is 0.01.")
         if bound.value == -1:
             raise InputError(f"{bound}: a fall of 100 points, so that nothing could break it; one point is 0.01.")
     return having
+
+
+def _no_rate(outcomes: Outcomes, bound: Bound, part: Part) -> str:
+    """Say why a row does not have the rate of a bound."""
+    kind = RATES[bound.rate]
+    named = [task.name for task in outcomes.tasks if task.yes_no is not None]
+    if not kind.of_yes_no or not named:
+        return kind.lacking(bound.rate, part)
+    where, each = (quote(f"{name}:{bound.value:.12g}") for name in (named[0], "*"))
+    return (
+        f"has no {bound.rate[4:]}, because not all its questions are yes/no ones; those of "
+        f"{listed(map(quote, named))} are. Bound these, {where} or {each}"
+    )
 
 
 def _no_row(outcomes: Outcomes, bound: Bound, rows: list[str]) -> InputError:

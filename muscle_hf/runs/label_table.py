@@ -137,10 +137,13 @@ def _places(path: Path, table: Sequence[Mapping[str, Any]], now: Disagreements) 
     if draw != now.draw:
         _check_answers(path, list(zip(now.rows(list(made)), made.values(), strict=True)))
         seed, _, rest = draw.partition(":")
+        before = rest.partition(":")[0] or "other"
+        differ = f"and now there are {len(now)} with seed {now.seed}"
+        if (before, seed) == (str(len(now)), str(now.seed)):
+            differ = "and there are as many now, but they are other ones"
         raise InputError(
-            f"{path} was drawn from {rest.partition(':')[0] or 'other'} disagreements with seed {seed}, and now there "
-            f"are {len(now)} with seed {now.seed}, or other ones: the answers have changed, or were read with other "
-            "options. Draw a new table, or give files and options of the first."
+            f"{path} was drawn from {before} disagreements with seed {seed}, {differ}: the answers have "
+            "changed, or were read with other options. Draw a new table, or give files and options of the first."
         )
     return dict(sorted(made.items()))
 

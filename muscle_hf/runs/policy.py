@@ -183,7 +183,7 @@ class _Reader:
         """Read an option of the whole policy."""
         if name in _WORDS:
             return self._words(node, name, _WORDS[name])
-        text = self._text(node, name)
+        text = self._text(node, name, "; write yes_no: yes,no" if name == "yes_no" else "")
         if name != "level":
             return text
         try:
@@ -265,18 +265,18 @@ class _Reader:
             raise self._fault(node, f"{name} is {quote(word)}, but must be {' or '.join(words)}{hint}")
         return word
 
-    def _text(self, node: "Node", name: str) -> str:
-        text = self._scalar(node, name).strip()
+    def _text(self, node: "Node", name: str, instead: str = "") -> str:
+        text = self._scalar(node, name, instead).strip()
         if not text:
             raise self._fault(node, f"{name} is empty; leave it out, or say what it is")
         return text
 
-    def _scalar(self, node: "Node", what: str) -> str:
+    def _scalar(self, node: "Node", what: str, instead: str = "") -> str:
         """Give a value as it is written."""
         from yaml import ScalarNode
 
         if not isinstance(node, ScalarNode):
-            raise self._fault(node, f"{what} must be one value, not a list or a mapping")
+            raise self._fault(node, f"{what} must be one value, not a list or a mapping{instead}")
         return str(node.value)
 
     def _fault(self, node: "Node", text: str) -> InputError:

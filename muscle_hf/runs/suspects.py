@@ -4,7 +4,7 @@ An answer is marked right if it is right and the grader recognises it. See `musc
 that a mark is such a product is from CET (arXiv 2209.05072), the rest is ours.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,8 +55,8 @@ def suspect_flips(
         The flips, the likeliest mistakes of the grader first; flips of the same chance in the order of the file.
 
     Raises:
-        InputError: No right and wrong answers, no texts to read features from, a column that is not there, a feature
-            that is no number.
+        InputError: A result of another kind, or without right and wrong answers; no texts to read
+            features from, a column that is not there, a feature that is no number.
 
     Example:
         >>> import muscle_hf
@@ -100,6 +100,7 @@ def _marks(result: Outcomes | Comparison) -> tuple[list[str], Flags, Flags, _Key
         if result.right is None:
             raise InputError("this Comparison holds counts alone; make it anew with compare or compare_correct.")
         return [], *result.right, lambda row: (None, row, row)
+    _check(result)
     tasks = graded_tasks(result)
     tables = [result.tables[task] for task in tasks]
     starts = np.cumsum([0, *map(len, tables)])
@@ -113,6 +114,22 @@ def _marks(result: Outcomes | Comparison) -> tuple[list[str], Flags, Flags, _Key
 
     old, new = (np.concatenate([getattr(table, side) for table in tables]) > 0 for side in ("old", "new"))
     return tasks, old, new, key
+
+
+def _check(result: object) -> None:
+    if not isinstance(result, Outcomes):
+        raise InputError(
+            f"result is {kind_of(result)}, but must be what compare_runs gave, or a Comparison, as compare and "
+            "compare_correct give it."
+        )
+
+
+def kind_of(value: object) -> str:
+    """Say what was given where something of another kind is needed."""
+    if value is None or (isinstance(value, str) and len(value) < 40):
+        return repr(value)
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _forms(
@@ -141,7 +158,7 @@ def _read(
     result: Outcomes | Comparison, tasks: Sequence[str], named: Named | None, right_by: Named | None, n: int
 ) -> tuple[list[Feature], list[Feature], list[str]]:
     """Give features of form, those that speak for being right, and built-in forms that are left out."""
-    asked = [_names(result, features) for features in (named, right_by)]
+    asked = [_names(result, features, name) for features, name in ((named, "recognised_by"), (right_by, "right_by"))]
     # A column of the files comes before a built-in feature of that name.
     columns = {} if isinstance(result, Comparison) else result.features
     read = {name for sides in columns.values() for name in sides[0]}
@@ -173,11 +190,17 @@ def _read(
     return forms, chosen[1], unchanged
 
 
-def _names(result: Outcomes | Comparison, named: Named | None) -> list[str]:
+def _names(result: Outcomes | Comparison, named: Named | None, argument: str) -> list[str]:
     """Give the names of features that are to be read."""
     if named is None or isinstance(named, Mapping):
         return []
-    names = list(dict.fromkeys([named] if isinstance(named, str) else named))
+    names = list(named) if isinstance(named, Iterable) and not isinstance(named, str) else [named]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{argument} is {quote(named)}, but must be a name, a list of names, or a mapping of name -> (old values, "
+            "new values)."
+        )
+    names = list(dict.fromkeys(names))
     if names and isinstance(result, Comparison):
         raise InputError(
             f"a Comparison holds no texts and no columns, so {quote(names[0])} cannot be read; give a mapping of name "

@@ -55,10 +55,13 @@ def read_verdicts(path: Path, suspects: Suspects, draw: FlipDraw) -> dict[tuple[
     check_columns(path, table, ["id", VERDICT, "draw", *(["task"] if several else [])], "--to-check")
     token = draw_of(path, table)
     if token != draw.token:
+        before, now = token.split(":")[2] if token.count(":") == 3 else "other", len(draw.flips)
+        differ = f"and now there are {now}"
+        if before == str(now):
+            differ = "and there are as many now, but they are other ones, or other ones of them are suspect"
         raise InputError(
-            f"{path} was drawn from {token.split(':')[2] if token.count(':') == 3 else 'other'} negative flips, and "
-            f"now there are {len(draw.flips)}, or other ones, or other suspects among them: the answers have "
-            "changed, or other features or options were named. Name those of the first time, or draw a new table."
+            f"{path} was drawn from {before} negative flips, {differ}: the answers have changed, or other features "
+            "or options were named. Name those of the first time, or draw a new table."
         )
     flips = {(flip.task or "", str(flip.id)): (place, flip) for place, flip in zip(draw.places, draw, strict=True)}
     chosen = _rows_by_flip(path, table, flips, several)

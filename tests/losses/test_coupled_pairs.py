@@ -1,7 +1,9 @@
 """The coupled loss of pairs has the weights of the authors' code, and stays finite where those do not."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,10 +54,14 @@ def test_a_negative_that_was_surely_seen_does_not_make_the_loss_infinite(dtype: 
         (torch.zeros(0, 2), torch.zeros(0, 2), {}, InputError),
         (torch.zeros(3, 2), torch.zeros(3, 2), {"temperature": 0.0}, ConfigurationError),
         (torch.zeros(3, 2), torch.zeros(3, 2), {"max_weight": 1.0}, ConfigurationError),
+        (np.zeros((3, 2)), torch.zeros(3, 2), {}, InputError),
+        (torch.zeros(3, 2), [[0.0, 0.0]] * 3, {}, InputError),
+        (torch.zeros(3, 2), torch.zeros(3, 2), {"temperature": "a"}, ConfigurationError),
+        (torch.zeros(3, 2), torch.zeros(3, 2), {"max_weight": None}, ConfigurationError),
     ],
 )
 def test_what_would_train_silently_wrong_is_refused(
-    scores: torch.Tensor, other: torch.Tensor, options: dict[str, float], error: type[Exception]
+    scores: Any, other: Any, options: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         coupled_pair_loss(scores, other, **options)

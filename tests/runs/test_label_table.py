@@ -156,6 +156,10 @@ def test_what_need_not_count_need_not_in_labels(tmp_path: Path) -> None:
         (_set(0, draw="1:6:0"), "has rows of several draws, or of none"),
         (lambda rows: [row.update(draw="") for row in rows], "has rows of several draws, or of none"),
         (lambda rows: [row.update(draw="0:9:abc") for row in rows], "was drawn from 9 disagreements with seed 0"),
+        (
+            lambda rows: [row.update(draw="0:6:abc") for row in rows],
+            "from 6 disagreements with seed 0, and there are as many now, but they are other ones: the answers",
+        ),
         (lambda rows: [row.pop("draw") for row in rows], "has no column 'draw', so it is no table"),
     ],
 )

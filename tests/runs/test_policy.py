@@ -124,6 +124,10 @@ def test_what_a_file_leaves_out_is_left_to_the_defaults(tmp_path: Path) -> None:
         ),
         ("max_nfr: 1\ntest: onesided", "F, line 2: test is 'onesided', but must be "),
         ("missing: droop\nmax_nfr: 1", "(did you mean drop?)"),
+        (
+            "yes_no: [yes, no]\nmax_nfr: 1",
+            "F, line 1: yes_no must be one value, not a list or a mapping; write yes_no",
+        ),
         ("level: 95\nmax_nfr: 1", "F, line 1: level is '95', but must be a number between 0 and 1, such as 0.95"),
         ("level: '0.9'\nmax_nfr: 1", "F, line 1: level is '0.9', but must be a number"),
         ("level: nan\nmax_nfr: 1", "F, line 1: level is 'nan', but must be a number"),

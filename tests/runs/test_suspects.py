@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from compared_rows import compared
@@ -239,7 +240,8 @@ def test_a_table_is_written_filled_in_and_read_again(tmp_path: Path) -> None:
         ({"new_answer_right": "perhaps"}, "is 'perhaps', but must be true"),
         ({"id": "q0"}, "'q0' was not drawn"),
         ({"id": "q10", "task": None}, "stands more than once"),
-        ({"draw": "0:6:8:0123"}, "drawn from 8 negative flips, and now there are 8, or other ones"),
+        ({"draw": "0:6:8:0123"}, "drawn from 8 negative flips, and there are as many now, but they are other ones"),
+        ({"draw": "0:6:9:0123"}, "drawn from 9 negative flips, and now there are 8: the answers have changed"),
         ({"draw": ""}, "several draws, or of none"),
         ({"new_answer": "other"}, "restore the column"),
     ],
@@ -271,6 +273,34 @@ def test_verdicts_that_say_nothing_are_refused(verdicts: dict[Any, Any], said: s
     c = muscle_hf.compare_correct(old=[1] * 10, new=[0] * 4 + [1] * 6)
     with pytest.raises(InputError, match=said):
         muscle_hf.audited_rate(c, verdicts)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"verdicts": [True] * 6}, "verdicts is a list, but must be a mapping"),
+        ({"verdicts": [(0, True), (1, False)]}, "verdicts is a list, but must be a mapping"),
+        ({"verdicts": None}, "verdicts is None, but must be a mapping"),
+        ({"draw": list}, "draw is a list, but must be the whole draw"),
+        ({"draw": "x"}, "draw is 'x', but must be the whole draw"),
+        ({"result": "x"}, "result is 'x', but must be what compare_runs gave, or a Comparison"),
+        ({"result": {}}, "result is a dict, but must be"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(change: dict[str, Any], said: str) -> None:
+    c = muscle_hf.compare_correct(old=[1] * 12, new=[0] * 6 + [1] * 6)
+    draw = muscle_hf.suspect_flips(c, {"fence": ([0] * 12, [1, 0] * 6)}).draw(6)
+    if change.get("draw") is list:
+        change = {"draw": list(draw)}
+    given = {"result": c, "verdicts": dict.fromkeys(range(6), True), "draw": draw} | change
+    with pytest.raises(InputError, match=said):
+        muscle_hf.audited_rate(**given)
+
+
+def test_verdicts_may_be_a_series() -> None:
+    c = muscle_hf.compare_correct(old=[1] * 3, new=[0, 0, 1])
+    verdicts: Any = pd.Series({0: True, 1: False})
+    assert muscle_hf.audited_rate(c, verdicts).negative_flip_rate.value == pytest.approx(1 / 3)
 
 
 def test_verdicts_on_many_flips_cost_no_look_at_all_flips_each() -> None:
@@ -307,6 +337,8 @@ def test_verdicts_on_what_was_not_drawn_and_draws_of_other_files_are_refused() -
         ({"fence": ([1] * 4, [1, 2, 3, float("nan")])}, "nan in row 3"),
         ({"fence": (["a"] * 4, [1] * 4)}, "must hold numbers"),
         ("fence", "holds no texts and no columns"),
+        (3, "recognised_by is 3, but must be a name, a list of names, or a mapping"),
+        ([["fence"]], "recognised_by is .* but must be a name"),
         ({}, "names no feature"),
         (None, "no texts to read features from"),
     ],
@@ -315,6 +347,12 @@ def test_features_that_are_none_are_refused(features: Any, said: str) -> None:
     c = muscle_hf.compare_correct(old=[1, 1, 1, 0], new=[0, 1, 1, 1])
     with pytest.raises(InputError, match=said):
         muscle_hf.suspect_flips(c, features)
+
+
+def test_suspects_of_no_comparison_are_refused() -> None:
+    result: Any = "file.csv"
+    with pytest.raises(InputError, match=r"result is 'file.csv', but must be what compare_runs gave, or a Comparison"):
+        muscle_hf.suspect_flips(result, {"fence": ([0], [1])})
 
 
 def test_names_that_nobody_read_are_refused_with_those_that_there_are(gpt_4: RunComparison) -> None:

@@ -246,6 +246,19 @@ def test_a_gate_on_an_absent_class_cannot_tell_and_one_without_labels_is_refused
     assert "cannot tell, the right answer of no instance is negative" in judged.message
     with pytest.raises(InputError, match="has no bias_shift, for which --yes-no"):
         judge(compare_runs(*runs_of(quiz())), [parse_bound("max_bias_shift", "0.1")])
+    mixed = compare_runs(
+        *runs_of(quiz(), (answers("ab", "ab", task="arc"), answers("aa", "ab", task="arc"))), yes_no="yes,no"
+    )
+    for where in ("", "arc:"):
+        with pytest.raises(InputError) as error:
+            judge(mixed, [parse_bound("max_bias_shift", f"{where}0.1")])
+        assert str(error.value) == (
+            f"--max-bias-shift {where}0.1: '{where[:-1] or 'all'}' has no bias_shift, because not all its questions "
+            "are yes/no ones; those of 'quiz' are. Bound these, 'quiz:0.1' or '*:0.1'."
+        )
+    for where in ("quiz:", "*:"):
+        (judged,) = judge(mixed, [parse_bound("max_bias_shift", f"{where}0.1")]).judgements
+        assert judged.row == "quiz"
     with pytest.raises(InputError, match="a size from 0 to 2"):
         parse_bound("max_bias_shift", "2.5")
 

@@ -57,7 +57,10 @@ def read_table(
     missing = [name for name in slices if name not in table.names]
     if missing:
         there = listed(map(quote, table.names))
-        raise InputError(f"{source} has no column {quote(missing[0])} to slice or cluster by; it has {there}.")
+        raise InputError(
+            f"{source} has no column {quote(missing[0])} to slice or cluster by, or to read scores or features from; "
+            f"it has {there}."
+        )
     wanted = [name for name in (layout.id, layout.prediction, layout.reference, layout.score, layout.sample) if name]
     strict = [name for name in wanted if name != layout.sample]
     wanted = list(dict.fromkeys([*wanted, *slices]))

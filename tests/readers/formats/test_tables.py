@@ -681,7 +681,7 @@ def test_a_missing_column_names_those_that_there_are(tmp_path: Path, write: Writ
     assert "has no column 'prediction' and no 'score'; it has 'id', 'answer', 'gold'" in refused(path)
     assert "has no column 'reference'" in refused(path, columns={"prediction": "answer"})
     assert "has no column 'said' (prediction)" in refused(path, columns={"prediction": "said"})
-    assert "has no column 'topic' to slice or cluster by" in refused(
+    assert "has no column 'topic' to slice or cluster by, or to read scores or features from; it has" in refused(
         path, columns={"prediction": "answer", "reference": "gold"}, slices=["topic"]
     )
 
