@@ -68,6 +68,17 @@ def own_columns(features: Features, beside: Features) -> tuple[str, ...]:
     return tuple(features.names[place - 1] for place in places if independent(base, columns[:, [place]]))
 
 
+def shared_columns(columns: Numbers, beside: Numbers) -> Numbers:
+    """Give a basis of what both tables can say, the ones first; each table has a column of ones before the others."""
+    directions, _ = np.linalg.qr(beside)
+    rest = columns[:, 1:]
+    for _ in range(2):  # since one pass leaves what rounding makes
+        rest = rest - directions @ (directions.T @ rest)
+    _, sizes, ways = np.linalg.svd(rest, full_matrices=False)
+    is_shared = sizes <= _DEPENDENT * math.sqrt(len(columns))
+    return np.column_stack([columns[:, 0], columns[:, 1:] @ ways[is_shared].T])
+
+
 def independent(base: Numbers, columns: Numbers) -> list[int]:
     """Choose the columns, of spread 1 or 0, that are no linear combination of the base and of those chosen before."""
     directions, _ = np.linalg.qr(base)

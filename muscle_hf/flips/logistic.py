@@ -171,6 +171,11 @@ def product(labels: Flags, x: Numbers, z: Numbers) -> tuple[Numbers, Slopes]:
     The likelihood may have more than one maximum: the highest one that is found is given. Columns have mean 0 and
     spread 1, behind a column of ones.
     """
+    return highest(labels, x, z).reached()
+
+
+def highest(labels: Flags, x: Numbers, z: Numbers) -> Summit:
+    """Climb from each start of `product`, and give the highest summit, reached or not."""
     log_share = float(np.log(labels.mean()))
     ones = np.ones(len(labels))
     slopes = [logistic(labels, columns, ones, np.zeros(columns.shape[1]))[0][1:] for columns in (x, z)]
@@ -185,7 +190,7 @@ def product(labels: Flags, x: Numbers, z: Numbers) -> tuple[Numbers, Slopes]:
         return product_slopes(labels, x, z, point)
 
     ends = [climb(slopes_at, np.concatenate(start), _NEARLY) for start in starts]
-    return climb(slopes_at, max(ends, key=lambda end: end.slopes.value).point, _GAIN).reached()
+    return climb(slopes_at, max(ends, key=lambda end: end.slopes.value).point, _GAIN)
 
 
 def alternate(labels: Flags, x: Numbers, z: Numbers, weigh: Callable[[Numbers], Numbers]) -> tuple[Numbers, Numbers]:

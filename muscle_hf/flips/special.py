@@ -132,6 +132,17 @@ def ndtri(q: float) -> float:
     return x
 
 
+def chdtrc(df: int, x: float) -> float:
+    """Give the chance that chi-square with whole degrees of freedom is above x."""
+    half = x / 2
+    if half <= 0:
+        return 1.0
+    above = math.erfc(math.sqrt(half)) if df % 2 else math.exp(-half)
+    # Each two degrees add a term: DLMF 8.8.2.
+    terms = (math.exp((k / 2) * math.log(half) - half - math.lgamma(k / 2 + 1)) for k in range(2 - df % 2, df, 2))
+    return above + sum(terms)
+
+
 def stdtrit(df: float, q: float) -> float:
     """Give the quantile of Student's t distribution."""
     # t^2 / (df + t^2), and what it lacks of 1: whichever is the smaller has all its digits.

@@ -234,6 +234,33 @@ def test_what_cannot_be_estimated_is_refused(case: str) -> None:
         muscle_hf.coupled_estimate(columns.pop("labels"), **columns)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_column_of_noise_does_not_tell_the_parts_apart(seed: int) -> None:
+    labels, x, u, _ = _simulated(seed, 2_000)
+    noise = np.random.default_rng(100 + seed).standard_normal(2_000)
+    with pytest.raises(ConfigurationError, match=r"not identified: .*\(selection\.noise\) may be noise.* exchanged"):
+        muscle_hf.coupled_estimate(labels, relevance={"x": x, "u": u}, selection={"x": x, "u": u, "noise": noise})
+    # Nor does a column that says more only by what both parts have.
+    with pytest.raises(ConfigurationError, match=r"selection\.mixed\) may be noise"):
+        mixed = {"u": u, "noise": noise, "mixed": noise + x}
+        muscle_hf.coupled_estimate(labels, relevance={"x": x, "u": u}, selection=mixed)
+
+
+def test_what_drives_relevance_alone_tells_the_parts_apart_too() -> None:
+    labels, x, u, _ = _simulated(1, 8_000)
+    noise = np.random.default_rng(101).standard_normal(8_000)
+    e = muscle_hf.coupled_estimate(labels, relevance={"x": x, "u": u}, selection={"u": u, "noise": noise})
+    assert abs(e.relevance.coefficients["x"] - 1.5) < 4 * e.relevance.standard_errors["x"]
+
+
+def test_a_column_that_says_too_little_of_which_part_is_which_is_refused() -> None:
+    draw = np.random.default_rng(0)
+    x, u, weak = draw.standard_normal((3, 8_000))
+    labels = (draw.random(8_000) < expit(-1 + 1.5 * x)) & (draw.random(8_000) < expit(-1 + 1.5 * u + 0.3 * weak))
+    with pytest.raises(ConfigurationError, match=r"exchanged the .* only .*\(selection\.weak\) says too"):
+        muscle_hf.coupled_estimate(labels, relevance={"x": x, "u": u}, selection={"x": x, "u": u, "weak": weak})
+
+
 def test_a_name_that_is_no_coefficient_is_refused_with_those_there_are(estimate: CoupledEstimate) -> None:
     with pytest.raises(InputError, match=r"relevance\.intercept, relevance\.x, selection\.intercept, selection\.u"):
         estimate.confidence_interval("x")

@@ -64,6 +64,7 @@ def test_beta_shares_and_quantiles_equal_those_of_scipy() -> None:
         (special.bdtrc, scipy_special.bdtrc, [np.arange(-1, 40), 39, 0.3]),
         (special.xlogy, scipy_special.xlogy, [[0, 0, 2], [0, 1, 3]]),
         (np.vectorize(special.stdtrit), scipy_special.stdtrit, [[1, 2, 30, 12_017], [[0.975], [0.5], [0.005]]]),
+        (np.vectorize(special.chdtrc), scipy_special.chdtrc, [[[1], [2], [3], [4], [9]], [0, 0.1, 1, 5, 60]]),
         (np.vectorize(special.ndtr), scipy_special.ndtr, [np.linspace(-37, 9, 101)]),
         (np.vectorize(special.ndtri), scipy_special.ndtri, [Q]),
     ],
