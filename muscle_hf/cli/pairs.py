@@ -90,11 +90,11 @@ def write_pairs(arguments: argparse.Namespace, pairs: "PairSet | None") -> None:
 
 def is_own_file(path: Path) -> bool:
     """Tell whether a file is one of pairs, by the columns of its first line, or an empty one."""
-    from ..runs.pair_set import Pair
+    from ..runs.pair_set import COLUMNS
 
     with path.open("rb") as file:
         first = file.readline(_LONGEST)
     try:
-        return not first or list(json.loads(first)) == list(Pair._fields)
+        return not first or list(json.loads(first)) == list(COLUMNS)
     except (ValueError, TypeError):
         return False

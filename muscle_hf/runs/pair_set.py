@@ -1,9 +1,9 @@
 """Preference pairs that were made: what they are, how long, what was left out; as a file and as a data set."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import replaced
@@ -26,7 +26,8 @@ _LEVEL = 0.05
 _LONGEST_WORD = 20
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     """One negative flip as a preference: the columns of the data set."""
 
     prompt: Prompt
@@ -34,6 +35,9 @@ class Pair(NamedTuple):
     rejected: str
     id: str | int
     chosen_from: str
+
+
+COLUMNS = tuple(field.name for field in fields(Pair))
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class PairSet:
 
     def rows(self) -> list[dict[str, Any]]:
         """Give the pairs as TRL takes them: texts, or for prompts of messages one message of the assistant."""
-        rows = [pair._asdict() for pair in self.pairs]
+        rows = [{name: getattr(pair, name) for name in COLUMNS} for pair in self.pairs]
         for row in rows:
             if not isinstance(row["prompt"], str):
                 for side in ("chosen", "rejected"):
@@ -138,7 +142,7 @@ class PairSet:
 
         told = "\n".join(self.lines)
         if not self.pairs:
-            features = Features(dict.fromkeys(Pair._fields, Value("string")))
+            features = Features(dict.fromkeys(COLUMNS, Value("string")))
             info = DatasetInfo(description=told, features=features)
             return Dataset.from_dict({name: [] for name in features}, features, info)
         return Dataset.from_list(self.rows(), info=DatasetInfo(description=told))

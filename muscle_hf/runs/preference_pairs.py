@@ -7,6 +7,7 @@ a text which that model gives.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def pairs_of_comparison(
     if flips and not whole:
         raise InputError(_nothing_whole(outcomes, left_out))
     if len({type(pair.id) for pair in whole}) > 1:
-        whole = [pair._replace(id=str(pair.id)) for pair in whole]
+        whole = [replace(pair, id=str(pair.id)) for pair in whole]
     scored = [part.name for part in outcomes.tasks if part.has_scores]
     notes = [f"no pairs of {listed(scored)}: scores say of no answer that it is right"] if scored and not task else []
     return PairSet.of(whole, flips, left_out, max_length_ratio, notes)
