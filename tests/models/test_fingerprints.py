@@ -365,6 +365,6 @@ class TestRows:
         values = pa.array(np.arange(20_000_000, dtype=np.int32) % 30_000)
         rows = pa.ListArray.from_arrays(pa.array(np.arange(0, 20_000_001, 200, dtype=np.int32)), values)
         dataset = Dataset(pa.table({"input_ids": rows, "labels": rows}))
-        start = time.perf_counter()
+        start = time.process_time()
         fingerprint_of_rows(dataset)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
