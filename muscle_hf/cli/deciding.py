@@ -1,14 +1,13 @@
 """What `compare` is asked to hold an update to, by a policy and by options, and what it keeps of the decision."""
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .lines import tell
 
 if TYPE_CHECKING:
     from ..runs.decision import Decision
@@ -114,7 +113,10 @@ def read_asked(arguments: argparse.Namespace) -> Asked:
         option, of_policy = getattr(arguments, name), getattr(policy, name, None)
         said[name] = next((value for value in (option, of_policy) if value is not None), default)
         if None not in (option, of_policy) and option != of_policy:
-            _say(f"note: --{name.replace('_', '-')} {option} in place of {of_policy}, which {arguments.policy} says")
+            tell(
+                "compare",
+                f"note: --{name.replace('_', '-')} {option} in place of {of_policy}, which {arguments.policy} says",
+            )
     judging = {name: said.pop(name) for name in ("gate_on", "undecided")}
     said["by"] = list(dict.fromkeys([*arguments.by, *(policy.by if policy else ())]))
     if arguments.history is not None:
@@ -152,10 +154,10 @@ def keep(
     if arguments.history is not None:
         gate = replace(gate, history=record(arguments.history, decision))
         added = gate.history is None or not gate.history.repeated
-        _say(f"{'added to' if added else 'not added again to'} {arguments.history}")
+        tell("compare", f"{'added to' if added else 'not added again to'} {arguments.history}")
     if arguments.decision is not None:
         decision.write(arguments.decision)
-        _say(f"wrote {arguments.decision}")
+        tell("compare", f"wrote {arguments.decision}")
     if asked.before is None:
         return gate, None
     differs = [*decision.asked_since(asked.before), *decision.came_since(asked.before)]
@@ -165,10 +167,8 @@ def keep(
     of_old = f"the decision of {asked.before.date} in {arguments.check}"
     if differs:
         return gate, f"{of_old} is not reproduced: {'; '.join([*differs, *versions])}."
-    _say(f"{of_old} is reproduced: the same answers, bounds and verdict ({'; '.join(versions) or 'same versions'})")
+    tell(
+        "compare",
+        f"{of_old} is reproduced: the same answers, bounds and verdict ({'; '.join(versions) or 'same versions'})",
+    )
     return gate, None
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.write(f"muscle-hf compare: {text}\n")

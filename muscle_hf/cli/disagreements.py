@@ -1,15 +1,13 @@
 """List what to label where two model versions disagree, and say from the labels which way the update goes."""
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text import how_many, printable
-from .lines import print_line
+from .lines import print_line, tell
 from .reading import configure_reading, reading_options
 
 if TYPE_CHECKING:
@@ -124,7 +122,7 @@ def _write(
 
     path = arguments.output
     if not rows:
-        _tell(f"nothing to label, so {path} is not written")
+        tell("disagreements", f"nothing to label, so {path} is not written")
         return
     if labels and labels[-1].place >= len(rows):
         raise InputError(
@@ -136,15 +134,11 @@ def _write(
     except OSError as error:
         raise InputError(f"--output {path} cannot be written ({error.strerror or error}).") from None
     all_of_them = "all " if len(rows) == len(found) else ""
-    _tell(
+    tell(
+        "disagreements",
         f"wrote {path} with {all_of_them}{how_many(len(rows), 'row')}; fill in right_answer or right_model from the "
-        f"first row on, then give it with --labels {path}"
+        f"first row on, then give it with --labels {path}",
     )
-
-
-def _tell(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.write(f"muscle-hf disagreements: {text}\n")
 
 
 def _listed(rows: "Sequence[Disagreement]") -> list[str]:

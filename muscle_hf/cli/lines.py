@@ -9,3 +9,9 @@ def print_line(text: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
+
+
+def tell(command: str, text: str) -> None:
+    """Write a line on standard error, also where nobody reads it any more."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"muscle-hf {command}: {text}\n")

@@ -1,13 +1,12 @@
 """What of `muscle-hf compare` is about learning from what broke: preference pairs of the negative flips."""
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .lines import tell
 
 if TYPE_CHECKING:
     from ..runs.pair_set import PairSet
@@ -83,9 +82,8 @@ def write_pairs(arguments: argparse.Namespace, pairs: "PairSet | None") -> None:
     except OSError as error:
         raise InputError(f"--pairs {arguments.pairs} cannot be written ({error.strerror or error}).") from None
     empty = "" if pairs.pairs else ", which is empty"
-    with contextlib.suppress(BrokenPipeError):
-        for line in [*pairs.lines, f"wrote {arguments.pairs}{empty}"]:
-            sys.stderr.write(f"muscle-hf compare: {line}\n")
+    for line in [*pairs.lines, f"wrote {arguments.pairs}{empty}"]:
+        tell("compare", line)
 
 
 def is_own_file(path: Path) -> bool:

@@ -1,13 +1,12 @@
 """The options of `compare` about the grader's own mistakes: suspects, a table to check, verdicts."""
 
 import argparse
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..text import how_many
+from .lines import tell
 
 if TYPE_CHECKING:
     from ..runs.flip_draw import FlipDraw
@@ -105,23 +104,19 @@ def _write(path: Path, suspects: "Suspects", draw: "FlipDraw") -> None:
     from ..runs.verdict_table import write_verdicts
 
     if not len(draw):
-        _tell(f"no negative flips, so {path} is not written")
+        tell("compare", f"no negative flips, so {path} is not written")
         return
     try:
         write_verdicts(path, suspects, draw)
     except OSError as error:
         raise InputError(f"--to-check {path} cannot be written ({error.strerror or error}).") from None
     all_of_them = "all " if len(draw) == len(suspects) else ""
-    _tell(
+    tell(
+        "compare",
         f"wrote {path} with {all_of_them}{how_many(len(draw), 'row')}; write true into new_answer_right where the new "
-        f"answer is in fact right, false where it is wrong, then give it with --verdicts {path}"
+        f"answer is in fact right, false where it is wrong, then give it with --verdicts {path}",
     )
 
 
 def _names(given: list[str]) -> list[str]:
     return [name.strip() for text in given for name in text.split(",") if name.strip()]
-
-
-def _tell(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.write(f"muscle-hf compare: {text}\n")
