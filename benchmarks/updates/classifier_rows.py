@@ -17,6 +17,9 @@ from .models import Answers
 from .strategies import HALF, TEXTS, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task, made_texts, texts_of
 
+FOCAL = {"mask": "none", "focal_beta": 5.0}
+BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
+
 UPDATES = {
     "minilm": Update(
         "paraphrase-MiniLM-L3 → all-MiniLM-L6, fine-tuned as a whole",
@@ -249,8 +252,20 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "eq1": ClassifierRow("Eq. 1 (MUSCLE)", compatible),
     "eq1-ce": ClassifierRow("Eq. 1 + cross-entropy .5", compatible, HALF),
-    "focal-ce": ClassifierRow(
-        "focal distillation (PCT) + cross-entropy .5", compatible, {"mask": "none", "focal_beta": 5.0} | HALF
+    "focal-ce": ClassifierRow("focal distillation (PCT) + cross-entropy .5", compatible, FOCAL | HALF),
+    "focal-texts": ClassifierRow(
+        "focal distillation + cross-entropy .5, texts by the product", compatible, FOCAL | HALF | BY_PRODUCT
+    ),
+    "focal-texts-new": ClassifierRow(
+        "focal distillation + cross-entropy .5, texts by the new model: control of the last",
+        compatible,
+        FOCAL | HALF | BY_PRODUCT | {"unlabelled_teacher": "new"},
+    ),
+    "focal-average": ClassifierRow(
+        "focal distillation + cross-entropy .5, texts by the product of old model and mean of two new ones",
+        compatible,
+        FOCAL | HALF | BY_PRODUCT | {"average": "floor"},
+        needs=("old", "plain", "floor"),
     ),
     "ensemble-ce": ClassifierRow(
         "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | HALF
