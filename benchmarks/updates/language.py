@@ -17,7 +17,7 @@ from trl import SFTConfig
 from muscle_hf.demo.task import CompletionTrainer, exact_match
 from muscle_hf.prediction.generate import generate_answers
 
-from .strategies import quiet_arguments
+from .strategies import in_bfloat16, quiet_arguments
 from .tasks import Row, share_right
 
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -27,7 +27,7 @@ COMMON = {
     "lr_scheduler_type": "linear",
     "weight_decay": 0.0,
     "completion_only_loss": True,
-    "bf16": True,
+    "bf16": in_bfloat16(),
 }
 """Of all trainings; answers are generated in float32."""
 _ASKED_AT_ONCE = 64

@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from .strategies import quiet_arguments
+from .strategies import in_bfloat16, quiet_arguments
 from .tasks import Row, share_right
 
 COMMON = {
@@ -29,7 +29,7 @@ COMMON = {
     "lr_scheduler_type": "linear",
     "weight_decay": 0.01,
     "optim": "adamw_torch_fused",
-    "bf16": True,
+    "bf16": in_bfloat16(),
 }
 """Of all trainings; models answer in float32."""
 
