@@ -22,8 +22,8 @@ from muscle_hf.flips.coin import coin_flips
 from muscle_hf.flips.comparison import compare_correct
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import TESTS, coin_test
-from muscle_hf.flips.sample_size import chance_of_claim, chance_of_share, change_claim, claim_of_test
-from muscle_hf.flips.stopping import BROKEN, KEPT, stopping_verdict
+from muscle_hf.flips.planning.sample_size import chance_of_claim, chance_of_share, change_claim, claim_of_test
+from muscle_hf.flips.planning.stopping import BROKEN, KEPT, stopping_verdict
 
 LEVEL = 0.95
 MARGINS = (0.0, 0.01, 0.02, 0.05)

@@ -44,8 +44,8 @@ from fuzz_programs import kinds
 
 import muscle_hf
 from muscle_hf.errors import MuscleError
-from muscle_hf.runs.gate import judge
-from muscle_hf.runs.policy import read_policy
+from muscle_hf.runs.gates.gate import judge
+from muscle_hf.runs.gates.policy import read_policy
 
 SECONDS = 20.0
 """What a file may take, on a busy machine too."""

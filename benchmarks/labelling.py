@@ -31,12 +31,12 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from muscle_hf.flips.audit import Stratum, from_verdicts
-from muscle_hf.flips.finite_population import telling_samples
 from muscle_hf.flips.intervals import wilson
 from muscle_hf.flips.paired_tests import coin_test
+from muscle_hf.flips.sampling.audit import Stratum, from_verdicts
+from muscle_hf.flips.sampling.finite_population import telling_samples
+from muscle_hf.flips.sampling.strata import allocation, strata_of
 from muscle_hf.flips.special import gammaln
-from muscle_hf.flips.strata import allocation, strata_of
 
 DATA = Path(__file__).parents[1] / "examples" / "data" / "mmlu_pro" / "answers.csv"
 LEVEL = 0.95

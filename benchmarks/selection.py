@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 from selection_retrieval import RELATIVE, RELEVANCE, Numbers, Retrieval, reciprocal_ranks, retrieve
 
 import muscle_hf
+from muscle_hf.flips.grading.logistic import logistic
 from muscle_hf.flips.intervals import wilson
-from muscle_hf.flips.logistic import logistic
 from muscle_hf.flips.special import stdtrit
 
 Flags: TypeAlias = NDArray[np.bool_]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import muscle_hf
-from muscle_hf.flips.logistic import alternate, logistic, product
+from muscle_hf.flips.grading.logistic import alternate, logistic, product
 from muscle_hf.flips.special import expit
 
 Numbers: TypeAlias = NDArray[np.float64]

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from muscle_hf.flips.negative_bias import compare_codes, with_scores
 from muscle_hf.flips.special import ndtr
-from muscle_hf.flips.yes_no_answers import NEGATIVE, POSITIVE
-from muscle_hf.flips.yes_no_comparison import YesNoComparison
+from muscle_hf.flips.yes_no.answers import NEGATIVE, POSITIVE
+from muscle_hf.flips.yes_no.comparison import YesNoComparison
+from muscle_hf.flips.yes_no.negative_bias import compare_codes, with_scores
 
 LEVEL = 0.95
 ABILITIES = (0.5, 2.5)

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
         TeacherError,
         UnsupportedAdapterError,
     )
-    from .flips.audit import AuditedRate
     from .flips.comparison import Comparison, compare, compare_correct
-    from .flips.coupled import coupled_estimate
-    from .flips.coupled_result import CoupledEstimate
-    from .flips.knowledge import knowledge_of
-    from .flips.negative_bias import compare_yes_no
-    from .flips.power import power
-    from .flips.power_result import Power
+    from .flips.grading.coupled import coupled_estimate
+    from .flips.grading.coupled_result import CoupledEstimate
+    from .flips.planning.power import power
+    from .flips.planning.power_result import Power
+    from .flips.sampling.audit import AuditedRate
     from .flips.score_comparison import ScoreComparison, compare_scores
-    from .flips.yes_no_comparison import YesNoComparison
+    from .flips.yes_no.comparison import YesNoComparison
+    from .flips.yes_no.knowledge import knowledge_of
+    from .flips.yes_no.negative_bias import compare_yes_no
     from .hub.find import find_adapters
     from .losses.coupled_pairs import coupled_pair_loss
     from .models.load import load_adapter
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from .prediction.sample import sample_answers
     from .publishing.push import push_adapter
     from .readers.sources import read
-    from .runs.audited import audited_rate
     from .runs.compare import compare_runs
-    from .runs.preference_pairs import flip_pairs
+    from .runs.pairs.preference_pairs import flip_pairs
     from .runs.run_comparison import RunComparison
-    from .runs.suspects import suspect_flips
-    from .runs.suspects_shown import Suspects
+    from .runs.suspects.audited import audited_rate
+    from .runs.suspects.ranking import suspect_flips
+    from .runs.suspects.shown import Suspects
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
     from .training.trainer import CompatibilityTrainer
@@ -110,14 +110,14 @@ __all__ = [
 # Where each public name lives: name -> module of this package.
 _HOMES = {
     "ArgumentError": "errors",
-    "AuditedRate": "flips.audit",
+    "AuditedRate": "flips.sampling.audit",
     "Comparison": "flips.comparison",
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",
     "CompatibilityConfig": "training.config",
     "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",
-    "CoupledEstimate": "flips.coupled_result",
+    "CoupledEstimate": "flips.grading.coupled_result",
     "DivergedError": "errors",
     "EndpointError": "errors",
     "HubError": "errors",
@@ -126,35 +126,35 @@ _HOMES = {
     "ModelMismatchError": "errors",
     "MuscleError": "errors",
     "OpenAIEngine": "prediction.engines.endpoint",
-    "Power": "flips.power_result",
+    "Power": "flips.planning.power_result",
     "RunComparison": "runs.run_comparison",
     "ScoreComparison": "flips.score_comparison",
-    "Suspects": "runs.suspects_shown",
+    "Suspects": "runs.suspects.shown",
     "TeacherError": "errors",
     "TransformersEngine": "prediction.engines.in_process",
     "UnsupportedAdapterError": "errors",
     "VLLMEngine": "prediction.engines.offline",
-    "YesNoComparison": "flips.yes_no_comparison",
-    "audited_rate": "runs.audited",
+    "YesNoComparison": "flips.yes_no.comparison",
+    "audited_rate": "runs.suspects.audited",
     "choose_answers": "prediction.choose",
     "compare": "flips.comparison",
     "compare_correct": "flips.comparison",
     "compare_runs": "runs.compare",
     "compare_scores": "flips.score_comparison",
-    "compare_yes_no": "flips.negative_bias",
-    "coupled_estimate": "flips.coupled",
+    "compare_yes_no": "flips.yes_no.negative_bias",
+    "coupled_estimate": "flips.grading.coupled",
     "coupled_pair_loss": "losses.coupled_pairs",
     "find_adapters": "hub.find",
-    "flip_pairs": "runs.preference_pairs",
+    "flip_pairs": "runs.pairs.preference_pairs",
     "generate_answers": "prediction.generate",
-    "knowledge_of": "flips.knowledge",
+    "knowledge_of": "flips.yes_no.knowledge",
     "load_adapter": "models.load",
-    "power": "flips.power",
+    "power": "flips.planning.power",
     "push_adapter": "publishing.push",
     "push_metrics": "spaces.push",
     "read": "readers.sources",
     "sample_answers": "prediction.sample",
-    "suspect_flips": "runs.suspects",
+    "suspect_flips": "runs.suspects.ranking",
 }
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 from muscle_hf.errors import InputError
 from muscle_hf.readers.answers import Positions, Run, TaskAnswers, Text
 from muscle_hf.runs.compare import RunComparison, compare_runs
-from muscle_hf.runs.gate import Bound, Judgement, judge
-from muscle_hf.runs.judgement import BROKEN
+from muscle_hf.runs.gates.gate import Bound, Judgement, judge
+from muscle_hf.runs.gates.judgement import BROKEN
 
 GROUPS = ("physics", "law", None, "history")
 

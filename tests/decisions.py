@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from muscle_hf import compare_runs
-from muscle_hf.runs.bounds import Bound
-from muscle_hf.runs.decision import Decision
-from muscle_hf.runs.gate import judge
+from muscle_hf.runs.gates.bounds import Bound
+from muscle_hf.runs.gates.decision import Decision
+from muscle_hf.runs.gates.gate import judge
 
 BOUNDS = (Bound("max_nfr", "all", 0.5), Bound("max_nfr", "*", 0.5))
 

@@ -13,7 +13,7 @@ from muscle_hf.cli import main
 from muscle_hf.files import is_pointer, refuse_pointers
 from muscle_hf.models.adapters import base_and_adapter
 from muscle_hf.readers.plain_rows import raw_rows
-from muscle_hf.runs.policy import read_policy
+from muscle_hf.runs.gates.policy import read_policy
 from muscle_hf.update.models import read_adapter, read_base
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 63 + "1\nsize 42816258\n"

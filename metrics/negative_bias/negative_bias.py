@@ -2,7 +2,7 @@
 
 import evaluate
 
-from muscle_hf.flips.negative_bias import compare_yes_no
+from muscle_hf.flips.yes_no.negative_bias import compare_yes_no
 from muscle_hf.spaces import keys, metric
 
 _DESCRIPTION = """

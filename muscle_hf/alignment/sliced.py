@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 
 from ..losses.compatibility import NEW, OLD, CompatibilityLoss, choose, ended, scaled, weighted_sum
-from ..losses.divergences import (
-    DistributionDivergence,
-    Divergence,
-    divergence_of_distributions,
-    divergence_of_logits,
-)
+from ..losses.divergences import DistributionDivergence, Divergence, divergence_of_distributions, divergence_of_logits
 from ..losses.logits import gold_log_probability
 from ..losses.masks import Scores, StoredScores
 from ..losses.sliced import sum_of_slices

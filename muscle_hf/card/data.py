@@ -13,13 +13,7 @@ from ..runs.outcomes import Instance
 from ..version import __version__
 from .lineage import Lineage
 from .measured import Rival, rival
-from .names import (
-    COMPATIBILITY_ADAPTER,
-    CONTROL,
-    PLAIN_UPDATE,
-    REDUCTION,
-    REDUCTION_AGAINST_CONTROL,
-)
+from .names import COMPATIBILITY_ADAPTER, CONTROL, PLAIN_UPDATE, REDUCTION, REDUCTION_AGAINST_CONTROL
 from .public import HubName, hub_id, is_hub_id, public, public_text
 from .snippets import CLASSES
 

@@ -15,7 +15,7 @@ from .reading import configure_reading, reading_options
 from .suspects import check_suspects, configure_suspects, feature_columns, with_suspects
 
 if TYPE_CHECKING:
-    from ..runs.gate import Gate
+    from ..runs.gates.gate import Gate
     from ..runs.run_comparison import RunComparison
 
 # What a file that `compare` wrote has among its first bytes.
@@ -119,7 +119,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write the files; the exit code is that of the gate, 0 without one."""
     from ..runs.compare import compare_runs
-    from ..runs.gate import judge
+    from ..runs.gates.gate import judge
     from ..text import listed
 
     # Before any work: a wrong bound or folder must not show after minutes of reading.

@@ -10,9 +10,9 @@ from ..errors import InputError
 from .lines import tell
 
 if TYPE_CHECKING:
-    from ..runs.decision import Decision
-    from ..runs.gate import Bound, Gate
-    from ..runs.policy import Policy
+    from ..runs.gates.decision import Decision
+    from ..runs.gates.gate import Bound, Gate
+    from ..runs.gates.policy import Policy
     from ..runs.run_comparison import RunComparison
 
 BOUNDS = {
@@ -95,10 +95,10 @@ class Asked:
 
 def read_asked(arguments: argparse.Namespace) -> Asked:
     """Read policy and options, and what is compared with later: a wrong one must not show after minutes of reading."""
-    from ..runs.bounds import parse_bound
-    from ..runs.decision import Decision
-    from ..runs.history import check_history
-    from ..runs.policy import read_policy
+    from ..runs.gates.bounds import parse_bound
+    from ..runs.gates.decision import Decision
+    from ..runs.gates.history import check_history
+    from ..runs.gates.policy import read_policy
 
     bounds = [parse_bound(name, text) for name in BOUNDS for text in getattr(arguments, name)]
     policy = None if arguments.policy is None else read_policy(arguments.policy)
@@ -138,8 +138,8 @@ def keep(
     Returns:
         The gate, which knows the decisions before it; and why it is not that of `--check`, None where it is.
     """
-    from ..runs.decision import Decision
-    from ..runs.history import record
+    from ..runs.gates.decision import Decision
+    from ..runs.gates.history import record
     from ..text import listed
 
     if not any((arguments.decision, arguments.history, asked.before)):

@@ -11,9 +11,9 @@ from .lines import print_line, tell
 from .reading import configure_reading, reading_options
 
 if TYPE_CHECKING:
-    from ..flips.labelling import Labelled
-    from ..runs.disagreements import Disagreement, Disagreements
-    from ..runs.label_table import Label
+    from ..flips.sampling.labelling import Labelled
+    from ..runs.labelling.disagreements import Disagreement, Disagreements
+    from ..runs.labelling.label_table import Label
 
 _MORE = (
     "Right answers in the files are left out, and need not be there. Rows are drawn at random, so that those labelled "
@@ -49,9 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List or write disagreements, or judge by labels."""
-    from ..runs.disagreements import find_disagreements
     from ..runs.filled_table import check_target
-    from ..runs.label_table import read_labels
+    from ..runs.labelling.disagreements import find_disagreements
+    from ..runs.labelling.label_table import read_labels
 
     _check(arguments)
     if arguments.output is not None:
@@ -99,7 +99,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _seed(arguments: argparse.Namespace) -> int:
     """Give the seed of the order; that of the labels, where there are any."""
-    from ..runs.label_table import seed_of
+    from ..runs.labelling.label_table import seed_of
 
     drawn = None if arguments.labels is None else seed_of(arguments.labels)
     if None not in (drawn, arguments.seed) and drawn != arguments.seed:
@@ -108,8 +108,8 @@ def _seed(arguments: argparse.Namespace) -> int:
 
 
 def _judge(arguments: argparse.Namespace, found: "Disagreements", labels: "Sequence[Label]") -> "Labelled":
-    from ..flips.labelling import from_labels
-    from ..runs.label_table import counts
+    from ..flips.sampling.labelling import from_labels
+    from ..runs.labelling.label_table import counts
 
     return from_labels(total=found.total, disagreements=len(found), level=arguments.level, **counts(labels))
 
@@ -118,7 +118,7 @@ def _write(
     arguments: argparse.Namespace, found: "Disagreements", rows: "Sequence[Disagreement]", labels: "Sequence[Label]"
 ) -> None:
     """Write the table of rows to label, and say on standard error what to do with it."""
-    from ..runs.label_table import write_table
+    from ..runs.labelling.label_table import write_table
 
     path = arguments.output
     if not rows:

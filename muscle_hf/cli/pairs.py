@@ -9,7 +9,7 @@ from ..errors import InputError
 from .lines import tell
 
 if TYPE_CHECKING:
-    from ..runs.pair_set import PairSet
+    from ..runs.pairs.pair_set import PairSet
     from ..runs.run_comparison import RunComparison
 
 # A first line that is longer than this is not looked at.
@@ -47,7 +47,7 @@ def configure_pairs(parser: argparse.ArgumentParser) -> None:
 
 def check_pairs(arguments: argparse.Namespace) -> None:
     """Refuse options that would do nothing, and what cannot be read, before any work."""
-    from ..runs.pair_set import check_ratio
+    from ..runs.pairs.pair_set import check_ratio
 
     if arguments.pairs is None:
         for name in ("chosen", "held_out", "max_length_ratio"):
@@ -61,7 +61,7 @@ def made_pairs(arguments: argparse.Namespace, result: "RunComparison") -> "PairS
     if arguments.pairs is None:
         return None
     from ..runs.filled_table import read_rows
-    from ..runs.preference_pairs import pairs_of_comparison
+    from ..runs.pairs.preference_pairs import pairs_of_comparison
 
     held_out = arguments.pairs_held_out
     return pairs_of_comparison(
@@ -88,7 +88,7 @@ def write_pairs(arguments: argparse.Namespace, pairs: "PairSet | None") -> None:
 
 def is_own_file(path: Path) -> bool:
     """Tell whether a file is one of pairs, by the columns of its first line, or an empty one."""
-    from ..runs.pair_set import COLUMNS
+    from ..runs.pairs.pair_set import COLUMNS
 
     with path.open("rb") as file:
         first = file.readline(_LONGEST)

@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what so many questions can show, and how many are needed."""
-    from ..flips.power import power
+    from ..flips.planning.power import power
 
     options: dict[str, Any] = {
         name: getattr(arguments, name)

@@ -98,14 +98,7 @@ def _run_alone(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..prediction.answer_file import (
-        answer,
-        asking_of,
-        end_of,
-        longest_answer,
-        rows_of_answers,
-        settings_of,
-    )
+    from ..prediction.answer_file import answer, asking_of, end_of, longest_answer, rows_of_answers, settings_of
     from ..prediction.kept_answers import AnswersSoFar
     from ..training.quiet import quiet_libraries
 

@@ -9,9 +9,9 @@ from ..text import how_many
 from .lines import tell
 
 if TYPE_CHECKING:
-    from ..runs.flip_draw import FlipDraw
     from ..runs.run_comparison import RunComparison
-    from ..runs.suspects_shown import Suspects
+    from ..runs.suspects.flip_draw import FlipDraw
+    from ..runs.suspects.shown import Suspects
 
 
 def configure_suspects(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def configure_suspects(parser: argparse.ArgumentParser) -> None:
 def check_suspects(arguments: argparse.Namespace) -> None:
     """Refuse options that contradict each other, before any work."""
     from ..runs.filled_table import check_target
-    from ..runs.verdict_table import drawn_as
+    from ..runs.suspects.verdict_table import drawn_as
 
     if arguments.suspects is not None and arguments.suspects < 1:
         raise InputError(f"--suspects {arguments.suspects} would list nothing; give a number from 1 up.")
@@ -72,7 +72,7 @@ def check_suspects(arguments: argparse.Namespace) -> None:
 
 def feature_columns(arguments: argparse.Namespace) -> list[str]:
     """Name the columns that are to be read."""
-    from ..runs.answer_features import FORMS, RIGHTNESS
+    from ..runs.suspects.answer_features import FORMS, RIGHTNESS
 
     names = [*_names(arguments.recognised_by), *_names(arguments.right_by)]
     return [name for name in dict.fromkeys(names) if name not in FORMS and name not in RIGHTNESS]
@@ -82,9 +82,9 @@ def with_suspects(arguments: argparse.Namespace, result: "RunComparison") -> "Ru
     """Rank the negative flips, write the table to check, and judge by verdicts, as far as that is asked for."""
     if arguments.suspects is None and arguments.verdicts is None:
         return result
-    from ..runs.audited import audited_rate
-    from ..runs.suspects import suspect_flips
-    from ..runs.verdict_table import drawn_as, read_verdicts
+    from ..runs.suspects.audited import audited_rate
+    from ..runs.suspects.ranking import suspect_flips
+    from ..runs.suspects.verdict_table import drawn_as, read_verdicts
 
     suspects = suspect_flips(
         result, _names(arguments.recognised_by) or None, right_by=_names(arguments.right_by) or None
@@ -101,7 +101,7 @@ def with_suspects(arguments: argparse.Namespace, result: "RunComparison") -> "Ru
 
 def _write(path: Path, suspects: "Suspects", draw: "FlipDraw") -> None:
     """Write the table to check, and say on standard error what to do with it."""
-    from ..runs.verdict_table import write_verdicts
+    from ..runs.suspects.verdict_table import write_verdicts
 
     if not len(draw):
         tell("compare", f"no negative flips, so {path} is not written")

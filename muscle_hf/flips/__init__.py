@@ -2,12 +2,12 @@
 
 from .agreements import Agreement, agreement
 from .comparison import Comparison, compare, compare_correct
-from .coupled import coupled_estimate
-from .coupled_result import CoupledEstimate, CoupledPart
-from .knowledge import knowledge_of
-from .negative_bias import compare_yes_no
+from .grading.coupled import coupled_estimate
+from .grading.coupled_result import CoupledEstimate, CoupledPart
 from .score_comparison import ScoreComparison, compare_scores
-from .yes_no_comparison import YesNoComparison
+from .yes_no.comparison import YesNoComparison
+from .yes_no.knowledge import knowledge_of
+from .yes_no.negative_bias import compare_yes_no
 
 __all__ = [
     "Agreement",

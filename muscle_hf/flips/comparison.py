@@ -273,7 +273,7 @@ def _warn_of_spelling(name: str, answers: list[Any], references: list[Any]) -> N
         return
     import pyarrow as pa  # which answers in memory need for nothing else
 
-    from .spelled_otherwise import spelled_otherwise
+    from .answers.spelled_otherwise import spelled_otherwise
 
     columns = [
         pa.array([None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in texts])

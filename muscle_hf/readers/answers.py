@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..flips.number_texts import Column as Column
-from ..flips.number_texts import few_distinct
-from ..flips.same_answer import Spelling
-from ..flips.spelled_otherwise import SpelledOtherwise
+from ..flips.answers.number_texts import Column as Column
+from ..flips.answers.number_texts import few_distinct
+from ..flips.answers.same_answer import Spelling
+from ..flips.answers.spelled_otherwise import SpelledOtherwise
 from ..text import quote
 
 Positions: TypeAlias = NDArray[np.int64]

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..flips.same_answer import NUMBERS
-from ..flips.spelled_otherwise import spelled_otherwise
+from ..flips.answers.same_answer import NUMBERS
+from ..flips.answers.spelled_otherwise import spelled_otherwise
 from ..text import quote
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, kind_of, some
 from .formats.chosen_rows import advice

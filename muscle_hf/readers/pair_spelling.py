@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..flips.number_texts import as_text, whole_numbers
-from ..flips.same_answer import NAMES, TEXTS, Spelling, of_kind, tells_apart, trimmed
-from ..flips.spelled_otherwise import SpelledOtherwise, spelled_otherwise, together
+from ..flips.answers.number_texts import as_text, whole_numbers
+from ..flips.answers.same_answer import NAMES, TEXTS, Spelling, of_kind, tells_apart, trimmed
+from ..flips.answers.spelled_otherwise import SpelledOtherwise, spelled_otherwise, together
 from ..text import quote
 from .answers import TaskAnswers, Text, answer_column
 

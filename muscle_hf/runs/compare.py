@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from ..errors import ArgumentError, InputError
 from ..flips.inputs import is_number
 from ..flips.paired_tests import check_test
-from ..flips.stopping import check_stop_at
-from ..flips.yes_no_answers import Labels
+from ..flips.planning.stopping import check_stop_at
+from ..flips.yes_no.answers import Labels
 from ..readers.answers import Run, TaskAnswers
 from ..readers.join import Aligned, align
 from ..readers.lighteval_names import alike

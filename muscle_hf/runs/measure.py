@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..flips.coin import CoinFlips, coin_flips
 from ..flips.comparison import Comparison, compare, compare_correct
 from ..flips.score_comparison import ScoreComparison, compare_scores
-from ..flips.yes_no_comparison import YesNoComparison
+from ..flips.yes_no.comparison import YesNoComparison
 from ..readers.answers import Column, Positions, TaskAnswers, codes, numbered
 from ..readers.join import Aligned
 from ..readers.metric_names import is_right_or_wrong

@@ -14,7 +14,7 @@ from ..flips.coin import GroupedCoinFlips, grouped_coin_flips
 from ..flips.comparison import Comparison
 from ..flips.rates import strict_json
 from ..flips.score_comparison import ScoreComparison
-from ..flips.yes_no_answers import Labels
+from ..flips.yes_no.answers import Labels
 from ..readers.answers import Origin, Positions, TaskAnswers
 from ..readers.identical import Identical, find_identical
 from ..readers.join import Aligned

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from matplotlib.figure import Figure
 
-    from ..flips.audit import AuditedRate
-    from .gate import Gate
+    from ..flips.sampling.audit import AuditedRate
+    from .gates.gate import Gate
     from .report import GateShown
-    from .suspects_shown import Suspects
+    from .suspects.shown import Suspects
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class RunComparison(Outcomes):
                 test set.
             MissingPackageError: datasets is not installed.
         """
-        from .preference_pairs import pairs_as_dataset
+        from .pairs.preference_pairs import pairs_as_dataset
 
         return pairs_as_dataset(self, task, chosen, max_length_ratio, held_out)
 
@@ -95,7 +95,7 @@ class RunComparison(Outcomes):
         Raises:
             InputError: It has neither, or there is no row for all: tasks with scores are bounded one by one.
         """
-        from .gate import bound_of, judge
+        from .gates.gate import bound_of, judge
 
         given = {name: value for name in ("margin", "stop_at") if (value := getattr(self, name)) is not None}
         if not given:
@@ -147,7 +147,8 @@ class RunComparison(Outcomes):
         """Give verdict, tables and notes in GitHub's Markdown, for a pull-request comment.
 
         Args:
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
+            gate: What the comparison was held to, see `muscle_hf.runs.gates.gate.judge`, by default its margin; it
+                is shown.
         """
         from .report import markdown
 
@@ -158,7 +159,8 @@ class RunComparison(Outcomes):
 
         Args:
             path: The file; written to a temporary name and renamed.
-            gate: What the comparison was held to, see `muscle_hf.runs.gate.judge`, by default its margin; it is shown.
+            gate: What the comparison was held to, see `muscle_hf.runs.gates.gate.judge`, by default its margin; it
+                is shown.
 
         Returns:
             The path.

@@ -13,11 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..flips.answers.number_texts import as_text
 from ..flips.intervals import Numbers
-from ..flips.moved_threshold import check_scores
-from ..flips.negative_bias import compare_codes, with_scores
-from ..flips.number_texts import as_text
-from ..flips.yes_no_answers import (
+from ..flips.yes_no.answers import (
     NEGATIVE,
     NEITHER,
     POSITIVE,
@@ -30,7 +28,9 @@ from ..flips.yes_no_answers import (
     shown_labels,
     take_labels,
 )
-from ..flips.yes_no_comparison import YesNoComparison
+from ..flips.yes_no.comparison import YesNoComparison
+from ..flips.yes_no.moved_threshold import check_scores
+from ..flips.yes_no.negative_bias import compare_codes, with_scores
 from ..readers.answers import Column, TaskAnswers
 from ..readers.join import Aligned
 from ..text import listed, quote

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from ..flips.rates import p_number
-from ..flips.yes_no_answers import YesNoAnswers
-from ..flips.yes_no_comparison import YesNoComparison
-from ..flips.yes_no_words import ROWS, cautions, sentences, signed
+from ..flips.yes_no.answers import YesNoAnswers
+from ..flips.yes_no.comparison import YesNoComparison
+from ..flips.yes_no.words import ROWS, cautions, sentences, signed
 from .cells import Cell, Change, Estimate
 from .measure import Part
 from .outcomes import Outcomes

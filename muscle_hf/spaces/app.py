@@ -9,16 +9,7 @@ import gradio as gr
 
 from ..flips.scorers import SCORERS
 from .examples import CAPITALS, CLAIMS, CLASSES, ERRORS, GRADES, SUMMARIES, SUPPORTED, TRAFFIC
-from .pages import (
-    SCORES,
-    Given,
-    Options,
-    View,
-    consistency,
-    negative_bias,
-    negative_flips,
-    smooth_compatibility,
-)
+from .pages import SCORES, Given, Options, View, consistency, negative_bias, negative_flips, smooth_compatibility
 
 _KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 

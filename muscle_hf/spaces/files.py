@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InputError, MuscleError
-from ..flips.number_texts import whole_numbers
-from ..flips.same_answer import Spelling, parse_names, trimmed
+from ..flips.answers.number_texts import whole_numbers
+from ..flips.answers.same_answer import Spelling, parse_names, trimmed
 from ..readers.answers import Run, TaskAnswers, Text, answer_column, label
 from ..readers.formats.columnar import Columns
 from ..readers.formats.harness import is_samples

@@ -10,8 +10,8 @@ from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
 from ..flips.rates import Rate, p_equation
 from ..flips.score_comparison import ScoreComparison
-from ..flips.yes_no_comparison import YesNoComparison
-from ..flips.yes_no_words import ROWS, figure, signed
+from ..flips.yes_no.comparison import YesNoComparison
+from ..flips.yes_no.words import ROWS, figure, signed
 from ..runs.cells import Cell
 from ..runs.page.figures import bar, counted, mosaic
 from ..runs.page.html import KINDS, bounds, cell_html, number, percent, plain, typeset

@@ -6,7 +6,7 @@ from operator import attrgetter
 from ..flips.agreements import Agreement
 from ..flips.comparison import Comparison
 from ..flips.score_comparison import ScoreComparison
-from ..flips.yes_no_comparison import YesNoComparison
+from ..flips.yes_no.comparison import YesNoComparison
 
 # Key of the metric -> attribute of the comparison.
 OF_FLIPS = {

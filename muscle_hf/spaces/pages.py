@@ -20,7 +20,7 @@ from ..flips.agreements import Agreement, agreement
 from ..flips.comparison import Comparison
 from ..flips.score_comparison import ScoreComparison, compare_scores
 from ..flips.scorers import SCORERS
-from ..flips.yes_no_words import cautions
+from ..flips.yes_no.words import cautions
 from ..readers.answers import Positions, codes
 from ..readers.join import Aligned, align
 from ..runs.outcomes import Instance

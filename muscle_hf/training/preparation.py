@@ -20,13 +20,7 @@ from ..errors import ConfigurationError, InputError
 from ..models.embedding_rows import refuse_tokens_without_rows
 from ..models.in_step import in_step
 from .config import CompatibilityConfig
-from .data import (
-    TOKEN_COLUMNS,
-    trained_token_counts,
-    warn_about_lost_tokens,
-    with_target_numbers,
-    with_weights,
-)
+from .data import TOKEN_COLUMNS, trained_token_counts, warn_about_lost_tokens, with_target_numbers, with_weights
 from .hooks import prepare_rows, stand_in
 from .kept_work import UNLABELLED_ANSWERS
 from .old_endpoint import asker, old_endpoint

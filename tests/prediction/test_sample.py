@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from muscle_hf.errors import ConfigurationError, InputError
-from muscle_hf.flips.knowledge import knowledge_of
+from muscle_hf.flips.yes_no.knowledge import knowledge_of
 from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.prediction.sample import Sampler, Samples, sample_answers
 

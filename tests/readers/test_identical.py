@@ -20,7 +20,7 @@ from muscle_hf.errors import InputError
 from muscle_hf.readers.answers import TaskAnswers
 from muscle_hf.readers.identical import find_identical, identical
 from muscle_hf.readers.join import Aligned
-from muscle_hf.runs.gate import judge, parse_bound
+from muscle_hf.runs.gates.gate import judge, parse_bound
 from muscle_hf.runs.run_comparison import RunComparison
 
 N = 40

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 
 from muscle_hf import InputError, compare_runs
 from muscle_hf.readers.answers import Run, TaskAnswers
-from muscle_hf.runs.bounds import Bound
-from muscle_hf.runs.gate import judge
+from muscle_hf.runs.gates.bounds import Bound
+from muscle_hf.runs.gates.gate import judge
+from muscle_hf.runs.gates.policy import read_policy
 from muscle_hf.runs.page import render_html
-from muscle_hf.runs.policy import read_policy
 from muscle_hf.runs.run_comparison import RunComparison
 
 SCHEMA = json.loads((resources.files("muscle_hf") / "run_comparison.schema.json").read_text(encoding="utf-8"))

@@ -16,12 +16,12 @@ from jsonschema import Draft202012Validator
 from muscle_hf.flips.rates import strict_json
 from muscle_hf.readers.identical import find_identical
 from muscle_hf.readers.join import Aligned
-from muscle_hf.runs.audited import audited_rate
-from muscle_hf.runs.gate import GATE_ON, RATES, judge, parse_bound
+from muscle_hf.runs.gates.gate import GATE_ON, RATES, judge, parse_bound
 from muscle_hf.runs.measure import Part
 from muscle_hf.runs.outcomes import SCHEMA, SCHEMA_VERSION
 from muscle_hf.runs.run_comparison import RunComparison
-from muscle_hf.runs.suspects import suspect_flips
+from muscle_hf.runs.suspects.audited import audited_rate
+from muscle_hf.runs.suspects.ranking import suspect_flips
 
 SCHEMA_FILE = json.loads((resources.files("muscle_hf") / "run_comparison.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)

@@ -20,7 +20,7 @@ from comparisons import answers, run, sample, scored
 from muscle_hf.readers.answers import Positions, Run, TaskAnswers, Text
 from muscle_hf.runs import page as html_page
 from muscle_hf.runs.compare import compare_runs
-from muscle_hf.runs.gate import judge, parse_bound
+from muscle_hf.runs.gates.gate import judge, parse_bound
 from muscle_hf.runs.outcomes import Outcomes
 from muscle_hf.runs.page import BUDGET, render_html, sections, write_html
 from muscle_hf.runs.page.html import KINDS

@@ -9,7 +9,7 @@ from compared_rows import compared, right
 
 from muscle_hf.errors import InputError
 from muscle_hf.flips.comparison import compare_correct
-from muscle_hf.runs.gate import Gate, judge, parse_bound
+from muscle_hf.runs.gates.gate import Gate, judge, parse_bound
 from muscle_hf.runs.measure import Part
 from muscle_hf.runs.run_comparison import RunComparison
 from muscle_hf.runs.terminal import plain_text

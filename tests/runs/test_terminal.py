@@ -7,7 +7,7 @@ from comparisons import answers, run, sample
 from rich.console import Console
 
 from muscle_hf import compare_runs
-from muscle_hf.runs.gate import judge, parse_bound
+from muscle_hf.runs.gates.gate import judge, parse_bound
 from muscle_hf.runs.terminal import plain_text, show
 
 

@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 
 from muscle_hf.cli import main
 from muscle_hf.errors import InputError
-from muscle_hf.flips.negative_bias import compare_yes_no
+from muscle_hf.flips.yes_no.negative_bias import compare_yes_no
 from muscle_hf.runs.compare import compare_runs
-from muscle_hf.runs.gate import judge, parse_bound
-from muscle_hf.runs.policy import read_policy
+from muscle_hf.runs.gates.gate import judge, parse_bound
+from muscle_hf.runs.gates.policy import read_policy
 from muscle_hf.runs.run_comparison import RunComparison
 
 PRIME = Path(__file__).parents[2] / "examples" / "data" / "llmdrift_prime" / "answers.csv"

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from muscle_hf import ConfigurationError, InputError, compare_scores, compare_yes_no
-from muscle_hf.flips.knowledge import KNOWLEDGE
+from muscle_hf.flips.yes_no.knowledge import KNOWLEDGE
 from muscle_hf.spaces import pages as space_page
 from muscle_hf.spaces import registration
 

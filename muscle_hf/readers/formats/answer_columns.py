@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import InputError
-from ...flips.number_texts import LARGEST_FLOAT, NUMBER, as_text, few_distinct, whole_numbers, without_nan
-from ...flips.same_answer import NUMBERS, TEXTS, TRUTH_VALUES, Spelling, of_kind
+from ...flips.answers.number_texts import LARGEST_FLOAT, NUMBER, as_text, few_distinct, whole_numbers, without_nan
+from ...flips.answers.same_answer import NUMBERS, TEXTS, TRUTH_VALUES, Spelling, of_kind
 from ...text import quote
 from ..answers import BIG, Column
 

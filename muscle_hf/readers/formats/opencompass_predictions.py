@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from ...errors import InputError
-from ...flips.same_answer import Spelling, parse_names
+from ...flips.answers.same_answer import Spelling, parse_names
 from ...text import listed, quote
 from ..answers import Column, Positions, TaskAnswers, Text, answer_column, digest, label
 from .jsonlines import checked, column_of

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...flips.number_texts import as_text, whole_numbers, with_decimal_points
-from ...flips.same_answer import Spelling, parse_names, trimmed
+from ...flips.answers.number_texts import as_text, whole_numbers, with_decimal_points
+from ...flips.answers.same_answer import Spelling, parse_names, trimmed
+from ...flips.answers.spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
 from ...flips.scorers import SCORERS, score_texts
-from ...flips.spelled_otherwise import SpelledOtherwise, long_spelled_otherwise, spelled_otherwise, together
 from ...text import listed, quote
 from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some, with_response
 from ..identical import long_answers

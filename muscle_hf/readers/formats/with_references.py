@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 import pyarrow.compute as pc
 
 from ...errors import InputError
-from ...flips.number_texts import as_text, whole_numbers
-from ...flips.same_answer import trimmed
+from ...flips.answers.number_texts import as_text, whole_numbers
+from ...flips.answers.same_answer import trimmed
 from ...text import listed, quote
 from ..answers import Column, some
 from .columnar import Columns, T, Use

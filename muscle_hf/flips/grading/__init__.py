@@ -1,0 +1,1 @@
+"""Which answers were not recognised rather than wrong: two causes, estimated together."""

@@ -1,0 +1,1 @@
+"""How many questions a decision needs, and when one may stop asking."""

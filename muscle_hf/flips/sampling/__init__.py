@@ -1,0 +1,1 @@
+"""Rates of what was labelled or checked by hand in part."""

@@ -1,0 +1,1 @@
+"""Bounds on what an update may break, and the decision on record."""

@@ -1,0 +1,1 @@
+"""Negative flips as preference pairs."""
