@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from muscle_hf.files import write_text
 from muscle_hf.flips.rates import strict_json
 
 RESULTS = Path(__file__).parent / "results"
+RATES = (
+    *("negative_flip_rate", "positive_flip_rate", "inconsistency_flip_rate", "relative_negative_flip_rate"),
+    "balanced_negative_flip_rate",
+)
 PACKAGES = ("numpy", "torch", "transformers")
 
 
@@ -70,6 +75,8 @@ class Cell:
     settings: dict[str, Any]
     versions: dict[str, str]
     machine: str
+    references: str = ""
+    """Right answers of the test questions, see `packed`, where they are classes; cells of before have none."""
 
     @property
     def key(self) -> Key:
@@ -110,6 +117,16 @@ def flags(packed: str, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(base64.b64decode(packed), dtype=np.uint8), count=n).astype(bool)
 
 
+def packed(texts: Sequence[str]) -> str:
+    """Pack texts into one."""
+    return base64.b64encode(zlib.compress(json.dumps(list(texts)).encode(), 9)).decode("ascii")
+
+
+def unpacked(text: str) -> list[str]:
+    """Unpack the texts of `packed`."""
+    return list(json.loads(zlib.decompress(base64.b64decode(text))))
+
+
 def digest(answers: Sequence[str]) -> str:
     """Return a digest of answers."""
     return hashlib.sha256(json.dumps(list(answers)).encode()).hexdigest()[:16]
@@ -132,6 +149,5 @@ def flip_figures(
         "both_wrong": compared.both_wrong,
         "both_wrong_same": int(compared.both_wrong_same or 0),
     }
-    names = ("negative_flip_rate", "positive_flip_rate", "inconsistency_flip_rate", "relative_negative_flip_rate")
-    found = {name: float(getattr(compared, name)) for name in names}
+    found = {name: float(getattr(compared, name)) for name in RATES}
     return counts, {name: None if np.isnan(rate) else rate for name, rate in found.items()}

@@ -1,5 +1,6 @@
 """The rows of classifiers: models that others start from, references, strategies, and both models at inference."""
 
+import random
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from .strategies import HALF, TEXTS, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task, made_texts, texts_of
 
 FOCAL = {"mask": "none", "focal_beta": 5.0}
+DICE = {"dice_weight": 0.5}
 BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
 
 UPDATES = {
@@ -78,12 +80,16 @@ def refresh(setting: Setting, _: Mapping[str, Any]) -> Outcome:
     return outcome
 
 
-def control(setting: Setting, _: Mapping[str, Any]) -> Outcome:
-    """Train the new model on with plain cross-entropy, for as many steps as every strategy."""
+def control(setting: Setting, options: Mapping[str, Any]) -> Outcome:
+    """Train the new model on with plain cross-entropy, for as many steps as every strategy.
+
+    With `balanced`, on rows that are drawn so that each class is as likely.
+    """
     set_seed(setting.seed)
     model, tokenizer = models.load(setting.kept("plain"))
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
-    steps = models.fine_tune(model, tokenizer, setting.task.labelled, training)
+    rows = _balanced(setting) if options.get("balanced") else setting.task.labelled
+    steps = models.fine_tune(model, tokenizer, rows, training)
     return _of_student(setting, model, tokenizer, steps)
 
 
@@ -91,11 +97,13 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     """Train the new model on with the trainer of this package; `texts` says that those without labels take part.
 
     With `average`, another new model, the mean of both one's logits teaches wherever the new model does. So many
-    `made_texts` are made of those that are there.
+    `made_texts` are made of those that are there. With `balanced`, labelled rows are drawn so that each class is as
+    likely.
     """
     set_seed(setting.seed)
     chosen = dict(options)
     has_texts, averaged, made = chosen.pop("texts", False), chosen.pop("average", None), chosen.pop("made_texts", 0)
+    rows = _balanced(setting) if chosen.pop("balanced", False) else setting.task.labelled
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
     more: dict[str, Any] = {}
     if has_texts:
@@ -104,7 +112,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
         more["unlabelled_dataset"] = Dataset.from_dict({"text": texts})
     labelled, validation = (
         Dataset.from_list([{name: row[name] for name in ("text", "intent")} for row in rows])
-        for rows in (setting.task.labelled, setting.task.validation)
+        for rows in (rows, setting.task.validation)
     )
     trainer = CompatibilityClassifierTrainer(
         model=str(setting.kept("plain")),
@@ -123,6 +131,17 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     outcome = _of_student(setting, trainer.model, trainer.processing_class, trainer.state.global_step)
     outcome.texts = len(setting.task.unlabelled) if has_texts else 0
     return outcome
+
+
+def _balanced(setting: Setting) -> list[Row]:
+    """Draw as many rows as all steps take, with replacement: a class at random, then a row of it."""
+    of_class: dict[str, list[Row]] = {}
+    for row in setting.task.labelled:
+        of_class.setdefault(row["intent"], []).append(row)
+    classes = [of_class[name] for name in sorted(of_class)]
+    number = setting.update.second_training["max_steps"] * models.COMMON["per_device_train_batch_size"]
+    chance = random.Random(setting.seed)  # noqa: S311 - no secret
+    return [chance.choice(chance.choice(classes)) for _ in range(number)]
 
 
 class _Average:
@@ -287,5 +306,19 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "surer-ce": ClassifierRow(
         "surer of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "more_confident"} | HALF
+    ),
+    "balanced": ClassifierRow(
+        "control: class-balanced sampling, cross-entropy", control, {"balanced": True}, is_reference=True
+    ),
+    "balanced-focal": ClassifierRow(
+        "focal distillation + cross-entropy .5, class-balanced sampling", compatible, FOCAL | HALF | {"balanced": True}
+    ),
+    "dice-example": ClassifierRow(
+        "focal distillation + (cross-entropy and dice by example) .5", compatible, FOCAL | HALF | DICE
+    ),
+    "dice-batch": ClassifierRow(
+        "focal distillation + (cross-entropy and dice by batch) .5",
+        compatible,
+        FOCAL | HALF | DICE | {"dice_level": "batch"},
     ),
 }

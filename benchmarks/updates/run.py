@@ -15,7 +15,7 @@ import torch
 from muscle_hf.errors import ConfigurationError, MuscleError
 from muscle_hf.locks import held_file
 
-from .cells import Cell, Key, bits, digest, flip_figures, read, versions
+from .cells import Cell, Key, bits, digest, flip_figures, packed, read, versions
 from .kinds import KINDS, Kind
 from .strategies import Outcome, Setting, Strategy, Update
 from .tasks import Task
@@ -200,6 +200,7 @@ class Run:
             settings=strategy.settings(setting.update, task),
             versions=versions(),
             machine=_machine(),
+            references=packed(references) if rates.get("balanced_negative_flip_rate") is not None else "",
         )
 
 

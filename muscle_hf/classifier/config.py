@@ -14,6 +14,7 @@ from ..training.precision import bf16_of_device
 from ..training.product import check_product
 from ..training.secrets import WithoutTokens
 from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
+from .dice import FORMS, LEVELS, DiceOptions
 
 TEACHER_CACHES = {"none": "the teachers are asked at each step", "memory": "they are asked once about each row"}
 
@@ -50,6 +51,20 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
         product_temperatures: Those of the old and the new model in "product", softmax(z_old / T_old + z_new / T_new).
             Defaults to None: fitted before training, by the likelihood of the gold classes of `eval_dataset`.
+
+        > Parameters that control what is learned from gold classes
+
+        dice_weight: m in [0, 1]: the cross-entropy is replaced by (1 - m) cross-entropy + m [`dice_loss`] (arXiv
+            1911.02855), which asks for `cross_entropy_weight` above 0. Defaults to 0.0.
+        dice_alpha: Exponent in (1 - p)^alpha p, in [0, 1): easy instances count less. Defaults to 0.0.
+        dice_smoothing: Added above and below the fraction, and positive at level "example". Defaults to 1.0.
+        dice_level: "example" (default): each instance or word by itself. "batch": those of a batch as one set, which
+            balances classes; with gradient accumulation or several processes a set is the piece that a process has at
+            once, and a warning says so.
+        dice_ignored_classes: Names of classes of the new model that the dice loss leaves out, such as `["O"]`.
+            Defaults to None: no class.
+        dice_form: "constant_weight" (default): (1 - p)^alpha weighs and is not differentiated. "published": it is
+            differentiated, as in the paper, which turns to NaN where the model is certain.
 
         > Parameters that control the data
 
@@ -117,6 +132,22 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         "old_model_init_kwargs",
     ]
 
+    dice_weight: float = field(
+        default=0.0, metadata={"help": "Part of the dice loss in what is learned from gold classes."}
+    )
+    dice_alpha: float = field(default=0.0, metadata={"help": "Exponent in (1 - p)^alpha p of the dice loss."})
+    dice_smoothing: float = field(default=1.0, metadata={"help": "Smoothing of the dice loss."})
+    dice_level: str = field(
+        default="example",
+        metadata={"help": "Whether the dice loss takes instances or a batch.", "choices": list(LEVELS)},
+    )
+    dice_ignored_classes: list[str] | None = field(
+        default=None, metadata={"help": "Names of classes that the dice loss leaves out."}
+    )
+    dice_form: str = field(
+        default="constant_weight",
+        metadata={"help": "Whether (1 - p)^alpha is differentiated.", "choices": list(FORMS)},
+    )
     text_column: str | None = field(
         default=None, metadata={"help": "Column of texts, or of lists of words in token classification."}
     )
@@ -159,6 +190,7 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         """Check the options before any model is loaded."""
         apply_preset(self)
         self.strategy()
+        DiceOptions.of(self)
         if self.max_length is not None and (isinstance(self.max_length, bool) or self.max_length < 1):
             raise ConfigurationError(f"max_length={self.max_length!r} must be an int of 1 or more.")
         for name, known in (("unlabelled_teacher", UNLABELLED_TEACHERS), ("teacher_cache", TEACHER_CACHES)):

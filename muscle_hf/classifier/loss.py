@@ -20,6 +20,7 @@ And what it means that nobody knows the class of an instance, a row of `unlabell
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from ..losses.masks import LogitScores, Scores, StoredScores
 from ..losses.product import product_of_logits
 from ..losses.strategy import Strategy
 from .data import UNANSWERED
+from .dice import DiceTerm
 from .labels import ClassMap
 
 # Divergences that are infinite where the student gives mass to a class that the teacher rules out.
@@ -87,6 +89,7 @@ def classifier_loss(
     weights: Tensor | None = None,
     unlabelled: Tensor | None = None,
     unlabelled_teacher: str = "old",
+    dice: DiceTerm | None = None,
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of a batch of instances or words (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
 
@@ -96,7 +99,8 @@ def classifier_loss(
     int64, (tokens,), gold classes of the new model; -100 is not trained on. The sum over tokens is divided by
     `normalizer`, or by 1 where it is less; None stands for the tokens of this call. `sequence` is int64, (tokens,),
     the number of each word's sentence, from 0, which "sequence_likelihood" needs; None numbers each token alone.
-    `weights` are float, (tokens,).
+    `weights` are float, (tokens,). `dice` takes its part in what is learned from gold classes: the cross-entropy then
+    stands for (1 - m) cross-entropy + m dice.
 
     `unlabelled`, bool, (tokens,), marks what comes from a data set without labels: a label is then the answer of the
     old model, in a log, or `UNANSWERED` where the `unlabelled_teacher` ("old", "new", "more_confident" or "product")
@@ -112,6 +116,7 @@ def classifier_loss(
             strategy, unlabelled[trained], unlabelled_teacher, gold, old, new, old_classes
         )
     divergence = divergence_of_logits(strategy.divergence, strategy.jensen_shannon_beta)
+    weights = None if weights is None else weights[trained]
     if strategy.divergence in _NEED_SUPPORT and old_classes.classes.added:
         divergence = on_known_classes(divergence, mean_over_classes=strategy.divergence == _NEED_SUPPORT[1])
     return loss_of_tokens(
@@ -126,10 +131,24 @@ def classifier_loss(
         (student, old, new),
         divergence,
         normalizer=normalizer,
-        weights=None if weights is None else weights[trained],
+        weights=weights,
         given_teachers=torch.where(old_classes.knows(gold), 0, NEW) if taught_by is None else taught_by,
         shares=shares,
+        task_term=None if dice is None else partial(_with_dice, dice, student, gold, weights, shares),
     )
+
+
+def _with_dice(
+    dice: DiceTerm,
+    student: Tensor,
+    gold: Tensor,
+    weights: Tensor | None,
+    shares: Tensor | None,
+    cross_entropy: Tensor,
+) -> Tensor:
+    """Give the task term of each token; of a set each token counts by its weight and its share of that term."""
+    counts = [each for each in (weights, shares) if each is not None]
+    return dice(cross_entropy, student, gold, math.prod(counts[1:], start=counts[0]) if counts else None)
 
 
 def _taught(

@@ -36,6 +36,7 @@ from ..training.split_models import split_student, split_teacher
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, labelled_rows
+from .dice import DiceOptions, warn_of_pieces
 from .evaluation import EvaluationMemory
 from .loss import OldClasses, classifier_loss, product_answers
 from .pair import ClassifierPair
@@ -177,6 +178,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
             args,
             quantization_config,
         )
+        dice = DiceOptions.of(args)
+        self._dice = None if dice is None else dice.term(pair.classes.new)
         new_side, old_side = pair.new_side, None if pair.reads_alike else pair.old_side
         columns = Columns(args.text_column, args.text_pair_column, args.label_column, args.weight_column)
         encoder = ClassifierEncoder(pair.task, new_side, old_side, pair.classes.new, columns)
@@ -233,6 +236,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
             self.accelerator.autocast,
         )
         self._check_teachers()
+        if dice is not None:
+            warn_of_pieces(dice, args)
 
     @property
     def old_teacher(self) -> FrozenModelTeacher:
@@ -308,6 +313,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             weights=of_rows("weights"),
             unlabelled=of_rows("unlabelled"),
             unlabelled_teacher=self.args.unlabelled_teacher,
+            dice=self._dice,
         )
         loss = self._noted_loss(result, num_items_in_batch)
         if memory is not None:

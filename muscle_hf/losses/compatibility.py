@@ -10,6 +10,7 @@ Everything here works on the tokens that are trained on, one row each: logits of
 gold tokens, of shape (tokens,). What else can be chosen is a [`Strategy`].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,18 +145,22 @@ def loss_of_tokens(
     weights: Tensor | None,
     given_teachers: Tensor | None,
     shares: Tensor | None = None,
+    task_term: Callable[[Tensor], Tensor] | None = None,
 ) -> CompatibilityLoss:
     """Compute the loss of trained tokens from full logits: of the student, the old and the new model, in this order.
 
     All logits are float, (tokens, classes); `scores` belong to them; weights and given teachers are (tokens,).
-    `shares`, float, (tokens,), stand in place of the strategy's weight of the cross-entropy.
+    `shares`, float, (tokens,), stand in place of the strategy's weight of the cross-entropy. `task_term` makes of the
+    tokens' cross-entropy what is trained in its place, likewise (tokens,).
     """
     student, old, new = logits
     with torch.no_grad():
         choice = choose(strategy, scores, given_teachers)
         teacher = teacher_logits(strategy, choice.teacher, old, new)
     figures = token_losses(strategy, divergence, teacher, student, scores.gold)
-    total = weighted_sum(strategy, *figures, weights, choice.focus, shares)
+    distance, cross_entropy = figures
+    of_task = cross_entropy if task_term is None else task_term(cross_entropy)
+    total = weighted_sum(strategy, distance, of_task, weights, choice.focus, shares)
     return ended(total, choice, *figures, scores.student.right, normalizer)
 
 

@@ -106,12 +106,19 @@ def hardware(args: Any) -> str:
 
 
 def _unusual(args: Any) -> dict[str, object]:
-    """Name options that decide what is trained, and that only the trainer of language models has."""
+    """Name options that decide what is trained, and that only one of the trainers has."""
     unusual: dict[str, object] = {}
     if getattr(args, "alignment", "tokens") != "tokens":
         unusual["alignment"] = args.alignment
     if getattr(args, "student_rank", None) is not None:
         unusual["rank of the student"] = args.student_rank
+    if getattr(args, "dice_weight", 0):
+        of_dice = [option for option in fields(args) if option.name.startswith("dice_")]
+        for option in of_dice:
+            value = getattr(args, option.name)
+            if value != option.default or option.name == "dice_level":
+                shown = ", ".join(value) if isinstance(value, list) else value
+                unusual[option.name.replace("_", " ")] = shown
     return unusual
 
 

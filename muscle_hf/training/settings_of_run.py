@@ -31,7 +31,8 @@ _DECIDING = (
     *("group_by_length", "train_sampling_strategy", "max_length", "packing", "packing_strategy", "truncation_mode"),
     *("completion_only_loss", "assistant_only_loss", "average_tokens_across_devices", "weight_column"),
     *("student_rank", "full_fine_tune", "alignment", "unlabelled_teacher", "unlabelled_ratio"),
-    "unlabelled_max_new_tokens",
+    *("unlabelled_max_new_tokens", "dice_weight", "dice_alpha", "dice_smoothing", "dice_level"),
+    *("dice_ignored_classes", "dice_form"),
 )
 _LENGTH = ("max_steps", "num_train_epochs")
 _CONSTANT = "constant"
