@@ -4,6 +4,7 @@ from ..packages import required
 
 with required("train", "muscle_hf.losses"):
     from .compatibility import CompatibilityLoss, compatibility_loss
+    from .contrastive import States, contrastive_loss
     from .coupled_pairs import coupled_pair_loss
     from .divergences import DIVERGENCES, Divergence
     from .logits import IGNORE_INDEX, next_token_labels
@@ -20,8 +21,10 @@ __all__ = [
     "Mask",
     "ModelScores",
     "Scores",
+    "States",
     "Strategy",
     "compatibility_loss",
+    "contrastive_loss",
     "coupled_pair_loss",
     "next_token_labels",
 ]
