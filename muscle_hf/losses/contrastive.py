@@ -81,7 +81,8 @@ def mean_norm(states: States) -> Tensor:
         >>> mean_norm(States(torch.tensor([[[3.0, 4.0], [100.0, 0.0]]]), torch.tensor([[True, False]])))
         tensor(5.)
     """
-    return in_float(states.values.detach())[states.mask].norm(dim=-1).mean()
+    norms: Tensor = torch.linalg.vector_norm(in_float(states.values.detach())[states.mask], dim=-1)
+    return norms.mean()
 
 
 def imposter(target: States, labels: Tensor, head: Head, size: float) -> Tensor:
@@ -245,7 +246,7 @@ def _direction(values: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         # Of the states alone: `backward` would add to the gradients of head and projection as well.
         (gradient,) = torch.autograd.grad(loss(values), values)
     gradient = in_float(gradient)
-    norm = gradient.norm(dim=-1, keepdim=True)
+    norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
     return torch.where(norm > 0, gradient / norm.where(norm > 0, 1), 0)
 
 
