@@ -7,7 +7,7 @@ import json
 import platform
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,9 @@ class Cell:
     machine: str
     references: str = ""
     """Right answers of the test questions, see `packed`, where they are classes; cells of before have none."""
+    gradients: dict[str, float] = field(default_factory=dict)
+    """Mean cosine between the gradients of task and compatibility loss, and share of the steps where they conflict;
+    empty where nobody looked."""
 
     @property
     def key(self) -> Key:

@@ -20,6 +20,7 @@ from .tasks import Row, Task, made_texts, texts_of
 
 FOCAL = {"mask": "none", "focal_beta": 5.0}
 DICE = {"dice_weight": 0.5}
+COSINE = {"log_gradient_cosine": True}
 BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
 
 UPDATES = {
@@ -130,6 +131,9 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     trainer.train()
     outcome = _of_student(setting, trainer.model, trainer.processing_class, trainer.state.global_step)
     outcome.texts = len(setting.task.unlabelled) if has_texts else 0
+    # Nothing is logged before the end, so this is of all steps.
+    last = trainer.state.log_history[-1]
+    outcome.gradients = {name: last[name] for name in ("gradient_cosine", "share_of_conflicts") if name in last}
     return outcome
 
 
@@ -285,6 +289,27 @@ STRATEGIES: dict[str, Strategy] = {
         compatible,
         FOCAL | HALF | BY_PRODUCT | {"average": "floor"},
         needs=("old", "plain", "floor"),
+    ),
+    "focal-ce-25": ClassifierRow(
+        "focal distillation + cross-entropy .25", compatible, FOCAL | COSINE | {"cross_entropy_weight": 0.25}
+    ),
+    "focal-ce-75": ClassifierRow(
+        "focal distillation + cross-entropy .75", compatible, FOCAL | COSINE | {"cross_entropy_weight": 0.75}
+    ),
+    "accuracy-first": ClassifierRow(
+        "focal distillation + cross-entropy .5, the task's gradient first",
+        compatible,
+        FOCAL | HALF | {"gradient_conflict": "accuracy_first"},
+    ),
+    "project-both": ClassifierRow(
+        "focal distillation + cross-entropy .5, either gradient projected (PCGrad)",
+        compatible,
+        FOCAL | HALF | {"gradient_conflict": "project_both"},
+    ),
+    "perpendicular": ClassifierRow(
+        "new model + what is perpendicular in the old one, cross-entropy .5",
+        compatible,
+        {"mask": "none", "teacher": "perpendicular"} | HALF,
     ),
     "ensemble-ce": ClassifierRow(
         "mean of both + cross-entropy .5", compatible, {"mask": "none", "teacher": "ensemble"} | HALF

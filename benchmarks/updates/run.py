@@ -201,6 +201,7 @@ class Run:
             versions=versions(),
             machine=_machine(),
             references=packed(references) if rates.get("balanced_negative_flip_rate") is not None else "",
+            gradients=dict(outcome.gradients),
         )
 
 

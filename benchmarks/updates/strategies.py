@@ -88,6 +88,8 @@ class Outcome:
     validation: AnyAnswers | None = None
     model: Any = None
     tokenizer: Any = None
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    """How the gradients of its two goals stand to each other, where it looked at them."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, InputError
-from ..losses.compatibility import NEW, OLD, Choice, CompatibilityLoss, choose, ended, scaled, weighted_sum
+from ..losses.compatibility import NEW, OLD, Choice, CompatibilityLoss, choose, ended, scaled, weighted_sums
 from ..losses.divergences import divergence_of_distributions, divergence_of_logits
 from ..losses.logits import gold_log_probability, in_float
 from ..losses.masks import Scores, StoredScores
@@ -164,8 +164,8 @@ def loss_of_chunks(
     for places, values in parts:
         distance = distance.index_add(0, places, values.to(distance.dtype))
     distance = scaled(strategy, distance)
-    total = weighted_sum(strategy, distance, -log_likelihood, weights, choice.focus)
-    return ended(total, choice, distance, -log_likelihood, right, normalizer)
+    sums = weighted_sums(strategy, distance, -log_likelihood, weights, choice.focus)
+    return ended(sums, choice, distance, -log_likelihood, right, normalizer)
 
 
 def scores_of(logits: Tensor, side: CountedTokens) -> ChunkScores:

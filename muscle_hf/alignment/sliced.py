@@ -14,11 +14,11 @@ slices. Terms of single tokens (the new model's, and those of one token on both 
 import torch
 from torch import Tensor
 
-from ..losses.compatibility import NEW, OLD, CompatibilityLoss, choose, ended, scaled, weighted_sum
+from ..losses.compatibility import NEW, OLD, CompatibilityLoss, choose, ended, scaled, weighted_sums
 from ..losses.divergences import DistributionDivergence, Divergence, divergence_of_distributions, divergence_of_logits
 from ..losses.logits import gold_log_probability
 from ..losses.masks import Scores, StoredScores
-from ..losses.sliced import sum_of_slices
+from ..losses.sliced import sums_of_slices
 from ..losses.strategy import Strategy
 from ..losses.targets import Head, LiveTargets
 from .counted import CountedChunks, CountedTokens
@@ -41,6 +41,7 @@ def sliced_chunk_loss(
     normalizer: Tensor | float | None = None,
     weights: Tensor | None = None,
     given_teachers: Tensor | None = None,
+    apart: bool = False,
 ) -> CompatibilityLoss:
     """Compute the loss of the tokens that count from the student's hidden states.
 
@@ -57,6 +58,7 @@ def sliced_chunk_loss(
         normalizer: As in [`chunk_compatibility_loss`].
         weights: float, (tokens,). Weight of each token's loss. Defaults to 1.
         given_teachers: int64, (chunks,). 0: the mask decides; 1: the old model; 2: the new model. Defaults to 0.
+        apart: Give the task's part of the loss, with a gradient of its own. Defaults to False.
     """
     side = chunks.new
     if len(hidden) <= kept:
@@ -101,14 +103,16 @@ def sliced_chunk_loss(
                 distance = distance.index_add(0, places, values.to(distance.dtype))
         return scaled(strategy, distance), -log_likelihood
 
-    def total_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
+    def sums_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
         focus = choice.focus[rows] if isinstance(choice.focus, Tensor) else choice.focus
-        return weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[rows], focus)
+        of_rows = None if weights is None else weights[rows]
+        sums = weighted_sums(strategy, distance, cross_entropy, of_rows, focus)
+        return sums if apart else sums.sum()[None]
 
-    total, figures = sum_of_slices(hidden, head, side.ids, losses, total_of, size)
+    sums, figures = sums_of_slices(hidden, head, side.ids, losses, sums_of, size)
     for _, teacher, _ in pairs:
         teacher.check()
-    return ended(total, choice, *figures, normalizer)
+    return ended(sums, choice, *figures, normalizer)
 
 
 def as_it_is(logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.precision import bf16_of_device
 from ..training.product import check_product
 from ..training.secrets import WithoutTokens
+from ..training.two_goals import check_two_goals
 from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
 from .dice import FORMS, LEVELS, DiceOptions
 
@@ -198,6 +199,7 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
                 raise unknown_option(name, getattr(self, name), known)
         check_ratio(self.unlabelled_ratio)
         check_product(self)
+        check_two_goals(self)
         best = self.best_metric
         if best is not None:
             direction = getattr(self, "greater_is_better", None)

@@ -21,6 +21,7 @@ from ..errors import InputError
 from .divergences import Divergence, divergence_of_logits
 from .logits import IGNORE_INDEX, gold_log_probability, log_softmax
 from .masks import LogitScores, Scores, marked_tokens
+from .perpendicular import perpendicular_teacher
 from .product import product_of_logits
 from .strategy import Strategy
 
@@ -30,7 +31,7 @@ NEW, OLD, MIXTURE, PRODUCT = 2, 1, 3, 4
 
 @dataclass(frozen=True)
 class CompatibilityLoss:
-    """The loss and the sums that a trainer logs. All but `loss` are detached scalars.
+    """The loss and the sums that a trainer logs. All but `loss` and `task_loss` are detached scalars.
 
     Args:
         loss: The value to call `backward()` on.
@@ -40,6 +41,8 @@ class CompatibilityLoss:
         divergence_to_new: Sum of the divergence over the tokens that learned from the new model.
         cross_entropy: Sum of the student's cross-entropy, whatever its weight in the loss.
         correct_tokens: How many tokens the student gets right.
+        task_loss: What of `loss` is the cross-entropy of labels, with its weight and its gradient; the rest is the
+            compatibility loss. None where the loss was not asked for both apart.
     """
 
     loss: Tensor
@@ -49,6 +52,7 @@ class CompatibilityLoss:
     divergence_to_new: Tensor
     cross_entropy: Tensor
     correct_tokens: Tensor
+    task_loss: Tensor | None = None
 
 
 def compatibility_loss(
@@ -160,8 +164,8 @@ def loss_of_tokens(
     figures = token_losses(strategy, divergence, teacher, student, scores.gold)
     distance, cross_entropy = figures
     of_task = cross_entropy if task_term is None else task_term(cross_entropy)
-    total = weighted_sum(strategy, distance, of_task, weights, choice.focus, shares)
-    return ended(total, choice, *figures, scores.student.right, normalizer)
+    sums = weighted_sums(strategy, distance, of_task, weights, choice.focus, shares)
+    return ended(sums, choice, *figures, scores.student.right, normalizer)
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,8 @@ def mixture(strategy: Strategy, kind: int, old: Tensor, new: Tensor) -> Tensor:
     if strategy.teacher == "more_confident":
         surer = log_softmax(old, 1.0).amax(-1) > log_softmax(new, 1.0).amax(-1)
         return torch.where(surer[:, None], old, new)
+    if strategy.teacher == "perpendicular":
+        return perpendicular_teacher(old, new, strategy.teacher_weight)
     temperature = strategy.temperature
     sum_of_both = torch.logaddexp(log_softmax(old, temperature), log_softmax(new, temperature))
     return sum_of_both * temperature
@@ -232,7 +238,7 @@ def scaled(strategy: Strategy, distance: Tensor) -> Tensor:
     return distance * strategy.temperature**2 if strategy.scale_by_temperature_squared else distance
 
 
-def weighted_sum(
+def weighted_sums(
     strategy: Strategy,
     distance: Tensor,
     cross_entropy: Tensor,
@@ -240,48 +246,58 @@ def weighted_sum(
     focus: Tensor | float,
     shares: Tensor | None = None,
 ) -> Tensor:
-    """Add up the tokens' losses: sum of w * ((1 - c) * f * divergence + c * cross-entropy), all of them (tokens,).
+    """Add up the tokens' losses: the sums of w * (1 - c) * f * divergence and of w * c * cross-entropy.
 
-    c is the strategy's, or that of each token where there are `shares`.
+    The losses are (tokens,). c is the strategy's, or that of each token where there are `shares`; of these, 1 is for
+    answers of the old model that are learned by cross-entropy alone, which is counted in the first sum.
+
+    Returns:
+        float, (2,). What is for compatibility, and what is for the task.
     """
     if not isinstance(focus, float) or focus != 1.0:
         distance = distance * focus
     if weights is not None:
         distance, cross_entropy = distance * weights, cross_entropy * weights
     if shares is not None:
-        taught, labelled = shares < 1, shares > 0  # what has no weight is left out, as below
-        of_teachers = (distance[taught] * (1 - shares[taught])).sum()
-        return of_teachers + (cross_entropy[labelled] * shares[labelled]).sum()
+        taught, labelled, logged = shares < 1, (shares > 0) & (shares < 1), shares == 1
+        of_teachers = (distance[taught] * (1 - shares[taught])).sum() + cross_entropy[logged].sum()
+        return torch.stack([of_teachers, (cross_entropy[labelled] * shares[labelled]).sum()])
     share = strategy.cross_entropy_weight
     # A term of weight 0 is left out, not multiplied by 0: it costs no backward pass and its infinities do no harm.
-    terms = [weight * term.sum() for weight, term in ((1 - share, distance), (share, cross_entropy)) if weight > 0]
-    return torch.stack(terms).sum()
+    terms = [
+        weight * term.sum() if weight > 0 else term.new_zeros(())
+        for weight, term in ((1 - share, distance), (share, cross_entropy))
+    ]
+    return torch.stack(terms)
 
 
 def ended(
-    total: Tensor,
+    sums: Tensor,
     choice: Choice,
     distance: Tensor,
     cross_entropy: Tensor,
     right: Tensor,
     normalizer: Tensor | float | None,
 ) -> CompatibilityLoss:
-    """Divide the sum of the losses, and add up what a trainer logs: without weights and without gradients.
+    """Divide the sums of the losses, and add up what a trainer logs: without weights and without gradients.
 
-    `distance`, `cross_entropy` and `right` (is the student right?) are (tokens,). The divisor, by default the number
-    of tokens, is never 0: an optimizer step that trains on none has the loss 0, and does not turn the model to NaN.
+    `sums` are those of [`weighted_sums`], or all in one, (1,). `distance`, `cross_entropy` and `right` (is the student
+    right?) are (tokens,). The divisor, by default the number of tokens, is never 0: an optimizer step that trains on
+    none has the loss 0, and does not turn the model to NaN.
     """
     distance, cross_entropy = distance.detach(), cross_entropy.detach()
     tokens = torch.tensor(len(right), device=right.device)
     if normalizer is None:
         normalizer = tokens
     marked = choice.teacher != NEW
+    divisor = normalizer.clamp(min=1) if isinstance(normalizer, Tensor) else normalizer or 1
     return CompatibilityLoss(
-        loss=total / (normalizer.clamp(min=1) if isinstance(normalizer, Tensor) else normalizer or 1),
+        loss=sums.sum() / divisor,
         tokens=tokens,
         tokens_to_old=marked.sum(),
         divergence_to_old=distance[marked].sum(),
         divergence_to_new=distance[~marked].sum(),
         cross_entropy=cross_entropy.sum(),
         correct_tokens=right.sum(),
+        task_loss=sums[1] / divisor if len(sums) > 1 else None,
     )

@@ -22,7 +22,7 @@ from .compatibility import (
     mixture,
     scaled,
     token_losses,
-    weighted_sum,
+    weighted_sums,
 )
 from .divergences import divergence_of_distributions, divergence_of_logits
 from .logits import gold_log_probability
@@ -33,7 +33,7 @@ from .targets import Head, LogitTargets, ProjectedScores, SampledTargets, Target
 from .topk import top_k_classes
 
 Losses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
-Totals = Callable[[slice, Tensor, Tensor], Tensor]
+Sums = Callable[[slice, Tensor, Tensor], Tensor]
 
 
 def sliced_compatibility_loss(
@@ -49,6 +49,7 @@ def sliced_compatibility_loss(
     normalizer: Tensor | float | None = None,
     weights: Tensor | None = None,
     given_teachers: Tensor | None = None,
+    apart: bool = False,
 ) -> CompatibilityLoss:
     """Compute the compatibility loss of the trained tokens (MUSCLE, arXiv 2407.09435, Eq. 1 and Eq. 5).
 
@@ -64,6 +65,7 @@ def sliced_compatibility_loss(
         normalizer: As in [`compatibility_loss`].
         weights: float, (tokens,). As in [`compatibility_loss`].
         given_teachers: int64, (tokens,). As in [`compatibility_loss`].
+        apart: Give the task's part of the loss, with a gradient of its own. Defaults to False.
     """
     scores = Scores(ProjectedScores(hidden, head, gold, size), _Scores(old), _Scores(new), gold, sequence)
     with torch.no_grad():
@@ -75,28 +77,30 @@ def sliced_compatibility_loss(
     losses_of = _full_losses if has_logits else _top_losses if hasattr(old, "top") else _sampled_losses
     teachers = choice.teacher if has_logits else _settle(choice.teacher, old, new)
 
-    def total_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
+    def sums_of(rows: slice, distance: Tensor, cross_entropy: Tensor) -> Tensor:
         focus = choice.focus[rows] if isinstance(choice.focus, Tensor) else choice.focus
-        return weighted_sum(strategy, distance, cross_entropy, None if weights is None else weights[rows], focus)
+        of_rows = None if weights is None else weights[rows]
+        sums = weighted_sums(strategy, distance, cross_entropy, of_rows, focus)
+        return sums if apart else sums.sum()[None]
 
-    total, figures = sum_of_slices(hidden, head, gold, losses_of(strategy, old, new, teachers, gold), total_of, size)
+    sums, figures = sums_of_slices(hidden, head, gold, losses_of(strategy, old, new, teachers, gold), sums_of, size)
     old.check()
     new.check()
-    return ended(total, choice, *figures, normalizer)
+    return ended(sums, choice, *figures, normalizer)
 
 
-def sum_of_slices(
-    hidden: Tensor, head: Head, gold: Tensor, losses_of: Losses, total_of: Totals, size: int
+def sums_of_slices(
+    hidden: Tensor, head: Head, gold: Tensor, losses_of: Losses, sums_of: Sums, size: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Add up losses of hidden states, so many tokens at a time, and compute their gradients at once.
 
-    `losses_of` gives a slice's divergences and cross-entropies from its logits, `total_of` the sum of its losses from
-    these. Returns the sum, with gradients for hidden states and head, and for each token its divergence, its
-    cross-entropy, and whether its likeliest token is the gold one.
+    `losses_of` gives a slice's divergences and cross-entropies from its logits, `sums_of` the sums of its losses from
+    these, (goals,). Returns the sums, each with gradients of its own for hidden states and head, and for each token
+    its divergence, its cross-entropy, and whether its likeliest token is the gold one.
     """
-    step = _Slices(head, gold, losses_of, total_of, size)
-    total = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
-    return total, step.figures
+    step = _Slices(head, gold, losses_of, sums_of, size)
+    sums = _GradientInForward.apply(hidden, step, *step.trained_leaves(hidden))  # type: ignore[no-untyped-call]
+    return sums, step.figures
 
 
 class _Scores:
@@ -195,8 +199,8 @@ def leaves_below(output: Tensor) -> list[Tensor]:
 class _Slices:
     """One pass over the slices: adds up the loss and, where wanted, its gradients; keeps each token's figures."""
 
-    def __init__(self, head: Head, gold: Tensor, losses_of: Losses, total_of: Totals, size: int) -> None:
-        self.head, self.gold, self.losses_of, self.total_of, self.size = head, gold, losses_of, total_of, size
+    def __init__(self, head: Head, gold: Tensor, losses_of: Losses, sums_of: Sums, size: int) -> None:
+        self.head, self.gold, self.losses_of, self.sums_of, self.size = head, gold, losses_of, sums_of, size
         nothing = torch.zeros(len(gold), device=gold.device)
         self.figures = (nothing, nothing, nothing.bool())
 
@@ -208,10 +212,11 @@ class _Slices:
         state = hidden.detach()[:1] if len(hidden) else hidden.detach().new_zeros(1, hidden.shape[-1])
         return leaves_below(self.head(state))
 
-    def run(self, hidden: Tensor, leaves: tuple[Tensor, ...], gradients: bool) -> tuple[Tensor, list[Tensor]]:
-        """Return the sum of the losses, and its gradients with respect to hidden states and leaves."""
-        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        collected = [torch.zeros_like(tensor) for tensor in (hidden, *leaves)] if gradients else []
+    def run(self, hidden: Tensor, leaves: tuple[Tensor, ...], gradients: bool) -> tuple[Tensor, list[list[Tensor]]]:
+        """Return the sums of the losses, and each one's gradients with respect to hidden states and leaves."""
+        # Of no token at all, so that there are as many sums as there will be.
+        sums = torch.zeros_like(self.sums_of(slice(0, 0), *self._no_losses(hidden)))
+        collected = [[torch.zeros_like(tensor) for tensor in (hidden, *leaves)] for _ in sums] if gradients else []
         figures: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, len(hidden), self.size):
             rows = slice(start, min(start + self.size, len(hidden)))
@@ -219,32 +224,42 @@ class _Slices:
                 part = hidden[rows].detach().requires_grad_(gradients)
                 logits = self.head(part).to(hidden.device)
                 distance, cross_entropy = self.losses_of(rows, logits)
-                loss = self.total_of(rows, distance, cross_entropy)
-            if gradients:
-                of_hidden, *of_leaves = torch.autograd.grad(loss, (part, *leaves), allow_unused=True)
-                collected[0][rows] = of_hidden
-                for sum_of_slices, gradient in zip(collected[1:], of_leaves, strict=True):
+                losses = self.sums_of(rows, distance, cross_entropy).unbind()
+            for goal, of_goal in enumerate(collected):
+                is_last = goal == len(collected) - 1
+                of_hidden, *of_leaves = torch.autograd.grad(
+                    losses[goal], (part, *leaves), allow_unused=True, retain_graph=not is_last
+                )
+                of_goal[0][rows] = of_hidden
+                for sum_of_slices, gradient in zip(of_goal[1:], of_leaves, strict=True):
                     sum_of_slices += 0 if gradient is None else gradient
-            total += loss.detach()
+            sums += torch.stack(losses).detach()
             figures.append((distance.detach(), cross_entropy.detach(), logits.argmax(-1) == self.gold[rows]))
             # Gone before the next slice needs the space.
-            del part, logits, distance, cross_entropy, loss
+            del part, logits, distance, cross_entropy, losses
         if figures:
             distances, cross_entropies, right = (torch.cat(parts) for parts in zip(*figures, strict=True))
             self.figures = (distances, cross_entropies, right)
-        return total, collected
+        return sums, collected
+
+    def _no_losses(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        nothing = hidden.new_zeros(0, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        return nothing, nothing
 
 
 class _GradientInForward(torch.autograd.Function):
-    """The sum of the losses; its gradients are known when it is, since logits are not kept for a backward pass."""
+    """The sums of the losses; their gradients are known when they are: logits are not kept for a backward pass."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, step: _Slices, *leaves: Tensor) -> Tensor:
-        total, gradients = step.run(hidden, leaves, any(ctx.needs_input_grad))
-        ctx.save_for_backward(*gradients)
-        return total
+        sums, gradients = step.run(hidden, leaves, any(ctx.needs_input_grad))
+        ctx.save_for_backward(*(gradient for of_goal in gradients for gradient in of_goal))
+        return sums
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Any, ...]:
-        of_hidden, *of_leaves = (gradient * outputs[0].to(gradient) for gradient in ctx.saved_tensors)
+        goals = len(outputs[0])
+        number = len(ctx.saved_tensors) // goals
+        scaled = [gradient * outputs[0][at // number].to(gradient) for at, gradient in enumerate(ctx.saved_tensors)]
+        of_hidden, *of_leaves = (sum(scaled[at + number :: number], scaled[at]) for at in range(number))
         return (of_hidden, None, *of_leaves)

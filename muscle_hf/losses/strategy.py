@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from ..errors import ConfigurationError, unknown_option
 from .divergences import DIVERGENCES
 from .masks import MASKS, Mask
+from .perpendicular import CONFLICTS
 from .presets import PRESETS
 
 # What the marked tokens learn from.
@@ -16,6 +17,7 @@ TEACHERS = {
     "log_ensemble": "mean of both models' logits, as in ELODI",
     "more_confident": "for each token the model whose likeliest token is likelier",
     "product": "product of both models' probabilities, each at its own temperature",
+    "perpendicular": "the new model, and of the old one's logits what these do not have (experimental)",
 }
 
 
@@ -44,6 +46,9 @@ class Strategy:
         focal_beta: Added to it where the old model is right (PCT: 5). The default, 0, is no focus.
         product_temperatures: Those of the old and the new model in the teacher "product",
             softmax(z_old / T_old + z_new / T_new); `temperature` divides its logits as those of all others.
+        teacher_weight: w of the teacher "perpendicular", z_new + w * perp(z_old; z_new), larger than 0.
+        gradient_conflict: How the gradients of divergence and cross-entropy are put together, a key of `CONFLICTS`;
+            a trainer does it. Both others than "sum" are experimental.
 
     Raises:
         ConfigurationError: A name that does not exist (with the nearest one that does), a number out of range, or
@@ -64,6 +69,8 @@ class Strategy:
     focal_alpha: float = 1.0
     focal_beta: float = 0.0
     product_temperatures: tuple[float, float] = (1.0, 1.0)
+    teacher_weight: float = 1.0
+    gradient_conflict: str = "sum"
 
     def __post_init__(self) -> None:
         """Check every option, alone and against the others."""
@@ -78,6 +85,8 @@ class Strategy:
             raise unknown_option("divergence", self.divergence, DIVERGENCES)
         if self.teacher not in TEACHERS:
             raise unknown_option("teacher", self.teacher, TEACHERS)
+        if self.gradient_conflict not in CONFLICTS:
+            raise unknown_option("gradient_conflict", self.gradient_conflict, CONFLICTS)
         for option in fields(self):
             value = getattr(self, option.name)
             if option.type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -107,6 +116,11 @@ class Strategy:
                 f"product_temperatures={self.product_temperatures!r} must be two positive numbers, the temperatures "
                 "of the old and the new model, such as (1.0, 1.0)."
             )
+        if not _is_positive(self.teacher_weight):
+            raise ConfigurationError(
+                f"teacher_weight={self.teacher_weight!r} must be a positive number: 0 would be the new model alone, "
+                'which teacher="new" is.'
+            )
         self._refuse_what_would_be_ignored()
 
     def _refuse_what_would_be_ignored(self) -> None:
@@ -114,6 +128,16 @@ class Strategy:
             raise ConfigurationError(
                 f"jensen_shannon_beta={self.jensen_shannon_beta!r} would be ignored by "
                 f'divergence={self.divergence!r}. Leave it out, or set divergence="jensen_shannon".'
+            )
+        if self.teacher_weight != 1 and self.teacher != "perpendicular":
+            raise ConfigurationError(
+                f"teacher_weight={self.teacher_weight!r} would be ignored by teacher={self.teacher!r}. Leave it out, "
+                'or set teacher="perpendicular".'
+            )
+        if self.gradient_conflict != "sum" and not 0 < self.cross_entropy_weight < 1:
+            raise ConfigurationError(
+                f"gradient_conflict={self.gradient_conflict!r} needs two goals, and with cross_entropy_weight="
+                f"{self.cross_entropy_weight!r} there is one. Set a weight between 0 and 1, such as 0.5."
             )
         if self.teacher == "new" and self.mask != "none":
             raise ConfigurationError(
@@ -166,6 +190,16 @@ class StrategyOptions:
     product_temperatures: list[float] | None = field(
         default=None,
         metadata={"help": "Of the old and the new model in `product`; by default fitted on the evaluation set."},
+    )
+    teacher_weight: float = field(
+        default=1.0, metadata={"help": "How much of the old model `perpendicular` adds to the new one."}
+    )
+    gradient_conflict: str = field(
+        default="sum",
+        metadata={"help": "How gradients of both goals are put together; experimental.", "choices": list(CONFLICTS)},
+    )
+    log_gradient_cosine: bool = field(
+        default=False, metadata={"help": "Log the angle between the gradients of task and compatibility loss."}
     )
 
     def strategy(self, mask: Mask | None = None) -> Strategy:

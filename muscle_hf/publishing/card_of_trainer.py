@@ -35,7 +35,10 @@ def strategy_rows(strategy: Strategy) -> dict[str, object]:
     rows: dict[str, object] = {}
     for option in sorted(fields(strategy), key=lambda option: (*always, option.name).index(option.name)):
         value = getattr(strategy, option.name)
-        is_used = option.name == "product_temperatures" and strategy.teacher == "product"
+        is_used = strategy.teacher == {
+            "product_temperatures": "product",
+            "teacher_weight": "perpendicular",
+        }.get(option.name)
         if option.name in always or value != option.default or is_used:
             shown = _function_name(value) if callable(value) else value
             if isinstance(value, tuple):

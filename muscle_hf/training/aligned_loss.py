@@ -36,8 +36,8 @@ class AlignedLoss:
     """The loss of [`CompatibilityTrainer`] with `alignment="chunks"`.
 
     `student` is not wrapped; `tokenizers` are the new and the old one, `old_vocabulary` the rows of the old model's
-    embeddings; `implementation` is "auto", "plain" or "chunked". With caches, one for each data set, of the old
-    model's scores of all chunks, there is no old teacher.
+    embeddings; `implementation` is "auto", "plain" or "chunked"; `apart` is as in [`TokenLoss`]. With caches, one for
+    each data set, of the old model's scores of all chunks, there is no old teacher.
     """
 
     def __init__(
@@ -51,11 +51,12 @@ class AlignedLoss:
         old_vocabulary: int,
         implementation: str,
         autocast: Callable[[], AbstractContextManager[None]],
+        apart: bool = False,
         caches: list[TeacherCache] | None = None,
     ) -> None:
         """Find the tokens that both vocabularies have."""
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
-        self.autocast = autocast
+        self.autocast, self.apart = autocast, apart
         self.slicing = Slicing(student, None if old is None else old.model, implementation)
         head = base_model(student).get_output_embeddings().weight
         rows = whole_shape(head)[0]
@@ -106,6 +107,7 @@ class AlignedLoss:
                 strategy=self.strategy,
                 size=size,
                 kept=self.slicing.kept_tokens(size),
+                apart=self.apart,
                 **rest,
             )
         return result, outputs

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallel
 from .secrets import without_tokens
 from .settings_of_run import SettingsOfRun
 from .split_models import make_ready_to_train, state_to_save
+from .two_goals import TwoGoals, compares_gradients
 from .written_checkpoints import SealedCheckpoints
 
 
@@ -93,6 +95,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
         self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
+        self._goals = TwoGoals(self) if compares_gradients(args) else None
         for callback in (self._unlogged, EndsWhenDiverged(self), TrainingTime(), SealedCheckpoints(), settings):
             self.add_callback(callback)
         self.renew_card()
@@ -111,10 +114,16 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """Add a batch to what is logged, and return its loss, ready for the parent."""
         if not self._sums.add(result, accelerator=self.accelerator, **counts) and self.model.training:
             from_every_process(partial(refuse_diverged, self))
-        loss: Tensor = result.loss
+        loss: Tensor = result.loss if self._goals is None else self._goals.loss(result)
         # The normalizer counts what every process trains on, and DDP averages gradients over processes.
         if self.args.average_tokens_across_devices and normalizer is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        return loss
+
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        """Train on a batch, as the parent does, with the gradients of both goals where they are asked for."""
+        with nullcontext() if self._goals is None else self._goals.step():
+            loss: Tensor = super().training_step(*arguments, **options)
         return loss
 
     def train(self, *arguments: Any, **options: Any) -> Any:
@@ -143,6 +152,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             output = load_finished(self, checkpoint)
             if output is None:
                 make_ready_to_train(self)
+                if self._goals is not None:
+                    self._goals.start(is_resumed=checkpoint is not None)
                 output = super().train(*arguments, **options)
         finally:
             self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved
@@ -232,6 +243,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """Add the method's figures, each over all that was trained on since the last log; called by the trainer."""
         if self.model.training and self._sums["tokens"]:
             logs.update(self._sums.figures(self._accuracy))
+            if self._goals is not None:
+                logs.update(self._goals.figures())
             logs.update(self._unlogged.counted(self.state.log_history))
             self._sums.clear()
         super().log(logs, start_time)

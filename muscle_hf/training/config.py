@@ -16,6 +16,7 @@ from .precision import bf16_of_device
 from .product import check_product
 from .refusals import refuse_options_without
 from .secrets import WithoutTokens
+from .two_goals import check_two_goals
 from .unlabelled import UNLABELLED_TEACHERS, check_ratio
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
@@ -235,6 +236,7 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
                 raise ConfigurationError(f"{name}={value!r} must be an int of 1 or more.")
         check_ratio(self.unlabelled_ratio)
         check_product(self)
+        check_two_goals(self)
         check_old_endpoint(self)
         refuse_contradictions(self)
         # transformers takes every metric that is no loss for one to raise, and would keep the worst checkpoint.

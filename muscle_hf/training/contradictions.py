@@ -71,7 +71,7 @@ def _refuse_what_a_cache_cannot_do(config: Any) -> None:
             'teacher_cache="hidden".'
         )
     for name in ("teacher", "unlabelled_teacher") if has_k else ():
-        if getattr(config, name) in ("ensemble", "log_ensemble", "product"):
+        if getattr(config, name) in ("ensemble", "log_ensemble", "product", "perpendicular"):
             raise ConfigurationError(
                 f"{name}={getattr(config, name)!r} needs both models' whole distributions, and their cached tokens "
                 f'are not the same. Take teacher_cache="hidden", or {name}="more_confident".'

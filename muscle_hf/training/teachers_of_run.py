@@ -29,6 +29,7 @@ from .flips_evaluation import Answerer, FlipsEvaluation
 from .pair import ModelPair
 from .split_models import split_teacher
 from .token_loss import TokenLoss
+from .two_goals import compares_gradients
 
 logger = get_logger(__name__)
 
@@ -95,6 +96,7 @@ class TeachersOfRun:
                 old_vocabulary=self.pair.old_config.get_text_config().vocab_size,
                 implementation=self.args.loss_implementation,
                 autocast=self.accelerator.autocast,
+                apart=compares_gradients(self.args),
                 caches=caches,
             )
         return TokenLoss(
@@ -104,6 +106,7 @@ class TeachersOfRun:
             self.strategy,
             implementation="chunked" if self._cache is not None else self.args.loss_implementation,
             autocast=self.accelerator.autocast,
+            apart=compares_gradients(self.args),
             cache=None if caches is None else CachedTargets(caches, self.new, self.accelerator.device),
         )
 

@@ -24,7 +24,8 @@ class TokenLoss:
     """The loss of [`CompatibilityTrainer`] where both models have one vocabulary.
 
     `student` is not wrapped; `implementation` is "auto", "plain" or "chunked"; `autocast` makes the context in which
-    the models compute. With a cache, of targets of both teachers, it is "chunked", and there is no old teacher.
+    the models compute; `apart` asks for a gradient of the task's loss by itself. With a cache, of targets of both
+    teachers, it is "chunked", and there is no old teacher.
     """
 
     def __init__(
@@ -36,11 +37,12 @@ class TokenLoss:
         *,
         implementation: str,
         autocast: Callable[[], AbstractContextManager[None]],
+        apart: bool = False,
         cache: CachedTargets | None = None,
     ) -> None:
         """Find out which ways are open."""
         self.student, self.old, self.new, self.strategy = student, old, new, strategy
-        self.autocast = autocast
+        self.autocast, self.apart = autocast, apart
         self.cache = cache
         self.slicing = Slicing(student, old and old.model, implementation)
 
@@ -147,6 +149,7 @@ class TokenLoss:
                 strategy=self.strategy,
                 sequence=sequence_numbers(batch)[trained],
                 size=size,
+                apart=self.apart,
                 normalizer=normalizer,
                 weights=shifted_column(batch, "token_weights", trained),
                 given_teachers=shifted_column(batch, "given_teachers", trained),
