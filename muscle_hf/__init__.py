@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .runs.suspects.audited import audited_rate
     from .runs.suspects.ranking import suspect_flips
     from .runs.suspects.shown import Suspects
+    from .seq2seq.config import CompatibilitySeq2SeqConfig
+    from .seq2seq.trainer import CompatibilitySeq2SeqTrainer
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
     from .training.trainer import CompatibilityTrainer
@@ -65,6 +67,8 @@ __all__ = [
     "CompatibilityClassifierConfig",
     "CompatibilityClassifierTrainer",
     "CompatibilityConfig",
+    "CompatibilitySeq2SeqConfig",
+    "CompatibilitySeq2SeqTrainer",
     "CompatibilityTrainer",
     "ConfigurationError",
     "CoupledEstimate",
@@ -114,6 +118,8 @@ _HOMES = {
     "Comparison": "flips.comparison",
     "CompatibilityClassifierConfig": "classifier.config",
     "CompatibilityClassifierTrainer": "classifier.trainer",
+    "CompatibilitySeq2SeqConfig": "seq2seq.config",
+    "CompatibilitySeq2SeqTrainer": "seq2seq.trainer",
     "CompatibilityConfig": "training.config",
     "CompatibilityTrainer": "training.trainer",
     "ConfigurationError": "errors",

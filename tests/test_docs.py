@@ -73,6 +73,17 @@ def _models_of(page: str, folder: Path) -> None:
 
         tiny_llama(seed=1, tokenizer=tiny_tokenizer()).save_pretrained(folder / "new-model")
         tiny_tokenizer().save_pretrained(folder / "new-model")
+    if page == "encoder-decoders.md":
+        from tiny_models import tiny_tokenizer
+        from tiny_seq2seq import tiny_seq2seq, tiny_seq2seq_adapter
+
+        for version in (1, 2):
+            base = tiny_seq2seq("t5", version, tiny_tokenizer())
+            for part in (folder / f"base-v{version}", folder / f"task-on-t5-v{version}"):
+                tiny_tokenizer().save_pretrained(part)
+            base.save_pretrained(folder / f"base-v{version}")
+            base.config.name_or_path = base.name_or_path = str(folder / f"base-v{version}")
+            tiny_seq2seq_adapter(base, 10 + version).save_pretrained(folder / f"task-on-t5-v{version}")
     if page in ("classifiers.md", "missing-labels.md"):
         from tiny_classifiers import NAMES, tiny_classifier
         from tiny_models import tiny_tokenizer

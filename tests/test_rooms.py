@@ -28,9 +28,10 @@ ROOMS = {
     "publishing": ("card", "losses", "models"),
     "training": ("prediction", "publishing", "teachers"),
     "classifier": ("training",),
+    "seq2seq": ("training",),
     "update": ("training",),
     "demo": ("update",),
-    "cli": ("classifier", "demo", "spaces", "update"),
+    "cli": ("classifier", "demo", "seq2seq", "spaces", "update"),
 }
 ROOT = {"errors", "files", "interrupts", "launched", "locks", "packages", "progress", "text", "version"}
 WITHOUT_TORCH = {"", "flips", "readers", "runs", "card", "spaces"}

@@ -40,7 +40,8 @@ class CardData:
         embedding_rows: Rows of the token embeddings, where tokens were added to the new base's or taken away.
         base_import: Where the new base is not on the Hub, an import statement whose last word is its path.
         language: Codes of the languages, such as "en".
-        task: "text-generation" (default), "text-classification" or "token-classification".
+        task: "text-generation" (default), "text2text-generation" (encoder-decoders), "text-classification" or
+            "token-classification".
         name_of_this: Row of this adapter; verdict, picture and the Hub's figures are about it. Defaults to
             "compatibility adapter"; without a row of that name there are none.
         plain_update: Row of the new task adapter as it is.

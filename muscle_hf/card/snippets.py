@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 CLASSES = {
     "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
     "text-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
 }
@@ -56,7 +57,7 @@ def snippets(
             f"tokenizer = AutoTokenizer.from_pretrained({this})",
         )
         return
-    is_classifier = kind != CLASSES["text-generation"]
+    is_classifier = task.endswith("classification")
     imported = f"{base_import}\n" if base_import and not base else ""
     source = f'"{base}"' if base else base_import.split()[-1] if base_import else f'"{NEW_BASE}"'
     pinned = f', revision="{commit}"' if base and commit else ""

@@ -115,7 +115,11 @@ def _adapter(arguments: argparse.Namespace) -> Asked:
     files, base = find_files(
         arguments.adapter, arguments.revision, arguments.base_model, arguments.base_revision, None
     )
-    if files.task != "CAUSAL_LM":
+    if files.task == "SEQ_2_SEQ_LM" and is_vllm:
+        raise InputError(
+            f"{arguments.adapter} belongs to an encoder-decoder, which vLLM does not ask here. Leave --engine out."
+        )
+    if files.task not in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         raise InputError(
             f"{arguments.adapter} is a classifier (task_type={files.task}); predict asks language models. In Python, "
             "muscle_hf.load_adapter loads it."

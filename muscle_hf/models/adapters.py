@@ -37,6 +37,7 @@ def load_adapted_model(
     needs_adapter: bool,
     init_kwargs: dict[str, Any] | None = None,
     named: Model | None = None,
+    auto_class: Any = AutoModelForCausalLM,
 ) -> PreTrainedModel | PeftModel:
     """Return a base model with its adapter, from ids, paths or loaded models.
 
@@ -44,7 +45,7 @@ def load_adapted_model(
     adapter. The one adapter of a [`peft.PeftModel`] can be trained. `role` is "new" or "old" and `named` what the user
     gave as the model, both for messages. The old model may be fully fine-tuned, and so without adapter; the new one
     may not (`needs_adapter`). `init_kwargs` go to `from_pretrained` of the base; `dtype` defaults to float32, as in
-    TRL.
+    TRL. `auto_class` is the class of transformers that loads the base.
 
     An adapter on top of an adapter, several, none where one is needed, one that cannot be read or does not fit, rows
     of embeddings that would be random, and prompt-learning adapters, which lengthen the sequence, are refused.
@@ -66,7 +67,7 @@ def load_adapted_model(
             refuse_virtual_tokens(config, f"The {role} model's adapter")
             warn_of_another_base(config.base_model_name_or_path, model, names, adapter)
         with naming_the_base(names[0], model, name):
-            model = AutoModelForCausalLM.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
+            model = auto_class.from_pretrained(model, **{"dtype": torch.float32} | (init_kwargs or {}))
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigurationError(
             f"transformers has put an adapter into {names[0]} itself, which cannot be told from the base any more. "
@@ -125,6 +126,11 @@ def naming_the_base(option: str, base: str, name: str | None = None) -> Iterator
     except (OSError, ValueError, KeyError) as error:  # nothing there, or nothing that transformers can read
         reason = failure_reason(error, base) or one_line(error)
         where = "The folder is there, but" if is_local(base) else "There is no such folder, and on the Hub"
+        if "Unrecognized configuration class" in str(error):
+            reason = (
+                "its configuration is that of another kind of model. CompatibilityTrainer takes causal language "
+                "models, CompatibilitySeq2SeqTrainer encoder-decoders, CompatibilityClassifierTrainer classifiers"
+            )
         what = f"{option}={base!r}"
         if name is not None and located(name) != base:
             what = f"{option}={name!r} is an adapter on {base!r}, which"

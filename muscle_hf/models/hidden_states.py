@@ -3,6 +3,9 @@
 The logits of one long sequence with a large vocabulary take more memory than the rest of a training step. Here the
 model's own forward computes the logits of one position alone (`logits_to_keep=1`), and its last hidden states come
 along in the output, where wrappers such as DDP see them.
+
+Encoder-decoders have no such argument. Theirs are what the LM head is given, which is cut on the way to it; so what a
+model does to its decoder's output before the head (T5 divides it by the root of its size) is in them.
 """
 
 import inspect
@@ -77,7 +80,21 @@ def project(model: Any, hidden: Tensor) -> Tensor:
     head = base.get_output_embeddings()
     # A model split over devices can end on another one than its head.
     device = next(head.parameters()).device
-    return LogitTransform.of(base.config)(head(hidden.to(device)))
+    logits: Tensor = head(hidden.to(device))
+    bias = _bias_behind_head(base)
+    return LogitTransform.of(base.config)(logits if bias is None else logits + bias.to(device))
+
+
+def _bias_behind_head(base: Any) -> Tensor | None:
+    """What BART and its relatives add to the output of their LM head: float, (1, vocabulary)."""
+    return getattr(base, "final_logits_bias", None)
+
+
+def bias_of_logits(base: Any) -> Tensor | None:
+    """Return all that is added to the product of hidden states and LM head: float, (vocabulary,); None for nothing."""
+    parts = (base.get_output_embeddings().bias, _bias_behind_head(base))
+    added = [bias.detach().flatten() for bias in parts if bias is not None and bool(bias.any())]
+    return torch.stack(added).sum(0) if added else None
 
 
 def whole_head(model: Any) -> AbstractContextManager[None]:
@@ -93,13 +110,20 @@ def whole_head(model: Any) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def returning_hidden_states(model: Any) -> Iterator[None]:
-    """Let the model's forward put its last hidden states into its output."""
+def returning_hidden_states(model: Any, *, alone: bool = False) -> Iterator[dict[str, Any]]:
+    """Let the model's forward put its last hidden states into its output; gives what it is to be called with for that.
+
+    `alone` says that nobody reads the logits: those of one position are computed.
+    """
     base = base_model(model)
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, arguments: Any, output: Any) -> None:
         kept.append(output.last_hidden_state)
+
+    def keep_input(head: nn.Module, arguments: Any) -> Any:
+        kept.append(arguments[0])
+        return (arguments[0][:, -1:], *arguments[1:]) if alone else None
 
     def hand_out(module: nn.Module, arguments: Any, output: Any) -> Any:
         if not kept:
@@ -108,24 +132,25 @@ def returning_hidden_states(model: Any) -> Iterator[None]:
         kept.clear()
         return output
 
-    # OPT calls the decoder within its backbone, and not the backbone.
-    backbones = {id(module): module for module in (base.base_model, base.get_decoder())}.values()
-    handles = [module.register_forward_hook(keep) for module in backbones]
+    if base.config.is_encoder_decoder:
+        handles = [base.get_output_embeddings().register_forward_pre_hook(keep_input)]
+    else:
+        # OPT calls the decoder within its backbone, and not the backbone.
+        backbones = {id(module): module for module in (base.base_model, base.get_decoder())}.values()
+        handles = [module.register_forward_hook(keep) for module in backbones]
     handles.append(base.register_forward_hook(hand_out))
     try:
-        yield
+        yield {"logits_to_keep": 1} if alone and not base.config.is_encoder_decoder else {}
     finally:
         for handle in handles:
             handle.remove()
 
 
-# Arguments of a forward that returns hidden states: logits of one position, which nobody reads.
-HIDDEN_STATES_ALONE = {"logits_to_keep": 1}
-
-
 def gives_hidden_states(model: Any) -> bool:
     """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`."""
     base = base_model(model)
+    if base.config.is_encoder_decoder:
+        return base.get_output_embeddings() is not None
     has_parts = base.base_model is not base and base.get_output_embeddings() is not None
     return has_parts and "logits_to_keep" in inspect.signature(base.forward).parameters
 

@@ -16,6 +16,7 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _LOADERS = {
     "CAUSAL_LM": AutoModelForCausalLM,
+    "SEQ_2_SEQ_LM": AutoModelForSeq2SeqLM,
     "SEQ_CLS": AutoModelForSequenceClassification,
     "TOKEN_CLS": AutoModelForTokenClassification,
 }
@@ -68,7 +70,7 @@ def load_adapter(
     trust_remote_code: bool = False,
     token: str | bool | None = None,
 ) -> PeftModel | PreTrainedModel:
-    """Load an adapter onto its base: a causal language model, or a sequence or token classifier.
+    """Load an adapter onto its base: a language model (causal or encoder-decoder), or a sequence or token classifier.
 
     The base is the one that the adapter's config names, at the commit that it was trained on, where that is noted. A
     warning in the log says so if the base or its commit is another one.
@@ -273,7 +275,7 @@ def _load_base(files: AdapterFiles, base: BaseFiles, options: dict[str, Any]) ->
 
 def _classes(files: AdapterFiles) -> dict[str, Any]:
     """Say how many classes a classifier has: an adapter's config does not, but its head or a config.json beside it."""
-    if files.task == "CAUSAL_LM":
+    if files.task in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         return {}
     rows = [shape[0] for key, shape in files.shapes.items() if key.endswith(_HEADS) and len(shape) == 2]
     names = files.label_names

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedAdapterError
+from .adapters import base_model
 from .asking import asking
 from .embedding_rows import layer_of_base
 from .lm_head import has_tied_head
@@ -104,9 +105,17 @@ def _tokens(model: PeftModel) -> list[Tensor]:
 
 @torch.no_grad()
 def _logits(model: Any, rows: list[Tensor]) -> Tensor:
+    base = base_model(model)
+    # A decoder that follows on an encoder has to be given something to read.
+    reads_twice = base.config.is_encoder_decoder and base.get_output_embeddings() is not None
     # One by one: a classifier that does not know what padding is takes no more.
     with asking(model):
-        return torch.cat([model(input_ids=row).logits.flatten() for row in rows])
+        return torch.cat(
+            [
+                model(input_ids=row, **({"decoder_input_ids": row} if reads_twice else {})).logits.flatten()
+                for row in rows
+            ]
+        )
 
 
 def _check(name: str, before: Tensor, after: Tensor) -> None:

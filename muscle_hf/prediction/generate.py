@@ -1,8 +1,9 @@
-"""Greedy answers of a causal language model on a data set; `asking` says why no batch size decides them."""
+"""Greedy answers of a language model on a data set; `asking` says why no batch size decides them."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..models.adapters import base_model
 from ..models.asking import asking, refuse_nan, tie_margin_of
 from ..progress import progress_bar
@@ -58,10 +60,12 @@ def generate_answers(
     """Generate the greedy answer to every prompt, with its log-likelihood.
 
     Every token is the most likely one. The model's own generation settings (sampling, penalties, suppressed tokens)
-    are not applied, so that old and new model are asked in the same way; its end tokens are, and the tokenizer's.
+    are not applied, so that old and new model are asked in the same way; its end tokens are, and the tokenizer's, and
+    the token that a decoder of an encoder-decoder starts with, or is made to start an answer with.
 
     Args:
-        model: A causal language model, or a PEFT model with the adapter to ask active; left as it was.
+        model: A causal language model or an encoder-decoder, or a PEFT model with the adapter to ask active; left as
+            it was.
         tokenizer: The tokenizer of the model; it adds the special tokens that it adds by default.
         prompts: Texts, or conversations for the chat template, each with a generation prompt added.
         max_new_tokens: Longest answer, in tokens, the end token included.
@@ -109,7 +113,10 @@ def generate_answers(
     )
     refuse_nan(generation.log_likelihood for generation in ordered)
     return Answers(
-        texts=[continuation(tokenizer, row, generation.tokens) for row, generation in zip(rows, ordered, strict=True)],
+        texts=[
+            continuation(tokenizer, before_answer(model, row), generation.tokens)
+            for row, generation in zip(rows, ordered, strict=True)
+        ],
         log_likelihoods=np.array([generation.log_likelihood for generation in ordered]),
         token_counts=np.array(
             [len(generation.tokens) + generation.finished for generation in ordered], dtype=np.int64
@@ -190,9 +197,11 @@ def generate_rows(
 def _generate(
     model: PreTrainedModel | PeftModel, rows: Sequence[Sequence[int]], config: GenerationConfig, chooser: Chooser
 ) -> list[Generation]:
-    width = max(map(len, rows))
-    input_ids = torch.tensor([[config.pad_token_id] * (width - len(row)) + list(row) for row in rows])
-    attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    width, has_encoder = max(map(len, rows)), base_model(model).config.is_encoder_decoder
+    # An encoder counts its positions from the left, padding or not.
+    padded = partial(_padded, width=width, on_the_left=not has_encoder)
+    input_ids = torch.tensor([padded(row, config.pad_token_id) for row in rows])
+    attention_mask = torch.tensor([padded([1] * len(row), 0) for row in rows])
     device = base_model(model).device
     sequences: torch.Tensor = model.generate(
         input_ids=input_ids.to(device),
@@ -205,12 +214,19 @@ def _generate(
     near_ties = torch.stack(chooser.near_ties, 1).tolist()
     ends = set(config.eos_token_id or ())
     generations = []
-    for tokens, logs, ties in zip(sequences[:, width:].tolist(), log_probabilities, near_ties, strict=True):
+    # A decoder's first token is the one that it starts with.
+    before = 1 if has_encoder else width
+    for tokens, logs, ties in zip(sequences[:, before:].tolist(), log_probabilities, near_ties, strict=True):
         length = next((step for step, token in enumerate(tokens) if token in ends), len(tokens))
         finished = length < len(tokens)
         steps = length + finished
         generations.append(Generation(tokens[:length], math.fsum(logs[:steps]), any(ties[:steps]), finished))
     return generations
+
+
+def _padded(row: Sequence[int], filler: int, *, width: int, on_the_left: bool) -> list[int]:
+    padding = [filler] * (width - len(row))
+    return [*padding, *row] if on_the_left else [*row, *padding]
 
 
 def _greedy_config(
@@ -225,7 +241,30 @@ def _greedy_config(
         eos_token_id=ends or None,
         # Any token that the model knows will do: padding is masked. The tokenizer's may have no embedding.
         pad_token_id=min(ends, default=0),
+        **_start_of_decoder(model),
     )
+
+
+def _start_of_decoder(model: PreTrainedModel | PeftModel) -> dict[str, int]:
+    """Return what an encoder-decoder's answer starts with, where its own generation settings would say so."""
+    base = base_model(model)
+    if not base.config.is_encoder_decoder:
+        return {}
+    names = ("decoder_start_token_id", "forced_bos_token_id")
+    found = {name: getattr(model.generation_config, name, None) for name in names}
+    if found[names[0]] is None:
+        found[names[0]] = getattr(base.config, names[0], None)
+    if found[names[0]] is None:
+        raise InputError(
+            f"{type(base).__name__} has no decoder_start_token_id, so nobody knows what its answers start with. Set "
+            "it in the model's config, as it was trained."
+        )
+    return {name: token for name, token in found.items() if token is not None}
+
+
+def before_answer(model: PreTrainedModel | PeftModel, prompt: list[int]) -> list[int]:
+    """Return the tokens that an answer follows on: the prompt's, or none where an encoder has read them."""
+    return [] if base_model(model).config.is_encoder_decoder else prompt
 
 
 def end_tokens(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -93,8 +93,13 @@ def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> l
     return texts
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Give the tokens of each text, with special tokens unless the prompt that it comes from is a conversation."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompts: Sequence[Prompt], *, may_end: bool = False
+) -> list[list[int]]:
+    """Give the tokens of each text, with special tokens unless the prompt that it comes from is a conversation.
+
+    `may_end` says that a text may be closed by an end token, as what an encoder reads is.
+    """
     rows: list[list[int]] = [[] for _ in texts]
     for special in (True, False):  # a chat template writes the special tokens itself
         indices = [index for index, prompt in enumerate(prompts) if isinstance(prompt, str) == special]
@@ -104,7 +109,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompts: Se
             for index, row in zip(indices, encoded["input_ids"], strict=True):
                 rows[index] = list(row)
                 ended = bool(row) and row[-1] == tokenizer.eos_token_id
-                if special and ended and not texts[index].endswith(str(tokenizer.eos_token)):
+                if special and ended and not may_end and not texts[index].endswith(str(tokenizer.eos_token)):
                     raise InputError(
                         f"the tokenizer puts its end token {tokenizer.eos_token!r} after every text, so the model "
                         "would be asked what follows the end. Load the tokenizer with add_eos_token=False."
@@ -143,7 +148,8 @@ def encode_for(
     max_new_tokens: int,
 ) -> list[list[int]]:
     """Give the tokens of prompts, and refuse what the model could not read and answer in full."""
-    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts)
+    may_end = bool(base_model(model).config.is_encoder_decoder)
+    rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts, may_end=may_end)
     check_fit(base_model(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))
     return rows
 
@@ -157,6 +163,11 @@ def encode_choices_for(
     normalization: str = "sum",
 ) -> list[list[Option]]:
     """Give the options of prompts, and refuse what the model could not read in full."""
+    if base_model(model).config.is_encoder_decoder:
+        raise InputError(
+            f"{type(base_model(model)).__name__} is an encoder-decoder model, and choices are scored by causal "
+            "language models alone. Let it generate answers, or give a causal model."
+        )
     texts = as_texts(tokenizer, prompts)
     check_choices(texts, choices, normalization)
     questions = encode_choices(tokenizer, texts, prompts, choices, delimiter)
@@ -201,8 +212,6 @@ def check_choices(texts: Sequence[str], choices: Sequence[Sequence[str]], normal
 
 def check_fit(model: PreTrainedModel, rows: Iterable[tuple[int, Sequence[int], int]]) -> None:
     """Refuse what the model cannot read in full: each row has its prompt's number, its tokens, tokens to follow."""
-    if model.config.is_encoder_decoder:
-        raise InputError(f"{type(model).__name__} is an encoder-decoder model; give a causal language model.")
     check_lengths(model.config, whole_shape(model.get_input_embeddings().weight)[0], rows)
 
 
@@ -218,7 +227,12 @@ def check_lengths(
                 f"prompt {index} has no tokens, and a model cannot start from nothing. Leave the prompt out, or use a "
                 "tokenizer that adds a token for the beginning of the text."
             )
-        if len(tokens) + more > limit:
+        if config.is_encoder_decoder and max(len(tokens), more) > limit:
+            raise InputError(
+                f"prompt {index} has {len(tokens)} tokens and its answer may take {more}; encoder and decoder hold "
+                f"{limit} each (max_position_embeddings). Shorten the prompt or the answer; nothing is cut silently."
+            )
+        if not config.is_encoder_decoder and len(tokens) + more > limit:
             raise InputError(
                 f"prompt {index} has {len(tokens)} tokens, and its answer may take {more} more; the model's context "
                 f"holds {limit} (max_position_embeddings). Shorten the prompt or the answer; nothing is cut silently."

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TemperatureLo
 
 from ..errors import ConfigurationError
 from ..models.asking import refuse_nan, tie_margin_of
-from .generate import Chooser, continuation, generate_rows
+from .generate import Chooser, before_answer, continuation, generate_rows
 from .prompts import Prompt, check_numbers, encode_for
 
 __all__ = ["Samples", "sample_answers"]
@@ -134,7 +134,10 @@ def sample_answers(
     )
     log_likelihoods = np.array([answer.log_likelihood for answer in answers]).reshape(-1, samples)
     refuse_nan(log_likelihoods.sum(1))
-    texts = [continuation(tokenizer, row, answer.tokens) for row, answer in zip(token_rows, answers, strict=True)]
+    texts = [
+        continuation(tokenizer, before_answer(model, row), answer.tokens)
+        for row, answer in zip(token_rows, answers, strict=True)
+    ]
     counts = np.array([len(answer.tokens) + answer.finished for answer in answers], dtype=np.int64)
     return Samples(
         texts=[texts[start : start + samples] for start in range(0, len(texts), samples)],

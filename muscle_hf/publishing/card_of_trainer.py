@@ -95,8 +95,9 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
 
 def task_of(model: Any) -> str:
     """Name a model's task as the Hub does."""
-    name = type(base_model(model)).__name__
-    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), "text-generation")
+    base = base_model(model)
+    name, usual = type(base).__name__, "text2text-generation" if base.config.is_encoder_decoder else "text-generation"
+    return next((task for ending, task in _TASKS.items() if name.endswith(ending)), usual)
 
 
 def hardware(args: Any) -> str:

@@ -21,9 +21,9 @@ from ..losses.sliced import leaves_below
 from ..models.adapters import base_model
 from ..models.asking import asking
 from ..models.hidden_states import (
-    HIDDEN_STATES_ALONE,
     LogitTransform,
     OutputHead,
+    bias_of_logits,
     project,
     returning_hidden_states,
     whole_head,
@@ -58,8 +58,8 @@ class FrozenModelTeacher:
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the old model's last hidden states: float, (batch, length, hidden size)."""
-        with returning_hidden_states(self.model):
-            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+        with returning_hidden_states(self.model, alone=True) as more:
+            return self(inputs | more)["hidden_states"][-1]  # type: ignore[no-any-return]
 
     def whole_head(self) -> AbstractContextManager[None]:
         """Let [`project`] be used, where the model is split over processes; all of them come here together."""
@@ -149,8 +149,8 @@ class SharedBaseTeacher:
 
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the new model's last hidden states: float, (batch, length, hidden size)."""
-        with returning_hidden_states(self.student):
-            return self(inputs | HIDDEN_STATES_ALONE)["hidden_states"][-1]  # type: ignore[no-any-return]
+        with returning_hidden_states(self.student, alone=True) as more:
+            return self(inputs | more)["hidden_states"][-1]  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def project(self, hidden: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def dense_head(model: nn.Module, projection: Callable[[Tensor], Tensor] | None =
     base = base_model(model)
     head, transform = base.get_output_embeddings(), LogitTransform.of(base.config)
     if projection is None and type(head) is nn.Linear:
-        return OutputHead(head.weight.detach(), None if head.bias is None else head.bias.detach(), transform)
+        return OutputHead(head.weight.detach(), bias_of_logits(base), transform)
     if transform.softcap is not None:
         raise ConfigurationError(
             "The logits are soft-capped and their LM head is adapted, so it cannot be kept as one matrix. Set "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..alignment.datasets import chunk_counts
 from ..errors import ConfigurationError, InputError
-from ..losses.logits import IGNORE_INDEX, gold_log_probability, next_token_labels
+from ..losses.logits import IGNORE_INDEX, gold_log_probability
 from ..losses.masks import StoredScores
 from ..losses.sampled import decode_sampled, draws_of, encode_sampled
 from ..losses.targets import CachedHidden, CachedSampled, CachedTopK, tokens_of_a_slice
@@ -30,7 +30,7 @@ from ..teachers.cache.spec import OF_SOME_TOKENS, CacheSpec
 from ..teachers.cache.writer import SHARD_BYTES, write_cache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .aligned_loss import ChunkScorer
-from .data import model_inputs, trained_token_counts
+from .data import ENCODER_DECODER, model_inputs, predicted_labels, trained_token_counts
 
 # So many at least, where the rows make so many batches: what a process that is killed loses is one of them.
 _SHARDS = 256
@@ -99,9 +99,9 @@ class TargetComputer:
     @torch.no_grad()
     def __call__(self, rows: range) -> dict[str, Tensor]:
         """Return the tensors of the spec for all trained tokens of these rows, in order."""
-        names = ("input_ids", "labels")
+        names = ["input_ids", "labels", *({ENCODER_DECODER} & {*self.dataset.column_names})]
         batch = self.collate([{name: self.dataset[row][name] for name in names} for row in rows])
-        labels = next_token_labels(batch["labels"])
+        labels = predicted_labels(batch)
         trained = labels != IGNORE_INDEX
         gold, inputs = labels[trained], model_inputs(batch)
         if self.vocabulary is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..alignment.datasets import FIRST_CHUNK, OLD_COLUMNS
 from ..errors import ConfigurationError, InputError
-from ..losses.logits import IGNORE_INDEX
+from ..losses.logits import IGNORE_INDEX, next_token_labels
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,9 @@ TOKEN_COLUMNS: dict[str, int | float] = {
     "target_index": -1,
     "chunk_ids": -1,
 }
+ENCODER_DECODER = "decoder_input_ids"
+"""A column of rows and batches of encoder-decoders alone: what the decoder reads. Their labels stand at the positions
+that predict them, and are not shifted."""
 # Asks the student, and no teacher, for the loss of its routers.
 ROUTER_LOGITS = "output_router_logits"
 _OURS = ("labels", *TOKEN_COLUMNS, *OLD_COLUMNS, "old_attention_mask", FIRST_CHUNK, ROUTER_LOGITS)
@@ -116,6 +119,18 @@ def student_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     return model_inputs(batch) | {name: batch[name] for name in (ROUTER_LOGITS,) if name in batch}
 
 
+def predicted_labels(batch: dict[str, Any]) -> Tensor:
+    """Return the label that each position of a batch predicts: int64, (batch, length), -100 for none.
+
+    Example:
+        >>> causal = {"labels": torch.tensor([[4, 5, 6]])}
+        >>> predicted_labels(causal), predicted_labels(causal | {"decoder_input_ids": torch.tensor([[0, 4, 5]])})
+        (tensor([[   5,    6, -100]]), tensor([[4, 5, 6]]))
+    """
+    labels: Tensor = batch["labels"]
+    return labels if ENCODER_DECODER in batch else next_token_labels(labels)
+
+
 def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor | None:
     """Return one of our columns at the trained positions, which predict the token that the number belongs to.
 
@@ -123,7 +138,8 @@ def shifted_column(batch: dict[str, Any], name: str, trained: Tensor) -> Tensor 
     """
     if name not in batch:
         return None
-    return batch[name].roll(-1, dims=-1)[trained]  # type: ignore[no-any-return]
+    column: Tensor = batch[name]
+    return (column if ENCODER_DECODER in batch else column.roll(-1, dims=-1))[trained]
 
 
 class ColumnCollator:
@@ -196,14 +212,18 @@ def with_weights(encoded: Dataset, column: str) -> Dataset:
             raise InputError(f"row {index} of train_dataset has the weight {weight!r}; give a number of 0 or more.")
     if not any(encoded[column]):
         raise InputError(f"every weight in {column!r} is 0, so that nothing would be learned.")
-    return encoded.map(
-        lambda row: {"token_weights": [float(row[column])] * len(row["input_ids"])}, desc="Weighing rows"
-    )
+    return encoded.map(lambda row: {"token_weights": [float(row[column])] * len(row["labels"])}, desc="Weighing rows")
 
 
 def trained_token_counts(encoded: Dataset) -> list[int]:
-    """Count the tokens of each row that are trained on: those with a label, but the first one."""
-    return [sum(label != IGNORE_INDEX for label in labels[1:]) for labels in encoded["labels"]]
+    """Count the tokens of each row that are trained on: those with a label, but a causal model's first one."""
+    first = _first_trained(encoded)
+    return [sum(label != IGNORE_INDEX for label in labels[first:]) for labels in encoded["labels"]]
+
+
+def _first_trained(encoded: Dataset) -> int:
+    """The first position whose label is predicted: nothing predicts a causal model's first token."""
+    return 0 if ENCODER_DECODER in encoded.column_names else 1
 
 
 def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
@@ -211,13 +231,13 @@ def with_target_numbers(encoded: Dataset, start: int) -> Dataset:
 
     The column is `target_index`, from `start` on, -1 where nothing is trained on; rows have their final length.
     """
-    starts = list(accumulate(trained_token_counts(encoded), initial=start))
+    starts, first = list(accumulate(trained_token_counts(encoded), initial=start)), _first_trained(encoded)
 
     def numbered(row: dict[str, Any], index: int) -> dict[str, list[int]]:
         number = starts[index]
         column = []
         for position, label in enumerate(row["labels"]):
-            is_trained = position > 0 and label != IGNORE_INDEX
+            is_trained = position >= first and label != IGNORE_INDEX
             column.append(number if is_trained else -1)
             number += is_trained
         return {"target_index": column}
@@ -234,7 +254,7 @@ def sequence_numbers(batch: dict[str, Any]) -> Tensor:
         >>> sequence_numbers({"input_ids": torch.zeros(1, 5), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])})
         tensor([[0, 0, 1, 1, 1]])
     """
-    input_ids: Tensor = batch["input_ids"]
+    input_ids: Tensor = batch["labels" if ENCODER_DECODER in batch else "input_ids"]
     if is_packed(batch):
         starts: Tensor = batch["position_ids"] == 0
         return starts.flatten().cumsum(0).view_as(input_ids) - 1

@@ -68,7 +68,8 @@ class FlipsEvaluation:
     checkpoint), all for `muscle-hf compare`.
 
     The tokenizer is the student's, and the others', unless they bring their own; `autocast` gives the context in which
-    models are asked, by default in their own precision.
+    models are asked, by default in their own precision. `may_end` says that prompts may be closed by an end token, as
+    what an encoder reads is.
     """
 
     def __init__(
@@ -83,12 +84,13 @@ class FlipsEvaluation:
         batch_size: int = 8,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         show_progress: bool = False,
+        may_end: bool = False,
     ) -> None:
         """Read the rows, and check everything that can be checked without a model."""
         check_numbers(None, max_new_tokens=max_new_tokens, batch_size=batch_size)
         self.questions, self.folder = questions, Path(folder)
         self.autocast, self.show_progress = autocast, show_progress
-        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.max_new_tokens, self.batch_size, self._may_end = max_new_tokens, batch_size, may_end
         self.answerers = {"old": old, "new": new}
         self.answers: dict[str, list[str]] = {}
         self._has_warned = False
@@ -214,7 +216,7 @@ class FlipsEvaluation:
         texts = as_texts(tokenizer, prompts)
         if choices is None:
             self._warn_of_long_references(role, tokenizer)
-            rows = encode(tokenizer, texts, prompts)
+            rows = encode(tokenizer, texts, prompts, may_end=self._may_end)
             reads = [(number, tuple(tokens), self.max_new_tokens) for number, tokens in enumerate(rows)]
             empty = [number for number, tokens in enumerate(rows) if not tokens]
         else:

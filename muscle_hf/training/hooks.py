@@ -56,7 +56,7 @@ HOOKS = (
     Hook(
         "transformers.TrainingArguments._VALID_DICT_FIELDS",
         "more options that are given as JSON text",
-        ("training/config.py", "classifier/config.py"),
+        ("training/config.py", "classifier/config.py", "seq2seq/config.py"),
     ),
     # Called or read.
     Hook("trl.SFTTrainer._prepare_dataset", "rows are encoded as TRL does", ("training/trainer.py",)),

@@ -51,6 +51,7 @@ class ModelPair:
 
     Either side is a base with its adapter, or the model as a whole. Without `processing_class` the tokenizer is looked
     for beside the new model. Empty `old_init_kwargs` stand for precision, attention and quantization of the new base.
+    `auto_class` is the class of transformers that loads both bases.
     What cannot be trained (one model twice, one base object, a missing or a second adapter, no tokenizer, a
     prompt-learning adapter, LoRA on an LM head of its own) is refused.
     """
@@ -66,8 +67,10 @@ class ModelPair:
         init_kwargs: dict[str, Any],
         old_init_kwargs: dict[str, Any],
         full_fine_tune: bool = False,
+        auto_class: Any = AutoModelForCausalLM,
     ) -> None:
         """Load the new model and find its tokenizer."""
+        self._auto_class = auto_class
         refuse_wrong_sides((model, new_adapter), (old_model, old_adapter), change="an adapter on the one")
         # Paths become absolute here, once and for all: the old model is loaded later, maybe from elsewhere.
         self._named = {"new": model, "old": old_model}
@@ -85,7 +88,9 @@ class ModelPair:
             needs_adapter=not full_fine_tune,
             init_kwargs=init_kwargs,
             named=self._named["new"],
+            auto_class=auto_class,
         )
+        self._refuse_other_kind(self.student, "model")
         if isinstance(self.student, PeftModel):
             if full_fine_tune:
                 raise ConfigurationError(
@@ -104,14 +109,31 @@ class ModelPair:
     def old(self) -> PreTrainedModel | PeftModel:
         """The old model."""
         model, adapter = self.old_source
-        return load_adapted_model(
+        loaded = load_adapted_model(
             model,
             adapter,
             role="old",
             needs_adapter=False,
             init_kwargs=self._old_kwargs,
             named=self._named["old"],
+            auto_class=self._auto_class,
         )
+        self._refuse_other_kind(loaded, "old_model")
+        return loaded
+
+    def _refuse_other_kind(self, model: Any, option: str) -> None:
+        """Refuse a loaded encoder-decoder where causal models are trained, and the other way round."""
+        is_for_decoders, has_encoder = (
+            self._auto_class is AutoModelForCausalLM,
+            base_model(model).config.is_encoder_decoder,
+        )
+        if is_for_decoders == bool(has_encoder):
+            kind, trainer = ("an encoder-decoder", "CompatibilitySeq2SeqTrainer")
+            if not has_encoder:
+                kind, trainer = "no encoder-decoder", "CompatibilityTrainer"
+            raise ConfigurationError(
+                f"{option} is {kind}, a {type(base_model(model)).__name__}. Train it with {trainer}."
+            )
 
     @property
     def is_old_loaded(self) -> bool:
@@ -141,7 +163,7 @@ class ModelPair:
         with naming_the_base("old_model", base, str(self._named["old"])):
             config = AutoConfig.from_pretrained(base, **options)
         with loading_whole(), torch.device("meta"):
-            outline = AutoModelForCausalLM.from_config(
+            outline = self._auto_class.from_config(
                 config, trust_remote_code=self._old_kwargs.get("trust_remote_code", False)
             )
         # `from_config` knows no name.

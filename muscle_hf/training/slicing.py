@@ -13,6 +13,7 @@ from ..models.adapters import base_model
 from ..models.hidden_states import check_projection, gives_hidden_states
 from ..models.sharding import is_sharded, whole_shape
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
+from .data import ENCODER_DECODER
 
 # Logits of a batch up to this many numbers (64 MiB in float32) are taken in full: that is the faster way for them.
 _SMALL_LOGITS = 2**24
@@ -52,7 +53,8 @@ class Slicing:
     def takes_in_full(self, batch: dict[str, Any]) -> bool:
         """Tell whether this batch is one for full logits."""
         # The two ways ask the models in another order, and the batches of processes are not of one size.
-        is_small = not self.in_step and batch["input_ids"].numel() * self.vocabulary <= _SMALL_LOGITS
+        positions = batch["labels" if ENCODER_DECODER in batch else "input_ids"].numel()
+        is_small = not self.in_step and positions * self.vocabulary <= _SMALL_LOGITS
         return not self.is_open or (is_small and not self._always)
 
     def kept_tokens(self, size: int) -> int:

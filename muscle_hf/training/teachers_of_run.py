@@ -194,6 +194,7 @@ class TeachersOfRun:
             batch_size=args.per_device_eval_batch_size,
             autocast=self.accelerator.autocast,
             show_progress=not args.disable_tqdm,
+            may_end=bool(base_model(pair.student).config.is_encoder_decoder),
         )
 
 

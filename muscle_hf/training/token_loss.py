@@ -1,7 +1,7 @@
 """The compatibility loss of a batch, from models: in full logits, in slices, or with a cache of the teachers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ..errors import ConfigurationError
 from ..losses.compatibility import CompatibilityLoss, compatibility_loss
-from ..losses.logits import IGNORE_INDEX, next_token_labels
+from ..losses.logits import IGNORE_INDEX
 from ..losses.sliced import sliced_compatibility_loss
 from ..losses.strategy import Strategy
 from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
-from ..models.hidden_states import HIDDEN_STATES_ALONE, project, returning_hidden_states
+from ..models.hidden_states import project, returning_hidden_states
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .cached_targets import CachedTargets
-from .data import model_inputs, sequence_numbers, shifted_column, student_inputs
+from .data import model_inputs, predicted_labels, sequence_numbers, shifted_column, student_inputs
 from .slicing import Slicing
 
 
@@ -57,7 +57,7 @@ class TokenLoss:
                 self.slicing.check(name, inputs)
         if self.old is None:
             return None
-        return self._teacher_rows(inputs, next_token_labels(batch["labels"]) != IGNORE_INDEX, self.old)
+        return self._teacher_rows(inputs, predicted_labels(batch) != IGNORE_INDEX, self.old)
 
     def _teacher_rows(
         self, inputs: dict[str, Any], trained: Tensor, old_teacher: FrozenModelTeacher
@@ -72,7 +72,7 @@ class TokenLoss:
 
     def teacher_logits(self, batch: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Give the logits of the old and the new model, (tokens, vocabulary), and the gold tokens, in slices."""
-        labels = next_token_labels(batch["labels"])
+        labels = predicted_labels(batch)
         trained = labels != IGNORE_INDEX
         inputs, gold = model_inputs(batch), self._columns(labels[trained])
         if self.old is not None and self.slicing.takes_in_full(batch):
@@ -91,21 +91,29 @@ class TokenLoss:
             new.check()
 
     def __call__(
-        self, model: Any, batch: dict[str, Any], *, normalizer: Tensor | float | None, needs_logits: bool
+        self,
+        model: Any,
+        batch: dict[str, Any],
+        *,
+        normalizer: Tensor | float | None,
+        needs_logits: bool,
+        needs_states: bool = False,
     ) -> tuple[CompatibilityLoss, Any]:
         """Return the loss of a batch, and the student's outputs.
 
         `model` is the student, as it is wrapped for training; `normalizer` the trained tokens of the whole optimizer
-        step, or None for those of this batch; `needs_logits` says whether somebody reads the logits of the outputs.
+        step, or None for those of this batch; `needs_logits` says whether somebody reads the logits of the outputs,
+        and `needs_states` whether somebody reads their last hidden states, of the decoder where there are two.
         """
         if self.old is not None and self.slicing.takes_in_full(batch):
-            return self._plain(model, batch, normalizer, self.old)
-        return self._sliced(model, batch, normalizer, {} if needs_logits else HIDDEN_STATES_ALONE)
+            with returning_hidden_states(self.student) if needs_states else nullcontext():
+                return self._plain(model, batch, normalizer, self.old)
+        return self._sliced(model, batch, normalizer, alone=not needs_logits)
 
     def _plain(
         self, model: Any, batch: dict[str, Any], normalizer: Tensor | float | None, old_teacher: FrozenModelTeacher
     ) -> tuple[CompatibilityLoss, Any]:
-        labels = next_token_labels(batch["labels"])
+        labels = predicted_labels(batch)
         trained = labels != IGNORE_INDEX
         old, new = self._teacher_rows(model_inputs(batch), trained, old_teacher)
         outputs = model(**student_inputs(batch))
@@ -127,16 +135,17 @@ class TokenLoss:
         model: Any,
         batch: dict[str, Any],
         normalizer: Tensor | float | None,
-        more: dict[str, Any],
+        *,
+        alone: bool,
     ) -> tuple[CompatibilityLoss, Any]:
-        labels = next_token_labels(batch["labels"])
+        labels = predicted_labels(batch)
         trained = labels != IGNORE_INDEX
         inputs, gold = model_inputs(batch), self._columns(labels[trained])
         size = tokens_of_a_slice(self.slicing.vocabulary, labels.device)
         with self.autocast():
             old, new = self._targets(batch, inputs, trained, gold, size)
             self.slicing.run_first(old, new)
-        with returning_hidden_states(self.student):
+        with returning_hidden_states(self.student, alone=alone) as more:
             outputs = model(**student_inputs(batch) | more)
         hidden = outputs["hidden_states"][-1][trained]
         with self.autocast(), self.slicing.whole_heads(self.new, self.old):

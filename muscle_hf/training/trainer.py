@@ -1,7 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -23,22 +23,17 @@ from trl.data_utils import get_dataset_column_names
 
 from ..alignment.datasets import FIRST_CHUNK
 from ..files import refuse_read_only
-from ..flips.comparison import Comparison, compare
-from ..flips.eval_metrics import FLIP_FIGURES
 from ..losses.masks import Mask
 from ..models.adapters import Model
 from ..models.lm_head import full_logits_allow_tied_head
 from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
-from ..publishing.from_trainer import ROLES
-from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
-from .base import TrainerBase
 from .config import CompatibilityConfig
 from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .flips_in_the_loop import choose_when_to_evaluate
-from .hooks import count_labels_of_steps, keep_columns, kept_columns, prepared_batch
+from .hooks import count_labels_of_steps, keep_columns
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
 from .product import check_validation
@@ -47,6 +42,7 @@ from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .split_models import split_student
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
+from .token_trainer import TokenTrainer
 from .unlabelled import check_unlabelled
 
 logger = logging.getLogger(__name__)
@@ -61,7 +57,7 @@ _OPTIONS = tuple(option.name for option in fields(CompatibilityConfig))
     missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
 )
-class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -273,16 +269,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
             self.flips = self.teachers.flips_evaluation(questions, self.processing_class)
         self.min_accuracy = args.min_accuracy
 
-    @property
-    def old_teacher(self) -> FrozenModelTeacher | None:
-        """The old model as a teacher; None where a complete cache has taken its place."""
-        return self.teachers.old
-
-    @property
-    def new_teacher(self) -> SharedBaseTeacher:
-        """The new model as a teacher: a snapshot of what the student trains."""
-        return self.teachers.new
-
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         """Leave a data set as it is, where TRL would prepare it: rows are prepared once the parent is set up."""
         return dataset
@@ -299,48 +285,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         if logits is not None:
             refuse_one_model_twice(*logits)
 
-    def _batch_of(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Make a batch of encoded rows, as those of the data loaders are made."""
-        if self.args.remove_unused_columns:
-            rows = [{name: row[name] for name in kept_columns(self) if name in row} for row in rows]
-        return prepared_batch(self, self.data_collator(rows))  # type: ignore[no-any-return]
-
-    def _batch_for_cache(self, rows: list[dict[str, Any]]) -> Any:
-        return prepared_batch(self, self._collator_of_cache(rows))
-
-    def _make_ready(self) -> None:
-        self.teachers.complete_cache(self._batch_for_cache)
-        super()._make_ready()
-        self.teachers.use(self.strategy)
-
-    def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Give what the temperatures of a product are fitted on, of encoded rows, a few tokens at a time.
-
-        Yields:
-            The logits of the old and of the new model, (tokens, vocabulary), and the gold tokens, int64, (tokens,).
-        """
-        return self.teachers.logits(self._batch_of(rows))
-
-    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
-        """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
-
-        `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
-        the parts may be computed on several machines that share the folder.
-
-        Args:
-            process: The number of this part, from 0. Defaults to that of the training process.
-            processes: How many parts there are. Defaults to the number of training processes.
-
-        Returns:
-            Whether the cache is complete; False where other parts are not there yet.
-
-        Raises:
-            ConfigurationError: `teacher_cache` is "none", or the disk is too small.
-            InputError: A damaged cache.
-            TeacherError: A teacher gives NaN.
-        """
-        return self.teachers.compute_cache(self._batch_for_cache, process, processes)
-
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -355,27 +299,3 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         counts = {"positions": positions} | self._router.counts(outputs)
         loss = self._router.added(self._noted_loss(result, num_items_in_batch, **counts), outputs)
         return (loss, outputs) if return_outputs else loss
-
-    def evaluate(
-        self,
-        eval_dataset: EvalDataset | str | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Evaluate as [`trl.SFTTrainer`] does, on a data set in any of its formats; without one, measure flips too."""
-        if not isinstance(eval_dataset, dict):  # the parent comes back here with each of several sets
-            eval_dataset = self.rows.evaluation(eval_dataset, metric_key_prefix.removeprefix("eval_"))
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-
-    @property
-    def is_chosen_by_what_is_measured(self) -> bool:
-        """Whether the figure that chooses the best checkpoint is of the flips data set."""
-        metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
-        return metric in FLIP_FIGURES
-
-    def measured_comparisons(self) -> dict[str, Comparison]:
-        """Compare new model and student with the old one on the flips data set, as they were evaluated last."""
-        if self.flips is None:
-            return {}
-        answers, references = self.flips.answers, self.flips.questions.references
-        return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
