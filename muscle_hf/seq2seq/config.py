@@ -14,6 +14,7 @@ from ..training.contradictions import refuse_contradictions_of_cache
 from ..training.precision import bf16_of_device
 from ..training.product import check_product
 from ..training.secrets import WithoutTokens
+from ..training.two_goals import check_two_goals
 
 TEACHER_CACHES = {
     "none": "the teachers are asked at each step",
@@ -196,6 +197,7 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, Seq2SeqTraining
                 f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
             )
         check_product(self)
+        check_two_goals(self)
         refuse_contradictions_of_cache(self)
         self.greater_is_better: bool | None = direction_of_best(self.metric_for_best_model, self.greater_is_better)
         bf16_of_device(self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
