@@ -96,7 +96,15 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
         self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
         self._goals = TwoGoals(self) if compares_gradients(args) else None
-        for callback in (self._unlogged, EndsWhenDiverged(self), TrainingTime(), SealedCheckpoints(), settings):
+        goals = [] if self._goals is None else [self._goals]  # its file is there before a checkpoint is sealed
+        for callback in (
+            *goals,
+            self._unlogged,
+            EndsWhenDiverged(self),
+            TrainingTime(),
+            SealedCheckpoints(),
+            settings,
+        ):
             self.add_callback(callback)
         self.renew_card()
 
@@ -153,7 +161,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             if output is None:
                 make_ready_to_train(self)
                 if self._goals is not None:
-                    self._goals.start(is_resumed=checkpoint is not None)
+                    self._goals.start(checkpoint)
                 output = super().train(*arguments, **options)
         finally:
             self.renew_card()  # whatever ended the training: the trainer may be gone when the model is saved

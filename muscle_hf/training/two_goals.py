@@ -7,26 +7,27 @@ the rest alone. Both are added up over the batches of an optimizer step, and put
 clipped.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import TrainerCallback
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InputError
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.logits import in_float
 from ..losses.perpendicular import combine, products
 from .hooks import router_loss_weight
 
-logger = logging.getLogger(__name__)
-
 # Share of the steps before in the running mean of the task's gradient: about the last ten count.
 _KEPT = 0.9
 # A difference so much smaller than what it is of, in units of rounding, is rounding itself.
 _ROUNDING = 16
+_MEAN = "task_gradient_mean.safetensors"
 _FUSED = ("lomo", "adalomo")
 
 
@@ -68,10 +69,10 @@ def check_two_goals(args: Any) -> None:
             raise ConfigurationError(f"{_asked(args)} does not go with {option}, {reason}.")
 
 
-class TwoGoals:
+class TwoGoals(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped
     """Takes the gradients of both goals of a trainer apart, and puts them together.
 
-    It takes a copy of the gradient in memory, with "accuracy_first" two.
+    It takes a copy of the gradient in memory, with "accuracy_first" two, of which checkpoints keep one.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -105,16 +106,27 @@ class TwoGoals:
         if self.trainer.accelerator.sync_gradients:
             self._end()
 
-    def start(self, *, is_resumed: bool) -> None:
-        """Forget the gradients of an earlier training; say what one that is gone on with does not know."""
+    def start(self, checkpoint: Path | None) -> None:
+        """Forget the gradients of an earlier training, and take the mean of the one that is gone on with."""
         self._task.clear()
         self._mean.clear()
         self._cosines.clear()
-        if self.how == "accuracy_first" and is_resumed:
-            logger.warning(
-                'The running mean of gradient_conflict="accuracy_first" is not in checkpoints: a training that goes '
-                "on from one starts it anew, and its weights are not those of an uninterrupted one."
+        if self.how != "accuracy_first" or checkpoint is None:
+            return
+        if not (checkpoint / _MEAN).is_file():
+            raise InputError(
+                f"{checkpoint} has no {_MEAN}, the running mean that gradient_conflict={self.how!r} goes on from. "
+                "Take a checkpoint that was trained with it, or train anew."
             )
+        weights = self._trained()
+        kept = load_file(checkpoint / _MEAN)
+        self._mean = {name: mean.to(weights[name].device) for name, mean in kept.items()}
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the mean in the checkpoint, before it is sealed."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self._mean and checkpoint.is_dir():
+            save_file({name: mean.contiguous() for name, mean in self._mean.items()}, checkpoint / _MEAN)
 
     def figures(self) -> dict[str, float]:
         """Return what is logged of the steps since the last log; nothing where no step had two gradients."""

@@ -1,7 +1,9 @@
 """Gradients of task and compatibility: told apart without changing a training, or put together once a step."""
 
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from tiny_classifiers import NAMES, tiny_classifier
 from tiny_models import TEXTS, tiny_tokenizer
 from tiny_updates import Update, config_of, largest_difference, make_update, trainer_of, weights_of
 
-from muscle_hf import CompatibilityClassifierConfig, CompatibilityClassifierTrainer, ConfigurationError
+from muscle_hf import CompatibilityClassifierConfig, CompatibilityClassifierTrainer, ConfigurationError, InputError
 from muscle_hf.losses.perpendicular import combine, products
 from muscle_hf.training.settings_of_run import kept_settings
+from muscle_hf.training.two_goals import TwoGoals
 
 TOKENIZER = tiny_tokenizer()
 HALF: dict[str, Any] = {"cross_entropy_weight": 0.5}
@@ -156,6 +159,40 @@ def test_an_evaluation_between_steps_leaves_the_gradients_alone(tmp_path: Path) 
     assert not trainer._goals._task
     weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     assert products(torch.autograd.grad(loss, weights, retain_graph=True), torch.autograd.grad(loss, weights)).aa > 0
+
+
+def test_a_training_that_goes_on_has_the_running_mean_of_before(tmp_path: Path) -> None:
+    options = {"gradient_conflict": "accuracy_first", "mask": "none", "save_strategy": "steps", "save_steps": 2}
+    whole = classifier(tmp_path / "whole", **options, **HALF)
+    whole.train()
+    resumed = classifier(tmp_path / "whole", **options, **HALF)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert largest_difference(weights_of(whole), weights_of(resumed)) == 0
+    checkpoint = tmp_path / "whole" / "checkpoint-2"
+    sizes = json.loads((checkpoint / "checksums.json").read_text())
+    assert "task_gradient_mean.safetensors" in json.dumps(sizes)
+    (checkpoint / "task_gradient_mean.safetensors").unlink()
+    (checkpoint / "checksums.json").unlink()
+    with pytest.raises(InputError, match="running mean"):
+        classifier(tmp_path / "whole", **options, **HALF).train(resume_from_checkpoint=str(checkpoint))
+
+
+@pytest.mark.parametrize("lost", ["world_size", "is_fsdp_enabled", "router"])
+def test_what_has_no_two_whole_gradients_is_refused(tmp_path: Path, lost: str) -> None:
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(world_size=1, gradient_conflict="sum", log_gradient_cosine=True),
+        is_fsdp_enabled=False,
+        is_deepspeed_enabled=False,
+        aux_loss_enabled=False,
+        router_aux_loss_coef=0.1,
+    )
+    TwoGoals(trainer)
+    if lost == "world_size":
+        trainer.args.world_size = 2
+    else:
+        setattr(trainer, "aux_loss_enabled" if lost == "router" else lost, True)
+    with pytest.raises(ConfigurationError, match="log_gradient_cosine=True"):
+        TwoGoals(trainer)
 
 
 def test_what_decides_the_gradients_is_on_the_card_and_in_checkpoints(tmp_path: Path) -> None:
