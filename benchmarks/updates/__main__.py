@@ -5,6 +5,7 @@
     python -m benchmarks.updates --bases real-models --minutes 60
     python -m benchmarks.updates --table
     python -m benchmarks.updates --into docs/evidence.md
+    python -m benchmarks.updates --against focal-ce-25 focal-ce focal-ce-75
 
     pip install gguf
     python benchmarks/real_models.py --models smollm2 gemma3 --output real-models
@@ -139,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells")
     parser.add_argument("--work", type=Path, default=Path("update-models"), help="folder of the trained models")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
+    parser.add_argument(
+        "--against", nargs="+", metavar="ROW", help="print how all rows differ from these, run nothing"
+    )
     parser.add_argument("--into", type=Path, help="put the table into a page, in the place of the one there")
     parser.add_argument("--smoke", action="store_true", help="tiny models and few rows, in a folder of its own")
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
@@ -153,6 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.into.is_file():
             raise SystemExit(f"There is no page {options.into} for the table; name one with a heading '## The table'.")
         return _put_into(options.into, options.results)
+    if options.against is not None:
+        return _show_differences(options.results, options.against)
     if options.table:
         return _show(options.results)
     return _all(options, arguments)
@@ -185,6 +191,15 @@ def _put_into(page: Path, results: Path) -> int:
     text = in_page(page.read_text(encoding="utf-8"), list(read_all(results)))
     with replaced(page) as part:
         part.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _show_differences(results: Path, others: Sequence[str]) -> int:
+    from .differences import differences
+    from .kinds import KINDS
+
+    refuse_unknown("strategy", others, [name for kind in KINDS.values() for name in kind.strategies])
+    print(differences(list(read_all(results)), others))
     return 0
 
 

@@ -224,15 +224,15 @@ def _line(
     minus, accuracy = "", ""
     if best is not None:
         other, ours, theirs = best
-        minus = f"{_shown(ours['relative'] - theirs['relative'], 1, 3)} ({other})"
-        accuracy = _shown(ours["accuracy"] - theirs["accuracy"], 100, 2)
+        minus = f"{shown(ours['relative'] - theirs['relative'], 1, 3)} ({other})"
+        accuracy = shown(ours["accuracy"] - theirs["accuracy"], 100, 2)
     recovered = [rate for cell in cells if (rate := _recovery(cell, rows)) is not None]
     return [
         title,
         str(len(cells)),
-        *(_shown(figures[key], 100, 2) for key in ("accuracy", "nfr", "pfr")),
+        *(shown(figures[key], 100, 2) for key in ("accuracy", "nfr", "pfr")),
         f"{100 * float(np.mean([cell.rates['inconsistency_flip_rate'] for cell in cells])):.2f}",
-        _shown(figures["relative"], 1, 3),
+        shown(figures["relative"], 1, 3),
         minus,
         accuracy,
         f"{np.mean(recovered):.3f}" if recovered else "",
@@ -250,7 +250,8 @@ def _recovery(cell: Cell, rows: Mapping[str, Mapping[int, Cell]]) -> float | Non
     return (cell.accuracy - ends[0].accuracy) / (ends[1].accuracy - ends[0].accuracy)
 
 
-def _shown(estimate: Estimate, scale: float, digits: int) -> str:
+def shown(estimate: Estimate, scale: float, digits: int) -> str:
+    """Give a mean with its interval, multiplied by the scale; one of one seed is marked."""
     if not np.isfinite(estimate.of_seeds).all():
         return "undefined"
     low, high = estimate.interval()

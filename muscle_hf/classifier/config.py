@@ -42,7 +42,8 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
             "jensen_shannon" or "logit_difference_inhibition".
         teacher: What the marked instances learn from: "old" (the method, default), "new", "ensemble" (mean
-            probability), "log_ensemble" (mean logit), "more_confident" or "product" (of both models' probabilities).
+            probability), "log_ensemble" (mean logit), "more_confident", "product" (of both models' probabilities), or
+            "perpendicular" (the new model, and what the old one's logits have that these do not; experimental).
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2. Defaults to False, as in the paper.
         cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold classes; the
@@ -52,6 +53,12 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
         product_temperatures: Those of the old and the new model in "product", softmax(z_old / T_old + z_new / T_new).
             Defaults to None: fitted before training, by the likelihood of the gold classes of `eval_dataset`.
+        teacher_weight: How much of the old model's logits the teacher "perpendicular" adds. Defaults to 1.0.
+        gradient_conflict: How the gradients of cross-entropy and compatibility loss are put together: "sum" (default),
+            "accuracy_first" or "project_both"; the latter two are experimental. They take a second backward pass and a
+            copy or two of the gradient, and work in one process.
+        log_gradient_cosine: Log `gradient_cosine` and `share_of_conflicts`, at the same cost, with the same weights as
+            without. Defaults to False; with another `gradient_conflict` than "sum" they are logged anyway.
 
         > Parameters that control what is learned from gold classes
 

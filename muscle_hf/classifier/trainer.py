@@ -83,11 +83,12 @@ class CompatibilityClassifierTrainer(TrainerBase):
     size of the model once more.
 
     Logged beside the loss, over all instances or words since the last log: `aligned_to_old_model`,
-    `divergence_to_old_model`, `divergence_to_new_model`, `cross_entropy` and `accuracy`, as in
-    [`CompatibilityTrainer`]. Every evaluation logs the same with `eval_` before it, and the flips against the old
-    model, see [`flip_metrics`]: `eval_negative_flip_rate` and so on, which `metric_for_best_model` can name. With a
-    teacher "product" they log what that teacher itself is worth: `eval_product_accuracy`,
-    `eval_product_negative_flip_rate` and `eval_product_relative_negative_flip_rate`.
+    `divergence_to_old_model`, `divergence_to_new_model`, `cross_entropy` and `accuracy`, and, where the config asks
+    for them, `gradient_cosine` and `share_of_conflicts`, as in [`CompatibilityTrainer`]. Every evaluation logs the
+    first five with `eval_` before them, and the flips against the old model, see [`flip_metrics`]:
+    `eval_negative_flip_rate` and so on, which `metric_for_best_model` can name. With a teacher "product" they log what
+    that teacher itself is worth: `eval_product_accuracy`, `eval_product_negative_flip_rate` and
+    `eval_product_relative_negative_flip_rate`.
 
     Args:
         model: The new classifier (id, path or model); or its base, with `new_adapter`; or the adapter itself.
@@ -179,7 +180,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             quantization_config,
         )
         dice = DiceOptions.of(args)
-        self._dice = None if dice is None else dice.term(pair.classes.new)
+        dice_term = None if dice is None else dice.term(pair.classes.new)
         new_side, old_side = pair.new_side, None if pair.reads_alike else pair.old_side
         columns = Columns(args.text_column, args.text_pair_column, args.label_column, args.weight_column)
         encoder = ClassifierEncoder(pair.task, new_side, old_side, pair.classes.new, columns)
@@ -212,6 +213,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             with_config=True,
         )
         self._make_repository()
+        self._dice = dice_term
         self.classes, self.min_accuracy = pair.classes, args.min_accuracy
         if unlabelled_dataset is not None:
             self.unlabelled_rows = len(train_dataset) - labelled, len(unlabelled_dataset)

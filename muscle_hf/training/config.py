@@ -58,7 +58,8 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
             "jensen_shannon" or "logit_difference_inhibition".
         teacher: What the marked tokens learn from: "old" (the method, default), "new", "ensemble" (mean probability),
-            "log_ensemble" (mean logit), "more_confident" or "product" (of both models' probabilities).
+            "log_ensemble" (mean logit), "more_confident", "product" (of both models' probabilities), or
+            "perpendicular" (the new model, and what the old one's logits have that these do not; experimental).
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2, which keeps the size of gradients as T grows.
             Defaults to False, as in the paper.
@@ -69,6 +70,12 @@ class CompatibilityConfig(WithoutTokens, StrategyOptions, SFTConfig):  # type: i
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
         product_temperatures: Those of the old and the new model in "product", softmax(z_old / T_old + z_new / T_new).
             Defaults to None: fitted before training, by the likelihood of the gold tokens of `eval_dataset`.
+        teacher_weight: How much of the old model's logits the teacher "perpendicular" adds. Defaults to 1.0.
+        gradient_conflict: How the gradients of cross-entropy and compatibility loss are put together: "sum" (default),
+            "accuracy_first" or "project_both"; the latter two are experimental. They take a second backward pass and a
+            copy or two of the gradient, and work in one process.
+        log_gradient_cosine: Log `gradient_cosine` and `share_of_conflicts`, at the same cost, with the same weights as
+            without. Defaults to False; with another `gradient_conflict` than "sum" they are logged anyway.
         weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
             Defaults to None.
         student_rank: Rank of the compatibility adapter, larger than the task adapter's: the copy is padded so that

@@ -73,6 +73,9 @@ class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # t
     - `divergence_to_old_model`, `divergence_to_new_model`: mean over the tokens of `teacher`, to that target, and over
       all others, to the new model; in nats for KL, left out where there were none, and nan in an evaluation.
     - `cross_entropy`, `mean_token_accuracy`: of the student.
+    - `gradient_cosine`, `share_of_conflicts`: with `log_gradient_cosine`, the mean over steps of the cosine between
+      the gradients of cross-entropy and compatibility loss, and the share of the steps where it was negative; a step
+      without one of both gradients does not count. They are of training steps alone.
     - `aux_loss`: of a mixture of experts, its router loss without its weight.
 
     In evaluations their names begin with `eval_`, and `metric_for_best_model` can name them.

@@ -22,9 +22,10 @@ Value = str | float | bool
 """Of an option."""
 
 _SEARCHED: Mapping[str, type] = {
-    **dict.fromkeys(("mask", "divergence", "teacher", "unlabelled_teacher"), str),
+    **dict.fromkeys(("mask", "divergence", "teacher", "gradient_conflict", "unlabelled_teacher"), str),
     **dict.fromkeys(
-        ("temperature", "cross_entropy_weight", "jensen_shannon_beta", "focal_alpha", "focal_beta"), float
+        ("temperature", "cross_entropy_weight", "jensen_shannon_beta", "focal_alpha", "focal_beta", "teacher_weight"),
+        float,
     ),
     **dict.fromkeys(("unlabelled_ratio", "learning_rate"), float),
     "scale_by_temperature_squared": bool,

@@ -123,6 +123,29 @@ def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
     shown = capsys.readouterr().out
     assert "(n = 4 test questions; old model 50.0 % right)" in shown
     assert "| plain update: the new model (plain) | 2 | 75.00 [" in shown
+    updates.main.main(["--against", "control", "--results", str(work.results)])
+    shown = capsys.readouterr().out
+    # The old model is right on two of four, the control on all: of its rates there is none, of accuracies there is.
+    assert "| plain | 2 |  |  | undefined (2) | -25.00 [" in shown and "| control | 2 |  |  |  |  |" in shown
+    with pytest.raises(SystemExit, match="no strategy contrl"):
+        updates.main.main(["--against", "contrl", "--results", str(work.results)])
+
+
+def test_what_a_row_says_of_its_gradients_is_lost_or_made_up(updates: SimpleNamespace, work: Any) -> None:
+    assert work.work_off(work.keys([0, 1], updates.kinds.KINDS["classifier"].strategies), math.inf)
+    cells = list(updates.cells.read_all(work.results))
+    looked = [
+        replace(cell, gradients={"gradient_cosine": 0.1 + cell.seed / 5, "share_of_conflicts": cell.seed / 4})
+        if cell.strategy == "eq1"
+        else cell
+        for cell in cells
+    ]
+    from benchmarks.updates.differences import differences
+
+    lines = differences(looked, ["plain", "eq1-ce"]).splitlines()
+    assert next(line for line in lines if line.startswith("| eq1 |")).startswith("| eq1 | 2 | +0.200 | 0.125 |")
+    assert next(line for line in lines if line.startswith("| control |")).startswith("| control | 2 |  |  |")
+    assert differences(looked, ["eq1-ce"]) == "No cell of eq1-ce is finished."
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
