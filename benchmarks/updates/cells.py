@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +85,10 @@ class Cell:
     def key(self) -> Key:
         """Say which cell it is."""
         return Key(self.update, self.task, self.strategy, self.seed)
+
+    def was_made_with(self, settings: Mapping[str, Any]) -> bool:
+        """Say whether it was made with these settings; the precision is the machine's."""
+        return self.settings | {"bf16": None} == {**settings, "bf16": None}
 
     def write(self, folder: Path) -> None:
         """Write its file."""

@@ -20,7 +20,6 @@ from .tasks import Row, Task, made_texts, texts_of
 
 FOCAL = {"mask": "none", "focal_beta": 5.0}
 DICE = {"dice_weight": 0.5}
-COSINE = {"log_gradient_cosine": True}
 BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
 
 UPDATES = {
@@ -279,6 +278,11 @@ STRATEGIES: dict[str, Strategy] = {
     "focal-texts": ClassifierRow(
         "focal distillation + cross-entropy .5, texts by the product", compatible, FOCAL | HALF | BY_PRODUCT
     ),
+    "focal-texts-25": ClassifierRow(
+        "focal distillation + cross-entropy .25, texts by the product",
+        compatible,
+        FOCAL | BY_PRODUCT | {"cross_entropy_weight": 0.25},
+    ),
     "focal-texts-new": ClassifierRow(
         "focal distillation + cross-entropy .5, texts by the new model: control of the last",
         compatible,
@@ -291,10 +295,10 @@ STRATEGIES: dict[str, Strategy] = {
         needs=("old", "plain", "floor"),
     ),
     "focal-ce-25": ClassifierRow(
-        "focal distillation + cross-entropy .25", compatible, FOCAL | COSINE | {"cross_entropy_weight": 0.25}
+        "focal distillation + cross-entropy .25", compatible, FOCAL | {"cross_entropy_weight": 0.25}
     ),
     "focal-ce-75": ClassifierRow(
-        "focal distillation + cross-entropy .75", compatible, FOCAL | COSINE | {"cross_entropy_weight": 0.75}
+        "focal distillation + cross-entropy .75", compatible, FOCAL | {"cross_entropy_weight": 0.75}
     ),
     "accuracy-first": ClassifierRow(
         "focal distillation + cross-entropy .5, the task's gradient first",

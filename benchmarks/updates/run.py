@@ -67,8 +67,7 @@ class Run:
         if not path.exists():
             return False
         settings = strategy.settings(self.updates[key.update], self.tasks[key.task])
-        # The precision is the machine's: a cell of another machine is a cell, of whose models none here can start.
-        if read(path).settings | {"bf16": None} != settings | {"bf16": None}:
+        if not read(path).was_made_with(settings):
             raise SystemExit(f"{path} was made with other settings than {settings}. Remove it to run it again.")
         return not strategy.is_model or key.file(self.work, "").exists()
 

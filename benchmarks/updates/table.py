@@ -36,7 +36,8 @@ NOTE = (
     "is less accurate than the plain update beyond chance: a copy of the old model would break nothing. Recovery is "
     "(accuracy - bare base) / (plain update - bare base); labels include those of the validation; minutes are of one "
     "thread's processor time, without those of the models that a row starts from; of language models the answers to "
-    "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Made with "
+    "texts are asked for by the first row of a seed that needs them, and cost the others nothing. Machines that "
+    "compute bfloat16 trained in it, the others in float32, all cells of a seed alike. Made with "
 )
 HEADING = "## The table\n"
 """What the tables stand below in a page, up to the next heading or the end."""
@@ -162,7 +163,7 @@ def _refuse_mixed(name: str, row: Mapping[int, Cell], rows: Mapping[str, Mapping
     """Refuse cells that were made otherwise than their neighbours, or from models that are not there any more."""
     one = next(iter(row.values()))
     for seed, cell in row.items():
-        if cell.settings != one.settings or cell.n != one.n:
+        if not cell.was_made_with(one.settings) or cell.n != one.n:
             raise SystemExit(f"{cell.key} and {one.key} were made otherwise; remove one of them and run it again.")
         for need, answers in cell.needs.items():
             other = rows.get(need, {}).get(seed)
