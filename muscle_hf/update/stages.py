@@ -35,6 +35,7 @@ _NOT_DECIDING = frozenset(
     {
         *("output_dir", "run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica"),
         *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_on_each_node"),
+        "log_gradient_cosine",
         *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "include_num_input_tokens_seen"),
         *("hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
         *("save_total_limit", "save_only_model", "save_on_each_node", "enable_jit_checkpoint"),

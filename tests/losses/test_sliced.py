@@ -112,6 +112,23 @@ def test_weights_focus_given_teachers_and_normalizer_come_along() -> None:
     _assert_equal(Example(3), Strategy(focal_beta=5.0, cross_entropy_weight=0.2, teacher="ensemble"), **more)
 
 
+def test_the_gradient_of_the_task_apart_is_that_of_full_logits_and_both_are_there_again() -> None:
+    example, strategy = Example(4), Strategy(focal_beta=5.0, cross_entropy_weight=0.3)
+    plain, sliced = example.plain(strategy), example.sliced(strategy, apart=True)
+    assert example.sliced(strategy).task_loss is None
+    leaves = [example.hidden["student"], example.weights["student"]]
+    task = [part.task_loss for part in (plain, sliced)]
+    assert task[0] is not None and task[1] is not None
+    assert task[1].item() == pytest.approx(task[0].item(), abs=1e-12)
+    of_both = [torch.autograd.grad(2.0 * part, leaves, retain_graph=True) for part in task]
+    for one, other in zip(*of_both, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    for one, other in zip(example.gradients(sliced), example.gradients(plain), strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    cross_entropy = 0.3 * torch.nn.functional.cross_entropy(example.logits("student"), example.gold)
+    assert task[0].item() == pytest.approx(cross_entropy.item(), abs=1e-12)
+
+
 @given(st.integers(0, 10_000), st.integers(1, TOKENS + 1), st.sampled_from(["student_wrong", "sequence_likelihood"]))
 @settings(max_examples=25, deadline=None)
 def test_the_size_of_a_slice_changes_nothing(seed: int, size: int, mask: str) -> None:

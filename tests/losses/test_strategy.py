@@ -24,6 +24,12 @@ from muscle_hf.losses.strategy import TEACHERS, Strategy, StrategyOptions
         ({"focal_beta": -1.0}, "0 or more"),
         ({"focal_alpha": 0.0}, "no weight for any teacher"),
         ({"teacher": "new"}, 'mask="none"'),
+        ({"teacher_weight": 0.5}, "would be ignored"),
+        ({"teacher_weight": 0.0, "teacher": "perpendicular"}, "positive number"),
+        ({"teacher_weight": math.inf, "teacher": "perpendicular"}, "positive number"),
+        ({"gradient_conflict": "accuracy"}, "Did you mean 'accuracy_first'"),
+        ({"gradient_conflict": "accuracy_first"}, "needs two goals"),
+        ({"gradient_conflict": "project_both", "cross_entropy_weight": 1.0}, "needs two goals"),
         (
             {"teacher": "ensemble", "mask": "none", "divergence": "logit_difference_inhibition"},
             "log_ensemble",

@@ -255,6 +255,7 @@ def test_a_stream_cannot_be_cached(update: Update, tmp_path: Path) -> None:
         ({"teacher_cache": "topk", "loss_implementation": "plain"}, "does not have"),
         ({"teacher_cache": "topk", "divergence": "logit_difference_inhibition"}, "needs all logits"),
         ({"teacher_cache": "topk", "teacher": "ensemble"}, "whole distributions"),
+        ({"teacher_cache": "topk", "teacher": "perpendicular"}, "whole distributions"),
         ({"teacher_cache": "topk", "packing": True, "packing_strategy": "wrapped"}, "cuts rows in the middle"),
         ({"teacher_cache": "sampled", "divergence": "reverse_kl"}, "is not linear in the teacher"),
         ({"teacher_cache": "sampled", "divergence": "jensen_shannon"}, "cannot give it without bias"),
