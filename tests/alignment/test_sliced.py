@@ -156,6 +156,20 @@ def test_every_other_option_has_the_loss_and_gradient_of_full_logits(options: di
     _assert_equal(Example(1), Strategy(**options))
 
 
+@pytest.mark.parametrize("more", [{}, {"kept": 100}, {"is_cached": True}])
+def test_the_gradient_of_the_task_apart_is_that_of_full_logits(more: dict[str, Any]) -> None:
+    example, strategy = Example(5), Strategy(cross_entropy_weight=0.3)
+    plain = example.plain(strategy, is_cached=more.get("is_cached", False))
+    sliced = example.sliced(strategy, apart=True, **more)
+    leaves = [example.hidden["student"], example.weights["student"]]
+    assert plain.task_loss is not None and sliced.task_loss is not None
+    of_both = [torch.autograd.grad(part.task_loss, leaves, retain_graph=True) for part in (plain, sliced)]
+    for one, other in zip(*of_both, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    for one, other in zip(example.gradients(sliced), example.gradients(plain), strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
 @pytest.mark.parametrize("given_teachers", [[1, 0], [2, 1], [1, 1]])
 def test_weights_given_teachers_and_normalizer_come_along(given_teachers: list[int]) -> None:
     more = {"weights": torch.tensor([0.5, 2.0], dtype=torch.float64), "given_teachers": torch.tensor(given_teachers)}

@@ -26,6 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain": {"loss_implementation": "plain"},
     "chunked": {"loss_implementation": "chunked"},
     "hidden": {"teacher_cache": "hidden"},
+    "bf16": {"bf16": True, "loss_implementation": "plain"},
     "checkpointing": {"gradient_checkpointing": True, "loss_implementation": "plain"},
 }
 
