@@ -32,10 +32,12 @@ class CompatibilityClassifierConfig(WithoutTokens, StrategyOptions, TrainingArgu
     [`CompatibilityConfig`]; a token there is an instance here, or a word in token classification.
 
     Args:
-        preset: Options that did well together on updates of real models; see docs/evidence.md. "product" takes mask
-            "none", teacher "new", temperature 1.0, cross_entropy_weight 0.5 and unlabelled_teacher "product";
-            "more_confident" the same with unlabelled_teacher "more_confident". Both need `unlabelled_dataset`. Another
-            option that is not at its default wins. Defaults to None: the paper's method.
+        preset: Options that did well together on updates of real models; see docs/evidence.md. "focal" takes mask
+            "none", focal_beta 5.0 and cross_entropy_weight 0.5; "focal_product" the same with unlabelled_teacher
+            "product". "product" takes mask "none", teacher "new", temperature 1.0, cross_entropy_weight 0.5 and
+            unlabelled_teacher "product"; "more_confident" the same with unlabelled_teacher "more_confident". All but
+            "focal" need `unlabelled_dataset`. Another option that is not at its default wins. Defaults to None: the
+            paper's method.
         mask: Which instances learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
             "negative_flip", or "none" (every instance). A function of your own goes to the trainer as `mask`.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigurationError, DivergedError, ModelMismatchError
 from ..launched import is_one_of_several, place_of_launcher
+from ..losses.presets import needs_unlabelled
 from ..models.adapters import base_model
 from ..models.sharding import part_of
 from .deepspeed_engines import dtype_of_training, types_of
@@ -165,7 +166,8 @@ def refuse_options_without(args: Any, names: Sequence[str], data: str, also: str
     """
     for option in fields(args):
         value = getattr(args, option.name)
-        if option.name in names and value != option.default:
+        is_set = needs_unlabelled(value) if option.name == "preset" else value != option.default
+        if option.name in names and is_set:
             raise ConfigurationError(
                 f"{option.name}={value!r} would be ignored without {data}. Pass it to the trainer{also}, or leave the "
                 "option out."

@@ -264,6 +264,12 @@ def test_words_without_labels_learn_at_their_first_tokens(tmp_path: Path, with_l
         ),
         (None, {"unlabelled_teacher": "new"}, ConfigurationError, "unlabelled_teacher='new' would be ignored"),
         (None, {"preset": "more_confident"}, ConfigurationError, "preset='more_confident' would be ignored"),
+        (
+            None,
+            {"preset": "focal_product", "product_temperatures": [1.0, 1.0]},
+            ConfigurationError,
+            "preset='focal_product' would be ignored",
+        ),
         (None, {"unlabelled_teacher": "both"}, ConfigurationError, "unlabelled_teacher='both' is unknown"),
         (None, {"unlabelled_ratio": -1.0}, ConfigurationError, "unlabelled_ratio=-1.0 must be a number above 0"),
     ],
@@ -343,3 +349,8 @@ def test_the_products_temperatures_are_those_of_a_search_over_the_classes_that_e
     other = _trainer(tmp_path, None, eval_dataset=validation, teacher="product", mask="none")
     assert other.predict(validation).metrics["test_product_accuracy"] == pytest.approx(right)
     assert other.strategy.product_temperatures == pytest.approx(trainer.strategy.product_temperatures, rel=1e-5)
+
+
+def test_a_preset_for_labelled_rows_alone_asks_for_no_others(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, None, preset="focal")
+    assert (trainer.args.mask, trainer.args.focal_beta) == ("none", 5.0)
