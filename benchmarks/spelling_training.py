@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, Seq2SeqTrainer, Seq2SeqTrainin
 import muscle_hf
 from muscle_hf.models.hidden_states import returning_hidden_states
 from muscle_hf.seq2seq.contrast import Contrast, KeepsProjection
+from muscle_hf.seq2seq.contrast_options import ContrastOptions
 from muscle_hf.seq2seq.data import Seq2SeqCollator, encoded_rows
 
 
@@ -42,12 +43,7 @@ class LikelihoodTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers i
         super().__init__(callbacks=[keeps], **options)
         self.contrast = None
         if row.contrastive_weight:
-            contrast_options = muscle_hf.CompatibilitySeq2SeqConfig(
-                output_dir=self.args.output_dir,
-                contrastive_weight=row.contrastive_weight,
-                use_cpu=True,
-                report_to="none",
-            )
+            contrast_options = ContrastOptions(contrastive_weight=row.contrastive_weight)
             self.contrast = keeps.contrast = Contrast(self.model, contrast_options, seed=self.args.seed)
 
     def create_optimizer(self, model: Any = None) -> Any:

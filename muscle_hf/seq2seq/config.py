@@ -15,6 +15,7 @@ from ..training.precision import bf16_of_device
 from ..training.product import check_product
 from ..training.secrets import WithoutTokens
 from ..training.two_goals import check_two_goals
+from .contrast_options import ContrastOptions
 
 TEACHER_CACHES = {
     "none": "the teachers are asked at each step",
@@ -47,7 +48,7 @@ _IGNORED = {
 
 @checks_arguments(_ADVICE, elsewhere=lambda: {"CompatibilitySeq2SeqTrainer({}=…)": _OF_TRAINER})
 @dataclass(repr=False)
-class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, Seq2SeqTrainingArguments):  # type: ignore[misc]
+class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions, Seq2SeqTrainingArguments):  # type: ignore[misc]
     """Options of [`CompatibilitySeq2SeqTrainer`]: [`transformers.Seq2SeqTrainingArguments`], and the method's.
 
     The defaults of the method's options are those of MUSCLE (arXiv 2407.09435, section 4.1), as in
@@ -77,6 +78,18 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, Seq2SeqTraining
             with. Defaults to None: as it is.
         full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of its weights are trained.
             A copy of them is kept in memory as the new teacher. Defaults to False.
+
+        > Parameters that control the contrastive term (experimental, see docs/encoder-decoders.md)
+
+        contrastive_weight: Weight of the contrastive loss of CLAPS (arXiv 2012.07280), which is added to the loss, see
+            [`contrastive_loss`][muscle_hf.losses.contrastive.contrastive_loss]. Its projection is thrown away after
+            training. It is not clipped by `max_grad_norm`. Defaults to 0.0: none.
+        contrastive_temperature: Divides its cosines. Defaults to 0.1.
+        negative_perturbation: How far an imposter is from its target, in mean norms of decoder states. Defaults to
+            1.0.
+        positive_perturbation: Both moves of a distant target, likewise. Defaults to 3.0.
+        contrast_flips: The training set's texts `rejected` (of the new model, wrong) and `chosen` (of the old one,
+            right), where it has them, are further negatives and positives of their rows. Defaults to False.
 
         > Parameters that control the data
 
@@ -196,6 +209,7 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, Seq2SeqTraining
             raise ConfigurationError(
                 f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
             )
+        self.check_contrast()
         check_product(self)
         check_two_goals(self)
         refuse_contradictions_of_cache(self)

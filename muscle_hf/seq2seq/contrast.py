@@ -15,10 +15,8 @@ from ..losses.logits import IGNORE_INDEX
 from ..models.adapters import base_model
 from ..models.hidden_states import project, returning_hidden_states
 from .contrast_options import ContrastOptions
-from .data import TextEncoder
+from .data import FLIP_TEXTS, TextEncoder
 
-FLIP_TEXTS = {"rejected": "rejected_labels", "chosen": "chosen_labels"}
-"""Columns of texts -> of their tokens: what the new model said wrongly, and what the old one said rightly."""
 _FILE = "contrastive_projection.pt"
 
 

@@ -18,6 +18,8 @@ from ..training.data import ENCODER_DECODER
 logger = logging.getLogger(__name__)
 
 _PROMPT, _COMPLETION = "prompt", "completion"
+FLIP_TEXTS = {"rejected": "rejected_labels", "chosen": "chosen_labels"}
+"""Columns of texts -> of their tokens: what the new model said wrongly, and what the old one said rightly."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class Seq2SeqCollator:
         `labels` are -100 where there is nothing to say, `token_weights` 1 and `target_index` -1.
         """
         fillers: dict[str, float] = {"input_ids": self.padding, "labels": IGNORE_INDEX, ENCODER_DECODER: self.padding}
-        fillers |= {"token_weights": 1.0, "target_index": -1}
+        fillers |= {"token_weights": 1.0, "target_index": -1} | dict.fromkeys(FLIP_TEXTS.values(), IGNORE_INDEX)
         batch = {
             name: _padded([example[name] for example in examples], filler)
             for name, filler in fillers.items()

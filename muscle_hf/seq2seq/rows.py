@@ -6,11 +6,12 @@ from urllib.parse import quote
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InputError
 from ..models.embedding_rows import refuse_tokens_without_rows
 from ..training.data import trained_token_counts, with_target_numbers, with_weights
 from .config import CompatibilitySeq2SeqConfig
-from .data import encoded_rows
+from .contrast import encoded_flips
+from .data import encoded_rows, positions_of
 
 
 class Seq2SeqRows:
@@ -27,7 +28,11 @@ class Seq2SeqRows:
     def training(self, dataset: Any) -> Dataset:
         """Prepare the training set."""
         column = self.args.weight_column
+        flips = encoded_flips(dataset, self.tokenizer) if self.args.contrast_flips else {}
         dataset = self._encoded(dataset, "train", keep=() if column is None else (column,))
+        for name, tokens in flips.items():
+            self._check_flips(name, tokens)
+            dataset = dataset.add_column(name, tokens)
         if column is not None:
             dataset = with_weights(dataset, column).remove_columns(column)
         return self._numbered(dataset, "train")
@@ -46,6 +51,16 @@ class Seq2SeqRows:
         for column in ("input_ids", "labels"):
             refuse_tokens_without_rows(encoded[column], self.tokenizer, self.model, what=f"The {name} set", role="new")
         return encoded
+
+    def _check_flips(self, name: str, rows: list[list[int]]) -> None:
+        refuse_tokens_without_rows(rows, self.tokenizer, self.model, what="The train set", role="new")
+        limits = [limit for limit in (self.args.max_completion_length, positions_of(self.model)) if limit is not None]
+        for number, tokens in enumerate(rows if limits else []):
+            if len(tokens) > min(limits):
+                raise InputError(
+                    f"Row {number} of the train set: the text of {name.removesuffix('_labels')} has {len(tokens)} "
+                    f"tokens, and a completion has {min(limits)} at most. Raise max_completion_length."
+                )
 
     def _numbered(self, dataset: Dataset, name: str) -> Dataset:
         """Number what is trained on, over all data sets, and keep the rows for the cache."""

@@ -42,7 +42,9 @@ from ..training.row_checks import check_rows, say_known_questions
 from ..training.teachers_of_run import TeachersOfRun, paired_vocabulary
 from ..training.token_trainer import TokenTrainer
 from .config import CompatibilitySeq2SeqConfig
-from .data import DecoderStart, Seq2SeqCollator
+from .contrast import Contrast, KeepsProjection
+from .contrast_options import check_contrast_of_run
+from .data import FLIP_TEXTS, DecoderStart, Seq2SeqCollator
 from .rows import Seq2SeqRows
 
 EvalDataset: TypeAlias = Dataset | DatasetDict | dict[str, Dataset]
@@ -116,9 +118,6 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         >>> trainer.train()  # doctest: +SKIP
     """
 
-    needs_states = False
-    """Whether `compute_loss` gets what the LM head reads, beside the encoder's states, for a loss of a subclass."""
-
     def __init__(
         self,
         model: Model,
@@ -186,6 +185,8 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             train_dataset = self.rows.training(train_dataset)
             eval_dataset = self.rows.evaluation(eval_dataset)
         self.rows.is_cache_sealed = True
+        check_contrast_of_run(args, train_dataset, optimizers)
+        keeps = KeepsProjection()
         collator = Seq2SeqCollator(DecoderStart.of(student).padding)
         super().__init__(
             model=student,
@@ -199,10 +200,14 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             eval_dataset={} if eval_dataset is None and flips_dataset is not None else eval_dataset,
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
-            callbacks=callbacks,
+            callbacks=[keeps, *(callbacks or [])],
             optimizers=optimizers,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        self.contrast: Contrast | None = None
+        if args.contrastive_weight:
+            self.contrast = Contrast(self.accelerator.unwrap_model(self.model), args, seed=args.seed)
+            keeps.contrast = self.contrast
         refuse_ways_of_splitting(self)
         refuse_whole_models_compiled(self)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -214,7 +219,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         # The loss here divides by the labels' number itself, whatever the model's own forward does.
         count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
-        keep_columns(self, ("token_weights", "target_index"))
+        keep_columns(self, ("token_weights", "target_index", *FLIP_TEXTS.values()))
         self._collator_of_cache = collator
         self.teachers = TeachersOfRun(
             args,
@@ -249,16 +254,42 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the compatibility loss of a batch, and the student's outputs on request; called by the trainer."""
+        inputs = dict(inputs)
+        flips = {name: inputs.pop(name) for name in FLIP_TEXTS.values() if name in inputs}
+        # Evaluations are of the compatibility loss alone.
+        contrast = self.contrast if self.model.training else None
         result, outputs = self.teachers.loss(
             model,
             inputs,
             normalizer=num_items_in_batch,
             needs_logits=return_outputs,
-            **({"needs_states": True} if self.needs_states else {}),
+            needs_states=contrast is not None,
         )
         positions = inputs["attention_mask"].sum() + (inputs["labels"] != IGNORE_INDEX).sum()
         loss = self._noted_loss(result, num_items_in_batch, positions=positions)
+        if contrast is not None:
+            loss = loss + contrast(outputs, inputs, flips, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, *arguments: Any) -> torch.optim.Optimizer:
+        """Make the optimizer, which trains the projection of the contrastive loss as well; called by the trainer."""
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments)
+        if is_new and self.contrast is not None:
+            self.contrast.add_to(optimizer)
+        return optimizer
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Go on with the projection of a checkpoint as well."""
+        super().take_up(checkpoint)
+        if self.contrast is not None:
+            self.contrast.take_up(checkpoint)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean contrastive loss since the last log; called by the trainer."""
+        if self.contrast is not None and self.model.training:
+            logs.update(self.contrast.figures())
+        super().log(logs, start_time)
 
     def prediction_step(
         self,
