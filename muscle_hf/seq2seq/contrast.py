@@ -7,7 +7,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import ConfigurationError, InputError
 from ..losses.contrastive import Projection, States, contrastive_loss
@@ -112,7 +111,7 @@ class Contrast:
         read = base_model(self.student).prepare_decoder_input_ids_from_labels(labels[rows])
         with returning_hidden_states(self.student, alone=True) as more:
             outputs = self.student(
-                encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
+                encoder_outputs=(encoded[rows],),
                 attention_mask=batch["attention_mask"][rows],
                 decoder_input_ids=read,
                 **more,

@@ -258,7 +258,8 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         flips = {name: inputs.pop(name) for name in FLIP_TEXTS.values() if name in inputs}
         # Evaluations are of the compatibility loss alone.
         contrast = self.contrast if self.model.training else None
-        result, outputs = self.teachers.loss(
+        token_loss: Any = self.teachers.loss  # never that of two tokenizers, which has no such argument
+        result, outputs = token_loss(
             model,
             inputs,
             normalizer=num_items_in_batch,

@@ -79,8 +79,9 @@ def test_the_contrast_is_added_to_the_loss_with_its_weight(tmp_path: Path, kind:
     torch.testing.assert_close(loss - without, 0.5 * expected, rtol=1e-4, atol=1e-5)
 
 
-def test_texts_of_flips_are_read_by_the_decoder_in_their_rows_alone(tmp_path: Path) -> None:
-    made = trainer(tmp_path, FLIPS, contrast_flips=True)
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_texts_of_flips_are_read_by_the_decoder_in_their_rows_alone(tmp_path: Path, kind: str) -> None:
+    made = trainer(tmp_path, FLIPS, kind, contrast_flips=True)
     batch = batch_of(made, (0, 1))
     labels = batch["rejected_labels"]
     assert labels[0].tolist() == [-100] * len(labels[0])
