@@ -81,9 +81,9 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
 
         > Parameters that control the contrastive term (experimental, see docs/encoder-decoders.md)
 
-        contrastive_weight: Weight of the contrastive loss of CLAPS (arXiv 2012.07280), which is added to the loss, see
-            [`contrastive_loss`][muscle_hf.losses.contrastive.contrastive_loss]. Its projection is thrown away after
-            training. It is not clipped by `max_grad_norm`. Defaults to 0.0: none.
+        contrastive_weight: Weight of the contrastive loss of CLAPS (arXiv 2012.07280), `muscle_hf.losses.contrastive`,
+            which is added to the loss of training. Its projection is thrown away afterwards; `max_grad_norm` does not
+            clip it. Defaults to 0.0: none.
         contrastive_temperature: Divides its cosines. Defaults to 0.1.
         negative_perturbation: How far an imposter is from its target, in mean norms of decoder states. Defaults to
             1.0.

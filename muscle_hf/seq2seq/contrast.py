@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
@@ -16,7 +17,7 @@ from ..models.hidden_states import project, returning_hidden_states
 from .contrast_options import ContrastOptions
 from .data import FLIP_TEXTS, TextEncoder
 
-_FILE = "contrastive_projection.pt"
+_FILE = "contrastive_projection.safetensors"
 
 
 def encoded_flips(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
@@ -132,17 +133,17 @@ class Contrast:
 
     def save(self, checkpoint: Path) -> None:
         """Keep the projection in a checkpoint, so that what goes on from there is the same training."""
-        torch.save(self.projection.state_dict(), checkpoint / _FILE)
+        save_file(self.projection.state_dict(), checkpoint / _FILE)
 
     def take_up(self, checkpoint: Path) -> None:
         """Go on with the projection of a checkpoint."""
         file = checkpoint / _FILE
         if not file.is_file():
-            raise ConfigurationError(
+            raise InputError(
                 f"{checkpoint} has no projection of a contrastive loss, so it is of a training without one. Leave "
                 "contrastive_weight out, or begin anew."
             )
-        self.projection.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.projection.load_state_dict(load_file(file))
 
 
 class KeepsProjection(TrainerCallback):  # type: ignore[misc]  # transformers is taken as untyped

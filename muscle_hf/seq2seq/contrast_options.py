@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX
+from ..training.two_goals import compares_gradients
 
 
 @dataclass
@@ -47,6 +48,11 @@ class ContrastOptions:
                         f"{option.name}={getattr(self, option.name)!r} would be ignored: contrastive_weight is 0. Set "
                         "contrastive_weight, such as 1.0, or leave it out."
                     )
+        elif compares_gradients(self):
+            raise ConfigurationError(
+                "gradient_conflict and log_gradient_cosine know two goals, and the contrastive loss would be a third. "
+                "Leave one of them out."
+            )
 
 
 def check_contrast_of_run(args: Any, train_dataset: Any, optimizers: tuple[Any, Any]) -> None:

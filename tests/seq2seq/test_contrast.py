@@ -120,7 +120,7 @@ def test_a_training_that_is_gone_on_with_comes_to_the_same_weights(tmp_path: Pat
 
 def test_a_checkpoint_without_a_projection_is_not_gone_on_from(tmp_path: Path) -> None:
     made = trainer(tmp_path)
-    with pytest.raises(ConfigurationError, match="no projection of a contrastive loss"):
+    with pytest.raises(InputError, match="no projection of a contrastive loss"):
         made.contrast.take_up(tmp_path)
 
 
@@ -142,6 +142,7 @@ def test_accumulated_batches_count_as_their_tokens_do(tmp_path: Path) -> None:
         ({"contrastive_weight": 0.0, "contrastive_temperature": 0.2}, "contrastive_temperature=0.2 would be ignored"),
         ({"contrastive_weight": 0.0, "positive_perturbation": 2.0}, "positive_perturbation=2.0 would be ignored"),
         ({"contrastive_weight": 0.0, "contrast_flips": True}, "contrast_flips=True would be ignored"),
+        ({"cross_entropy_weight": 0.5, "log_gradient_cosine": True}, "would be a third"),
     ],
 )
 def test_options_that_cannot_be_or_would_be_ignored_are_refused(
