@@ -118,6 +118,9 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         >>> trainer.train()  # doctest: +SKIP
     """
 
+    needs_states = False
+    """Whether `compute_loss` gets what the LM head reads, beside the encoder's states, for a loss of more than logits."""
+
     def __init__(
         self,
         model: Model,
@@ -207,7 +210,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         self.contrast: Contrast | None = None
         if args.contrastive_weight:
             self.contrast = Contrast(self.accelerator.unwrap_model(self.model), args, seed=args.seed)
-            keeps.contrast = self.contrast
+            keeps.contrast, self.needs_states = self.contrast, True
         refuse_ways_of_splitting(self)
         refuse_whole_models_compiled(self)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -264,7 +267,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             inputs,
             normalizer=num_items_in_batch,
             needs_logits=return_outputs,
-            needs_states=contrast is not None,
+            needs_states=self.needs_states,
         )
         positions = inputs["attention_mask"].sum() + (inputs["labels"] != IGNORE_INDEX).sum()
         loss = self._noted_loss(result, num_items_in_batch, positions=positions)
