@@ -45,7 +45,7 @@ class Size:
     width: int = 64
     batch: int = 64
     steps: int = 1_000
-    more_steps: int = 250
+    more_steps: int = 150
     learning_rate: float = 4e-3
     more_learning_rate: float = 1e-3
 

@@ -119,7 +119,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
     """
 
     needs_states = False
-    """Whether `compute_loss` gets what the LM head reads, beside the encoder's states, for a loss of more than logits."""
+    """Whether `compute_loss` gets what the LM head reads, beside the encoder's states, for a term of its own."""
 
     def __init__(
         self,
