@@ -13,6 +13,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .classifier.config import CompatibilityClassifierConfig
+    from .classifier.dice import dice_loss
     from .classifier.trainer import CompatibilityClassifierTrainer
     from .errors import (
         ArgumentError,
@@ -98,6 +99,7 @@ __all__ = [
     "compare_yes_no",
     "coupled_estimate",
     "coupled_pair_loss",
+    "dice_loss",
     "find_adapters",
     "flip_pairs",
     "generate_answers",
@@ -150,6 +152,7 @@ _HOMES = {
     "compare_yes_no": "flips.yes_no.negative_bias",
     "coupled_estimate": "flips.grading.coupled",
     "coupled_pair_loss": "losses.coupled_pairs",
+    "dice_loss": "classifier.dice",
     "find_adapters": "hub.find",
     "flip_pairs": "runs.pairs.preference_pairs",
     "generate_answers": "prediction.generate",

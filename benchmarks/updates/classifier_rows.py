@@ -88,7 +88,7 @@ def control(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     set_seed(setting.seed)
     model, tokenizer = models.load(setting.kept("plain"))
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
-    rows = _balanced(setting) if options.get("balanced") else setting.task.labelled
+    rows = balanced_rows(setting) if options.get("balanced") else setting.task.labelled
     steps = models.fine_tune(model, tokenizer, rows, training)
     return _of_student(setting, model, tokenizer, steps)
 
@@ -103,7 +103,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     set_seed(setting.seed)
     chosen = dict(options)
     has_texts, averaged, made = chosen.pop("texts", False), chosen.pop("average", None), chosen.pop("made_texts", 0)
-    rows = _balanced(setting) if chosen.pop("balanced", False) else setting.task.labelled
+    rows = balanced_rows(setting) if chosen.pop("balanced", False) else setting.task.labelled
     training = models.arguments(setting.folder, setting.seed, setting.update.second_training)
     more: dict[str, Any] = {}
     if has_texts:
@@ -136,7 +136,7 @@ def compatible(setting: Setting, options: Mapping[str, Any]) -> Outcome:
     return outcome
 
 
-def _balanced(setting: Setting) -> list[Row]:
+def balanced_rows(setting: Setting) -> list[Row]:
     """Draw as many rows as all steps take, with replacement: a class at random, then a row of it."""
     of_class: dict[str, list[Row]] = {}
     for row in setting.task.labelled:

@@ -118,6 +118,12 @@ def test_a_killed_cell_is_not_there_and_the_same_call_goes_on(
     compared = muscle_hf.compare(old=list("aabb"), new=list("abab"), references=list("abab"))
     assert (cell["n"], cell["accuracy"]) == (4, compared.new_accuracy)
     assert cell["rates"]["negative_flip_rate"] == compared.negative_flip_rate == 0
+    assert cell["rates"]["balanced_negative_flip_rate"] == compared.balanced_negative_flip_rate
+    assert updates.cells.unpacked(cell["references"]) == list("abab")
+    # A cell of before has neither.
+    del cell["references"], cell["rates"]["balanced_negative_flip_rate"]
+    control.write_text(json.dumps(cell), encoding="utf-8")
+    assert updates.cells.read(control).references == ""
     capsys.readouterr()
     updates.main.main(["--table", "--results", str(work.results)])
     shown = capsys.readouterr().out
@@ -146,6 +152,16 @@ def test_what_a_row_says_of_its_gradients_is_lost_or_made_up(updates: SimpleName
     assert next(line for line in lines if line.startswith("| eq1 |")).startswith("| eq1 | 2 | +0.200 | 0.125 |")
     assert next(line for line in lines if line.startswith("| control |")).startswith("| control | 2 |  |  |")
     assert differences(looked, ["eq1-ce"]) == "No cell of eq1-ce is finished."
+
+
+def test_balanced_rows_have_the_classes_as_they_come_or_too_few_rows(updates: SimpleNamespace, tmp_path: Path) -> None:
+    rows = [{"text": str(number), "intent": "rare" if number == 0 else "common"} for number in range(20)]
+    update = replace(updates.classifier_rows.UPDATES["minilm"], second_training={"max_steps": 50})
+    setting = SimpleNamespace(task=SimpleNamespace(labelled=rows), update=update, seed=3)
+    drawn = updates.classifier_rows.balanced_rows(setting)
+    assert len(drawn) == 50 * 32
+    assert abs(sum(row["intent"] == "rare" for row in drawn) - 800) < 100
+    assert drawn == updates.classifier_rows.balanced_rows(setting)
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_made(
