@@ -75,7 +75,7 @@ FULL = {
     "test_questions": 600,
     "old_steps": 120,
     "new_steps": 160,
-    "steps": 60,
+    "steps": 80,
 }
 SMOKE = {"old_questions": 40, "new_questions": 60, "test_questions": 40, "old_steps": 6, "new_steps": 12, "steps": 2}
 
@@ -132,6 +132,7 @@ def make_bases(folder: Path, rows: Sequence[Row]) -> tuple[Path, Path]:
             num_attention_heads=4,
             intermediate_size=128,
             max_position_embeddings=256,
+            initializer_range=0.1,
             pad_token_id=whole.pad_token_id,
         )
         BertModel(config, add_pooling_layer=False).save_pretrained(folder / name)
@@ -243,7 +244,7 @@ def run(seed: int, parts: Mapping[str, list[Row]], sizes: Mapping[str, int], bas
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         old_base, new_base = bases or make_bases(folder, parts["new"])
-        rates = (5e-5, 5e-5) if bases else (5e-3, 2e-3)
+        rates = (5e-5, 5e-5) if bases else (3e-3, 1e-3)
         first, new = folder / "old-model", folder / "new-model"
         plain = arguments(folder, seed + 1000, sizes["old_steps"], rates[0])
         old_model = train_plainly(old_base, parts["old"], plain, first)
