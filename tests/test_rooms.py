@@ -29,9 +29,9 @@ ROOMS = {
     "training": ("prediction", "publishing", "teachers"),
     "classifier": ("training",),
     "seq2seq": ("training",),
-    "update": ("training",),
+    "update": ("seq2seq", "training"),
     "demo": ("update",),
-    "cli": ("classifier", "demo", "seq2seq", "spaces", "update"),
+    "cli": ("classifier", "demo", "spaces", "update"),
 }
 ROOT = {"errors", "files", "interrupts", "launched", "locks", "packages", "progress", "text", "version"}
 WITHOUT_TORCH = {"", "flips", "readers", "runs", "card", "spaces"}

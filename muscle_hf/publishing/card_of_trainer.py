@@ -96,7 +96,8 @@ def card_of_trainer(trainer: Any, details: Mapping[str, object] | None = None) -
 def task_of(model: Any) -> str:
     """Name a model's task as the Hub does."""
     base = base_model(model)
-    name, usual = type(base).__name__, "text2text-generation" if base.config.is_encoder_decoder else "text-generation"
+    has_encoder = getattr(getattr(base, "config", None), "is_encoder_decoder", False)
+    name, usual = type(base).__name__, "text2text-generation" if has_encoder else "text-generation"
     return next((task for ending, task in _TASKS.items() if name.endswith(ending)), usual)
 
 

@@ -13,6 +13,7 @@ from ..training.config import LOSS_IMPLEMENTATIONS
 from ..training.contradictions import refuse_contradictions_of_cache
 from ..training.precision import bf16_of_device
 from ..training.product import check_product
+from ..training.refusals import refuse_options_without
 from ..training.secrets import WithoutTokens
 from ..training.two_goals import check_two_goals
 from .contrast_options import ContrastOptions
@@ -143,8 +144,14 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
         "model_init_kwargs",
         "old_model_init_kwargs",
     ]
-    # What the teachers of a run ask every config: these models have one tokenizer.
+    # What is asked of every config, and is no option of encoder-decoders.
     alignment: ClassVar[str] = "tokens"
+    max_length: ClassVar[None] = None
+    old_endpoint: ClassVar[None] = None
+    packing: ClassVar[bool] = False
+    eval_packing: ClassVar[bool] = False
+    unlabelled_ratio: ClassVar[None] = None
+    unlabelled_teacher: ClassVar[str] = "old"
 
     learning_rate: float = field(default=1e-4, metadata={"help": "The initial learning rate for AdamW."})
     weight_column: str | None = field(
@@ -219,3 +226,19 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
         # Memory is pinned for a GPU; without one, torch only warns that it does nothing.
         self.dataloader_pin_memory: bool = self.dataloader_pin_memory and self.device.type != "cpu"
         check_min_accuracy(self.min_accuracy, self.metric_for_best_model)
+
+    def refuse_options_without_data(
+        self, *, flips_dataset: bool, unlabelled_dataset: bool = False, asks_old_model: bool = False
+    ) -> None:
+        """Refuse an option about data that are not there, since it would be ignored, and data that cannot be taken.
+
+        `asks_old_model`, as in [`CompatibilityConfig`], changes nothing: no endpoint answers in the old model's place.
+        """
+        if unlabelled_dataset:
+            raise ConfigurationError(
+                "unlabelled_dataset is not for encoder-decoders yet: let the old model answer the prompts "
+                "(generate_answers), and add them as rows."
+            )
+        if not flips_dataset:
+            names = ("flips_max_new_tokens", "min_accuracy")
+            refuse_options_without(self, names, "flips_dataset", " (--measure-flips of muscle-hf update)")

@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigurationError, InputError
+from ..alignment.vocabulary_map import VocabularyMap
+from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
 from ..models.adapters import base_model
 from ..prediction.prompts import Prompt, as_texts, encode
@@ -103,12 +104,7 @@ def encoded_rows(
         raise InputError(f"The {name} set has input_ids and no labels, only {sorted(columns)}.")
     used = ["input_ids", "labels", *keep]
     dataset = dataset.select_columns(used)
-    for number, row in enumerate(dataset["input_ids"]):
-        if not row:
-            raise InputError(
-                f"Row {number} of the {name} set: the prompt has no tokens, and an encoder cannot read nothing. Leave "
-                "the row out."
-            )
+    refuse_empty_prompts(dataset["input_ids"], name)
     dataset = _cut(dataset, tokenizer, model, name, longest)
     if not any(label != IGNORE_INDEX for labels in dataset["labels"] for label in labels):
         raise InputError(f"The {name} set has no token to train on: every label is {IGNORE_INDEX}.")
@@ -170,10 +166,36 @@ class TextEncoder:
         return ids if ids and ids[-1] == end else [*ids, end]
 
 
+def refuse_other_tokens(pairs: VocabularyMap | None) -> None:
+    """Refuse two models whose tokens could be paired, but are not the same; None stands for the same ones."""
+    if pairs is not None and not pairs.identical:
+        raise ModelMismatchError(
+            "The two models have not the same tokens in the same rows of their embeddings, which encoder-decoders "
+            "need here. Take a new base with the old one's tokenizer and as many rows."
+        )
+
+
+def refuse_empty_prompts(rows: Sequence[Sequence[int]], name: str) -> None:
+    """Refuse prompts without a token, of the data set of this name."""
+    for number, row in enumerate(rows):
+        if not row:
+            raise InputError(
+                f"Row {number} of the {name} set: the prompt has no tokens, and an encoder cannot read nothing. Leave "
+                "the row out."
+            )
+
+
 def positions_of(model: Any) -> int | None:
     """Return how many positions encoder and decoder have each; None with relative positions."""
     limit = getattr(base_model(model).config, "max_position_embeddings", None)
     return int(limit) if limit else None
+
+
+def limits_of(model: Any, longest: Sequence[int | None]) -> list[int | None]:
+    """Return how much of prompts and of completions is kept: what was asked for, but no more than has a position."""
+    positions = positions_of(model)
+    known = [[limit for limit in (asked, positions) if limit is not None] for asked in longest]
+    return [min(limits, default=None) for limits in known]
 
 
 def _cut(
@@ -184,14 +206,14 @@ def _cut(
     longest: tuple[int | None, int | None],
 ) -> Dataset:
     """Cut what is too long, and count it in a warning."""
-    positions = positions_of(model)
-    for column, option, asked in zip(
-        ("input_ids", "labels"), ("max_prompt_length", "max_completion_length"), longest, strict=True
+    for column, option, limit in zip(
+        ("input_ids", "labels"),
+        ("max_prompt_length", "max_completion_length"),
+        limits_of(model, longest),
+        strict=True,
     ):
-        limits = [limit for limit in (asked, positions) if limit is not None]
-        if not limits:
+        if limit is None:
             continue
-        limit = min(limits)
         longer = sum(len(ids) > limit for ids in dataset[column])
         if not longer:
             continue

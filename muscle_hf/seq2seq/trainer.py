@@ -18,7 +18,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from ..errors import ConfigurationError, ModelMismatchError
+from ..errors import ConfigurationError
 from ..files import refuse_read_only
 from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
@@ -34,7 +34,6 @@ from ..training.pair import ModelPair
 from ..training.product import check_validation
 from ..training.refusals import (
     refuse_one_model_twice,
-    refuse_options_without,
     refuse_ways_of_splitting,
     refuse_whole_models_compiled,
 )
@@ -44,7 +43,7 @@ from ..training.token_trainer import TokenTrainer
 from .config import CompatibilitySeq2SeqConfig
 from .contrast import Contrast, KeepsProjection
 from .contrast_options import check_contrast_of_run
-from .data import FLIP_TEXTS, DecoderStart, Seq2SeqCollator
+from .data import FLIP_TEXTS, DecoderStart, Seq2SeqCollator, refuse_other_tokens
 from .rows import Seq2SeqRows
 
 EvalDataset: TypeAlias = Dataset | DatasetDict | dict[str, Dataset]
@@ -153,8 +152,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         if questions is not None:
             say_known_questions(train_dataset, questions.prompts)
         choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
-        if flips_dataset is None:
-            refuse_options_without(args, ("flips_max_new_tokens", "min_accuracy"), "flips_dataset")
+        args.refuse_options_without_data(flips_dataset=flips_dataset is not None)
         new_kwargs = as_options(args.model_init_kwargs)
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config
@@ -170,11 +168,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             auto_class=AutoModelForSeq2SeqLM,
         )
         student, tokenizer = pair.student, pair.processing_class
-        if paired_vocabulary(pair, args) is not None:
-            raise ModelMismatchError(
-                "The two models have not the same tokens in the same rows of their embeddings, which encoder-decoders "
-                "need here. Take a new base with the old one's tokenizer and as many rows."
-            )
+        refuse_other_tokens(paired_vocabulary(pair, args))
         if args.teacher_cache != "none" or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
         lineage = pair.lineage

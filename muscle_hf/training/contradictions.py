@@ -48,7 +48,7 @@ def refuse_contradictions_of_cache(config: Any) -> None:
 def _refuse_what_a_cache_cannot_do(config: Any) -> None:
     if is_address(config.teacher_cache_dir or ""):
         file_system(str(config.teacher_cache_dir))  # refuses before models are loaded
-    if _packs(config) and config.packing_strategy != "bfd":
+    if (config.packing or config.eval_packing) and config.packing_strategy != "bfd":
         raise ConfigurationError(
             f"packing_strategy={config.packing_strategy!r} cuts rows in the middle, and the teachers of a cache "
             'have read them whole. Set packing_strategy="bfd", or teacher_cache="none".'
@@ -76,16 +76,11 @@ def _refuse_what_a_cache_cannot_do(config: Any) -> None:
             'teacher_cache="hidden".'
         )
     for name in ("teacher", "unlabelled_teacher") if has_k else ():
-        if getattr(config, name, None) in ("ensemble", "log_ensemble", "product", "perpendicular"):
+        if getattr(config, name) in ("ensemble", "log_ensemble", "product", "perpendicular"):
             raise ConfigurationError(
                 f"{name}={getattr(config, name)!r} needs both models' whole distributions, and their cached tokens "
                 f'are not the same. Take teacher_cache="hidden", or {name}="more_confident".'
             )
-
-
-def _packs(config: Any) -> bool:
-    """Tell whether rows are packed; the config of an encoder-decoder has no such option."""
-    return bool(getattr(config, "packing", False) or getattr(config, "eval_packing", False))
 
 
 def _refuse_what_chunks_cannot_do(config: Any) -> None:

@@ -33,7 +33,7 @@ def check_product(args: Any) -> None:
             f"product_temperatures={args.product_temperatures!r} would be ignored without a product. Set "
             'teacher="product" or unlabelled_teacher="product", or leave it out.'
         )
-    if getattr(args, "unlabelled_teacher", None) == "product" and getattr(args, "alignment", "tokens") == "chunks":
+    if args.unlabelled_teacher == "product" and getattr(args, "alignment", "tokens") == "chunks":
         raise ConfigurationError(
             'unlabelled_teacher="product" multiplies both models\' distributions, and two tokenizers have none in '
             'common. With alignment="chunks" take "old", "new" or "more_confident".'

@@ -50,6 +50,11 @@ def write_answers(
 def _in_process(plan: Plan, adapter: str, *, old: bool) -> TransformersEngine:
     base, tokenizer = (plan.old_base, plan.old_tokenizer) if old else (plan.new_base, plan.tokenizer)
     model = load_adapted_model(
-        base.name, adapter, role="old" if old else "new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
+        base.name,
+        adapter,
+        role="old" if old else "new",
+        needs_adapter=True,
+        init_kwargs=dict(base.init_kwargs),
+        auto_class=base.kind.auto_class,
     )
     return TransformersEngine(split_to_ask(model, plan.config.device), tokenizer, plan.settings.ask_batch_size)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -12,10 +13,11 @@ from trl.chat_template_utils import has_generation_markers
 
 from ..errors import InputError
 from ..losses.logits import IGNORE_INDEX
+from ..seq2seq.data import TextEncoder, limits_of, refuse_empty_prompts
 from ..text import printable
 from ..training.data import first_trainable_row, is_trainable
 from ..training.hooks import prepare_rows, stand_in
-from .rows import Example, as_dataset
+from .rows import Example, as_dataset, as_pairs
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,36 @@ def encode_examples(
     )
 
 
+def encode_pairs(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, config: Any, model: Any, name: str
+) -> Encoded:
+    """Encode the rows of a split for an encoder-decoder, and count: prompt and completion together."""
+    rows = as_pairs(examples)
+    try:
+        encoded = TextEncoder(tokenizer, name)(rows.to_dict())
+        refuse_empty_prompts(encoded["input_ids"], name)
+    except InputError as error:
+        raise InputError(f"the {name} rows cannot be trained on. {error}") from error
+    limits = limits_of(model, (config.max_prompt_length, config.max_completion_length))
+    lengths, kept = [], []
+    for pair in zip(encoded["input_ids"], encoded["labels"], strict=True):
+        lengths.append([len(ids) for ids in pair])
+        kept.append(
+            [len(ids) if limit is None else min(len(ids), limit) for ids, limit in zip(pair, limits, strict=True)]
+        )
+    return Encoded(
+        rows=len(rows),
+        tokens=sum(map(sum, lengths)),
+        longest=max(map(sum, lengths)),
+        cut_rows=sum(whole != rest for whole, rest in zip(lengths, kept, strict=True)),
+        lost_tokens=sum(map(sum, lengths)) - sum(map(sum, kept)),
+        empty_rows=0,
+        trained_tokens=sum(completion for _, completion in kept),
+        sequences=len(rows),
+        vocabulary=frozenset(token for ids in (*encoded["input_ids"], *encoded["labels"]) for token in ids),
+    )
+
+
 def _prepared(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, *, packing: bool) -> Dataset:
     completion_only = config.completion_only_loss
     if completion_only is None:
@@ -85,7 +117,7 @@ def _prepared(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: SFTConf
     return encoded
 
 
-def optimizer_steps(sequences: int, config: SFTConfig, *, epochs: float, max_steps: int) -> int:
+def optimizer_steps(sequences: int, config: Any, *, epochs: float, max_steps: int) -> int:
     """Return the optimizer steps of a training, as transformers counts them; positive `max_steps` come first."""
     if max_steps > 0:
         return max_steps

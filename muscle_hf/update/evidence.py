@@ -219,6 +219,7 @@ def card(plan: Plan, evidence: Evidence, folder: Path) -> AdapterCard:
         p_values=evidence.p_values,
         dataset=settings.dataset,
         repository=plan.config.hub_model_id,
+        task=plan.new_base.kind.task,
         examples=first_flips(evidence.report, _EXAMPLES) if settings.card_examples else (),
         caveats=(
             *([_sentence(evidence.warning)] if evidence.warning else []),

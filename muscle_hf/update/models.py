@@ -12,7 +12,6 @@ import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,7 +25,7 @@ from ..models.embedding_rows import fit_rows, saved_shapes
 from ..models.placement import as_options, options_of_old
 from ..models.tokenizers import load_tokenizer
 from ..text import one_line, printable
-from ..training.config import CompatibilityConfig
+from .kinds import Kind, kind_of
 from .settings import UpdateSettings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +41,11 @@ class Base:
     name: str
     init_kwargs: Mapping[str, Any]
     model: PreTrainedModel  # on the meta device
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is a causal model or an encoder-decoder."""
+        return kind_of(self.model.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,7 +65,7 @@ def read_base(name: str, init_kwargs: Mapping[str, Any], option: str) -> Base:
         with looking_up(name):
             config = AutoConfig.from_pretrained(name, **shared)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
+            model = kind_of(config).auto_class.from_config(
                 config, trust_remote_code=bool(shared.get("trust_remote_code")), dtype=torch.float32
             )
     except _MISSING as error:
@@ -76,9 +80,10 @@ def _why(error: Exception, name: str) -> str:
     return reason if is_local(name) else f"there is no folder of that name, and on the Hub: {reason}"
 
 
-def init_kwargs(config: CompatibilityConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what new and old base are loaded with, as `CompatibilityTrainer` loads them."""
-    new = as_options(config.model_init_kwargs) | {"trust_remote_code": config.trust_remote_code}
+def init_kwargs(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what new and old base are loaded with, as the trainer of this config loads them."""
+    trusts = {name: getattr(config, name) for name in ("trust_remote_code",) if hasattr(config, name)}
+    new = as_options(config.model_init_kwargs) | trusts
     return new, options_of_old(as_options(config.old_model_init_kwargs), new)
 
 
@@ -156,7 +161,7 @@ def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
         copied.init_lora_weights = True
     with torch.device("meta"):
         trust = bool(base.init_kwargs.get("trust_remote_code"))
-        model = AutoModelForCausalLM.from_config(base.model.config, trust_remote_code=trust, dtype=torch.float32)
+        model = base.kind.auto_class.from_config(base.model.config, trust_remote_code=trust, dtype=torch.float32)
     try:
         # What PEFT warns of, it warns of again when the weights are there.
         with warnings.catch_warnings(action="ignore"):
@@ -189,7 +194,7 @@ def fit_to(base: Base, adapter: str, config: PeftConfig, option: str) -> Base:
 
 
 def read_tokenizer(
-    config: CompatibilityConfig, init_kwargs: Mapping[str, Any], adapter: str | None, base: str
+    config: Any, init_kwargs: Mapping[str, Any], adapter: str | None, base: str
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer that lies beside an adapter or its base, set up as the training sets it up."""
     try:
@@ -199,12 +204,13 @@ def read_tokenizer(
     if tokenizer is None:
         raise InputError(f"no tokenizer lies beside {' or '.join(filter(None, (adapter, base)))}; save it there.")
     for option in ("eos_token", "pad_token"):
-        token = getattr(config, option)
+        token = getattr(config, option, None)
         if token is not None and token not in tokenizer.get_vocab():
             raise InputError(f"{option}={token!r} is no token of {tokenizer.name_or_path}; name one of its tokens.")
-    if config.eos_token is not None:
+    # An encoder-decoder's config has neither of them.
+    if getattr(config, "eos_token", None) is not None:
         tokenizer.eos_token = config.eos_token
-    if config.chat_template_path is not None:
+    if getattr(config, "chat_template_path", None) is not None:
         path = Path(config.chat_template_path)
         if not path.is_file():
             raise InputError(

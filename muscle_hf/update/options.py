@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import SFTConfig
 
 from ..errors import ConfigurationError, InputError, MuscleError
 from ..flips.eval_metrics import better_when_greater
@@ -22,12 +21,13 @@ from ..training.log import LossSums
 from ..training.precision import bf16_of_device
 from ..training.product import uses_product
 from .arguments import read_words
+from .kinds import CAUSAL, ENCODER_DECODER, Kind, kind_of_base
 from .search import Value, combinations, described, entries_of, read_grid, shown
 from .settings import REQUIRED, UpdateSettings, missing_options
 
 # What the command takes care of itself, or cannot do.
 _OWN = {
-    "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer",
+    "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer, or CompatibilitySeq2SeqTrainer",
     "push_to_hub": "it would publish an adapter before it is compared. Later: muscle-hf push DIR/adapter org/name",
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
     "enable_jit_checkpoint": "an update saves by itself when it is told to stop",
@@ -44,7 +44,8 @@ class Options:
     """Everything that was asked for."""
 
     settings: UpdateSettings
-    given: Mapping[str, Any]  # fields of `CompatibilityConfig` that the user gave, and those that the command sets
+    given: Mapping[str, Any]  # fields of the kind's config that the user gave, and those that the command sets
+    kind: Kind = CAUSAL
 
     @property
     def output_dir(self) -> Path:
@@ -54,7 +55,7 @@ class Options:
     @cached_property
     def grid(self) -> dict[str, tuple[Value, ...]]:
         """What is searched, each option with its values; empty without a search."""
-        return read_grid(self.settings.search or (), {option.name for option in fields(CompatibilityConfig)})
+        return read_grid(self.settings.search or (), {option.name for option in fields(self.kind.config)})
 
     def with_values(self, values: Mapping[str, Value]) -> "Options":
         """Return the options of a candidate of the search, whose values win over a preset's too."""
@@ -64,28 +65,27 @@ class Options:
         if "learning_rate" in values and settings.new_adapter is None:
             # All candidates start from one task adapter.
             settings = replace(settings, task_learning_rate=settings.task_learning_rate or base.learning_rate)
-        return Options(settings, {**self.given, **filled, "preset": None, **values})
+        return replace(self, settings=settings, given={**self.given, **filled, "preset": None, **values})
 
-    def compatibility_config(self, folder: Path, **changes: Any) -> CompatibilityConfig:
+    def compatibility_config(self, folder: Path, **changes: Any) -> Any:
         """Return the options of the compatibility training."""
-        config: CompatibilityConfig = _built(CompatibilityConfig, self.given, {"output_dir": str(folder), **changes})
-        return config
+        return _built(self.kind.config, self.given, {"output_dir": str(folder), **changes})
 
-    def cross_entropy_config(self, folder: Path, **changes: Any) -> SFTConfig:
+    def cross_entropy_config(self, folder: Path, **changes: Any) -> Any:
         """Return the same options for a training with plain cross-entropy, as of task adapter and control."""
         # Its own defaults differ in places, such as the learning rate, and the trainings shall not.
-        known = {field.name: field.default for field in fields(SFTConfig) if field.init}
+        known = {field.name: field.default for field in fields(self.kind.plain_config) if field.init}
         shared = {
             field.name: field.default
-            for field in fields(CompatibilityConfig)
+            for field in fields(self.kind.config)
             if field.name in known and field.default is not MISSING and field.default != known[field.name]
         }
         options = shared | {name: value for name, value in self.given.items() if name in known}
         if options.get("metric_for_best_model"):
             options |= {"metric_for_best_model": "eval_loss", "greater_is_better": False}
         # The model is loaded before, with these arguments.
-        options["model_init_kwargs"] = None
-        return _built(SFTConfig, options, {"output_dir": str(folder), **changes})
+        options |= {"model_init_kwargs": None} if "model_init_kwargs" in known else {}
+        return _built(self.kind.plain_config, options, {"output_dir": str(folder), **changes})
 
 
 def _built(kind: type, options: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
@@ -104,7 +104,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     Each field of `UpdateSettings` and of [`CompatibilityConfig`] is an option, with underscores or dashes, and a key
     of the file.
     """
-    chosen = read_words((UpdateSettings, CompatibilityConfig), arguments, command="update")
+    chosen = read_words((UpdateSettings, CompatibilityConfig, _OfEncoderDecoders), arguments, command="update")
     missing = [name for name in (*REQUIRED, "output_dir") if chosen.get(name) is None]
     if missing:
         raise InputError(missing_options(missing))
@@ -117,9 +117,43 @@ def read_options(arguments: Sequence[str]) -> Options:
         if isinstance(chosen.get(name), str):
             chosen[name] = [chosen[name]]
     settings = UpdateSettings(**{name: value for name, value in chosen.items() if name in own})
-    options = Options(settings, _with_defaults({name: chosen[name] for name in chosen if name not in own}, settings))
+    given = {name: chosen[name] for name in chosen if name not in own}
+    kind = kind_of_base(settings.new_base, given)
+    _refuse_other_kind(kind, settings, given)
+    options = Options(settings, _with_defaults(given, settings), kind)
     _check(options)
     return options
+
+
+@dataclass(frozen=True)
+class _OfEncoderDecoders:
+    """What only [`CompatibilitySeq2SeqConfig`] has."""
+
+    max_prompt_length: int | None = None
+    max_completion_length: int | None = None
+
+
+def _refuse_other_kind(kind: Kind, settings: UpdateSettings, given: Mapping[str, Any]) -> None:
+    """Refuse options that the training of this kind of model does not have."""
+    known = {field.name for field in fields(kind.config)}
+    if foreign := sorted(given.keys() - known):
+        more = " Write max_length." if kind is CAUSAL else ""
+        raise ConfigurationError(
+            f"{foreign[0]} cannot be given: new_base={settings.new_base!r} is one of the {kind.name}, and "
+            f"{kind.config.__name__} has no such option.{more}"
+        )
+    if kind is not ENCODER_DECODER:
+        return
+    for is_given, name, reason in (
+        (settings.kind == "choice", "kind=choice", "choices are scored by causal models alone; take generation"),
+        (
+            settings.unlabelled_dataset is not None,
+            "unlabelled_dataset",
+            "let the old model answer the prompts first, and add them as rows",
+        ),
+    ):
+        if is_given:
+            raise ConfigurationError(f"{name} cannot be given for encoder-decoders: {reason}.")
 
 
 def _with_defaults(chosen: dict[str, Any], settings: UpdateSettings) -> dict[str, Any]:
@@ -241,7 +275,7 @@ def _check_search(options: Options) -> None:
             raise ConfigurationError(f"search: {described(combination)} is refused: {error}") from error
 
 
-def _check_metric(config: CompatibilityConfig, settings: UpdateSettings) -> None:
+def _check_metric(config: Any, settings: UpdateSettings) -> None:
     """Refuse a metric that no evaluation will have."""
     name = (config.metric_for_best_model or "loss").removeprefix("eval_")
     known = ["loss", *LossSums().figures("mean_token_accuracy", with_undefined=True)]

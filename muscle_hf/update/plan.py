@@ -12,18 +12,19 @@ from peft import LoraConfig, PeftConfig
 from transformers import PreTrainedTokenizerBase
 
 from ..alignment.vocabulary_map import check_same_vocabulary
-from ..errors import ConfigurationError, InputError, MuscleError, UnsupportedAdapterError
+from ..errors import ConfigurationError, InputError, ModelMismatchError, MuscleError, UnsupportedAdapterError
 from ..models.embedding_rows import refuse_tokens_without_rows
 from ..models.lm_head import check_lm_head
 from ..prediction.answer_file import longest_answer
 from ..prediction.layouts import named_columns
 from ..prediction.prompts import encode_choices_for, encode_for
 from ..prediction.questions import delimiter_of
-from ..training.config import CompatibilityConfig
+from ..seq2seq.data import refuse_other_tokens
 from ..training.old_endpoint import OPTIONS
 from ..training.unlabelled import check_unlabelled
 from .answer_pattern import check_right_answers, compiled
-from .encoding import Encoded, encode_examples, optimizer_steps
+from .encoding import Encoded, encode_examples, encode_pairs, optimizer_steps
+from .kinds import CAUSAL, ENCODER_DECODER
 from .models import (
     Base,
     check_new_adapter,
@@ -52,7 +53,7 @@ class Plan:
     """An update that has been checked, as far as that goes without weights."""
 
     options: Options
-    config: CompatibilityConfig
+    config: Any  # of the compatibility training, see `Kind`
     old_base: Base
     new_base: Base
     old_adapter: PeftConfig
@@ -96,14 +97,14 @@ class Plan:
             options = replace(options, given={**options.given, **cache})
         return replace(self, options=options, config=options.compatibility_config(options.output_dir))
 
-    def compatibility_config(self, folder: Path) -> CompatibilityConfig:
+    def compatibility_config(self, folder: Path) -> Any:
         """Return the options of the compatibility training."""
         # The longest completion is a better guess than the engine's 256 tokens, and one that fits into the context.
         names = {"unlabelled_max_new_tokens": self.unlabelled, "flips_max_new_tokens": self.settings.measure_flips}
         guessed = {name: self.max_new_tokens for name, used in names.items() if used and self.max_new_tokens}
         changes: dict[str, Any] = {name: one for name, one in guessed.items() if name not in self.options.given}
         if not self.unlabelled or self.config.unlabelled_teacher != "old":  # an endpoint answers test rows alone
-            changes |= {field.name: field.default for field in fields(CompatibilityConfig) if field.name in OPTIONS}
+            changes |= {field.name: field.default for field in fields(self.config) if field.name in OPTIONS}
         return self.options.compatibility_config(folder, **changes)
 
     def steps(self, *, task: bool) -> int:
@@ -137,6 +138,11 @@ def make_plan(options: Options) -> Plan:
         check_new_adapter(settings, new_adapter, old_base_name)
     new_base = read_base(settings.new_base, new_kwargs, "new_base")
     old_base = read_base(old_base_name, old_kwargs, "old_base")
+    if old_base.kind is not new_base.kind:
+        raise ModelMismatchError(
+            f"old_base={old_base_name!r} is one of the {old_base.kind.name}, new_base={settings.new_base!r} of the "
+            f"{new_base.kind.name}. Give two of one kind."
+        )
     old_base = fit_to(old_base, settings.old_adapter, old_adapter, "old_adapter")
     if settings.new_adapter is not None and new_adapter is not None:
         new_base = fit_to(new_base, settings.new_adapter, new_adapter, "new_adapter")
@@ -145,6 +151,8 @@ def make_plan(options: Options) -> Plan:
     pairs = None
     if config.alignment == "tokens":
         pairs = check_same_vocabulary(new_base.model, old_base.model, tokenizer, old_tokenizer)
+        if new_base.kind is ENCODER_DECODER:
+            refuse_other_tokens(pairs)
     if new_adapter is not None:
         check_lm_head(with_adapter(new_base, new_adapter))
     else:
@@ -167,8 +175,13 @@ def make_plan(options: Options) -> Plan:
     max_new_tokens = None if choose else settings.max_new_tokens or longest
     delimiter = delimiter_of(everything) if choose else None
     sft = options.cross_entropy_config(options.output_dir)
+    is_causal = new_base.kind is CAUSAL
     encoded = {
-        name: encode_examples(part, tokenizer, sft, name) for name, part in data if name != "test" and len(part)
+        name: encode_examples(part, tokenizer, sft, name)
+        if is_causal
+        else encode_pairs(part, tokenizer, config, new_base.model, name)
+        for name, part in data
+        if name != "test" and len(part)
     }
     for name, rows in encoded.items():
         what = f"the {name} set"
@@ -243,9 +256,7 @@ def _read_data(settings: UpdateSettings, weight: str | None) -> tuple[Splits, li
     return splits, notes
 
 
-def _read_unlabelled(
-    settings: UpdateSettings, config: CompatibilityConfig, data: Splits
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _read_unlabelled(settings: UpdateSettings, config: Any, data: Splits) -> tuple[list[dict[str, Any]], list[str]]:
     config.refuse_options_without_data(
         unlabelled_dataset=settings.unlabelled_dataset is not None,
         flips_dataset=settings.measure_flips,
@@ -263,7 +274,7 @@ def _read_unlabelled(
     return rows, notes
 
 
-def _of_endpoint(config: CompatibilityConfig) -> str:
+def _of_endpoint(config: Any) -> str:
     return (
         f"{config.old_endpoint_model} at {config.old_endpoint} answers in the old model's place; the loss takes its "
         "distributions from the old adapter on its base"
@@ -304,7 +315,7 @@ def _check_unlabelled_asked(plan: Plan) -> None:
                 raise InputError(f"the {role} model cannot be asked the unlabelled prompts: {error}") from error
 
 
-def _check_student_rank(config: CompatibilityConfig, adapter: PeftConfig) -> None:
+def _check_student_rank(config: Any, adapter: PeftConfig) -> None:
     """Refuse a rank that the copy of the task adapter cannot be padded to."""
     rank = config.student_rank
     if rank is None:

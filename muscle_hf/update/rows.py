@@ -100,6 +100,17 @@ def as_dataset(examples: Sequence[Example]) -> Dataset:
     return Dataset.from_list([dict(example.row) for example in examples])
 
 
+def as_pairs(examples: Sequence[Example]) -> Dataset:
+    """Return the rows as encoder-decoders are trained on them: `prompt` and `completion`, also of a conversation."""
+    rows = []
+    for example in examples:
+        row = dict(example.row)
+        if (messages := row.pop("messages", None)) is not None:
+            row |= {"prompt": messages[:-1], "completion": messages[-1:]}
+        rows.append(row)
+    return Dataset.from_list(rows)
+
+
 def as_questions(examples: Sequence[Example], delimiter: str | None) -> Dataset:
     """Return the rows as `flips_dataset` takes them; the delimiter is None where answers are generated."""
     if delimiter is None:

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trl import SFTConfig
-
 from ..models.fingerprints import fingerprint_of_model
 from ..training.old_endpoint import OPTIONS, old_endpoint
 from ..version import __version__
@@ -194,11 +192,14 @@ class Stages:
         endpoint = old_endpoint(self.plan.config)
         return {} if endpoint is None else {"old endpoint": endpoint.identity}
 
-    def _training(self, config: SFTConfig) -> dict[str, Any]:
+    def _training(self, config: Any) -> dict[str, Any]:
         rows = {f"{name} rows": rows for name, rows in self._rows.items() if name != "test"}
         options = {name: value for name, value in config.to_dict().items() if name not in _NOT_DECIDING}
         # `to_dict` hides what it takes for secrets.
-        tokens = {name: getattr(config, name) for name in ("eos_token", "pad_token")}
+        tokens = {name: getattr(config, name, None) for name in ("eos_token", "pad_token")}
+        # Of encoder-decoders; what trains with plain cross-entropy has no such options.
+        lengths = ("max_prompt_length", "max_completion_length")
+        tokens |= {name: getattr(self.plan.config, name) for name in lengths if hasattr(self.plan.config, name)}
         sequences = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
         return rows | _plain(options) | tokens | {"sequences a step": sequences}
 

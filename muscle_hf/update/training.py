@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import set_seed
 
 from ..files import write_text
 from ..hub.failures import lookup_failures
@@ -20,14 +20,17 @@ from ..models.embedding_rows import save_with_rows
 from ..models.lm_head import full_logits_allow_tied_head, has_whole_head
 from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
+from ..seq2seq.cross_entropy import cross_entropy_trainer
+from ..seq2seq.trainer import CompatibilitySeq2SeqTrainer
 from ..training.checkpoints import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, FusedTrainer, TrainingProgress
 from ..training.kept_checkpoints import remove_checkpoints
 from ..training.log import EndsWhenDiverged
 from ..training.split_models import split_student
 from ..training.trainer import CompatibilityTrainer
+from .kinds import ENCODER_DECODER
 from .plan import Plan
-from .rows import as_dataset, as_questions
+from .rows import as_dataset, as_pairs, as_questions
 
 COMPATIBILITY = "compatibility"
 """Folder of the compatibility training, below the output folder."""
@@ -46,7 +49,7 @@ def train_task_adapter(plan: Plan, folder: Path) -> None:
     """
     base = plan.new_base
     with lookup_failures("load the new base", base.name):
-        model = AutoModelForCausalLM.from_pretrained(base.name, **{"dtype": torch.float32} | dict(base.init_kwargs))
+        model = base.kind.auto_class.from_pretrained(base.name, **{"dtype": torch.float32} | dict(base.init_kwargs))
     set_seed(plan.config.seed)
     _train_with_cross_entropy(
         plan, folder, get_peft_model(model, plan.task_adapter), "task adapter", plan.task_options
@@ -57,7 +60,12 @@ def train_control(plan: Plan, folder: Path, new_adapter: str, options: dict[str,
     """Train the new task adapter on, for the steps of the compatibility adapter, with plain cross-entropy."""
     base = plan.new_base
     student = load_adapted_model(
-        base.name, new_adapter, role="new", needs_adapter=True, init_kwargs=dict(base.init_kwargs)
+        base.name,
+        new_adapter,
+        role="new",
+        needs_adapter=True,
+        init_kwargs=dict(base.init_kwargs),
+        auto_class=base.kind.auto_class,
     )
     student.set_adapter(student.active_adapter)
     # The control goes nowhere, and PEFT would ask the Hub about another name when it is saved.
@@ -80,6 +88,14 @@ def _train_with_cross_entropy(
     plan: Plan, folder: Path, model: PeftModel, description: str, changes: dict[str, Any]
 ) -> None:
     config = plan.options.cross_entropy_config(folder, **changes)
+    if plan.new_base.kind is ENCODER_DECODER:
+        model.save_pretrained = partial(save_with_rows, model)
+        lengths = plan.config.max_prompt_length, plan.config.max_completion_length
+        seq2seq = cross_entropy_trainer(model, config, **_data(plan), longest=lengths)
+        for callback in (TrainingProgress(description), EndsWhenDiverged(seq2seq)):
+            seq2seq.add_callback(callback)
+        train_and_save(seq2seq)
+        return
     # TRL's fused loss reads the head's weight alone, and is slow without a GPU; both give the same loss.
     is_fused = has_whole_head(model) and config.device.type != "cpu"
     kind = FusedTrainer if is_fused else CrossEntropyTrainer
@@ -98,7 +114,8 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
         more["unlabelled_dataset"] = Dataset.from_list(list(plan.unlabelled))
     if plan.settings.measure_flips:
         more["flips_dataset"] = as_questions(plan.data.validation, plan.delimiter)
-    trainer = CompatibilityTrainer(
+    kind = CompatibilitySeq2SeqTrainer if plan.new_base.kind is ENCODER_DECODER else CompatibilityTrainer
+    trainer = kind(
         model=plan.new_base.name,
         new_adapter=new_adapter,
         old_model=plan.old_base.name,
@@ -120,9 +137,10 @@ def train_compatibility_adapter(plan: Plan, folder: Path, new_adapter: str) -> N
 
 
 def _data(plan: Plan) -> dict[str, Any]:
+    rows = as_pairs if plan.new_base.kind is ENCODER_DECODER else as_dataset
     return {
-        "train_dataset": as_dataset(plan.data.training),
-        "eval_dataset": as_dataset(plan.data.validation) if plan.data.validation else None,
+        "train_dataset": rows(plan.data.training),
+        "eval_dataset": rows(plan.data.validation) if plan.data.validation else None,
         "processing_class": plan.tokenizer,
     }
 

@@ -456,7 +456,7 @@ def test_weights_for_layers_that_the_base_lacks_are_not_left_out_in_silence(
         ({"peft_type": "NOTHING"}, UnsupportedAdapterError, "NOTHING, of which it is not known"),
         ({"peft_type": "XLORA"}, UnsupportedAdapterError, "further adapters"),
         ({"rank_pattern": {"q_proj": 4, "(": 4}}, InputError, "no regular expression"),
-        ({"task_type": "SEQ_2_SEQ_LM"}, InputError, "task_type=SEQ_2_SEQ_LM"),
+        ({"task_type": "QUESTION_ANS"}, InputError, "task_type=QUESTION_ANS"),
         ({"task_type": None}, InputError, "task_type=None"),
         ({"target_modules": ["nowhere"]}, ModelMismatchError, "nowhere"),
     ],

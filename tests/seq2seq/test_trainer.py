@@ -220,6 +220,7 @@ def test_flips_of_generated_answers_are_logged_and_choose_the_checkpoint(tmp_pat
     assert "plain update" in card  # the comparison of the last evaluation
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole = trainer_of("bart", tmp_path / "whole", max_steps=4)
     whole.train()
