@@ -36,8 +36,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     (folder / "chat.jsonl").write_text(
         "".join(
-            json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}) + "\n"
-            for _ in range(20)
+            json.dumps({"messages": [{"role": "user", "content": str(n)}, {"role": "assistant", "content": "b"}]})
+            + "\n"
+            for n in range(20)
         ),
         encoding="utf-8",
     )
