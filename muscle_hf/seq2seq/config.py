@@ -7,6 +7,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
+from ..losses.presets import apply_preset, needs_unlabelled
 from ..losses.strategy import StrategyOptions
 from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.config import LOSS_IMPLEMENTATIONS
@@ -43,7 +44,6 @@ _IGNORED = {
     "sortish_sampler": "transformers has no such sampler any more",
     "use_liger_kernel": "its kernels are not tried on encoder-decoders here",
     "torch_compile": "layers of encoder-decoders are not compiled here",
-    "preset": "it needs unlabelled prompts, which encoder-decoders do not take yet",
 }
 
 
@@ -56,14 +56,17 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
     [`CompatibilityConfig`]; its tokens are the completion's.
 
     Args:
-        preset: Must be None: presets need unlabelled prompts.
+        preset: "focal" takes mask "none", focal_beta 5.0 and cross_entropy_weight 0.5; another option that is not at its
+            default wins. The other presets need unlabelled prompts, and are refused. Defaults to None: the paper's
+            method.
         mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
             "negative_flip", or "none" (every token). A function of your own goes to the trainer as `mask`.
         divergence: How far the student is from its teacher: "forward_kl" (the method, default), "reverse_kl",
             "jensen_shannon" or "logit_difference_inhibition".
         teacher: What the marked tokens learn from: "old" (the method, default), "new", "ensemble" (mean probability),
-            "log_ensemble" (mean logit), "more_confident" or "product" (of both models' probabilities).
+            "log_ensemble" (mean logit), "more_confident", "product" (of both models' probabilities), or
+            "perpendicular" (the new model, and what the old one's logits have that these do not; experimental).
         temperature: Divides all logits in the divergence. Defaults to 2.0.
         scale_by_temperature_squared: Multiply the divergence by T^2. Defaults to False, as in the paper.
         cross_entropy_weight: 1 - lambda of Eq. 5, in [0, 1): the weight of the cross-entropy on the gold tokens; the
@@ -73,6 +76,9 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
         focal_beta: Added to it where the old model is right; PCT takes 5. Defaults to 0.0: no focus.
         product_temperatures: Those of the old and the new model in "product". Defaults to None: fitted before
             training, by the likelihood of the gold tokens of `eval_dataset`.
+        teacher_weight: How much of the old model's logits the teacher "perpendicular" adds. Defaults to 1.0.
+        gradient_conflict: As in [`CompatibilityConfig`]; experimental. Defaults to "sum".
+        log_gradient_cosine: As in [`CompatibilityConfig`]. Defaults to False.
         weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
             Defaults to None.
         student_rank: Rank of the compatibility adapter, larger than the task adapter's, whose function it starts
@@ -203,6 +209,12 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
         for name, reason in _IGNORED.items():
             if getattr(self, name):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r} would be ignored: {reason}. Leave it out.")
+        if needs_unlabelled(self.preset):
+            raise ConfigurationError(
+                f"preset={self.preset!r} needs unlabelled prompts, which encoder-decoders do not take yet. Take "
+                'preset="focal", or leave it out.'
+            )
+        apply_preset(self)
         self.strategy()
         for name, known in (("loss_implementation", LOSS_IMPLEMENTATIONS), ("teacher_cache", TEACHER_CACHES)):
             if getattr(self, name) not in known:
