@@ -56,8 +56,8 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
     [`CompatibilityConfig`]; its tokens are the completion's.
 
     Args:
-        preset: "focal" takes mask "none", focal_beta 5.0 and cross_entropy_weight 0.5; another option that is not at its
-            default wins. The other presets need unlabelled prompts, and are refused. Defaults to None: the paper's
+        preset: "focal" takes mask "none", focal_beta 5.0 and cross_entropy_weight 0.5; another option that is not at
+            its default wins. The other presets need unlabelled prompts, and are refused. Defaults to None: the paper's
             method.
         mask: Which tokens learn from `teacher`; the others learn from the new model. "student_wrong" (the method,
             default), "new_wrong", "old_right", "old_better", "token_likelihood", "sequence_likelihood",
