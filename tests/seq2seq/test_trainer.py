@@ -192,6 +192,7 @@ def test_a_row_counts_as_much_as_its_weight_says(tmp_path: Path) -> None:
     assert trainer.compute_loss(trainer.model, light).item() == 0 < trainer.compute_loss(trainer.model, heavy).item()
 
 
+@pytest.mark.slow
 def test_flips_of_generated_answers_are_logged_and_choose_the_checkpoint(tmp_path: Path) -> None:
     prompts = [f"move {number} coins" for number in range(4)]
     said = generate_answers(model_of("t5", 1), TOKENIZER, prompts, max_new_tokens=4, show_progress=False).texts

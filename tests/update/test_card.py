@@ -9,6 +9,7 @@ import pytest
 
 from muscle_hf.card import check
 from muscle_hf.update.evidence import COMPATIBILITY, CONTROL, NEW, OLD, answers_of, card, weigh
+from muscle_hf.update.kinds import CAUSAL
 from muscle_hf.update.settings import UpdateSettings
 from muscle_hf.update.training import FACTS
 
@@ -38,7 +39,7 @@ def _made(folder: Path, known: int = 0, old_endpoint: str | None = None, **chang
         config=SimpleNamespace(hub_model_id="org/task-compat", old_endpoint=old_endpoint),
         options=SimpleNamespace(output_dir=folder),
         old_base=SimpleNamespace(name="org/base-v1", init_kwargs={}),
-        new_base=SimpleNamespace(name="org/base-v2", init_kwargs={}),
+        new_base=SimpleNamespace(name="org/base-v2", init_kwargs={}, kind=CAUSAL),
         delimiter=None,
         data=SimpleNamespace(known=range(known), test=range(5)),
     )
