@@ -46,7 +46,7 @@ def dice_loss(
     ignored_classes: Collection[int] = (),
     detached: bool = True,
 ) -> Tensor:
-    """Compute the dice loss of examples, or of a batch as one set (arXiv 1911.02855, Eq. 5 to 11).
+    """Compute the dice loss of examples, or of a batch as one set (arXiv 1911.02855).
 
     Args:
         logits: float, (tokens, classes). Of the model in training.
@@ -134,7 +134,7 @@ def _check_numbers(alpha: float, smoothing: float, level: str, prefix: str) -> N
     if not 0 <= alpha < 1:
         raise ConfigurationError(
             f"{prefix}alpha={alpha!r} must lie in [0, 1): from 1 on the loss is lowest where the gold class has half "
-            "of the probability or less. The paper takes values from .001 to .1."
+            "of the probability or less. The published code takes .001 to .1."
         )
     if level == "example" and smoothing <= 0:
         raise ConfigurationError(
