@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .prediction.engines.offline import VLLMEngine
     from .prediction.generate import generate_answers
     from .prediction.sample import sample_answers
+    from .prediction.step_values import StepValues, step_values
     from .publishing.push import push_adapter
     from .readers.sources import read
     from .runs.compare import compare_runs
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from .seq2seq.trainer import CompatibilitySeq2SeqTrainer
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
+    from .training.step_dpo import StepDPOTrainer
+    from .training.step_pairs import step_pairs
     from .training.trainer import CompatibilityTrainer
 
 __all__ = [
@@ -84,6 +87,8 @@ __all__ = [
     "Power",
     "RunComparison",
     "ScoreComparison",
+    "StepDPOTrainer",
+    "StepValues",
     "Suspects",
     "TeacherError",
     "TransformersEngine",
@@ -110,6 +115,8 @@ __all__ = [
     "push_metrics",
     "read",
     "sample_answers",
+    "step_pairs",
+    "step_values",
     "suspect_flips",
 ]
 
@@ -137,6 +144,8 @@ _HOMES = {
     "Power": "flips.planning.power_result",
     "RunComparison": "runs.run_comparison",
     "ScoreComparison": "flips.score_comparison",
+    "StepDPOTrainer": "training.step_dpo",
+    "StepValues": "prediction.step_values",
     "Suspects": "runs.suspects.shown",
     "TeacherError": "errors",
     "TransformersEngine": "prediction.engines.in_process",
@@ -163,6 +172,8 @@ _HOMES = {
     "push_metrics": "spaces.push",
     "read": "readers.sources",
     "sample_answers": "prediction.sample",
+    "step_pairs": "training.step_pairs",
+    "step_values": "prediction.step_values",
     "suspect_flips": "runs.suspects.ranking",
 }
 

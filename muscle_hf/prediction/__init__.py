@@ -8,6 +8,7 @@ with required("train", "muscle_hf.prediction"):
     from .generate import Answers, generate_answers
     from .prompts import Prompt
     from .sample import Samples, sample_answers
+    from .step_values import Rollout, StepValues, step_values
 
 __all__ = [
     "Answers",
@@ -15,10 +16,13 @@ __all__ = [
     "Engine",
     "OpenAIEngine",
     "Prompt",
+    "Rollout",
     "Samples",
+    "StepValues",
     "TransformersEngine",
     "VLLMEngine",
     "choose_answers",
     "generate_answers",
     "sample_answers",
+    "step_values",
 ]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TemperatureLo
 
 from ..errors import ConfigurationError
 from ..models.asking import refuse_nan, tie_margin_of
-from .generate import Chooser, before_answer, continuation, generate_rows
+from .generate import Chooser, Generation, before_answer, continuation, generate_rows
 from .prompts import Prompt, check_numbers, encode_for
 
 __all__ = ["Samples", "sample_answers"]
@@ -119,21 +119,24 @@ def sample_answers(
         [[' green blue'], ['']]
     """
     check_numbers(tie_margin, samples=samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    _check_sampling(temperature, top_p, seed)
-    margin = tie_margin_of(model, tie_margin)
+    check_sampling(temperature, top_p, seed)
     rows = encode_for(model, tokenizer, prompts, max_new_tokens)
-    places = [(row, sample) for row in rows for sample in range(samples)]
-
-    def sampler_of(indices: Sequence[int]) -> Sampler:
-        streams = [_stream(seed, *places[index]) for index in indices]
-        return Sampler(margin, streams=streams, temperature=float(temperature), top_p=float(top_p))
-
-    token_rows = [row for row, _ in places]
-    answers = generate_rows(
-        model, tokenizer, token_rows, sampler_of, max_new_tokens, batch_size, show_progress, description
+    token_rows = [row for row in rows for _ in range(samples)]
+    answers = sample_rows(
+        model,
+        tokenizer,
+        rows,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        batch_size=batch_size,
+        tie_margin=tie_margin,
+        show_progress=show_progress,
+        description=description,
     )
     log_likelihoods = np.array([answer.log_likelihood for answer in answers]).reshape(-1, samples)
-    refuse_nan(log_likelihoods.sum(1))
     texts = [
         continuation(tokenizer, before_answer(model, row), answer.tokens)
         for row, answer in zip(token_rows, answers, strict=True)
@@ -145,6 +148,37 @@ def sample_answers(
         token_counts=counts.reshape(-1, samples),
         finished=np.array([answer.finished for answer in answers]).reshape(-1, samples),
     )
+
+
+def sample_rows(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[list[int]],
+    *,
+    samples: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    seed: int,
+    batch_size: int,
+    tie_margin: float | None,
+    show_progress: bool,
+    description: str,
+) -> list[Generation]:
+    """Sample answers to rows of tokens, those of each row one after the other; arguments are `sample_answers`'."""
+    margin = tie_margin_of(model, tie_margin)
+    places = [(row, sample) for row in rows for sample in range(samples)]
+
+    def sampler_of(indices: Sequence[int]) -> Sampler:
+        streams = [_stream(seed, *places[index]) for index in indices]
+        return Sampler(margin, streams=streams, temperature=float(temperature), top_p=float(top_p))
+
+    token_rows = [row for row, _ in places]
+    answers = generate_rows(
+        model, tokenizer, token_rows, sampler_of, max_new_tokens, batch_size, show_progress, description
+    )
+    refuse_nan(np.array([answer.log_likelihood for answer in answers]).reshape(-1, samples).sum(1))
+    return answers
 
 
 @dataclass
@@ -197,7 +231,7 @@ def _stream(seed: int, row: Sequence[int], sample: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(sha256(repr((int(seed), sample, list(row))).encode()).digest()))
 
 
-def _check_sampling(temperature: Any, top_p: Any, seed: Any) -> None:
+def check_sampling(temperature: Any, top_p: Any, seed: Any) -> None:
     """Refuse what no token can be drawn with."""
     for name, value, most in (("temperature", temperature, math.inf), ("top_p", top_p, 1.0)):
         is_number = isinstance(value, Real) and not isinstance(value, bool)

@@ -58,6 +58,7 @@ HOOKS = (
         "more options that are given as JSON text",
         ("training/config.py", "classifier/config.py", "seq2seq/config.py"),
     ),
+    Hook("trl.DPOTrainer._prepare_dataset", "no end token behind a step", ("training/step_dpo.py",)),
     # Called or read.
     Hook("trl.SFTTrainer._prepare_dataset", "rows are encoded as TRL does", ("training/trainer.py",)),
     Hook("trl.SFTTrainer.completion_only_loss", "whether prompts are trained on", ("training/trainer.py",)),

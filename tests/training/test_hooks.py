@@ -37,7 +37,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import deepspeed
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import muscle_hf
 from muscle_hf.models import sharding, splitting
@@ -166,7 +166,10 @@ def _used() -> dict[str, set[str]]:
 
 
 def test_what_no_library_promises_is_used_only_where_the_table_says() -> None:
-    known = {hook.name.rpartition(".")[2]: (*hook.files, "training/hooks.py") for hook in HOOKS}
+    known: dict[str, tuple[str, ...]] = {}
+    for hook in HOOKS:  # classes may share the name of a method
+        name = hook.name.rpartition(".")[2]
+        known[name] = (*known.get(name, ("training/hooks.py",)), *hook.files)
     used = _used()
     unseen = {
         f"{file}: {name}"
@@ -256,6 +259,46 @@ def _rows(folder: Path) -> None:
         # Encoded rows are only cut, and packed.
         encoded = hooks.prepare_rows(trainer, dataset, trainer.args, tokenizer=tokenizer, packing=False, **options)
         assert hooks.prepare_rows(trainer, encoded, trainer.args, **more).to_list() == own.to_list()
+
+
+class PairProbe(DPOTrainer):
+    """Writes down how TRL asks for the rows of pairs, and leaves tokens as they are."""
+
+    calls: ClassVar[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
+
+    def _prepare_dataset(self, *arguments: Any, **options: Any) -> Any:
+        self.calls.append((arguments, options))
+        return arguments[0] if "prompt_ids" in arguments[0].column_names else super()._prepare_dataset(*arguments)
+
+    def _send_telemetry(self) -> None:
+        """Stay silent."""
+
+
+@contract("trl.DPOTrainer._prepare_dataset")
+def _pairs(folder: Path) -> None:
+    names = [*inspect.signature(DPOTrainer._prepare_dataset).parameters]
+    assert names == ["self", "dataset", "processing_class", "args", "dataset_name"]
+    texts = Dataset.from_list([{"prompt": "a ", "chosen": "b", "rejected": "c"}] * 2)
+    tokens = Dataset.from_list([{"prompt_ids": [5, 6], "chosen_ids": [7, 2], "rejected_ids": [8]}] * 2)
+    options = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "max_steps": 1}
+    for rows in (texts, tokens):
+        PairProbe.calls.clear()
+        trainer = PairProbe(
+            tiny_adapter(tiny_llama(1, TOKENIZER, hidden_size=16, layers=1), seed=2),
+            args=DPOConfig(str(folder), per_device_train_batch_size=2, dataloader_pin_memory=False, **options),
+            train_dataset=rows,
+            eval_dataset={"other": rows},
+            processing_class=TOKENIZER,
+        )
+        assert [arguments[-1] for arguments, _ in PairProbe.calls] == ["train", "other"]
+        assert all(len(arguments) == 4 and not options for arguments, options in PairProbe.calls)
+        batch = next(iter(trainer.get_train_dataloader()))
+        if rows is texts:
+            # Both sides end: that is why steps are given as tokens.
+            assert batch["input_ids"][0, -1] == batch["input_ids"][2, -1] == TOKENIZER.eos_token_id
+        else:
+            assert batch["input_ids"][[0, 2]].tolist() == [[5, 6, 7, 2], [5, 6, 8, TOKENIZER.pad_token_id]]
+            assert batch["completion_mask"][2].tolist() == [0, 0, 1, 0]
 
 
 @contract("trl.SFTTrainer._send_telemetry")

@@ -17,8 +17,13 @@ from .prompts import Prompt
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OLD, SAMPLE, REFERENCE = "old", "new_sample", "reference"
-SOURCES = {OLD: "the old model's answer", SAMPLE: "a sample of the new model", REFERENCE: "the right answer"}
+OLD, SAMPLE, REFERENCE, ROLLOUT = "old", "new_sample", "reference", "rollout"
+SOURCES = {
+    OLD: "the old model's answer",
+    SAMPLE: "a sample of the new model",
+    REFERENCE: "the right answer",
+    ROLLOUT: "a right rollout",
+}
 """What `chosen_from` may be -> in words."""
 
 _LEVEL = 0.05
@@ -28,7 +33,7 @@ _LONGEST_WORD = 20
 
 @dataclass(frozen=True)
 class Pair:
-    """One negative flip as a preference: the columns of the data set."""
+    """A right answer preferred to a wrong one: the columns of the data set."""
 
     prompt: Prompt
     chosen: str
@@ -42,7 +47,7 @@ COLUMNS = tuple(field.name for field in fields(Pair))
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of negative flips, with what is told of them."""
+    """Pairs of negative flips, or of other wrong answers, with what is told of them."""
 
     pairs: tuple[Pair, ...]
     flips: int
@@ -50,10 +55,18 @@ class PairSet:
     left_out: Mapping[str, int]
     """Why flips are in no pair -> how many."""
     notes: tuple[str, ...] = ()
+    kind: str = "negative flip"
+    """What `flips` counts."""
 
     @classmethod
     def of(
-        cls, pairs: Iterable[Pair], flips: int, left_out: Mapping[str, int], ratio: float | None, notes: Iterable[str]
+        cls,
+        pairs: Iterable[Pair],
+        flips: int,
+        left_out: Mapping[str, int],
+        ratio: float | None,
+        notes: Iterable[str],
+        kind: str = "negative flip",
     ) -> "PairSet":
         """Leave out what teaches nothing, and pairs in which one answer is longer than so many times the other."""
         check_ratio(ratio)
@@ -78,16 +91,16 @@ class PairSet:
                 "some prompts are texts and others messages, and one data set cannot hold both; bring them to one "
                 "form."
             )
-        return cls(tuple(kept), flips, reasons, tuple(notes))
+        return cls(tuple(kept), flips, reasons, tuple(notes), kind)
 
     @property
     def lines(self) -> list[str]:
         """Say what the pairs are, what was left out, and how much longer the chosen answers are."""
         if not self.flips:
-            return ["no negative flips, so there are no pairs"]
+            return [f"no {self.kind}s, so there are no pairs"]
         counts = {name: sum(pair.chosen_from == name for pair in self.pairs) for name in SOURCES}
         chosen = ", ".join(f"{SOURCES[name]} in {count:,}" for name, count in counts.items() if count)
-        told = [f"{how_many(len(self.pairs), 'pair')} of {how_many(self.flips, 'negative flip')}"]
+        told = [f"{how_many(len(self.pairs), 'pair')} of {how_many(self.flips, self.kind)}"]
         told[0] += f"; chosen is {chosen}" if chosen else ""
         told += [f"left out: {count:,} {reason}" for reason, count in self.left_out.items()]
         return [*told, *self._lengths(), *self._glued(), *self.notes] if self.pairs else [*told, *self.notes]

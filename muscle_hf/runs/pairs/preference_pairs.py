@@ -6,13 +6,14 @@ a text which that model gives.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import InputError
+from ...flips.answers.judged import Judge, equals, judged, rows_of
 from ...text import listed, one_line, quote
 from ..instance import Instance
 from ..outcomes import Outcomes
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 __all__ = ["flip_pairs", "pairs_of_comparison"]
-
-Judge = Callable[[str, Any], bool]
 
 FROM_FILES = (OLD, REFERENCE)
 """What may be chosen where the answers are those of files."""
@@ -104,14 +103,14 @@ def flip_pairs(
         columns["samples"] = samples = [_samples(row, f"samples[{place}]") for place, row in enumerate(samples)]
     elif chosen == "new_sample_first":
         notes.append("there are no samples of the new model, so the old answers are chosen")
-    n = _length(columns)
-    right_by = _equals if judge is None else judge
+    n = rows_of(columns)
+    right_by = equals if judge is None else judge
     asked = [check_prompt(prompt, f"prompts[{place}]") for place, prompt in enumerate(prompts)]
     flips = []
     for place in range(n):
         before, after = (_text(name, place, columns[name][place]) for name in ("old", "new"))
-        right = before is not None and _judged(right_by, before, references[place], f"old[{place}]")
-        if right and (after is None or not _judged(right_by, after, references[place], f"new[{place}]")):
+        right = before is not None and judged(right_by, before, references[place], f"old[{place}]")
+        if right and (after is None or not judged(right_by, after, references[place], f"new[{place}]")):
             flips.append(place)
     if held_out is not None:
         refuse_held_out([asked[place] for place in flips], held_out, "held_out")
@@ -123,7 +122,7 @@ def flip_pairs(
         elif samples is not None:
             for number, sample in enumerate(samples[place] or ()):
                 is_whole = finished is None or bool(finished[place][number])
-                if is_whole and _judged(right_by, sample, references[place], f"samples[{place}][{number}]"):
+                if is_whole and judged(right_by, sample, references[place], f"samples[{place}][{number}]"):
                     text, source = sample, SAMPLE
                     break
         if text is None or new[place] is None:
@@ -217,19 +216,6 @@ def _id(flip: Instance, several: bool) -> str | int:
     return f"{flip.task}:{flip.id}" if several else flip.id
 
 
-def _length(columns: Mapping[str, Any]) -> int:
-    for name, column in columns.items():
-        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
-            raise InputError(f"{name} is {quote(column)}; give a list with one for each prompt.")
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-        raise InputError(f"there must be one of each for every prompt, in the same order: {told}.")
-    if not lengths["prompts"]:
-        raise InputError("prompts is empty; give what the models were asked.")
-    return lengths["prompts"]
-
-
 def _text(name: str, place: int, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InputError(f"{name}[{place}] is {quote(value)}; give the whole text of the answer, or None.")
@@ -244,17 +230,3 @@ def _samples(row: Any, name: str) -> list[str]:
     if isinstance(row, str) or not all(isinstance(sample, str) for sample in samples):
         raise InputError(f"{name} is {one_line(repr(row))}; give a list of texts for each prompt.")
     return samples
-
-
-def _judged(judge: Judge, answer: str, reference: Any, name: str) -> bool:
-    verdict = judge(answer, reference)
-    if not isinstance(verdict, bool | np.bool_):
-        raise InputError(
-            f"judge gives {quote(verdict)} for {name}; it must say True or False, since a pair has a right and a "
-            "wrong answer."
-        )
-    return bool(verdict)
-
-
-def _equals(answer: str, reference: Any) -> bool:
-    return isinstance(reference, str) and answer.strip() == reference.strip()

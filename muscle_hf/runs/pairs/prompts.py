@@ -59,10 +59,12 @@ def _messages(value: Any) -> list[dict[str, str]] | None:
     return [{name: turn[name] for name in _MESSAGE} for turn in turns]
 
 
-def refuse_held_out(prompts: Sequence[Prompt], held_out: Iterable[Any], source: str) -> None:
+def refuse_held_out(
+    prompts: Sequence[Prompt], held_out: Iterable[Any], source: str, kind: str = "negative flip"
+) -> None:
     """Refuse prompts that a test set asks, also in other case and white space.
 
-    The test set is a list of prompts, or rows with one, such as a `flips_dataset`.
+    The test set is a list of prompts, or rows with one, such as a `flips_dataset`; `kind` is what the prompts are of.
     """
     if isinstance(held_out, str | bytes | Mapping) or not isinstance(held_out, Iterable):
         raise InputError(
@@ -76,7 +78,7 @@ def refuse_held_out(prompts: Sequence[Prompt], held_out: Iterable[Any], source: 
     if shared:
         first = shared[0] if isinstance(shared[0], str) else conversation(shared[0])
         raise InputError(
-            f"{len(shared):,} of {how_many(len(prompts), 'negative flip')} are asked in {source} too, for instance "
+            f"{len(shared):,} of {how_many(len(prompts), kind)} are asked in {source} too, for instance "
             f"{quote(first.strip())}: whoever trains on these pairs knows the answers, and the flips that are "
             "measured there would be too few. Make pairs of questions that are not in the test set."
         )

@@ -1,0 +1,61 @@
+"""DPO on single steps: rejected ends where the step does, without an end token that would teach about ending."""
+
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOTrainer
+
+from ..errors import InputError
+from ..text import how_many, listed
+from .hooks import send_nothing
+from .step_pairs import IDS
+
+__all__ = ["StepDPOTrainer"]
+
+
+class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
+    """A `trl.DPOTrainer` for the pairs of `step_pairs(…, end="step")`, which takes their tokens as they are.
+
+    TRL puts an end token behind chosen and rejected alike. Behind a step that is not the last it would teach the model
+    not to end there, which it never did: the easiest way to lower the loss, and no word on the step. Here chosen ends
+    where the model ended, and rejected does not end. Everything else, the loss included, is TRL's.
+
+    Args:
+        model: As in [`trl.DPOTrainer`], with all its other arguments.
+        train_dataset: What `step_pairs(values, end="step")` gives; `eval_dataset` likewise.
+
+    Raises:
+        InputError: A data set without token ids, an empty one, or pairs longer than `max_length`, which TRL would cut.
+
+    Example:
+        >>> pairs = muscle_hf.step_pairs(values, end="step")  # doctest: +SKIP
+        >>> StepDPOTrainer(model, args=trl.DPOConfig("out"), train_dataset=pairs).train()  # doctest: +SKIP
+    """
+
+    _send_telemetry = send_nothing
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse an empty data set, and make the trainer."""
+        dataset = kwargs.get("train_dataset", args[4] if len(args) > 4 else None)
+        if isinstance(dataset, Dataset) and not len(dataset):
+            raise InputError("train_dataset has no pairs; its description (train_dataset.info) says why.")
+        super().__init__(*args, **kwargs)
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        """Take pairs of tokens as they are, where TRL would make them of texts."""
+        columns = dataset.column_names
+        if not isinstance(dataset, Dataset) or not {*IDS} <= {*columns}:
+            raise InputError(
+                f"the {dataset_name} data set has the columns {listed(columns or ())}, but pairs of steps have "
+                f"{', '.join(IDS)}: make them with step_pairs(values, end='step'). Pairs of texts are for "
+                "trl.DPOTrainer."
+            )
+        longest = max(
+            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset
+        )
+        if args.max_length is not None and longest > args.max_length:
+            raise InputError(
+                f"the longest pair of the {dataset_name} data set has {how_many(longest, 'token')}, but max_length is "
+                f"{args.max_length}, and a step that is cut off is none; raise max_length, or leave such pairs out."
+            )
+        return dataset
