@@ -19,7 +19,8 @@ def probability_of_best(right: int, rollouts: int, count: int) -> float:
     That is 1 - C(n - s, K) / C(n, K), the share of the subsets of K of n rollouts that hold one of the s right ones
     (pass@k of Chen et al. 2021, arXiv 2107.03374); for K = 1 it is s / n.
     """
-    return 1.0 - math.comb(rollouts - right, count) / math.comb(rollouts, count)
+    whole = math.comb(rollouts, count)
+    return (whole - math.comb(rollouts - right, count)) / whole
 
 
 def interval_of_best(right: int, rollouts: int, count: int) -> Interval:
