@@ -9,6 +9,7 @@ import pytest
 import torch
 from questions import one_thread
 from tiny_models import CHAT_TEMPLATE, tiny_llama, tiny_tokenizer
+from tiny_seq2seq import tiny_seq2seq
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -197,3 +198,9 @@ def test_rollouts_have_twice_the_longest_answer_by_default_but_no_more_than_the_
 def test_what_has_no_value_is_refused(colours, model, changed, error, message) -> None:
     with pytest.raises(error, match=message):
         _values(model, colours, **changed)
+
+
+def test_an_encoder_would_read_steps_as_a_part_of_the_question(colours) -> None:
+    model = tiny_seq2seq("t5", seed=1, tokenizer=colours)
+    with pytest.raises(InputError, match="is an encoder-decoder model, whose encoder would read the steps"):
+        _values(model, colours)
