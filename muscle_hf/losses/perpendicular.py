@@ -25,6 +25,8 @@ CONFLICTS = {
     "project_both": "what is against the other gradient is taken from either (PCGrad)",
 }
 Vector = Sequence[Tensor]
+# Numbers that are added up in their own precision, and the sums in float64: all of it takes 30 times as long.
+_PIECE = 2**16
 
 
 class Products(NamedTuple):
@@ -50,9 +52,12 @@ def products(a: Vector, b: Vector) -> Products:
     """
 
     def inner(first: Vector, second: Vector) -> Tensor:
-        pairs = zip(first, second, strict=True)
-        parts = [torch.linalg.vecdot(x.flatten().double(), y.flatten().double()) for x, y in pairs]
-        return torch.stack([part.to(parts[0].device) for part in parts]).sum()
+        parts = [
+            torch.dot(in_float(piece_of_x), in_float(piece_of_y))
+            for x, y in zip(first, second, strict=True)
+            for piece_of_x, piece_of_y in zip(x.flatten().split(_PIECE), y.flatten().split(_PIECE), strict=True)
+        ]
+        return torch.stack([part.to(parts[0].device) for part in parts]).double().sum()
 
     return Products(inner(a, a), inner(b, b), inner(a, b))
 
