@@ -55,7 +55,7 @@ def products(a: Vector, b: Vector) -> Products:
         parts = [
             torch.dot(in_float(piece_of_x), in_float(piece_of_y))
             for x, y in zip(first, second, strict=True)
-            for piece_of_x, piece_of_y in zip(x.flatten().split(_PIECE), y.flatten().split(_PIECE), strict=True)
+            for piece_of_x, piece_of_y in zip(*(torch.split(each.flatten(), _PIECE) for each in (x, y)), strict=True)
         ]
         return torch.stack([part.to(parts[0].device) for part in parts]).double().sum()
 
