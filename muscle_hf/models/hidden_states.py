@@ -11,7 +11,7 @@ model does to its decoder's output before the head (T5 divides it by the root of
 import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -128,7 +128,7 @@ def returning_hidden_states(model: Any, *, alone: bool = False) -> Iterator[dict
     def hand_out(module: nn.Module, arguments: Any, output: Any) -> Any:
         if not kept:
             raise _no_projection(f"{type(base).__name__} does not call its backbone")
-        output["hidden_states"] = (kept[-1],)
+        output[_place_of_states(output)] = (kept[-1],)
         kept.clear()
         return output
 
@@ -146,6 +146,18 @@ def returning_hidden_states(model: Any, *, alone: bool = False) -> Iterator[dict
             handle.remove()
 
 
+def last_hidden_states(output: Any) -> Tensor:
+    """Return what [`returning_hidden_states`] has put into an output: float, (batch, length, hidden size)."""
+    states: Tensor = output[_place_of_states(output)][-1]
+    return states
+
+
+def _place_of_states(output: Any) -> str:
+    """Name the field for them: DDP makes outputs anew, and knows the fields of their class alone."""
+    names = {part.name for part in fields(output)}
+    return "hidden_states" if "hidden_states" in names else "decoder_hidden_states"
+
+
 def gives_hidden_states(model: Any) -> bool:
     """Tell whether a model has the parts that are needed: a backbone, an LM head, and `logits_to_keep`."""
     base = base_model(model)
@@ -161,7 +173,7 @@ def check_projection(model: Any, inputs: dict[str, Any], name: str) -> None:
     with asking(model), returning_hidden_states(model):
         output = model(**inputs)
         with whole_head(model):
-            logits, again = output.logits.float(), project(model, output["hidden_states"][-1]).float()
+            logits, again = output.logits.float(), project(model, last_hidden_states(output)).float()
     # NaN is refused elsewhere, by a better name.
     close = logits.shape == again.shape and torch.allclose(
         logits, again.to(logits.device), rtol=2e-2, atol=1e-2, equal_nan=True

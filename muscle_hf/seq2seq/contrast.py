@@ -13,7 +13,7 @@ from ..errors import ConfigurationError, InputError
 from ..losses.contrastive import Projection, States, contrastive_loss
 from ..losses.logits import IGNORE_INDEX
 from ..models.adapters import base_model
-from ..models.hidden_states import project, returning_hidden_states
+from ..models.hidden_states import last_hidden_states, project, returning_hidden_states
 from .contrast_options import ContrastOptions
 from .data import FLIP_TEXTS, TextEncoder
 
@@ -76,7 +76,7 @@ class Contrast:
         """Return the loss of a batch, weighed and ready to be added to the others.
 
         Args:
-            outputs: Of the student, with what its LM head reads as `hidden_states`.
+            outputs: Of the student, with what its LM head reads (`last_hidden_states`).
             batch: What it was asked.
             further: Tokens of the texts of flips, see `FLIP_TEXTS`; rows without any are -100.
             normalizer: The trained tokens of the whole optimizer step; None for those of this batch.
@@ -87,7 +87,7 @@ class Contrast:
         said = {name: self._states(encoded, batch, tokens) for name, tokens in further.items()}
         losses = contrastive_loss(
             States(encoded, batch["attention_mask"].bool()),
-            States(outputs["hidden_states"][-1], trained),
+            States(last_hidden_states(outputs), trained),
             labels,
             projection=self.projection,
             head=lambda states: project(self.student, states),
@@ -117,7 +117,7 @@ class Contrast:
                 decoder_input_ids=read,
                 **more,
             )
-        states = outputs["hidden_states"][-1]
+        states = last_hidden_states(outputs)
         every = states.new_zeros(len(labels), *states.shape[1:])
         return States(every.index_copy(0, rows, states), mask)
 

@@ -298,7 +298,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         **options: Any,
     ) -> tuple[float | None, Tensor | None, Tensor | None]:
         """Evaluate a batch as [`transformers.Trainer`] does; of what the model gives, the logits are kept."""
-        ignored = ["past_key_values", "encoder_last_hidden_state", "hidden_states", *(ignore_keys or [])]
+        ignored = ["past_key_values", "encoder_last_hidden_state", "decoder_hidden_states", *(ignore_keys or [])]
         step: tuple[float | None, Tensor | None, Tensor | None] = super().prediction_step(
             model, inputs, prediction_loss_only, ignored, **options
         )

@@ -24,6 +24,7 @@ from ..models.hidden_states import (
     LogitTransform,
     OutputHead,
     bias_of_logits,
+    last_hidden_states,
     project,
     returning_hidden_states,
     whole_head,
@@ -59,7 +60,7 @@ class FrozenModelTeacher:
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the old model's last hidden states: float, (batch, length, hidden size)."""
         with returning_hidden_states(self.model, alone=True) as more:
-            return self(inputs | more)["hidden_states"][-1]  # type: ignore[no-any-return]
+            return last_hidden_states(self(inputs | more))
 
     def whole_head(self) -> AbstractContextManager[None]:
         """Let [`project`] be used, where the model is split over processes; all of them come here together."""
@@ -150,7 +151,7 @@ class SharedBaseTeacher:
     def hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         """Return the new model's last hidden states: float, (batch, length, hidden size)."""
         with returning_hidden_states(self.student, alone=True) as more:
-            return self(inputs | more)["hidden_states"][-1]  # type: ignore[no-any-return]
+            return last_hidden_states(self(inputs | more))
 
     @torch.no_grad()
     def project(self, hidden: Tensor) -> Tensor:

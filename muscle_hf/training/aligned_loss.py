@@ -23,7 +23,7 @@ from ..losses.masks import StoredScores
 from ..losses.strategy import Strategy
 from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
 from ..models.adapters import base_model
-from ..models.hidden_states import gives_hidden_states, project, returning_hidden_states
+from ..models.hidden_states import gives_hidden_states, last_hidden_states, project, returning_hidden_states
 from ..models.sharding import whole_shape
 from ..teachers.cache import TeacherCache
 from ..teachers.cache.reader import read_numbered
@@ -94,7 +94,7 @@ class AlignedLoss:
             self.slicing.run_first(new, live)
         with returning_hidden_states(self.student, alone=not needs_logits) as more:
             outputs = model(**student_inputs(batch) | more)
-        hidden = outputs["hidden_states"][-1][chunks.new.where]
+        hidden = last_hidden_states(outputs)[chunks.new.where]
         with self.autocast(), self.slicing.whole_heads(self.new, self.old):
             old = stored_at(self._cached(batch), chunks, hidden) if live is None else live
             result = sliced_chunk_loss(

@@ -13,7 +13,7 @@ from ..losses.logits import IGNORE_INDEX
 from ..losses.sliced import sliced_compatibility_loss
 from ..losses.strategy import Strategy
 from ..losses.targets import LiveTargets, refuse_nan, tokens_of_a_slice
-from ..models.hidden_states import project, returning_hidden_states
+from ..models.hidden_states import last_hidden_states, project, returning_hidden_states
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .cached_targets import CachedTargets
 from .data import model_inputs, predicted_labels, sequence_numbers, shifted_column, student_inputs
@@ -147,7 +147,7 @@ class TokenLoss:
             self.slicing.run_first(old, new)
         with returning_hidden_states(self.student, alone=alone) as more:
             outputs = model(**student_inputs(batch) | more)
-        hidden = outputs["hidden_states"][-1][trained]
+        hidden = last_hidden_states(outputs)[trained]
         with self.autocast(), self.slicing.whole_heads(self.new, self.old):
             result = sliced_compatibility_loss(
                 hidden,

@@ -22,7 +22,7 @@ from muscle_hf import (
     load_adapter,
 )
 from muscle_hf.losses.compatibility import compatibility_loss
-from muscle_hf.models.hidden_states import project
+from muscle_hf.models.hidden_states import last_hidden_states, project
 
 KINDS = ("t5", "bart")
 
@@ -228,7 +228,7 @@ def test_the_states_that_the_head_reads_are_at_hand_when_a_loss_asks_for_them(tm
     trainer.needs_states = True
     batch = trainer._batch_of(list(trainer.train_dataset))
     _, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
-    states = outputs["hidden_states"][-1]
+    states = last_hidden_states(outputs)
     assert outputs.encoder_last_hidden_state.shape[:2] == batch["input_ids"].shape
     torch.testing.assert_close(project(trainer.model, states), outputs.logits, rtol=1e-5, atol=1e-5)
 
