@@ -33,6 +33,7 @@ import muscle_hf
 from muscle_hf.files import write_text
 
 RESULTS = Path(__file__).parent / "spelling_results"
+WORK = Path("update-models") / "spelling"
 CONTROL = "control"
 
 
@@ -221,14 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=["old", "plain", *ROWS], default=["old", "plain", *ROWS])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells")
-    parser.add_argument("--work", type=Path, help="folder of the old and new models; by default beside the cells")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the old and new models")
     parser.add_argument("--smoke", action="store_true", help="try all rows on a few words")
     parser.add_argument("--table", action="store_true", help="print the table and make nothing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         results = Path(temporary) if options.smoke else options.results
-        work = Path(temporary) / "models" if options.smoke else options.work or options.results / "models"
+        work = Path(temporary) / "models" if options.smoke else options.work
         size, seeds = (SMOKE, [0, 1]) if options.smoke else (Size(), options.seeds)
         for seed in [] if options.table else seeds:
             of_seed = Seed(seed, size, results, work)
