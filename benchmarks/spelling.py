@@ -67,7 +67,7 @@ class Cell:
     flips: int | None
     """Words among those learned from that the old model says rightly and the new one wrongly, where they were used."""
     seconds: float
-    """Processor time of the training."""
+    """Processor time of the training; about 0 of a model that was there already."""
     size: dict[str, Any]
 
     @property

@@ -75,6 +75,11 @@ def test_the_table_compares_with_the_old_model_and_the_control_of_the_same_seed(
     assert "| 62.5 (+25.0 ± 0.0) |" in shown[4]
 
 
+def test_the_docs_show_the_table_of_the_kept_cells(spelling: dict[str, Any]) -> None:
+    shown = spelling["table"](spelling["RESULTS"])
+    assert shown in (ROOT / "docs" / "encoder-decoders.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_every_row_is_trained_and_a_cell_that_is_there_is_not_made_again(
     spelling: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
