@@ -250,9 +250,9 @@ ROWS = {
     "eq1": Row("Eq. 1 on the old model's right answers", RATES, lambda w: w.old_right, _compatibility),
     "dpo_random": Row("DPO, random right and wrong samples", DPO_RATES, lambda w: w.random, partial(_dpo, DPOTrainer)),
     "dpo_flips": Row("DPO, flip pairs", DPO_RATES, lambda w: w.flips, partial(_dpo, DPOTrainer)),
-    "dpo_steps": Row('DPO, step pairs, `end="rest"`', DPO_RATES, lambda w: w.rest, partial(_dpo, DPOTrainer)),
+    "dpo_steps": Row('DPO, step pairs (end="rest")', DPO_RATES, lambda w: w.rest, partial(_dpo, DPOTrainer)),
     "step_dpo": Row(
-        'StepDPOTrainer, `end="step"`', DPO_RATES, lambda w: w.step, partial(_dpo, muscle_hf.StepDPOTrainer)
+        'StepDPOTrainer, step pairs (end="step")', DPO_RATES, lambda w: w.step, partial(_dpo, muscle_hf.StepDPOTrainer)
     ),
 }
 NEW = "new"
@@ -348,10 +348,10 @@ def table(cells: Sequence[Cell]) -> str:
         rows.append(
             [
                 title,
-                "-" if name == NEW else f"{of_row[0].learning_rate:g}",
+                "" if name == NEW else f"{of_row[0].learning_rate:g}",
                 interval([each.accuracy for each in of_row]),
                 interval([each.negative_flip_rate for each in of_row]),
-                "-" if name == NEW else interval(change),
+                "" if name == NEW else interval(change),
             ]
         )
     return markdown_table(head, rows)

@@ -56,4 +56,5 @@ def test_cells_are_kept_and_a_second_run_makes_none(
     assert "seed 0, step_dpo" in capsys.readouterr().out
     step_credit["main"](arguments)
     again = capsys.readouterr().out
-    assert "seed 0, step_dpo" not in again and "| the new model as it is | - |" in again
+    assert "seed 0, step_dpo" not in again
+    assert "| the new model as it is |" in again and '| StepDPOTrainer, step pairs (end="step") |' in again
