@@ -21,8 +21,8 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     where the model ended, and rejected does not end. Everything else, the loss included, is TRL's.
 
     Args:
-        model: As in [`trl.DPOTrainer`], with all its other arguments.
-        train_dataset: What `step_pairs(values, end="step")` gives; `eval_dataset` likewise.
+        *args: As in [`trl.DPOTrainer`].
+        **kwargs: Likewise; `train_dataset` and `eval_dataset` are what `step_pairs(values, end="step")` gives.
 
     Raises:
         InputError: A data set without token ids, an empty one, or pairs longer than `max_length`, which TRL would cut.
