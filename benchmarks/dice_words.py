@@ -300,8 +300,13 @@ def table(kept: Mapping[str, Any]) -> str:
         "negative_flip_rate": "NFR, %",
         "balanced_negative_flip_rate": "balanced NFR, %",
     }
-    lines = ["| | seeds | " + " | ".join([*columns.values(), "F1 minus focal", "balanced NFR minus focal"]) + " |"]
-    lines.append("|---" * (len(columns) + 4) + "|")
+    differences = {
+        f"{title} minus {against}": (name, against)
+        for against in ("control", "focal")
+        for name, title in (("f1", "F1"), ("balanced_negative_flip_rate", "balanced NFR"))
+    }
+    head = ["", "seeds", *columns.values(), *differences]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row, title in ({"old": "old model"} | TITLES).items():
         seeds = [seed for seed in cells if row in cells[seed]]
         if not seeds:
@@ -309,11 +314,10 @@ def table(kept: Mapping[str, Any]) -> str:
         values = [shown([cells[seed][row][name] for seed in seeds]) for name in columns]
         if row == "old":
             values[-2:] = ["", ""]
-        paired = [seed for seed in seeds if "focal" in cells[seed]]
-        for name in ("f1", "balanced_negative_flip_rate"):
-            differences = [cells[seed][row][name] - cells[seed]["focal"][name] for seed in paired]
-            values.append(shown(differences) if differences and row not in ("old", "focal") else "")
-        lines.append(f"| {title} | {len(seeds)} | {' | '.join(values)} |")
+        for name, against in differences.values():
+            minus = [cells[seed][row][name] - cells[seed][against][name] for seed in seeds if against in cells[seed]]
+            values.append(shown(minus) if minus and row not in ("old", against) else "")
+        lines.append(f"| {' | '.join([title, str(len(seeds)), *values])} |")
     return "\n".join(lines)
 
 

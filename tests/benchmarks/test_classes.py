@@ -1,5 +1,6 @@
 """The scripts about rare classes run, and the answers that come with the repository are what one of them writes."""
 
+import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -125,3 +126,8 @@ def test_every_loss_of_words_is_a_row(words: dict[str, Any], capsys: pytest.Capt
     words["main"](["--smoke"])
     shown = capsys.readouterr().out
     assert all(f"| {title} | 1 |" in shown for title in words["TITLES"].values())
+
+
+def test_the_page_shows_other_figures_than_the_kept_cells(words: dict[str, Any]) -> None:
+    kept = json.loads(words["CELLS"].read_text(encoding="utf-8"))
+    assert words["table"](kept) in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
