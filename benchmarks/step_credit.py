@@ -5,7 +5,7 @@
 Two small models learn arithmetic modulo 7 from data with different mistakes (`step_credit_task.py`). The new one is
 more accurate, and breaks some of the old one's answers; those to *training* questions become pairs. From the new model
 each row trains all weights for the same number of steps; test questions are others, and kept out of the pairs by key.
-The learning rate of a row is the one of two with the lowest negative flip rate for the tuning seed, which is in no
+The learning rate of a row is the one of its few with the lowest negative flip rate for the tuning seed, which is in no
 figure. A cell, one row for one seed, is a file in `step_credit_results`, so that a run goes on where it was.
 """
 
@@ -48,7 +48,7 @@ from muscle_hf.training.quiet import quiet_libraries
 
 RESULTS = Path(__file__).parent / "step_credit_results"
 TUNING_SEED, SEEDS = 100, (0, 1, 2)
-DPO_RATES, RATES = (1e-4, 3e-4), (3e-4, 1e-3)
+DPO_RATES, RATES = (3e-6, 1e-5, 3e-5, 1e-4), (1e-4, 3e-4, 1e-3)
 
 
 @dataclass(frozen=True)
