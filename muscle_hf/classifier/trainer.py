@@ -241,16 +241,6 @@ class CompatibilityClassifierTrainer(TrainerBase):
         if dice is not None:
             warn_of_pieces(dice, args)
 
-    @property
-    def old_teacher(self) -> FrozenModelTeacher:
-        """The old model as a teacher."""
-        return self.teachers.old
-
-    @property
-    def new_teacher(self) -> SharedBaseTeacher:
-        """The new model as a teacher: a snapshot of what the student trains."""
-        return self.teachers.new
-
     def _check_teachers(self) -> None:
         """Ask both teachers about a few examples, so that bad ones are refused before training."""
         if self._of_training is not None and self.new_teacher.shards is not None:
@@ -325,16 +315,8 @@ class CompatibilityClassifierTrainer(TrainerBase):
             memory.note(inputs[ROW].tolist(), tokens_of_rows(trained), torch.stack(answers))
         return (loss, outputs) if return_outputs else loss
 
-    def evaluate(
-        self,
-        eval_dataset: EvalDataset | str | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Measure the student, and its flips against the old model, on a data set of texts or an encoded one."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = encoded(self._encoder, eval_dataset, "eval")
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+    def _encoded_set(self, dataset: Any, name: str) -> Any:
+        return dataset if dataset is None or isinstance(dataset, str) else encoded(self._encoder, dataset, "eval")
 
     def predict(
         self, test_dataset: AnyDataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"

@@ -1,6 +1,6 @@
 """`CompatibilitySeq2SeqTrainer`: a `transformers.Seq2SeqTrainer` whose loss keeps the old model's right answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,9 +27,10 @@ from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import Questions, read_questions
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..training.base import TrainerBase
 from ..training.data import ENCODER_DECODER
 from ..training.flips_in_the_loop import choose_when_to_evaluate
-from ..training.hooks import count_labels_of_steps, keep_columns
+from ..training.hooks import count_labels_of_steps, keep_columns, prepared_batch
 from ..training.pair import ModelPair
 from ..training.product import check_validation
 from ..training.refusals import (
@@ -39,7 +40,6 @@ from ..training.refusals import (
 )
 from ..training.row_checks import check_rows, say_known_questions
 from ..training.teachers_of_run import TeachersOfRun, paired_vocabulary
-from ..training.token_trainer import TokenTrainer
 from .config import CompatibilitySeq2SeqConfig
 from .contrast import Contrast, KeepsProjection
 from .contrast_options import check_contrast_of_run
@@ -63,7 +63,7 @@ _FIRST_TOKENS = 64
     missing={name: reason.format(parent="transformers.Seq2SeqTrainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilitySeq2SeqConfig({}=…)": _OPTIONS},
 )
-class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore[misc]  # transformers is untyped
+class CompatibilitySeq2SeqTrainer(TrainerBase, Seq2SeqTrainer):  # type: ignore[misc]  # transformers is untyped
     """Train an encoder-decoder that keeps the new model's accuracy and loses fewer of the old right answers.
 
     For T5, BART and their relatives, with a PEFT adapter or fully fine-tuned. The student starts as a copy of the new
@@ -117,6 +117,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         >>> trainer.train()  # doctest: +SKIP
     """
 
+    teachers: TeachersOfRun
     needs_states = False
     """Whether `compute_loss` gets what the LM head reads, beside the encoder's states, for a term of its own."""
 
@@ -177,11 +178,11 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             student.set_adapter(student.active_adapter)
         if args.student_rank is not None:
             student = pad_rank(student, args.student_rank, seed=args.seed)
-        self.rows = Seq2SeqRows(args, student, tokenizer)
+        rows = Seq2SeqRows(args, student, tokenizer)
         with args.main_process_first(desc="encoding the data sets"):
-            train_dataset = self.rows.training(train_dataset)
-            eval_dataset = self.rows.evaluation(eval_dataset)
-        self.rows.is_cache_sealed = True
+            train_dataset = rows.training(train_dataset)
+            eval_dataset = rows.evaluation(eval_dataset)
+        rows.is_cache_sealed = True
         check_contrast_of_run(args, train_dataset, optimizers)
         keeps = KeepsProjection()
         collator = Seq2SeqCollator(DecoderStart.of(student).padding)
@@ -201,6 +202,7 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             optimizers=optimizers,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        self.rows, self.min_accuracy = rows, args.min_accuracy
         self.contrast: Contrast | None = None
         if args.contrastive_weight:
             self.contrast = Contrast(self.accelerator.unwrap_model(self.model), args, seed=args.seed)
@@ -217,7 +219,6 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         count_labels_of_steps(self, shifted=False)
         self.label_names = ["labels"]
         keep_columns(self, ("token_weights", "target_index", *FLIP_TEXTS.values()))
-        self._collator_of_cache = collator
         self.teachers = TeachersOfRun(
             args,
             pair,
@@ -225,12 +226,12 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
             self.accelerator,
             strategy=strategy,
             vocabulary=None,
-            rows=self.rows.to_cache,
+            rows=rows.to_cache,
+            collate=lambda some: prepared_batch(self, collator(some)),
         )
         self._check_teachers()
         if questions is not None:
             self.flips = self.teachers.flips_evaluation(questions, tokenizer)
-        self.min_accuracy = args.min_accuracy
 
     def _check_teachers(self) -> None:
         """Ask both teachers about one example, so that bad ones are refused before training."""
@@ -242,6 +243,26 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         logits = self.teachers.loss.check(batch)
         if logits is not None:
             refuse_one_model_twice(*logits)
+
+    def _encoded_set(self, dataset: Any, name: str) -> Any:
+        return self.rows.evaluation(dataset, name)
+
+    def _make_ready(self) -> None:
+        self.teachers.complete_cache()
+        super()._make_ready()
+        self.teachers.use(self.strategy)
+
+    def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give what the temperatures of a product are fitted on, of encoded rows, a few tokens at a time.
+
+        Yields:
+            The logits of the old and of the new model, (tokens, vocabulary), and the gold tokens, int64, (tokens,).
+        """
+        return self.teachers.logits(self._batch_of(rows))
+
+    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
+        """Compute the teacher cache, or one part of it, as [`CompatibilityTrainer.cache_teachers`] does."""
+        return self.teachers.compute_cache(process, processes)
 
     def compute_loss(
         self,
@@ -304,9 +325,9 @@ class CompatibilitySeq2SeqTrainer(TokenTrainer, Seq2SeqTrainer):  # type: ignore
         )
         return step
 
-    def predict(self, test_dataset: Any, *arguments: Any, **options: Any) -> Any:
+    def predict(self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test") -> Any:
         """Return the student's logits, given the right tokens before, on rows as they are trained on."""
-        return super().predict(self.rows.evaluation(test_dataset, "test"), *arguments, **options)
+        return super().predict(self.rows.evaluation(test_dataset, "test"), ignore_keys, metric_key_prefix)
 
 
 def _read_questions(dataset: Dataset) -> Questions:

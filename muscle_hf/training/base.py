@@ -1,4 +1,4 @@
-"""What both trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
+"""What all trainers do in the same way: loss, log, flips in the loop, the best checkpoint, card and pushes."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -13,22 +13,24 @@ from transformers import Trainer
 
 from ..card.files import AdapterCard
 from ..card.lineage import Lineage
-from ..flips.comparison import Comparison
+from ..flips.comparison import Comparison, compare
+from ..flips.eval_metrics import FLIP_FIGURES
 from ..hub.failures import hub_failures
 from ..losses.compatibility import CompatibilityLoss
 from ..losses.strategy import Strategy
 from ..models.processes import from_every_process
 from ..models.sharding import is_sharded
 from ..publishing.from_model import record_base, refuse_local_base
-from ..publishing.from_trainer import CardOfRun, PushesOfRun, default_title
+from ..publishing.from_trainer import ROLES, CardOfRun, PushesOfRun, default_title
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
+from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .arguments import set_aside
 from .checkpoints import begun_at, is_of_command, load_finished, losing_nothing
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import check_best, is_below_bound, no_improvement, warn_without_best_checkpoint
 from .full_disk import saving_whole
-from .hooks import send_nothing
+from .hooks import kept_columns, prepared_batch, send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
 from .product import ProductTemperatures
 from .published import push_checkpoint, pushed_folder, write_card
@@ -41,7 +43,7 @@ from .written_checkpoints import SealedCheckpoints
 
 
 class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here
-    """The base of both trainers; it stands before the library's trainer among the bases.
+    """The base of all trainers; it stands before the library's trainer among the bases.
 
     With `push_to_hub=True` the checkpoints are pushed while training goes on, as `hub_strategy` says: one that fails
     is told in a warning, and the next one makes up for it. Where the newest one did not arrive, `train` pushes once
@@ -55,6 +57,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     improvement, and waits for the first that reaches the bound. Where none has, a warning says that none is loaded.
     The share of right tokens is logged as `accuracy`; `with_config` saves the model's configuration beside an adapter;
     `options` are more arguments of the library's trainer. A base in a folder of this machine is not to be pushed.
+    `teachers` are asked for the old and the new model, once the trainer of a kind has made them.
     """
 
     _send_telemetry = send_nothing
@@ -63,6 +66,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     loss_is_scaled_for_ga = True
     args: Any
     control: Any
+    teachers: Any
     train_dataset: Any
     eval_dataset: Any
 
@@ -113,6 +117,24 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             self.init_hf_repo()
 
     # Training and evaluation -----------------------------------------------------------------------------------------
+
+    @property
+    def old_teacher(self) -> FrozenModelTeacher | None:
+        """The old model as a teacher; None where a complete cache has taken its place."""
+        teacher: FrozenModelTeacher | None = self.teachers.old
+        return teacher
+
+    @property
+    def new_teacher(self) -> SharedBaseTeacher:
+        """The new model as a teacher: a snapshot of what the student trains."""
+        teacher: SharedBaseTeacher = self.teachers.new
+        return teacher
+
+    def _batch_of(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch of encoded rows, as those of the data loaders are made."""
+        if self.args.remove_unused_columns:
+            rows = [{name: row[name] for name in kept_columns(self) if name in row} for row in rows]
+        return prepared_batch(self, self.data_collator(rows))  # type: ignore[no-any-return]
 
     def _make_ready(self) -> None:
         """Do what has to be done before the first batch, once the old model has answered what it is asked."""
@@ -176,10 +198,19 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self._product.take_up(checkpoint)
         self._unlogged.take_up(checkpoint)
 
+    def _encoded_set(self, dataset: Any, name: str) -> Any:
+        """Encode a data set of this name that is to be evaluated; None and the name of an own set stay as they are."""
+        return dataset
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate as the parent does; without a data set, measure flips as well and keep them for the card."""
+        """Evaluate as the parent does, on rows like those of training; without a data set, measure flips as well.
+
+        These are kept for the card.
+        """
+        if not isinstance(eval_dataset, dict):  # the parent comes back here with each of several sets
+            eval_dataset = self._encoded_set(eval_dataset, metric_key_prefix.removeprefix("eval_"))
         best = self.state.best_metric
         try:
             if self.flips is None or eval_dataset is not None:
@@ -280,11 +311,14 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
     @property
     def is_chosen_by_what_is_measured(self) -> bool:
         """Whether the figure that chooses the best checkpoint is of the questions whose flips are measured."""
-        return True
+        return self.flips is None or (self.args.metric_for_best_model or "").removeprefix("eval_") in FLIP_FIGURES
 
     def measured_comparisons(self) -> Mapping[str, Comparison]:
         """Compare new model and student with the old one, in the last evaluation; empty where nothing was measured."""
-        return {}
+        if self.flips is None:
+            return {}
+        answers, references = self.flips.answers, self.flips.questions.references
+        return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
 
     # Card and pushes -------------------------------------------------------------------------------------------------
 

@@ -46,10 +46,11 @@ def paired_vocabulary(pair: ModelPair, args: CompatibilityConfig) -> VocabularyM
 
 
 class TeachersOfRun:
-    """Loads, caches and asks the teachers of [`CompatibilityTrainer`].
+    """Loads, caches and asks the teachers of [`CompatibilityTrainer`] and [`CompatibilitySeq2SeqTrainer`].
 
     The student is prepared and not wrapped; `vocabulary` holds the tokens of both models by identity, where they
-    differ; `rows` are the data sets by name, their tokens numbered, for the cache.
+    differ; `rows` are the data sets by name, their tokens numbered, for the cache, and `collate` makes a batch of some
+    of them, on the teachers' device.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class TeachersOfRun:
         strategy: Strategy,
         vocabulary: VocabularyMap | None,
         rows: Mapping[str, Dataset],
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ) -> None:
         """Load what is needed of the old model, and make the loss."""
         self.args, self.pair, self.accelerator, self.strategy = args, pair, accelerator, strategy
-        self.vocabulary = vocabulary
+        self.vocabulary, self._collate = vocabulary, collate
         if vocabulary is not None:
             logger.warning(str(vocabulary))
         self.new = SharedBaseTeacher(student, vocabulary)
@@ -119,16 +121,8 @@ class TeachersOfRun:
         assert isinstance(self.loss, TokenLoss), "chunks have no logits in common"  # noqa: S101 - a mistake of ours
         return self.loss.teacher_logits(batch)
 
-    def compute_cache(
-        self,
-        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
-        process: int | None = None,
-        processes: int | None = None,
-    ) -> bool:
-        """Compute the cache, or one part of it, and let go of the old model once it is whole; see the trainer.
-
-        `collate` makes a batch of some rows, on the teachers' device.
-        """
+    def compute_cache(self, process: int | None = None, processes: int | None = None) -> bool:
+        """Compute the cache, or one part of it, and let go of the old model once it is whole; see the trainer."""
         if self._cache is None:
             raise ConfigurationError(
                 'teacher_cache is "none"; set it to "sampled" or "hidden", or, with alignment="chunks", to "chunks".'
@@ -139,7 +133,7 @@ class TeachersOfRun:
             self._cache.write,
             self.old,
             self.new,
-            collate,
+            self._collate,
             self.accelerator.autocast,
             rows_at_once=self.args.per_device_eval_batch_size,
             show_progress=not self.args.disable_tqdm,
@@ -155,9 +149,9 @@ class TeachersOfRun:
         self.loss = self._loss(caches)
         return True
 
-    def complete_cache(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+    def complete_cache(self) -> None:
         """Compute the cache, where there is to be one, as far as it is not there yet."""
-        if self._cache is not None and not self.compute_cache(collate):
+        if self._cache is not None and not self.compute_cache():
             raise _not_shared(self._cache)
 
     def compile(self) -> None:

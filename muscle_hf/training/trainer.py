@@ -1,7 +1,7 @@
 """`CompatibilityTrainer`: a `trl.SFTTrainer` whose loss keeps the old model's right answers. Wiring only."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,11 @@ from ..models.placement import as_options
 from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
 from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
+from .base import TrainerBase
 from .config import CompatibilityConfig
 from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .flips_in_the_loop import choose_when_to_evaluate
-from .hooks import count_labels_of_steps, keep_columns
+from .hooks import count_labels_of_steps, keep_columns, prepared_batch
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
 from .product import check_validation
@@ -42,7 +43,6 @@ from .router_loss import RouterLoss
 from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .split_models import split_student
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
-from .token_trainer import TokenTrainer
 from .unlabelled import check_unlabelled
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ _OPTIONS = tuple(option.name for option in fields(CompatibilityConfig))
     missing={name: reason.format(parent="trl.SFTTrainer") for name, reason in MISSING.items()},
     elsewhere=lambda: {"args=CompatibilityConfig({}=…)": _OPTIONS},
 )
-class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Train a compatibility adapter: it keeps the new model's accuracy and loses fewer of the old right answers.
 
     The student starts as a copy of the new task adapter. At every step, each token that it gets wrong is pulled to
@@ -132,6 +132,7 @@ class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # t
 
     _tag_names = ("muscle", "compatibility-adapter", "trl")
     _name = "MUSCLE"
+    teachers: TeachersOfRun
 
     def __init__(
         self,
@@ -255,7 +256,7 @@ class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # t
         if not OWN_COLUMNS.isdisjoint(get_dataset_column_names(self.train_dataset)):
             self.data_collator: Any = ColumnCollator(plain)
         # A cache of tokens is computed from rows without columns of ours.
-        self._collator_of_cache = self.data_collator if args.alignment == "chunks" else plain
+        collator_of_cache = self.data_collator if args.alignment == "chunks" else plain
         self.teachers = TeachersOfRun(
             args,
             pair,
@@ -264,6 +265,7 @@ class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # t
             strategy=strategy,
             vocabulary=vocabulary,
             rows=self.rows.to_cache,
+            collate=lambda rows: prepared_batch(self, collator_of_cache(rows)),
         )
         self._check_teachers()
         if args.torch_compile:
@@ -287,6 +289,42 @@ class CompatibilityTrainer(TokenTrainer, SFTTrainer):  # type: ignore[misc]  # t
         logits = self.teachers.loss.check(batch)
         if logits is not None:
             refuse_one_model_twice(*logits)
+
+    def _encoded_set(self, dataset: Any, name: str) -> Any:
+        return self.rows.evaluation(dataset, name)
+
+    def _make_ready(self) -> None:
+        self.teachers.complete_cache()
+        super()._make_ready()
+        self.teachers.use(self.strategy)
+
+    def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give what the temperatures of a product are fitted on, of encoded rows, a few tokens at a time.
+
+        Yields:
+            The logits of the old and of the new model, (tokens, vocabulary), and the gold tokens, int64, (tokens,).
+        """
+        return self.teachers.logits(self._batch_of(rows))
+
+    def cache_teachers(self, *, process: int | None = None, processes: int | None = None) -> bool:
+        """Compute the teacher cache, as far as it is not there yet, and let go of the old model.
+
+        `train` and `evaluate` do it by themselves. Called with `process` and `processes`, it computes one part, and
+        the parts may be computed on several machines that share the folder.
+
+        Args:
+            process: The number of this part, from 0. Defaults to that of the training process.
+            processes: How many parts there are. Defaults to the number of training processes.
+
+        Returns:
+            Whether the cache is complete; False where other parts are not there yet.
+
+        Raises:
+            ConfigurationError: `teacher_cache` is "none", or the disk is too small.
+            InputError: A damaged cache.
+            TeacherError: A teacher gives NaN.
+        """
+        return self.teachers.compute_cache(process, processes)
 
     def compute_loss(
         self,

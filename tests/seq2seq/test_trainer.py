@@ -299,6 +299,13 @@ def test_models_of_the_other_kind_are_sent_to_their_trainer(tmp_path: Path) -> N
         )
 
 
+def test_options_of_generation_are_not_taken_where_nothing_is_generated(tmp_path: Path) -> None:
+    trainer = trainer_of("t5", tmp_path)
+    for method in (trainer.evaluate, trainer.predict):
+        with pytest.raises(TypeError, match="num_beams"):
+            method(Dataset.from_list(ROWS), num_beams=4)
+
+
 def test_two_tokenizers_are_refused(tmp_path: Path) -> None:
     larger = tiny_seq2seq_adapter(tiny_seq2seq("t5", 1, TOKENIZER, vocab_size=len(TOKENIZER) + 8), 11)
     with pytest.raises(ModelMismatchError):
