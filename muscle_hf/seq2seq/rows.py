@@ -28,8 +28,8 @@ class Seq2SeqRows:
     def training(self, dataset: Any) -> Dataset:
         """Prepare the training set."""
         column = self.args.weight_column
-        flips = encoded_flips(dataset, self.tokenizer) if self.args.contrast_flips else {}
-        dataset = self._encoded(dataset, "train", keep=() if column is None else (column,))
+        passed, dataset = dataset, self._encoded(dataset, "train", keep=() if column is None else (column,))
+        flips = encoded_flips(passed, self.tokenizer) if self.args.contrast_flips else {}
         for name, tokens in flips.items():
             self._check_flips(name, tokens)
             dataset = dataset.add_column(name, tokens)

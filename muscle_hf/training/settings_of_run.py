@@ -32,7 +32,9 @@ _DECIDING = (
     *("completion_only_loss", "assistant_only_loss", "average_tokens_across_devices", "weight_column"),
     *("student_rank", "full_fine_tune", "alignment", "unlabelled_teacher", "unlabelled_ratio"),
     *("unlabelled_max_new_tokens", "dice_weight", "dice_alpha", "dice_smoothing", "dice_level"),
-    *("dice_ignored_classes", "dice_form"),
+    *("dice_ignored_classes", "dice_form", "gradient_conflict", "max_prompt_length", "max_completion_length"),
+    *("contrastive_weight", "contrastive_temperature", "negative_perturbation", "positive_perturbation"),
+    "contrast_flips",
 )
 _LENGTH = ("max_steps", "num_train_epochs")
 _CONSTANT = "constant"

@@ -36,13 +36,14 @@ def config(folder: Path, **options: Any) -> CompatibilitySeq2SeqConfig:
     )  # fmt: skip
 
 
-def trainer(folder: Path, rows: list[dict[str, Any]] = ROWS, kind: str = "t5", **options: Any) -> Any:
+def trainer(folder: Path, rows: Any = ROWS, kind: str = "t5", **options: Any) -> Any:
     more = {name: options.pop(name) for name in ("optimizers",) if name in options}
     old, new = (
         tiny_seq2seq_adapter(tiny_seq2seq(kind, seed, TOKENIZER), seed, target_modules="all-linear") for seed in (1, 2)
     )
+    train = Dataset.from_list(rows) if isinstance(rows, list) else rows
     return CompatibilitySeq2SeqTrainer(
-        new, old, args=config(folder, **options), train_dataset=Dataset.from_list(rows), processing_class=TOKENIZER,
+        new, old, args=config(folder, **options), train_dataset=train, processing_class=TOKENIZER,
         **more,
     )  # fmt: skip
 
@@ -116,6 +117,26 @@ def test_a_training_that_is_gone_on_with_comes_to_the_same_weights(tmp_path: Pat
     assert torch.equal(whole.contrast.projection.linear.weight, again.contrast.projection.linear.weight)
     ended = again.model.state_dict()
     assert all(torch.equal(weight, ended[name]) for name, weight in whole.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contrastive_weight": 0.0}, "contrastive_weight 0.5 there, 0.0 now"),
+        ({"positive_perturbation": 2.0}, "positive_perturbation 3.0 there, 2.0 now"),
+        ({"max_completion_length": 1}, "max_completion_length"),
+    ],
+)
+def test_a_training_is_not_gone_on_with_as_another_one(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    trainer(tmp_path, save_strategy="steps", save_steps=1).train()
+    with pytest.raises(ConfigurationError, match=message):
+        trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_flips_of_a_stream_are_refused_as_streams_are(tmp_path: Path) -> None:
+    stream = Dataset.from_list(FLIPS).to_iterable_dataset().map(lambda row: row)
+    with pytest.raises(InputError, match="stream"):
+        trainer(tmp_path, stream, contrast_flips=True)
 
 
 def test_a_checkpoint_without_a_projection_is_not_gone_on_from(tmp_path: Path) -> None:
