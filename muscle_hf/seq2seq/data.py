@@ -19,6 +19,7 @@ from ..training.data import ENCODER_DECODER
 logger = logging.getLogger(__name__)
 
 _PROMPT, _COMPLETION = "prompt", "completion"
+_READ = "attention_mask"
 FLIP_TEXTS = {"rejected": "rejected_labels", "chosen": "chosen_labels"}
 """Columns of texts -> of their tokens: what the new model said wrongly, and what the old one said rightly."""
 
@@ -75,9 +76,10 @@ def encoded_rows(
 ) -> Dataset:
     """Encode a data set: `input_ids` and `labels` of a row, and `decoder_input_ids`.
 
-    Its rows have `prompt` and `completion`, as texts or as messages for the chat template, or are encoded already. A
-    completion gets the tokenizer's end token, where it does not end with it. `longest` are the tokens of prompt and
-    completion that are kept (None: all that the model has positions for), `keep` more columns.
+    Its rows have `prompt` and `completion`, as texts or as messages for the chat template, or are encoded already, as
+    `input_ids` (those that an `attention_mask` leaves out are padding, and go) and unshifted `labels`. A completion
+    gets the tokenizer's end token, where it does not end with it. `longest` are the tokens of prompt and completion
+    that are kept (None: all that the model has positions for), `keep` more columns.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
@@ -102,6 +104,8 @@ def encoded_rows(
         )
     elif "labels" not in columns:
         raise InputError(f"The {name} set has input_ids and no labels, only {sorted(columns)}.")
+    elif _READ in columns:
+        dataset = dataset.map(_without_padding, desc=f"Taking the padding out of the {name} set")
     used = ["input_ids", "labels", *keep]
     dataset = dataset.select_columns(used)
     refuse_empty_prompts(dataset["input_ids"], name)
@@ -196,6 +200,12 @@ def limits_of(model: Any, longest: Sequence[int | None]) -> list[int | None]:
     positions = positions_of(model)
     known = [[limit for limit in (asked, positions) if limit is not None] for asked in longest]
     return [min(limits, default=None) for limits in known]
+
+
+def _without_padding(row: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Leave out the tokens that a row's mask leaves out: batches are padded here."""
+    read = [token for token, is_read in zip(row["input_ids"], row[_READ], strict=True) if is_read]
+    return {"input_ids": read}
 
 
 def _cut(

@@ -40,6 +40,12 @@ def test_messages_are_written_by_the_chat_template() -> None:
     assert tokenizer.decode(row["labels"]) == "blue</s>"  # one end token, the template's
 
 
+def test_padding_of_rows_that_are_encoded_already_is_not_read() -> None:
+    rows = Dataset.from_list([{"input_ids": [0, 5, 6, 0, 0], "attention_mask": [0, 1, 1, 0, 0], "labels": [9, END]}])
+    row = encoded_rows(rows, TOKENIZER, tiny_seq2seq("t5", 1, TOKENIZER), "train", longest=(None, None))[0]
+    assert (row["input_ids"], row["labels"]) == ([5, 6], [9, END])
+
+
 def test_what_is_cut_is_counted_and_a_cut_completion_does_not_end(caplog: pytest.LogCaptureFixture) -> None:
     rows = Dataset.from_list([{"input_ids": [5, 6, 7, 8, END], "labels": [9, 10, 11, END]}])
     model = tiny_seq2seq("t5", 1, TOKENIZER)
