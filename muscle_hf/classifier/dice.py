@@ -32,6 +32,7 @@ from .labels import shown
 logger = logging.getLogger(__name__)
 
 LEVELS = {"example": "each example by itself", "batch": "the examples of a batch as one set"}
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FORMS = {"constant_weight": "(1 - p)^alpha weighs and is not differentiated", "published": "it is differentiated too"}
 
 
@@ -76,6 +77,12 @@ def dice_loss(
         tensor([0.2000])
     """
     _check_numbers(alpha, smoothing, level, "")
+    if not isinstance(logits, Tensor) or not isinstance(gold, Tensor):
+        raise InputError(f"Logits and gold classes are {type(logits)} and {type(gold)}; tensors are needed.")
+    if gold.dtype not in _INTEGERS:
+        raise InputError(f"Gold classes are of {gold.dtype}; their numbers are needed, as torch.int64.")
+    if not isinstance(ignored_classes, Collection) or not all(type(number) is int for number in ignored_classes):
+        raise InputError(f"ignored_classes={ignored_classes!r} must be a list of numbers of classes, such as [0].")
     if logits.dim() != 2 or gold.shape != logits.shape[:1]:
         raise InputError(
             f"Logits of shape {tuple(logits.shape)} and gold classes of shape {tuple(gold.shape)} do not fit; "

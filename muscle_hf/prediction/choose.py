@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..models.asking import asking, refuse_nan, tie_margin_of
 from ..progress import progress_bar
 from .likelihood import can_share, rotary_limit, score
-from .prompts import Option, Prompt, Stem, check_numbers, encode_choices_for, whole_stems
+from .prompts import Option, Prompt, Stem, check_asked, check_numbers, encode_choices_for, whole_stems
 
 __all__ = ["Choices", "Prompt", "choose_answers"]
 
@@ -103,6 +103,7 @@ def choose_answers(
         [2, 3]
     """
     check_numbers(tie_margin, batch_size=batch_size)
+    check_asked(model, tokenizer)
     margin = tie_margin_of(model, tie_margin)
     questions = encode_choices_for(model, tokenizer, prompts, choices, delimiter, normalization)
     limit = rotary_limit(model)

@@ -106,8 +106,8 @@ def generate_answers(
         array([3, 1])
     """
     check_numbers(tie_margin, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    margin = tie_margin_of(model, tie_margin)
     rows = encode_for(model, tokenizer, prompts, max_new_tokens)
+    margin = tie_margin_of(model, tie_margin)
     ordered = generate_rows(
         model, tokenizer, rows, lambda _: Chooser(margin), max_new_tokens, batch_size, show_progress, description
     )

@@ -141,6 +141,25 @@ def encode_choices(
     return questions
 
 
+def check_asked(model: Any, tokenizer: Any) -> None:
+    """Refuse what is no loaded model that writes, or no tokenizer, such as their names."""
+    if not hasattr(model, "config"):
+        raise InputError(
+            f"model is {printable(repr(model))[:100]}; give a loaded one, such as "
+            "AutoModelForCausalLM.from_pretrained(…)."
+        )
+    base = base_model(model)
+    if isinstance(base, PreTrainedModel) and not base.can_generate():
+        raise InputError(
+            f"{type(base).__name__} writes no answers; give a language model, such as one of AutoModelForCausalLM."
+        )
+    if not callable(tokenizer):
+        raise InputError(
+            f"tokenizer is {printable(repr(tokenizer))[:100]}; give a loaded one, such as "
+            "AutoTokenizer.from_pretrained(…)."
+        )
+
+
 def encode_for(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -148,6 +167,7 @@ def encode_for(
     max_new_tokens: int,
 ) -> list[list[int]]:
     """Give the tokens of prompts, and refuse what the model could not read and answer in full."""
+    check_asked(model, tokenizer)
     may_end = bool(base_model(model).config.is_encoder_decoder)
     rows = encode(tokenizer, as_texts(tokenizer, prompts), prompts, may_end=may_end)
     check_fit(base_model(model), ((index, row, max_new_tokens) for index, row in enumerate(rows)))

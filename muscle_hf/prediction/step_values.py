@@ -11,12 +11,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError
-from ..flips.answers.judged import Judge, equals, judged, rows_of
+from ..flips.answers.judged import Judge, judge_of, judged, rows_of
 from ..flips.step_credit import PIT_RULES, interval_of_best, probability_of_best
 from ..models.adapters import base_model
 from ..text import how_many, listed, quote
 from .generate import continuation, end_tokens
-from .prompts import Prompt, as_texts, check_fit, check_numbers, encode
+from .prompts import Prompt, as_texts, check_asked, check_fit, check_numbers, encode
 from .sample import check_sampling, sample_rows
 
 logger = logging.getLogger(__name__)
@@ -190,6 +190,7 @@ def step_values(
     check_rule(pit_rule)
     if judge is None and references is None:
         raise ConfigurationError("there is neither a judge nor references, so nobody knows what is right; give one.")
+    check_asked(model, tokenizer)
     if base_model(model).config.is_encoder_decoder:
         raise InputError(
             f"{type(base_model(model)).__name__} is an encoder-decoder model, whose encoder would read the steps as a "
@@ -197,13 +198,13 @@ def step_values(
         )
     right_answers = prompts if references is None else references
     rows_of({"prompts": prompts, "answers": answers, "references": right_answers})
+    by = judge_of(judge, right_answers)
     split = _split(answers, separator)
     questions = _questions(tokenizer, prompts)
     read = _read(tokenizer, questions, split)
     length = _room(model, read) if max_new_tokens is None else max_new_tokens
     check_fit(base_model(model), ((row, tokens, length) for row, places in enumerate(read) for tokens in places))
     # Judged before the rollouts, so that a judge that gives no bool is refused before work is lost.
-    by = equals if judge is None else judge
     right = [judged(by, answer, right_answers[row], f"answers[{row}]") for row, answer in enumerate(answers)]
 
     continued = list(dict.fromkeys(tokens for places in read for tokens in places[:-1]))

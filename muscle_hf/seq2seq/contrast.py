@@ -1,5 +1,6 @@
 """The contrastive term of a training (CLAPS): its projection, the texts of flips, and the loss of a batch."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def encoded_flips(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[
         )
     encoder, encoded = TextEncoder(tokenizer, "train"), {}
     for column in texts:
+        _refuse_texts(column, dataset[column], dataset["completion"])
         wanted = [
             number
             for number, (text, completion) in enumerate(zip(dataset[column], dataset["completion"], strict=True))
@@ -52,6 +54,21 @@ def encoded_flips(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[
             "completion. Where nothing flips, leave it out."
         )
     return encoded
+
+
+def _refuse_texts(column: str, texts: Iterable[Any], completions: Iterable[Any]) -> None:
+    """Refuse texts of flips that are of another kind than completions, or wrong and right at once."""
+    for number, (text, completion) in enumerate(zip(texts, completions, strict=True)):
+        if text is not None and type(text) is not type(completion):
+            raise InputError(
+                f"Row {number} of the train set: {column} is of the kind {type(text).__name__}, and the completion of "
+                f"the kind {type(completion).__name__}; give texts for both, or messages for both."
+            )
+        if column == "rejected" and text == completion:
+            raise InputError(
+                f"Row {number} of the train set: rejected is the completion itself, which is right. Write None where "
+                "nothing flipped."
+            )
 
 
 class Contrast:

@@ -77,6 +77,10 @@ def check_contrast_of_run(args: Any, train_dataset: Any, optimizers: tuple[Any, 
             "contrastive_weight takes gradients of inner losses, which reentrant checkpointing does not allow. Set "
             'gradient_checkpointing_kwargs={"use_reentrant": False}.'
         )
+    if len(train_dataset) == 1:
+        raise ConfigurationError(
+            "The train set has one row, and contrastive_weight compares several. Add rows, or leave it out."
+        )
     size = args.train_batch_size
     rest = 0 if args.dataloader_drop_last else len(train_dataset) % size
     if size < 2 or rest == 1:

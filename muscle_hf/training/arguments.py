@@ -5,16 +5,18 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import ArgumentError, ConfigurationError, MuscleError
+from ..errors import ArgumentError, ConfigurationError, MuscleError, unknown_option
 
 T = TypeVar("T")
 
 # What a library's own checks raise; out of memory and the like are no fault of an argument.
 _REFUSALS = (ValueError, TypeError, ImportError, NotImplementedError)
 _LONGEST = 500
+_PACKAGE = __name__.partition(".")[0]
 
 
 def checks_arguments(
@@ -63,6 +65,7 @@ def checks_arguments(
             for needed, reason in (missing or {}).items():
                 if (placed | named).get(needed) is None:
                     raise ArgumentError(f"{needed} is missing. {reason}")
+            _check_own_fields(kind, placed | named)
             try:
                 own(self, *positional, **named)
             except MuscleError:
@@ -75,6 +78,21 @@ def checks_arguments(
         return kind
 
     return decorate
+
+
+def _check_own_fields(kind: type, values: Mapping[str, Any]) -> None:
+    """Refuse, of our own options of a config, a switch that is no bool ("no" is true) and a list of names."""
+    if not is_dataclass(kind):
+        return
+    declared = [inspect.get_annotations(base) for base in kind.__mro__ if base.__module__.startswith(_PACKAGE)]
+    for option in fields(kind):
+        if option.name not in values or not any(option.name in names for names in declared):
+            continue
+        value = values[option.name]
+        if option.type is bool and not isinstance(value, bool):
+            raise ConfigurationError(f"{option.name}={value!r} is {_a(type(value).__name__)}; write True or False.")
+        if "choices" in option.metadata and not isinstance(value, str | None):
+            raise unknown_option(option.name, value, dict.fromkeys(option.metadata["choices"]))
 
 
 def _unknown(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from trl import DPOTrainer
 
 from ..errors import InputError
@@ -37,14 +37,19 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Refuse an empty data set, and make the trainer."""
         dataset = kwargs.get("train_dataset", args[4] if len(args) > 4 else None)
-        if isinstance(dataset, Dataset) and not len(dataset):
-            raise InputError("train_dataset has no pairs; its description (train_dataset.info) says why.")
+        validation = kwargs.get("eval_dataset", args[5] if len(args) > 5 else None)
+        sets = {"eval_dataset": validation} if not isinstance(validation, dict) else validation
+        for name, pairs in ({"train_dataset": dataset} | sets).items():
+            if isinstance(pairs, Dataset) and not len(pairs):
+                raise InputError(f"{name} has no pairs; its description ({name}.info) says why.")
+            if isinstance(pairs, IterableDataset | list):
+                raise InputError(f"{name} is of the kind {type(pairs).__name__}; give what step_pairs returns.")
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Take pairs of tokens as they are, where TRL would make them of texts."""
         columns = dataset.column_names
-        if not isinstance(dataset, Dataset) or not {*IDS} <= {*columns}:
+        if not {*IDS} <= {*columns}:
             raise InputError(
                 f"the {dataset_name} data set has the columns {listed(columns or ())}, but pairs of steps have "
                 f"{', '.join(IDS)}: make them with step_pairs(values, end='step'). Pairs of texts are for "

@@ -66,6 +66,8 @@ def step_pairs(
         raise ConfigurationError(
             "max_length_ratio would be ignored with end='step', where rejected is one step; leave it out."
         )
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise InputError(f"values is {quote(values)}; give the list that step_values returns.")
     wrong = Counter[str]()
     whole: list[tuple[int, StepValues, int, Rollout]] = []
     asked: list[Any] = []

@@ -160,6 +160,11 @@ def test_certainty_gives_no_nan_but_in_the_published_form(level: str, alpha: flo
         ({"ignored_classes": [0, 1]}, ConfigurationError, "All classes are ignored"),
         ({"ignored_classes": [2]}, InputError, "no ignored class 2: the logits have 2"),
         ({"gold": torch.tensor([-100])}, InputError, "no gold class -100"),
+        # No class is equal to one and a half, so none would be gold.
+        ({"gold": torch.tensor([1.5])}, InputError, "Gold classes are of torch.float32; their numbers are needed"),
+        ({"gold": [1]}, InputError, "tensors are needed"),
+        ({"ignored_classes": ["O"]}, InputError, r"ignored_classes=\['O'\] must be a list of numbers"),
+        ({"ignored_classes": 0}, InputError, "ignored_classes=0 must be a list of numbers"),
         ({"gold": torch.tensor([0, 1])}, InputError, "do not fit"),
     ],
 )

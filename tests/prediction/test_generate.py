@@ -9,6 +9,7 @@ import pytest
 import torch
 from other_tokenizers import sentencepiece_tokenizer
 from questions import BATCH_SIZES, PROMPTS, no_logged_warnings, one_thread
+from tiny_classifiers import tiny_classifier
 from tiny_models import CHAT_TEMPLATE, tiny_adapter, tiny_llama, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -267,6 +268,14 @@ class TestRefusals:
     def test_no_prompts_or_one_string_are_taken_for_prompts(self, model, tokenizer, prompts) -> None:
         with pytest.raises(InputError, match="at least one prompt"):
             _generate(model, tokenizer, prompts)
+
+    def test_a_name_or_a_classifier_is_taken_for_a_loaded_model(self, model, tokenizer) -> None:
+        with pytest.raises(InputError, match=r"model is 'org/model'; give a loaded one"):
+            _generate("org/model", tokenizer)
+        with pytest.raises(InputError, match="BertForSequenceClassification writes no answers; give a language model"):
+            _generate(tiny_classifier(1, tokenizer), tokenizer)
+        with pytest.raises(InputError, match=r"tokenizer is None; give a loaded one"):
+            _generate(model, None)
 
     def test_a_prompt_is_cut_silently(self, model, tokenizer) -> None:
         with pytest.raises(InputError, match=r"prompt 1 has 140 tokens, and its answer may take 8 more.*holds 128"):

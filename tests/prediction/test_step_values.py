@@ -184,6 +184,8 @@ def test_rollouts_have_twice_the_longest_answer_by_default_but_no_more_than_the_
         ({"pit_rule": "lowest"}, ConfigurationError, "the rule of the pit is 'lowest'"),
         ({"separator": ""}, ConfigurationError, "separator is ''"),
         ({"judge": None, "references": None}, ConfigurationError, "neither a judge nor references"),
+        ({"judge": "exact"}, InputError, "judge is 'exact'; give a function of an answer"),
+        ({"judge": None, "references": [21]}, InputError, r"references\[0\] is 21, and without a judge"),
         ({"judge": lambda *_: 1}, InputError, r"judge gives 1 for answers\[0\]; it must say True or False"),
         ({"judge": lambda answer, _: "red" in answer or None}, InputError, r"judge gives null for a rollout of answ"),
         ({"answers": [" green red"] * 2}, InputError, "prompts 1, answers 2, references 1"),

@@ -184,6 +184,19 @@ def test_options_that_cannot_be_or_would_be_ignored_are_refused(
             ConfigurationError,
             "reentrant checkpointing",
         ),
+        (ROWS[:1], {}, ConfigurationError, "The train set has one row, and contrastive_weight compares several"),
+        (
+            [row | {"rejected": row["completion"]} for row in ROWS],
+            {"contrast_flips": True},
+            InputError,
+            "Row 0 of the train set: rejected is the completion itself",
+        ),
+        (
+            [row | {"chosen": 3} for row in ROWS],
+            {"contrast_flips": True},
+            InputError,
+            "Row 0 of the train set: chosen is of the kind int, and the completion of the kind str",
+        ),
         (ROWS, {"contrast_flips": True}, InputError, "needs the columns prompt, completion and rejected"),
         (
             [row | {"rejected": None, "chosen": row["completion"]} for row in ROWS],

@@ -154,6 +154,23 @@ def test_what_the_parent_refuses_is_a_trace_of_several_lines(config: Any, option
     assert part in _complaint(config, use_cpu=True, report_to="none", **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        # A text is true, whatever it says.
+        ({"log_gradient_cosine": "no", "cross_entropy_weight": 0.5}, "log_gradient_cosine='no' is a str; write True"),
+        ({"scale_by_temperature_squared": 1}, "scale_by_temperature_squared=1 is an int; write True or False"),
+        ({"preset": ["focal"]}, "preset=['focal'] is unknown; choose one of"),
+        ({"gradient_conflict": ["sum"]}, "gradient_conflict=['sum'] is unknown"),
+    ],
+)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_switch_that_says_no_is_on_or_a_list_of_names_is_a_riddle(
+    config: Any, options: dict[str, Any], part: str
+) -> None:
+    assert part in _complaint(config, use_cpu=True, report_to="none", **options)
+
+
 def test_a_config_cannot_be_copied_or_subclassed_any_more(tmp_path: Path) -> None:
     import copy
     import dataclasses

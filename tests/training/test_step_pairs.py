@@ -137,6 +137,12 @@ def test_without_pairs_the_set_is_empty_with_its_columns_and_says_why(tmp_path, 
     assert len(step_pairs([], end=end)) == 0 and "no wrong answers, so there are no pairs" in caplog.text
     with pytest.raises(InputError, match=r"train_dataset has no pairs; its description"):
         _trainer(StepDPOTrainer, empty, tmp_path)
+    if end == "step":
+        some = step_pairs([_values()], end=end)
+        with pytest.raises(InputError, match="eval_dataset has no pairs"):
+            StepDPOTrainer("model", args=_options(tmp_path), train_dataset=some, eval_dataset={"eval_dataset": empty})
+        with pytest.raises(InputError, match="train_dataset is of the kind IterableDataset; give what step_pairs"):
+            _trainer(StepDPOTrainer, some.to_iterable_dataset(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +159,8 @@ def test_without_pairs_the_set_is_empty_with_its_columns_and_says_why(tmp_path, 
 def test_what_makes_no_pair_is_refused(values, changed, error, message) -> None:
     with pytest.raises(error, match=message):
         step_pairs([make() for make in values], **changed)
+    with pytest.raises(InputError, match="; give the list that step_values returns"):
+        step_pairs(_values())
 
 
 def test_a_conversation_of_the_test_set_is_known_again() -> None:

@@ -1,6 +1,6 @@
 """Who says that a text is right: a function of the text and its reference, which must say True or False."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,24 @@ def judged(judge: Judge, answer: str, reference: Any, name: str) -> bool:
     return bool(verdict)
 
 
-def equals(answer: str, reference: Any) -> bool:
+def judge_of(judge: Judge | None, references: Sequence[Any]) -> Judge:
+    """Give the judge, or without one `equals`, which needs references that are texts: no text is equal to a number."""
+    if judge is not None:
+        if not callable(judge):
+            raise InputError(f"judge is {quote(judge)}; give a function of an answer and its reference.")
+        return judge
+    for place, reference in enumerate(references):
+        if not isinstance(reference, str):
+            raise InputError(
+                f"references[{place}] is {quote(reference)}, and without a judge an answer is right where it is the "
+                "same text; give texts, or a judge."
+            )
+    return equals
+
+
+def equals(answer: str, reference: str) -> bool:
     """Judge an answer by its reference, but for the white space around both."""
-    return isinstance(reference, str) and answer.strip() == reference.strip()
+    return answer.strip() == reference.strip()
 
 
 def rows_of(columns: Mapping[str, Any]) -> int:

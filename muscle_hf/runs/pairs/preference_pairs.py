@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...flips.answers.judged import Judge, equals, judged, rows_of
+from ...flips.answers.judged import Judge, judge_of, judged, rows_of
 from ...text import listed, one_line, quote
 from ..instance import Instance
 from ..outcomes import Outcomes
@@ -104,7 +104,7 @@ def flip_pairs(
     elif chosen == "new_sample_first":
         notes.append("there are no samples of the new model, so the old answers are chosen")
     n = rows_of(columns)
-    right_by = equals if judge is None else judge
+    right_by = judge_of(judge, references)
     asked = [check_prompt(prompt, f"prompts[{place}]") for place, prompt in enumerate(prompts)]
     flips = []
     for place in range(n):

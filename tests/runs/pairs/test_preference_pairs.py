@@ -148,6 +148,12 @@ def test_a_question_of_the_test_set_is_refused_however_it_is_written(held_out: A
     [
         ({"judge": lambda *_: 1}, r"judge gives 1 for old\[0\]; it must say True or False"),
         ({"judge": lambda *_: None}, "judge gives null"),
+        ({"judge": "exact"}, "judge is 'exact'; give a function of an answer"),
+        # No answer would be right, and nothing seem to flip.
+        (
+            {"judge": None, "references": [1] * 6},
+            r"references\[0\] is 1, and without a judge an answer is right where",
+        ),
         ({"chosen": "best"}, "chosen is 'best', but must be one of 'new_sample_first', 'old', 'reference'"),
         ({"chosen": "old", "samples": [["a"]] * 6}, "samples would be ignored with chosen='old'"),
         ({"samples": [["a"]]}, "samples 1"),
