@@ -47,7 +47,7 @@ from muscle_hf.training.cross_entropy import CrossEntropyTrainer
 from muscle_hf.training.quiet import quiet_libraries
 
 RESULTS = Path(__file__).parent / "step_credit_results"
-TUNING_SEED, SEEDS = 100, (0, 1, 2)
+TUNING_SEED, SEEDS = 100, tuple(range(6))
 DPO_RATES, RATES = (3e-6, 1e-5, 3e-5, 1e-4), (1e-4, 3e-4, 1e-3)
 
 
@@ -336,22 +336,28 @@ def interval(values: Sequence[float]) -> str:
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """Lay out the means over seeds, and what each row breaks less than fine-tuning on the same texts."""
+    """Lay out the means over seeds, and what each row breaks against the new model and against fine-tuning."""
     by_row = {name: {c.seed: c for c in cells if c.row == name and c.seed != TUNING_SEED} for name in TITLES}
-    head = ["from the new model", "learning rate", "accuracy, %", "NFR, %", "NFR against the new model's, points"]
+    head = ["from the new model", "learning rate", "accuracy, %", "NFR, %"]
+    head += [f"NFR minus that of {of}, points" for of in ("the new model", "fine-tuning on flip pairs")]
     rows = []
     for name, title in TITLES.items():
         of_row = list(by_row[name].values())
         if not of_row:
             continue
-        change = [each.negative_flip_rate - by_row[NEW][each.seed].negative_flip_rate for each in of_row]
+        changes = [
+            [cell.negative_flip_rate - by_row[other][seed].negative_flip_rate for seed, cell in by_row[name].items()]
+            if other != name and by_row[name].keys() <= by_row[other].keys()
+            else None
+            for other in (NEW, "sft_flips")
+        ]
         rows.append(
             [
                 title,
                 "" if name == NEW else f"{of_row[0].learning_rate:g}",
                 interval([each.accuracy for each in of_row]),
                 interval([each.negative_flip_rate for each in of_row]),
-                "" if name == NEW else interval(change),
+                *("" if change is None else interval(change) for change in changes),
             ]
         )
     return markdown_table(head, rows)
