@@ -115,6 +115,9 @@ def _task_of_class(found: Mapping[str, Any]) -> str | None:
     mapping = found.get("auto_mapping")
     trained = str(mapping.get("base_model_class")) if isinstance(mapping, dict) else ""
     heads = {"ForCausalLM": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS"}
+    # By their names, since models of pictures and sounds end like them.
+    kinds = ("T5", "Bart", "Pegasus", "PegasusX", "M2M100", "LED", "Blenderbot", "BlenderbotSmall", "ProphetNet")
+    heads |= dict.fromkeys((*(f"{kind}ForConditionalGeneration" for kind in kinds), "MarianMTModel"), "SEQ_2_SEQ_LM")
     return next((task for head, task in heads.items() if trained.endswith(head)), None)
 
 

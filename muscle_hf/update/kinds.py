@@ -1,5 +1,6 @@
 """Causal models and encoder-decoders: what an update needs for either."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,11 +46,14 @@ def kind_of_base(name: str, given: Mapping[str, Any]) -> Kind:
     `given` are the options of the training that say how it is loaded.
     """
     loading = given.get("model_init_kwargs")
-    shared = {"revision": loading["revision"]} if isinstance(loading, dict) and "revision" in loading else {}
+    # Not left out, or transformers would ask on the terminal.
+    shared = {"trust_remote_code": bool(given.get("trust_remote_code"))}
     try:
+        if isinstance(loading, str):
+            loading = json.loads(loading)
+        if isinstance(loading, dict):
+            shared |= {option: loading[option] for option in ("revision", "trust_remote_code") if option in loading}
         with looking_up(name):
-            # Not left out, or transformers would ask on the terminal.
-            trusts = bool(given.get("trust_remote_code"))
-            return kind_of(AutoConfig.from_pretrained(name, trust_remote_code=trusts, **shared))
+            return kind_of(AutoConfig.from_pretrained(name, **shared))
     except (MuscleError, OSError, ValueError, KeyError, ImportError):
         return CAUSAL

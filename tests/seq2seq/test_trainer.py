@@ -223,6 +223,15 @@ def test_what_is_saved_is_an_adapter_that_answers_as_the_student_does(tmp_path: 
     assert generate_answers(loaded, TOKENIZER, prompts, **options).texts == expected.texts
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_that_was_told_no_task_is_loaded_as_its_card_says(kind: str, tmp_path: Path) -> None:
+    base = tiny_seq2seq(kind, 1, TOKENIZER)
+    base.save_pretrained(tmp_path / "base")
+    base.config.name_or_path = base.name_or_path = str(tmp_path / "base")
+    tiny_seq2seq_adapter(base, 3, task_type=None).save_pretrained(tmp_path / "adapter")
+    assert load_adapter(tmp_path / "adapter").base_model.model.config.is_encoder_decoder
+
+
 def test_the_states_that_the_head_reads_are_at_hand_when_a_loss_asks_for_them(tmp_path: Path) -> None:
     trainer = trainer_of("t5", tmp_path)
     trainer.needs_states = True

@@ -8,10 +8,11 @@ import torch
 from peft import AutoPeftModelForSeq2SeqLM
 from tiny_models import tiny_llama, tiny_tokenizer
 from tiny_seq2seq import tiny_seq2seq, tiny_seq2seq_adapter
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from muscle_hf import ConfigurationError, InputError, ModelMismatchError, generate_answers
 from muscle_hf.cli import main
+from muscle_hf.update.kinds import ENCODER_DECODER, kind_of_base
 from muscle_hf.update.options import read_options
 from muscle_hf.update.plan import Plan, make_plan
 
@@ -110,6 +111,18 @@ def test_options_that_encoder_decoders_do_not_have_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         _plan(models, tmp_path, *more)
+
+
+def test_the_kind_of_a_base_is_read_from_the_commit_that_is_loaded(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    read = AutoConfig.from_pretrained
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda name, **options: asked.append(options) or read(name))
+    base, loading = str(models / "base-v2"), {"revision": "abc", "trust_remote_code": True, "dtype": "float32"}
+    for given in (loading, json.dumps(loading)):
+        assert kind_of_base(base, {"model_init_kwargs": given}) is ENCODER_DECODER
+    assert asked == [{"revision": "abc", "trust_remote_code": True}] * 2
 
 
 def test_models_of_two_kinds_are_refused(models: Path, tmp_path: Path) -> None:
