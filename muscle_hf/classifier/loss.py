@@ -16,7 +16,7 @@ And what it means that nobody knows the class of an instance, a row of `unlabell
 - It learns from the model that `unlabelled_teacher` names, whatever the mask says, and by the divergence alone: no
   part of the loss is cross-entropy. What that model answers stands in for the gold class in all figures. One that the
   *new model takes for an added class* learns from the new model.
-- Where a log has the old model's answer, that is learned by cross-entropy alone.
+- Where a log has the old model's answer, that is learned by cross-entropy alone, without a part of the dice loss.
 """
 
 import math
@@ -146,9 +146,16 @@ def _with_dice(
     shares: Tensor | None,
     cross_entropy: Tensor,
 ) -> Tensor:
-    """Give the task term of each token; of a set each token counts by its weight and its share of that term."""
-    counts = [each for each in (weights, shares) if each is not None]
-    return dice(cross_entropy, student, gold, math.prod(counts[1:], start=counts[0]) if counts else None)
+    """Give the task term of each token; of a set each token counts by its weight.
+
+    Those whose share is 0 have no term, and those of a log, with share 1, their cross-entropy alone: neither has a
+    gold class, so neither is of the set.
+    """
+    if shares is None:
+        return dice(cross_entropy, student, gold, weights)
+    is_labelled = (shares > 0) & (shares < 1)
+    counts = is_labelled.to(cross_entropy) if weights is None else weights * is_labelled
+    return torch.where(is_labelled, dice(cross_entropy, student, gold, counts), cross_entropy)
 
 
 def _taught(

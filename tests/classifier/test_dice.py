@@ -259,6 +259,23 @@ def test_texts_without_labels_are_not_of_the_set(tmp_path: Path) -> None:
     torch.testing.assert_close(mixed.loss, without.loss + 0.4 * 0.25 * (dice - cross_entropy))
 
 
+@pytest.mark.parametrize("level", ["example", "batch"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_answers_of_a_log_are_no_gold_classes_and_learned_by_cross_entropy_alone(
+    tmp_path: Path, level: str, weighted: bool
+) -> None:
+    batch = _batch() | {"unlabelled": torch.tensor([False] * 5 + [True] * 3), "normalizer": 1.0}
+    w = torch.linspace(0.5, 2, 8, dtype=torch.float64) if weighted else torch.ones(8, dtype=torch.float64)
+    batch |= {"weights": w} if weighted else {}
+    mixed = classifier_loss(**batch, dice=_term(tmp_path, dice_level=level))
+    without = classifier_loss(**batch)
+    labelled = {name: batch[name][:5] for name in ("student_logits", "old_logits", "new_logits", "labels")}
+    labelled |= {"weights": w[:5]} if weighted else {}
+    rest = batch | labelled | {"unlabelled": None}
+    of_labelled = classifier_loss(**rest, dice=_term(tmp_path, dice_level=level)).loss - classifier_loss(**rest).loss
+    torch.testing.assert_close(mixed.loss - without.loss, of_labelled)
+
+
 ROWS = [{"tokens": text.split(), "ner_tags": [len(word) % 3 for word in text.split()]} for text in TEXTS]
 
 
