@@ -132,7 +132,12 @@ class Generation:
     tokens: list[int]
     log_likelihood: float  # with the end token
     near_tie: bool  # whether rounding could have decided one of its steps
-    finished: bool
+    end: int | None  # the token that ended it; None where `max_new_tokens` cut it off
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself."""
+        return self.end is not None
 
 
 @dataclass
@@ -218,9 +223,9 @@ def _generate(
     before = 1 if has_encoder else width
     for tokens, logs, ties in zip(sequences[:, before:].tolist(), log_probabilities, near_ties, strict=True):
         length = next((step for step, token in enumerate(tokens) if token in ends), len(tokens))
-        finished = length < len(tokens)
-        steps = length + finished
-        generations.append(Generation(tokens[:length], math.fsum(logs[:steps]), any(ties[:steps]), finished))
+        end = tokens[length] if length < len(tokens) else None
+        steps = length + (end is not None)
+        generations.append(Generation(tokens[:length], math.fsum(logs[:steps]), any(ties[:steps]), end))
     return generations
 
 

@@ -15,7 +15,7 @@ from ..flips.answers.judged import Judge, judge_of, judged, rows_of
 from ..flips.step_credit import PIT_RULES, interval_of_best, probability_of_best
 from ..models.adapters import base_model
 from ..text import how_many, listed, quote
-from .generate import continuation, end_tokens
+from .generate import continuation
 from .prompts import Prompt, as_texts, check_asked, check_fit, check_numbers, encode
 from .sample import check_sampling, sample_rows
 
@@ -35,13 +35,18 @@ class Rollout:
         text: What follows these steps, up to the end.
         tokens: The same as it was drawn, without the end token.
         right: Whether steps and rollout together are a right answer; never where it did not end.
-        finished: Whether it ended before `max_new_tokens` cut it off.
+        end: The token that it ended with, of those that the model and its tokenizer have; None where it never ended.
     """
 
     text: str
     tokens: tuple[int, ...]
     right: bool
-    finished: bool
+    end: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended before `max_new_tokens` cut it off."""
+        return self.end is not None
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,6 @@ class StepValues:
         interval: 95 % interval of each, shape (m + 1, 2).
         rollouts: Those from the question, and after each step but the last; shape (m, rollouts).
         tokens: What the model read at each of the m + 1 places, the last with the whole answer, without an end token.
-        end: The token that ends an answer; None where the model has none.
         rule: What `pit` goes by.
     """
 
@@ -70,7 +74,6 @@ class StepValues:
     interval: NDArray[np.float64]
     rollouts: tuple[tuple[Rollout, ...], ...]
     tokens: tuple[tuple[int, ...], ...]
-    end: int | None
     rule: str = "least_advantage"
 
     @property
@@ -142,7 +145,8 @@ def step_values(
         temperature: What logits are divided by, above 0; 1 asks for the model's own distribution.
         max_new_tokens: Longest rollout, in tokens, the end token included. One that does not end in them is counted,
             and not right. None: twice the tokens of the longest answer, as far as the model's context goes.
-        seed: Of the random numbers.
+        seed: Of the random numbers. Where the answers were drawn by `sample_answers`, another seed than theirs: with
+            the same, they are among their own rollouts, and the value of the question is not independent of them.
         batch_size: Rollouts to sample at once.
         tie_margin: As in `sample_answers`.
         show_progress: Show a progress bar on stderr.
@@ -223,7 +227,6 @@ def step_values(
         description="Continuing answers",
     )
     written = {tokens: generations[at * rollouts :][:rollouts] for at, tokens in enumerate(continued)}
-    end = min(end_tokens(model.generation_config, tokenizer), default=None)
     results = []
     for row, steps in enumerate(split):
         of_row = []
@@ -237,7 +240,7 @@ def step_values(
                         text,
                         tuple(each.tokens),
                         each.finished and judged(by, before + text, right_answers[row], name),
-                        each.finished,
+                        each.end,
                     )
                     for text, each in zip(texts, written[tokens], strict=True)
                 )
@@ -254,7 +257,6 @@ def step_values(
                 interval=np.array([*(interval_of_best(count, rollouts, best_of) for count in counted), (last, last)]),
                 rollouts=tuple(of_row),
                 tokens=read[row],
-                end=end if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
                 rule=pit_rule,
             )
         )

@@ -53,7 +53,7 @@ def step_pairs(
 
     Raises:
         ConfigurationError: Another `end`, or a length ratio that would be ignored.
-        InputError: Something else than step values, a question of the test set, a model without an end token.
+        InputError: Something else than step values, or a question of the test set.
 
     Example:
         >>> values = muscle_hf.step_values(model, tokenizer, prompts, answers, judge=judge)  # doctest: +SKIP
@@ -91,10 +91,11 @@ def step_pairs(
         refuse_held_out(checked, held_out, "held_out", "wrong answer")
     right = len(values) - len(asked)
     notes = [f"no pairs of {how_many(right, 'right answer')}"] if right else []
-    texts = [
-        Pair(each.question + "".join(each.steps[:pit]), chosen.text, "".join(each.steps[pit:]), place, ROLLOUT)
-        for place, each, pit, chosen in whole
-    ]
+    texts = []
+    for place, each, pit, chosen in whole:
+        rejected = each.steps[pit:] if end == "rest" else each.steps[pit : pit + 1]
+        before = each.question + "".join(each.steps[:pit])
+        texts.append(Pair(before, chosen.text, "".join(rejected), place, ROLLOUT))
     made = PairSet.of(texts, len(asked), wrong, max_length_ratio, notes, "wrong answer")
     for line in made.lines:
         logger.warning(line)
@@ -109,15 +110,13 @@ def step_pairs(
 
 
 def _ids(place: int, values: StepValues, pit: int, chosen: Rollout) -> dict[str, Any]:
-    """Give a pair as tokens: as they were drawn, and an end where the model ended."""
-    if values.end is None:
-        raise InputError("neither the model nor its tokenizer has an end token, so no answer can end; set one.")
+    """Give a pair as tokens: as they were drawn, with the end that the model wrote."""
     before, after = values.tokens[pit], values.tokens[pit + 1]
     # Tokens may merge where a step begins; then the prompt ends before that, as in TRL.
     shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(before, after, strict=False)))
     return {
         "prompt_ids": list(before[:shared]),
-        "chosen_ids": [*before[shared:], *chosen.tokens, values.end],
+        "chosen_ids": [*before[shared:], *chosen.tokens, chosen.end],
         "rejected_ids": list(after[shared:]),
         "id": place,
         "chosen_from": ROLLOUT,

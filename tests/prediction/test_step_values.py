@@ -106,6 +106,15 @@ def test_neither_the_batch_nor_other_answers_decide_a_value(colours, model) -> N
     assert _values(model, colours, rollouts=20, temperature=0.01)[0].rollouts != alone.rollouts
 
 
+def test_a_rollout_knows_which_of_several_ends_it_has(colours) -> None:
+    several = tiny_llama(seed=6, tokenizer=colours, initializer_range=0.15)
+    several.generation_config.eos_token_id = [0, 2]
+    (values,) = _values(several, colours, rollouts=40)
+    ends = {rollout.end for of_place in values.rollouts for rollout in of_place}
+    assert {0, 2} <= ends <= {0, 2, None}
+    assert all(2 not in rollout.tokens for of_place in values.rollouts for rollout in of_place)
+
+
 def test_a_step_ends_with_the_separator_and_blank_ones_belong_to_the_one_before(colours, model) -> None:
     answers = ["\n\n red\n\n\n green\n", " red\n \n green"]
     options = {"prompts": ["red"] * 2, "answers": answers, "separator": "\n", "rollouts": 1}
@@ -121,7 +130,7 @@ def test_an_answer_of_one_step_has_values_but_no_pit(colours, model, caplog) -> 
 
 
 def test_the_pit_goes_by_the_rule_that_is_named() -> None:
-    common: dict[str, Any] = {"prompt": "", "question": "", "right": False, "rollouts": (), "tokens": (), "end": 0}
+    common: dict[str, Any] = {"prompt": "", "question": "", "right": False, "rollouts": (), "tokens": ()}
     value = np.array([0.75, 0.25, 0.125, 0.25, 0.0])
     values = StepValues(steps=("a", "b", "c", "d"), value=value, interval=np.zeros((5, 2)), **common)
     rules = ("least_advantage", "lowest_value", "first_all_fail")
@@ -187,7 +196,11 @@ def test_rollouts_have_twice_the_longest_answer_by_default_but_no_more_than_the_
         ({"judge": "exact"}, InputError, "judge is 'exact'; give a function of an answer"),
         ({"judge": None, "references": [21]}, InputError, r"references\[0\] is 21, and without a judge"),
         ({"judge": lambda *_: 1}, InputError, r"judge gives 1 for answers\[0\]; it must say True or False"),
-        ({"judge": lambda answer, _: "red" in answer or None}, InputError, r"judge gives null for a rollout of answ"),
+        (
+            {"judge": lambda answer, _: "green red" in answer or None, "rollouts": 40},
+            InputError,
+            r"judge gives null for a rollout of answ",
+        ),
         ({"answers": [" green red"] * 2}, InputError, "prompts 1, answers 2, references 1"),
         ({"references": []}, InputError, "references 0"),
         ({"answers": [""]}, InputError, r"answers\[0\] is '', which has no steps"),

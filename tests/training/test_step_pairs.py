@@ -30,13 +30,18 @@ def _calm() -> Iterator[None]:
 
 
 def _values(
-    *, value: Any = (0.5, 0.5, 0.75, 0.0, 0.0), steps: Any = TEXTS["steps"], right: bool = False, prompt: Any = "ask\n"
+    *,
+    value: Any = (0.5, 0.5, 0.75, 0.0, 0.0),
+    steps: Any = TEXTS["steps"],
+    right: bool = False,
+    prompt: Any = "ask\n",
+    written_end: int = 2,
 ) -> StepValues:
     """What the rollouts of a model could have been: from before the pit, the second of three is right."""
     tokenizer = tiny_tokenizer()
     rollouts = [
-        Rollout(text, tuple(tokenizer(text)["input_ids"]), is_right, finished)
-        for text, is_right, finished in (("cut", False, False), (TEXTS["good"], True, True), ("other", True, True))
+        Rollout(text, tuple(tokenizer(text)["input_ids"]), is_right, end)
+        for text, is_right, end in (("cut", False, None), (TEXTS["good"], True, written_end), ("other", True, 2))
     ]
     question = prompt if isinstance(prompt, str) else "user: ask\n"
     texts = [question + "".join(steps[:count]) for count in range(len(steps) + 1)]
@@ -49,7 +54,6 @@ def _values(
         interval=np.zeros((len(value), 2)),
         rollouts=(tuple(rollouts),) * len(steps),
         tokens=tuple(tuple(row) for row in tokenizer(texts)["input_ids"]),
-        end=tokenizer.eos_token_id,
     )
 
 
@@ -121,6 +125,17 @@ def test_tokens_that_merge_where_a_step_begins_are_in_both_sides_and_not_in_the_
     (row,) = step_pairs([replace(values, tokens=((7, 8, 9), (7, 8, 5), (7, 8, 5, 6)))], end="step").to_list()
     drawn = list(values.rollouts[0][1].tokens)
     assert (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) == ([7, 8], [9, *drawn, 2], [5])
+
+
+def test_a_chosen_answer_ends_as_the_model_ended_it_and_not_with_the_tokenizers_end() -> None:
+    # As of models whose turns end with one token and whose tokenizer names another.
+    (row,) = step_pairs([_values(written_end=1)], end="step").to_list()
+    assert (row["chosen_ids"][-1], row["chosen_ids"].count(2)) == (1, 0)
+
+
+def test_lengths_are_told_of_what_is_trained_a_step_or_the_rest() -> None:
+    for end, words in (("rest", "2.0"), ("step", "1.0")):
+        assert f"rejected ones {words};" in step_pairs([_values()], end=end).info.description
 
 
 @pytest.mark.parametrize("end", ["rest", "step"])
