@@ -162,7 +162,6 @@ class CompatibilityClassifierTrainer(TrainerBase):
         strategy = args.strategy(mask)
         if train_dataset is not None:
             refuse_read_only(Path(args.output_dir), "Train with an output_dir where you may write.")
-        check_validation(args, eval_dataset)
         check_rows(train_dataset)
         if args.teacher_cache == "memory" and isinstance(train_dataset, IterableDataset):
             raise ConfigurationError(
@@ -173,6 +172,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             check_texts(unlabelled_dataset, train_dataset)
         else:
             refuse_options_without(args, ("preset", "unlabelled_teacher", "unlabelled_ratio"), "unlabelled_dataset")
+        check_validation(args, eval_dataset)
         pair = ClassifierPair.load(
             (model, new_adapter, processing_class),
             (old_model, old_adapter, old_processing_class),

@@ -164,7 +164,6 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         strategy = args.strategy(mask)
         if train_dataset is not None or unlabelled_dataset is not None:
             refuse_read_only(Path(args.output_dir), "Train with an output_dir where you may write.")
-        check_validation(args, eval_dataset)
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
@@ -179,6 +178,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
         )
+        check_validation(args, eval_dataset)
         new_kwargs = as_options(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config

@@ -171,6 +171,16 @@ def test_a_switch_that_says_no_is_on_or_a_list_of_names_is_a_riddle(
     assert part in _complaint(config, use_cpu=True, report_to="none", **options)
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_preset_for_texts_that_are_not_there_asks_for_a_validation_set_first(trainer: Any, tmp_path: Path) -> None:
+    config = CONFIGS[TRAINERS.index(trainer)]
+    args = config(output_dir=str(tmp_path), preset="focal_product", use_cpu=True, report_to="none")
+    rows = Dataset.from_list([{"text": "a", "label": "b"}])
+    assert "would be ignored without unlabelled_dataset" in _complaint(
+        trainer, **MODELS, args=args, train_dataset=rows
+    )
+
+
 def test_a_config_cannot_be_copied_or_subclassed_any_more(tmp_path: Path) -> None:
     import copy
     import dataclasses
