@@ -11,7 +11,7 @@ from ..models.embedding_rows import refuse_tokens_without_rows
 from ..training.data import trained_token_counts, with_target_numbers, with_weights
 from .config import CompatibilitySeq2SeqConfig
 from .contrast import encoded_flips
-from .data import encoded_rows, positions_of
+from .data import encoded_rows, limits_of
 
 
 class Seq2SeqRows:
@@ -54,12 +54,12 @@ class Seq2SeqRows:
 
     def _check_flips(self, name: str, rows: list[list[int]]) -> None:
         refuse_tokens_without_rows(rows, self.tokenizer, self.model, what="The train set", role="new")
-        limits = [limit for limit in (self.args.max_completion_length, positions_of(self.model)) if limit is not None]
-        for number, tokens in enumerate(rows if limits else []):
-            if len(tokens) > min(limits):
+        (limit,) = limits_of(self.model, [self.args.max_completion_length])
+        for number, tokens in enumerate(rows):
+            if limit is not None and len(tokens) > limit:
                 raise InputError(
                     f"Row {number} of the train set: the text of {name.removesuffix('_labels')} has {len(tokens)} "
-                    f"tokens, and a completion has {min(limits)} at most. Raise max_completion_length."
+                    f"tokens, and a completion has {limit} at most. Raise max_completion_length, or shorten the text."
                 )
 
     def _numbered(self, dataset: Dataset, name: str) -> Dataset:

@@ -123,14 +123,11 @@ class ModelPair:
 
     def _refuse_other_kind(self, model: Any, option: str) -> None:
         """Refuse a loaded encoder-decoder where causal models are trained, and the other way round."""
-        is_for_decoders, has_encoder = (
-            self._auto_class is AutoModelForCausalLM,
-            base_model(model).config.is_encoder_decoder,
-        )
-        if is_for_decoders == bool(has_encoder):
-            kind, trainer = ("an encoder-decoder", "CompatibilitySeq2SeqTrainer")
-            if not has_encoder:
-                kind, trainer = "no encoder-decoder", "CompatibilityTrainer"
+        has_encoder = bool(base_model(model).config.is_encoder_decoder)
+        if has_encoder == (self._auto_class is AutoModelForCausalLM):
+            kind, trainer = "no encoder-decoder", "CompatibilityTrainer"
+            if has_encoder:
+                kind, trainer = "an encoder-decoder", "CompatibilitySeq2SeqTrainer"
             raise ConfigurationError(
                 f"{option} is {kind}, a {type(base_model(model)).__name__}. Train it with {trainer}."
             )

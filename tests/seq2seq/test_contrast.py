@@ -197,6 +197,12 @@ def test_options_that_cannot_be_or_would_be_ignored_are_refused(
             InputError,
             "Row 0 of the train set: chosen is of the kind int, and the completion of the kind str",
         ),
+        (
+            FLIPS,
+            {"contrast_flips": True, "max_completion_length": 1},
+            InputError,
+            "the text of rejected has .* 1 at most",
+        ),
         (ROWS, {"contrast_flips": True}, InputError, "needs the columns prompt, completion and rejected"),
         (
             [row | {"rejected": None, "chosen": row["completion"]} for row in ROWS],
