@@ -58,3 +58,10 @@ def test_cells_are_kept_and_a_second_run_makes_none(
     again = capsys.readouterr().out
     assert "seed 0, step_dpo" not in again
     assert "| the new model as it is |" in again and '| StepDPOTrainer, step pairs (end="step") |' in again
+
+
+def test_the_page_shows_another_table_than_the_kept_cells(step_credit: dict[str, Any]) -> None:
+    page = (BENCHMARKS.parent / "docs" / "learn-from-what-broke.md").read_text(encoding="utf-8")
+    cells = step_credit["read"](step_credit["RESULTS"])
+    assert {cell.seed for cell in cells} == {step_credit["TUNING_SEED"], *step_credit["SEEDS"]}
+    assert step_credit["table"](cells) in page
