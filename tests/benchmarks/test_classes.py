@@ -128,6 +128,11 @@ def test_every_loss_of_words_is_a_row(words: dict[str, Any], capsys: pytest.Capt
     assert all(f"| {title} | 1 |" in shown for title in words["TITLES"].values())
 
 
+def test_the_page_shows_other_figures_than_the_kept_intents(rare_classes: dict[str, Any]) -> None:
+    shown = rare_classes["of_losses"]("clinc150-oos", "oos")
+    assert shown[shown.index("|") :].rstrip() in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
+
+
 def test_the_page_shows_other_figures_than_the_kept_cells(words: dict[str, Any]) -> None:
     kept = json.loads(words["CELLS"].read_text(encoding="utf-8"))
     assert words["table"](kept) in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
