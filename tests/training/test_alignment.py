@@ -230,7 +230,8 @@ def _sums(trainer: CompatibilityTrainer) -> tuple[dict[str, float], torch.Tensor
         result, _ = trainer.teachers.loss(trainer.model, prepared, normalizer=1.0, needs_logits=False)
         result.loss.backward()
         for name, value in vars(result).items():
-            figures[name] = figures.get(name, 0.0) + value.item()
+            if value is not None:  # the task's part, where nobody asks for it apart
+                figures[name] = figures.get(name, 0.0) + value.item()
     return figures, torch.cat(
         [weight.grad.flatten() for weight in trainer.model.parameters() if weight.grad is not None]
     )

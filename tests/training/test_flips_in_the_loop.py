@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,9 @@ from tiny_models import tiny_adapter, tiny_llama, tiny_tokenizer
 from transformers import EarlyStoppingCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from muscle_hf import ConfigurationError, compare_runs, read
+from muscle_hf import Comparison, ConfigurationError, compare_runs, read
 from muscle_hf.card.lineage import Lineage
-from muscle_hf.losses.strategy import Strategy
+from muscle_hf.losses.strategy import Strategy, StrategyOptions
 from muscle_hf.prediction.choose import choose_answers
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.teachers.live import holding
@@ -41,10 +42,19 @@ def test_the_rate_of_classes_chooses_no_checkpoint_where_right_answers_are_none(
         check_best(args, flips([f"text {row}" for row in range(8)]))
 
 
+@dataclass
+class LoopConfig(StrategyOptions, SFTConfig):
+    """The options that every trainer has."""
+
+
 class LoopTrainer(TrainerBase, SFTTrainer):
     """What a trainer with flips in the loop is made of; it trains with TRL's own loss."""
 
     loss_is_scaled_for_ga = SFTTrainer.loss_is_scaled_for_ga
+
+    def measured_comparisons(self) -> dict[str, Comparison]:
+        """Rates are scripted, and there are no answers to compare."""
+        return {}
 
 
 class Scripted:
@@ -120,7 +130,7 @@ def _trainer(
     trainer = LoopTrainer(
         **{"model": model, "train_dataset": Dataset.from_list(ROWS), "eval_dataset": Dataset.from_list(ROWS[:4])}
         | arguments,
-        args=SFTConfig(**defaults | options),
+        args=LoopConfig(**defaults | options),
         strategy=Strategy(),
         lineage=Lineage("org/base-v2", None, "org/base-v1", None),
         accuracy="mean_token_accuracy",
