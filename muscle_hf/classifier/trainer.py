@@ -28,6 +28,7 @@ from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
+from ..training.flips_in_the_loop import hold_below_the_bound
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
 from ..training.product import check_validation, uses_product
 from ..training.refusals import refuse_one_model_twice, refuse_options_without, refuse_ways_of_splitting
@@ -346,7 +347,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
         finally:
             self._now_evaluated = None
         output.metrics.update(memory.metrics(metric_key_prefix))
-        self._hold_below_the_bound(output.metrics, self._prefix_of_bound)
+        hold_below_the_bound(self, output.metrics, self._prefix_of_bound)
         self._warn_of_swapped_models()
         return output
 

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import torch
 from datasets import Dataset, DatasetDict
-from peft import PeftModel
 from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -24,7 +23,6 @@ from ..losses.logits import IGNORE_INDEX
 from ..losses.masks import Mask
 from ..models.adapters import Model
 from ..models.placement import as_options
-from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import Questions, read_questions
 from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
@@ -173,11 +171,7 @@ class CompatibilitySeq2SeqTrainer(TrainerBase, Seq2SeqTrainer):  # type: ignore[
         if args.teacher_cache != "none" or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
         lineage = pair.lineage
-        if isinstance(student, PeftModel):
-            # PEFT loads adapters frozen by default; the student's is the one that is trained.
-            student.set_adapter(student.active_adapter)
-        if args.student_rank is not None:
-            student = pad_rank(student, args.student_rank, seed=args.seed)
+        student = pair.student_to_train(args.student_rank, args.seed)
         rows = Seq2SeqRows(args, student, tokenizer)
         with args.main_process_first(desc="encoding the data sets"):
             train_dataset = rows.training(train_dataset)
@@ -247,9 +241,10 @@ class CompatibilitySeq2SeqTrainer(TrainerBase, Seq2SeqTrainer):  # type: ignore[
     def _encoded_set(self, dataset: Any, name: str) -> Any:
         return self.rows.evaluation(dataset, name)
 
-    def _make_ready(self) -> None:
+    def make_ready(self) -> None:
+        """Ask both models what a cache keeps, and fit the temperatures of a product."""
         self.teachers.complete_cache()
-        super()._make_ready()
+        super().make_ready()
         self.teachers.use(self.strategy)
 
     def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

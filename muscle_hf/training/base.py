@@ -13,7 +13,7 @@ from transformers import Trainer
 
 from ..card.files import AdapterCard
 from ..card.lineage import Lineage
-from ..flips.comparison import Comparison, compare
+from ..flips.comparison import Comparison
 from ..flips.eval_metrics import FLIP_FIGURES
 from ..hub.failures import hub_failures
 from ..losses.compatibility import CompatibilityLoss
@@ -28,7 +28,12 @@ from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
 from .arguments import set_aside
 from .checkpoints import begun_at, is_of_command, load_finished, losing_nothing
 from .flips_evaluation import FlipsEvaluation
-from .flips_in_the_loop import check_best, is_below_bound, no_improvement, warn_without_best_checkpoint
+from .flips_in_the_loop import (
+    check_best,
+    evaluate_with_flips,
+    is_below_bound,
+    warn_without_best_checkpoint,
+)
 from .full_disk import saving_whole
 from .hooks import kept_columns, prepared_batch, send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
@@ -94,8 +99,8 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         self.unlabelled_rows: tuple[int, int] | None = None
         """Rows without labels of an epoch, and those that were passed; None without any."""
         self.min_accuracy: float | None = None
-        # Measured, and not yet in the metrics of the evaluation that is under way.
-        self._measured: dict[str, float] | None = None
+        self.measured: dict[str, float] | None = None
+        """Flips that are not yet in the metrics of the evaluation that is under way."""
         self._accuracy, self._sums = accuracy, LossSums()
         self._card, self._pushes = CardOfRun(with_config=with_config), PushesOfRun(args.output_dir)
         self._product, self._unlogged = ProductTemperatures(self), TokensSinceLog(self)
@@ -136,7 +141,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             rows = [{name: row[name] for name in kept_columns(self) if name in row} for row in rows]
         return prepared_batch(self, self.data_collator(rows))  # type: ignore[no-any-return]
 
-    def _make_ready(self) -> None:
+    def make_ready(self) -> None:
         """Do what has to be done before the first batch, once the old model has answered what it is asked."""
         self._product.make_ready()
 
@@ -177,7 +182,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             refuse_tensor_parallelism(self.get_tp_size())
             check_best(self.args, self.flips)
             self.flips.ask_old_and_new()
-        self._make_ready()
+        self.make_ready()
         try:
             output = load_finished(self, checkpoint)
             if output is None:
@@ -214,10 +219,11 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         best = self.state.best_metric
         try:
             if self.flips is None or eval_dataset is not None:
-                self._make_ready()
+                self.make_ready()
                 metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
             else:
-                metrics = self._evaluate_with_flips(self.flips, ignore_keys, metric_key_prefix)
+                of_sets = partial(super().evaluate, None, ignore_keys, metric_key_prefix)
+                metrics = evaluate_with_flips(self, self.flips, of_sets, metric_key_prefix)
         finally:
             self.state.best_metric = best
         if eval_dataset is None:
@@ -225,33 +231,10 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             self.renew_card()
         return metrics
 
-    def _evaluate_with_flips(
-        self, flips: FlipsEvaluation, ignore_keys: list[str] | None, prefix: str
-    ) -> dict[str, float]:
-        refuse_tensor_parallelism(self.get_tp_size())
-        # Before the parent starts its clock, which divides by its own rows.
-        measured = flips.measure(self.accelerator.unwrap_model(self.model), prefix=prefix)
-        self._hold_below_the_bound(measured, prefix)
-        metrics: dict[str, float] = {}
-        if self.eval_dataset:
-            self._make_ready()
-            self._measured = None if isinstance(self.eval_dataset, dict) else measured
-            try:
-                metrics = super().evaluate(None, ignore_keys, prefix)
-            finally:
-                is_told, self._measured = self._measured is not None, None
-            if is_told:
-                return metrics
-        refuse_same_names(metrics, measured)
-        self.model.eval()  # what a model in training mode logs would count as a log of training steps
-        self.log(measured)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
-        return metrics | measured
-
     def predict(self, *arguments: Any, **options: Any) -> Any:
         """Predict as [`transformers.Trainer.predict`] does; its loss is that of the training."""
         if self._product.is_needed:
-            self._make_ready()
+            self.make_ready()
         return super().predict(*arguments, **options)
 
     def evaluation_loop(
@@ -272,9 +255,9 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
             figures = self._sums.figures(self._accuracy, with_undefined=True)
         finally:
             self._sums = of_training
-        if self._measured is not None:
-            refuse_same_names(output.metrics, self._measured)
-            output.metrics.update(self._measured)
+        if self.measured is not None:
+            refuse_same_names(output.metrics, self.measured)
+            output.metrics.update(self.measured)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in figures.items()})
         return output
 
@@ -295,11 +278,6 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         """What stands before the figures of the set that the best checkpoint is chosen by."""
         return "eval"
 
-    def _hold_below_the_bound(self, metrics: Mapping[str, float], prefix: str) -> None:
-        """Let early stopping see no improvement in what is not allowed, until the evaluation ends."""
-        if self.state.best_metric is not None and is_below_bound(metrics, self.min_accuracy, prefix):
-            self.state.best_metric = no_improvement(self.args)
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         if is_below_bound(metrics, self.min_accuracy, self._prefix_of_bound):
             return False
@@ -315,10 +293,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
 
     def measured_comparisons(self) -> Mapping[str, Comparison]:
         """Compare new model and student with the old one, in the last evaluation; empty where nothing was measured."""
-        if self.flips is None:
-            return {}
-        answers, references = self.flips.answers, self.flips.questions.references
-        return {role: compare(old=answers["old"], new=answers[role], references=references) for role in ROLES}
+        return {} if self.flips is None else self.flips.comparisons(ROLES)
 
     # Card and pushes -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..files import replaced, write_text
+from ..flips.comparison import Comparison, compare
 from ..flips.eval_metrics import flip_metrics
 from ..flips.rates import strict_json
 from ..models.adapters import base_model
@@ -231,6 +232,13 @@ class FlipsEvaluation:
         longest = max(reads, key=lambda read: len(read[1]) + read[2])
         largest = max(reads, key=lambda read: max(read[1]))
         return _Reading(tokenizer, texts, [longest, largest], digest(reads))
+
+    def comparisons(self, roles: Iterable[str]) -> dict[str, Comparison]:
+        """Compare the last answers of these models with the old one's."""
+        references = self.questions.references
+        return {
+            role: compare(old=self.answers["old"], new=self.answers[role], references=references) for role in roles
+        }
 
     def _warn_of_long_references(self, role: str, tokenizer: PreTrainedTokenizerBase) -> None:
         encoded = tokenizer(self.questions.references, add_special_tokens=False, verbose=False)["input_ids"]

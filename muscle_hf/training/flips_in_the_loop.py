@@ -5,13 +5,14 @@ The trainers' base measures and logs them, see [`TrainerBase`][muscle_hf.trainin
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import ConfigurationError
 from ..flips.eval_metrics import BALANCED, direction_of_best, is_allowed_best, refuse_without_classes
+from .refusals import refuse_same_names, refuse_tensor_parallelism
 
 if TYPE_CHECKING:
     from .flips_evaluation import FlipsEvaluation
@@ -55,9 +56,43 @@ def is_below_bound(metrics: Mapping[str, float], min_accuracy: float | None, pre
     return not is_allowed_best(metrics, min_accuracy, prefix=prefix)
 
 
-def no_improvement(args: Any) -> float:
-    """Return a best metric that nothing improves on; early stopping asks for that alone."""
-    return math.inf if args.greater_is_better else -math.inf
+def hold_below_the_bound(trainer: Any, metrics: Mapping[str, float], prefix: str) -> None:
+    """Let early stopping see no improvement in what is not allowed, until the evaluation ends."""
+    if trainer.state.best_metric is not None and is_below_bound(metrics, trainer.min_accuracy, prefix):
+        # Nothing improves on it; early stopping asks for that alone.
+        trainer.state.best_metric = math.inf if trainer.args.greater_is_better else -math.inf
+
+
+def evaluate_with_flips(
+    trainer: Any, flips: "FlipsEvaluation", evaluate: Callable[[], dict[str, float]], prefix: str
+) -> dict[str, float]:
+    """Measure flips, and evaluate the trainer's own sets, if it has any; flips are logged once, with their figures.
+
+    Args:
+        trainer: Its `measured` says, while it evaluates, what is to be put into the metrics of its one set.
+        flips: The questions.
+        evaluate: Evaluates the sets as the library's trainer does.
+        prefix: Of the figures' names.
+    """
+    refuse_tensor_parallelism(trainer.get_tp_size())
+    # Before the parent starts its clock, which divides by its own rows.
+    measured = flips.measure(trainer.accelerator.unwrap_model(trainer.model), prefix=prefix)
+    hold_below_the_bound(trainer, measured, prefix)
+    metrics: dict[str, float] = {}
+    if trainer.eval_dataset:
+        trainer.make_ready()
+        trainer.measured = None if isinstance(trainer.eval_dataset, dict) else measured
+        try:
+            metrics = evaluate()
+        finally:
+            is_told, trainer.measured = trainer.measured is not None, None
+        if is_told:
+            return metrics
+    refuse_same_names(metrics, measured)
+    trainer.model.eval()  # what a model in training mode logs would count as a log of training steps
+    trainer.log(measured)
+    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, measured)
+    return metrics | measured
 
 
 def warn_without_best_checkpoint(args: Any, state: Any, min_accuracy: float | None, *, measures_flips: bool) -> None:

@@ -31,6 +31,7 @@ from ..models.adapters import (
 from ..models.fingerprints import fingerprint_of_model, fingerprint_of_tokenizer
 from ..models.lm_head import check_lm_head
 from ..models.placement import options_of_old, stays_where_it_is
+from ..models.ranks import pad_rank
 from ..models.tokenizers import load_tokenizer
 from ..models.zero3 import loading_whole
 from ..prediction.generate import Answers, generate_answers
@@ -257,6 +258,13 @@ class ModelPair:
     def take_fingerprints(self) -> None:
         """Take the fingerprints now, before training or a wider adapter changes what they are taken of."""
         _ = self.fingerprints
+
+    def student_to_train(self, rank: int | None, seed: int) -> Any:
+        """Return the student with its adapter trained, of this rank; None leaves the rank as it is."""
+        if isinstance(self.student, PeftModel):
+            # PEFT loads adapters frozen by default; the student's is the one that is trained.
+            self.student.set_adapter(self.student.active_adapter)
+        return self.student if rank is None else pad_rank(self.student, rank, seed=seed)
 
     def fingerprint_of_answers(self, max_new_tokens: int) -> dict[str, Any]:
         """Return what decides an answer besides its prompt."""

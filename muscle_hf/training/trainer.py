@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from peft import PeftModel
 from torch import Tensor
 from transformers import (
     BitsAndBytesConfig,
@@ -27,7 +26,6 @@ from ..losses.masks import Mask
 from ..models.adapters import Model
 from ..models.lm_head import full_logits_allow_tied_head
 from ..models.placement import as_options
-from ..models.ranks import pad_rank
 from ..prediction.flips_dataset import read_questions
 from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
 from .base import TrainerBase
@@ -198,11 +196,7 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         if args.teacher_cache != "none" or unlabelled_dataset is not None or flips_dataset is not None:
             pair.take_fingerprints()  # before anything of the models is changed
         lineage = pair.lineage
-        if isinstance(student, PeftModel):
-            # PEFT loads adapters frozen by default; the student's is the one that is trained.
-            student.set_adapter(student.active_adapter)
-        if args.student_rank is not None:
-            student = pad_rank(student, args.student_rank, seed=args.seed)
+        student = pair.student_to_train(args.student_rank, args.seed)
 
         # The base is loaded by now with its arguments; the parent would warn that it ignores them.
         # Nor are whole models to be compiled, but their layers, at the end.
@@ -293,9 +287,10 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
     def _encoded_set(self, dataset: Any, name: str) -> Any:
         return self.rows.evaluation(dataset, name)
 
-    def _make_ready(self) -> None:
+    def make_ready(self) -> None:
+        """Ask both models what a cache keeps, and fit the temperatures of a product."""
         self.teachers.complete_cache()
-        super()._make_ready()
+        super().make_ready()
         self.teachers.use(self.strategy)
 
     def teacher_slices(self, rows: list[dict[str, Any]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

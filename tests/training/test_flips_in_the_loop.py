@@ -385,7 +385,7 @@ def test_the_state_has_its_own_best_metric_back_when_an_evaluation_fails(tmp_pat
     with pytest.raises(RuntimeError, match="stop"):
         trainer.evaluate()
     assert trainer.state.best_metric == 0.4
-    assert trainer._measured is None
+    assert trainer.measured is None
 
 
 # With real questions -------------------------------------------------------------------------------------------------
