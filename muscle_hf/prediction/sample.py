@@ -164,13 +164,17 @@ def sample_rows(
     tie_margin: float | None,
     show_progress: bool,
     description: str,
+    use: str = "",
 ) -> list[Generation]:
-    """Sample answers to rows of tokens, those of each row one after the other; arguments are `sample_answers`'."""
+    """Sample answers to rows of tokens, those of each row one after the other; arguments are `sample_answers`'.
+
+    What is drawn for another `use` is independent, also with the same seed.
+    """
     margin = tie_margin_of(model, tie_margin)
     places = [(row, sample) for row in rows for sample in range(samples)]
 
     def sampler_of(indices: Sequence[int]) -> Sampler:
-        streams = [_stream(seed, *places[index]) for index in indices]
+        streams = [_stream(use, seed, *places[index]) for index in indices]
         return Sampler(margin, streams=streams, temperature=float(temperature), top_p=float(top_p))
 
     token_rows = [row for row, _ in places]
@@ -226,9 +230,10 @@ class Sampler(Chooser):
         return rivals_may_be_kept | (mass_above_drawn > max(self.top_p - slack, slack))
 
 
-def _stream(seed: int, row: Sequence[int], sample: int) -> np.random.Generator:
+def _stream(use: str, seed: int, row: Sequence[int], sample: int) -> np.random.Generator:
     """Give the random numbers of one answer."""
-    return np.random.default_rng(int.from_bytes(sha256(repr((int(seed), sample, list(row))).encode()).digest()))
+    name = use + repr((int(seed), sample, list(row)))
+    return np.random.default_rng(int.from_bytes(sha256(name.encode()).digest()))
 
 
 def check_sampling(temperature: Any, top_p: Any, seed: Any) -> None:

@@ -145,8 +145,7 @@ def step_values(
         temperature: What logits are divided by, above 0; 1 asks for the model's own distribution.
         max_new_tokens: Longest rollout, in tokens, the end token included. One that does not end in them is counted,
             and not right. None: twice the tokens of the longest answer, as far as the model's context goes.
-        seed: Of the random numbers. Where the answers were drawn by `sample_answers`, another seed than theirs: with
-            the same, they are among their own rollouts, and the value of the question is not independent of them.
+        seed: Of the random numbers, which are independent of those of `sample_answers` with the same seed.
         batch_size: Rollouts to sample at once.
         tie_margin: As in `sample_answers`.
         show_progress: Show a progress bar on stderr.
@@ -181,7 +180,7 @@ def step_values(
         >>> values[0].steps, values[0].pit
         ((' green ', 'red ', 'green ', 'red'), 3)
         >>> values[0].value
-        array([0.85 , 0.925, 0.9  , 0.95 , 0.   ])
+        array([0.9  , 0.975, 0.925, 0.925, 0.   ])
     """
     check_sampling(temperature, 1.0, seed)
     counts = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
@@ -225,6 +224,7 @@ def step_values(
         tie_margin=tie_margin,
         show_progress=show_progress,
         description="Continuing answers",
+        use="rollout",
     )
     written = {tokens: generations[at * rollouts :][:rollouts] for at, tokens in enumerate(continued)}
     results = []

@@ -13,7 +13,7 @@ from tiny_seq2seq import tiny_seq2seq
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from muscle_hf import ConfigurationError, InputError, StepValues, step_values
+from muscle_hf import ConfigurationError, InputError, StepValues, sample_answers, step_values
 
 COLOURS = ("<end>", "red", "green", "blue")
 
@@ -104,6 +104,14 @@ def test_neither_the_batch_nor_other_answers_decide_a_value(colours, model) -> N
     assert together[2].rollouts[:2] == alone.rollouts
     assert _values(model, colours, rollouts=20, seed=1)[0].rollouts != alone.rollouts
     assert _values(model, colours, rollouts=20, temperature=0.01)[0].rollouts != alone.rollouts
+
+
+def test_answers_sampled_with_the_same_seed_are_not_among_their_own_rollouts(colours, model) -> None:
+    options = {"max_new_tokens": 3, "seed": 0, "show_progress": False}
+    sampled = sample_answers(model, colours, ["red blue"], samples=20, **options).texts[0]
+    rollouts = [rollout.text for rollout in _values(model, colours, rollouts=20)[0].rollouts[0]]
+    assert sampled != rollouts
+    assert np.mean([mine == theirs for mine, theirs in zip(sampled, rollouts, strict=True)]) < 0.5
 
 
 def test_a_rollout_knows_which_of_several_ends_it_has(colours) -> None:
