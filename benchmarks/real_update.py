@@ -43,7 +43,6 @@ COMMAND = [sys.executable, "-m", "muscle_hf", "update"]
 OPTIONS = {
     "completion_only_loss": "true",
     "per_device_train_batch_size": 8,
-    "num_train_epochs": 2,
     "task_learning_rate": 1e-3,
     "learning_rate": 5e-4,
     "ask_batch_size": 16,
@@ -118,29 +117,32 @@ def prepare(models: Path, output: Path, options: argparse.Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", options.rows), ("test", options.test_rows)):
         lines = (json.dumps(row) + "\n" for row in rows_of(name, count, options.seed))
-        (output / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        (output / f"massive-domains-{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     smollm2 = models / "smollm2"
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     # Other rows than the update's, as where a year lies between both.
     rows = rows_of("train", 2 * options.rows, options.seed)[options.rows :]
-    epochs = {"num_train_epochs": 2, "learning_rate": 1e-3, "seed": options.seed}
+    epochs = {"num_train_epochs": options.epochs, "learning_rate": 1e-3, "seed": options.seed}
     train(smollm2, rows, output / "old-adapter", lora, **epochs)
     sentences = [{"text": sentence} for sentence in read_sentences()[: 8 * options.base_steps]]
     once = {"num_train_epochs": 1, "learning_rate": 5e-5, "seed": options.seed}
     train(smollm2, sentences, output / "smollm2-trained-on", **once)
 
 
-def command_of(update: str, models: Path, output: Path, seed: int) -> list[str]:
-    """Return the command of an update, which writes into `output/out`."""
+def command_of(update: str, models: Path, output: Path, options: argparse.Namespace) -> list[str]:
+    """Return the command of an update, which writes into `output/massive-domains`."""
     _, base, more = UPDATES[update]
     given: dict[str, Any] = {
         "old_adapter": output / "old-adapter",
         "new_base": output / base if (output / base).exists() else models / base,
-        "dataset": output / "train.jsonl",
-        "test_dataset": output / "test.jsonl",
-        "output_dir": output / "out",
-        "seed": seed,
+        "dataset": output / "massive-domains-train.jsonl",
+        "test_dataset": output / "massive-domains-test.jsonl",
+        "output_dir": output / "massive-domains",
+        "seed": options.seed,
+        "num_train_epochs": options.epochs,
     }
+    if options.preset is not None:
+        given["preset"] = options.preset
     words = (given | OPTIONS | more).items()
     return [*COMMAND, *(word for name, value in words for word in (f"--{name.replace('_', '-')}", str(value)))]
 
@@ -254,13 +256,13 @@ def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def measure(update: str, models: Path, output: Path, seed: int, *, kill: bool) -> dict[str, Any]:
+def measure(update: str, models: Path, output: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run an update left alone and killed, and return what both took; what an earlier call measured is kept."""
     result = output / f"{update}.json"
     if result.exists():
         kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return kept
-    command, folder = command_of(update, models, output, seed), output / "out"
+    command, folder = command_of(update, models, output, options), output / "massive-domains"
     shutil.rmtree(folder, ignore_errors=True)
     stages = run(command, output / f"{update}.log")
     alone = output / f"{update}-alone"
@@ -270,7 +272,7 @@ def measure(update: str, models: Path, output: Path, seed: int, *, kill: bool) -
         "stages": [vars(stage) for stage in stages],
         "against": json.loads((alone / "comparison.json").read_text(encoding="utf-8"))["old_model_against"],
     }
-    if kill:
+    if options.kill:
         training = next(stage for stage in stages if stage.title == "the compatibility adapter")
         step = training.seconds / (training.steps or 1)
         log = f"{update}-killed-{{}}.log".format
@@ -329,6 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", nargs="+", choices=UPDATES, default=list(UPDATES))
     parser.add_argument("--rows", type=int, default=256, help="rows of the update (default: 256)")
     parser.add_argument("--test-rows", type=int, default=200, help="rows to compare on (default: 200)")
+    parser.add_argument("--epochs", type=int, default=2, help="of the adapters (default: 2)")
+    parser.add_argument("--preset", help="of the compatibility training (default: the paper's)")
     parser.add_argument("--base-steps", type=int, default=100, help="steps of 8 sentences on SmolLM2 (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of each process (default: 1)")
@@ -340,9 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare(options.models.resolve(), options.output.resolve(), options)
     show(
         {
-            update: measure(
-                update, options.models.resolve(), options.output.resolve(), options.seed, kill=options.kill
-            )
+            update: measure(update, options.models.resolve(), options.output.resolve(), options)
             for update in options.updates
         }
     )
