@@ -216,7 +216,7 @@ class DiceOptions:
 
 
 def warn_of_pieces(options: DiceOptions, args: Any) -> None:
-    """Warn where the sets of level "batch" are pieces of what an optimizer step takes."""
+    """Warn where the sets of level "batch" are pieces of what an optimizer step takes, or single rows."""
     pieces = args.gradient_accumulation_steps * args.world_size
     if options.level == "batch" and pieces > 1:
         logger.warning(
@@ -224,6 +224,11 @@ def warn_of_pieces(options: DiceOptions, args: Any) -> None:
             f"({args.gradient_accumulation_steps} accumulated, {args.world_size} process(es)) as a set of "
             f"{args.train_batch_size} rows, and the dice loss of a whole is not the mean of its pieces'. Raise "
             "per_device_train_batch_size in their place where memory allows."
+        )
+    elif options.level == "batch" and args.train_batch_size == 1:
+        logger.warning(
+            'dice_level="batch" takes the one row of a batch as a set, so that a rare class is never seen beside the '
+            'others. Raise per_device_train_batch_size above 1, or take dice_level="example".'
         )
 
 

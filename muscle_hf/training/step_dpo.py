@@ -40,14 +40,12 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         validation = kwargs.get("eval_dataset", args[5] if len(args) > 5 else None)
         sets = {"eval_dataset": validation} if not isinstance(validation, dict) else validation
         for name, pairs in ({"train_dataset": dataset} | sets).items():
-            if isinstance(pairs, Dataset) and not len(pairs):
-                raise InputError(f"{name} has no pairs; its description ({name}.info) says why.")
-            if isinstance(pairs, IterableDataset | list):
-                raise InputError(f"{name} is of the kind {type(pairs).__name__}; give what step_pairs returns.")
+            _refuse_unless_pairs(name, pairs)
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Take pairs of tokens as they are, where TRL would make them of texts."""
+        _refuse_unless_pairs(f"the {dataset_name} data set", dataset)
         columns = dataset.column_names
         if not {*IDS} <= {*columns}:
             raise InputError(
@@ -63,4 +61,18 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 f"the longest pair of the {dataset_name} data set has {how_many(longest, 'token')}, but max_length is "
                 f"{args.max_length}, and a step that is cut off is none; raise max_length, or leave such pairs out."
             )
+        largest = max(max(row[name], default=0) for row in dataset for name in IDS)
+        if largest >= len(processing_class):
+            raise InputError(
+                f"the {dataset_name} data set has the token id {largest}, but the tokenizer has "
+                f"{how_many(len(processing_class), 'token')}: the pairs are of another model. Make them with "
+                "step_values of this one."
+            )
         return dataset
+
+
+def _refuse_unless_pairs(name: str, pairs: Any) -> None:
+    if isinstance(pairs, Dataset) and not len(pairs):
+        raise InputError(f"{name} has no pairs; its description (`.info` of the data set) says why.")
+    if isinstance(pairs, IterableDataset | list):
+        raise InputError(f"{name} is of the kind {type(pairs).__name__}; give what step_pairs returns.")

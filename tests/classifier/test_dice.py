@@ -327,6 +327,9 @@ def test_sets_that_are_pieces_of_a_step_are_warned_of(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         _trainer(tmp_path, gradient_accumulation_steps=4, dice_level="example")
     assert "pieces" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        _trainer(tmp_path, per_device_train_batch_size=1)
+    assert 'dice_level="batch" takes the one row of a batch as a set' in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,13 @@ def test_without_pairs_the_set_is_empty_with_its_columns_and_says_why(tmp_path, 
             StepDPOTrainer("model", args=_options(tmp_path), train_dataset=some, eval_dataset={"eval_dataset": empty})
         with pytest.raises(InputError, match="train_dataset is of the kind IterableDataset; give what step_pairs"):
             _trainer(StepDPOTrainer, some.to_iterable_dataset(), tmp_path)
+        with pytest.raises(InputError, match="the eval data set has no pairs"):
+            _trainer(StepDPOTrainer, some, tmp_path).evaluate(empty)
+        foreign = some.map(lambda row: {"chosen_ids": [*row["chosen_ids"], 123_456]})
+        with pytest.raises(
+            InputError, match=r"the train data set has the token id 123456, but the tokenizer has \d+ tok"
+        ):
+            _trainer(StepDPOTrainer, foreign, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,7 @@ def test_without_pairs_the_set_is_empty_with_its_columns_and_says_why(tmp_path, 
         ([_values], {"end": "prefix"}, ConfigurationError, "end is 'prefix', but must be one of 'rest', 'step'"),
         ([_values], {"end": "step", "max_length_ratio": 2}, ConfigurationError, "max_length_ratio would be ignored"),
         ([_values], {"max_length_ratio": 0.5}, InputError, "max_length_ratio is 0.5"),
-        ([_values], {"held_out": ["ASK "]}, InputError, "1 of 1 wrong answer are asked in held_out too"),
+        ([_values], {"held_out": ["ASK "]}, InputError, "1 of 1 wrong answer is asked in held_out too"),
         ([_values], {"held_out": []}, InputError, "held_out has no prompts"),
         ([dict], {}, InputError, r"values\[0\] is an object; give what step_values returns"),
     ],
@@ -181,7 +188,7 @@ def test_what_makes_no_pair_is_refused(values, changed, error, message) -> None:
 def test_a_conversation_of_the_test_set_is_known_again() -> None:
     asked = [{"role": "user", "content": "Ask"}]
     assert step_pairs([_values(prompt=asked)])[0]["prompt"] == "user: ask\none\ntwo\n"
-    with pytest.raises(InputError, match="are asked in held_out too"):
+    with pytest.raises(InputError, match="is asked in held_out too"):
         step_pairs([_values(prompt=asked)], held_out=[{"question": "ask"}])
 
 

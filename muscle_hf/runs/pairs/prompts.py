@@ -77,8 +77,9 @@ def refuse_held_out(
     shared = [prompt for prompt in prompts if not asked.isdisjoint(_keys(prompt))]
     if shared:
         first = shared[0] if isinstance(shared[0], str) else conversation(shared[0])
+        verb = "is" if len(shared) == 1 else "are"
         raise InputError(
-            f"{len(shared):,} of {how_many(len(prompts), kind)} are asked in {source} too, for instance "
+            f"{len(shared):,} of {how_many(len(prompts), kind)} {verb} asked in {source} too, for instance "
             f"{quote(first.strip())}: whoever trains on these pairs knows the answers, and the flips that are "
             "measured there would be too few. Make pairs of questions that are not in the test set."
         )

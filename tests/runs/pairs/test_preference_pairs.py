@@ -137,7 +137,7 @@ def test_texts_without_spaces_are_measured_in_characters() -> None:
     ids=["case and spaces", "rows", "messages", "ShareGPT", "alpaca"],
 )
 def test_a_question_of_the_test_set_is_refused_however_it_is_written(held_out: Any) -> None:
-    with pytest.raises(muscle_hf.InputError, match=r"1 of 3 negative flips are asked in held_out too, .* 'ask [01]'"):
+    with pytest.raises(muscle_hf.InputError, match=r"1 of 3 negative flips is asked in held_out too, .* 'ask [01]'"):
         muscle_hf.flip_pairs(**FLIPS, held_out=held_out)
     # Only what flipped is in a pair.
     assert len(muscle_hf.flip_pairs(**FLIPS, held_out=["ask 3", "other"])) == 2
@@ -212,7 +212,7 @@ def test_the_command_refuses_what_would_do_nothing_replace_a_file_or_train_on_th
         (["--pairs", str(mine)], "would replace a file that compare has not written"),
         (["--pairs", str(tmp_path / "no" / "x")], "there is no folder"),
         (["--pairs", str(pairs), "--pairs-max-length-ratio", "0.9"], "must be a number from 1 up"),
-        (["--pairs", str(pairs), "--pairs-held-out", test], f"1 of 2 negative flips are asked in {test} too"),
+        (["--pairs", str(pairs), "--pairs-held-out", test], f"1 of 2 negative flips is asked in {test} too"),
         (["--pairs", str(pairs), "--pairs-held-out", str(tmp_path / "none")], "none"),
     ):
         assert main(["compare", *files, *words]) == 2
