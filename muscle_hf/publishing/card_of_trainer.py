@@ -22,6 +22,13 @@ _TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
 }
+# Terms of the loss by their weight, with the options that belong to it.
+_TERMS = {
+    "dice_weight": ("dice_alpha", "dice_smoothing", "dice_level", "dice_ignored_classes", "dice_form"),
+    "contrastive_weight": (
+        *("contrastive_temperature", "negative_perturbation", "positive_perturbation", "contrast_flips"),
+    ),
+}
 
 
 def strategy_rows(strategy: Strategy) -> dict[str, object]:
@@ -117,13 +124,17 @@ def _unusual(args: Any) -> dict[str, object]:
         unusual["alignment"] = args.alignment
     if getattr(args, "student_rank", None) is not None:
         unusual["rank of the student"] = args.student_rank
-    if getattr(args, "dice_weight", 0):
-        of_dice = [option for option in fields(args) if option.name.startswith("dice_")]
-        for option in of_dice:
-            value = getattr(args, option.name)
-            if value != option.default or option.name == "dice_level":
-                shown = ", ".join(value) if isinstance(value, list) else value
-                unusual[option.name.replace("_", " ")] = shown
+    if getattr(args, "weight_column", None) is not None:
+        unusual["weights of rows"] = f"column {args.weight_column}"
+    options = {option.name: option for option in fields(args)}
+    for weight, others in _TERMS.items():
+        if not getattr(args, weight, 0):
+            continue
+        for name in (weight, *others):
+            value = getattr(args, name)
+            if value != options[name].default or name == "dice_level":
+                shown = ", ".join(value) if isinstance(value, list) else "yes" if value is True else value
+                unusual[name.replace("_", " ")] = shown
     return unusual
 
 

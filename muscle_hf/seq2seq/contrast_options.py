@@ -1,6 +1,7 @@
 """Options of the contrastive term (CLAPS), and what they cannot be combined with."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -55,8 +56,10 @@ class ContrastOptions:
             )
 
 
-def check_contrast_of_run(args: Any, train_dataset: Any, optimizers: tuple[Any, Any]) -> None:
-    """Refuse ways of training that the contrastive term does not go with; the rows are encoded.
+def check_contrast_of_run(
+    args: Any, labels: Sequence[Sequence[int]], optimizers: tuple[Any, Any] = (None, None)
+) -> None:
+    """Refuse ways of training that the contrastive term does not go with; `labels` are those of the rows.
 
     Every batch of it needs two rows, and every row something to say.
     """
@@ -77,22 +80,20 @@ def check_contrast_of_run(args: Any, train_dataset: Any, optimizers: tuple[Any, 
             "contrastive_weight takes gradients of inner losses, which reentrant checkpointing does not allow. Set "
             'gradient_checkpointing_kwargs={"use_reentrant": False}.'
         )
-    if len(train_dataset) == 1:
+    if len(labels) == 1:
         raise ConfigurationError(
             "The train set has one row, and contrastive_weight compares several. Add rows, or leave it out."
         )
     size = args.train_batch_size
-    rest = 0 if args.dataloader_drop_last else len(train_dataset) % size
+    rest = 0 if args.dataloader_drop_last else len(labels) % size
     if size < 2 or rest == 1:
-        what = (
-            "Batches of 1" if size < 2 else f"{len(train_dataset)} rows leave one for the last batch of {size}, which"
-        )
+        what = "Batches of 1" if size < 2 else f"{len(labels)} rows leave one for the last batch of {size}, which"
         raise ConfigurationError(
             f"{what} have no other target to tell the right one from, which contrastive_weight needs. Take another "
             "per_device_train_batch_size" + (", or dataloader_drop_last=True." if size > 1 else " of 2 or more.")
         )
-    for number, labels in enumerate(train_dataset["labels"]):
-        if all(label == IGNORE_INDEX for label in labels):
+    for number, row in enumerate(labels):
+        if all(label == IGNORE_INDEX for label in row):
             raise InputError(
                 f"Row {number} of the train set has no token to train on, and the contrastive loss compares all rows "
                 "of a batch. Leave it out."

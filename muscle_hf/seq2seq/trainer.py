@@ -177,7 +177,7 @@ class CompatibilitySeq2SeqTrainer(TrainerBase, Seq2SeqTrainer):  # type: ignore[
             train_dataset = rows.training(train_dataset)
             eval_dataset = rows.evaluation(eval_dataset)
         rows.is_cache_sealed = True
-        check_contrast_of_run(args, train_dataset, optimizers)
+        check_contrast_of_run(args, train_dataset["labels"], optimizers)
         keeps = KeepsProjection()
         collator = Seq2SeqCollator(DecoderStart.of(student).padding)
         super().__init__(

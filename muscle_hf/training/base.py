@@ -39,7 +39,7 @@ from .hooks import kept_columns, prepared_batch, send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
 from .product import ProductTemperatures
 from .published import push_checkpoint, pushed_folder, write_card
-from .refusals import refuse_diverged, refuse_same_names, refuse_tensor_parallelism
+from .refusals import refuse_diverged, refuse_evaluation_of_nothing, refuse_same_names, refuse_tensor_parallelism
 from .secrets import without_tokens
 from .settings_of_run import SettingsOfRun
 from .split_models import make_ready_to_train, state_to_save
@@ -94,6 +94,7 @@ class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as unty
         # The repository is made once the data are good, and `losing_nothing` saves at SIGTERM.
         with set_aside(args, push_to_hub=False, enable_jit_checkpoint=False):
             super().__init__(model=model, args=args, **options)
+        refuse_evaluation_of_nothing(args, self.eval_dataset)
         self.strategy, self.lineage = strategy, lineage
         self.flips: FlipsEvaluation | None = None
         self.unlabelled_rows: tuple[int, int] | None = None

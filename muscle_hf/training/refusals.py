@@ -1,7 +1,7 @@
-"""What both trainers refuse: models that are split, or one and the same, and metrics of one name."""
+"""What all trainers refuse: models that are split, or one and the same, metrics of one name, options without data."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,27 @@ def refuse_same_names(metrics: Mapping[str, float], measured: Mapping[str, float
         raise ConfigurationError(
             f"compute_metrics gives {', '.join(both)} of the evaluation set, and the flips data set gives "
             "the same names. Rename what compute_metrics returns."
+        )
+
+
+def refuse_evaluation_of_nothing(args: Any, evaluation: Any) -> None:
+    """Refuse an evaluation set that `dataloader_drop_last` leaves out whole, and say of what it leaves out in part.
+
+    `evaluation` is a set, several by their names, or None.
+    """
+    size = args.eval_batch_size * args.world_size
+    for rows in evaluation.values() if isinstance(evaluation, Mapping) else [evaluation]:
+        if not args.dataloader_drop_last or not isinstance(rows, Sized) or not len(rows) % size:
+            continue
+        if len(rows) < size:
+            raise ConfigurationError(
+                f"dataloader_drop_last leaves a last batch that is not full out of evaluations too, and {len(rows)} "
+                f"rows are less than one batch of {size}. Lower per_device_eval_batch_size, or leave "
+                "dataloader_drop_last out."
+            )
+        logger.warning(
+            f"dataloader_drop_last leaves the last {len(rows) % size} of {len(rows)} rows out of evaluations too. "
+            "Take a per_device_eval_batch_size that divides them, to evaluate on all."
         )
 
 

@@ -13,6 +13,7 @@ from trl.chat_template_utils import has_generation_markers
 
 from ..errors import InputError
 from ..losses.logits import IGNORE_INDEX
+from ..seq2seq.contrast_options import check_contrast_of_run
 from ..seq2seq.data import TextEncoder, limits_of, refuse_empty_prompts
 from ..text import printable
 from ..training.data import first_trainable_row, is_trainable
@@ -82,6 +83,8 @@ def encode_pairs(
         refuse_empty_prompts(encoded["input_ids"], name)
     except InputError as error:
         raise InputError(f"the {name} rows cannot be trained on. {error}") from error
+    if name == "training":
+        check_contrast_of_run(config, encoded["labels"])
     limits = limits_of(model, (config.max_prompt_length, config.max_completion_length))
     lengths, kept = [], []
     for pair in zip(encoded["input_ids"], encoded["labels"], strict=True):

@@ -15,6 +15,7 @@ from ..flips.eval_metrics import better_when_greater
 from ..losses.presets import PRESETS
 from ..models.placement import refuse_places_in_each_process
 from ..models.splitting import refuse_other_ways
+from ..seq2seq.contrast_options import ContrastOptions
 from ..text import printable
 from ..training.config import CompatibilityConfig
 from ..training.log import LossSums
@@ -29,6 +30,7 @@ from .settings import REQUIRED, UpdateSettings, missing_options
 _OWN = {
     "full_fine_tune": "an update makes an adapter. Train with CompatibilityTrainer, or CompatibilitySeq2SeqTrainer",
     "push_to_hub": "it would publish an adapter before it is compared. Later: muscle-hf push DIR/adapter org/name",
+    "contrast_flips": "the rows of an update have no wrong texts. Train with CompatibilitySeq2SeqTrainer",
     "resume_from_checkpoint": "an interrupted update goes on by itself when the same command is given again",
     "enable_jit_checkpoint": "an update saves by itself when it is told to stop",
     "save_only_model": "an interrupted update could not go on from weights alone",
@@ -125,8 +127,8 @@ def read_options(arguments: Sequence[str]) -> Options:
     return options
 
 
-@dataclass(frozen=True)
-class _OfEncoderDecoders:
+@dataclass
+class _OfEncoderDecoders(ContrastOptions):
     """What only [`CompatibilitySeq2SeqConfig`] has."""
 
     max_prompt_length: int | None = None
@@ -137,7 +139,7 @@ def _refuse_other_kind(kind: Kind, settings: UpdateSettings, given: Mapping[str,
     """Refuse options that the training of this kind of model does not have."""
     known = {field.name for field in fields(kind.config)}
     if foreign := sorted(given.keys() - known):
-        more = " Write max_length." if kind is CAUSAL else ""
+        more = " Write max_length." if foreign[0].startswith("max_") and kind is CAUSAL else ""
         raise ConfigurationError(
             f"{foreign[0]} cannot be given: new_base={settings.new_base!r} is one of the {kind.name}, and "
             f"{kind.config.__name__} has no such option.{more}"

@@ -21,6 +21,7 @@ from ..prediction.prompts import encode_choices_for, encode_for
 from ..prediction.questions import delimiter_of
 from ..seq2seq.data import refuse_other_tokens
 from ..training.old_endpoint import OPTIONS
+from ..training.refusals import refuse_evaluation_of_nothing
 from ..training.unlabelled import check_unlabelled
 from .answer_pattern import check_right_answers, compiled
 from .encoding import Encoded, encode_examples, encode_pairs, optimizer_steps
@@ -165,6 +166,7 @@ def make_plan(options: Options) -> Plan:
     _check_student_rank(config, new_adapter)
     one_tokenizer = config.alignment == "chunks" and tokenizer.get_vocab() == old_tokenizer.get_vocab()
     data, shapes = _read_data(settings, config.weight_column)
+    refuse_evaluation_of_nothing(config, data.validation)
     unlabelled, notes = _read_unlabelled(settings, config, data)
     notes += [] if config.old_endpoint is None else [_of_endpoint(config)]
     everything = [example for _, part in data for example in part]

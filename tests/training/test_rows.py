@@ -56,7 +56,9 @@ def test_a_weight_multiplies_the_loss_of_its_row_alone(
 def test_the_weights_of_a_truncated_row_stay_with_its_tokens(update: Update, tmp_path: Path) -> None:
     rows = [row | {"importance": 3.0} for row in ROWS]
     weighted = trainer_of(update, tmp_path / "weighted", rows=rows, weight_column="importance", max_length=9)
+    assert weighted.card().training["weights of rows"] == "column importance"
     plain = trainer_of(update, tmp_path / "plain", max_length=9)
+    assert "weights of rows" not in plain.card().training
     assert _loss(weighted, [0, 1]) == pytest.approx(3 * _loss(plain, [0, 1]), rel=1e-5)
 
 
@@ -350,3 +352,16 @@ def test_an_old_model_without_its_adapter_is_pointed_out(
     assert "old_adapter is not given" not in caplog.text
     trainer_of(update, tmp_path, old_adapter=None)
     assert "old_adapter is not given" in caplog.text
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_no_whole_batch_is_refused_and_one_without_its_last_is_warned_of(
+    update: Update, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"eval_dataset": Dataset.from_list(ROWS[:5]), "dataloader_drop_last": True}
+    with pytest.raises(ConfigurationError, match="5 rows are less than one batch of 8"):
+        trainer_of(update, tmp_path, **options, per_device_eval_batch_size=8)
+    trainer_of(update, tmp_path, **options, per_device_eval_batch_size=5)
+    assert "out of evaluations" not in caplog.text
+    trainer_of(update, tmp_path, **options, per_device_eval_batch_size=2)
+    assert "leaves the last 1 of 5 rows out of evaluations too" in caplog.text

@@ -65,8 +65,10 @@ def test_an_update_of_a_t5_goes_from_an_old_adapter_to_a_card(
     torch.set_num_threads(1)
     out = tmp_path / "out"
     words = ["update", *_words(models, out, "--measure-flips", "--teacher-cache", "hidden", "--report-to", "none")]
+    words += ["--contrastive-weight", "0.5", "--dataloader-drop-last", "true", "--per-device-eval-batch-size", "2"]
     assert main(words) == 0
     card = (out / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "- contrastive weight: 0.5" in card
     assert "pipeline_tag: text2text-generation" in card
     assert "AutoModelForSeq2SeqLM" in card
     assert "control: same steps more" in card
@@ -99,6 +101,13 @@ def test_what_is_lost_to_the_lengths_is_known_before_anything_is_trained(models:
     ("more", "error", "message"),
     [
         (["--packing", "true"], ConfigurationError, "packing cannot be given"),
+        (["--contrast-flips", "true"], ConfigurationError, "contrast_flips cannot be given: the rows"),
+        (["--contrastive-temperature", "2"], ConfigurationError, "would be ignored: contrastive_weight is 0"),
+        (
+            ["--contrastive-weight", "1", "--per-device-train-batch-size", "1"],
+            ConfigurationError,
+            "Batches of 1 have no other target",
+        ),
         (["--max-length", "8"], ConfigurationError, "max_length cannot be given"),
         (["--kind", "choice"], ConfigurationError, "kind=choice"),
         (["--unlabelled-dataset", "prompts.jsonl"], ConfigurationError, "unlabelled_dataset"),
@@ -130,6 +139,16 @@ def test_models_of_two_kinds_are_refused(models: Path, tmp_path: Path) -> None:
         _plan(models, tmp_path, base="causal")
     with pytest.raises(ConfigurationError, match="Write max_length"):
         _plan(models, tmp_path, "--max-prompt-length", "8", base="causal")
+
+
+def test_the_contrastive_term_is_an_option_of_encoder_decoders_alone(models: Path, tmp_path: Path) -> None:
+    words = ["--contrastive-weight", "0.5", "--dataloader-drop-last", "true"]
+    with pytest.raises(ConfigurationError, match="2 rows are less than one batch of 8"):
+        _plan(models, tmp_path, *words)
+    words += ["--per-device-eval-batch-size", "2"]
+    assert _plan(models, tmp_path, *words).config.contrastive_weight == 0.5
+    with pytest.raises(ConfigurationError, match=r"contrastive_weight cannot be given: new_base=.* no such option\.$"):
+        _plan(models, tmp_path, *words, base="causal")
 
 
 def test_conversations_without_a_chat_template_are_refused(models: Path, tmp_path: Path) -> None:
