@@ -4,8 +4,6 @@ What can tell: log-likelihoods (no two models give the same digits), long answer
 fractions. Letters, labels and other short answers cannot: two good models agree on them.
 """
 
-import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,9 @@ from numpy.typing import NDArray
 
 from ..text import listed
 from .answers import Column, TaskAnswers
+from .digests import are_long
 from .join import Aligned
 
-LONG_ANSWER = 100
-"""From so many bytes of UTF-8 on, some twenty words, an answer can tell two models apart."""
-# What `answers.shorten` makes of longer ones, and the least that this can take.
-_SHORTENED = r"… \[[0-9a-f]{32}\] \d+$"
-_SHORTEST = 70
-# Below it, a likelihood is 1 but for rounding.
-_CERTAIN = 1e-3
 # Scores such as 2/3 and 0.85 are shares of a few words or samples, and common to many models.
 _DENOMINATORS = range(11, 21)  # which have those up to 10 among their divisors
 _ROUNDED = 1e-4
@@ -90,27 +82,6 @@ def one_run(items: Sequence[Identical], tasks: int) -> str:
     )
 
 
-def likelihoods_digest(values: Sequence[float]) -> int | None:
-    """Give a digest of the log-likelihoods of one row; None where they are whole, infinite or certain."""
-    if not any(math.isfinite(value) and value % 1 and abs(value) > _CERTAIN for value in values):
-        return None
-    return _digest(np.asarray(values, dtype=np.float64).tobytes())
-
-
-def answer_digest(texts: Sequence[str], right: str | None = None) -> int | None:
-    """Give a digest of what was generated for one row; None where it is short, or the right answer itself."""
-    telling = [text for text in texts if text.strip() != (right or "").strip()]
-    encoded = [text.encode("utf-8", "backslashreplace") for text in telling]
-    if not any(len(text) >= LONG_ANSWER for text in encoded):
-        return None
-    return _digest(b"\0".join(encoded))
-
-
-def digest_column(digests: Sequence[int | None]) -> Column | None:
-    """Make the column `TaskAnswers.outputs`; None where no row can tell."""
-    return pa.array(digests, pa.int64()) if any(digest is not None for digest in digests) else None
-
-
 def find_identical(pairs: Mapping[str, Aligned], *, one_source: bool = False) -> tuple[Identical, ...]:
     """Find the tasks on which old and new share what two models cannot share, also where they share a part."""
     items = (identical(name, pair.old, pair.new, one_source=one_source) for name, pair in pairs.items())
@@ -156,7 +127,7 @@ def _evidence(old: TaskAnswers, new: TaskAnswers) -> Iterator[_Evidence]:
             yield "likelihoods" if old.likelihoods else "answers", old.outputs, telling, same
         return
     if old.answers is not None and new.answers is not None:
-        telling = _long(old.answers, old.references) | _long(new.answers, new.references)
+        telling = are_long(old.answers, old.references) | are_long(new.answers, new.references)
         if telling.any():
             yield "answers", old.answers, telling, telling & _true(pc.equal(old.answers, new.answers))
     if old.scores is not None and new.scores is not None and old.samples is None and new.samples is None:
@@ -175,32 +146,6 @@ def _repeats(values: Column) -> int:
     """Count the rows whose value stands on several of them."""
     counts = np.bincount(np.asarray(values.dictionary_encode().indices)) if len(values) else np.zeros(0, np.int64)
     return int(counts[counts > 1].sum())
-
-
-def long_answers(answers: Column, references: Column | None) -> Column | None:
-    """Make `TaskAnswers.outputs` of a column of answers; None where none is a long text."""
-    long = _long(answers, references)
-    if not long.any():
-        return None
-    digests = np.zeros(len(answers), np.int64)
-    digests[long] = [_digest(text.encode()) for text in answers.filter(pa.array(long)).to_pylist()]
-    return pa.array(digests, mask=~long)
-
-
-def _long(answers: Column, references: Column | None) -> NDArray[np.bool_]:
-    """Tell which answers are long texts, other than the right answer."""
-    if not pa.types.is_string(answers.type):
-        return np.zeros(len(answers), np.bool_)
-    size = pc.fill_null(pc.binary_length(answers), 0)
-    if (pc.max(size).as_py() or 0) <= _SHORTEST:
-        return np.zeros(len(answers), np.bool_)
-    long = pc.greater_equal(size, LONG_ANSWER)
-    maybe = pc.and_(pc.invert(long), pc.greater(size, _SHORTEST))
-    if pc.any(maybe).as_py():
-        long = pc.or_(long, pc.fill_null(pc.match_substring_regex(answers, _SHORTENED), False))
-    if references is not None and pa.types.is_string(references.type):
-        long = pc.and_(long, pc.fill_null(pc.not_equal(answers, references), True))
-    return _true(long)
 
 
 def _odd(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -233,7 +178,3 @@ def _one_file(first: str, second: str) -> bool:
             except (OSError, ValueError):  # not both are files
                 continue
     return False
-
-
-def _digest(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 1

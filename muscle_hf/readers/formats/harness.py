@@ -17,7 +17,7 @@ import pyarrow as pa
 from ...errors import InputError
 from ...text import quote
 from ..answers import Filter, Positions, TaskAnswers, Text, label
-from ..identical import digest_column
+from ..digests import digest_column
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
 from .blocks import Blocks

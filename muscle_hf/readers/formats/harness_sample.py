@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...text import listed, quote
 from ..answers import Text
-from ..identical import answer_digest, likelihoods_digest
+from ..digests import answer_digest, likelihoods_digest
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 _KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", *HASHES}

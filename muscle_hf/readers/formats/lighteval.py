@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...files import refuse_pointer
 from ...text import listed, one_line, quote
 from ..answers import Positions, TaskAnswers, Text, digest, label
-from ..identical import answer_digest, digest_column, likelihoods_digest
+from ..digests import answer_digest, digest_column, likelihoods_digest
 from ..lighteval_names import numbered
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note

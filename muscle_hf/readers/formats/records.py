@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...text import listed, quote
 from ..answers import Column, Positions, TaskAnswers, Text, digest, label, with_response
-from ..identical import answer_digest, digest_column, likelihoods_digest
+from ..digests import answer_digest, digest_column, likelihoods_digest
 from ..metric_names import higher_is_better, is_grade
 from ..task_notes import choice_note
 from .blocks import Blocks

@@ -17,7 +17,7 @@ from ...flips.answers.spelled_otherwise import SpelledOtherwise, long_spelled_ot
 from ...flips.scorers import SCORERS, score_texts
 from ...text import listed, quote
 from ..answers import LONG, Column, Positions, TaskAnswers, Text, label, shorten, some, with_response
-from ..identical import long_answers
+from ..digests import long_answers
 from ..metric_names import higher_is_better, is_grade
 from .answer_columns import alike, empty_note, held_by, is_number, refuse_kind, settled
 from .chosen_rows import advice
