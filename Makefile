@@ -41,7 +41,7 @@ test-deepspeed:
 	.venv-deepspeed/bin/python -m pip install --quiet --constraint constraints-deepspeed.txt setuptools wheel
 	DS_BUILD_OPS=0 .venv-deepspeed/bin/python -m pip install --quiet --no-build-isolation \
 		--constraint constraints.txt --constraint constraints-deepspeed.txt deepspeed
-	.venv-deepspeed/bin/python -m pytest --numprocesses 0 tests/training/test_deepspeed.py $(ARGS)
+	.venv-deepspeed/bin/python -m pytest --numprocesses 0 tests/training/processes/test_deepspeed.py $(ARGS)
 
 # What `pip install muscle_hf` alone brings, in an empty environment: how much it is, that it compares, and what the
 # rest says.

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from muscle_hf.prediction.kept_answers import count_kept
-from muscle_hf.training.kept_checkpoints import last_checkpoint
+from muscle_hf.training.checkpoints.kept import last_checkpoint
 
 MASSIVE = Path(__file__).parents[1] / "examples" / "data" / "massive"
 COMMAND = [sys.executable, "-m", "muscle_hf", "update"]

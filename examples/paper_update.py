@@ -38,7 +38,7 @@ from muscle_hf.files import write_text
 from muscle_hf.flips.scorers import compare_smooth
 from muscle_hf.hub.failures import lookup_failures
 from muscle_hf.readers.plain_rows import raw_rows
-from muscle_hf.training.checkpoints import train_and_save
+from muscle_hf.training.checkpoints.resuming import train_and_save
 from muscle_hf.training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from muscle_hf.training.quiet import quiet_libraries
 from muscle_hf.update.options import read_options

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from .seq2seq.trainer import CompatibilitySeq2SeqTrainer
     from .spaces.push import push_metrics
     from .training.config import CompatibilityConfig
+    from .training.rows.step_pairs import step_pairs
     from .training.step_dpo import StepDPOTrainer
-    from .training.step_pairs import step_pairs
     from .training.trainer import CompatibilityTrainer
 
 __all__ = [
@@ -172,7 +172,7 @@ _HOMES = {
     "push_metrics": "spaces.push",
     "read": "readers.sources",
     "sample_answers": "prediction.sample",
-    "step_pairs": "training.step_pairs",
+    "step_pairs": "training.rows.step_pairs",
     "step_values": "prediction.step_values",
     "suspect_flips": "runs.suspects.ranking",
 }

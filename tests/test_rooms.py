@@ -113,6 +113,22 @@ def test_no_file_is_imported_in_a_circle() -> None:
         visit(name, ())
 
 
+FOLDERS = sorted({name.rpartition(".")[0] for name in FILES} - {""})
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_room_inside_and_its_siblings_import_each_other_one_way(folder: str) -> None:
+    """No circle of files is not enough: two files of a room inside may stand on both sides of a sibling."""
+    within = {name: name.removeprefix(f"{folder}.").split(".")[0] for name in FILES if name.startswith(f"{folder}.")}
+    below: dict[str, set[str]] = {child: set() for child in within.values()}
+    for name, child in within.items():
+        below[child] |= {within[module] for module in _own(name) if module in within} - {child}
+    while free := [child for child, imported in below.items() if not imported & below.keys()]:
+        for child in free:
+            del below[child]
+    assert not below, f"these of {folder} import each other in a circle, as rooms: {', '.join(sorted(below))}"
+
+
 def test_no_import_by_name_goes_round_the_order_unseen() -> None:
     by_name = {
         file.relative_to(PACKAGE).as_posix()

@@ -17,7 +17,7 @@ from muscle_hf.models.sharding import gathered_state
 from muscle_hf.models.zero3 import loading_whole
 from muscle_hf.prediction.generate import Answers, generate_answers
 from muscle_hf.training import pair
-from muscle_hf.training.product import LOGGED
+from muscle_hf.training.loss.product import LOGGED
 
 # What each way of training is tried with: the adapters of the update, and options of the trainer.
 WAYS: dict[str, dict[str, Any]] = {

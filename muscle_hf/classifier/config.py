@@ -9,12 +9,12 @@ from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import better_when_greater, check_min_accuracy, direction_of_best
 from ..losses.presets import apply_preset
 from ..losses.strategy import StrategyOptions
-from ..training.arguments import PLACED, RENAMED, checks_arguments
-from ..training.precision import bf16_of_device
-from ..training.product import check_product
-from ..training.secrets import WithoutTokens
-from ..training.two_goals import check_two_goals
-from ..training.unlabelled import UNLABELLED_TEACHERS, check_ratio
+from ..training.loss.product import check_product
+from ..training.loss.two_goals import check_two_goals
+from ..training.options.arguments import PLACED, RENAMED, checks_arguments
+from ..training.options.precision import bf16_of_device
+from ..training.options.secrets import WithoutTokens
+from ..training.rows.unlabelled import UNLABELLED_TEACHERS, check_ratio
 from .dice import FORMS, LEVELS, DiceOptions
 
 TEACHER_CACHES = {"none": "the teachers are asked at each step", "memory": "they are asked once about each row"}

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
-from ..training.data import is_weight
+from ..training.rows.tokens import is_weight
 from .labels import LabelReader
 from .models import TOKEN
 

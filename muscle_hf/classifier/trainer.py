@@ -26,14 +26,15 @@ from ..losses.masks import Mask
 from ..models.adapters import Model
 from ..publishing.from_trainer import ROLES
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
 from ..training.flips_in_the_loop import hold_below_the_bound
 from ..training.hooks import content_key, count_labels_of_steps, keep_columns, prepared_batch
-from ..training.product import check_validation, uses_product
-from ..training.refusals import refuse_one_model_twice, refuse_options_without, refuse_ways_of_splitting
-from ..training.row_checks import check_rows
-from ..training.split_models import split_student, split_teacher
+from ..training.loss.product import check_validation, uses_product
+from ..training.options.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
+from ..training.processes.refusals import refuse_ways_of_splitting
+from ..training.processes.split_models import split_student, split_teacher
+from ..training.refusals import refuse_one_model_twice, refuse_options_without
+from ..training.rows.checks import check_rows
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, labelled_rows

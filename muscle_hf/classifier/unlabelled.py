@@ -1,8 +1,8 @@
 """Texts without labels, mixed with labelled ones: a model answers them as they are trained on, or a log has answers.
 
 Both models know the labelled set by heart, so what they disagree on is not in it, as for language models (see
-`muscle_hf.training.unlabelled`). What a classifier answers costs one pass that the loss takes anyway, so nothing is
-asked before training; and the whole distribution is learned, not the answer alone.
+`muscle_hf.training.rows.unlabelled`). What a classifier answers costs one pass that the loss takes anyway, so nothing
+is asked before training; and the whole distribution is learned, not the answer alone.
 """
 
 import logging
@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX
-from ..training.unlabelled import refuse_other_kinds, rows_to_mix_in, warn_about_shared_rows
+from ..training.rows.unlabelled import refuse_other_kinds, rows_to_mix_in, warn_about_shared_rows
 from .data import ROW, UNANSWERED, UNLABELLED, ClassifierEncoder
 from .labels import ClassMap, shown
 
@@ -79,7 +79,7 @@ def _in_new_classes(encoded: Dataset, classes: ClassMap) -> Dataset:
 
 
 def mixed_texts(labelled: Dataset, unlabelled: Dataset, ratio: float | None, seed: int) -> Dataset:
-    """Put encoded rows into one data set, as [`mixed`][muscle_hf.training.unlabelled.mixed] does those of prompts.
+    """Put encoded rows into one data set, as [`mixed`][muscle_hf.training.rows.unlabelled.mixed] does prompts'.
 
     A column `unlabelled` tells them apart. Where labelled rows have weights, the others' are 1.
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..training.kept_checkpoints import steps_done
+from ..training.checkpoints.kept import steps_done
 from ..update.stage import Stage
 from ..version import __version__
 from .contenders import NEW, OLD, Cast, Contender, DemoSettings

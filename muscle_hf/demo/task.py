@@ -19,7 +19,7 @@ from transformers import (
 from trl import SFTConfig
 
 from ..losses.logits import IGNORE_INDEX
-from ..training.checkpoints import train_and_save
+from ..training.checkpoints.resuming import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, TrainingProgress
 from .data import read_intents
 from .jobs import BATCH

@@ -18,10 +18,10 @@ from ..interrupts import polite_interrupts
 from ..locks import held_folder
 from ..prediction.generate import generate_answers
 from ..prediction.kept_answers import AnswersSoFar
-from ..training.checkpoints import train_and_save
+from ..training.checkpoints.kept import remove_checkpoints
+from ..training.checkpoints.resuming import train_and_save
 from ..training.config import CompatibilityConfig
 from ..training.cross_entropy import TrainingProgress
-from ..training.kept_checkpoints import remove_checkpoints
 from ..training.quiet import quiet_libraries
 from ..training.trainer import CompatibilityTrainer
 from .contenders import NEW, OLD, Candidate, Contender, DemoSettings

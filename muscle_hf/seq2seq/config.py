@@ -9,14 +9,14 @@ from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
 from ..losses.presets import apply_preset, needs_unlabelled
 from ..losses.strategy import StrategyOptions
-from ..training.arguments import PLACED, RENAMED, checks_arguments
 from ..training.config import LOSS_IMPLEMENTATIONS
-from ..training.contradictions import refuse_contradictions_of_cache
-from ..training.precision import bf16_of_device
-from ..training.product import check_product
+from ..training.loss.product import check_product
+from ..training.loss.two_goals import check_two_goals
+from ..training.options.arguments import PLACED, RENAMED, checks_arguments
+from ..training.options.contradictions import refuse_contradictions_of_cache
+from ..training.options.precision import bf16_of_device
+from ..training.options.secrets import WithoutTokens
 from ..training.refusals import refuse_options_without
-from ..training.secrets import WithoutTokens
-from ..training.two_goals import check_two_goals
 from .contrast_options import ContrastOptions
 
 TEACHER_CACHES = {

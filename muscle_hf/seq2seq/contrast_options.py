@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, InputError
 from ..losses.logits import IGNORE_INDEX
-from ..training.two_goals import compares_gradients
+from ..training.loss.two_goals import compares_gradients
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
 from ..models.adapters import base_model
 from ..prediction.prompts import Prompt, as_texts, encode
-from ..training.data import ENCODER_DECODER
+from ..training.rows.tokens import ENCODER_DECODER
 
 logger = logging.getLogger(__name__)
 

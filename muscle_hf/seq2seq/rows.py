@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError
 from ..models.embedding_rows import refuse_tokens_without_rows
-from ..training.data import trained_token_counts, with_target_numbers, with_weights
+from ..training.rows.tokens import trained_token_counts, with_target_numbers, with_weights
 from .config import CompatibilitySeq2SeqConfig
 from .contrast import encoded_flips
 from .data import encoded_rows, limits_of

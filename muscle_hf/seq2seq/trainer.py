@@ -24,19 +24,16 @@ from ..losses.masks import Mask
 from ..models.adapters import Model
 from ..models.placement import as_options
 from ..prediction.flips_dataset import Questions, read_questions
-from ..training.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.base import TrainerBase
-from ..training.data import ENCODER_DECODER
 from ..training.flips_in_the_loop import choose_when_to_evaluate
 from ..training.hooks import count_labels_of_steps, keep_columns, prepared_batch
+from ..training.loss.product import check_validation
+from ..training.options.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
 from ..training.pair import ModelPair
-from ..training.product import check_validation
-from ..training.refusals import (
-    refuse_one_model_twice,
-    refuse_ways_of_splitting,
-    refuse_whole_models_compiled,
-)
-from ..training.row_checks import check_rows, say_known_questions
+from ..training.processes.refusals import refuse_ways_of_splitting, refuse_whole_models_compiled
+from ..training.refusals import refuse_one_model_twice
+from ..training.rows.checks import check_rows, say_known_questions
+from ..training.rows.tokens import ENCODER_DECODER
 from ..training.teachers_of_run import TeachersOfRun, paired_vocabulary
 from .config import CompatibilitySeq2SeqConfig
 from .contrast import Contrast, KeepsProjection

@@ -25,8 +25,11 @@ from ..publishing.from_trainer import ROLES, CardOfRun, PushesOfRun, default_tit
 from ..publishing.training_time import TrainingTime
 from ..runs.run_comparison import RunComparison
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .arguments import set_aside
-from .checkpoints import begun_at, is_of_command, load_finished, losing_nothing
+from .checkpoints.diverged import refuse_diverged
+from .checkpoints.full_disk import saving_whole
+from .checkpoints.resuming import begun_at, is_of_command, load_finished, losing_nothing
+from .checkpoints.settings_of_run import SettingsOfRun
+from .checkpoints.written import SealedCheckpoints
 from .flips_evaluation import FlipsEvaluation
 from .flips_in_the_loop import (
     check_best,
@@ -34,17 +37,16 @@ from .flips_in_the_loop import (
     is_below_bound,
     warn_without_best_checkpoint,
 )
-from .full_disk import saving_whole
 from .hooks import kept_columns, prepared_batch, send_nothing
 from .log import EndsWhenDiverged, LossSums, TokensSinceLog
-from .product import ProductTemperatures
+from .loss.product import ProductTemperatures
+from .loss.two_goals import TwoGoals, compares_gradients
+from .options.arguments import set_aside
+from .options.secrets import without_tokens
+from .processes.refusals import refuse_tensor_parallelism
+from .processes.split_models import make_ready_to_train, state_to_save
 from .published import push_checkpoint, pushed_folder, write_card
-from .refusals import refuse_diverged, refuse_evaluation_of_nothing, refuse_same_names, refuse_tensor_parallelism
-from .secrets import without_tokens
-from .settings_of_run import SettingsOfRun
-from .split_models import make_ready_to_train, state_to_save
-from .two_goals import TwoGoals, compares_gradients
-from .written_checkpoints import SealedCheckpoints
+from .refusals import refuse_evaluation_of_nothing, refuse_same_names
 
 
 class TrainerBase(Trainer):  # type: ignore[misc]  # transformers counts as untyped here

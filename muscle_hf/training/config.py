@@ -9,15 +9,15 @@ from ..errors import ConfigurationError, unknown_option
 from ..flips.eval_metrics import check_min_accuracy, direction_of_best
 from ..losses.presets import apply_preset
 from ..losses.strategy import StrategyOptions
-from .arguments import PLACED, RENAMED, checks_arguments
-from .contradictions import liger_without_head, refuse_contradictions
+from .loss.product import check_product
+from .loss.two_goals import check_two_goals
 from .old_endpoint import check_old_endpoint
-from .precision import bf16_of_device
-from .product import check_product
+from .options.arguments import PLACED, RENAMED, checks_arguments
+from .options.contradictions import liger_without_head, refuse_contradictions
+from .options.precision import bf16_of_device
+from .options.secrets import WithoutTokens
 from .refusals import refuse_options_without
-from .secrets import WithoutTokens
-from .two_goals import check_two_goals
-from .unlabelled import UNLABELLED_TEACHERS, check_ratio
+from .rows.unlabelled import UNLABELLED_TEACHERS, check_ratio
 
 LOSS_IMPLEMENTATIONS = {"auto": "by size", "plain": "full logits", "chunked": "a few tokens at a time"}
 TEACHER_CACHES = {

@@ -8,7 +8,7 @@ from trl import SFTTrainer
 from ..models.sharding import is_sharded
 from ..progress import progress_bar
 from .hooks import send_nothing
-from .split_models import state_to_save
+from .processes.split_models import state_to_save
 
 
 class FusedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped

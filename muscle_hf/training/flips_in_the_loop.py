@@ -12,7 +12,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import ConfigurationError
 from ..flips.eval_metrics import BALANCED, direction_of_best, is_allowed_best, refuse_without_classes
-from .refusals import refuse_same_names, refuse_tensor_parallelism
+from .processes.refusals import refuse_tensor_parallelism
+from .refusals import refuse_same_names
 
 if TYPE_CHECKING:
     from .flips_evaluation import FlipsEvaluation

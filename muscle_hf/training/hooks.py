@@ -76,10 +76,18 @@ HOOKS = (
     Hook("transformers.Trainer._load_from_checkpoint", "a training that has ended is not gone on with"),
     Hook("transformers.Trainer._finish_current_push", "one push after the other"),
     Hook("transformers.utils.hub.PushInProgress", "the trainer waits for our pushes"),
-    Hook("transformers.trainer.DEFAULT_PROGRESS_CALLBACK", "one bar instead of two", ("training/checkpoints.py",)),
+    Hook(
+        "transformers.trainer.DEFAULT_PROGRESS_CALLBACK",
+        "one bar instead of two",
+        ("training/checkpoints/resuming.py",),
+    ),
     Hook("transformers.PreTrainedModel._hf_peft_config_loaded", "adapters without PEFT's model", ("models/",)),
     Hook("transformers.modeling_layers.GradientCheckpointingLayer", "what a layer is", ("models/compiled.py",)),
-    Hook("accelerate.state.AcceleratorState.dynamo_plugin", "what compiles whole models", ("training/refusals.py",)),
+    Hook(
+        "accelerate.state.AcceleratorState.dynamo_plugin",
+        "what compiles whole models",
+        ("training/processes/refusals.py",),
+    ),
     Hook("transformers.PreTrainedModel._no_split_modules", "layers to split by", ("models/splitting.py",)),
     Hook("transformers.cache_utils.DynamicSlidingWindowLayer", "caches that can be branched", ("prediction/",)),
     Hook("accelerate.Accelerator._models", "the old model is not saved with the state"),
@@ -91,7 +99,7 @@ HOOKS = (
     Hook(
         "accelerate.Accelerator._is_accelerate_prepared",
         "a model that was evaluated is wrapped in DDP after all",
-        ("training/split_models.py",),
+        ("training/processes/split_models.py",),
     ),
     Hook(
         "accelerate.utils.fsdp_utils.fsdp2_prepare_model",

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from ..losses.compatibility import CompatibilityLoss
 from ..models.processes import from_every_process
-from .kept_checkpoints import state_of
-from .refusals import refuse_diverged
+from .checkpoints.diverged import refuse_diverged
+from .checkpoints.kept import state_of
 
 _SUMMED = ("tokens", "tokens_to_old", "divergence_to_old", "divergence_to_new", "cross_entropy", "correct_tokens")
 _UNLOGGED = "tokens_since_log"

@@ -36,8 +36,8 @@ from ..models.tokenizers import load_tokenizer
 from ..models.zero3 import loading_whole
 from ..prediction.generate import Answers, generate_answers
 from ..prediction.prompts import Prompt
-from .deepspeed_engines import is_zero3
-from .split_models import is_fsdp2, split_teacher
+from .processes.deepspeed_engines import is_zero3
+from .processes.split_models import is_fsdp2, split_teacher
 
 logger = logging.getLogger(__name__)
 

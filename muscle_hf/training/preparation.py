@@ -19,14 +19,14 @@ from ..alignment.vocabulary_map import VocabularyMap
 from ..errors import ConfigurationError, InputError
 from ..models.embedding_rows import refuse_tokens_without_rows
 from ..models.in_step import in_step
+from .checkpoints.kept_work import UNLABELLED_ANSWERS
 from .config import CompatibilityConfig
-from .data import TOKEN_COLUMNS, trained_token_counts, warn_about_lost_tokens, with_target_numbers, with_weights
 from .hooks import prepare_rows, stand_in
-from .kept_work import UNLABELLED_ANSWERS
 from .old_endpoint import asker, old_endpoint
-from .packing import packed, truncated
 from .pair import ModelPair
-from .unlabelled import answered_rows, mixed, rows_needed, with_given_teachers
+from .rows.packing import packed, truncated
+from .rows.tokens import TOKEN_COLUMNS, trained_token_counts, warn_about_lost_tokens, with_target_numbers, with_weights
+from .rows.unlabelled import answered_rows, mixed, rows_needed, with_given_teachers
 
 logger = get_logger(__name__)
 

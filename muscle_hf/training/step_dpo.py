@@ -8,7 +8,7 @@ from trl import DPOTrainer
 from ..errors import InputError
 from ..text import how_many, listed
 from .hooks import send_nothing
-from .step_pairs import IDS
+from .rows.step_pairs import IDS
 
 __all__ = ["StepDPOTrainer"]
 

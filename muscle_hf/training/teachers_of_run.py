@@ -22,14 +22,14 @@ from ..models.sharding import whole_shape
 from ..prediction.flips_dataset import Questions
 from ..teachers.cache import TeacherCache
 from ..teachers.live import FrozenModelTeacher, SharedBaseTeacher
-from .aligned_loss import AlignedLoss
-from .cached_targets import CachedTargets, CacheOfRun
 from .config import CompatibilityConfig
 from .flips_evaluation import Answerer, FlipsEvaluation
+from .loss.aligned import AlignedLoss
+from .loss.cached_targets import CachedTargets, CacheOfRun
+from .loss.per_token import TokenLoss
+from .loss.two_goals import compares_gradients
 from .pair import ModelPair
-from .split_models import split_teacher
-from .token_loss import TokenLoss
-from .two_goals import compares_gradients
+from .processes.split_models import split_teacher
 
 logger = get_logger(__name__)
 

@@ -27,21 +27,22 @@ from ..models.adapters import Model
 from ..models.lm_head import full_logits_allow_tied_head
 from ..models.placement import as_options
 from ..prediction.flips_dataset import read_questions
-from .arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
 from .base import TrainerBase
 from .config import CompatibilityConfig
-from .data import ColumnCollator, a_few_tokens, first_trainable_row
 from .flips_in_the_loop import choose_when_to_evaluate
 from .hooks import count_labels_of_steps, keep_columns, prepared_batch
+from .loss.product import check_validation
+from .loss.router import RouterLoss
+from .options.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments, set_aside
 from .pair import ModelPair
 from .preparation import OWN_COLUMNS, RowsOfRun, answered
-from .product import check_validation
-from .refusals import refuse_one_model_twice, refuse_ways_of_splitting, refuse_whole_models_compiled
-from .router_loss import RouterLoss
-from .row_checks import check_chat_template, check_layouts, check_rows, say_known_questions
-from .split_models import split_student
+from .processes.refusals import refuse_ways_of_splitting, refuse_whole_models_compiled
+from .processes.split_models import split_student
+from .refusals import refuse_one_model_twice
+from .rows.checks import check_chat_template, check_layouts, check_rows, say_known_questions
+from .rows.tokens import ColumnCollator, a_few_tokens, first_trainable_row
+from .rows.unlabelled import check_unlabelled
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
-from .unlabelled import check_unlabelled
 
 logger = logging.getLogger(__name__)
 

@@ -51,8 +51,8 @@ def cache_teachers(arguments: Sequence[str]) -> str:
 
     from ..models.processes import work_together
     from ..teachers.cache.remote import is_address
-    from ..training.cached_targets import folder_of_cache
     from ..training.config import CompatibilityConfig
+    from ..training.loss.cached_targets import folder_of_cache
     from .arguments import read_words
 
     options = read_words((CacheSettings, CompatibilityConfig), arguments, command="cache")
@@ -78,7 +78,7 @@ def cache_teachers(arguments: Sequence[str]) -> str:
 
 def _cache(settings: CacheSettings, args: Any, folder: Path) -> str:
     from ..models.processes import entered_by_main, place
-    from ..training.kept_work import left_of_cache, sentence
+    from ..training.checkpoints.kept_work import left_of_cache, sentence
     from ..training.trainer import CompatibilityTrainer
 
     validation = settings.eval_dataset

@@ -16,8 +16,8 @@ from ..losses.logits import IGNORE_INDEX
 from ..seq2seq.contrast_options import check_contrast_of_run
 from ..seq2seq.data import TextEncoder, limits_of, refuse_empty_prompts
 from ..text import printable
-from ..training.data import first_trainable_row, is_trainable
 from ..training.hooks import prepare_rows, stand_in
+from ..training.rows.tokens import first_trainable_row, is_trainable
 from .rows import Example, as_dataset, as_pairs
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ..training.kept_work import left_of_answers, left_of_training, sentence
+from ..training.checkpoints.kept_work import left_of_answers, left_of_training, sentence
 from .stage import FOLDER
 
 

@@ -19,8 +19,8 @@ from ..seq2seq.contrast_options import ContrastOptions
 from ..text import printable
 from ..training.config import CompatibilityConfig
 from ..training.log import LossSums
-from ..training.precision import bf16_of_device
-from ..training.product import uses_product
+from ..training.loss.product import uses_product
+from ..training.options.precision import bf16_of_device
 from .arguments import read_words
 from .kinds import CAUSAL, ENCODER_DECODER, Kind, kind_of_base
 from .search import Value, combinations, described, entries_of, read_grid, shown

@@ -22,7 +22,7 @@ from ..prediction.questions import delimiter_of
 from ..seq2seq.data import refuse_other_tokens
 from ..training.old_endpoint import OPTIONS
 from ..training.refusals import refuse_evaluation_of_nothing
-from ..training.unlabelled import check_unlabelled
+from ..training.rows.unlabelled import check_unlabelled
 from .answer_pattern import check_right_answers, compiled
 from .encoding import Encoded, encode_examples, encode_pairs, optimizer_steps
 from .kinds import CAUSAL, ENCODER_DECODER

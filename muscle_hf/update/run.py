@@ -14,7 +14,7 @@ from ..interrupts import polite_interrupts, to_stderr
 from ..locks import held_folder
 from ..models.processes import entered_by_main, from_every_process, on_main_process, place
 from ..text import printable
-from ..training.kept_checkpoints import steps_done
+from ..training.checkpoints.kept import steps_done
 from .answering import write_answers
 from .candidates import Candidate, known_of_search, settled, with_choice
 from .evidence import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..files import write_text
 from ..flips.rates import strict_json
 from ..models.processes import on_main_process
-from ..training.kept_work import UNLABELLED_ANSWERS
+from ..training.checkpoints.kept_work import UNLABELLED_ANSWERS
 from .candidates import Candidate, candidates_of, choosing, read_choice
 from .evidence import COMPATIBILITY, NEW, OLD, Contender, compared
 from .search import SEARCH, Choice, Figures

@@ -22,11 +22,11 @@ from ..models.processes import on_main_process
 from ..models.ranks import pad_rank
 from ..seq2seq.cross_entropy import cross_entropy_trainer
 from ..seq2seq.trainer import CompatibilitySeq2SeqTrainer
-from ..training.checkpoints import train_and_save
+from ..training.checkpoints.kept import remove_checkpoints
+from ..training.checkpoints.resuming import train_and_save
 from ..training.cross_entropy import CrossEntropyTrainer, FusedTrainer, TrainingProgress
-from ..training.kept_checkpoints import remove_checkpoints
 from ..training.log import EndsWhenDiverged
-from ..training.split_models import split_student
+from ..training.processes.split_models import split_student
 from ..training.trainer import CompatibilityTrainer
 from .kinds import ENCODER_DECODER
 from .plan import Plan

@@ -275,7 +275,9 @@ def test_the_readme_claims_other_figures_than_the_committed_cells(updates: Simpl
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f})",
         f"Both models asked together break {100 * bound.mean:.1f} %",
         f"a second new model in the old one's place as a teacher does nearly as much: {100 * average.mean:.1f} %",
-        f'(`preset="focal"`, {seeds} seeds): {100 * both[0]["nfr"].mean:.1f} %, {100 * gain:.1f}'.replace(", 0.", ", ."),
+        f'(`preset="focal"`, {seeds} seeds): {100 * both[0]["nfr"].mean:.1f} %, {100 * gain:.1f}'.replace(
+            ", 0.", ", ."
+        ),
     ):
         assert claim in readme
 

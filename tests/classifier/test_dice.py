@@ -24,7 +24,7 @@ from muscle_hf.classifier.trainer import CompatibilityClassifierTrainer
 from muscle_hf.errors import ConfigurationError, InputError
 from muscle_hf.losses.strategy import Strategy
 from muscle_hf.publishing.card_of_trainer import card_of_trainer
-from muscle_hf.training.settings_of_run import settings_of
+from muscle_hf.training.checkpoints.settings_of_run import settings_of
 
 SURE = 40.0
 NAMES = ("O", "B", "I")

@@ -11,7 +11,7 @@ from tiny_updates import ROWS, Update, make_update, trainer_of
 
 from muscle_hf.cli import main
 from muscle_hf.locks import held_folder
-from muscle_hf.training.cached_targets import TargetComputer
+from muscle_hf.training.loss.cached_targets import TargetComputer
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.layouts import named_columns
 from muscle_hf.prediction.questions import described, read_task, read_unlabelled
 from muscle_hf.readers.plain_rows import raw_rows
-from muscle_hf.training.unlabelled import check_unlabelled
+from muscle_hf.training.rows.unlabelled import check_unlabelled
 from muscle_hf.update.rows import read_examples
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}

@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_three_models_asked_one_by_one(kind: str, adapter: b
 def test_slices_of_tokens_give_the_loss_and_the_gradient_of_full_logits(
     kind: str, adapter: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muscle_hf.training.token_loss.tokens_of_a_slice", lambda *_: 3)
+    monkeypatch.setattr("muscle_hf.training.loss.per_token.tokens_of_a_slice", lambda *_: 3)
     figures = {}
     for implementation in ("plain", "chunked"):
         trainer = CompatibilitySeq2SeqTrainer(

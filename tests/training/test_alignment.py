@@ -242,7 +242,7 @@ def _sums(trainer: CompatibilityTrainer) -> tuple[dict[str, float], torch.Tensor
 def test_packed_and_streamed_rows_have_the_loss_and_gradient_of_rows(
     update: Update, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr("muscle_hf.training.aligned_loss.tokens_of_a_slice", lambda vocabulary, device: 7)
+    monkeypatch.setattr("muscle_hf.training.loss.aligned.tokens_of_a_slice", lambda vocabulary, device: 7)
     rows = [row | {"weight": 0.5 + index % 3} for index, row in enumerate(ROWS)]
     rows[4]["prompt"] *= 3  # rows of other lengths, one of which is cut
     stream = IterableDataset.from_generator(lambda: iter(ROWS[:4] + rows[4:5] + ROWS[5:]))

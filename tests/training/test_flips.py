@@ -11,7 +11,7 @@ from tiny_updates import ROWS, Update, make_update, trainer_of
 from muscle_hf import ConfigurationError, InputError, compare
 from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
-from muscle_hf.training.row_checks import say_known_questions
+from muscle_hf.training.rows.checks import say_known_questions
 
 QUESTIONS = [{"prompt": row["prompt"], "reference": row["completion"]} for row in ROWS[:5]]
 OPTIONS: dict[str, Any] = {"flips_dataset": Dataset.from_list(QUESTIONS), "flips_max_new_tokens": 4}

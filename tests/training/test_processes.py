@@ -20,7 +20,7 @@ from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.prediction.kept_answers import count_kept
 from muscle_hf.teachers.cache import write_cache
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
-from muscle_hf.training.unlabelled import answered_rows
+from muscle_hf.training.rows.unlabelled import answered_rows
 
 TESTS = Path(__file__).parents[1]
 
@@ -43,7 +43,7 @@ from muscle_hf.prediction.flips_dataset import read_questions
 from muscle_hf.prediction.generate import generate_answers
 from muscle_hf.prediction.kept_answers import count_kept
 from muscle_hf.training.flips_evaluation import Answerer, FlipsEvaluation
-from muscle_hf.training.unlabelled import answered_rows
+from muscle_hf.training.rows.unlabelled import answered_rows
 
 rank, _ = place()
 seen = {}

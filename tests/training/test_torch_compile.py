@@ -86,7 +86,7 @@ def test_the_loss_of_liger_does_not_take_the_place_of_ours(tmp_path: Path, monke
     with pytest.raises(ConfigurationError, match="pip install liger-kernel"):
         config_of(tmp_path, use_liger_kernel=True)
     # What Liger then does with this choice needs a GPU, and is not tried here.
-    monkeypatch.setattr("muscle_hf.training.contradictions.is_liger_kernel_available", lambda: True)
+    monkeypatch.setattr("muscle_hf.training.options.contradictions.is_liger_kernel_available", lambda: True)
     config = config_of(tmp_path, use_liger_kernel=True, liger_kernel_config={"rope": False})
     assert config.liger_kernel_config == {"rope": False, "fused_linear_cross_entropy": False}
     with pytest.raises(ConfigurationError, match="its slices save the same memory"):

@@ -49,7 +49,7 @@ from muscle_hf.locks import LOCK, held_folder
 from muscle_hf.models import embedding_rows
 from muscle_hf.models.ranks import pad_rank
 from muscle_hf.prediction.questions import delimiter_of
-from muscle_hf.training.kept_work import left_of_answers
+from muscle_hf.training.checkpoints.kept_work import left_of_answers
 from muscle_hf.update.encoding import encode_examples, optimizer_steps
 from muscle_hf.update.estimate import cache_bytes, memory, readable, trainable_parameters, weight_bytes
 from muscle_hf.update.evidence import OLD, weigh, write_evidence
