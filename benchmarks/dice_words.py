@@ -2,14 +2,15 @@
 
     python benchmarks/dice_words.py --data gsm8k
     python benchmarks/dice_words.py
+    python benchmarks/dice_words.py --results benchmarks/dice_words_minilm.json
 
 The folder has the train.jsonl and test.jsonl of GSM8K. The sentences of its questions are lower-cased, and a word is
 "capitalised" where it began with a capital inside of one: labels for free. The update is one by data and size: an
 encoder of one layer that saw 750 questions, and one of two layers that saw 1,500, both from scratch, or any two bases
-(`--bases`). All rows start from the new model and take the same number of steps. Balanced sampling takes of each
-sentence its capitalised words and about as many others, drawn anew each time. Finished cells are kept in
-`dice_words.json`, from which the table is made; a run with other settings is refused there. `--smoke` tries all of it
-on made-up questions.
+(`--bases real-models/minilm-l3 real-models/minilm-l6`, of benchmarks/real_models.py). All rows start from the new
+model and take the same number of steps. Balanced sampling takes of each sentence its capitalised words and about as
+many others, drawn anew each time. Finished cells are kept in `dice_words.json`, or the file of `--results`, from which
+the table is made; a run with other settings is refused there. `--smoke` tries all of it on made-up questions.
 """
 
 # ruff: noqa: T201 - a benchmark prints

@@ -133,6 +133,7 @@ def test_the_page_shows_other_figures_than_the_kept_intents(rare_classes: dict[s
     assert shown[shown.index("|") :].rstrip() in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_other_figures_than_the_kept_cells(words: dict[str, Any]) -> None:
-    kept = json.loads(words["CELLS"].read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["dice_words.json", "dice_words_minilm.json"])
+def test_the_page_shows_other_figures_than_the_kept_cells(words: dict[str, Any], name: str) -> None:
+    kept = json.loads(words["CELLS"].with_name(name).read_text(encoding="utf-8"))
     assert words["table"](kept) in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")

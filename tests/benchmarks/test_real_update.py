@@ -11,8 +11,10 @@ from peft import LoraConfig
 from tiny_models import tiny_llama, tiny_tokenizer
 
 import muscle_hf
+from muscle_hf.card import AdapterCard
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "real_update.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "real_update.py"
 # In place of `muscle-hf update`: stages, kept answers, a checkpoint; it waits to be killed where nothing is kept yet.
 STANDS_IN = """
 import json, pathlib, signal, sys, time
@@ -111,3 +113,13 @@ def test_the_old_adapter_is_trained_once_on_rows_that_the_update_does_not_have(
         script["train"](tmp_path / "base", more[8:], tmp_path / "old", lora, max_steps=1)
     assert {"adapter_model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "old").iterdir()}
     assert not (tmp_path / "old.part").exists()
+
+
+def test_the_readme_claims_other_figures_than_the_card_of_the_language_model() -> None:
+    card = AdapterCard.read(ROOT / "model_cards" / "smollm2-massive-domains")
+    assert card is not None
+    lost = [100 * compared.negative_flip_rate for compared in card.comparisons.values()]
+    plain, control, ours = (f"{rate:.1f} %" for rate in lost)
+    assert list(card.comparisons) == [card.plain_update, card.control, card.name_of_this]
+    claim = f"breaks {ours}, as many steps without it {control}, the plain update {plain}"
+    assert claim in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
