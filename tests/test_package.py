@@ -99,7 +99,7 @@ def test_no_link_leads_to_a_repository_that_has_no_name_yet(tmp_path: Path) -> N
     assert metadata.get_all("Project-URL") is None
     description = metadata.get_payload()
     assert "# muscle_hf" in description
-    assert "In the demo, with" in description
+    assert "stands in the evidence." in description
     assert re.findall(r"\]\((?!https://)|<img|OWNER", description) == []
 
 
