@@ -3,6 +3,8 @@
 import json
 import runpy
 import sys
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tiny_models import tiny_llama, tiny_tokenizer
 
 import muscle_hf
 from muscle_hf.card import AdapterCard
+from muscle_hf.update.options import read_options
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "real_update.py"
@@ -45,8 +48,12 @@ out.with_name("kill").touch()
 
 
 @pytest.fixture
-def script() -> dict[str, Any]:
-    return runpy.run_path(str(SCRIPT))["main"].__globals__
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    script = runpy.run_path(str(SCRIPT))["main"].__globals__
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("real_update_runs", "real_update_table")]:
+        monkeypatch.delitem(sys.modules, name)
+    return script
 
 
 @pytest.mark.slow
@@ -60,16 +67,16 @@ def test_an_update_is_killed_twice_and_held_against_one_left_alone(
         found = {"old_model_against": {"plain update": json.loads(compared.to_json())}}
         (tmp_path / model / "comparison.json").write_text(json.dumps(found))
     output = tmp_path / "updates"
-    output.mkdir()
+    (output / "seed-0").mkdir(parents=True)
     monkeypatch.setitem(script, "prepare", lambda *_: None)
     monkeypatch.setitem(script, "COMMAND", [sys.executable, "-S", "-c", STANDS_IN])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = ["--models", str(tmp_path), "--output", str(output), "--updates", "other-tokenizer"]
     script["main"](words)
     shown = capsys.readouterr().out
-    assert "| SmolLM2 → Gemma 3 270M | old model | 100.0 | | 2 |" in shown
-    assert "| SmolLM2 → Gemma 3 270M | plain update | 50.0 | 50.0 [9.5, 90.5] | 2 |" in shown
-    assert "| SmolLM2 → Gemma 3 270M | the compatibility adapter | 4 |" in shown
+    assert "| SmolLM2 → Gemma 3 270M | old model | 1 | 100.0 | | | | 2 |" in shown
+    assert "| SmolLM2 → Gemma 3 270M | plain update | 1 | 50.0 | 50.0 [9.5, 90.5] | 1.00 |  | 2 |" in shown
+    assert "| SmolLM2 → Gemma 3 270M | Eq. 1 | the compatibility adapter | 4 |" in shown
     assert "killed twice (going on from step 2): 3 files, all the same (2 byte for byte)" in shown
     # What is measured is kept, and nothing runs again.
     monkeypatch.setitem(script, "COMMAND", [])
@@ -113,6 +120,58 @@ def test_the_old_adapter_is_trained_once_on_rows_that_the_update_does_not_have(
         script["train"](tmp_path / "base", more[8:], tmp_path / "old", lora, max_steps=1)
     assert {"adapter_model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "old").iterdir()}
     assert not (tmp_path / "old.part").exists()
+
+
+def test_each_strategy_is_held_against_the_best_reference_seed_by_seed(
+    script: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compared(lost: int, n: int = 100) -> dict[str, Any]:
+        """Half of the old answers are right, and so is the other half of the new ones but for `lost`."""
+        new = [False] * lost + [True] * (n // 2 - lost) + [True] * lost + [False] * (n // 2 - lost)
+        found = muscle_hf.compare_correct(old=[True] * (n // 2) + [False] * (n // 2), new=new)
+        read: dict[str, Any] = json.loads(found.to_json())
+        return read
+
+    ours = script["show"].__globals__["OURS"]
+    plain, control = script["show"].__globals__["REFERENCES"][:2]
+    focal = [{plain: compared(20), control: compared(15 + seed), ours: compared(10)} for seed in (0, 2)]
+    fair = [{plain: compared(20), ours: compared(12)} for _ in range(2)]
+    no_stages = {"stages": []}
+    update = {
+        "focal": [{"against": each} | no_stages for each in focal],
+        script["FAIR"]: [{"against": each} | no_stages for each in fair],
+    }
+    script["show"]({"an update": update})
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| an update")]
+    # Half right and half wrong: expected are .25, so that 10 lost of 100 are .4; Student's quantile is 12.706.
+    assert [row[1] for row in rows] == ["old model", plain, control, "focal", script["FAIR"]]
+    assert rows[2][4:7] == ["16.0 [3.3, 28.7]", "0.64 [0.13, 1.15]", "0.16 [-0.35, 0.67] (fair control)"]
+    assert rows[3][3:6] == ["50.0 [50.0, 50.0]", "10.0 [10.0, 10.0]", "0.40 [0.40, 0.40]"]
+    assert rows[3][6] == "-0.08 [-0.08, -0.08] (fair control)"
+    assert rows[4][6] == "-0.16 [-0.67, 0.35] (control)"
+
+
+@pytest.mark.parametrize("strategy", ["paper", "focal", "focal_product", "focal-surer", "texts-new"])
+@pytest.mark.parametrize("update", ["trained-on", "other-tokenizer"])
+def test_the_command_of_a_strategy_is_refused_or_forgets_the_texts(
+    script: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], update: str, strategy: str
+) -> None:
+    if (update, strategy) == ("other-tokenizer", "focal_product"):
+        words = ["--models", str(tmp_path), "--output", str(tmp_path), "--updates", update, "--strategies", strategy]
+        with pytest.raises(SystemExit):
+            script["main"](words)
+        assert "two vocabularies have no product" in capsys.readouterr().err
+        return
+    commanded = partial(script["command_of"], update, strategy, tmp_path, tmp_path, Namespace(epochs=2), 3)
+    command = commanded()
+    options = read_options(command[len(script["COMMAND"]) :])
+    presets = {"focal": "focal", "focal_product": "focal_product", "focal-surer": "focal"}
+    assert options.given.get("preset") == presets.get(strategy)
+    has_texts = options.settings.unlabelled_dataset is not None
+    assert has_texts == (strategy in ("focal_product", "focal-surer", "texts-new"))
+    task_adapter = tmp_path / f"{update}-paper-alone" / "task-adapter"
+    task_adapter.mkdir(parents=True)
+    assert commanded() == [*command, "--new-adapter", str(task_adapter), "--no-control"]
 
 
 def test_the_readme_claims_other_figures_than_the_card_of_the_language_model() -> None:
