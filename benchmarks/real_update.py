@@ -127,7 +127,7 @@ def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) 
     files = {"train": rows_of("train", options.rows, seed), "test": test[: options.test_rows], "texts": texts}
     for name, rows in files.items():
         lines = (json.dumps(row) + "\n" for row in rows)
-        (output / f"massive-domains-{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_text(output / f"massive-domains-{name}.jsonl", "".join(lines))
     smollm2 = models / "smollm2"
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     # Other rows than the update's, as where a year lies between both.
@@ -147,7 +147,7 @@ def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) 
 def command_of(
     update: str, strategy: str, models: Path, output: Path, options: argparse.Namespace, seed: int
 ) -> list[str]:
-    """Return the command of an update, which writes into `output/massive-domains`.
+    """Return the command of an update, which writes into a folder of its own named `massive-domains`.
 
     Where another strategy has been measured, its new task adapter is taken, and its control is there already.
     """
@@ -157,7 +157,7 @@ def command_of(
         "new_base": output / base if (output / base).exists() else models / base,
         "dataset": output / "massive-domains-train.jsonl",
         "test_dataset": output / "massive-domains-test.jsonl",
-        "output_dir": output / "massive-domains",
+        "output_dir": output / f"{update}-{strategy}" / "massive-domains",
         "seed": seed,
         "num_train_epochs": options.epochs,
         **OPTIONS,
@@ -187,8 +187,10 @@ def measure(
     if result.exists():
         kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return kept
-    command, folder = command_of(update, strategy, models, output, options, seed), output / "massive-domains"
-    shutil.rmtree(folder, ignore_errors=True)
+    command, working = command_of(update, strategy, models, output, options, seed), output / name
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir()
+    folder = working / "massive-domains"
     stages = run(command, output / f"{name}.log")
     alone = output / f"{name}-alone"
     measured: dict[str, Any] = {
@@ -199,6 +201,7 @@ def measure(
     folder.rename(alone)
     if options.kill and "--no-control" not in command:
         measured["killed"] = _killed(command, stages, alone, folder, output / name)
+    shutil.rmtree(working)
     write_text(result, json.dumps(measured, indent=1) + "\n")
     return measured
 
@@ -215,7 +218,6 @@ def _killed(command: Sequence[str], stages: Sequence[Stage], alone: Path, folder
     went_on = run(command, logs[2])
     differ, bytes_differ, files = differing(alone, folder)
     total, first = (sum(stage.seconds for stage in each) for each in ([*killed, *went_on], stages))
-    shutil.rmtree(folder)
     return {
         "differ": differ,
         "bytes differ": bytes_differ,
