@@ -40,13 +40,14 @@ from muscle_hf.files import write_text
 from muscle_hf.losses.presets import needs_unlabelled
 
 MASSIVE = Path(__file__).parents[1] / "examples" / "data" / "massive"
+TASK_LEARNING_RATE = 1e-3
 COMMAND = [sys.executable, "-m", "muscle_hf", "update"]
 # Of both updates; the learning rates are high because the steps are few.
 OPTIONS = {
     "completion_only_loss": "true",
     "per_device_train_batch_size": 8,
-    "task_learning_rate": 1e-3,
     "learning_rate": 5e-4,
+    "gradient_checkpointing": "false",  # memory is there, and each step would take a third longer
     "ask_batch_size": 16,
 }
 UPDATES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -132,7 +133,7 @@ def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) 
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     # Other rows than the update's, as where a year lies between both.
     rows = rows_of("train", 2 * options.rows, seed)[options.rows :]
-    epochs = {"num_train_epochs": options.epochs, "learning_rate": 1e-3, "seed": seed}
+    epochs = {"num_train_epochs": options.epochs, "learning_rate": TASK_LEARNING_RATE, "seed": seed}
     train(smollm2, rows, output / "old-adapter", lora, **epochs)
     if "trained-on" in options.updates:
         sentences = [{"text": sentence} for sentence in read_sentences()[: 8 * options.base_steps]]
@@ -168,9 +169,9 @@ def command_of(
         words["unlabelled_dataset"] = output / "massive-domains-texts.jsonl"
         words["teacher_cache"] = "chunks" if alignment else "hidden"  # exact; the models are asked once for all epochs
     task_adapters = sorted(output.glob(f"{update}-*-alone/task-adapter"))
-    more = ["--new-adapter", str(task_adapters[0]), "--no-control"] if task_adapters else []
+    words |= {"new_adapter": task_adapters[0]} if task_adapters else {"task_learning_rate": TASK_LEARNING_RATE}
     pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in words.items())
-    return [*COMMAND, *itertools.chain.from_iterable(pairs), *more]
+    return [*COMMAND, *itertools.chain.from_iterable(pairs), *(["--no-control"] if task_adapters else [])]
 
 
 def _takes_texts(strategy: str) -> bool:

@@ -171,7 +171,9 @@ def test_the_command_of_a_strategy_is_refused_or_forgets_the_texts(
     assert has_texts == (strategy in ("focal_product", "focal-surer", "texts-new"))
     task_adapter = tmp_path / f"{update}-paper-alone" / "task-adapter"
     task_adapter.mkdir(parents=True)
-    assert commanded() == [*command, "--new-adapter", str(task_adapter), "--no-control"]
+    # The rate of a task adapter that is there already is refused.
+    assert command[-2] == "--task-learning-rate"
+    assert commanded() == [*command[:-2], "--new-adapter", str(task_adapter), "--no-control"]
 
 
 def test_the_readme_claims_other_figures_than_the_card_of_the_language_model() -> None:
