@@ -116,7 +116,7 @@ def train(base: Path, rows: Sequence[Mapping[str, str]], output: Path, adapter: 
     print(f"{output.name}: {steps} steps, {(time.process_time() - begun) / steps:.1f} s each", file=sys.stderr)
 
 
-def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) -> None:
+def prepare(output: Path, options: argparse.Namespace, seed: int) -> None:
     """Write the rows, train the old task adapter and make the new bases."""
     from peft import LoraConfig
 
@@ -129,7 +129,7 @@ def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) 
     for name, rows in files.items():
         lines = (json.dumps(row) + "\n" for row in rows)
         write_text(output / f"massive-domains-{name}.jsonl", "".join(lines))
-    smollm2 = models / "smollm2"
+    smollm2 = options.models / "smollm2"
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     # Other rows than the update's, as where a year lies between both.
     rows = rows_of("train", 2 * options.rows, seed)[options.rows :]
@@ -145,9 +145,7 @@ def prepare(models: Path, output: Path, options: argparse.Namespace, seed: int) 
         working.rename(output / "smollm2-rounded")
 
 
-def command_of(
-    update: str, strategy: str, models: Path, output: Path, options: argparse.Namespace, seed: int
-) -> list[str]:
+def command_of(update: str, strategy: str, output: Path, options: argparse.Namespace, seed: int) -> list[str]:
     """Return the command of an update, which writes into a folder of its own named `massive-domains`.
 
     Where another strategy has been measured, its new task adapter is taken, and its control is there already.
@@ -155,7 +153,7 @@ def command_of(
     (_, base, alignment), (_, method) = UPDATES[update], STRATEGIES[strategy]
     words: dict[str, Any] = {
         "old_adapter": output / "old-adapter",
-        "new_base": output / base if (output / base).exists() else models / base,
+        "new_base": output / base if (output / base).exists() else options.models / base,
         "dataset": output / "massive-domains-train.jsonl",
         "test_dataset": output / "massive-domains-test.jsonl",
         "output_dir": output / f"{update}-{strategy}" / "massive-domains",
@@ -179,22 +177,31 @@ def _takes_texts(strategy: str) -> bool:
     return "unlabelled_teacher" in method or needs_unlabelled(method.get("preset"))
 
 
-def measure(
-    update: str, strategy: str, models: Path, output: Path, options: argparse.Namespace, seed: int
-) -> dict[str, Any]:
+def settings_of(strategy: str, options: argparse.Namespace) -> dict[str, int]:
+    """Return what a strategy's figures depend on, beside update and seed."""
+    names = ("rows", "test_rows", "epochs", "base_steps", *(["texts"] if _takes_texts(strategy) else []))
+    return {name: getattr(options, name) for name in names}
+
+
+def measure(update: str, strategy: str, output: Path, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Run an update left alone and killed, and return what both took; what an earlier call measured is kept."""
-    name = f"{update}-{strategy}"
+    name, settings = f"{update}-{strategy}", settings_of(strategy, options)
     result = output / f"{name}.json"
     if result.exists():
         kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        if kept["settings"] != settings:
+            raise SystemExit(
+                f"{result} was made with {kept['settings']}, and {settings} is asked: take another --output"
+            )
         return kept
-    command, working = command_of(update, strategy, models, output, options, seed), output / name
+    command, working = command_of(update, strategy, output, options, seed), output / name
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir()
     folder = working / "massive-domains"
     stages = run(command, output / f"{name}.log")
     alone = output / f"{name}-alone"
     measured: dict[str, Any] = {
+        "settings": settings,
         "stages": [vars(stage) for stage in stages],
         "against": json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["old_model_against"],
     }
@@ -231,7 +238,9 @@ def _killed(command: Sequence[str], stages: Sequence[Stage], alone: Path, folder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the updates that were asked for, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, required=True, help="the folder that benchmarks/real_models.py made")
+    parser.add_argument(
+        "--models", type=Path, help="the folder that benchmarks/real_models.py made; not for results that are there"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for rows, adapters, logs and results")
     parser.add_argument("--updates", nargs="+", choices=UPDATES, default=["trained-on", "other-tokenizer"])
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=["paper"])
@@ -246,24 +255,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if "other-tokenizer" in options.updates and "focal_product" in options.strategies:
         parser.error("two vocabularies have no product: with other-tokenizer take focal-surer")
-    if missing := [name for name in ("smollm2", "gemma3") if not (options.models / name / "config.json").exists()]:
-        raise SystemExit(f"{options.models} has no {missing[0]}: python benchmarks/real_models.py --output FOLDER")
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    models = options.models.resolve()
     folders = {seed: options.output.resolve() / f"seed-{seed}" for seed in options.seeds}
-    for seed, folder in folders.items():
-        prepare(models, folder, options, seed)
+    names = [f"{update}-{strategy}.json" for update in options.updates for strategy in options.strategies]
+    unfinished = [seed for seed, folder in folders.items() if not all((folder / name).exists() for name in names)]
+    if unfinished:
+        _prepare_all({seed: folders[seed] for seed in unfinished}, options, parser)
     show(
         {
             UPDATES[update][0]: {
                 STRATEGIES[strategy][0]: [
-                    measure(update, strategy, models, folder, options, seed) for seed, folder in folders.items()
+                    measure(update, strategy, folder, options, seed) for seed, folder in folders.items()
                 ]
                 for strategy in options.strategies
             }
             for update in options.updates
         }
     )
+
+
+def _prepare_all(folders: Mapping[int, Path], options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if options.models is None:
+        parser.error("what is not measured yet needs --models")
+    if missing := [name for name in ("smollm2", "gemma3") if not (options.models / name / "config.json").exists()]:
+        raise SystemExit(f"{options.models} has no {missing[0]}: python benchmarks/real_models.py --output FOLDER")
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    options.models = options.models.resolve()
+    for seed, folder in folders.items():
+        prepare(folder, options, seed)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,15 @@ def test_an_update_is_killed_twice_and_held_against_one_left_alone(
     assert "| SmolLM2 → Gemma 3 270M | plain update | 1 | 50.0 | 50.0 [9.5, 90.5] | 1.00 |  | 2 |" in shown
     assert "| SmolLM2 → Gemma 3 270M | Eq. 1 | the compatibility adapter | 4 |" in shown
     assert "killed twice (going on from step 2): 3 files, all the same (2 byte for byte)" in shown
-    # What is measured is kept, and nothing runs again.
+    # What is measured is kept, and nothing runs again; it needs no models, and is of no other rows.
     monkeypatch.setitem(script, "COMMAND", [])
-    script["main"](words)
+    script["main"](words[2:])
     assert capsys.readouterr().out == shown
+    with pytest.raises(SystemExit, match=r"'rows': 256, .* and .*'rows': 255, .* take another --output"):
+        script["main"]([*words[2:], "--rows", "255"])
+    with pytest.raises(SystemExit):
+        script["main"]([*words[2:], "--seeds", "1"])
+    assert "what is not measured yet needs --models" in capsys.readouterr().err
 
 
 def test_other_weights_or_answers_are_taken_for_the_same(script: dict[str, Any], tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_the_command_of_a_strategy_is_refused_or_forgets_the_texts(
             script["main"](words)
         assert "two vocabularies have no product" in capsys.readouterr().err
         return
-    commanded = partial(script["command_of"], update, strategy, tmp_path, tmp_path, Namespace(epochs=2), 3)
+    commanded = partial(script["command_of"], update, strategy, tmp_path, Namespace(epochs=2, models=tmp_path), 3)
     command = commanded()
     options = read_options(command[len(script["COMMAND"]) :])
     presets = {"focal": "focal", "focal_product": "focal_product", "focal-surer": "focal"}
