@@ -15,12 +15,10 @@ from muscle_hf.teachers.live import FrozenModelTeacher
 from . import combining, models
 from .combining import Validation
 from .models import Answers
-from .strategies import HALF, TEXTS, Outcome, Setting, Strategy, Update
+from .strategies import BY_PRODUCT, FOCAL, HALF, TEXTS, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task, made_texts, texts_of
 
-FOCAL = {"mask": "none", "focal_beta": 5.0}
 DICE = {"dice_weight": 0.5}
-BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
 
 UPDATES = {
     "minilm": Update(

@@ -17,7 +17,7 @@ from muscle_hf.training.trainer import CompatibilityTrainer
 from . import language
 from .language import Texts
 from .language_bases import rounded, trained_on
-from .strategies import HALF, TEXTS, MadeBase, Outcome, Setting, Strategy, Update
+from .strategies import BY_PRODUCT, FOCAL, HALF, TEXTS, MadeBase, Outcome, Setting, Strategy, Update
 from .tasks import Row, Task, texts_of
 
 _TASK = {"max_steps": 300, "eval_steps": 60, "patience": 2, "learning_rate": 1e-3, "warmup_steps": 20}
@@ -250,6 +250,10 @@ STRATEGIES: dict[str, Strategy] = {
         compatible,
         TEXTS | {"unlabelled_teacher": "new"},
         is_reference=True,
+    ),
+    "focal-ce": LanguageStrategy("focal distillation (PCT) + cross-entropy .5", compatible, FOCAL | HALF),
+    "focal-texts": LanguageStrategy(
+        "focal distillation + cross-entropy .5, texts by the product", compatible, FOCAL | HALF | BY_PRODUCT
     ),
     "texts-product": LanguageStrategy(
         "texts, product of both models' probabilities", compatible, TEXTS | {"unlabelled_teacher": "product"}

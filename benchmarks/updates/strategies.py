@@ -114,6 +114,8 @@ class Strategy:
 
 
 HALF = {"cross_entropy_weight": 0.5}
+FOCAL = {"mask": "none", "focal_beta": 5.0}
+BY_PRODUCT = {"texts": True, "unlabelled_teacher": "product"}
 TEXTS = {"mask": "none", "teacher": "new", "temperature": 1.0, "texts": True} | HALF
 """Labelled rows hold on to the new model and to their labels; only who answers the texts differs between the rows."""
 

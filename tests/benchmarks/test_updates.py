@@ -488,7 +488,7 @@ def test_workers_go_on_when_the_process_that_started_them_is_killed(tmp_path: Pa
 def test_every_way_of_training_runs_on_tiny_models(
     updates: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = ["old", "plain", "bound", "bare", "control", "eq1", "texts-product", "refresh", "copied", "random-start"]
+    rows = ["old", "plain", "bound", "bare", "control", "eq1", "focal-texts", "refresh", "copied", "random-start"]
     monkeypatch.setattr(updates.smoke, "ROWS", 48)
     monkeypatch.setattr(updates.smoke, "TEXT_ROWS", 32)
     assert updates.main.main(["--smoke", "--strategies", *rows]) == 0
