@@ -34,6 +34,7 @@ def test_the_shipped_answers_are_those_of_the_kept_runs(
     assert file.read_bytes() == (ROOT / "examples" / "data" / "massive" / "answers.csv").read_bytes()
     rows = [line for line in capsys.readouterr().out.splitlines() if "±" in line]
     assert len(rows) == 5
+    assert "\n".join(rows) in (ROOT / "docs" / "rare-classes.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
