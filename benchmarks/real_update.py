@@ -8,7 +8,8 @@ update` from it to new bases: SmolLM2 trained on as a whole with sentences of Wi
 Gemma 3 270M, whose tokenizer is another (`--alignment chunks`). The first strategy runs twice in folders of one name:
 once left alone, and once killed with SIGKILL while the old model is asked and again some steps behind a checkpoint of
 the compatibility training, with the same command after each kill. Adapters, answers and evidence of both must be the
-same, but for the time that a training took. Further strategies start from the new task adapter of the first.
+same, but for the time that a training took. Further strategies start from the new task adapter of the first. The old
+adapter has seen other rows than the update's, as many, or with `--old-rows same` the same ones.
 
 Prints two Markdown tables and what differs. Another seed has other rows, test questions and trainings; rates are means
 over seeds, with Student's interval over them, and Wilson's over questions where there is one seed. Costs are those of
@@ -16,31 +17,24 @@ the first seed, in seconds of processor time, since a machine may be shared. Wha
 kept, so that a killed benchmark goes on as well.
 """
 
-# ruff: noqa: T201 - a benchmark prints
-
 import argparse
-import csv
 import itertools
 import json
 import os
-import random
 import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from real_update_models import TASK_LEARNING_RATE, prepare, refresh
 from real_update_runs import Stage, behind_a_checkpoint, differing, in_the_asking, run
-from real_update_table import FAIR, show
-from updates.language_bases import rounded
+from real_update_table import FAIR, REFRESH, show
 
 from muscle_hf.files import write_text
 from muscle_hf.losses.presets import needs_unlabelled
 
-MASSIVE = Path(__file__).parents[1] / "examples" / "data" / "massive"
-TASK_LEARNING_RATE = 1e-3
 COMMAND = [sys.executable, "-m", "muscle_hf", "update"]
 # Of both updates; the learning rates are high because the steps are few.
 OPTIONS = {
@@ -70,79 +64,15 @@ STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
             "unlabelled_teacher": "new",
         },
     ),
+    "refresh": (REFRESH, {}),
 }
 
 
-def rows_of(name: str, count: int | None, seed: int) -> list[dict[str, str]]:
-    """Return some or all rows of MASSIVE: an utterance, and the first word of its intent."""
-    with (MASSIVE / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        rows = [
-            {"prompt": f"{row['text']}\n", "completion": row["intent"].partition("_")[0]}
-            for row in csv.DictReader(file)
-        ]
-    random.Random(seed).shuffle(rows)  # noqa: S311 - no secret
-    return rows[:count]
-
-
-def train(base: Path, rows: Sequence[Mapping[str, str]], output: Path, adapter: Any = None, **options: Any) -> None:
-    """Train a base, or an adapter on it, with TRL's own trainer, unless that is done; the tokenizer lies beside it."""
-    if output.exists():
-        return
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    working = output.with_name(f"{output.name}.part")
-    shared: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "save_strategy": "no",
-        "report_to": "none",
-        "bf16": False,
-        "use_cpu": True,
-        "loss_type": "nll",
-        "disable_tqdm": True,
-    }
-    arguments = SFTConfig(output_dir=str(working), **shared, **options)
-    trainer = SFTTrainer(
-        model=str(base),
-        args=arguments,
-        train_dataset=Dataset.from_list([dict(row) for row in rows]),
-        peft_config=adapter,
-    )
-    begun = time.process_time()
-    trainer.train()
-    trainer.save_model(str(working))
-    working.rename(output)
-    steps = trainer.state.global_step
-    print(f"{output.name}: {steps} steps, {(time.process_time() - begun) / steps:.1f} s each", file=sys.stderr)
-
-
-def prepare(output: Path, options: argparse.Namespace, seed: int) -> None:
-    """Write the rows, train the old task adapter and make the new bases."""
-    from peft import LoraConfig
-
-    from muscle_hf.demo.data import read_sentences
-
-    output.mkdir(parents=True, exist_ok=True)
-    test = rows_of("test", None, seed)
-    texts = [{"prompt": row["prompt"]} for row in test[options.test_rows :][: options.texts]]
-    files = {"train": rows_of("train", options.rows, seed), "test": test[: options.test_rows], "texts": texts}
-    for name, rows in files.items():
-        lines = (json.dumps(row) + "\n" for row in rows)
-        write_text(output / f"massive-domains-{name}.jsonl", "".join(lines))
-    smollm2 = options.models / "smollm2"
-    lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    # Other rows than the update's, as where a year lies between both.
-    rows = rows_of("train", 2 * options.rows, seed)[options.rows :]
-    epochs = {"num_train_epochs": options.epochs, "learning_rate": TASK_LEARNING_RATE, "seed": seed}
-    train(smollm2, rows, output / "old-adapter", lora, **epochs)
-    if "trained-on" in options.updates:
-        sentences = [{"text": sentence} for sentence in read_sentences()[: 8 * options.base_steps]]
-        once = {"num_train_epochs": 1, "learning_rate": 5e-5, "seed": seed}
-        train(smollm2, sentences, output / "smollm2-trained-on", **once)
-    if "rounded" in options.updates and not (output / "smollm2-rounded").exists():
-        working = output / "smollm2-rounded.part"
-        rounded(smollm2, working, {"bits": 4, "group": 64})
-        working.rename(output / "smollm2-rounded")
+def base_of(update: str, output: Path, options: argparse.Namespace) -> Path:
+    """Return the folder of an update's new base: made here, or among the models."""
+    _, base, _ = UPDATES[update]
+    made: Path = output / base
+    return made if made.exists() else options.models / base
 
 
 def command_of(update: str, strategy: str, output: Path, options: argparse.Namespace, seed: int) -> list[str]:
@@ -150,10 +80,10 @@ def command_of(update: str, strategy: str, output: Path, options: argparse.Names
 
     Where another strategy has been measured, its new task adapter is taken, and its control is there already.
     """
-    (_, base, alignment), (_, method) = UPDATES[update], STRATEGIES[strategy]
+    (*_, alignment), (_, method) = UPDATES[update], STRATEGIES[strategy]
     words: dict[str, Any] = {
         "old_adapter": output / "old-adapter",
-        "new_base": output / base if (output / base).exists() else options.models / base,
+        "new_base": base_of(update, output, options),
         "dataset": output / "massive-domains-train.jsonl",
         "test_dataset": output / "massive-domains-test.jsonl",
         "output_dir": output / f"{update}-{strategy}" / "massive-domains",
@@ -177,9 +107,9 @@ def _takes_texts(strategy: str) -> bool:
     return "unlabelled_teacher" in method or needs_unlabelled(method.get("preset"))
 
 
-def settings_of(strategy: str, options: argparse.Namespace) -> dict[str, int]:
+def settings_of(strategy: str, options: argparse.Namespace) -> dict[str, int | str]:
     """Return what a strategy's figures depend on, beside update and seed."""
-    names = ("rows", "test_rows", "epochs", "base_steps", *(["texts"] if _takes_texts(strategy) else []))
+    names = ("rows", "old_rows", "test_rows", "epochs", "base_steps", *(["texts"] if _takes_texts(strategy) else []))
     return {name: getattr(options, name) for name in names}
 
 
@@ -187,6 +117,7 @@ def measure(update: str, strategy: str, output: Path, options: argparse.Namespac
     """Run an update left alone and killed, and return what both took; what an earlier call measured is kept."""
     name, settings = f"{update}-{strategy}", settings_of(strategy, options)
     result = output / f"{name}.json"
+    measured: dict[str, Any]
     if result.exists():
         kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         if kept["settings"] != settings:
@@ -194,13 +125,18 @@ def measure(update: str, strategy: str, output: Path, options: argparse.Namespac
                 f"{result} was made with {kept['settings']}, and {settings} is asked: take another --output"
             )
         return kept
-    command, working = command_of(update, strategy, output, options, seed), output / name
+    working = output / name
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir()
+    if strategy == "refresh":
+        measured = {"settings": settings} | _refreshed(update, working, output, options, seed)
+        write_text(result, json.dumps(measured, indent=1) + "\n")
+        return measured
+    command = command_of(update, strategy, output, options, seed)
     folder = working / "massive-domains"
     stages = run(command, output / f"{name}.log")
     alone = output / f"{name}-alone"
-    measured: dict[str, Any] = {
+    measured = {
         "settings": settings,
         "stages": [vars(stage) for stage in stages],
         "against": json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["old_model_against"],
@@ -212,6 +148,16 @@ def measure(update: str, strategy: str, output: Path, options: argparse.Namespac
     shutil.rmtree(working)
     write_text(result, json.dumps(measured, indent=1) + "\n")
     return measured
+
+
+def _refreshed(update: str, working: Path, output: Path, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Return what refresh took and came to, against the old model's answers of another strategy."""
+    kept = sorted(output.glob(f"{update}-*-alone/answers/old.jsonl"))
+    if not kept:
+        raise SystemExit("refresh is held against the old model's answers: name another strategy before it")
+    base = base_of(update, output, options)
+    stages, compared = refresh(base, output, working, kept[0], options.epochs, seed)
+    return {"stages": [vars(stage) for stage in stages], "against": {REFRESH: compared}}
 
 
 def _killed(command: Sequence[str], stages: Sequence[Stage], alone: Path, folder: Path, log: Path) -> dict[str, Any]:
@@ -245,6 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", nargs="+", choices=UPDATES, default=["trained-on", "other-tokenizer"])
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=["paper"])
     parser.add_argument("--rows", type=int, default=256, help="rows of the update (default: 256)")
+    parser.add_argument(
+        "--old-rows",
+        choices=("other", "same"),
+        default="other",
+        help="what the old adapter learns from (default: other)",
+    )
     parser.add_argument("--test-rows", type=int, default=200, help="rows to compare on (default: 200)")
     parser.add_argument("--texts", type=int, default=750, help="for strategies with texts (default: 750)")
     parser.add_argument("--epochs", type=int, default=2, help="of the adapters (default: 2)")

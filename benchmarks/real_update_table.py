@@ -12,7 +12,9 @@ from scipy import stats
 
 OURS = "compatibility adapter"
 FAIR = "fair control: texts, new model's answers"
-REFERENCES = ("plain update", "control: same steps more", FAIR)
+REFRESH = "refresh: a fresh adapter, the old model's hard answers"
+PLAIN = "plain update"
+REFERENCES = (PLAIN, "control: same steps more", FAIR, REFRESH)
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,41 @@ def _defined(rate: float | None) -> float:
     return math.nan if rate is None else rate
 
 
-def interval_of(values: Sequence[float], digits: int) -> str:
-    """Give a mean over seeds with Student's interval of 95 %; one seed has none."""
-    mean = float(np.mean(values))
+def limits_of(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's interval of 95 % for a mean over seeds; of one seed it has no end."""
     if len(values) == 1:
-        return f"{mean:.{digits}f}"
+        return -math.inf, math.inf
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return f"{mean:.{digits}f} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def interval_of(values: Sequence[float], digits: int) -> str:
+    """Give a mean over seeds with its interval; one seed has none."""
+    mean, (low, high) = float(np.mean(values)), limits_of(values)
+    return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else "")
+
+
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Subtract seed by seed."""
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
 
 
 def _against_best(row: Row, rows: Sequence[Row]) -> str:
-    """Give the relative rate minus that of the best reference, seed by seed."""
-    references = [each for each in rows if each.title in REFERENCES and each is not row]
+    """Give the relative rate minus that of the best reference, seed by seed.
+
+    None is one that is less accurate than the plain update beyond chance: a copy of the old model breaks nothing.
+    """
+    plain = next(each for each in rows if each.title == PLAIN)
+    references = [
+        each
+        for each in rows
+        if each.title in REFERENCES and each is not row and limits_of(differences(each.right, plain.right))[1] >= 0
+    ]
     if not references or np.isnan(row.relative).any():
         return ""
     best = min(references, key=lambda each: float(np.mean(each.relative)))
-    differences = [ours - theirs for ours, theirs in zip(row.relative, best.relative, strict=True)]
-    return f"{interval_of(differences, 2)} ({best.title.partition(':')[0]})"
+    return f"{interval_of(differences(row.relative, best.relative), 2)} ({best.title.partition(':')[0]})"
 
 
 def show(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:

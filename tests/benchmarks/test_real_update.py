@@ -51,7 +51,7 @@ out.with_name("kill").touch()
 def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     script = runpy.run_path(str(SCRIPT))["main"].__globals__
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("real_update_runs", "real_update_table")]:
+    for name in [name for name in sys.modules if name.startswith("real_update_")]:
         monkeypatch.delitem(sys.modules, name)
     return script
 
@@ -114,17 +114,59 @@ def test_a_command_that_fails_is_measured(script: dict[str, Any], tmp_path: Path
 def test_the_old_adapter_is_trained_once_on_rows_that_the_update_does_not_have(
     script: dict[str, Any], tmp_path: Path
 ) -> None:
-    rows, more = script["rows_of"]("train", 8, 0), script["rows_of"]("train", 16, 0)
+    models = script["prepare"].__globals__
+    rows, more = models["rows_of"]("train", 8, 0), models["rows_of"]("train", 16, 0)
     assert more[:8] == rows
-    assert {row["completion"] for row in script["rows_of"]("train", 2000, 0)} >= {"calendar", "play", "weather"}
+    assert {row["completion"] for row in models["rows_of"]("train", 2000, 0)} >= {"calendar", "play", "weather"}
     base = tiny_llama(0, tiny_tokenizer(), hidden_size=16, layers=1)
     base.save_pretrained(tmp_path / "base")
     tiny_tokenizer().save_pretrained(tmp_path / "base")
     lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     for _ in range(2):
-        script["train"](tmp_path / "base", more[8:], tmp_path / "old", lora, max_steps=1)
+        models["train"](tmp_path / "base", more[8:], tmp_path / "old", lora, max_steps=1)
     assert {"adapter_model.safetensors", "tokenizer.json"} <= {path.name for path in (tmp_path / "old").iterdir()}
     assert not (tmp_path / "old.part").exists()
+
+
+@pytest.mark.slow
+def test_refresh_learns_labels_or_is_held_against_other_answers(
+    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, working = tmp_path / "base", tmp_path / "working"
+    tiny_llama(0, tiny_tokenizer(), hidden_size=16, layers=1).save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    working.mkdir()
+    row = {"prompt": "wake me\n", "completion": "alarm"}
+    for name, count in (("train", 8), ("test", 4)):
+        (tmp_path / f"massive-domains-{name}.jsonl").write_text((json.dumps(row) + "\n") * count)
+    # The old adapter says "play" to everything, and so it is right nowhere; every other one is right everywhere.
+    answers = """
+import json, pathlib, sys
+said = "play" if sys.argv[1].endswith("old-adapter") else "alarm"
+lines = pathlib.Path(sys.argv[2]).read_text().splitlines()
+answer = json.dumps({"prediction": said, "reference": "alarm"})
+pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text((answer + "\\n") * len(lines))
+"""
+    models = script["refresh"].__globals__
+    monkeypatch.setitem(models, "PREDICT", [sys.executable, "-S", "-c", answers])
+    taught: list[Any] = []
+    train = models["train"]
+    monkeypatch.setitem(
+        models,
+        "train",
+        lambda base, rows, *more, **options: (taught.extend(rows), train(base, rows, *more, **options)),
+    )
+    old = tmp_path / "old.jsonl"
+    old.write_text(
+        "".join(json.dumps({"prediction": said, "reference": "alarm"}) + "\n" for said in ["alarm", "play"] * 2)
+    )
+    stages, compared = script["refresh"](base, tmp_path, working, old, 1, 0)
+    assert taught == [row | {"completion": "play"}] * 8
+    assert (working / "adapter" / "adapter_config.json").exists() and len(stages) == 2
+    assert (compared["n"], compared["negative_flips"], compared["positive_flips"]) == (4, [], [1, 3])
+    with pytest.raises(SystemExit, match="name another strategy before it"):
+        options = Namespace(rows=8, old_rows="other", test_rows=4, epochs=1, base_steps=1, models=tmp_path)
+        script["measure"]("rounded", "refresh", tmp_path, options, 0)
 
 
 def test_each_strategy_is_held_against_the_best_reference_seed_by_seed(
@@ -154,6 +196,13 @@ def test_each_strategy_is_held_against_the_best_reference_seed_by_seed(
     assert rows[3][3:6] == ["50.0 [50.0, 50.0]", "10.0 [10.0, 10.0]", "0.40 [0.40, 0.40]"]
     assert rows[3][6] == "-0.08 [-0.08, -0.08] (fair control)"
     assert rows[4][6] == "-0.16 [-0.67, 0.35] (control)"
+    # A reference that loses little because it is right on less, beyond chance, is none.
+    few = [True] * 10 + [False] * 90
+    worse = [json.loads(muscle_hf.compare_correct(old=few, new=few).to_json())] * 2
+    update["refresh"] = [{"against": {script["REFRESH"]: each}} | no_stages for each in worse]
+    script["show"]({"an update": update})
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| an update")]
+    assert [line[6] for line in lines[1:5]] == [row[6] for row in rows[1:]]
 
 
 @pytest.mark.parametrize("strategy", ["paper", "focal", "focal_product", "focal-surer", "texts-new"])
