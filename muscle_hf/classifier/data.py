@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
+from ..training.rows.ids import refuse_wrong_row
 from ..training.rows.tokens import is_weight
 from .labels import LabelReader
 from .models import TOKEN
@@ -53,6 +54,7 @@ class Side:
     tokenizer: PreTrainedTokenizerBase
     max_length: int | None  # longest input in tokens; None for any
     arguments: frozenset[str]  # names of what its forward takes
+    embeddings: int | None = None  # tokens that it has embeddings for; None where they are no table
 
     def __post_init__(self) -> None:
         """Refuse a tokenizer that cannot pad."""
@@ -286,6 +288,8 @@ class _Job:
                         f"Row {row} of the {self.name} set has {len(ids)} tokens, more than the {side.max_length} of "
                         f"the {side.role} model. Tokenise with truncation=True, or pass a data set of texts."
                     )
+                what = f"Row {row} of the {self.name} set"
+                refuse_wrong_row(ids, side.embeddings, f"{side.prefix}input_ids", what, role=side.role)
         if encoder.old is not None and encoder.task == TOKEN:
             result["old_positions"] = batch["old_positions"]
         if encoder.task == TOKEN:

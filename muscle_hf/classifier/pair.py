@@ -13,6 +13,7 @@ from ..errors import ConfigurationError, ModelMismatchError
 from ..models.adapters import Model, refuse_wrong_sides
 from ..models.placement import as_options, options_of_old
 from ..models.tokenizers import load_tokenizer
+from ..training.rows.ids import embeddings_of
 from .config import CompatibilityClassifierConfig
 from .data import Side, encodes_alike
 from .labels import ClassMap, class_names, match_classes
@@ -117,4 +118,5 @@ def _side(role: str, model: Any, tokenizer: PreTrainedTokenizerBase | None, max_
             "have the same one."
         )
     align_padding(model, tokenizer, role=role)
-    return Side(role, tokenizer, longest_input(model, tokenizer, max_length, role=role), forward_arguments(model))
+    longest = longest_input(model, tokenizer, max_length, role=role)
+    return Side(role, tokenizer, longest, forward_arguments(model), embeddings_of(model))

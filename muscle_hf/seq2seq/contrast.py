@@ -33,6 +33,13 @@ def encoded_flips(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[
             f"nothing flipped; the train set has {sorted(dataset.column_names)}. preference_pairs() of a comparison "
             "gives them."
         )
+    if len(texts) == len(FLIP_TEXTS):
+        for number, (wrong, right) in enumerate(zip(dataset["rejected"], dataset["chosen"], strict=True)):
+            if wrong is not None and wrong == right:
+                raise InputError(
+                    f"Row {number} of the train set: rejected and chosen are one text, which cannot be wrong and "
+                    "right at once. Write None for both where nothing flipped."
+                )
     encoder, encoded = TextEncoder(tokenizer, "train"), {}
     for column in texts:
         _refuse_texts(column, dataset[column], dataset["completion"])

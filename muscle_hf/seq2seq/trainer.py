@@ -25,7 +25,7 @@ from ..models.adapters import Model
 from ..models.placement import as_options
 from ..prediction.flips_dataset import Questions, read_questions
 from ..training.base import TrainerBase
-from ..training.flips_in_the_loop import choose_when_to_evaluate
+from ..training.flips_in_the_loop import choose_when_to_evaluate, refuse_best_of_no_flips
 from ..training.hooks import count_labels_of_steps, keep_columns, prepared_batch
 from ..training.loss.product import check_validation
 from ..training.options.arguments import MISSING, OF_OTHER_TRAINERS, check_args, check_kinds, checks_arguments
@@ -149,6 +149,9 @@ class CompatibilitySeq2SeqTrainer(TrainerBase, Seq2SeqTrainer):  # type: ignore[
             say_known_questions(train_dataset, questions.prompts)
         choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(flips_dataset=flips_dataset is not None)
+        refuse_best_of_no_flips(
+            args, measures_flips=flips_dataset is not None, computes_metrics=compute_metrics is not None
+        )
         new_kwargs = as_options(args.model_init_kwargs)
         if quantization_config is not None:
             new_kwargs["quantization_config"] = quantization_config

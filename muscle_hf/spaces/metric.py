@@ -162,10 +162,27 @@ def _write_answers(metric: Any, columns: Mapping[str, Any]) -> None:
                     )
     elif kind == "float64":
         answers = {n: [_score(n, at, value) for at, value in enumerate(values)] for n, values in answers.items()}
+    given |= answers
+    _refuse_halves(given)
     if writer is None:
         _start_writing(metric, kind)
-    given |= answers
     metric.writer.write_batch({name: given.get(name, [None] * size) for name in names})
+
+
+def _refuse_halves(columns: Mapping[str, list[Any]]) -> None:
+    """Refuse texts with half of a character, such as of an emoji that was cut in two: evaluate cannot write them."""
+    for name, values in columns.items():
+        for at, value in enumerate(values):
+            if not isinstance(value, str) or value.isascii():
+                continue
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{name}[{at}] is {value!r}, which has half of a character (a lone surrogate), as where an emoji "
+                    "was cut in two. muscle_hf.compare takes it as it is; or write in all columns "
+                    'text.encode(errors="replace").decode().'
+                ) from None
 
 
 def _start_writing(metric: Any, kind: str) -> None:

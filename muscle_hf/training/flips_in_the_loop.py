@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import ConfigurationError
-from ..flips.eval_metrics import BALANCED, direction_of_best, is_allowed_best, refuse_without_classes
+from ..flips.eval_metrics import BALANCED, FLIP_FIGURES, direction_of_best, is_allowed_best, refuse_without_classes
 from .processes.refusals import refuse_tensor_parallelism
 from .refusals import refuse_same_names
 
@@ -34,6 +34,16 @@ def choose_when_to_evaluate(args: Any, evaluates: bool, measures_flips: bool) ->
         raise ConfigurationError(
             f"eval_strategy={args.eval_strategy.value!r} has nothing to evaluate. Pass an eval_dataset, or the "
             "questions of a flips_dataset, or leave eval_strategy out."
+        )
+
+
+def refuse_best_of_no_flips(args: Any, *, measures_flips: bool, computes_metrics: bool) -> None:
+    """Refuse a metric for the best checkpoint that only answers to a flips data set have; own metrics may have it."""
+    metric = args.metric_for_best_model
+    if metric is not None and metric.removeprefix("eval_") in FLIP_FIGURES and not measures_flips | computes_metrics:
+        raise ConfigurationError(
+            f"metric_for_best_model={metric!r} is measured on answers, and there is no flips_dataset. Pass one, or "
+            'choose by what an eval_dataset gives, such as "eval_cross_entropy".'
         )
 
 

@@ -24,6 +24,7 @@ from .config import CompatibilityConfig
 from .hooks import prepare_rows, stand_in
 from .old_endpoint import asker, old_endpoint
 from .pair import ModelPair
+from .rows.ids import embeddings_of, refuse_wrong_ids
 from .rows.packing import packed, truncated
 from .rows.tokens import TOKEN_COLUMNS, trained_token_counts, warn_about_lost_tokens, with_target_numbers, with_weights
 from .rows.unlabelled import answered_rows, mixed, rows_needed, with_given_teachers
@@ -32,6 +33,7 @@ logger = get_logger(__name__)
 
 OWN_COLUMNS = frozenset({*TOKEN_COLUMNS, *OLD_COLUMNS})
 """Columns that say something of single tokens; truncation, packing and collating take them along."""
+_OF_TOKENS = ("labels", "attention_mask", "completion_mask", "assistant_masks")
 
 
 class RowsOfRun:
@@ -140,6 +142,8 @@ class RowsOfRun:
     def _encoded(self, dataset: Dataset, name: str, *, packing: bool, formatting_func: Any) -> Dataset:
         """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
         args, pair = self.args, self.pair
+        if "input_ids" in dataset.column_names:
+            refuse_wrong_ids(dataset, embeddings_of(pair.student), name, as_long=_OF_TOKENS)
         dataset = self._whole(dataset, name, formatting_func)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)

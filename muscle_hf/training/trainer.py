@@ -29,7 +29,7 @@ from ..models.placement import as_options
 from ..prediction.flips_dataset import read_questions
 from .base import TrainerBase
 from .config import CompatibilityConfig
-from .flips_in_the_loop import choose_when_to_evaluate
+from .flips_in_the_loop import choose_when_to_evaluate, refuse_best_of_no_flips
 from .hooks import count_labels_of_steps, keep_columns, prepared_batch
 from .loss.product import check_validation
 from .loss.router import RouterLoss
@@ -176,6 +176,9 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         choose_when_to_evaluate(args, eval_dataset is not None, flips_dataset is not None)
         args.refuse_options_without_data(
             unlabelled_dataset=unlabelled_dataset is not None, flips_dataset=flips_dataset is not None
+        )
+        refuse_best_of_no_flips(
+            args, measures_flips=flips_dataset is not None, computes_metrics=compute_metrics is not None
         )
         check_validation(args, eval_dataset)
         new_kwargs = as_options(args.model_init_kwargs) | {"trust_remote_code": args.trust_remote_code}

@@ -350,3 +350,14 @@ def test_padding_masks_what_a_data_set_without_masks_is_filled_with(one: Any) ->
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [([5, 320], "Row 1 of the train set: input_ids has 320"), ([5, -100], "input_ids has -100")]
+)
+def test_encoded_rows_with_tokens_of_another_model_are_refused(one: Any, ids: list[int], message: str) -> None:
+    encoder = ClassifierEncoder("sequence", Side("new", one, 64, ARGUMENTS, 320), None, CLASSES, Columns())
+    rows = Dataset.from_list([{"input_ids": [5, 319], "label": 0}, {"input_ids": ids, "label": 1}])
+    with pytest.raises(InputError, match=message):
+        encoder(rows, "train")
+    assert len(encoder(rows.select([0]), "train")) == 1

@@ -186,6 +186,12 @@ def test_options_that_cannot_be_or_would_be_ignored_are_refused(
         ),
         (ROWS[:1], {}, ConfigurationError, "The train set has one row, and contrastive_weight compares several"),
         (
+            [row | {"rejected": "a text", "chosen": "a text"} for row in ROWS],
+            {"contrast_flips": True},
+            InputError,
+            "Row 0 of the train set: rejected and chosen are one text",
+        ),
+        (
             [row | {"rejected": row["completion"]} for row in ROWS],
             {"contrast_flips": True},
             InputError,

@@ -271,6 +271,13 @@ def test_an_option_that_would_be_ignored_is_refused(options: dict[str, Any], mes
         ({"train_dataset": Dataset.from_list([{"document": "a", "summary": "b"}])}, "rename_columns"),
         ({"train_dataset": Dataset.from_list([{"prompt": "", "completion": "b"}])}, "Row 0"),
         ({"train_dataset": Dataset.from_list([{"input_ids": [4], "labels": [-100]}])}, "no token to train on"),
+        ({"train_dataset": Dataset.from_list([{"input_ids": [99_999], "labels": [4, 5]}])}, "input_ids has 99999"),
+        ({"train_dataset": Dataset.from_list([{"input_ids": [4], "labels": [-5]}])}, "labels has -5"),
+        (
+            {"train_dataset": Dataset.from_list([{"input_ids": [4], "labels": [5], "attention_mask": [1, 0]}])},
+            "attention_mask has 2 entries",
+        ),
+        ({"metric_for_best_model": "negative_flip_rate"}, "there is no flips_dataset"),
         ({"train_dataset": Dataset.from_list(ROWS).to_iterable_dataset()}, "from_list"),
         ({"flips_dataset": Dataset.from_list([{"prompt": "a", "choices": ["b", "c"], "answer": 0}])}, "choices"),
         ({"min_accuracy": 0.5, "metric_for_best_model": "accuracy"}, "without flips_dataset"),

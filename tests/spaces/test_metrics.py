@@ -402,6 +402,13 @@ def test_no_answer_is_wrong_wherever_it_stands(
     assert result["accuracy"] == pytest.approx(2 / 3)
 
 
+def test_half_of_an_emoji_is_refused_and_does_not_spoil_what_was_collected(flips: evaluate.EvaluationModule) -> None:
+    flips.add(prediction="b", old_predictions="a", reference="a")
+    with pytest.raises(InputError, match=r"old_predictions\[1\] is '\\ud83d', which has half of a character"):
+        flips.add_batch(predictions=["a", "a"], old_predictions=["a", "\ud83d"], references=["a", "a"])
+    assert flips.compute()["negative_flip_rate"] == 1
+
+
 def test_two_answers_that_are_missing_agree(consistency: evaluate.EvaluationModule) -> None:
     assert consistency.compute(predictions=[None, None], old_predictions=[None, None])["agreement"] == 1
 

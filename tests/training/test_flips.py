@@ -86,6 +86,17 @@ def test_options_of_the_loop_are_not_ignored_without_its_data(
         trainer_of(update, tmp_path, **option)
 
 
+@pytest.mark.parametrize("metric", ["negative_flip_rate", "eval_new_accuracy"])
+def test_the_best_checkpoint_is_not_looked_for_by_flips_that_nobody_measures(
+    update: Update, tmp_path: Path, metric: str
+) -> None:
+    best = {"metric_for_best_model": metric, "eval_strategy": "steps", "eval_dataset": Dataset.from_list(ROWS[:2])}
+    with pytest.raises(ConfigurationError, match=f"{metric}' is measured on answers, and there is no flips_dataset"):
+        trainer_of(update, tmp_path, **best)
+    # Figures of one's own may have the name.
+    trainer_of(update, tmp_path, compute_metrics=lambda _: {metric: 0.5}, **best)
+
+
 @pytest.mark.slow
 def test_flips_are_never_maximized_by_default(update: Update, tmp_path: Path) -> None:
     best = {"metric_for_best_model": "eval_negative_flip_rate"}
