@@ -35,6 +35,7 @@ from ..training.processes.refusals import refuse_ways_of_splitting
 from ..training.processes.split_models import split_student, split_teacher
 from ..training.refusals import refuse_one_model_twice, refuse_options_without
 from ..training.rows.checks import check_rows
+from ..training.rows.unlabelled import warn_about_weights
 from .collator import ClassifierCollator
 from .config import CompatibilityClassifierConfig
 from .data import OLD, OWN_COLUMNS, ROW, ClassifierEncoder, Columns, encoded, labelled_rows
@@ -172,6 +173,7 @@ class CompatibilityClassifierTrainer(TrainerBase):
             )
         if unlabelled_dataset is not None:
             check_texts(unlabelled_dataset, train_dataset)
+            warn_about_weights(unlabelled_dataset, args.weight_column)
         else:
             refuse_options_without(args, ("preset", "unlabelled_teacher", "unlabelled_ratio"), "unlabelled_dataset")
         check_validation(args, eval_dataset)

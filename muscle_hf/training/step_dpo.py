@@ -1,12 +1,13 @@
 """DPO on single steps: rejected ends where the step does, without an end token that would teach about ending."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from trl import DPOTrainer
 
-from ..errors import InputError
-from ..text import how_many, listed
+from ..errors import ConfigurationError, InputError
+from ..text import how_many, listed, quote
 from .hooks import send_nothing
 from .rows.step_pairs import IDS
 
@@ -25,7 +26,9 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         **kwargs: Likewise; `train_dataset` and `eval_dataset` are what `step_pairs(values, end="step")` gives.
 
     Raises:
-        InputError: A data set without token ids, an empty one, or pairs longer than `max_length`, which TRL would cut.
+        InputError: A data set without token ids, an empty one, pairs with an empty side or two equal ones, or pairs
+            longer than `max_length`, which TRL would cut.
+        ConfigurationError: An encoder-decoder.
 
     Example:
         >>> pairs = muscle_hf.step_pairs(values, end="step")  # doctest: +SKIP
@@ -38,10 +41,17 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         """Refuse an empty data set, and make the trainer."""
         dataset = kwargs.get("train_dataset", args[4] if len(args) > 4 else None)
         validation = kwargs.get("eval_dataset", args[5] if len(args) > 5 else None)
+        if dataset is None:
+            raise InputError("train_dataset is missing; give what step_pairs(values, end='step') returns.")
         sets = {"eval_dataset": validation} if not isinstance(validation, dict) else validation
         for name, pairs in ({"train_dataset": dataset} | sets).items():
             _refuse_unless_pairs(name, pairs)
         super().__init__(*args, **kwargs)
+        if self.model.config.is_encoder_decoder:
+            raise ConfigurationError(
+                "The model is an encoder-decoder, and StepDPOTrainer trains causal language models, whose steps stand "
+                "behind the prompt. Pass one."
+            )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Take pairs of tokens as they are, where TRL would make them of texts."""
@@ -53,6 +63,8 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 f"{', '.join(IDS)}: make them with step_pairs(values, end='step'). Pairs of texts are for "
                 "trl.DPOTrainer."
             )
+        for number, row in enumerate(dataset):
+            _refuse_no_pair(row, f"row {number} of the {dataset_name} data set")
         longest = max(
             len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset
         )
@@ -69,6 +81,18 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 "step_values of this one."
             )
         return dataset
+
+
+def _refuse_no_pair(row: Mapping[str, Any], what: str) -> None:
+    """Refuse a pair with a side that says nothing, or the same as the other: it would teach half, or nothing."""
+    for name in IDS:
+        if row[name] is None or min(row[name], default=0) < 0:
+            raise InputError(f"{what}: {name} is {quote(row[name])}; a list of token ids of 0 and more is needed.")
+    for name in IDS[1:]:
+        if not row[name]:
+            raise InputError(f"{what}: {name} has no tokens, so there is nothing to compare; leave the pair out.")
+    if row["chosen_ids"] == row["rejected_ids"]:
+        raise InputError(f"{what}: chosen_ids and rejected_ids are the same, which teaches nothing; leave it out.")
 
 
 def _refuse_unless_pairs(name: str, pairs: Any) -> None:

@@ -41,7 +41,7 @@ from .processes.split_models import split_student
 from .refusals import refuse_one_model_twice
 from .rows.checks import check_chat_template, check_layouts, check_rows, say_known_questions
 from .rows.tokens import ColumnCollator, a_few_tokens, first_trainable_row
-from .rows.unlabelled import check_unlabelled
+from .rows.unlabelled import check_unlabelled, warn_about_weights
 from .teachers_of_run import TeachersOfRun, paired_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -166,9 +166,9 @@ class CompatibilityTrainer(TrainerBase, SFTTrainer):  # type: ignore[misc]  # tr
         check_rows(train_dataset)
         check_layouts(train_dataset, eval_dataset, args, formatting_func)
         if unlabelled_dataset is not None:
-            unlabelled_dataset = check_unlabelled(
-                unlabelled_dataset, teacher=args.unlabelled_teacher, labelled=train_dataset
-            )
+            asked = unlabelled_dataset
+            unlabelled_dataset = check_unlabelled(asked, teacher=args.unlabelled_teacher, labelled=train_dataset)
+            warn_about_weights(asked, args.weight_column)
         # Before any model is loaded.
         questions = None if flips_dataset is None else read_questions(flips_dataset)
         if questions is not None:

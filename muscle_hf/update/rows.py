@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..prediction.layouts import Layout, shown
 from ..prediction.questions import Question, described, read_task, read_unlabelled
 from ..readers.plain_rows import raw_rows
+from ..text import listed
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def _example(layout: Layout, question: Question, row: Mapping[str, Any], weight:
     if layout.is_conversation:
         trained = {"messages": [*question.prompt, *said]}
     if weight is not None:
+        if weight not in row:
+            raise InputError(
+                f"{question.place}: there is no {weight!r} (weight_column); the row has {listed(row)}. Name the "
+                "column with the weights, or leave weight_column out."
+            )
         if not isinstance(row.get(weight), int | float) or isinstance(row[weight], bool):
             raise InputError(f"{question.place}: {weight} is {shown(row.get(weight))}; a number is needed.")
         trained |= {weight: row[weight]}

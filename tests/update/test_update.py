@@ -387,6 +387,22 @@ def test_files_of_all_kinds_give_the_same_rows(tmp_path: Path) -> None:
     assert read[0] == read[1] == read[2]
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, r"row 1: there is no 'w' \(weight_column\); the row has prompt, completion\."),
+        ({"w": "2"}, "row 1: w is '2'; a number is needed"),
+    ],
+)
+def test_a_column_of_weights_that_is_not_there_is_told_from_one_without_numbers(
+    tmp_path: Path, row: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "a", "completion": "b"} | row) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_examples(str(file), None, default_split="train", choices=False, weight="w")
+
+
 def test_a_conversation_is_asked_up_to_its_last_message(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "hello?"}, {"role": "assistant", "content": "yes "}]
     file = _write_rows(tmp_path / "rows.jsonl", [{"messages": talk}])

@@ -70,6 +70,15 @@ def check_unlabelled(dataset: Any, *, teacher: str, labelled: Any = None) -> Dat
     return read
 
 
+def warn_about_weights(dataset: Dataset, column: str | None) -> None:
+    """Say so where unlabelled rows have the column of weights, which is read of labelled rows alone."""
+    if column is not None and column in (dataset.column_names or ()):
+        logger.warning(
+            f"The weights of unlabelled_dataset ({column}) are not read: weight_column is of the training set, and "
+            "each unlabelled row counts as one of weight 1."
+        )
+
+
 def refuse_other_kinds(dataset: Any, *, needs: str) -> None:
     """Refuse what cannot be mixed in by the number of its rows, and say which column a data set `needs`."""
     if isinstance(dataset, IterableDataset):

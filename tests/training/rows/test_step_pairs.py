@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 from questions import one_thread
 from tiny_models import END, tiny_llama, tiny_tokenizer
+from tiny_seq2seq import tiny_seq2seq
 from trl import DPOConfig, DPOTrainer
 
 import muscle_hf
@@ -183,6 +184,33 @@ def test_what_makes_no_pair_is_refused(values, changed, error, message) -> None:
         step_pairs([make() for make in values], **changed)
     with pytest.raises(InputError, match="; give the list that step_values returns"):
         step_pairs(_values())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"chosen_ids": None}, "row 0 of the train data set: chosen_ids is null; a list of token ids"),
+        ({"prompt_ids": [-1]}, "prompt_ids is .* a list of token ids of 0 and more"),
+        ({"rejected_ids": []}, "rejected_ids has no tokens"),
+        ({"chosen_ids": [5, 6], "rejected_ids": [5, 6]}, "are the same, which teaches nothing"),
+    ],
+)
+def test_a_pair_that_teaches_half_or_nothing_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    pair = {"prompt_ids": [4], "chosen_ids": [5, 2], "rejected_ids": [6]} | changed
+    with pytest.raises(InputError, match=message):
+        _trainer(StepDPOTrainer, Dataset.from_list([pair]), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_steps_are_not_trained_without_pairs_or_with_an_encoder_decoder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train_dataset is missing"):
+        _trainer(StepDPOTrainer, None, tmp_path)
+    tokenizer = tiny_tokenizer()
+    model, args = tiny_seq2seq("t5", 1, tokenizer), _options(tmp_path, gradient_checkpointing=False)
+    pairs = step_pairs([_values()], end="step")
+    with pytest.raises(ConfigurationError, match="The model is an encoder-decoder"):
+        StepDPOTrainer(model, copy.deepcopy(model), args=args, train_dataset=pairs, processing_class=tokenizer)
 
 
 def test_a_conversation_of_the_test_set_is_known_again() -> None:

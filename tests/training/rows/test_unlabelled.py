@@ -29,6 +29,7 @@ from muscle_hf.training.rows.unlabelled import (
     check_unlabelled,
     mixed,
     rows_to_mix_in,
+    warn_about_weights,
     with_given_teachers,
 )
 
@@ -405,6 +406,11 @@ class TestRefusals:
         ask = _asking(tiny_llama(seed=3, tokenizer=tokenizer), tokenizer)
         with pytest.raises(InputError, match=r"unlabelled_dataset: row 3 has 140 tokens.*unlabelled_max_new_tokens"):
             _answer(_prompts("a", "b", "a", "Z" * 140), tmp_path, ask_old=ask)
+
+    @pytest.mark.parametrize(("column", "is_told"), [("importance", True), ("other", False), (None, False)])
+    def test_weights_of_unlabelled_rows_are_not_read_in_silence(self, caplog, column, is_told) -> None:
+        warn_about_weights(Dataset.from_dict({"prompt": ["a"], "importance": [2.0]}), column)
+        assert ("The weights of unlabelled_dataset (importance) are not read" in caplog.text) is is_told
 
     def test_prompts_of_the_training_set_go_unnoticed(self, caplog) -> None:
         labelled = Dataset.from_dict({"prompt": ["a", "b"], "completion": ["x", "y"]})
