@@ -50,6 +50,7 @@ def train(base: Path, rows: Sequence[Mapping[str, str]], output: Path, adapter: 
         "use_cpu": True,
         "loss_type": "nll",
         "disable_tqdm": True,
+        "gradient_checkpointing": False,
     }
     arguments = SFTConfig(output_dir=str(working), **shared, **options)
     trainer = SFTTrainer(
