@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shlex
 import sys
 from argparse import Namespace
 from functools import partial
@@ -18,6 +19,8 @@ from muscle_hf.update.options import read_options
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "real_update.py"
+RESULTS = ROOT / "benchmarks" / "real_update_results"
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 # In place of `muscle-hf update`: stages, kept answers, a checkpoint; it waits to be killed where nothing is kept yet.
 STANDS_IN = """
 import json, pathlib, signal, sys, time
@@ -230,11 +233,34 @@ def test_the_command_of_a_strategy_is_refused_or_forgets_the_texts(
     assert commanded() == [*command[:-2], "--new-adapter", str(task_adapter), "--no-control"]
 
 
-def test_the_readme_claims_other_figures_than_the_card_of_the_language_model() -> None:
+def test_the_page_of_evidence_shows_another_table_than_the_kept_results(
+    script: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("python benchmarks/real_update.py")]
+    assert commands
+    monkeypatch.chdir(ROOT)
+    for command in commands:
+        script["main"](shlex.split(command)[2:])
+        table, _, _ = capsys.readouterr().out.partition("\n\n")
+        assert table in page, command
+
+
+def test_the_readme_claims_other_figures_than_the_results_of_the_language_model(
+    script: dict[str, Any],
+) -> None:
+    kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("seed-*/trained-on-focal.json"))]
+    rows = {row.title: row for row in script["show"].__globals__["rows_of_models"]({"focal": kept})}
+    ours, control, plain = (rows[title].lost for title in ("focal", "control: same steps more", "plain update"))
+    lost = [f"{sum(rates) / len(rates):.1f} %" for rates in (ours, control, plain)]
+    claim = f"breaks {lost[0]}, as many steps without it {lost[1]}, the plain update {lost[2]}"
+    assert len(kept) == 3 and "three seeds" in README and claim in README
+
+
+def test_the_card_of_the_language_model_is_of_another_run_than_the_results() -> None:
     card = AdapterCard.read(ROOT / "model_cards" / "smollm2-massive-domains")
     assert card is not None
-    lost = [100 * compared.negative_flip_rate for compared in card.comparisons.values()]
-    plain, control, ours = (f"{rate:.1f} %" for rate in lost)
+    kept = json.loads((RESULTS / "seed-0" / "trained-on-focal.json").read_text())["against"]
+    lost = [compared.negative_flip_rate for compared in card.comparisons.values()]
     assert list(card.comparisons) == [card.plain_update, card.control, card.name_of_this]
-    claim = f"breaks {ours}, as many steps without it {control}, the plain update {plain}"
-    assert claim in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert lost == [each["rates"]["negative_flip_rate"]["estimate"] for each in kept.values()]
