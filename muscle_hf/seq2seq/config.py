@@ -79,8 +79,8 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
         teacher_weight: How much of the old model's logits the teacher "perpendicular" adds. Defaults to 1.0.
         gradient_conflict: As in [`CompatibilityConfig`]; experimental. Defaults to "sum".
         log_gradient_cosine: As in [`CompatibilityConfig`]. Defaults to False.
-        weight_column: A column of the training set with a number for each row, which multiplies the row's loss.
-            Defaults to None.
+        weight_column: A column of the training set with a number for each row, which multiplies the row's loss, but
+            for the contrastive term, which is of all rows of a batch together. Defaults to None.
         student_rank: Rank of the compatibility adapter, larger than the task adapter's, whose function it starts
             with. Defaults to None: as it is.
         full_fine_tune: The new model is a fully fine-tuned one without adapter, and all of its weights are trained.
@@ -215,6 +215,7 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
                 'preset="focal", or leave it out.'
             )
         apply_preset(self)
+        self.check_contrast()  # first: what rules a pair of options out comes before advice on one of them
         self.strategy()
         for name, known in (("loss_implementation", LOSS_IMPLEMENTATIONS), ("teacher_cache", TEACHER_CACHES)):
             if getattr(self, name) not in known:
@@ -228,7 +229,6 @@ class CompatibilitySeq2SeqConfig(WithoutTokens, StrategyOptions, ContrastOptions
             raise ConfigurationError(
                 f"student_rank={self.student_rank} needs an adapter; full_fine_tune=True has none."
             )
-        self.check_contrast()
         check_product(self)
         check_two_goals(self)
         refuse_contradictions_of_cache(self)

@@ -164,6 +164,8 @@ def test_accumulated_batches_count_as_their_tokens_do(tmp_path: Path) -> None:
         ({"contrastive_weight": 0.0, "positive_perturbation": 2.0}, "positive_perturbation=2.0 would be ignored"),
         ({"contrastive_weight": 0.0, "contrast_flips": True}, "contrast_flips=True would be ignored"),
         ({"cross_entropy_weight": 0.5, "log_gradient_cosine": True}, "would be a third"),
+        # No advice on a weight, which would be refused in turn.
+        ({"gradient_conflict": "project_both"}, "would be a third"),
     ],
 )
 def test_options_that_cannot_be_or_would_be_ignored_are_refused(
