@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..flips.answers.same_answer import NUMBERS
+from ..flips.answers.same_answer import NUMBERS, respell
 from ..flips.answers.spelled_otherwise import spelled_otherwise
 from ..text import quote
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, kind_of, some
@@ -22,6 +22,7 @@ from .selection import same_filter
 
 # How columns of true and false are kept.
 _TRUTH = pa.array(["true", "false", None])
+_LONGEST_EXAMPLE = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +177,12 @@ def _join(
             for side, other, ids in ((new, old, lacking_new), (old, new, lacking_old))
             if len(ids)
         ]
-        common = len(kept)
+        common, nearly = len(kept), _nearly_alike(lacking_new, lacking_old)
         if not common:
-            raise InputError(f"{'; '.join(told)}. They have no id in common, so nothing can be compared.")
+            raise InputError(f"{'; '.join(told)}{nearly}. They have no id in common, so nothing can be compared.")
         if not some_may_lack:
             raise InputError(
-                f"{'; '.join(told)}. Both models must have answered the same instances; --allow-missing "
+                f"{'; '.join(told)}{nearly}. Both models must have answered the same instances; --allow-missing "
                 f"(allow_missing=True) compares the {common} that both have. --missing wrong (missing=) counts the "
                 "others as wrong."
             )
@@ -189,8 +190,23 @@ def _join(
         if keep:
             return *all_instances(old, new, place), absent, []
         note = f"{common} common instances compared, {len(lacking_new)} only in {old.source} and {len(lacking_old)} "
-        return old.take(kept), new.take(place[kept]), absent, [f"{note}only in {new.source} left out"]
+        return old.take(kept), new.take(place[kept]), absent, [f"{note}only in {new.source} left out{nearly}"]
     return old, new.take(place, ids=old.ids), (0, 0), []
+
+
+def _nearly_alike(old: Column, new: Column) -> str:
+    """Say how many ids that only the old side has are there on the new one in another spelling."""
+    if not (pa.types.is_string(old.type) and len(old) and len(new)):
+        return ""
+    first, second = (respell(ids, ("whitespace", "case", "unicode")) for ids in (old, new))
+    places = pc.index_in(first, value_set=second)
+    alike = np.flatnonzero(places.is_valid())
+    if not len(alike):
+        return ""
+    # Escaped, since both may look the same; the end of a long one is of no use.
+    one, other = (ascii(ids[place].as_py()) for ids, place in ((old, alike[0]), (new, places[alike[0]].as_py())))
+    example = f", such as {one} and {other}" if len(one) + len(other) <= _LONGEST_EXAMPLE else ""
+    return f"; {len(alike)} of them differ in white space, case or Unicode form alone{example}"
 
 
 def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:
