@@ -20,6 +20,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from found_out_once import keep_what_is_found_out
 from hypothesis import HealthCheck, settings
 
 _LATE = sorted({"datasets", "evaluate", "huggingface_hub", "transformers"} & set(sys.modules))
@@ -52,6 +53,8 @@ os.environ.update(
         "MPLBACKEND": "Agg",
         # Models as tiny as these gain nothing from a second thread, and two that wait for each other lose a lot.
         "OMP_NUM_THREADS": "1",
+        # Nor from threads that read one weight each: starting them takes longer than all of the loading.
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",
     }
 )
 
@@ -75,6 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what has been imported by now out of every garbage collection: each training asks for a whole one."""
+    keep_what_is_found_out()
     gc.collect()
     gc.freeze()
 

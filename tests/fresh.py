@@ -204,6 +204,8 @@ def _server() -> socket.socket:
     """The way to the process that forks, which ends when this process does."""
     ours, theirs = socket.socketpair()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # Sets of strings have another order there than here, whatever it is here.
+    environment["PYTHONHASHSEED"] = "2" if environment.get("PYTHONHASHSEED") == "1" else "1"
     with theirs:
         server = subprocess.Popen([sys.executable, str(_SERVER), *_imported(_LEFT_OUT)], stdin=theirs, env=environment)  # noqa: S603
 

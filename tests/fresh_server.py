@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from found_out_once import keep_what_is_found_out
+
 _DEFAULT_FILTERS = list(warnings.filters)
 
 
@@ -62,6 +64,7 @@ def serve(modules: Sequence[str], descriptor: int) -> None:
     before = set(sys.modules) | sys.stdlib_module_names
     for name in modules:
         importlib.import_module(name)
+    keep_what_is_found_out()
     added = [
         name
         for name, module in sys.modules.items()

@@ -10,6 +10,7 @@ from email import message_from_string
 from email.message import Message
 from pathlib import Path
 
+import fresh
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -74,9 +75,7 @@ from muscle_hf.cli import main
 assert main(["--version"]) == 0
 """
     environment = os.environ | {"PYTHONPATH": str(installed)}
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = fresh.run([sys.executable, "-c", script], cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,6 +1,7 @@
 """What of names and texts may be read by everybody: no path, user name or token of this machine, on any card."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ from muscle_hf.runs.outcomes import Instance
 KNOWN = Lineage(
     new_base="org/base-v2", new_adapter="org/task-on-v2", old_base="org/base-v1", old_adapter="org/task-on-v1"
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pictures_are_not_drawn() -> Iterator[None]:
+    """Of a picture nothing is read here, and drawing it takes most of the time of a card."""
+
+    def draw(path: Path, *_: Any) -> bool:
+        path.touch()
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("muscle_hf.card.files.draw", draw)
+        yield
 
 
 def _card(**fields: Any) -> AdapterCard:
