@@ -1,5 +1,9 @@
 """A tiny update on disk, two bases with their task adapters, and trainers on it."""
 
+import json
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +48,29 @@ class Update:
 
 
 def make_update(folder: Path, *, tie_word_embeddings: bool = True, **lora: Any) -> Update:
-    tokenizer = tiny_tokenizer()
+    """Save bases and adapters, which a test may change; the same ones are made once and copied."""
+    key = json.dumps([tie_word_embeddings, lora], sort_keys=True)
+    if key not in _MADE:
+        _MADE[key] = _made(tie_word_embeddings, lora)
+    shutil.copytree(_MADE[key], folder, dirs_exist_ok=True)
+    for file in (folder / f"task-v{version}" / name for version in (1, 2) for name in _NAMES_BASE):
+        file.write_text(file.read_text(encoding="utf-8").replace(str(_MADE[key]), str(folder)), encoding="utf-8")
+    return Update(folder, tiny_tokenizer())
+
+
+_MADE: dict[str, Path] = {}
+_NAMES_BASE = ("adapter_config.json", "README.md")
+
+
+def _made(tie_word_embeddings: bool, lora: dict[str, Any]) -> Path:
+    folder, tokenizer = Path(tempfile.mkdtemp(dir=os.environ["HF_HOME"])), tiny_tokenizer()
     for version in (1, 2):
         base = tiny_llama(version, tokenizer, hidden_size=16, layers=1, tie_word_embeddings=tie_word_embeddings)
         base.save_pretrained(folder / f"base-v{version}")
         tokenizer.save_pretrained(folder / f"base-v{version}")
         base = LlamaForCausalLM.from_pretrained(folder / f"base-v{version}")
         tiny_adapter(base, 10 + version, **lora).save_pretrained(folder / f"task-v{version}")
-    return Update(folder, tokenizer)
+    return folder
 
 
 def sampled_rows(update: Update, count: int = 4, length: int = 24) -> Dataset:

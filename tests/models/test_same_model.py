@@ -1,9 +1,12 @@
 """The model handed out is the model that was trained: each way to it is held to the logits of the adapter as made."""
 
 import copy
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +57,9 @@ class Made:
     """A base and an adapter on disk, and the logits of that adapter before it was saved."""
 
     folder: Path
+    base: Path
     ids: torch.Tensor
     logits: torch.Tensor
-
-    @property
-    def base(self) -> Path:
-        return self.folder / "base"
 
     @property
     def adapter(self) -> Path:
@@ -96,6 +96,16 @@ def _lora(kind: str, *, grown: bool = False) -> dict[str, Any]:
     return KINDS[kind] | ({"trainable_token_indices": tokens} if tokens else {})
 
 
+@cache
+def _base(tied: bool, dtype: torch.dtype, seed: int) -> Path:
+    """Save a base with its tokenizer where nothing changes it."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ["HF_HOME"]))
+    base = tiny_llama(seed, TOKENIZER, hidden_size=16, layers=1, tie_word_embeddings=tied)
+    base.to(dtype).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
 def _make(
     folder: Path,
     kind: str,
@@ -106,10 +116,8 @@ def _make(
     dtype: torch.dtype = torch.float32,
     seed: int = 1,
 ) -> Made:
-    base = tiny_llama(seed, TOKENIZER, hidden_size=16, layers=1, tie_word_embeddings=tied)
-    base.to(dtype).save_pretrained(folder / "base")
-    TOKENIZER.save_pretrained(folder / "base")
-    base = LlamaForCausalLM.from_pretrained(folder / "base")
+    folder_of_base = _base(tied, dtype, seed)
+    base = LlamaForCausalLM.from_pretrained(folder_of_base)
     if grown:
         base.resize_token_embeddings(len(GROWN))
     adapted = tiny_adapter(base, seed + 1, **_lora(kind, grown=grown))
@@ -121,7 +129,7 @@ def _make(
     # Every token, so that a row that is another one shows.
     ids = torch.arange(len(GROWN if grown else TOKENIZER) // 2 * 2).view(2, -1)[:, :: 2 if grown else 3]
     ids[:, -1] = len(GROWN if grown else TOKENIZER) - 1
-    made = Made(folder, ids, torch.empty(0))
+    made = Made(folder, folder_of_base, ids, torch.empty(0))
     return replace(made, logits=made.of(adapted))
 
 
