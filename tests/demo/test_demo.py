@@ -2,21 +2,21 @@
 
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fresh
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 
-import muscle_hf.demo.processes as processes
 import muscle_hf.demo.run as demo
 import muscle_hf.demo.work as work
 from muscle_hf import ConfigurationError, compare, generate_answers
@@ -36,7 +36,7 @@ from muscle_hf.demo.contenders import (
     DemoSettings,
 )
 from muscle_hf.demo.data import read_intents, read_sentences
-from muscle_hf.demo.jobs import FACTS, answers_of, jobs_of
+from muscle_hf.demo.jobs import FACTS, Job, answers_of, jobs_of
 from muscle_hf.demo.pretrain import pretraining_texts
 from muscle_hf.demo.results import DemoResult, evaluate_answers, read_answers
 from muscle_hf.demo.show import sentences, show
@@ -451,15 +451,47 @@ def test_a_training_that_goes_on_within_an_epoch_draws_another_order(
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+# What trains has been imported by the process that forks both. Each closes the ends of the one that it answers, which
+# it has been forked with.
+_IN_TWO_PROCESSES = """
+import json, multiprocessing, sys
+from pathlib import Path
+from types import SimpleNamespace
+import muscle_hf.demo.processes as processes
+import muscle_hf.demo.run as demo
+import muscle_hf.demo.work
+
+forking, work, ends = multiprocessing.get_context("fork"), processes._work, []
+
+def pipe():
+    both = forking.Pipe()
+    ends.append(both[0])
+    return both
+
+def close_and_work(connection, do):
+    for end in ends:
+        end.close()
+    work(connection, do)
+
+context = SimpleNamespace(Pipe=pipe, Process=forking.Process)
+processes._work = close_and_work
+processes.multiprocessing = SimpleNamespace(
+    get_context=lambda method: context, parent_process=multiprocessing.parent_process
+)
+demo.run_demo(Path(sys.argv[1]), demo.DemoSettings(**json.loads(sys.argv[2])), processes=2)
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_come_to_another_adapter_than_one(
     story: _Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What trains is imported once, by the process that forks both.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__name__])
-    monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
-    result = demo.run_demo(tmp_path, TINY, processes=2)
+    command = [sys.executable, "-W", "ignore", "-c", _IN_TWO_PROCESSES, str(tmp_path), json.dumps(asdict(TINY))]
+    fresh.run(command, warm=True, check=True)
+    left: list[Job] = []
+    monkeypatch.setattr(demo, "run_jobs", lambda jobs, *_: left.extend(jobs))
+    result = demo.run_demo(tmp_path, TINY)
+    assert not left
     assert result.answers.keys() == {BOUND, *(contender.name for contender in STORY.contenders)}
     for contender in STORY.contenders:
         assert result.answers[contender.name] == read_answers(answers_of(story.folder, contender, "test"))

@@ -46,7 +46,7 @@ def test_the_data_are_what_their_readme_says() -> None:
 def test_the_example_trains_every_strategy_and_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLES / "massive_update.py"))
     results = example["main"](
-        ["--seeds", "2", "--rows", "120", "--epochs", "4", "--compatibility-epochs", "1", "--measure-on", "dev"]
+        ["--seeds", "2", "--rows", "120", "--epochs", "1", "--compatibility-epochs", "1", "--measure-on", "dev"]
     )
     printed = capsys.readouterr().out
     assert list(results) == ["new model (plain update)", example["CONTROL"], *example["STRATEGIES"]]
