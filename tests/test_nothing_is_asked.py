@@ -34,6 +34,7 @@ NAMES = ("team/base-v1", "team/base-v2", "team/task-v1", "team/task-v2", "team/c
 PROGRAM = """
 import contextlib, gc, io, json, os, sys
 import request_counter
+from found_out_once import keep_what_is_found_out
 request_counter.install()
 from pathlib import Path
 from huggingface_hub.utils import _telemetry
@@ -82,6 +83,7 @@ for name, code in json.loads(sys.stdin.read()).items():
             os.waitpid(process, 0)
         continue
     os.chdir(home)
+    keep_what_is_found_out()
     gc.freeze()  # each training asks for a whole collection of garbage
     request_counter.attempts.clear()
     said, names, error = io.StringIO(), dict(globals()), None

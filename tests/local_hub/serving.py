@@ -81,6 +81,7 @@ class Hub:
             "DO_NOT_TRACK": "1",
             "NO_PROXY": "*",
             "OMP_NUM_THREADS": "1",
+            "HF_DEACTIVATE_ASYNC_LOAD": "1",
         }
         if not xet:
             environment["HF_HUB_DISABLE_XET"] = "1"
