@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -150,10 +151,21 @@ def is_same(name: str, other: str) -> bool:
 
 
 def with_adapter(base: Base, adapter: PeftConfig) -> PeftModel:
-    """Put an adapter of random weights on a base, both on the meta device.
+    """Put an adapter of random weights on a base, both on the meta device: to be looked at, not to be changed.
 
-    The base is laid out anew, since PEFT changes it.
+    The base is laid out anew, since PEFT changes it; for a large one that takes seconds, so once for each adapter.
     """
+    laid_out = _LAID_OUT.setdefault(base.model, {})
+    key = f"{base.model.config.to_json_string()} {adapter!r}"
+    if key not in laid_out:
+        laid_out[key] = _lay_out(base, adapter)
+    return laid_out[key]
+
+
+_LAID_OUT: WeakKeyDictionary[PreTrainedModel, dict[str, PeftModel]] = WeakKeyDictionary()
+
+
+def _lay_out(base: Base, adapter: PeftConfig) -> PeftModel:
     copied = copy.deepcopy(adapter)
     copied.inference_mode = False
     # Some initializations read the base's weights, which the meta device lacks; shapes do not depend on them.

@@ -40,6 +40,7 @@ from trl import SFTConfig, SFTTrainer
 
 import muscle_hf.prediction.answer_file as answering_module
 import muscle_hf.update.arguments as words_module
+import muscle_hf.update.models as models_module
 import muscle_hf.update.run as running
 import muscle_hf.update.training as training_module
 from muscle_hf import CompatibilityConfig, choose_answers, compare_runs, generate_answers
@@ -715,6 +716,28 @@ def test_the_estimate_counts_the_very_weights(models: Path, tmp_path: Path) -> N
     trained = sum(one.trained_tokens for one in wider.encoded.values())
     assert (cache_bytes(plan), cache_bytes(wider)) == (0, trained * 2 * (5 * 5 + 11))
     assert readable(999) == "999 B" and readable(2e12) == "2 TB"
+
+
+def test_a_large_base_is_not_laid_out_for_each_look_at_one_adapter(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    put = models_module.get_peft_model
+    monkeypatch.setattr(
+        models_module, "get_peft_model", lambda *given, **more: made.append(given) or put(*given, **more)
+    )
+    plan = make_plan(read_options(_words(models, tmp_path / "out")))
+    counted = len(made)
+    assert counted == 2, "the old adapter on the old base, and one like it on the new base"
+    assert trainable_parameters(plan) == trainable_parameters(plan)
+    assert memory(plan, compatibility=True).adapter > memory(plan, compatibility=False).adapter
+    assert len(made) == counted
+    # With another rank, or on a base of another size, it is another one.
+    assert trainable_parameters(plan, 7) > trainable_parameters(plan)
+    assert len(made) == counted + 1
+    plan.new_base.model.config.vocab_size += 1
+    assert trainable_parameters(plan, 7) > trainable_parameters(plan)
+    assert len(made) == counted + 3
 
 
 def test_a_metric_that_gets_better_when_lower_never_keeps_the_worst_epoch(models: Path, tmp_path: Path) -> None:
