@@ -283,13 +283,13 @@ class _Job:
             wanted = [name for name in batch if name.removeprefix(side.prefix) in taken]
             result |= {name: batch[name] for name in wanted if name.startswith(side.prefix)}
             for ids, row in zip(batch[f"{side.prefix}input_ids"], rows, strict=True):
-                if side.max_length is not None and len(ids) > side.max_length:
-                    raise InputError(
-                        f"Row {row} of the {self.name} set has {len(ids)} tokens, more than the {side.max_length} of "
-                        f"the {side.role} model. Tokenise with truncation=True, or pass a data set of texts."
-                    )
                 what = f"Row {row} of the {self.name} set"
                 refuse_wrong_row(ids, side.embeddings, f"{side.prefix}input_ids", what, role=side.role)
+                if side.max_length is not None and len(ids) > side.max_length:
+                    raise InputError(
+                        f"{what} has {len(ids)} tokens, more than the {side.max_length} of "
+                        f"the {side.role} model. Tokenise with truncation=True, or pass a data set of texts."
+                    )
         if encoder.old is not None and encoder.task == TOKEN:
             result["old_positions"] = batch["old_positions"]
         if encoder.task == TOKEN:

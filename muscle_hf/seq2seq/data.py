@@ -14,7 +14,7 @@ from ..errors import ConfigurationError, InputError, ModelMismatchError
 from ..losses.logits import IGNORE_INDEX
 from ..models.adapters import base_model
 from ..prediction.prompts import Prompt, as_texts, encode
-from ..training.rows.ids import embeddings_of, refuse_wrong_ids
+from ..training.rows.ids import embeddings_of, outputs_of, refuse_wrong_ids
 from ..training.rows.tokens import ENCODER_DECODER
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def encoded_rows(
     elif "labels" not in columns:
         raise InputError(f"The {name} set has input_ids and no labels, only {sorted(columns)}.")
     else:
-        refuse_wrong_ids(dataset, embeddings_of(model), name, as_long=[_READ])
+        refuse_wrong_ids(dataset, embeddings_of(model), outputs_of(model), name, as_long=[_READ])
         if _READ in columns:
             dataset = dataset.map(_without_padding, desc=f"Taking the padding out of the {name} set")
     used = ["input_ids", "labels", *keep]

@@ -24,7 +24,7 @@ from .config import CompatibilityConfig
 from .hooks import prepare_rows, stand_in
 from .old_endpoint import asker, old_endpoint
 from .pair import ModelPair
-from .rows.ids import embeddings_of, refuse_wrong_ids
+from .rows.ids import embeddings_of, outputs_of, refuse_wrong_ids
 from .rows.packing import packed, truncated
 from .rows.tokens import TOKEN_COLUMNS, trained_token_counts, warn_about_lost_tokens, with_target_numbers, with_weights
 from .rows.unlabelled import answered_rows, mixed, rows_needed, with_given_teachers
@@ -143,7 +143,8 @@ class RowsOfRun:
         """Encode rows whole, so that what truncation takes away can be counted; nothing is lost in silence."""
         args, pair = self.args, self.pair
         if "input_ids" in dataset.column_names:
-            refuse_wrong_ids(dataset, embeddings_of(pair.student), name, as_long=_OF_TOKENS)
+            sizes = embeddings_of(pair.student), outputs_of(pair.student)
+            refuse_wrong_ids(dataset, *sizes, name, as_long=_OF_TOKENS)
         dataset = self._whole(dataset, name, formatting_func)
         keeps_ends = packing and args.packing_strategy != "bfd"
         warn_about_lost_tokens(dataset, None if keeps_ends else args.max_length, name)

@@ -63,17 +63,16 @@ class StepDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 f"{', '.join(IDS)}: make them with step_pairs(values, end='step'). Pairs of texts are for "
                 "trl.DPOTrainer."
             )
-        for number, row in enumerate(dataset):
+        rows = dataset.with_format(None)  # lists, whatever the trainer reads
+        for number, row in enumerate(rows):
             _refuse_no_pair(row, f"row {number} of the {dataset_name} data set")
-        longest = max(
-            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset
-        )
+        longest = max(len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows)
         if args.max_length is not None and longest > args.max_length:
             raise InputError(
                 f"the longest pair of the {dataset_name} data set has {how_many(longest, 'token')}, but max_length is "
                 f"{args.max_length}, and a step that is cut off is none; raise max_length, or leave such pairs out."
             )
-        largest = max(max(row[name], default=0) for row in dataset for name in IDS)
+        largest = max(max(row[name], default=0) for row in rows for name in IDS)
         if largest >= len(processing_class):
             raise InputError(
                 f"the {dataset_name} data set has the token id {largest}, but the tokenizer has "

@@ -203,6 +203,15 @@ def test_a_pair_that_teaches_half_or_nothing_is_refused(tmp_path: Path, changed:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_pairs_that_are_read_as_tensors_are_pairs(tmp_path: Path, kind: str) -> None:
+    pair = {"prompt_ids": [4], "chosen_ids": [5, 2], "rejected_ids": [6, 2]}
+    _trainer(StepDPOTrainer, Dataset.from_list([pair]).with_format(kind), tmp_path)
+    with pytest.raises(InputError, match="rejected_ids has no tokens"):
+        _trainer(StepDPOTrainer, Dataset.from_list([pair | {"rejected_ids": []}]).with_format(kind), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_steps_are_not_trained_without_pairs_or_with_an_encoder_decoder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train_dataset is missing"):
         _trainer(StepDPOTrainer, None, tmp_path)
