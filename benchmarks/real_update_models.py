@@ -79,18 +79,23 @@ def prepare(output: Path, options: argparse.Namespace, seed: int) -> None:
     """Write the rows, train the old task adapter and make the new bases."""
     from muscle_hf.demo.data import read_sentences
 
+    # Other rows than the update's, as where a year lies between both.
+    start = options.rows if options.old_rows == "other" else 0
+    old_rows, test = rows_of("train", start + options.rows, seed)[start:], rows_of("test", None, seed)
+    if len(old_rows) < options.rows or len(test) < options.test_rows:
+        raise SystemExit(
+            f"MASSIVE has {len(rows_of('train', None, seed))} rows to train on here, update and old adapter together, "
+            f"and {len(test)} to compare on: lower --rows or --test-rows"
+        )
     output.mkdir(parents=True, exist_ok=True)
-    test = rows_of("test", None, seed)
+    _refuse_other_settings(output / "settings.json", options)
     texts = [{"prompt": row["prompt"]} for row in test[options.test_rows :][: options.texts]]
     files = {"train": rows_of("train", options.rows, seed), "test": test[: options.test_rows], "texts": texts}
     for name, rows in files.items():
         lines = (json.dumps(row) + "\n" for row in rows)
         write_text(output / f"massive-domains-{name}.jsonl", "".join(lines))
     smollm2 = options.models / "smollm2"
-    # Other rows than the update's, as where a year lies between both.
-    start = options.rows if options.old_rows == "other" else 0
-    rows = rows_of("train", start + options.rows, seed)[start:]
-    train_adapter(smollm2, rows, output / "old-adapter", options.epochs, seed)
+    train_adapter(smollm2, old_rows, output / "old-adapter", options.epochs, seed)
     if "trained-on" in options.updates:
         sentences = [{"text": sentence} for sentence in read_sentences()[: 8 * options.base_steps]]
         once = {"num_train_epochs": 1, "learning_rate": 5e-5, "seed": seed}
@@ -99,6 +104,14 @@ def prepare(output: Path, options: argparse.Namespace, seed: int) -> None:
         working = output / "smollm2-rounded.part"
         rounded(smollm2, working, {"bits": 4, "group": 64})
         working.rename(output / "smollm2-rounded")
+
+
+def _refuse_other_settings(file: Path, options: argparse.Namespace) -> None:
+    """Refuse a folder whose old adapter and bases were made with other options: they are kept, not made anew."""
+    asked = {name: getattr(options, name) for name in ("rows", "old_rows", "test_rows", "epochs", "base_steps")}
+    if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8"))) != asked:
+        raise SystemExit(f"{file.parent} was made with {kept}, and {asked} is asked: take another --output")
+    write_text(file, json.dumps(asked) + "\n")
 
 
 def refresh(

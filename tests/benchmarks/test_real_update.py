@@ -131,6 +131,24 @@ def test_the_old_adapter_is_trained_once_on_rows_that_the_update_does_not_have(
     assert not (tmp_path / "old.part").exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rows": 751}, "has 1500 rows to train on here.*lower --rows"),
+        ({"test_rows": 4001}, "and 4000 to compare on"),
+        ({"old_rows": "same"}, "'old_rows': 'other'.*'old_rows': 'same'.*take another --output"),
+    ],
+)
+def test_an_adapter_is_not_trained_on_fewer_rows_nor_kept_for_others(
+    script: dict[str, Any], tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    asked = {"rows": 750, "old_rows": "other", "test_rows": 1000, "epochs": 1, "base_steps": 1}
+    (tmp_path / "settings.json").write_text(json.dumps(asked))
+    options = Namespace(**asked | changed, texts=1, updates=[], models=tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        script["prepare"](tmp_path, options, 0)
+
+
 @pytest.mark.slow
 def test_refresh_learns_labels_or_is_held_against_other_answers(
     script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
