@@ -96,7 +96,11 @@ def command_of(update: str, strategy: str, output: Path, options: argparse.Names
     if _takes_texts(strategy):
         words["unlabelled_dataset"] = output / "massive-domains-texts.jsonl"
         words["teacher_cache"] = "chunks" if alignment else "hidden"  # exact; the models are asked once for all epochs
-    task_adapters = sorted(output.glob(f"{update}-*-alone/task-adapter"))
+    task_adapters = sorted(
+        path
+        for path in output.glob(f"{update}-*-alone/task-adapter")
+        if path.parent.name != f"{update}-{strategy}-alone"
+    )
     words |= {"new_adapter": task_adapters[0]} if task_adapters else {"task_learning_rate": TASK_LEARNING_RATE}
     pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in words.items())
     return [*COMMAND, *itertools.chain.from_iterable(pairs), *(["--no-control"] if task_adapters else [])]

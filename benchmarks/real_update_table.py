@@ -84,11 +84,14 @@ def _against_best(row: Row, rows: Sequence[Row]) -> str:
 
     None is one that is less accurate than the plain update beyond chance: a copy of the old model breaks nothing.
     """
-    plain = next(each for each in rows if each.title == PLAIN)
+    plain = next((each for each in rows if each.title == PLAIN), row)
     references = [
         each
         for each in rows
-        if each.title in REFERENCES and each is not row and limits_of(differences(each.right, plain.right))[1] >= 0
+        if each.title in REFERENCES
+        and each is not row
+        and not np.isnan(each.relative).any()
+        and limits_of(differences(each.right, plain.right))[1] >= 0
     ]
     if not references or np.isnan(row.relative).any():
         return ""

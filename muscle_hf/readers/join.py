@@ -204,9 +204,9 @@ def _nearly_alike(old: Column, new: Column) -> str:
     if not len(alike):
         return ""
     # Escaped, since both may look the same; the end of a long one is of no use.
-    one, other = (ascii(ids[place].as_py()) for ids, place in ((old, alike[0]), (new, places[alike[0]].as_py())))
-    example = f", such as {one} and {other}" if len(one) + len(other) <= _LONGEST_EXAMPLE else ""
-    return f"; {len(alike)} of them differ in white space, case or Unicode form alone{example}"
+    pair = [ascii(ids[place].as_py()) for ids, place in ((old, alike[0]), (new, places[alike[0]].as_py()))]
+    example = f", such as {' and '.join(pair)}" if sum(map(len, pair)) <= _LONGEST_EXAMPLE else ""
+    return f"; {len(alike)} on each side differ in white space, case or Unicode form alone{example}"
 
 
 def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:

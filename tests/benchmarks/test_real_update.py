@@ -244,7 +244,7 @@ def test_the_command_of_a_strategy_is_refused_or_forgets_the_texts(
     assert options.given.get("preset") == presets.get(strategy)
     has_texts = options.settings.unlabelled_dataset is not None
     assert has_texts == (strategy in ("focal_product", "focal-surer", "texts-new"))
-    task_adapter = tmp_path / f"{update}-paper-alone" / "task-adapter"
+    task_adapter = tmp_path / f"{update}-earlier-alone" / "task-adapter"
     task_adapter.mkdir(parents=True)
     # The rate of a task adapter that is there already is refused.
     assert command[-2] == "--task-learning-rate"

@@ -112,16 +112,20 @@ def test_ids_that_only_one_file_has_are_counted_on_both_sides() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "told"),
     [
-        (["e\u0301", "b"], ["\u00e9", "b"], "; 1 of them differ in white space, case or Unicode form alone, such as "),
+        (
+            ["e\u0301", "b"],
+            ["\u00e9", "b"],
+            "; 1 on each side differ in white space, case or Unicode form alone, such as ",
+        ),
         (
             ["Q1", "q2 ", "b"],
             ["q1", "q2", "b"],
-            "; 2 of them differ in white space, case or Unicode form alone, such as",
+            "; 2 on each side differ in white space, case or Unicode form alone, such as",
         ),
         (
             ["x" * 200 + "A", "b"],
             ["x" * 200 + "a", "b"],
-            "; 1 of them differ in white space, case or Unicode form alone.",
+            "; 1 on each side differ in white space, case or Unicode form alone.",
         ),
         (["a", "b"], ["c", "b"], ""),
         (["a", "b"], ["b"], ""),
