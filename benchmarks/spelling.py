@@ -157,7 +157,10 @@ class Seed:
         words = self.split.new
         old, new = (answers(self._base(row), self.tokenizer, words) for row in ("old", "plain"))
         # Models of the smoke test get nothing right that could break.
-        broken = [self.size == SMOKE or _is_flip(*said) for said in zip(old, new, words, strict=True)]
+        broken = [
+            before != after if self.size == SMOKE else _is_flip(before, after, word)
+            for before, after, word in zip(old, new, words, strict=True)
+        ]
         learned = rows(words)
         for name, said in (("chosen", old), ("rejected", new)):
             texts = [text if is_broken else None for text, is_broken in zip(said, broken, strict=True)]
