@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..flips.answers.same_answer import NUMBERS, respell
 from ..flips.answers.spelled_otherwise import spelled_otherwise
-from ..text import quote
+from ..text import how_many, quote
 from .answers import BIG, Column, Positions, Shown, TaskAnswers, kind_of, some
 from .formats.chosen_rows import advice
 from .formats.columnar import UNNAMED
@@ -177,7 +177,7 @@ def _join(
             for side, other, ids in ((new, old, lacking_new), (old, new, lacking_old))
             if len(ids)
         ]
-        common, nearly = len(kept), _nearly_alike(lacking_new, lacking_old)
+        common, nearly = len(kept), _nearly_alike(lacking_new, lacking_old, old.source, new.source)
         if not common:
             raise InputError(f"{'; '.join(told)}{nearly}. They have no id in common, so nothing can be compared.")
         if not some_may_lack:
@@ -194,7 +194,7 @@ def _join(
     return old, new.take(place, ids=old.ids), (0, 0), []
 
 
-def _nearly_alike(old: Column, new: Column) -> str:
+def _nearly_alike(old: Column, new: Column, old_source: str, new_source: str) -> str:
     """Say how many ids that only the old side has are there on the new one in another spelling."""
     if not (pa.types.is_string(old.type) and len(old) and len(new)):
         return ""
@@ -206,7 +206,10 @@ def _nearly_alike(old: Column, new: Column) -> str:
     # Escaped, since both may look the same; the end of a long one is of no use.
     pair = [ascii(ids[place].as_py()) for ids, place in ((old, alike[0]), (new, places[alike[0]].as_py()))]
     example = f", such as {' and '.join(pair)}" if sum(map(len, pair)) <= _LONGEST_EXAMPLE else ""
-    return f"; {len(alike)} on each side differ in white space, case or Unicode form alone{example}"
+    return (
+        f"; {how_many(len(alike), 'id')} of {old_source} would stand in {new_source} with other white space, case or "
+        f"Unicode form{example}"
+    )
 
 
 def _refuse_duplicates(numbers: NDArray[np.int64], side: TaskAnswers) -> None:
