@@ -28,6 +28,8 @@ class Row:
     limits: tuple[float, float]
     """Of the first seed's rate of lost answers, over its questions."""
     relative: list[float]
+    flips: list[set[int]]
+    """The questions whose right answers are lost."""
     questions: int
 
 
@@ -49,6 +51,7 @@ def rows_of_models(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[R
                     [100 * each["negative_flip_rate"]["estimate"] for each in rates],
                     (100 * lost["low"], 100 * lost["high"]),
                     [_defined(each["relative_negative_flip_rate"]["estimate"]) for each in rates],
+                    [set(each["negative_flips"]) for each in compared],
                     compared[0]["n"],
                 ),
             )
@@ -99,6 +102,27 @@ def _against_best(row: Row, rows: Sequence[Row]) -> str:
     return f"{interval_of(differences(row.relative, best.relative), 2)} ({best.title.partition(':')[0]})"
 
 
+def _show_differences(update: str, rows: Sequence[Row]) -> None:
+    """Print each strategy minus each reference, and for how many questions it alone keeps or loses the answer."""
+    pairs = [
+        (row, other) for row in rows for other in rows if row.title not in REFERENCES and other.title in REFERENCES
+    ]
+    for row, other in pairs:
+        kept = [len(theirs - ours) for ours, theirs in zip(row.flips, other.flips, strict=True)]
+        lost = [len(ours - theirs) for ours, theirs in zip(row.flips, other.flips, strict=True)]
+        exact = [stats.binomtest(a, a + b).pvalue if a + b else 1.0 for a, b in zip(kept, lost, strict=True)]
+        seeds = "; ".join(f"{a} and {b}, {p:.1g}" for a, b, p in zip(kept, lost, exact, strict=True))
+        mean = float(np.mean(other.relative))
+        share = f"{100 * (1 - float(np.mean(row.relative)) / mean):.0f}" if mean > 0 else ""
+        right, nfr = (
+            interval_of(differences(ours, theirs), 1)
+            for ours, theirs in ((row.right, other.right), (row.lost, other.lost))
+        )
+        relative = interval_of(differences(row.relative, other.relative), 2)
+        reference = other.title.partition(":")[0]
+        print(f"| {row.title} | {reference} | {update} | {right} | {nfr} | {relative} | {share} | {seeds} |")
+
+
 def show(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
     """Print what the updates came to, by strategy and seed, and what the first seed took."""
     print("| update | model | seeds | right, % | NFR, % | relative NFR | minus the best reference's | of n |")
@@ -115,6 +139,10 @@ def show(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> No
                 f"| {update} | {row.title} | {len(row.right)} | {interval_of(row.right, 1)} | {lost} | "
                 f"{interval_of(row.relative, 2)} | {_against_best(row, rows)} | {row.questions} |"
             )
+    print("\n| strategy | minus | update | right | NFR | relative NFR | less, % | kept and lost alone, exact p |")
+    print("|---|---|---|---|---|---|---|---|")
+    for update, strategies in results.items():
+        _show_differences(update, rows_of_models(strategies))
     print("\n| update | strategy | stage | steps | processor s | s a step | peak memory, GB |")
     print("|---|---|---|---|---|---|---|")
     first = [(update, strategy, seeds[0]) for update, each in results.items() for strategy, seeds in each.items()]

@@ -210,7 +210,11 @@ def test_each_strategy_is_held_against_the_best_reference_seed_by_seed(
         script["FAIR"]: [{"against": each} | no_stages for each in fair],
     }
     script["show"]({"an update": update})
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| an update")]
+    shown = capsys.readouterr().out
+    # Of 15 and 17 lost by the control and 10 by focal, of the first questions all: 5 and 7 kept, none lost.
+    assert "| focal | control | an update | 0.0 [0.0, 0.0] | -6.0 [-18.7, 6.7] | " in shown
+    assert "| 38 | 5 and 0, 0.06; 7 and 0, 0.02 |" in shown
+    rows = [line.split(" | ") for line in shown.splitlines() if line.startswith("| an update")]
     # Half right and half wrong: expected are .25, so that 10 lost of 100 are .4; Student's quantile is 12.706.
     assert [row[1] for row in rows] == ["old model", plain, control, "focal", script["FAIR"]]
     assert rows[2][4:7] == ["16.0 [3.3, 28.7]", "0.64 [0.13, 1.15]", "0.16 [-0.35, 0.67] (fair control)"]
